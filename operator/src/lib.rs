@@ -1,0 +1,1 @@
+//! From Kubernetes to the mesh model, and the other faces of Smidge.

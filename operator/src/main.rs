@@ -1,0 +1,2 @@
+//! The `smidge` binary.
+fn main() {}

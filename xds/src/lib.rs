@@ -1,0 +1,1 @@
+//! From the mesh model to Envoy on the wire.
