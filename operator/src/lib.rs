@@ -1,1 +1,23 @@
-//! From Kubernetes to the mesh model, and the other faces of Smidge.
+//! From Kubernetes to the mesh model, and every other face of Smidge.
+//!
+//! `watch` fills `inputs`, `lower` turns them into a mesh and findings, `publish` makes a snapshot of it that
+//! `smidge_xds::server` serves; `report` tells users what was found. `ca` and `auth` are identity, `injector` and
+//! `webhook` put proxies into pods, `cli` is the face on the command line.
+//!
+//! Does not contain Envoy's messages: those belong to `smidge_xds`.
+
+pub mod admin;
+pub mod auth;
+pub mod ca;
+pub mod cli;
+pub mod documents;
+pub mod finding;
+pub mod injector;
+pub mod inputs;
+pub mod lower;
+pub mod publish;
+pub mod redirect;
+pub mod report;
+pub mod runtime;
+pub mod watch;
+pub mod webhook;

@@ -1,2 +1,9 @@
 //! The `smidge` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    smidge::cli::run(smidge::cli::Cli::parse())
+}

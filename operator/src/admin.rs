@@ -1,0 +1,1 @@
+//! The operator's own pages: readiness, metrics and debug dumps.

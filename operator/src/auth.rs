@@ -1,0 +1,1 @@
+//! Turns the token of a stream into the identity of a proxy.

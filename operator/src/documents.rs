@@ -1,0 +1,1 @@
+//! Turns files of Kubernetes YAML into objects, for the offline tools.

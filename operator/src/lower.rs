@@ -1,0 +1,1 @@
+//! Turns the objects of the clusters into a mesh and findings.

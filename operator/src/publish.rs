@@ -1,0 +1,1 @@
+//! Publishes snapshots of the mesh to the streams.

@@ -1,0 +1,1 @@
+//! Turns redirection settings into firewall rules, and applies them inside a pod.

@@ -1,0 +1,1 @@
+//! Tells users what was found.

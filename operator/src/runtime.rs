@@ -1,0 +1,1 @@
+//! Starts and ends the long-lived tasks of the operator.

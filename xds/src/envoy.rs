@@ -1,0 +1,1 @@
+//! Turns mesh values into Envoy messages: a file per Envoy noun.

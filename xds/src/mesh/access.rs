@@ -1,0 +1,105 @@
+//! Who may call whom, and with what: the allow-list of a destination identity.
+//!
+//! Becomes the RBAC of inbound ports (through ECDS) and decides which Services a proxy sees. There is no deny rule:
+//! what no grant allows is denied (SMI Traffic Access Control, "Tradeoffs", additive policy).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::id::SpiffeId;
+
+/// What one TrafficTarget allows. Grants of one destination are a union, each judged by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Grant {
+    /// The object that grants, as `namespace/name`; names the policy in logs and statistics.
+    pub name: String,
+    /// Who may call. Never empty.
+    pub sources: BTreeSet<SpiffeId>,
+    /// The ports of the instance that are granted.
+    pub ports: Ports,
+    /// What may be said there.
+    pub payload: Payload,
+}
+
+/// The ports of a grant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ports {
+    /// Every port.
+    All,
+    /// Only these; the empty set grants nothing.
+    Only(BTreeSet<u16>),
+}
+
+impl Ports {
+    /// Whether `port` is granted.
+    pub fn contains(&self, port: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ports) => ports.contains(&port),
+        }
+    }
+}
+
+/// What a grant lets through.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Payload {
+    /// Any bytes, HTTP included.
+    Any,
+    /// Only parsed HTTP that one of the matches matches; never raw TCP. Empty grants nothing.
+    Http(BTreeSet<HttpMatch>),
+}
+
+/// One match of an HTTPRouteGroup. All that it states must hold; what it leaves out holds always.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct HttpMatch {
+    /// The match by group and name, `namespace/group/match`.
+    pub name: String,
+    /// The path without its query string.
+    pub path: Option<PathRegex>,
+    /// The methods; `None` is every method.
+    pub methods: Option<BTreeSet<String>>,
+    /// A regular expression over the whole value, by lower-case header name. `host` is written `:authority`.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A regular expression over a path, anchored at the start, in the syntax that RE2 and the `regex` crate read alike.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PathRegex {
+    /// The expression as the user wrote it.
+    pub pattern: String,
+    /// Whether the expression must reach the path's end.
+    pub end: PathEnd,
+}
+
+/// How a path expression ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathEnd {
+    /// Anything may follow (the specification's reading).
+    Open,
+    /// Nothing may follow.
+    Closed,
+}
+
+/// Whether a destination needs grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessMode {
+    /// Only what a grant allows.
+    Enforce,
+    /// Everything.
+    Permissive,
+}
+
+/// Whether a destination takes plaintext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MtlsMode {
+    /// Only mTLS with an identity of the mesh.
+    Strict,
+    /// Plaintext as well; such a caller has no identity and no grant.
+    Permissive,
+}

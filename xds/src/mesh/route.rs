@@ -1,0 +1,41 @@
+//! Where the traffic of a Service's port goes: rules in order, each with weighted backends.
+//!
+//! A TrafficSplit becomes one rule; a split with `matches` will become two. Becomes a RouteConfiguration for HTTP and
+//! a weighted proxy for TCP. Says nothing about who may go there.
+
+use serde::Serialize;
+
+use super::{access::HttpMatch, id::ServiceId};
+
+/// The rules of one port, tried in order. The last one matches everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// The rules. TCP has exactly one, without matches.
+    pub rules: Vec<RouteRule>,
+}
+
+impl Route {
+    /// Everything to the Service's own endpoints.
+    pub fn own(service: ServiceId) -> Self {
+        Self { rules: vec![RouteRule { matches: None, backends: vec![Backend { service, weight: 1 }] }] }
+    }
+}
+
+/// One rule of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteRule {
+    /// Any of these must match; `None` matches everything.
+    pub matches: Option<Vec<HttpMatch>>,
+    /// Where matching traffic goes, in the user's order. A sum of weights of 0 means nowhere: 503, or a closed
+    /// connection. Backends of weight 0 stay in the list, so that a change of weight moves no cluster.
+    pub backends: Vec<Backend>,
+}
+
+/// The own endpoints of a Service, at the root's port number, with a share. A backend is never split again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    /// The Service whose own endpoints serve.
+    pub service: ServiceId,
+    /// Its share, relative to the sum of the rule's weights.
+    pub weight: u32,
+}

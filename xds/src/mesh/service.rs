@@ -1,0 +1,65 @@
+//! A Service as callers see it: addresses, ports, endpoints, and where its requests go.
+//!
+//! Becomes listeners, routes, clusters and endpoints of the shared pool. Does not depend on who calls.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+use super::{
+    id::{ProxyId, ServiceId, SpiffeId},
+    route::Route,
+};
+
+/// A Service of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// Its name.
+    pub id: ServiceId,
+    /// The ports in the mesh, by the Service's port number. UDP ports are not among them.
+    pub ports: BTreeMap<u16, ServicePort>,
+    /// The identities that may serve it: a client refuses any other server.
+    pub identities: BTreeSet<SpiffeId>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServicePort {
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The addresses that callers dial, with this port's number: the cluster addresses, or for a headless Service
+    /// those of its own pods. An address and port belong to one Service only; the oldest won in `lower`.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The Service's own endpoints in the mesh, sorted.
+    pub endpoints: Vec<Endpoint>,
+    /// Where traffic to this port goes.
+    pub route: Route,
+}
+
+/// How a port's bytes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1, HTTP/2 or gRPC.
+    Http,
+    /// Any bytes.
+    Tcp,
+}
+
+/// One place where a Service's port is served.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Endpoint {
+    /// The instance that serves; it names the cluster, too.
+    pub proxy: ProxyId,
+    /// Its address.
+    pub address: IpAddr,
+    /// The port on the instance.
+    pub port: u16,
+    /// The network that the address is valid in; the empty name is the only network there is.
+    pub network: String,
+    /// Where it runs, for locality-aware balancing: `region/zone`, empty when unknown.
+    pub locality: String,
+}

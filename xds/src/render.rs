@@ -1,0 +1,1 @@
+//! One proxy's configuration as one complete, static Envoy configuration.
