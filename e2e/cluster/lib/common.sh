@@ -1,0 +1,125 @@
+# Names, versions, paths and the few functions that every other file of the cluster uses.
+#
+# Sourced first by ../cluster. It decides where things lie and how the programs talk to their user;
+# it starts, builds and removes nothing. Messages go to standard error, so that standard output
+# carries only what a command was asked for (a path, a variable, kubectl's answer).
+# shellcheck shell=bash disable=SC2034 # most names are used by the other files
+
+readonly KUBERNETES_VERSION=1.34.4
+readonly COREDNS_VERSION=1.12.4
+readonly HELM_VERSION=3.17.3.post1
+readonly ENVOY_VERSION=1.40.0
+readonly ENVOY_OLDEST_VERSION=1.36.4
+readonly GO_OLDEST_MINOR=24
+readonly GO_VERSION=1.26.6
+
+# One machine may carry several clusters when each has its own name and its own two octets.
+NAME=${SMIDGE_CLUSTER_NAME:-smidge}
+NET=${SMIDGE_CLUSTER_NET:-10.99}
+CACHE=${SMIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/smidge}
+STATE=${SMIDGE_STATE:-/var/tmp/$NAME-cluster}
+readonly NAME NET CACHE STATE
+
+readonly HOST_IP=$NET.0.1
+readonly NODE_IP=$NET.0.2
+readonly LINK_BITS=24
+readonly SERVICE_CIDR=$NET.32.0/20
+readonly DNS_IP=$NET.32.10
+readonly POD_CIDR=$NET.64.0/18
+readonly API=https://$NODE_IP:6443
+readonly KUBECONFIG_FILE=$STATE/kubeconfig
+
+readonly EXIT_MISSING=3
+
+if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
+    BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' GREEN=$'\e[32m' PLAIN=$'\e[0m' CLEAR=$'\r\e[K'
+else
+    BOLD='' DIM='' RED='' GREEN='' PLAIN='' CLEAR=''
+fi
+readonly BOLD DIM RED GREEN PLAIN CLEAR
+
+say() { printf '%s\n' "$*" >&2; }
+heading() { say "${BOLD}==> $*${PLAIN}"; }
+die() {
+    say "${RED}error:${PLAIN} $*"
+    exit 1
+}
+
+# The seconds since the epoch, without a process.
+now() { printf '%(%s)T' -1; }
+
+# Runs a command under a heading and says how long it took. Its output goes to a log, of which the
+# last line is shown while it runs and the tail when it fails. STEP_TOTAL, when set, is the number
+# of lines that the command is expected to print. To be called plainly, never in a condition: there
+# bash would ignore `set -e` inside the command, and a half-made thing would pass for whole.
+step() {
+    local what=$1 log started status=0
+    shift
+    log=$(mktemp "${TMPDIR:-/tmp}/smidge-step.XXXXXX")
+    started=$(now)
+    heading "$what"
+    ("$@") >"$log" 2>&1 9>&- 8>&- &
+    step_progress $! "$log" "$started"
+    wait $! || status=$?
+    if ((status != 0)); then
+        say "${RED}    failed after $(($(now) - started)) s; the end of its output:${PLAIN}"
+        tail -n 30 "$log" | sed 's/^/    | /' >&2
+    else
+        say "    ${GREEN}done${PLAIN} in $(($(now) - started)) s"
+    fi
+    rm -f "$log"
+    return "$status"
+}
+
+# Shows how far a step is: in place every second on a terminal, a line every 20 s in a pipe.
+step_progress() {
+    local pid=$1 log=$2 started=$3 elapsed line
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        elapsed=$(($(now) - started))
+        ((elapsed >= 3)) || continue
+        if [[ -z $CLEAR ]]; then
+            ((elapsed >= ${next:=20})) || continue
+            next=$((elapsed + 20))
+        fi
+        line=$(tail -n 1 "$log" | cut -c1-70)
+        [[ -z ${STEP_TOTAL:-} ]] || line="$(wc -l <"$log") of $STEP_TOTAL  $line"
+        printf '%s    %s%s s  %s%s' "$CLEAR" "$DIM" "$elapsed" "$line" "$PLAIN" >&2
+        [[ -n $CLEAR ]] || printf '\n' >&2
+    done
+    printf '%s' "$CLEAR" >&2
+}
+
+# Runs a function while holding a lock file, so that two runs never build or start the same thing.
+with_lock() {
+    local file=$1
+    shift
+    mkdir -p "${file%/*}"
+    exec 9>"$file"
+    if ! flock --nonblock 9; then
+        say "waiting for another run that holds $file"
+        flock 9
+    fi
+    "$@"
+    exec 9>&-
+}
+
+# Runs a function that adds to the cache. Under the lock, what lies in tmp/ is of a killed run.
+with_cache_lock() { with_lock "$CACHE/lock" fresh_cache_tmp "$@"; }
+
+fresh_cache_tmp() {
+    rm -rf "$CACHE/tmp"
+    "$@"
+}
+
+# A fresh folder beside the things of the cache: what is made in it is moved into place when whole.
+cache_tmp() {
+    mkdir -p "$CACHE/tmp"
+    mktemp -d "$CACHE/tmp/$1.XXXXXX"
+}
+
+require_root() {
+    ((EUID == 0)) && return
+    say "the cluster needs root: it makes namespaces, a veth pair and cgroups"
+    exit "$EXIT_MISSING"
+}

@@ -1,0 +1,146 @@
+# The control plane: keys and certificates, etcd, API server, controller manager and scheduler.
+#
+# Runs in the node's namespaces (node.sh); the node's own agents are started by workload.sh.
+# Components log in with static tokens; the keys lie in $STATE/pki, so that a test can sign a
+# ServiceAccount token with the cluster's own key (pki/sa.key).
+# shellcheck shell=bash
+
+readonly PKI=$STATE/pki
+readonly TOKENS=$PKI/tokens.csv
+readonly ISSUER=https://kubernetes.default.svc.cluster.local
+readonly SYSTEM_USERS=(
+    'admin,admin,system:masters'
+    'controller-manager,system:kube-controller-manager,'
+    'scheduler,system:kube-scheduler,'
+    'proxy,system:kube-proxy,system:node-proxier'
+    'dns,system:serviceaccount:kube-system:coredns,'
+    "kubelet,system:node:$NAME,system:nodes"
+)
+
+start_control_plane() {
+    make_keys
+    make_tokens
+    start_etcd
+    start_apiserver
+    start_controllers
+}
+
+make_keys() {
+    local authority
+    for authority in ca front-proxy-ca; do
+        openssl_certificate "$authority" "/CN=$NAME $authority" \
+            -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
+    done
+    signed_certificate apiserver ca /CN=kube-apiserver serverAuth \
+        "IP:$NODE_IP,IP:${SERVICE_CIDR%.*}.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local"
+    signed_certificate kubelet ca "/CN=$NAME" serverAuth "IP:$NODE_IP,DNS:$NAME"
+    signed_certificate kubelet-client ca "/O=system:masters/CN=kube-apiserver" clientAuth
+    signed_certificate front-proxy-client front-proxy-ca /CN=front-proxy-client clientAuth
+    openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$PKI/sa.key" 2>/dev/null \
+        || openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$PKI/sa.key" 2>/dev/null
+    openssl pkey -in "$PKI/sa.key" -pubout -out "$PKI/sa.pub"
+}
+
+signed_certificate() {
+    local name=$1 authority=$2 subject=$3 usage=$4 names=${5:-}
+    openssl_certificate "$name" "$subject" -CA "$PKI/$authority.crt" -CAkey "$PKI/$authority.key" \
+        -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
+        -addext "extendedKeyUsage=$usage" ${names:+-addext "subjectAltName=$names"}
+}
+
+# One certificate with a fresh P-256 key; without -CA it signs itself.
+openssl_certificate() {
+    local name=$1 subject=$2
+    shift 2
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -sha256 \
+        -config /dev/stdin -keyout "$PKI/$name.key" -out "$PKI/$name.crt" -subj "$subject" "$@" \
+        <<<$'[req]\ndistinguished_name = subject\n[subject]' 2>>"$STATE/log/openssl.log"
+}
+
+make_tokens() {
+    local user name rest group
+    for user in "${SYSTEM_USERS[@]}"; do
+        IFS=, read -r name rest group <<<"$user"
+        printf '%s,%s,%s,"%s"\n' "$(openssl rand -hex 24)" "$rest" "$name" "$group"
+    done >"$TOKENS"
+    for user in "${SYSTEM_USERS[@]}"; do
+        name=${user%%,*}
+        write_kubeconfig "$name" >"$STATE/etc/$name.kubeconfig"
+    done
+    install -m 600 "$STATE/etc/admin.kubeconfig" "$KUBECONFIG_FILE"
+}
+
+token_of() { awk -F, -v name="$1" '$3 == name { print $1 }' "$TOKENS"; }
+
+write_kubeconfig() {
+    local user=$1
+    cat <<EOF
+apiVersion: v1
+kind: Config
+current-context: $NAME
+clusters:
+- name: $NAME
+  cluster:
+    server: $API
+    certificate-authority-data: $(base64 -w0 "$PKI/ca.crt")
+contexts:
+- name: $NAME
+  context: {cluster: $NAME, user: $user}
+users:
+- name: $user
+  user:
+    token: $(token_of "$user")
+EOF
+}
+
+start_etcd() {
+    spawn etcd etcd --data-dir /var/lib/etcd --unsafe-no-fsync --logger zap --log-level warn \
+        --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
+        --listen-peer-urls http://127.0.0.1:2380
+}
+
+# --enable-aggregator-routing: webhooks and aggregated APIs are called at their pods' addresses,
+# which the API server reaches, since it runs in the node.
+start_apiserver() {
+    spawn kube-apiserver "$(node_bin "$KUBERNETES_BIN")/kube-apiserver" \
+        --etcd-servers=http://127.0.0.1:2379 \
+        --advertise-address="$NODE_IP" --secure-port=6443 \
+        --service-cluster-ip-range="$SERVICE_CIDR" \
+        --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" \
+        --client-ca-file="$PKI/ca.crt" --token-auth-file="$TOKENS" \
+        --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
+        --allow-privileged \
+        --service-account-issuer="$ISSUER" \
+        --service-account-signing-key-file="$PKI/sa.key" --service-account-key-file="$PKI/sa.pub" \
+        --kubelet-certificate-authority="$PKI/ca.crt" \
+        --kubelet-client-certificate="$PKI/kubelet-client.crt" \
+        --kubelet-client-key="$PKI/kubelet-client.key" \
+        --kubelet-preferred-address-types=InternalIP \
+        --requestheader-client-ca-file="$PKI/front-proxy-ca.crt" \
+        --requestheader-allowed-names=front-proxy-client \
+        --requestheader-extra-headers-prefix=X-Remote-Extra- \
+        --requestheader-group-headers=X-Remote-Group \
+        --requestheader-username-headers=X-Remote-User \
+        --proxy-client-cert-file="$PKI/front-proxy-client.crt" \
+        --proxy-client-key-file="$PKI/front-proxy-client.key" \
+        --enable-aggregator-routing
+}
+
+start_controllers() {
+    local bin
+    bin=$(node_bin "$KUBERNETES_BIN")
+    spawn kube-controller-manager "$bin/kube-controller-manager" \
+        --kubeconfig="$STATE/etc/controller-manager.kubeconfig" --leader-elect=false \
+        --use-service-account-credentials \
+        --service-account-private-key-file="$PKI/sa.key" --root-ca-file="$PKI/ca.crt" \
+        --cluster-signing-cert-file="$PKI/ca.crt" --cluster-signing-key-file="$PKI/ca.key"
+    spawn kube-scheduler "$bin/kube-scheduler" \
+        --kubeconfig="$STATE/etc/scheduler.kubeconfig" --leader-elect=false
+}
+
+# The path of a tool as the node sees it: the cache may lie where the node has folders of its own.
+node_bin() { printf '%s' "$STATE/bin/${1#"$BIN"/}"; }
+
+apiserver_ready() {
+    [[ $(curl --silent --max-time 5 --noproxy '*' --cacert "$PKI/ca.crt" "$API/readyz") == ok ]]
+}

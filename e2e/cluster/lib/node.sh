@@ -1,0 +1,174 @@
+# The node: namespaces of its own, the link to the host, and starting, entering and removing it.
+#
+# All of the cluster lives in one PID, mount and network namespace, held by one process, the holder.
+# Killing the holder ends every process in it, and with them go its mounts, its interfaces, its
+# firewall rules and its sockets, however the cluster came to its end; what is left for remove_node
+# are cgroups and files. What runs in the node is started by control.sh and workload.sh.
+# shellcheck shell=bash disable=SC2153 # NAME is set in common.sh
+
+readonly KEEPER_PID=$STATE/keeper.pid
+readonly LINK=${NAME}0
+readonly CGROUP=/$NAME
+
+# The keeper is the unshare process that made the holder and ends with it, and it with the keeper.
+# Its PID counts only if what runs under it is ours.
+keeper() {
+    local pid
+    pid=$(cat "$KEEPER_PID" 2>/dev/null) || return 1
+    [[ -n $pid && $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") == "unshare "*"/holder $STATE "* ]] \
+        || return 1
+    printf '%s' "$pid"
+}
+
+# The holder is the keeper's one child, once it has become pause.
+holder() {
+    local keeper pid
+    keeper=$(keeper) || return 1
+    pid=$(tr -d ' ' 2>/dev/null <"/proc/$keeper/task/$keeper/children") || return 1
+    [[ -n $pid && $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") == *"/pause $STATE " ]] || return 1
+    printf '%s' "$pid"
+}
+
+# Runs a command in the node. Never `ip netns exec`: it remounts /sys, and the kubelet then finds
+# no cgroups.
+enter() {
+    local pid
+    pid=$(holder) || die "the cluster is not running; start it with: cluster up"
+    nsenter --target "$pid" --mount --net --pid -- "$@" 8>&- 9>&-
+}
+
+make_node() {
+    [[ $STATE != /run* && $STATE != /var/lib* && $STATE != /var/log* ]] \
+        || die "SMIDGE_STATE may not lie under /run, /var/lib or /var/log: the node has its own"
+    mkdir -p "$STATE"/{bin,etc,log,pids,pki,sysctl,var-lib}
+    chmod 700 "$STATE"
+    make_cgroup
+    setsid unshare --net --mount --pid --fork --kill-child=KILL --propagation private --mount-proc \
+        -- "$HERE/lib/holder" "$STATE" "$BIN" "${PAUSE_BIN##*/}" \
+        </dev/null >"$STATE/log/holder.log" 2>&1 8>&- 9>&- &
+    printf '%s' $! >"$KEEPER_PID"
+    wait_for 10 "the node's namespaces" holder
+    make_link
+}
+
+# A veth pair gives the node its address and its default route, and the host a way to the API
+# server, to pods and to Services. Nothing goes on from the host to the outside.
+make_link() {
+    local pid
+    pid=$(holder)
+    ip link add "$LINK" type veth peer name eth0 netns "$pid"
+    ip address add "$HOST_IP/$LINK_BITS" dev "$LINK"
+    ip link set "$LINK" up
+    enter sh -ec "
+        ip link set lo up
+        ip address add $NODE_IP/$LINK_BITS dev eth0
+        ip link set eth0 up
+        ip route add default via $HOST_IP
+        echo 1 >/proc/sys/net/ipv4/ip_forward
+    "
+    ip route add "$POD_CIDR" via "$NODE_IP"
+    ip route add "$SERVICE_CIDR" via "$NODE_IP"
+}
+
+cgroup_hierarchies() {
+    awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts
+}
+
+# The kubelet's cgroups lie below one of our own, which must exist in every hierarchy.
+make_cgroup() {
+    local root
+    while read -r root; do
+        mkdir -p "$root$CGROUP"
+        if [[ -e $root/cpuset.cpus && ! -e $root/cgroup.controllers ]]; then
+            cat "$root/cpuset.cpus" >"$root$CGROUP/cpuset.cpus"
+            cat "$root/cpuset.mems" >"$root$CGROUP/cpuset.mems"
+        fi
+    done < <(cgroup_hierarchies)
+}
+
+remove_cgroup() {
+    local root
+    while read -r root; do
+        [[ ! -d $root$CGROUP ]] || find "$root$CGROUP" -depth -type d -exec rmdir {} + || return 1
+    done < <(cgroup_hierarchies)
+}
+
+# Ends the node, whatever state it is in. Safe to call when there is none.
+remove_node() {
+    local pid node
+    rm -rf "$STATE/pids"
+    if pid=$(keeper); then
+        node=$(holder) || node=none
+        kill -KILL "$pid"
+        wait_for 30 "the end of the node's processes" process_gone "$node"
+    fi
+    ip link delete "$LINK" 2>/dev/null || true
+    wait_for 10 "the end of the node's cgroups" remove_cgroup
+    rm -rf "${STATE:?}"/{bin,etc,pki,sysctl,var-lib} "$KEEPER_PID" "$KUBECONFIG_FILE"
+}
+
+process_gone() { [[ ! -e /proc/$1 ]]; }
+
+# Starts a component in the node: a session of its own, its output to a log, its PID (as the node
+# counts) to a file.
+spawn() {
+    local name=$1
+    shift
+    # shellcheck disable=SC2016 # expanded by the shell in the node
+    enter bash -c 'setsid "$@" </dev/null >>"$0" 2>&1 & echo $!' "$STATE/log/$name.log" "$@" \
+        >"$STATE/pids/$name"
+}
+
+# Whether a component runs: the node's own /proc is seen through its holder.
+component_alive() {
+    local holder_pid pid
+    holder_pid=$(holder) && pid=$(cat "$STATE/pids/$1") \
+        && [[ -n $pid && -d /proc/$holder_pid/root/proc/$pid ]]
+}
+
+components() {
+    local file
+    for file in "$STATE"/pids/*; do
+        [[ ! -e $file ]] || printf '%s\n' "${file##*/}"
+    done
+}
+
+dead_components() {
+    local name
+    for name in $(components); do
+        component_alive "$name" || printf '%s\n' "$name"
+    done
+}
+
+# Waits for a named condition: a command that succeeds. Gives up at the deadline, or at once when a
+# component has ended, and then shows the state of all and the tails of the logs.
+wait_for() {
+    local seconds=$1 what=$2 end dead
+    shift 2
+    end=$(($(now) + seconds))
+    until "$@" >/dev/null 2>&1; do
+        dead=$(dead_components)
+        if [[ -n $dead ]]; then
+            explain_state
+            die "waiting for $what: ended: ${dead//$'\n'/, }"
+        fi
+        if (($(now) >= end)); then
+            explain_state
+            die "$what: not within $seconds s"
+        fi
+        sleep 0.1
+    done
+}
+
+explain_state() {
+    local name
+    for name in $(components); do
+        if component_alive "$name"; then
+            say "${BOLD}$name${PLAIN} is running; the end of its log:"
+        else
+            say "${BOLD}$name${PLAIN} ${RED}has ended${PLAIN}; the end of its log:"
+        fi
+        tail -n 6 "$STATE/log/$name.log" | cut -c1-300 | sed 's/^/    | /' >&2
+    done
+    say "all logs: $STATE/log"
+}

@@ -1,0 +1,140 @@
+# What makes the node run pods: containerd with its network, kubelet, kube-proxy, cluster DNS, and
+# the import of images.
+#
+# Needs the namespaces of node.sh and the control plane of control.sh.
+# shellcheck shell=bash
+
+start_containerd() {
+    mkdir -p "$STATE/etc/cni"
+    write_cni_config >"$STATE/etc/cni/10-$NAME.conflist"
+    write_containerd_config >"$STATE/etc/containerd.toml"
+    spawn containerd containerd --config "$STATE/etc/containerd.toml"
+}
+
+containerd_ready() { enter ctr --connect-timeout 2s version; }
+
+write_containerd_config() {
+    cat <<EOF
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "$REGISTRY/pause:dev"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  stream_server_address = "127.0.0.1"
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "/usr/lib/cni"
+  conf_dir = "$STATE/etc/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "overlayfs"
+  default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+EOF
+}
+
+# Point to point and routed, not bridged: a reply from a pod to its neighbour then passes the node's
+# firewall, which must undo a Service's address, without br_netfilter.
+write_cni_config() {
+    cat <<EOF
+{
+  "cniVersion": "0.4.0",
+  "name": "$NAME",
+  "plugins": [
+    {"type": "ptp",
+     "ipam": {"type": "host-local", "ranges": [[{"subnet": "$POD_CIDR"}]],
+              "routes": [{"dst": "0.0.0.0/0"}]}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}
+EOF
+}
+
+# Imports image archives into what the kubelet sees.
+import_images() {
+    local archive
+    for archive in "$@"; do
+        enter ctr --namespace k8s.io images import - <"$archive" >&2
+    done
+}
+
+start_kubelet() {
+    write_kubelet_config >"$STATE/etc/kubelet.yaml"
+    spawn kubelet "$(node_bin "$KUBERNETES_BIN")/kubelet" --config="$STATE/etc/kubelet.yaml" \
+        --kubeconfig="$STATE/etc/kubelet.kubeconfig" --hostname-override="$NAME" --node-ip="$NODE_IP"
+}
+
+write_kubelet_config() {
+    cat <<EOF
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  anonymous: {enabled: false}
+  webhook: {enabled: true}
+  x509: {clientCAFile: $PKI/ca.crt}
+authorization: {mode: Webhook}
+tlsCertFile: $PKI/kubelet.crt
+tlsPrivateKeyFile: $PKI/kubelet.key
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+cgroupDriver: cgroupfs
+cgroupRoot: $CGROUP
+failCgroupV1: false
+failSwapOn: false
+localStorageCapacityIsolation: false
+resolvConf: ""
+clusterDNS: [$DNS_IP]
+clusterDomain: cluster.local
+maxPods: 250
+evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
+imageGCHighThresholdPercent: 100
+imageMinimumGCAge: 24h
+serializeImagePulls: false
+EOF
+}
+
+start_proxy() {
+    spawn kube-proxy "$(node_bin "$KUBERNETES_BIN")/kube-proxy" \
+        --kubeconfig="$STATE/etc/proxy.kubeconfig" --proxy-mode=iptables \
+        --hostname-override="$NAME" --cluster-cidr="$POD_CIDR" --conntrack-max-per-core=0
+}
+
+proxy_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:10256/healthz; }
+
+# CoreDNS is a process of the node, behind a Service without selector that names the node's address.
+start_dns() {
+    write_dns_objects | kubectl_node apply --filename - >/dev/null
+    cat >"$STATE/etc/Corefile" <<EOF
+.:53 {
+    errors
+    health 127.0.0.1:8080
+    ready 127.0.0.1:8181
+    cache 5
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        kubeconfig $STATE/etc/dns.kubeconfig
+        ttl 5
+    }
+}
+EOF
+    spawn coredns "$(node_bin "$COREDNS_BIN")/coredns" -conf "$STATE/etc/Corefile"
+}
+
+dns_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:8181/ready; }
+
+write_dns_objects() {
+    sed -e "s/NODE_IP/$NODE_IP/" -e "s/DNS_IP/$DNS_IP/" \
+        "$HERE/manifests/dns.yaml"
+}
+
+node_ready() {
+    [[ $(kubectl_node get node "$NAME" --output \
+        'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == True ]]
+}
+
+default_account_exists() { kubectl_node get --namespace default serviceaccount default; }
+
+kubectl_node() { "$KUBERNETES_BIN/kubectl" --kubeconfig "$KUBECONFIG_FILE" "$@"; }
