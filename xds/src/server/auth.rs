@@ -1,0 +1,98 @@
+//! Who a stream belongs to: the seam between the server and whoever can judge a token.
+//!
+//! The server asks an `Authenticator` before it answers anything; `operator::auth` is one, tests bring their own.
+//! What a proxy says of itself (its node) is only a claim, compared with the `Admission` and never used instead of it.
+
+use std::{fmt, future::Future, time::Duration};
+
+use futures::future::BoxFuture;
+use tonic::{Code, metadata::MetadataMap};
+
+use crate::mesh::id::{ProxyId, SpiffeId};
+
+/// Decides to which workload instance a stream belongs.
+pub trait Authenticator: Send + Sync + 'static {
+    /// The instance that the bearer of `metadata` is, or why it is nobody.
+    ///
+    /// Called once per stream, before the server has answered anything.
+    fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send;
+}
+
+/// A stream's proven identity, and how long the proof holds.
+pub struct Admission {
+    /// The workload instance; decides which view the stream gets.
+    pub proxy: ProxyId,
+    /// The identity that its certificate will name.
+    pub identity: SpiffeId,
+    /// The kind of workload that the instance is part of, for example `Deployment`, for the certificate's subject.
+    pub workload_kind: String,
+    /// The name of that workload.
+    pub workload_name: String,
+    /// How long the token is still valid. The stream ends a little before, so that the proxy comes with its next token.
+    pub expires_in: Duration,
+    /// Completes when the instance has ended; the stream ends with it.
+    pub gone: BoxFuture<'static, ()>,
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission")
+            .field("proxy", &self.proxy)
+            .field("identity", &self.identity)
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a stream is refused. The client learns the code only: no reason, no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("refused stream ({}): {detail}", self.reason.as_str())]
+pub struct Refusal {
+    /// The reason as a closed word: metric label and log field.
+    pub reason: RefusalReason,
+    /// The details, for the log of the control plane. Never a token.
+    pub detail: String,
+}
+
+/// The reasons for which a stream is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefusalReason {
+    /// The stream carries no token.
+    NoToken,
+    /// The token is not one that can be believed: signature, issuer, audience, shape.
+    InvalidToken,
+    /// The token was good once.
+    ExpiredToken,
+    /// The token is good, and its workload instance does not exist (any more).
+    UnknownInstance,
+    /// The token is good, and the proxy claims to be somebody else.
+    ForeignNode,
+    /// The instance exists and has no proxy of this mesh.
+    NotInMesh,
+    /// The token cannot be judged just now; the proxy shall come again.
+    Unavailable,
+}
+
+impl RefusalReason {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoToken => "NoToken",
+            Self::InvalidToken => "InvalidToken",
+            Self::ExpiredToken => "ExpiredToken",
+            Self::UnknownInstance => "UnknownInstance",
+            Self::ForeignNode => "ForeignNode",
+            Self::NotInMesh => "NotInMesh",
+            Self::Unavailable => "Unavailable",
+        }
+    }
+
+    /// The gRPC status that the client gets.
+    pub fn code(self) -> Code {
+        match self {
+            Self::NoToken | Self::InvalidToken | Self::ExpiredToken => Code::Unauthenticated,
+            Self::UnknownInstance | Self::ForeignNode | Self::NotInMesh => Code::PermissionDenied,
+            Self::Unavailable => Code::Unavailable,
+        }
+    }
+}
