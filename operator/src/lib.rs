@@ -10,6 +10,7 @@ pub mod admin;
 pub mod auth;
 pub mod ca;
 pub mod cli;
+pub mod clock;
 pub mod documents;
 pub mod finding;
 pub mod injector;

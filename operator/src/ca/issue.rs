@@ -1,0 +1,277 @@
+//! Turns a request for a certificate into a signed one.
+//!
+//! Called by `root` for roots and intermediates, by `source` for the leaves of workloads and by `serving` for those of
+//! our own servers. Pure: time, serial numbers and key pairs are parameters, so nothing here fails but for a reason in
+//! its arguments. Profiles follow SPIFFE's X.509-SVID (exactly one URI SAN on a leaf, the trust domain's own on its
+//! authorities) and RFC 5280; Envoy since 1.39 always enforces `keyUsage`.
+
+use std::fmt;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use smidge_xds::mesh::id::{SpiffeId, TrustDomain};
+use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::pem;
+
+/// Lifetime of a root. Long, because whoever trusts it must be told before it can be replaced.
+pub const ROOT_LIFETIME: Duration = Duration::days(3650);
+/// Lifetime of an intermediate. It is replaced at half of it, so there are six months to notice that this fails.
+pub const INTERMEDIATE_LIFETIME: Duration = Duration::days(365);
+/// Lifetime of a leaf.
+pub const LEAF_LIFETIME: Duration = Duration::hours(24);
+/// How far back validity starts, so that a peer whose clock is a little behind takes a fresh certificate.
+pub const CLOCK_SKEW: Duration = Duration::minutes(5);
+/// The least that a certificate must be worth to be issued at all: an issuer with less time left than this refuses.
+const SHORTEST: Duration = Duration::hours(1);
+
+/// Why a certificate could not be issued or an issuer not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The issuer's own certificate ends too soon.
+    #[error("failed to issue: the issuing certificate ends at {0}")]
+    IssuerEnds(OffsetDateTime),
+    /// A name does not fit into a certificate.
+    #[error("failed to issue: invalid name {0:?}")]
+    InvalidName(String),
+    /// The certificate of an issuer is not one of an authority.
+    #[error("invalid issuer: {0}")]
+    InvalidIssuer(&'static str),
+    /// The library failed to sign or encode.
+    #[error("failed to sign a certificate")]
+    Sign(#[source] rcgen::Error),
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Profile<'a> {
+    /// A root; signs intermediates only.
+    Root(Subject<'a>),
+    /// An intermediate; signs leaves only.
+    Intermediate(Subject<'a>),
+    /// The leaf of a proxy, for both ends of mTLS. `kind` and `name` say what the instance belongs to, for example
+    /// `Deployment` `bookstore-v1`; they become `OU` and `CN` of the subject, which metrics read.
+    Workload {
+        /// The one URI SAN.
+        identity: &'a SpiffeId,
+        /// Kind of the owner.
+        kind: &'a str,
+        /// Name of the owner.
+        name: &'a str,
+    },
+    /// The leaf of one of our own servers.
+    Server {
+        /// The DNS SANs.
+        names: &'a [String],
+    },
+}
+
+/// Who an authority is.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its common name, for people.
+    pub name: &'a str,
+    /// The trust domain whose name it may carry; `None` for authorities whose leaves are no SPIFFE identities.
+    pub domain: Option<&'a TrustDomain>,
+}
+
+/// A serial number: positive, 126 bits of randomness, never the same length in disguise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serial([u8; 16]);
+
+impl Serial {
+    /// The serial number made of these random bytes.
+    pub fn new(mut random: [u8; 16]) -> Self {
+        // Neither negative nor with a leading zero byte, whatever the randomness says.
+        if let Some(first) = random.first_mut() {
+            *first = (*first & 0x7f) | 0x40;
+        }
+        Self(random)
+    }
+}
+
+/// An authority that is ready to sign: its certificate is parsed once, not per leaf.
+pub struct Issuer {
+    signer: rcgen::Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    pem: String,
+    digest: IssuerDigest,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+}
+
+/// Names an issuer by its certificate: the first 64 bits of its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IssuerDigest([u8; 8]);
+
+impl IssuerDigest {
+    /// The digest of a certificate.
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+        let mut first = [0; 8];
+        first.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Self(first)
+    }
+}
+
+impl fmt::Display for IssuerDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Issuer {
+    /// The issuer with this certificate and its key.
+    pub fn new(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, IssueError> {
+        let (_, parsed) = X509Certificate::from_der(&certificate)
+            .map_err(|_| IssueError::InvalidIssuer("no X.509 certificate"))?;
+        if !parsed.is_ca() {
+            return Err(IssueError::InvalidIssuer("not the certificate of an authority"));
+        }
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(IssueError::InvalidIssuer("the key does not belong to the certificate"));
+        }
+        let not_before = parsed.validity().not_before.to_datetime();
+        let not_after = parsed.validity().not_after.to_datetime();
+        let signer = rcgen::Issuer::from_ca_cert_der(&certificate, key).map_err(IssueError::Sign)?;
+        let (pem, digest) = (pem::certificate(&certificate), IssuerDigest::of(&certificate));
+        Ok(Self { signer, certificate, pem, digest, not_before, not_after })
+    }
+
+    /// Its own certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Its own certificate as PEM: what stands behind a leaf in the chain.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// What its leaves' versions call it.
+    pub fn digest(&self) -> IssuerDigest {
+        self.digest
+    }
+
+    /// When its own certificate ends.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// When it should be replaced: at half of its life.
+    pub fn renew_at(&self) -> OffsetDateTime {
+        self.not_before + (self.not_after - self.not_before) / 2
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("digest", &self.digest)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate and the time it is valid until.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The end of its validity; never behind its issuer's.
+    pub not_after: OffsetDateTime,
+}
+
+/// Signs `public` for `profile`, valid from a little before `now`.
+pub fn issue(
+    issuer: &Issuer,
+    public: &impl PublicKeyData,
+    profile: Profile<'_>,
+    now: OffsetDateTime,
+    serial: Serial,
+) -> Result<Issued, IssueError> {
+    let not_after = (now + lifetime(profile)).min(issuer.not_after);
+    if not_after - now < SHORTEST {
+        return Err(IssueError::IssuerEnds(issuer.not_after));
+    }
+    let mut params = params(profile, now, serial)?;
+    params.not_after = not_after;
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(public, &issuer.signer).map_err(IssueError::Sign)?;
+    Ok(Issued { certificate: certificate.der().clone(), not_after })
+}
+
+/// A new root over `key`.
+pub fn root(
+    key: KeyPair,
+    subject: Subject<'_>,
+    now: OffsetDateTime,
+    serial: Serial,
+) -> Result<Issuer, IssueError> {
+    let params = params(Profile::Root(subject), now, serial)?;
+    let certificate = params.self_signed(&key).map_err(IssueError::Sign)?;
+    Issuer::new(certificate.der().clone(), key)
+}
+
+fn lifetime(profile: Profile<'_>) -> Duration {
+    match profile {
+        Profile::Root(_) => ROOT_LIFETIME,
+        Profile::Intermediate(_) => INTERMEDIATE_LIFETIME,
+        Profile::Workload { .. } | Profile::Server { .. } => LEAF_LIFETIME,
+    }
+}
+
+fn params(
+    profile: Profile<'_>,
+    now: OffsetDateTime,
+    serial: Serial,
+) -> Result<CertificateParams, IssueError> {
+    let mut params = CertificateParams::default();
+    params.not_before = now - CLOCK_SKEW;
+    params.not_after = now + lifetime(profile);
+    params.serial_number = Some(SerialNumber::from_slice(&serial.0));
+    params.distinguished_name = DistinguishedName::new();
+    match profile {
+        Profile::Root(subject) => authority(&mut params, subject, 1)?,
+        Profile::Intermediate(subject) => authority(&mut params, subject, 0)?,
+        Profile::Workload { identity, kind, name } => {
+            params.distinguished_name.push(DnType::OrganizationalUnitName, kind);
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.subject_alt_names = vec![uri(identity.to_string())?];
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        }
+        Profile::Server { names } => {
+            // No subject: the SAN is all that clients look at, and a DNS name may be longer than a CN can be.
+            params.subject_alt_names =
+                names.iter().map(|name| dns(name)).collect::<Result<Vec<_>, IssueError>>()?;
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        }
+    }
+    Ok(params)
+}
+
+fn authority(params: &mut CertificateParams, subject: Subject<'_>, below: u8) -> Result<(), IssueError> {
+    params.distinguished_name.push(DnType::OrganizationName, "Smidge");
+    params.distinguished_name.push(DnType::CommonName, subject.name);
+    if let Some(domain) = subject.domain {
+        params.subject_alt_names = vec![uri(format!("spiffe://{domain}"))?];
+    }
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(())
+}
+
+fn uri(text: String) -> Result<SanType, IssueError> {
+    text.as_str().try_into().map(SanType::URI).map_err(|_| IssueError::InvalidName(text))
+}
+
+fn dns(name: &str) -> Result<SanType, IssueError> {
+    name.try_into().map(SanType::DnsName).map_err(|_| IssueError::InvalidName(name.to_owned()))
+}

@@ -1,0 +1,89 @@
+//! Turns DER into PEM and back, keys without leaving copies behind.
+//!
+//! Used by `issue` and `root`, because Envoy takes keys as PEM only and Secrets are read by people. Does not look
+//! into what it wraps.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use zeroize::Zeroizing;
+
+/// Length of a line of PEM, as RFC 7468 wants it.
+const LINE: usize = 64;
+
+/// A private key as PEM (PKCS#8). Wiped when dropped; prints nothing.
+///
+/// The transient copies that the cryptographic library makes on its stack while it generates a key are not wiped.
+pub struct PrivateKey(Zeroizing<String>);
+
+impl PrivateKey {
+    /// The key whose PKCS#8 encoding is `der`.
+    pub fn from_pkcs8(der: &[u8]) -> Self {
+        Self(encode("PRIVATE KEY", der))
+    }
+
+    /// The PEM text, for the one place that sends or stores it.
+    pub fn expose(self) -> Zeroizing<String> {
+        self.0
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// One certificate as PEM.
+pub fn certificate(der: &CertificateDer<'_>) -> String {
+    std::mem::take(&mut encode("CERTIFICATE", der))
+}
+
+/// Every certificate in a PEM text, or `None` when the text has none or a broken one.
+pub fn certificates(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().ok()?;
+    (!found.is_empty()).then_some(found)
+}
+
+fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let mut body = Zeroizing::new(vec![0; der.len().div_ceil(3) * 4]);
+    // Cannot fail: the buffer has exactly the encoded length, and what is written is ASCII.
+    let written = STANDARD.encode_slice(der, &mut body).unwrap_or_default();
+    body.truncate(written);
+    // Reserved in full, because a string that grows leaves its old self behind unwiped.
+    let length = body.len() + body.len() / LINE + 1 + 2 * (label.len() + "-----BEGIN -----\n".len());
+    let mut text = Zeroizing::new(String::with_capacity(length));
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        text.push_str(part);
+    }
+    for line in body.chunks(LINE) {
+        text.push_str(std::str::from_utf8(line).unwrap_or_default());
+        text.push('\n');
+    }
+    for part in ["-----END ", label, "-----\n"] {
+        text.push_str(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_pem_that_others_read_and_prints_nothing() {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let key = PrivateKey::from_pkcs8(pair.serialized_der());
+        assert_eq!(format!("{key:?}"), "[redacted]");
+        let text = key.expose();
+        assert_eq!(rcgen::KeyPair::from_pem(&text).unwrap().serialized_der(), pair.serialized_der());
+        assert!(text.lines().all(|line| line.len() <= LINE), "a line is too long");
+    }
+
+    #[test]
+    fn broken_pem_is_no_certificate() {
+        assert_eq!(certificates(b""), None);
+        assert_eq!(certificates(b"-----BEGIN CERTIFICATE-----\n@@\n-----END CERTIFICATE-----\n"), None);
+    }
+}

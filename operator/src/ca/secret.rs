@@ -1,0 +1,224 @@
+//! Turns the Secrets of the system namespace into authorities, and new authorities into Secrets.
+//!
+//! Used by `root`, which reads and writes them. Pure. A Secret that cannot be read is an error that names it and the
+//! field, never a reason to replace it: whoever broke it may still have the key that a whole mesh trusts.
+
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::api::ObjectMeta;
+use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroize as _;
+
+use super::{
+    issue::{Issuer, IssuerDigest},
+    pem,
+    version::MeshKey,
+};
+
+/// The Secret that holds the key of the mesh, under which the versions of leaves are vouched for.
+pub const MESH_KEY: &str = "smidge-mesh-key";
+
+const ACTIVE: [&str; 2] = ["active.crt", "active.key"];
+const STANDBY: [&str; 2] = ["standby.crt", "standby.key"];
+const ISSUER: [&str; 2] = ["issuer.crt", "issuer.key"];
+const PREVIOUS: &str = "previous.crt";
+const KEY: &str = "key";
+
+/// One of the three authorities. What one of them signs, the others' clients never take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuthorityName {
+    /// Vouches for the control plane to proxies; its roots are in every bootstrap.
+    ControlPlane,
+    /// Vouches for workloads to each other; its bundle comes over SDS.
+    Workloads,
+    /// Vouches for the webhooks to the API server.
+    Webhooks,
+}
+
+impl AuthorityName {
+    /// The name in Secrets, certificates, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Workloads => "workloads",
+            Self::Webhooks => "webhooks",
+        }
+    }
+
+    /// The Secret that holds its roots.
+    pub fn root_secret(self) -> String {
+        format!("smidge-root-{}", self.as_str())
+    }
+
+    /// The Secret that holds its intermediate.
+    pub fn issuer_secret(self) -> String {
+        format!("smidge-issuer-{}", self.as_str())
+    }
+
+    /// Whether a second root is trusted from the first day on. A bootstrap cannot be changed while its pod lives, so
+    /// the control plane's next root must already be in it; the others' bundles can be changed at any time.
+    pub fn has_standby(self) -> bool {
+        self == Self::ControlPlane
+    }
+}
+
+impl fmt::Display for AuthorityName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong with a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid Secret {secret}: {field}: {problem}{}", self.hint())]
+pub struct Malformed {
+    /// The Secret's name.
+    pub secret: String,
+    /// The key in its data.
+    pub field: &'static str,
+    /// What is wrong; says nothing of the content.
+    pub problem: &'static str,
+}
+
+impl Malformed {
+    fn hint(&self) -> &'static str {
+        if self.secret.starts_with("smidge-issuer-") {
+            " (hint: an intermediate is made anew when its Secret is deleted)"
+        } else {
+            " (hint: restore it from a backup; deleting it ends the trust of everything issued under it)"
+        }
+    }
+}
+
+/// The roots of an authority.
+#[derive(Debug)]
+pub struct Roots {
+    /// The one that signs.
+    pub active: Issuer,
+    /// The one that is trusted already and signs next.
+    pub standby: Option<Issuer>,
+}
+
+impl Roots {
+    /// Their certificates as PEM, the active one first.
+    pub fn certificates(&self) -> Vec<String> {
+        std::iter::once(&self.active).chain(&self.standby).map(|root| root.pem().to_owned()).collect()
+    }
+
+    /// The roots that `secret` holds.
+    pub fn read(name: &str, secret: &Secret, now: OffsetDateTime) -> Result<Self, Malformed> {
+        let active = issuer(name, secret, ACTIVE)?;
+        if active.not_after() <= now {
+            return Err(Malformed { secret: name.to_owned(), field: ACTIVE[0], problem: "expired" });
+        }
+        let has_standby = STANDBY.iter().any(|field| data(secret).contains_key(*field));
+        let standby = has_standby.then(|| issuer(name, secret, STANDBY)).transpose()?;
+        Ok(Self { active, standby })
+    }
+}
+
+/// The Secret of new roots. Each is a certificate and its key.
+pub fn write_roots(name: &str, active: (&Issuer, &KeyPair), standby: Option<(&Issuer, &KeyPair)>) -> Secret {
+    let mut fields = pair(ACTIVE, active);
+    fields.extend(standby.map(|standby| pair(STANDBY, standby)).unwrap_or_default());
+    secret(name, fields)
+}
+
+/// The intermediate of an authority, and which ones' leaves are as good as its own.
+#[derive(Debug)]
+pub struct Issuing {
+    /// Signs leaves.
+    pub issuer: Issuer,
+    /// The intermediate before it, while its leaves are still about.
+    pub previous: Option<IssuerDigest>,
+}
+
+impl Issuing {
+    /// Every issuer whose leaves need no replacing.
+    pub fn accepted(&self) -> Vec<IssuerDigest> {
+        std::iter::once(self.issuer.digest()).chain(self.previous).collect()
+    }
+
+    /// The intermediate that `secret` holds. It must be signed by one of `roots`; it may have expired, as that is no
+    /// damage but a long absence, and makes it due.
+    pub fn read(name: &str, secret: &Secret, roots: &[CertificateDer<'_>]) -> Result<Self, Malformed> {
+        let issuer = issuer(name, secret, ISSUER)?;
+        if !roots.iter().any(|root| is_signed_by(issuer.certificate(), root)) {
+            let problem = "not signed by a root of its authority";
+            return Err(Malformed { secret: name.to_owned(), field: ISSUER[0], problem });
+        }
+        let previous = data(secret).get(PREVIOUS).and_then(|text| pem::certificates(&text.0));
+        Ok(Self { issuer, previous: previous.and_then(|found| found.first().map(IssuerDigest::of)) })
+    }
+}
+
+/// The Secret of a new intermediate, which takes the place of `previous`.
+pub fn write_issuing(name: &str, issuer: (&Issuer, &KeyPair), previous: Option<&Issuer>) -> Secret {
+    let mut fields = pair(ISSUER, issuer);
+    fields.extend(previous.map(|previous| (PREVIOUS.to_owned(), ByteString(previous.pem().into()))));
+    secret(name, fields)
+}
+
+/// The key of the mesh that `secret` holds.
+pub fn read_mesh_key(name: &str, secret: &Secret) -> Result<MeshKey, Malformed> {
+    let malformed = |problem| Malformed { secret: name.to_owned(), field: KEY, problem };
+    let bytes = data(secret).get(KEY).ok_or_else(|| malformed("missing"))?;
+    MeshKey::new(&bytes.0).ok_or_else(|| malformed("not 32 bytes long"))
+}
+
+/// The Secret of a new key of the mesh.
+pub fn write_mesh_key(name: &str, bytes: &[u8]) -> Secret {
+    secret(name, BTreeMap::from([(KEY.to_owned(), ByteString(bytes.to_vec()))]))
+}
+
+/// Wipes the data of a Secret that was read or written.
+pub fn wipe(secret: &mut Secret) {
+    secret.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|value| value.0.zeroize());
+}
+
+fn secret(name: &str, data: BTreeMap<String, ByteString>) -> Secret {
+    let labels = [("app.kubernetes.io/name", "smidge"), ("app.kubernetes.io/managed-by", "smidge")];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+fn pair(fields: [&str; 2], (issuer, key): (&Issuer, &KeyPair)) -> BTreeMap<String, ByteString> {
+    let key = pem::PrivateKey::from_pkcs8(key.serialized_der());
+    let values = [issuer.pem().as_bytes().to_vec(), key.expose().as_bytes().to_vec()];
+    fields.into_iter().map(str::to_owned).zip(values.map(ByteString)).collect()
+}
+
+fn data(secret: &Secret) -> &BTreeMap<String, ByteString> {
+    static EMPTY: BTreeMap<String, ByteString> = BTreeMap::new();
+    secret.data.as_ref().unwrap_or(&EMPTY)
+}
+
+fn issuer(name: &str, secret: &Secret, [certificate, key]: [&'static str; 2]) -> Result<Issuer, Malformed> {
+    let malformed = |field, problem| Malformed { secret: name.to_owned(), field, problem };
+    let field = |field| data(secret).get(field).ok_or_else(|| malformed(field, "missing"));
+    let found = pem::certificates(&field(certificate)?.0).and_then(|found| found.into_iter().next());
+    let found = found.ok_or_else(|| malformed(certificate, "no PEM certificate"))?;
+    let text = std::str::from_utf8(&field(key)?.0).map_err(|_| malformed(key, "no PEM key"))?;
+    let pair = KeyPair::from_pem(text).map_err(|_| malformed(key, "no PEM key"))?;
+    let problem = "not the certificate of an authority with the key beside it";
+    Issuer::new(found, pair).map_err(|_| malformed(certificate, problem))
+}
+
+fn is_signed_by(certificate: &CertificateDer<'_>, signer: &CertificateDer<'_>) -> bool {
+    let parsed = (X509Certificate::from_der(certificate), X509Certificate::from_der(signer));
+    let (Ok((_, certificate)), Ok((_, signer))) = parsed else { return false };
+    certificate.issuer() == signer.subject()
+        && certificate.verify_signature(Some(signer.public_key())).is_ok()
+}

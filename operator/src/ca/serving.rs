@@ -1,0 +1,136 @@
+//! Keeps the certificates that our own servers show: the control plane's to proxies, the webhooks' to the API server.
+//!
+//! Made by `Authorities`; the runtime builds its TLS listeners from `tls` and spawns `keep_fresh`. A renewed certificate
+//! is shown to the next connection, without a restart. Keys live in memory only, one per replica, for a day.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rcgen::KeyPair;
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::{
+    authorities::pause,
+    issue::{self, IssueError, Issuer, Profile, Serial},
+    metrics::Metrics,
+    renewal,
+    secret::{AuthorityName, Issuing},
+};
+use crate::clock::Clock;
+
+/// Why a server has no certificate to show.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// The authority did not issue one.
+    #[error("failed to issue a serving certificate")]
+    Issue(#[from] IssueError),
+    /// The TLS library does not take it.
+    #[error("failed to set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The certificate of a server, replaced before it ends.
+pub struct ServingCertificate {
+    authority: AuthorityName,
+    names: Vec<String>,
+    issuing: watch::Receiver<Arc<Issuing>>,
+    shown: ArcSwap<CertifiedKey>,
+    due: watch::Sender<OffsetDateTime>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+impl ServingCertificate {
+    /// A first certificate for `names`, signed with what `issuing` holds.
+    pub fn new(
+        authority: AuthorityName,
+        names: Vec<String>,
+        issuing: watch::Receiver<Arc<Issuing>>,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<Self, ServingError> {
+        let (first, not_after, due) = make(&issuing.borrow().issuer, &names, clock.now())?;
+        metrics.ends(authority.as_str(), "serving", not_after);
+        let due = watch::Sender::new(due);
+        Ok(Self { authority, names, issuing, shown: ArcSwap::from_pointee(first), due, clock, metrics })
+    }
+
+    /// TLS 1.3 with this certificate, offering `alpn` in this order.
+    pub fn tls(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, ServingError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
+    /// Replaces the certificate whenever it is due. What is shown stays while that fails. Never returns.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let mut failures = 0;
+        loop {
+            let due = *self.due.borrow();
+            pause(&self.clock, due, failures).await;
+            if self.clock.now() < due {
+                continue;
+            }
+            match self.renew() {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    self.metrics.renewal_failed(self.authority.as_str(), "serving");
+                    tracing::error!(authority = %self.authority, %error, "serving certificate not renewed");
+                }
+            }
+        }
+    }
+
+    fn renew(&self) -> Result<(), ServingError> {
+        let (next, not_after, due) = make(&self.issuing.borrow().issuer, &self.names, self.clock.now())?;
+        self.shown.store(Arc::new(next));
+        self.due.send_replace(due);
+        self.metrics.ends(self.authority.as_str(), "serving", not_after);
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for ServingCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.shown.load_full())
+    }
+}
+
+impl fmt::Debug for ServingCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServingCertificate")
+            .field("authority", &self.authority)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+fn make(
+    issuer: &Issuer,
+    names: &[String],
+    now: OffsetDateTime,
+) -> Result<(CertifiedKey, OffsetDateTime, OffsetDateTime), ServingError> {
+    let pair = KeyPair::generate().map_err(IssueError::Sign)?;
+    let leaf = issue::issue(issuer, &pair, Profile::Server { names }, now, Serial::new(rand::random()))?;
+    let key = PrivatePkcs8KeyDer::from(pair.serialized_der().to_vec()).into();
+    let chain = vec![leaf.certificate, issuer.certificate().clone()];
+    let certified = CertifiedKey::from_der(chain, key, &provider())?;
+    let due = renewal::renew_at(now, leaf.not_after, rand::random());
+    Ok((certified, leaf.not_after, due))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

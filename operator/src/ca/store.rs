@@ -1,0 +1,139 @@
+//! Gets, creates and replaces Secrets of the system namespace, without a word of them in any log.
+//!
+//! Used by `root`. Not `kube::Api`, because that logs a whole answer which it cannot parse. Does not know what is in a
+//! Secret.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Client, Resource as _,
+    api::{GetParams, PostParams},
+    core::Request,
+};
+use zeroize::Zeroizing;
+
+/// Why a Secret could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The API server did not do what it was asked.
+    #[error("failed to {verb} Secret {name}")]
+    Api {
+        /// `get`, `create` or `replace`.
+        verb: &'static str,
+        /// The Secret's name.
+        name: String,
+        /// What the client says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server sent something that is no Secret.
+    #[error("failed to {verb} Secret {name}: the answer is no Secret")]
+    Answer {
+        /// `get`, `create` or `replace`.
+        verb: &'static str,
+        /// The Secret's name.
+        name: String,
+    },
+}
+
+/// What became of a write.
+pub enum Written {
+    /// It was done; this is what is stored.
+    Ours(Box<Secret>),
+    /// Somebody else wrote first.
+    Conflict,
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours(_) => "Ours([redacted])",
+            Self::Conflict => "Conflict",
+        })
+    }
+}
+
+/// The Secrets of one namespace.
+#[derive(Clone)]
+pub struct Secrets {
+    client: Client,
+    path: String,
+}
+
+impl Secrets {
+    /// The Secrets of `namespace`.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { client, path: Secret::url_path(&(), Some(namespace)) }
+    }
+
+    /// The Secret `name`, if there is one.
+    pub async fn get(&self, name: &str) -> Result<Option<Secret>, StoreError> {
+        let request = Request::new(&self.path).get(name, &GetParams::default());
+        match self.send("get", name, request).await {
+            Err(error) if error.code() == Some(404) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// The Secret `name`, which somebody has just written.
+    pub async fn require(&self, name: &str) -> Result<Secret, StoreError> {
+        self.send("get", name, Request::new(&self.path).get(name, &GetParams::default())).await
+    }
+
+    /// Creates `secret`, unless it is there.
+    pub async fn create(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
+        let request = Request::new(&self.path).create(&PostParams::default(), body("create", name, secret)?);
+        written(self.send("create", name, request).await)
+    }
+
+    /// Replaces the Secret `name`, if it still has the version that `secret` names.
+    pub async fn replace(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
+        let body = body("replace", name, secret)?;
+        let request = Request::new(&self.path).replace(name, &PostParams::default(), body);
+        written(self.send("replace", name, request).await)
+    }
+
+    async fn send(
+        &self,
+        verb: &'static str,
+        name: &str,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Secret, StoreError> {
+        let failed = |source| StoreError::Api { verb, name: name.to_owned(), source: Box::new(source) };
+        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        let text = Zeroizing::new(self.client.request_text(request).await.map_err(failed)?);
+        // The parser's own words may quote what it read.
+        serde_json::from_str(&text).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl StoreError {
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Answer { .. } => None,
+        }
+    }
+}
+
+fn body(verb: &'static str, name: &str, secret: &Secret) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(secret).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
+}
+
+fn written(result: Result<Secret, StoreError>) -> Result<Written, StoreError> {
+    match result {
+        Ok(stored) => Ok(Written::Ours(Box::new(stored))),
+        Err(error) if error.code() == Some(409) => Ok(Written::Conflict),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,121 @@
+//! Turns what is known of a leaf into the version of its secret, and such a version back into what it says.
+//!
+//! A version names the leaf's issuer and renewal time, with a MAC under a key that all replicas share over these and
+//! the identity. So a replica that never saw the leaf can tell from `initial_resource_versions` that the proxy's is
+//! still good, and sends nothing; and nobody can talk it into that for a leaf of his own making. Does not hold the
+//! leaf, and does not say whether the issuer is still trusted: its caller does.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
+use smidge_xds::mesh::id::SpiffeId;
+use time::OffsetDateTime;
+
+use super::issue::IssuerDigest;
+
+/// Separates this use of the mesh's key from any later one.
+const CONTEXT: &[u8] = b"smidge secret version 1\0";
+
+/// The key of the mesh under which versions are vouched for. Prints nothing.
+#[derive(Clone)]
+pub struct MeshKey(hmac::Key);
+
+impl MeshKey {
+    /// Bytes of randomness that a new key needs.
+    pub const LENGTH: usize = 32;
+
+    /// The key made of these bytes; `None` when they are not as many as they should be.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == Self::LENGTH).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
+    }
+}
+
+impl fmt::Debug for MeshKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What a version says about a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Who issued it.
+    pub issuer: IssuerDigest,
+    /// When it is to be replaced, to the second.
+    pub renew_at: OffsetDateTime,
+}
+
+impl Stamp {
+    /// The version of the leaf of `identity` that this describes.
+    pub fn version(&self, key: &MeshKey, identity: &SpiffeId) -> String {
+        let said = self.said();
+        let tag = hmac::sign(&key.0, &message(&said, identity));
+        format!("{said}.{}", URL_SAFE_NO_PAD.encode(tag))
+    }
+
+    /// What `version` says, if it is one that the mesh made for `identity` and issued by one of `issuers`.
+    pub fn read(version: &str, key: &MeshKey, identity: &SpiffeId, issuers: &[IssuerDigest]) -> Option<Self> {
+        let (said, tag) = version.rsplit_once('.')?;
+        hmac::verify(&key.0, &message(said, identity), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
+        let (issuer, renew_at) = said.split_once('.')?;
+        let issuer = issuers.iter().copied().find(|known| known.to_string() == issuer)?;
+        let renew_at = OffsetDateTime::from_unix_timestamp(renew_at.parse().ok()?).ok()?;
+        Some(Self { issuer, renew_at })
+    }
+
+    fn said(&self) -> String {
+        format!("{}.{}", self.issuer, self.renew_at.unix_timestamp())
+    }
+}
+
+/// No part can be mistaken for another: the context ends in a zero byte, `said` has no line break.
+fn message(said: &str, identity: &SpiffeId) -> Vec<u8> {
+    [CONTEXT, said.as_bytes(), b"\n", identity.to_string().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::CertificateDer;
+
+    use super::*;
+
+    fn identity(account: &str) -> SpiffeId {
+        format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap()
+    }
+
+    fn stamp() -> Stamp {
+        let issuer = IssuerDigest::of(&CertificateDer::from(b"an issuer".as_slice()));
+        Stamp { issuer, renew_at: OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap() }
+    }
+
+    #[test]
+    fn another_replica_reads_what_one_wrote() {
+        let key = MeshKey::new(&[7; 32]).unwrap();
+        let version = stamp().version(&key, &identity("web"));
+        let replica = MeshKey::new(&[7; 32]).unwrap();
+        assert_eq!(Stamp::read(&version, &replica, &identity("web"), &[stamp().issuer]), Some(stamp()));
+        assert!(!version.contains('+'), "a plus would cut the version short in Version::is_held_as");
+    }
+
+    #[test]
+    fn a_version_of_another_identity_key_issuer_or_time_is_none() {
+        let key = MeshKey::new(&[7; 32]).unwrap();
+        let known = [stamp().issuer];
+        let version = stamp().version(&key, &identity("web"));
+        assert_eq!(Stamp::read(&version, &key, &identity("db"), &known), None);
+        assert_eq!(Stamp::read(&version, &MeshKey::new(&[8; 32]).unwrap(), &identity("web"), &known), None);
+        assert_eq!(Stamp::read(&version, &key, &identity("web"), &[]), None);
+        let later = version.replace("1800000000", "1900000000");
+        assert_eq!(Stamp::read(&later, &key, &identity("web"), &known), None);
+    }
+
+    #[test]
+    fn junk_is_no_version() {
+        let key = MeshKey::new(&[7; 32]).unwrap();
+        for text in ["", ".", "..", "a.b.c", "0000000000000000.99999999999999999999.00", "💥.1.2"] {
+            assert_eq!(Stamp::read(text, &key, &identity("web"), &[stamp().issuer]), None, "{text:?}");
+        }
+        assert!(MeshKey::new(&[7; 31]).is_none());
+    }
+}
