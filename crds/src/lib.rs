@@ -1,1 +1,33 @@
-//! Kubernetes wire types of Smidge.
+//! Kubernetes wire types of Smidge: the SMI kinds by API version, and `MeshConfig`.
+//!
+//! Turns what the API server (or a file) says into types, and the types into the custom resource definitions that the
+//! chart installs. Called by `smidge`'s `watch`, `documents` and `cli::crds`; `lower` gives the types their meaning.
+//!
+//! Each kind has one hub type, that of its storage version, re-exported flat (`split::TrafficSplit`). Reading is
+//! lenient on purpose: an object that the mesh cannot make sense of must still be readable, so that it costs only
+//! itself and its owner is told; a value that makes no sense stays representable ([`Number`], [`Headers`],
+//! [`Setting`]). What the API server accepts is narrower: the schemas validate what SMI's published definitions do.
+//!
+//! Does not contain a client, an async runtime, or a judgement on what the objects mean.
+//!
+//! [`Headers`]: specs::Headers
+
+// Fields' docs are what `kubectl explain` prints: plain text, without Rust's backticks.
+#![allow(clippy::doc_markdown)]
+
+pub mod access;
+pub mod config;
+pub mod definitions;
+pub mod labels;
+pub mod number;
+pub mod object;
+pub mod setting;
+pub mod specs;
+pub mod split;
+pub mod status;
+
+pub use definitions::{all, to_yaml};
+pub use number::Number;
+pub use object::{Kind, Object};
+pub use setting::Setting;
+pub use status::Status;

@@ -1,12 +1,58 @@
-//! `smidge crds`.
+//! `smidge crds`: prints the custom resource definitions.
+//!
+//! The chart carries this output, and `make check` compares the two. Does not talk to a cluster.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+use serde_json::json;
+use smidge_crds::definitions::{self, Error};
+
 /// Arguments of `smidge crds`.
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {
+    /// The form of the output: one YAML document a definition, or one JSON list of them all.
+    #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
+    pub output: Output,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// YAML documents, ready for `kubectl apply -f -`.
+    Yaml,
+    /// A `List` as JSON, ready for the same.
+    Json,
+}
 
 /// Runs `smidge crds`.
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    let Args { output } = args;
+    let text = match print(output) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{:#}", anyhow::Error::from(error));
+            return ExitCode::from(2);
+        }
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("failed to write to standard output: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(output: Output) -> Result<String, Error> {
+    match output {
+        Output::Yaml => definitions::to_yaml(),
+        Output::Json => {
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": definitions::all()?});
+            Ok(format!("{list:#}\n"))
+        }
+    }
 }

@@ -1,0 +1,192 @@
+//! Turns the types into custom resource definitions, and those into YAML.
+//!
+//! Called by `smidge crds`; the chart carries the output. Does not talk to a cluster.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
+    CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
+    CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation, JSONSchemaProps,
+    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_core::schema::{OptionalEnum, StructuralSchemaRewriter};
+use schemars::generate::SchemaSettings;
+use schemars::transform::AddNullable;
+
+use crate::access::TrafficTargetSpec;
+use crate::config::{self, MeshConfigSpec};
+use crate::object::Kind;
+use crate::specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec};
+use crate::split::{TrafficSplitSpec, v1alpha2};
+
+/// Why the definitions could not be made; a defect of this crate, never of its input, as it has none.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A type's schema uses what Kubernetes' schemas have no field for.
+    #[error("failed to make a Kubernetes schema of {kind}")]
+    Schema {
+        /// The kind.
+        kind: &'static str,
+        /// What is wrong with its schema.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A definition could not be printed.
+    #[error("failed to print a definition")]
+    Print(#[source] serde_saphyr::SerializeError),
+}
+
+/// Every definition, in the order of their names.
+pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
+    let mut definitions = vec![
+        definition::<HttpRouteGroupSpec>("Namespaced")?,
+        mesh_config()?,
+        definition::<TcpRouteSpec>("Namespaced")?,
+        definition::<TrafficTargetSpec>("Namespaced")?,
+        traffic_split()?,
+        definition::<UdpRouteSpec>("Namespaced")?,
+    ];
+    definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    Ok(definitions)
+}
+
+/// The definitions as one YAML stream, the same bytes every time.
+pub fn to_yaml() -> Result<String, Error> {
+    let mut yaml = String::new();
+    for definition in all()? {
+        yaml.push_str("---\n");
+        yaml.push_str(&serde_saphyr::to_string(&definition).map_err(Error::Print)?);
+    }
+    Ok(yaml)
+}
+
+fn traffic_split() -> Result<CustomResourceDefinition, Error> {
+    let mut definition = definition::<TrafficSplitSpec>("Namespaced")?;
+    let older: Vec<_> = definition.spec.versions.iter().map(v1alpha2::served_like).collect();
+    definition.spec.versions.extend(older);
+    Ok(definition)
+}
+
+fn mesh_config() -> Result<CustomResourceDefinition, Error> {
+    let mut definition = definition::<MeshConfigSpec>("Cluster")?;
+    for version in &mut definition.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            schema.x_kubernetes_validations = Some(vec![only_default()]);
+        }
+    }
+    Ok(definition)
+}
+
+/// The mesh has one `MeshConfig`; a second one would silently have no effect.
+fn only_default() -> ValidationRule {
+    ValidationRule {
+        rule: format!("self.metadata.name == '{}'", config::DEFAULT),
+        message: Some(format!("the one MeshConfig of a mesh is called {}", config::DEFAULT)),
+        ..ValidationRule::default()
+    }
+}
+
+/// The definition of a kind with its stored version only.
+fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error> {
+    let version = CustomResourceDefinitionVersion {
+        name: Spec::VERSION.into(),
+        served: true,
+        storage: true,
+        schema: Some(CustomResourceValidation { open_api_v3_schema: Some(schema::<Spec>()?) }),
+        subresources: Some(CustomResourceSubresources {
+            status: Some(CustomResourceSubresourceStatus(serde_json::json!({}))),
+            scale: None,
+        }),
+        additional_printer_columns: Some(columns::<Spec>()),
+        ..CustomResourceDefinitionVersion::default()
+    };
+    let mut categories = vec!["smidge".to_owned()];
+    if Spec::GROUP.ends_with(".smi-spec.io") {
+        categories.push("smi".to_owned());
+    }
+    let names = CustomResourceDefinitionNames {
+        kind: Spec::KIND.into(),
+        list_kind: Some(format!("{}List", Spec::KIND)),
+        plural: Spec::PLURAL.into(),
+        singular: Some(Spec::KIND.to_ascii_lowercase()),
+        short_names: Spec::SHORT_NAME.map(|name| vec![name.into()]),
+        categories: Some(categories),
+    };
+    Ok(CustomResourceDefinition {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{}", Spec::PLURAL, Spec::GROUP)),
+            ..ObjectMeta::default()
+        },
+        spec: CustomResourceDefinitionSpec {
+            // What the API server assumes; said, so that an upgrade from a definition with a webhook takes it back.
+            conversion: Some(CustomResourceConversion { strategy: "None".into(), webhook: None }),
+            group: Spec::GROUP.into(),
+            names,
+            preserve_unknown_fields: None,
+            scope: scope.into(),
+            versions: vec![version],
+        },
+        status: None,
+    })
+}
+
+fn columns<Spec: Kind>() -> Vec<CustomResourceColumnDefinition> {
+    let own = Spec::COLUMNS.iter().map(|(name, description, path)| CustomResourceColumnDefinition {
+        name: (*name).into(),
+        type_: "string".into(),
+        description: Some((*description).into()),
+        json_path: (*path).into(),
+        ..CustomResourceColumnDefinition::default()
+    });
+    // A definition with columns of its own loses the one for the age that every kind has otherwise.
+    let age = CustomResourceColumnDefinition {
+        name: "Age".into(),
+        type_: "date".into(),
+        json_path: ".metadata.creationTimestamp".into(),
+        ..CustomResourceColumnDefinition::default()
+    };
+    own.chain([age]).collect()
+}
+
+fn schema<Spec: Kind>() -> Result<JSONSchemaProps, Error> {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        // Kubernetes' schemas know neither references nor `$schema`.
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let schema = settings
+        .with_transform(AddNullable::default())
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .into_generator()
+        .into_root_schema_for::<Spec::Written>();
+    let mut schema: JSONSchemaProps = serde_json::from_value(schema.to_value())
+        .map_err(|source| Error::Schema { kind: Spec::KIND, source })?;
+    plain(&mut schema);
+    schema.title = None;
+    schema.description = Some(Spec::DESCRIPTION.into());
+    Ok(schema)
+}
+
+/// Takes defaults and `null`s out of a schema. The types have defaults so that everything decodes, but a default in
+/// the schema would be written into users' objects, and fight with whoever manages them from files. A `null` that
+/// is stored breaks clients whose types know none. Descriptions lose what only Rust's documentation has a use for.
+fn plain(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    schema.nullable = None;
+    if let Some(words) = &mut schema.enum_ {
+        words.retain(|word| !word.0.is_null());
+    }
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('`', "").replace('\n', " ");
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(plain);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => plain(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(plain),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        plain(values);
+    }
+}

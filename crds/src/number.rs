@@ -1,0 +1,105 @@
+//! A number as somebody wrote it, which need not be one.
+//!
+//! Used where SMI wants a whole number (weights, ports). Decoding never fails, so that one odd value does not take
+//! the list that it came with along; [`Number::as_i64`] is where the reader learns whether it is whole.
+//! Does not judge ranges: 0 and 70000 are numbers, and whether they are ports is for `lower` to say.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A whole number, or whatever was written in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Number {
+    /// A whole number.
+    Integer(i64),
+    /// Anything else: a fraction, a number beyond 64 bits, a text.
+    Other(Value),
+}
+
+impl Number {
+    /// The whole number, if it is one; `50.0` is, as JSON has one kind of number; the text `"50"` is not, as the
+    /// API server refuses it too.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Other(value) => whole(value.as_f64()?),
+        }
+    }
+}
+
+fn whole(number: f64) -> Option<i64> {
+    // Beyond 2^53 a float no longer tells one whole number from the next.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    // The range check makes the cast exact.
+    #[allow(clippy::cast_possible_truncation)]
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
+impl From<i64> for Number {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Other(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+impl JsonSchema for Number {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "number"})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Number;
+
+    fn read(json: &str) -> Number {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn whole_numbers_are_read_however_they_are_written() {
+        for (json, expected) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("70000", Some(70000)),
+            ("50.0", Some(50)),
+            ("1e3", Some(1000)),
+            ("0.5", None),
+            ("1e300", None),
+            ("\"50\"", None),
+            ("null", None),
+            ("[1]", None),
+        ] {
+            assert_eq!(read(json).as_i64(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_survives() {
+        for json in ["50", "0.5", "\"500m\"", "{\"a\":1}"] {
+            assert_eq!(serde_json::to_string(&read(json)).unwrap(), json);
+            assert_eq!(read(json).to_string(), json);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! An object of any of our kinds: metadata, spec, status.
+//!
+//! The kinds differ in their spec and in their names ([`Kind`]); the rest is the same code. kube's derive macro is not
+//! used as its objects demand a `spec`, and know no field beside it: SMI's published definitions do not
+//! require one, and manifests with `matches` beside `metadata` are common.
+//!
+//! Does not say what an object means.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_core::Resource;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::status::{self, Status};
+
+/// What is particular to a kind. Implemented by its spec.
+pub trait Kind:
+    Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Namespaced or of the cluster.
+    type Scope;
+    /// The object as it stands on the wire; gives the schema of the root.
+    type Written: DeserializeOwned + Into<Object<Self>> + JsonSchema;
+
+    /// The API group.
+    const GROUP: &'static str;
+    /// The version that is stored.
+    const VERSION: &'static str;
+    /// The kind's name.
+    const KIND: &'static str;
+    /// The plural, as in the API's paths.
+    const PLURAL: &'static str;
+    /// The short name for kubectl, if the kind has one.
+    const SHORT_NAME: Option<&'static str>;
+    /// What an object of the kind does, for `kubectl explain`.
+    const DESCRIPTION: &'static str;
+    /// Columns that kubectl prints before the age: name, description, path of a string.
+    const COLUMNS: &'static [(&'static str, &'static str, &'static str)];
+}
+
+/// An object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object<Spec> {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What its owner wants. An object without it is read as one with an empty spec.
+    pub spec: Spec,
+    /// What the mesh made of it.
+    pub status: Option<Status>,
+}
+
+impl<Spec> Object<Spec> {
+    /// An object with a name and nothing else in its metadata.
+    pub fn new(name: impl Into<String>, spec: Spec) -> Self {
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        Self { metadata, spec, status: None }
+    }
+
+    /// The same object in a namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: impl Into<String>) -> Self {
+        self.metadata.namespace = Some(namespace.into());
+        self
+    }
+}
+
+impl<Spec: Kind> Resource for Object<Spec> {
+    type DynamicType = ();
+    type Scope = Spec::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Spec::KIND.into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Spec::GROUP.into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Spec::VERSION.into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Spec::PLURAL.into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl<Spec: Kind> Serialize for Object<Spec> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { metadata, spec, status } = self;
+        let mut object = serializer.serialize_struct(Spec::KIND, 4 + usize::from(status.is_some()))?;
+        object.serialize_field("apiVersion", &Self::api_version(&()))?;
+        object.serialize_field("kind", Spec::KIND)?;
+        object.serialize_field("metadata", metadata)?;
+        object.serialize_field("spec", spec)?;
+        if let Some(status) = status {
+            object.serialize_field("status", status)?;
+        }
+        object.end()
+    }
+}
+
+impl<'de, Spec: Kind> Deserialize<'de> for Object<Spec> {
+    /// Whoever reads has chosen the kind; `apiVersion` is not looked at, as every served version with these types
+    /// reads the same.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spec::Written::deserialize(deserializer).map(Into::into)
+    }
+}
+
+/// The wire form of a kind that has no field of its own beside `spec`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(bound = "Spec: Kind")]
+#[schemars(bound = "Spec: Kind + JsonSchema")]
+pub struct Written<Spec> {
+    #[serde(default)]
+    #[schemars(skip)]
+    metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Spec>")]
+    spec: Spec,
+    #[serde(default, deserialize_with = "status::or_none")]
+    status: Option<Status>,
+}
+
+impl<Spec> From<Written<Spec>> for Object<Spec> {
+    fn from(written: Written<Spec>) -> Self {
+        let Written { metadata, spec, status } = written;
+        Self { metadata, spec, status }
+    }
+}
+
+/// `null`, which is what YAML makes of a key without a value, means the same as the key's absence.
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
