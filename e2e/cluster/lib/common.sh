@@ -31,6 +31,9 @@ readonly KUBECONFIG_FILE=$STATE/kubeconfig
 
 readonly EXIT_MISSING=3
 
+# kubectl and other Go programs take a proxy for everything else from the environment.
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}$NET.0.0/16
+
 if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
     BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' GREEN=$'\e[32m' PLAIN=$'\e[0m' CLEAR=$'\r\e[K'
 else
@@ -53,14 +56,20 @@ now() { printf '%(%s)T' -1; }
 # of lines that the command is expected to print. To be called plainly, never in a condition: there
 # bash would ignore `set -e` inside the command, and a half-made thing would pass for whole.
 step() {
-    local what=$1 log started status=0
+    local what=$1 log started pid status=0
     shift
     log=$(mktemp "${TMPDIR:-/tmp}/smidge-step.XXXXXX")
     started=$(now)
     heading "$what"
-    ("$@") >"$log" 2>&1 9>&- 8>&- &
-    step_progress $! "$log" "$started"
-    wait $! || status=$?
+    set -m # a process group of its own, so that an interrupt can end all of it
+    ("$@") </dev/null >"$log" 2>&1 9>&- &
+    set +m
+    pid=$!
+    # shellcheck disable=SC2064 # this step's process
+    trap "kill -INT -- -$pid 2>/dev/null; wait $pid; exit 130" INT TERM HUP
+    step_progress "$pid" "$log" "$started"
+    wait "$pid" || status=$?
+    trap - INT TERM HUP
     if ((status != 0)); then
         say "${RED}    failed after $(($(now) - started)) s; the end of its output:${PLAIN}"
         tail -n 30 "$log" | sed 's/^/    | /' >&2
@@ -73,13 +82,13 @@ step() {
 
 # Shows how far a step is: in place every second on a terminal, a line every 20 s in a pipe.
 step_progress() {
-    local pid=$1 log=$2 started=$3 elapsed line
+    local pid=$1 log=$2 started=$3 elapsed line next=20
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.2
         elapsed=$(($(now) - started))
         ((elapsed >= 3)) || continue
         if [[ -z $CLEAR ]]; then
-            ((elapsed >= ${next:=20})) || continue
+            ((elapsed >= next)) || continue
             next=$((elapsed + 20))
         fi
         line=$(tail -n 1 "$log" | cut -c1-70)

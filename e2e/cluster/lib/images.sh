@@ -24,8 +24,18 @@ ensure_base_layer() {
     mkdir -p "$IMAGES"
     made=$(cache_tmp base)
     step "building the Debian layer of the images" build_base_layer "$made/base.tar"
+    digest_of "$made/base.tar" >"$BASE_LAYER.digest"
     mv "$made/base.tar" "$BASE_LAYER"
     rm -rf "$made"
+}
+
+# The hash of a file; of a layer in the cache it is kept beside it.
+digest_of() {
+    if [[ -e $1.digest ]]; then
+        cat "$1.digest"
+    else
+        sha256sum "$1" | cut -d' ' -f1
+    fi
 }
 
 build_base_layer() {
@@ -67,9 +77,10 @@ base_image() {
 
 # Makes the archive of one program, if these bytes have none yet, and prints its path.
 program_image() {
-    local name=$1 tag=$2 user=$3 program=$4 path=$5 layer archive work
+    local name=$1 tag=$2 user=$3 program=$4 path=$5 layer archive work key
     shift 5
-    archive=$IMAGES/$name-$tag-$(cat "$program" "$@" | sha256sum | cut -c1-12).tar
+    key=$(printf '%s\n' "$user" "$path" "$@" "$(digest_of "$program")" | sha256sum | cut -c1-12)
+    archive=$IMAGES/$name-$tag-$key.tar
     if [[ ! -e $archive ]]; then
         work=$(cache_tmp image)
         layer=$work/program.layer
@@ -106,7 +117,7 @@ write_archive() {
     shift 4
     folder=$(cache_tmp archive)
     for layer in "$@"; do
-        digest=$(sha256sum "$layer" | cut -d' ' -f1)
+        digest=$(digest_of "$layer")
         ln -s "$layer" "$folder/$digest.tar"
         layers+=("$digest.tar") diffs+=("sha256:$digest")
     done

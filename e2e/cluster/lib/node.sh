@@ -7,6 +7,7 @@
 # shellcheck shell=bash disable=SC2153 # NAME is set in common.sh
 
 readonly KEEPER_PID=$STATE/keeper.pid
+readonly HOLDER_IDENTITY=$STATE/holder
 readonly LINK=${NAME}0
 readonly CGROUP=/$NAME
 
@@ -34,10 +35,12 @@ holder() {
 enter() {
     local pid
     pid=$(holder) || die "the cluster is not running; start it with: cluster up"
-    nsenter --target "$pid" --mount --net --pid -- "$@" 8>&- 9>&-
+    nsenter --target "$pid" --mount --net --pid -- "$@" 9>&-
 }
 
 make_node() {
+    [[ -z $(ip -4 route show root "$NET.0.0/16") ]] \
+        || die "this machine already has routes in $NET.0.0/16; choose others with SMIDGE_CLUSTER_NET"
     [[ $STATE != /run* && $STATE != /var/lib* && $STATE != /var/log* ]] \
         || die "SMIDGE_STATE may not lie under /run, /var/lib or /var/log: the node has its own"
     mkdir -p "$STATE"/{bin,etc,log,pids,pki,sysctl,var-lib}
@@ -45,9 +48,10 @@ make_node() {
     make_cgroup
     setsid unshare --net --mount --pid --fork --kill-child=KILL --propagation private --mount-proc \
         -- "$HERE/lib/holder" "$STATE" "$BIN" "${PAUSE_BIN##*/}" \
-        </dev/null >"$STATE/log/holder.log" 2>&1 8>&- 9>&- &
+        </dev/null >"$STATE/log/holder.log" 2>&1 9>&- &
     printf '%s' $! >"$KEEPER_PID"
     wait_for 10 "the node's namespaces" holder
+    identity_of "$(holder)" >"$HOLDER_IDENTITY"
     make_link
 }
 
@@ -76,8 +80,12 @@ cgroup_hierarchies() {
 
 # The kubelet's cgroups lie below one of our own, which must exist in every hierarchy.
 make_cgroup() {
-    local root
+    local root controller
     while read -r root; do
+        for controller in cpu cpuset memory pids hugetlb; do
+            grep -qsw "$controller" "$root/cgroup.controllers" || continue
+            echo "+$controller" >"$root/cgroup.subtree_control"
+        done
         mkdir -p "$root$CGROUP"
         if [[ -e $root/cpuset.cpus && ! -e $root/cgroup.controllers ]]; then
             cat "$root/cpuset.cpus" >"$root$CGROUP/cpuset.cpus"
@@ -95,27 +103,34 @@ remove_cgroup() {
 
 # Ends the node, whatever state it is in. Safe to call when there is none.
 remove_node() {
-    local pid node
-    rm -rf "$STATE/pids"
+    local pid
+    rm -rf "$STATE/pids" "$STATE/up"
     if pid=$(keeper); then
-        node=$(holder) || node=none
         kill -KILL "$pid"
-        wait_for 30 "the end of the node's processes" process_gone "$node"
     fi
+    wait_for 30 "the end of the node's processes" holder_gone
     ip link delete "$LINK" 2>/dev/null || true
     wait_for 10 "the end of the node's cgroups" remove_cgroup
-    rm -rf "${STATE:?}"/{bin,etc,pki,sysctl,var-lib} "$KEEPER_PID" "$KUBECONFIG_FILE"
+    rm -rf "${STATE:?}"/{bin,etc,pki,sysctl,var-lib} "$KEEPER_PID" "$HOLDER_IDENTITY" "$KUBECONFIG_FILE"
 }
 
-process_gone() { [[ ! -e /proc/$1 ]]; }
+# The kernel lets process 1 of a PID namespace go only after every other process in it. While it
+# goes it has no command line any more, so it is known by its PID and the time of its start.
+holder_gone() {
+    local pid start
+    read -r pid start 2>/dev/null <"$HOLDER_IDENTITY" || return 0
+    [[ $(identity_of "$pid") != "$pid $start" ]]
+}
 
-# Starts a component in the node: a session of its own, its output to a log, its PID (as the node
-# counts) to a file.
+identity_of() { awk '{ print $1, $22 }' "/proc/$1/stat" 2>/dev/null; }
+
+# Starts a component in the node: a session and an environment of its own, its output to a log, its
+# PID (as the node counts) to a file.
 spawn() {
     local name=$1
     shift
     # shellcheck disable=SC2016 # expanded by the shell in the node
-    enter bash -c 'setsid "$@" </dev/null >>"$0" 2>&1 & echo $!' "$STATE/log/$name.log" "$@" \
+    enter env --ignore-environment PATH="$PATH" HOME=/root bash -c 'setsid "$@" </dev/null >>"$0" 2>&1 & echo $!' "$STATE/log/$name.log" "$@" \
         >"$STATE/pids/$name"
 }
 

@@ -42,10 +42,15 @@ missing_packages() {
     python3 -m pip --version >/dev/null 2>&1 || printf 'python3-pip\n'
 }
 
+# Without arguments all packages, else only those named.
 ensure_packages() {
     local missing
-    mapfile -t missing < <(missing_packages)
-    ((${#missing[@]} > 0)) || return 0
+    missing=$(missing_packages)
+    if (($# > 0)); then
+        missing=$(grep -Fx "$(printf '%s\n' "$@")" <<<"$missing") || true
+    fi
+    [[ -n $missing ]] || return 0
+    mapfile -t missing <<<"$missing"
     if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
         say "missing on this machine, named as Debian packages: ${missing[*]}"
         say "nothing was changed; install them, or run this as root on Debian or Ubuntu"

@@ -34,9 +34,22 @@ own_up() {
     require_root
     archives=$(all_images)
     mapfile -t STANDARD_IMAGES <<<"$archives"
-    with_lock "$STATE.lock" own_start
+    with_lock "$CACHE/cluster-$NAME.lock" own_ensure
     say "the cluster is up after $(($(now) - started)) s; look around with:"
     say "    export KUBECONFIG=$KUBECONFIG_FILE PATH=$KUBERNETES_BIN:\$PATH"
+}
+
+# A cluster that is up and whole is left as it is; anything less is removed and started anew.
+own_ensure() {
+    if own_healthy; then
+        say "the cluster is already up"
+    else
+        own_start
+    fi
+}
+
+own_healthy() {
+    [[ -e $STATE/up ]] && holder >/dev/null && [[ -z $(dead_components) ]] && apiserver_ready
 }
 
 own_start() {
@@ -47,7 +60,7 @@ own_start() {
     start_control_plane
     start_containerd
     own_wait 10 "containerd" containerd_ready
-    import_images "${STANDARD_IMAGES[@]}"
+    step "loading the images" import_images "${STANDARD_IMAGES[@]}"
     own_wait 60 "the API server" apiserver_ready
     start_kubelet
     start_proxy
@@ -56,6 +69,7 @@ own_start() {
     own_wait 30 "the Services' rules" proxy_ready
     own_wait 30 "cluster DNS" dns_ready
     own_wait 30 "the default ServiceAccount" default_account_exists
+    touch "$STATE/up"
 }
 
 own_wait() {
@@ -67,19 +81,20 @@ own_wait() {
 
 own_down() {
     require_root
-    with_lock "$STATE.lock" remove_node
-    rm -f "$STATE.lock"
+    with_lock "$CACHE/cluster-$NAME.lock" remove_node
     say "the cluster is down; its logs are in $STATE/log"
 }
 
 own_clean() {
-    own_down
+    require_root
+    with_lock "$CACHE/cluster-$NAME.lock" remove_node
     rm -rf "$STATE"
+    say "the cluster is down, and nothing is left of it"
 }
 
 own_load() {
     require_root
-    import_images "$@"
+    step "loading ${*##*/}" import_images "$@"
 }
 
 own_status() {
@@ -90,9 +105,9 @@ own_status() {
     fi
     for name in $(components); do
         if component_alive "$name"; then
-            say "running  $name"
+            printf 'running  %s\n' "$name"
         else
-            say "${RED}ended${PLAIN}    $name"
+            printf 'ended    %s\n' "$name"
             status=1
         fi
     done

@@ -59,7 +59,7 @@ EOF
 import_images() {
     local archive
     for archive in "$@"; do
-        enter ctr --namespace k8s.io images import - <"$archive" >&2
+        enter ctr --namespace k8s.io images import - <"$archive"
     done
 }
 
