@@ -1,1 +1,13 @@
-//! Turns mesh values into Envoy messages: a file per Envoy noun.
+//! Turns mesh values into Envoy messages: a file per Envoy noun, each builder a function from a small input.
+//!
+//! Called by `resources`, which encodes what comes out. Knows nothing of pools, views, versions and streams.
+
+pub mod cluster;
+pub mod endpoints;
+pub mod filter;
+pub mod listener;
+pub mod names;
+pub mod rbac;
+pub mod route;
+pub mod tls;
+pub mod wire;

@@ -13,4 +13,5 @@ pub mod mesh;
 pub mod render;
 pub mod resources;
 pub mod server;
+pub mod snapshot;
 pub mod view;

@@ -1,11 +1,29 @@
 //! Turns a mesh into the pool of Envoy resources that all proxies share, each built and encoded once.
 //!
-//! Called by `operator::publish` for every new mesh; feeds `view` and, through it, `delta::Session`.
+//! Called by `snapshot` for every new mesh; feeds `view` and, through it, `delta::Session`.
 //! Holds no secret: leaf keys travel on their own stream only (`server`).
 
-use std::{fmt, sync::Arc};
+mod class;
+mod drain;
+mod service;
 
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use prost::{Message, Name};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    envoy::{cluster, listener::outbound, names, tls},
+    mesh::{
+        Mesh,
+        id::{ClassId, ServiceId},
+        trust::Trust,
+    },
+};
+use class::ClassPart;
+use drain::Drains;
+pub(crate) use service::ServicePart;
 
 /// The types of resources that are served, in the order in which additions are sent
 /// (xDS protocol, "Eventual consistency considerations"). Removals go in reverse.
@@ -108,5 +126,121 @@ impl fmt::Debug for Resource {
             .field("name", &self.name)
             .field("version", &self.version)
             .finish_non_exhaustive()
+    }
+}
+
+impl Resource {
+    /// Encodes a message. The same message has the same bytes in every process, as no builder makes a protobuf map
+    /// with more than one entry.
+    fn new<M: Message + Name>(kind: Kind, name: &str, message: &M) -> Self {
+        let body = prost::bytes::Bytes::from(message.encode_to_vec());
+        Self { kind, name: Arc::from(name), version: Version::new(&digest(&body)), body }
+    }
+}
+
+/// The start of a SHA-256 in hexadecimal: 128 bits, so that no two contents ever share a version.
+fn digest(bytes: &[u8]) -> String {
+    let start = Sha256::digest(bytes).into_iter().take(16);
+    format!("{:032x}", start.fold(0_u128, |number, byte| number << 8 | u128::from(byte)))
+}
+
+/// The pool: everything that any proxy of the mesh may be told, in the parts that it is made of.
+#[derive(Clone, Default)]
+pub struct Resources {
+    trust: Arc<Trust>,
+    shared: Vec<Arc<Resource>>,
+    services: BTreeMap<ServiceId, Arc<ServicePart>>,
+    classes: BTreeMap<ClassId, Arc<ClassPart>>,
+    drains: Drains,
+}
+
+/// Builds the pool of a mesh.
+///
+/// What the previous pool made of the same input is taken over as it is, and so is every resource whose bytes come
+/// out the same; drain marks are the one thing in the pool that depends on what was before.
+pub fn resources(mesh: &Mesh, previous: Option<&Resources>) -> Resources {
+    let trust = match previous {
+        Some(previous) if *previous.trust == mesh.trust => Arc::clone(&previous.trust),
+        _ => Arc::new(mesh.trust.clone()),
+    };
+    let drains = Drains::next(mesh, previous.map(|previous| &previous.drains));
+    let services = mesh.services.iter().map(|(id, service)| {
+        let earlier = previous.and_then(|previous| previous.services.get(id));
+        (id.clone(), ServicePart::next(service, &trust, earlier))
+    });
+    let classes = mesh.classes.iter().map(|(id, class)| {
+        let earlier = previous.and_then(|previous| previous.classes.get(id));
+        let grants = mesh.grants.get(&class.identity).map_or(&[][..], Vec::as_slice);
+        (id.clone(), ClassPart::next(class, grants, drains.marks(class), earlier))
+    });
+    let (services, classes) = (services.collect(), classes.collect());
+    let kept = Kept::new(previous.into_iter().flat_map(|previous| &previous.shared));
+    let shared = shared(mesh).into_iter().map(|resource| kept.or_new(resource)).collect();
+    Resources { trust, shared, services, classes, drains }
+}
+
+/// What every proxy sees.
+fn shared(mesh: &Mesh) -> Vec<Resource> {
+    let mut addresses = outbound::Addresses::new();
+    for service in mesh.services.values() {
+        for (number, port) in &service.ports {
+            addresses.entry((*number, port.protocol)).or_default().extend(&port.addresses);
+        }
+    }
+    addresses.retain(|_, ips| !ips.is_empty());
+    let clusters = [cluster::passthrough(), cluster::inbound(), cluster::blackhole()];
+    let mut shared: Vec<Resource> =
+        clusters.iter().map(|cluster| Resource::new(Kind::Cluster, &cluster.name, cluster)).collect();
+    let listener = outbound::virtual_listener(&addresses);
+    shared.push(Resource::new(Kind::Listener, &listener.name, &listener));
+    shared.extend(tls::trust(&mesh.trust).map(|secret| Resource::new(Kind::Secret, names::TRUST, &secret)));
+    shared
+}
+
+impl Resources {
+    /// Every resource, with the class that it belongs to if it is of the inbound side.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<&ClassId>, &Arc<Resource>)> {
+        let shared = self.shared.iter().chain(self.services.values().flat_map(|part| part.iter()));
+        let classes =
+            self.classes.iter().flat_map(|(id, part)| part.iter().map(move |resource| (Some(id), resource)));
+        shared.map(|resource| (None, resource)).chain(classes)
+    }
+
+    /// What every proxy sees.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.shared.iter()
+    }
+
+    /// What a Service became.
+    pub(crate) fn service(&self, id: &ServiceId) -> Option<&ServicePart> {
+        self.services.get(id).map(AsRef::as_ref)
+    }
+
+    /// The inbound side of a class.
+    pub(crate) fn class(&self, id: &ClassId) -> impl Iterator<Item = &Arc<Resource>> {
+        self.classes.get(id).into_iter().flat_map(|part| part.iter())
+    }
+}
+
+impl fmt::Debug for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The resources that a part had before, for it to go on with those that did not change.
+struct Kept<'a>(BTreeMap<(Kind, &'a str), &'a Arc<Resource>>);
+
+impl<'a> Kept<'a> {
+    fn new(resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
+        Self(resources.into_iter().map(|resource| ((resource.kind, &*resource.name), resource)).collect())
+    }
+
+    /// The earlier one if it is equal, so that whoever compares snapshots need compare pointers only.
+    fn or_new(&self, resource: Resource) -> Arc<Resource> {
+        match self.0.get(&(resource.kind, &*resource.name)) {
+            Some(earlier) if ***earlier == resource => Arc::clone(earlier),
+            _ => Arc::new(resource),
+        }
     }
 }

@@ -3,13 +3,128 @@
 //! Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may not
 //! know, and no secret.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use crate::resources::{Kind, Resource};
+use crate::{
+    mesh::{
+        Mesh,
+        access::AccessMode,
+        id::{ClassId, ServiceId, SpiffeId},
+        route::Backend,
+        service::ServicePort,
+    },
+    resources::{Kind, Resource, Resources},
+};
 
 /// The resources of one proxy by type and name. Shared by all proxies of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
     /// The resources. Equality of two entries is decided by pointer first: snapshots reuse what did not change.
     pub resources: BTreeMap<(Kind, Arc<str>), Arc<Resource>>,
+}
+
+impl View {
+    /// The resource of this name, if the proxy may know it.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(&(kind, Arc::from(name)))
+    }
+
+    /// Whether both have the very same resources. A resource that did not change is the same one in every snapshot, so
+    /// pointers decide.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.resources.len() == other.resources.len()
+            && self.resources.iter().zip(&other.resources).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
+    }
+
+    fn extend<'a>(&mut self, resources: impl IntoIterator<Item = &'a Arc<Resource>>) {
+        for resource in resources {
+            self.resources.insert((resource.kind, Arc::clone(&resource.name)), Arc::clone(resource));
+        }
+    }
+}
+
+/// Which ports of which Services each identity may call. Computed once for a mesh.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// Those that everybody may call.
+    everybody: BTreeSet<(ServiceId, u16)>,
+    only: BTreeMap<SpiffeId, BTreeSet<(ServiceId, u16)>>,
+}
+
+impl Reach {
+    /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
+    pub fn new(mesh: &Mesh) -> Self {
+        let mut reach = Self::default();
+        for (id, service) in &mesh.services {
+            for (number, port) in &service.ports {
+                for (identity, target, access) in servers(mesh, *number, port) {
+                    let here = (id.clone(), *number);
+                    if access == AccessMode::Permissive {
+                        reach.everybody.insert(here);
+                        continue;
+                    }
+                    let grants = mesh.grants.get(identity).into_iter().flatten();
+                    for grant in grants.filter(|grant| grant.ports.contains(target)) {
+                        for source in &grant.sources {
+                            reach.only.entry(source.clone()).or_default().insert(here.clone());
+                        }
+                    }
+                }
+            }
+        }
+        reach
+    }
+
+    fn of(&self, identity: &SpiffeId) -> impl Iterator<Item = &(ServiceId, u16)> {
+        self.everybody.iter().chain(self.only.get(identity).into_iter().flatten())
+    }
+}
+
+/// The identities that serve a port, each with the port on the instance and its access mode.
+fn servers<'a>(
+    mesh: &'a Mesh,
+    number: u16,
+    port: &'a ServicePort,
+) -> BTreeSet<(&'a SpiffeId, u16, AccessMode)> {
+    let backends = backends(port)
+        .filter_map(|backend| mesh.services.get(&backend.service)?.ports.get(&number))
+        .flat_map(|port| &port.endpoints);
+    port.endpoints
+        .iter()
+        .chain(backends)
+        .filter_map(|endpoint| {
+            let workload = mesh.workloads.get(&endpoint.proxy)?;
+            let class = mesh.classes.get(&workload.class)?;
+            Some((&workload.identity, endpoint.port, class.access))
+        })
+        .collect()
+}
+
+fn backends(port: &ServicePort) -> impl Iterator<Item = &Backend> {
+    port.route.rules.iter().flat_map(|rule| &rule.backends)
+}
+
+/// The view of a class: what everybody sees, its own inbound side, and what its identity may call.
+pub(crate) fn view(mesh: &Mesh, resources: &Resources, reach: &Reach, id: &ClassId) -> Option<View> {
+    let class = mesh.classes.get(id)?;
+    let mut view = View::default();
+    view.extend(resources.shared());
+    view.extend(resources.class(id));
+    for (service, number) in reach.of(&class.identity) {
+        let Some(called) = mesh.services.get(service).and_then(|service| service.ports.get(number)) else {
+            continue;
+        };
+        let made =
+            |id: &ServiceId| resources.service(id).and_then(|part| Some((part, part.ports.get(number)?)));
+        view.extend(made(service).into_iter().flat_map(|(_, port)| &port.entries));
+        // Backends of weight 0 as well, so that a change of weights moves no cluster.
+        for (service, port) in backends(called).filter_map(|backend| made(&backend.service)) {
+            view.extend(&port.backend);
+            view.extend(&service.servers);
+        }
+    }
+    Some(view)
 }

@@ -1,0 +1,136 @@
+//! Clusters: one for each port of a Service, and the three that every proxy has.
+//!
+//! A Service's cluster does not change with its endpoints, its identities or who may call it: those come over EDS and
+//! SDS, so that only a new port or a lost one moves a cluster.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster, UpstreamConnectionOptions, circuit_breakers,
+                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+            },
+            core::v3::{
+                BindConfig, ExtraSourceAddress, Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive,
+            },
+        },
+        extensions::upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{UpstreamProtocolOptions, UseDownstreamHttpConfig},
+        },
+    },
+    google::protobuf::Any,
+};
+
+use super::{names, tls, wire};
+use crate::mesh::id::ServiceId;
+
+/// The source of connections to the workload itself: the redirection lets these through, while a call that the
+/// workload makes to its own address comes from that address and is caught.
+const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(127, 0, 0, 6), Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
+
+/// The own endpoints of a Service at one of its ports, reached over mTLS.
+pub fn service(service: &ServiceId, port: u16) -> Cluster {
+    let name = names::service_port(service, port);
+    Cluster {
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: wire::ads(),
+            // One name for each cluster: Envoy does not ask for endpoints that another cluster has subscribed to,
+            // and the second cluster would warm for 15 s.
+            service_name: name.clone(),
+        }),
+        lb_policy: LbPolicy::LeastRequest as i32,
+        transport_socket: Some(tls::upstream(service, port)),
+        typed_extension_protocol_options: same_protocol(),
+        // An endpoint that vanished is found within minutes instead of hours, and a long-lived connection keeps its
+        // place in the tables of middleboxes.
+        upstream_connection_options: Some(UpstreamConnectionOptions {
+            tcp_keepalive: Some(TcpKeepalive {
+                keepalive_probes: wire::number(3),
+                keepalive_time: wire::number(60),
+                keepalive_interval: wire::number(10),
+            }),
+            ..UpstreamConnectionOptions::default()
+        }),
+        ..cluster(&name, DiscoveryType::Eds)
+    }
+}
+
+/// The workload itself, at the address and port that its caller dialled.
+pub fn inbound() -> Cluster {
+    let (v4, v6) = INBOUND_SOURCE;
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        upstream_bind_config: Some(BindConfig {
+            source_address: Some(wire::socket_address(IpAddr::V4(v4), 0)),
+            extra_source_addresses: vec![ExtraSourceAddress {
+                address: Some(wire::socket_address(IpAddr::V6(v6), 0)),
+                socket_options: None,
+            }],
+            ..BindConfig::default()
+        }),
+        typed_extension_protocol_options: same_protocol(),
+        ..cluster(names::INBOUND, DiscoveryType::OriginalDst)
+    }
+}
+
+/// Destinations outside the mesh, as they were dialled.
+pub fn passthrough() -> Cluster {
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        ..cluster(names::PASSTHROUGH, DiscoveryType::OriginalDst)
+    }
+}
+
+/// Nowhere: a connection that goes there is closed.
+pub fn blackhole() -> Cluster {
+    cluster(names::BLACKHOLE, DiscoveryType::Static)
+}
+
+fn cluster(name: &str, discovery: DiscoveryType) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        connect_timeout: wire::seconds(5),
+        circuit_breakers: Some(no_limits()),
+        ..Cluster::default()
+    }
+}
+
+/// Envoy would refuse the 1,025th concurrent request; a mesh must carry what the workload carried without it.
+fn no_limits() -> CircuitBreakers {
+    CircuitBreakers {
+        thresholds: vec![circuit_breakers::Thresholds {
+            max_connections: wire::number(u32::MAX),
+            max_pending_requests: wire::number(u32::MAX),
+            max_requests: wire::number(u32::MAX),
+            max_retries: wire::number(1024),
+            ..circuit_breakers::Thresholds::default()
+        }],
+        ..CircuitBreakers::default()
+    }
+}
+
+/// HTTP/1 stays HTTP/1 and HTTP/2 stays HTTP/2. The map has one entry, so its bytes have one order.
+fn same_protocol() -> HashMap<String, Any> {
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+            UseDownstreamHttpConfig {
+                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http2_protocol_options: Some(Http2ProtocolOptions::default()),
+                ..UseDownstreamHttpConfig::default()
+            },
+        )),
+        ..HttpProtocolOptions::default()
+    };
+    HashMap::from([(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+        wire::any(&options),
+    )])
+}

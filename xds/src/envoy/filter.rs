@@ -1,0 +1,226 @@
+//! Network and HTTP filters: the connection manager of either side, the TCP proxy, and the places that ECDS fills.
+//!
+//! Nothing in here depends on policy: whatever policy changes is named here and served elsewhere, as a changed filter
+//! would close the connections of its chain.
+
+use envoy_types::pb::envoy::{
+    config::{
+        accesslog::v3::{
+            AccessLogFilter, ComparisonFilter, StatusCodeFilter, access_log_filter::FilterSpecifier,
+            comparison_filter,
+        },
+        core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
+        listener::v3::{Filter, filter},
+        route::v3::RouteConfiguration,
+    },
+    extensions::filters::{
+        common::set_filter_state::v3::{FilterStateValue, filter_state_value},
+        http::{rbac::v3::Rbac as HttpRbac, router::v3::Router, set_filter_state},
+        network::{
+            http_connection_manager::v3::{
+                HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
+                http_connection_manager::{
+                    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+                },
+                http_filter,
+            },
+            tcp_proxy::v3::{
+                TcpProxy,
+                tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+            },
+        },
+    },
+};
+use prost::{Message, Name};
+
+use super::{names, rbac, route, wire};
+use crate::mesh::{
+    id::ServiceId,
+    route::{Backend, RouteRule},
+    service::Protocol,
+};
+
+const HTTP: &str = "envoy.filters.network.http_connection_manager";
+const TCP: &str = "envoy.filters.network.tcp_proxy";
+
+/// The requests of a Service's port, by the route of that name.
+pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
+    let name = names::service_port(service, port);
+    let rds = Rds { config_source: wire::ads(), route_config_name: name.clone() };
+    typed(HTTP, &manager(&name, RouteSpecifier::Rds(rds), vec![router()]))
+}
+
+/// One answer to every request, and then the end of the connection: whoever calls again finds the listener that a
+/// grant may have brought since.
+pub fn refuse_http(name: &str, text: &str) -> Filter {
+    let manager = HttpConnectionManager {
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            max_requests_per_connection: wire::number(1),
+            ..HttpProtocolOptions::default()
+        }),
+        ..manager(name, RouteSpecifier::RouteConfig(route::answer(name, 403, text)), vec![router()])
+    };
+    typed(HTTP, &manager)
+}
+
+/// The requests to the workload's own port, judged first.
+pub fn inbound_http(port: u16) -> Filter {
+    let name = names::inbound_filter(port, Protocol::Http);
+    let filters = vec![
+        path_state(),
+        HttpFilter {
+            config_type: Some(http_filter::ConfigType::ConfigDiscovery(wire::discovered::<HttpRbac>(Some(
+                &rbac::http_denial(),
+            )))),
+            ..HttpFilter { name: name.clone(), ..HttpFilter::default() }
+        },
+        router(),
+    ];
+    let routes: RouteConfiguration = route::inbound();
+    let manager = HttpConnectionManager {
+        // What is judged must be what the workload will read.
+        normalize_path: wire::flag(true),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
+        local_reply_config: Some(refusal_text()),
+        ..manager(&name, RouteSpecifier::RouteConfig(routes), filters)
+    };
+    typed(HTTP, &manager)
+}
+
+/// Judges the caller of a TCP port.
+pub fn inbound_rbac(port: u16) -> Filter {
+    discovered(&names::inbound_filter(port, Protocol::Tcp), Some(&rbac::network_denial()))
+}
+
+/// Sends the connections of a Service's TCP port on, as the filter of that name says.
+pub fn outbound_tcp(service: &ServiceId, port: u16) -> Filter {
+    discovered(&names::outbound_filter(service, port), Some(&tcp_proxy(names::BLACKHOLE)))
+}
+
+/// Sends every connection to one cluster.
+pub fn tcp(cluster: &str) -> Filter {
+    typed(TCP, &tcp_proxy(cluster))
+}
+
+/// The filter that `outbound_tcp` asks for. Envoy refuses a weight of 0 here, so such a backend is left out.
+pub fn split(service: &ServiceId, port: u16, rules: &[RouteRule]) -> TypedExtensionConfig {
+    // TCP has nothing that a rule could match: its rule is the last one.
+    let backends: &[Backend] = rules.last().map_or(&[], |rule| &rule.backends);
+    let weighted: Vec<ClusterWeight> = backends
+        .iter()
+        .zip(route::weights(backends))
+        .filter(|(_, weight)| *weight > 0)
+        .map(|(backend, weight)| ClusterWeight {
+            name: names::service_port(&backend.service, port),
+            weight,
+            ..ClusterWeight::default()
+        })
+        .collect();
+    let proxy = match weighted.as_slice() {
+        [] => tcp_proxy(names::BLACKHOLE),
+        [one] => tcp_proxy(&one.name),
+        _ => TcpProxy {
+            cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
+                clusters: weighted,
+            })),
+            ..tcp_proxy("")
+        },
+    };
+    let name = names::outbound_filter(service, port);
+    wire::extension(&name, TcpProxy { stat_prefix: names::service_port(service, port), ..proxy })
+}
+
+fn tcp_proxy(cluster: &str) -> TcpProxy {
+    TcpProxy {
+        stat_prefix: cluster.to_owned(),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        // A connection may rest for as long as both ends like; dead ends are found by keepalives.
+        idle_timeout: wire::seconds(0),
+        ..TcpProxy::default()
+    }
+}
+
+fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: name.to_owned(),
+        http_filters,
+        http_protocol_options: Some(Http1ProtocolOptions {
+            accept_http_10: true,
+            ..Http1ProtocolOptions::default()
+        }),
+        // The proxy is not the server: the workload's own header stays, and none is added.
+        server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
+        // Streams may rest for as long as both ends like.
+        stream_idle_timeout: wire::seconds(0),
+        // A hop inside the mesh is not an edge: whom the request comes from was settled at the edge.
+        use_remote_address: wire::flag(false),
+        generate_request_id: wire::flag(false),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        route_specifier: Some(routes),
+        ..HttpConnectionManager::default()
+    }
+}
+
+/// Keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by text in the query.
+fn path_state() -> HttpFilter {
+    let state = FilterStateValue {
+        key: Some(filter_state_value::Key::ObjectKey(rbac::PATH_STATE.to_owned())),
+        factory_key: "envoy.string".to_owned(),
+        // `:path` by name, as the default would prefer a header that callers can set.
+        value: Some(filter_state_value::Value::FormatString(wire::format("%PATH(NQ:PATH)%"))),
+        ..FilterStateValue::default()
+    };
+    let config = set_filter_state::v3::Config {
+        on_request_headers: vec![state],
+        ..set_filter_state::v3::Config::default()
+    };
+    http_filter("envoy.filters.http.set_filter_state", &config)
+}
+
+fn router() -> HttpFilter {
+    http_filter("envoy.filters.http.router", &Router { suppress_envoy_headers: true, ..Router::default() })
+}
+
+/// Only the proxy's own answers are rewritten, and `rbac` is all that answers 403 on its own.
+fn refusal_text() -> LocalReplyConfig {
+    let forbidden = StatusCodeFilter {
+        comparison: Some(ComparisonFilter {
+            op: comparison_filter::Op::Eq as i32,
+            value: Some(RuntimeUInt32 { default_value: 403, runtime_key: "smidge.refused".to_owned() }),
+        }),
+    };
+    LocalReplyConfig {
+        mappers: vec![ResponseMapper {
+            filter: Some(AccessLogFilter {
+                filter_specifier: Some(FilterSpecifier::StatusCodeFilter(forbidden)),
+            }),
+            body_format_override: Some(wire::format(
+                "smidge: access denied by the mesh's policy: no TrafficTarget allows %DOWNSTREAM_PEER_URI_SAN% to \
+                 %REQ(:METHOD)% %PATH(NQ:PATH)% at %DOWNSTREAM_LOCAL_URI_SAN%\n",
+            )),
+            ..ResponseMapper::default()
+        }],
+        ..LocalReplyConfig::default()
+    }
+}
+
+fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(wire::any(config))),
+        ..HttpFilter::default()
+    }
+}
+
+fn discovered<M: Message + Name>(name: &str, default: Option<&M>) -> Filter {
+    let config_type = Some(filter::ConfigType::ConfigDiscovery(wire::discovered(default)));
+    Filter { name: name.to_owned(), config_type }
+}
+
+fn typed<M: Message + Name>(name: &str, config: &M) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(wire::any(config))) }
+}

@@ -1,0 +1,119 @@
+//! The inbound side of a class of workloads: mTLS, then the caller is judged, then the workload at the port dialled.
+//!
+//! Grants are not in here (`rbac`, over ECDS). A chain's name carries its port's drain mark, the one thing that
+//! changes a chain without changing what it does: Envoy then ends the chain's connections.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use envoy_types::pb::envoy::{
+    config::{
+        core::v3::TrafficDirection,
+        listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter},
+    },
+    extensions::filters::listener::{original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector},
+};
+use prost::{Message, Name};
+
+use super::chain;
+use crate::{
+    envoy::{filter, names, tls, wire},
+    mesh::{
+        access::{AccessMode, MtlsMode},
+        service::Protocol,
+        workload::Class,
+    },
+};
+
+/// The drain mark of each TCP port that has one.
+pub type Marks = BTreeMap<u16, String>;
+
+/// The listener of a class.
+pub fn inbound(class: &Class, marks: &Marks) -> Listener {
+    let Class { identity: _, ports, access, mtls } = class;
+    let mut filter_chains = Vec::new();
+    for (port, protocol) in ports {
+        // A caller must not get at the proxy by a port that a workload declares.
+        if !names::OWN_PORTS.contains(port) {
+            filter_chains.push(meshed(*port, *protocol, *mtls, marks.get(port)));
+            if *mtls == MtlsMode::Permissive {
+                filter_chains.push(plain(*port, *protocol, marks.get(port)));
+            }
+        }
+    }
+    let open = (*access, *mtls) == (AccessMode::Permissive, MtlsMode::Permissive);
+    if open {
+        filter_chains.extend(names::OWN_PORTS.map(closed));
+    }
+    let permissive = *mtls == MtlsMode::Permissive;
+    Listener {
+        name: names::INBOUND.to_owned(),
+        address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), names::INBOUND_PORT)),
+        traffic_direction: TrafficDirection::Inbound as i32,
+        listener_filters: vec![
+            listener_filter("envoy.filters.listener.original_dst", &OriginalDst {}),
+            listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default()),
+        ],
+        // A plaintext caller may wait for the server to speak first: then silence must not end the connection.
+        listener_filters_timeout: if permissive { wire::seconds(1) } else { None },
+        continue_on_listener_filters_timeout: permissive,
+        filter_chains,
+        default_filter_chain: open.then(|| FilterChain {
+            name: "open".to_owned(),
+            filters: vec![filter::tcp(names::INBOUND)],
+            ..FilterChain::default()
+        }),
+        ..Listener::default()
+    }
+}
+
+/// Connections from proxies of the mesh.
+fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) -> FilterChain {
+    let server_names = match mtls {
+        MtlsMode::Strict => Vec::new(),
+        // Other TLS is the workload's own.
+        MtlsMode::Permissive => vec![names::SNI_SUFFIX.to_owned()],
+    };
+    let matches = FilterChainMatch { transport_protocol: "tls".to_owned(), server_names, ..at(port) };
+    FilterChain {
+        transport_socket: Some(tls::downstream()),
+        ..chain(name(port, "mtls", mark), matches, filters(port, protocol))
+    }
+}
+
+/// Connections from outside the mesh. They have no principal, so no grant lets them through.
+fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> FilterChain {
+    chain(name(port, "plain", mark), at(port), filters(port, protocol))
+}
+
+fn closed(port: u16) -> FilterChain {
+    chain(format!("{port}/closed"), at(port), vec![filter::tcp(names::BLACKHOLE)])
+}
+
+fn filters(port: u16, protocol: Protocol) -> Vec<Filter> {
+    match protocol {
+        Protocol::Http => vec![filter::inbound_http(port)],
+        Protocol::Tcp => vec![filter::inbound_rbac(port), filter::tcp(names::INBOUND)],
+    }
+}
+
+fn name(port: u16, side: &str, mark: Option<&String>) -> String {
+    match mark {
+        Some(mark) => format!("{port}/{side}/{mark}"),
+        None => format!("{port}/{side}"),
+    }
+}
+
+fn at(port: u16) -> FilterChainMatch {
+    FilterChainMatch { destination_port: wire::number(u32::from(port)), ..FilterChainMatch::default() }
+}
+
+fn listener_filter<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(wire::any(config))),
+        ..ListenerFilter::default()
+    }
+}

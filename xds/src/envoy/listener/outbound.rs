@@ -1,0 +1,92 @@
+//! The outbound side: one listener for each address and port of a Service, and the virtual one before them.
+//!
+//! None of them depends on who calls: a proxy gets those that it may use. What it may not use meets the virtual
+//! listener's own chains for the mesh's addresses, so that nothing of the mesh is ever dialled in plaintext.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use envoy_types::pb::envoy::config::{
+    core::v3::{CidrRange, TrafficDirection},
+    listener::v3::{FilterChain, FilterChainMatch, Listener},
+};
+
+use super::chain;
+use crate::{
+    envoy::{filter, names, wire},
+    mesh::{id::ServiceId, service::Protocol},
+};
+
+const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call \
+                       this Service";
+
+/// The addresses of the mesh by port and protocol: what may be reached over a listener of its own only.
+pub type Addresses = BTreeMap<(u16, Protocol), BTreeSet<IpAddr>>;
+
+/// The listener of one address of a Service's port. Found by the virtual listener, it binds nothing.
+pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAddr) -> Listener {
+    let filter = match protocol {
+        Protocol::Http => filter::outbound_http(service, port),
+        Protocol::Tcp => filter::outbound_tcp(service, port),
+    };
+    Listener {
+        filter_chains: vec![chain(
+            names::service_port(service, port),
+            FilterChainMatch::default(),
+            vec![filter],
+        )],
+        bind_to_port: wire::flag(false),
+        ..listener(names::outbound_listener(address, port), address, port)
+    }
+}
+
+/// The listener that connections are redirected to.
+pub fn virtual_listener(addresses: &Addresses) -> Listener {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let own = to(names::OUTBOUND_PORT, [&loopback]);
+    let mut filter_chains = vec![chain("own".to_owned(), own, vec![filter::tcp(names::BLACKHOLE)])];
+    filter_chains.extend(addresses.iter().map(|((port, protocol), ips)| refuse(*port, *protocol, ips)));
+    Listener {
+        filter_chains,
+        default_filter_chain: Some(FilterChain {
+            name: names::PASSTHROUGH.to_owned(),
+            filters: vec![filter::tcp(names::PASSTHROUGH)],
+            ..FilterChain::default()
+        }),
+        use_original_dst: wire::flag(true),
+        ..listener(names::OUTBOUND.to_owned(), loopback, names::OUTBOUND_PORT)
+    }
+}
+
+fn refuse(port: u16, protocol: Protocol, ips: &BTreeSet<IpAddr>) -> FilterChain {
+    let (name, filter) = match protocol {
+        Protocol::Http => (format!("refuse/{port}/http"), filter::refuse_http("refuse", REFUSAL)),
+        Protocol::Tcp => (format!("refuse/{port}/tcp"), filter::tcp(names::BLACKHOLE)),
+    };
+    chain(name, to(port, ips), vec![filter])
+}
+
+fn to<'a>(port: u16, ips: impl IntoIterator<Item = &'a IpAddr>) -> FilterChainMatch {
+    FilterChainMatch {
+        destination_port: wire::number(u32::from(port)),
+        prefix_ranges: ips
+            .into_iter()
+            .map(|ip| CidrRange {
+                address_prefix: ip.to_string(),
+                prefix_len: wire::number(if ip.is_ipv4() { 32 } else { 128 }),
+            })
+            .collect(),
+        ..FilterChainMatch::default()
+    }
+}
+
+fn listener(name: String, address: IpAddr, port: u16) -> Listener {
+    Listener {
+        name,
+        address: Some(wire::address(address, port)),
+        traffic_direction: TrafficDirection::Outbound as i32,
+        ..Listener::default()
+    }
+}

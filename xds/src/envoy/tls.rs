@@ -1,0 +1,136 @@
+//! mTLS between proxies: the contexts of both sides, and the validation contexts that they ask for over SDS.
+//!
+//! Who may serve and whom to trust are in secrets, so that a new root or a new ServiceAccount moves no cluster and no
+//! listener. Holds public certificates only.
+
+use envoy_types::pb::envoy::{
+    config::core::v3::TransportSocket,
+    extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret,
+        SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
+        common_tls_context::ValidationContextType, downstream_tls_context::SessionTicketKeysType, secret,
+        spiffe_cert_validator_config, subject_alt_name_matcher::SanType, tls_parameters::TlsProtocol,
+    },
+    r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+};
+
+use super::{names, wire};
+use crate::mesh::{
+    id::{ServiceId, SpiffeId},
+    trust::{Bundle, Trust},
+};
+
+const SOCKET: &str = "envoy.transport_sockets.tls";
+
+/// The client's side towards a Service: the server must be one of the Service's identities.
+pub fn upstream(service: &ServiceId, port: u16) -> TransportSocket {
+    wire::transport_socket(
+        SOCKET,
+        UpstreamTlsContext {
+            common_tls_context: Some(common(&names::servers(service))),
+            sni: names::sni(service, port),
+            // A resumed session would skip the check of the server's certificate against today's identities.
+            max_session_keys: wire::number(0),
+            ..UpstreamTlsContext::default()
+        },
+    )
+}
+
+/// The server's side: the client must show a certificate of a trusted domain. Who may pass is for `rbac`.
+pub fn downstream() -> TransportSocket {
+    wire::transport_socket(
+        SOCKET,
+        DownstreamTlsContext {
+            common_tls_context: Some(common(names::TRUST)),
+            require_client_certificate: wire::flag(true),
+            // Before 1.40 Envoy ties a session to the first root of a bundle only, so that a session could outlive
+            // the removal of another root. Connections are pooled: handshakes are rare anyway.
+            disable_stateful_session_resumption: true,
+            session_ticket_keys_type: Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
+            ..DownstreamTlsContext::default()
+        },
+    )
+}
+
+fn common(validation: &str) -> CommonTlsContext {
+    CommonTlsContext {
+        tls_params: Some(TlsParameters {
+            tls_minimum_protocol_version: TlsProtocol::TlSv13 as i32,
+            tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+            ..TlsParameters::default()
+        }),
+        tls_certificate_sds_secret_configs: vec![sds(names::IDENTITY)],
+        validation_context_type: Some(ValidationContextType::ValidationContextSdsSecretConfig(sds(
+            validation,
+        ))),
+        ..CommonTlsContext::default()
+    }
+}
+
+fn sds(name: &str) -> SdsSecretConfig {
+    SdsSecretConfig { name: name.to_owned(), sds_config: wire::ads() }
+}
+
+/// How servers judge clients: by the bundle of the domain that the client's name is in.
+pub fn trust(trust: &Trust) -> Option<Secret> {
+    Some(secret(names::TRUST, validation(trust)?))
+}
+
+/// How clients judge the servers of a Service: as above, and the name must be one of the Service's identities.
+pub fn servers<'a>(
+    service: &ServiceId,
+    identities: impl IntoIterator<Item = &'a SpiffeId>,
+    trust: &Trust,
+) -> Option<Secret> {
+    let mut names: Vec<String> = identities.into_iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        // An empty list would accept every name. Nobody can have this one: its path is none of a ServiceAccount.
+        names.push(format!("spiffe://{}/nobody", trust.domain));
+    }
+    let context = CertificateValidationContext {
+        match_typed_subject_alt_names: names
+            .into_iter()
+            .map(|name| SubjectAltNameMatcher {
+                san_type: SanType::Uri as i32,
+                matcher: Some(StringMatcher {
+                    match_pattern: Some(MatchPattern::Exact(name)),
+                    ..StringMatcher::default()
+                }),
+                ..SubjectAltNameMatcher::default()
+            })
+            .collect(),
+        ..validation(trust)?
+    };
+    Some(secret(&names::servers(service), context))
+}
+
+/// A bundle for each domain. `None` if there is no root at all: Envoy refuses an empty list, and a secret that never
+/// comes keeps every connection closed, which is what trusting nobody means.
+fn validation(trust: &Trust) -> Option<CertificateValidationContext> {
+    let trust_domains: Vec<_> = trust
+        .bundles
+        .iter()
+        .filter(|(_, bundle)| !bundle.roots.is_empty())
+        .map(|(domain, Bundle { roots })| spiffe_cert_validator_config::TrustDomain {
+            name: domain.to_string(),
+            trust_bundle: Some(wire::inline(bundle_text(roots.iter()))),
+            ..spiffe_cert_validator_config::TrustDomain::default()
+        })
+        .collect();
+    (!trust_domains.is_empty()).then(|| CertificateValidationContext {
+        custom_validator_config: Some(wire::extension(
+            "envoy.tls.cert_validator.spiffe",
+            SpiffeCertValidatorConfig { trust_domains, ..SpiffeCertValidatorConfig::default() },
+        )),
+        ..CertificateValidationContext::default()
+    })
+}
+
+/// The blocks one after another, each on lines of its own.
+fn bundle_text<'a>(roots: impl Iterator<Item = &'a String>) -> String {
+    roots.flat_map(|root| [root.trim_end(), "\n"]).collect()
+}
+
+fn secret(name: &str, context: CertificateValidationContext) -> Secret {
+    Secret { name: name.to_owned(), r#type: Some(secret::Type::ValidationContext(context)) }
+}

@@ -1,0 +1,86 @@
+//! What the inbound side of one class of workloads becomes in the pool: its listener, and the rules of each port.
+//!
+//! A change of grants changes rules, never the listener; a shrinking one changes the listener's drain marks (`drain`).
+
+use std::sync::Arc;
+
+use super::{Kept, Kind, Resource, Version, digest};
+use crate::{
+    envoy::{
+        listener::inbound::{self, Marks},
+        names,
+        rbac::{self, Rules},
+        wire,
+    },
+    mesh::{
+        access::{AccessMode, Grant},
+        service::Protocol,
+        workload::Class,
+    },
+};
+
+/// The resources of one class, and what they were made from.
+pub(super) struct ClassPart {
+    class: Class,
+    grants: Vec<Grant>,
+    marks: Marks,
+    resources: Vec<Arc<Resource>>,
+}
+
+impl ClassPart {
+    pub(super) fn next(
+        class: &Class,
+        grants: &[Grant],
+        marks: Marks,
+        previous: Option<&Arc<Self>>,
+    ) -> Arc<Self> {
+        let same = |previous: &Self| {
+            previous.class == *class && previous.grants == *grants && previous.marks == marks
+        };
+        match previous {
+            Some(previous) if same(previous) => Arc::clone(previous),
+            _ => {
+                let kept = Kept::new(previous.into_iter().flat_map(|previous| previous.iter()));
+                Arc::new(Self {
+                    resources: build(class, grants, &marks).into_iter().map(|it| kept.or_new(it)).collect(),
+                    class: class.clone(),
+                    grants: grants.to_vec(),
+                    marks,
+                })
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.iter()
+    }
+}
+
+fn build(class: &Class, grants: &[Grant], marks: &Marks) -> Vec<Resource> {
+    let ports = class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
+    let rules = ports.map(|(port, protocol)| {
+        let rules = match class.access {
+            AccessMode::Permissive => Rules::AllowAll,
+            AccessMode::Enforce => Rules::Only(grants, *port),
+        };
+        let name = names::inbound_filter(*port, *protocol);
+        let filter = match protocol {
+            Protocol::Http => wire::extension(&name, rbac::http(rules)),
+            Protocol::Tcp => wire::extension(&name, rbac::network(rules)),
+        };
+        Resource::new(Kind::Extension, &name, &filter)
+    });
+    std::iter::once(listener(class, marks)).chain(rules).collect()
+}
+
+/// The listener, with a version that tells its marks from the rest (`Version::is_held_as`).
+fn listener(class: &Class, marks: &Marks) -> Resource {
+    let marked = Resource::new(Kind::Listener, names::INBOUND, &inbound::inbound(class, marks));
+    if marks.is_empty() {
+        return marked;
+    }
+    let bare = Resource::new(Kind::Listener, names::INBOUND, &inbound::inbound(class, &Marks::new()));
+    let text: Vec<String> = marks.iter().map(|(port, mark)| format!("{port}={mark}")).collect();
+    let version = format!("{}+{}", bare.version, digest(text.join("\n").as_bytes()));
+    Resource { version: Version::new(&version), ..marked }
+}
