@@ -1,1 +1,330 @@
 //! One stream's side of the delta xDS protocol, as a state machine without I/O.
+//!
+//! Requests, views and the proxy's own certificate go in, responses come out; `server` carries them. Cannot fail or
+//! panic, whatever a client says. The rules are those of the protocol ("Incremental xDS") and of Envoy's behaviour:
+//!
+//! - additions cluster → endpoints → secret → listener → extension → route, then removals in reverse;
+//! - one unanswered response per kind, but endpoints never wait for the answer to their cluster: Envoy withholds it
+//!   until the cluster has warmed, and that takes the endpoints, which are therefore told again behind their cluster;
+//! - what names a cluster (routes, outbound extensions) waits for that answer, as Envoy does not warm routes;
+//! - what was refused is not said again until it changes or is asked for anew.
+
+pub mod changes;
+mod per_kind;
+mod secret;
+mod topic;
+mod wire;
+
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+
+use changes::Changes;
+pub(crate) use per_kind::PerKind;
+pub use secret::Secret;
+use topic::{Held, Offer, Topic, Verdict};
+pub use wire::{ErrorDetail, Item, Node, Request, Response};
+
+use crate::{
+    resources::{Kind, Version},
+    view::View,
+};
+
+/// The wire name of the proxy's own certificate.
+pub const IDENTITY: &str = "identity";
+
+/// Extensions under this prefix are an inbound port's policy.
+const INBOUND: &str = "inbound/";
+
+/// How much of a client's complaint is kept.
+const COMPLAINT: usize = 1024;
+
+/// The state of one stream.
+#[derive(Debug, Default)]
+pub struct Session {
+    view: Option<Arc<View>>,
+    own: Own,
+    topics: PerKind<Topic>,
+    /// Clusters that were sent before the client spoke of endpoints.
+    early: BTreeSet<Arc<str>>,
+    nonce: u64,
+    counters: PerKind<Counters>,
+}
+
+/// What was done for one kind on one stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Responses sent.
+    pub responses: u64,
+    /// Resources in them.
+    pub updated: u64,
+    /// Names in them that do not exist.
+    pub removed: u64,
+    /// Responses that the client refused.
+    pub nacks: u64,
+}
+
+/// A response that the client refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The kind of everything in it.
+    pub kind: Kind,
+    /// The names in it, of which at least one is at fault.
+    pub names: Vec<Arc<str>>,
+    /// The client's complaint, shortened.
+    pub message: String,
+}
+
+/// What a stream needs of the certificate source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretNeed {
+    /// Nothing: it has one, or has not asked.
+    Nothing,
+    /// To know whether the version that the client holds is still good: `keep_secret` if so, else `on_secret`.
+    Judgement(Version),
+    /// A new one: `on_secret`.
+    Issue,
+}
+
+/// The proxy's own certificate, as far as this stream knows it.
+#[derive(Debug, Default)]
+enum Own {
+    #[default]
+    Missing,
+    /// The client has it; the key is wiped here.
+    Held,
+    /// To be sent.
+    Ready(Secret),
+}
+
+impl Own {
+    fn offer(&self) -> Offer<'_> {
+        match self {
+            Self::Ready(secret) => Offer::Present(&secret.version),
+            Self::Missing | Self::Held => Offer::Pending,
+        }
+    }
+}
+
+impl Session {
+    /// A stream on which nothing was said yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in what the client says. A kind that is not served is passed over.
+    pub fn on_request(&mut self, request: &Request) -> Option<Refused> {
+        let kind = Kind::from_type_url(&request.type_url)?;
+        let topic = self.topics.get_mut(kind);
+        let names = topic.on_answer(&request.response_nonce, request.error.is_some());
+        let view = self.view.as_deref();
+        let shared = |name: &str| {
+            let key = (kind, Arc::from(name));
+            view.and_then(|view| view.resources.get_key_value(&key)).map(|((_, name), _)| Arc::clone(name))
+        };
+        topic.on_subscriptions(kind, request, shared, names_of(view, kind));
+        match kind {
+            // Versions that it brought along are of its old clusters, and do not warm the new ones.
+            Kind::Endpoints => std::mem::take(&mut self.early).iter().for_each(|name| topic.repeat(name)),
+            Kind::Secret if !topic.is_named(IDENTITY) => self.own = Own::Missing,
+            _ => {}
+        }
+        let names = names?;
+        self.counters.get_mut(kind).nacks += 1;
+        let message = request.error.as_ref().map_or("", |error| error.message.as_str());
+        Some(Refused { kind, names, message: message.chars().take(COMPLAINT).collect() })
+    }
+
+    /// What the proxy shall see from now on. Nothing is answered before the first view.
+    pub fn on_view(&mut self, view: Arc<View>) {
+        let changes = match &self.view {
+            Some(old) => changes::between(old, &view),
+            None => changes::between(&View::default(), &view),
+        };
+        self.on_changes(view, &changes);
+    }
+
+    /// `on_view` for a caller that knows what differs from the view before (`changes::Memo`).
+    pub fn on_changes(&mut self, view: Arc<View>, changes: &Changes) {
+        let old = self.view.take();
+        for key in changes {
+            let before = old.as_ref().and_then(|old| old.resources.get(key));
+            self.topics.get_mut(key.0).on_change(&key.1, before.map(|resource| &resource.version));
+        }
+        self.view = Some(view);
+    }
+
+    /// The view that the client gets.
+    pub fn view(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
+    }
+
+    /// What must be asked of the certificate source now.
+    pub fn secret_need(&self) -> SecretNeed {
+        let topic = self.topics.get(Kind::Secret);
+        if !topic.is_named(IDENTITY) || matches!(self.own, Own::Ready(_)) {
+            return SecretNeed::Nothing;
+        }
+        match topic.behind.get(IDENTITY).map(|lag| &lag.held) {
+            Some(Held::Claimed(version)) => SecretNeed::Judgement(version.clone()),
+            Some(Held::Asked | Held::Nothing) => SecretNeed::Issue,
+            Some(Held::Sent(_) | Held::Unsure) | None => SecretNeed::Nothing,
+        }
+    }
+
+    /// What the client says it holds as its own certificate is still good.
+    pub fn keep_secret(&mut self) {
+        self.topics.get_mut(Kind::Secret).behind.remove(IDENTITY);
+        self.own = Own::Held;
+    }
+
+    /// A new certificate of the proxy's own. Wiped at once if the client no longer wants one.
+    pub fn on_secret(&mut self, secret: Secret) {
+        let topic = self.topics.get_mut(Kind::Secret);
+        if topic.is_named(IDENTITY) {
+            topic.on_change(&Arc::from(IDENTITY), None);
+            self.own = Own::Ready(secret);
+        }
+    }
+
+    /// What was done for `kind` so far.
+    pub fn counters(&self, kind: Kind) -> Counters {
+        *self.counters.get(kind)
+    }
+
+    /// Whether the client has answered for everything that it was to be told, and nothing is to be told.
+    /// What it refused, and its certificate, do not count.
+    pub fn is_settled(&mut self) -> bool {
+        let Self { view: Some(view), own, topics, .. } = self else { return false };
+        Kind::ALL.into_iter().all(|kind| {
+            let topic = topics.get_mut(kind);
+            let mut settled = !topic.unanswered && !topic.is_outstanding();
+            topic.review(
+                |name| offer(view, own, kind, name),
+                |_, verdict| settled &= verdict == Verdict::Wait,
+            );
+            settled
+        })
+    }
+
+    /// The names that the client refused as they are now.
+    pub fn refused(&self) -> Vec<(Kind, Arc<str>)> {
+        let of = |kind| self.topics.get(kind).refused().map(move |name| (kind, Arc::clone(name)));
+        Kind::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// The next thing to tell the client. To be called until it returns nothing, after every other call.
+    pub fn next_response(&mut self) -> Option<Response> {
+        let view = Arc::clone(self.view.as_ref()?);
+        let mut withheld = false;
+        for kind in Kind::ALL {
+            let (picked, all) = self.pick(&view, kind, &[Verdict::Update, Verdict::Deny]);
+            let unanswered = self.topics.get(kind).unanswered;
+            if !picked.is_empty() || (unanswered && !self.topics.get(kind).is_outstanding()) {
+                return Some(self.respond(&view, kind, picked));
+            }
+            withheld |= all > 0;
+        }
+        if withheld {
+            return None;
+        }
+        for kind in Kind::ALL.into_iter().rev() {
+            let (picked, all) = self.pick(&view, kind, &[Verdict::Remove]);
+            if all > 0 {
+                return (!picked.is_empty()).then(|| self.respond(&view, kind, picked));
+            }
+        }
+        None
+    }
+
+    /// The names of `kind` with one of these verdicts that may be told now, and how many there are in all.
+    fn pick(&mut self, view: &View, kind: Kind, verdicts: &[Verdict]) -> (Vec<(Arc<str>, Verdict)>, usize) {
+        let warming = self.topics.get(Kind::Cluster).is_outstanding();
+        let own = &self.own;
+        let topic = self.topics.get_mut(kind);
+        let (mut picked, mut all, mut alone) = (Vec::new(), 0, false);
+        let outstanding = topic.is_outstanding();
+        topic.review(
+            |name| offer(view, own, kind, name),
+            |name, verdict| {
+                if !verdicts.contains(&verdict) {
+                    return;
+                }
+                all += 1;
+                let policy = kind == Kind::Extension && name.starts_with(INBOUND);
+                let names_clusters = kind == Kind::Route || (kind == Kind::Extension && !policy);
+                let gated = verdict == Verdict::Update && names_clusters && warming;
+                // Envoy gives up on a response at its first bad extension: no policy shall fall with another one.
+                if outstanding || gated || alone || (policy && !picked.is_empty()) {
+                    return;
+                }
+                alone = policy;
+                picked.push((Arc::clone(name), verdict));
+            },
+        );
+        (picked, all)
+    }
+
+    fn respond(&mut self, view: &View, kind: Kind, picked: Vec<(Arc<str>, Verdict)>) -> Response {
+        self.nonce += 1;
+        let mut response = Response { kind, nonce: self.nonce, updated: Vec::new(), removed: Vec::new() };
+        let mut told = Vec::with_capacity(picked.len());
+        for (name, verdict) in picked {
+            let item = if verdict == Verdict::Update { self.take_item(view, kind, &name) } else { None };
+            told.push((Arc::clone(&name), item.as_ref().map(|item| item.version().clone())));
+            match item {
+                Some(item) => {
+                    if kind == Kind::Cluster {
+                        self.follow(&name);
+                    }
+                    response.updated.push(item);
+                }
+                None => response.removed.push(name),
+            }
+        }
+        let counters = self.counters.get_mut(kind);
+        counters.responses += 1;
+        counters.updated += response.updated.len() as u64;
+        counters.removed += response.removed.len() as u64;
+        self.topics.get_mut(kind).on_sent(response.nonce, told);
+        response
+    }
+
+    /// A cluster is told: its endpoints must be told again behind it.
+    fn follow(&mut self, name: &Arc<str>) {
+        let endpoints = self.topics.get_mut(Kind::Endpoints);
+        if endpoints.is_opened() {
+            endpoints.repeat(name);
+        } else {
+            self.early.insert(Arc::clone(name));
+        }
+    }
+
+    fn take_item(&mut self, view: &View, kind: Kind, name: &Arc<str>) -> Option<Item> {
+        if is_own(kind, name) {
+            return match std::mem::replace(&mut self.own, Own::Held) {
+                Own::Ready(secret) => Some(Item::Own(secret)),
+                Own::Missing | Own::Held => None,
+            };
+        }
+        view.resources.get(&(kind, Arc::clone(name))).map(|resource| Item::Shared(Arc::clone(resource)))
+    }
+}
+
+fn is_own(kind: Kind, name: &str) -> bool {
+    kind == Kind::Secret && name == IDENTITY
+}
+
+fn offer<'v>(view: &'v View, own: &'v Own, kind: Kind, name: &Arc<str>) -> Offer<'v> {
+    if is_own(kind, name) {
+        return own.offer();
+    }
+    let resource = view.resources.get(&(kind, Arc::clone(name)));
+    resource.map_or(Offer::Absent, |resource| Offer::Present(&resource.version))
+}
+
+/// The names of `kind` in the view.
+fn names_of(view: Option<&View>, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
+    let start = (Bound::Included((kind, Arc::from(""))), Bound::Unbounded);
+    let all =
+        view.into_iter().flat_map(move |view| view.resources.range::<(Kind, Arc<str>), _>(start.clone()));
+    all.map(|((kind, name), _)| (*kind, name)).take_while(move |(of, _)| *of == kind).map(|(_, name)| name)
+}

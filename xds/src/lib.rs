@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod delta;
 mod envoy;
 pub mod mesh;
+pub mod metrics;
 pub mod render;
 pub mod resources;
 pub mod server;

@@ -1,7 +1,157 @@
-//! The gRPC shell around `delta::Session`.
+//! The gRPC shell around `delta::Session`: authenticates streams, and carries views and certificates to them.
+//!
+//! Fed by `operator::publish` (snapshots), `operator::auth` and `operator::ca` (the two seams); serves Envoy.
+//! TLS is the caller's: connections come in ready to speak HTTP/2, so a serving certificate may change at any time.
+//! Reads no environment and no clock but for timers, and knows nothing of Kubernetes.
 
 mod auth;
 mod cert;
+mod codec;
+mod proxies;
+mod stream;
+
+use std::{future::Future, sync::Arc, time::Duration};
 
 pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
 pub use cert::{CertSource, Credentials, Holder, IssueError};
+use codec::{Ads, Open, Responses};
+use futures::Stream;
+pub use proxies::{Connected, Proxies};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
+use tonic::{Status, Streaming, transport::server::Connected as Connection};
+
+use crate::{
+    delta::{Refused, Request, changes::Memo},
+    mesh::id::ProxyId,
+    metrics::Metrics,
+    view::View,
+};
+
+/// All that serving takes. `S` is what is published: a snapshot.
+pub struct Server<A, C, S> {
+    /// Judges who a stream belongs to.
+    pub authenticator: A,
+    /// Issues the certificates.
+    pub certificates: C,
+    /// What is served.
+    pub views: Views<S>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Who is connected.
+    pub proxies: Proxies,
+    /// Told of every refused response, as long as there is room: a reader that is slow misses some.
+    pub nacks: mpsc::Sender<Nack>,
+    /// Limits.
+    pub settings: Settings,
+}
+
+/// Where views come from.
+pub struct Views<S> {
+    /// The latest snapshot; nothing is served before there is one.
+    pub snapshots: watch::Receiver<Option<Arc<S>>>,
+    /// A proxy's view in a snapshot. The same view as before is the same `Arc`.
+    pub view: fn(&S, &ProxyId) -> Option<Arc<View>>,
+}
+
+/// The limits of the server, each with a default that suits a cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a stream may be without its first message, its view, or the first snapshot before it is sent away, to
+    /// come again. Default 30 s.
+    pub patience: Duration,
+    /// How often an idle connection is asked for a sign of life, and after which silence it is given up.
+    /// Default 30 s and 10 s.
+    pub keepalive: (Duration, Duration),
+    /// The largest message that a proxy may send, in bytes. Default 4 MiB: the versions of some 40,000 resources.
+    pub max_request: usize,
+    /// How many streams one connection may hold. A proxy needs one, and a second while the first one ends. Default 16.
+    pub streams_per_connection: u32,
+    /// How long connections may take to end after the server was told to. Default 5 s.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(30),
+            keepalive: (Duration::from_secs(30), Duration::from_secs(10)),
+            max_request: 4 << 20,
+            streams_per_connection: 16,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A proxy refused a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nack {
+    /// Who refused.
+    pub proxy: ProxyId,
+    /// What, and why.
+    pub refused: Refused,
+}
+
+/// Why serving ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to serve proxies")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+/// What the streams share.
+struct Shared<A, C, S> {
+    server: Server<A, C, S>,
+    memo: Memo,
+    drain: watch::Receiver<bool>,
+}
+
+impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> {
+    /// Serves the connections of `incoming` until `stop` completes; streams then end, and their proxies go elsewhere.
+    pub async fn serve<I, IO, E>(self, incoming: I, stop: impl Future<Output = ()>) -> Result<(), ServeError>
+    where
+        I: Stream<Item = Result<IO, E>>,
+        IO: AsyncRead + AsyncWrite + Connection + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let settings = self.settings.clone();
+        let (draining, drain) = watch::channel(false);
+        let open = Arc::new(Shared { server: self, memo: Memo::default(), drain });
+        let (interval, timeout) = settings.keepalive;
+        let serving = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(interval))
+            .http2_keepalive_timeout(Some(timeout))
+            .max_concurrent_streams(settings.streams_per_connection)
+            .serve_with_incoming_shutdown(Ads { open, max_request: settings.max_request }, incoming, async {
+                stop.await;
+                draining.send_replace(true);
+            });
+        tokio::pin!(serving);
+        let mut drained = draining.subscribe();
+        tokio::select! {
+            result = &mut serving => Ok(result?),
+            // A connection whose peer reads nothing would hold the end up for ever.
+            () = async {
+                let _ = drained.wait_for(|draining| *draining).await;
+                tokio::time::sleep(settings.drain).await;
+            } => Ok(()),
+        }
+    }
+}
+
+impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<A, C, S> {
+    async fn open(self: Arc<Self>, request: tonic::Request<Streaming<Request>>) -> Result<Responses, Status> {
+        if *self.drain.borrow() {
+            return Err(RefusalReason::Unavailable.status());
+        }
+        let (metadata, _, requests) = request.into_parts();
+        match self.server.authenticator.admit(&metadata).await {
+            Ok(admission) => Ok(stream::run(self, admission, requests)),
+            Err(refusal) => {
+                tracing::info!(%refusal, "stream refused");
+                self.server.metrics.refuse(refusal.reason);
+                Err(refusal.reason.status())
+            }
+        }
+    }
+}

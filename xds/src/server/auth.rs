@@ -6,7 +6,7 @@
 use std::{fmt, future::Future, time::Duration};
 
 use futures::future::BoxFuture;
-use tonic::{Code, metadata::MetadataMap};
+use tonic::{Code, Status, metadata::MetadataMap};
 
 use crate::mesh::id::{ProxyId, SpiffeId};
 
@@ -94,5 +94,15 @@ impl RefusalReason {
             Self::UnknownInstance | Self::ForeignNode | Self::NotInMesh => Code::PermissionDenied,
             Self::Unavailable => Code::Unavailable,
         }
+    }
+
+    /// The status as it is sent: its text is the same for every reason with its code, and says nothing of the mesh.
+    pub(super) fn status(self) -> Status {
+        let text = match self.code() {
+            Code::Unauthenticated => "no valid credentials",
+            Code::PermissionDenied => "not permitted",
+            _ => "come again",
+        };
+        Status::new(self.code(), text)
     }
 }

@@ -1,0 +1,106 @@
+//! What differs between two views, found once for all the streams that go from the one to the other.
+//!
+//! Used by the server's streams; a thousand proxies of one class then cost one comparison, not a thousand.
+//! Decides nothing about what is sent: that depends on the stream.
+
+use std::{
+    cmp::Ordering,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use crate::{
+    resources::{Kind, Resource},
+    view::View,
+};
+
+/// The names whose resource is new, gone or of another version.
+pub type Changes = Vec<(Kind, Arc<str>)>;
+
+/// The changes from `old` to `new`.
+pub fn between(old: &View, new: &View) -> Changes {
+    let mut changes = Changes::new();
+    let (mut before, mut after) = (old.resources.iter().peekable(), new.resources.iter().peekable());
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let gone = if order.is_le() { before.next() } else { None };
+        let new = if order.is_ge() { after.next() } else { None };
+        match (gone, new) {
+            (Some((_, old)), Some((_, new))) if same(old, new) => {}
+            (_, Some((key, _))) | (Some((key, _)), None) => changes.push(key.clone()),
+            (None, None) => {}
+        }
+    }
+}
+
+fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
+    Arc::ptr_eq(old, new) || old.version == new.version
+}
+
+/// Remembers the changes between pairs of views for as long as both live.
+#[derive(Debug, Default)]
+pub struct Memo(Mutex<HashMap<(usize, usize), Entry>>);
+
+/// The weak references keep the addresses of the key from being used again.
+#[derive(Debug)]
+struct Entry {
+    old: Weak<View>,
+    new: Weak<View>,
+    changes: Arc<Changes>,
+}
+
+impl Memo {
+    /// `between(old, new)`, computed by whoever asks first.
+    pub fn between(&self, old: &Arc<View>, new: &Arc<View>) -> Arc<Changes> {
+        let key = (Arc::as_ptr(old) as usize, Arc::as_ptr(new) as usize);
+        // Held while computing: those who wait would otherwise all compute the same.
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get(&key) {
+            return Arc::clone(&entry.changes);
+        }
+        entries.retain(|_, entry| entry.old.strong_count() > 0 && entry.new.strong_count() > 0);
+        let changes = Arc::new(between(old, new));
+        let entry =
+            Entry { old: Arc::downgrade(old), new: Arc::downgrade(new), changes: Arc::clone(&changes) };
+        entries.insert(key, entry);
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Version;
+
+    fn view(resources: &[(Kind, &str, &str)]) -> Arc<View> {
+        let resources = resources.iter().map(|&(kind, name, version)| {
+            let name: Arc<str> = name.into();
+            let (version, body) = (Version::new(version), prost::bytes::Bytes::new());
+            ((kind, Arc::clone(&name)), Arc::new(Resource { kind, name, version, body }))
+        });
+        Arc::new(View { resources: resources.collect() })
+    }
+
+    #[test]
+    fn changes_are_the_new_the_gone_and_the_changed() {
+        let old = view(&[(Kind::Cluster, "a", "1"), (Kind::Cluster, "b", "1"), (Kind::Route, "r", "1")]);
+        let new = view(&[
+            (Kind::Cluster, "b", "2"),
+            (Kind::Cluster, "c", "1"),
+            (Kind::Route, "r", "1"),
+            (Kind::Route, "s", "1"),
+        ]);
+        let memo = Memo::default();
+        let changes = memo.between(&old, &new);
+        let named: Vec<_> = changes.iter().map(|(kind, name)| (*kind, &**name)).collect();
+        let expected = [(Kind::Cluster, "a"), (Kind::Cluster, "b"), (Kind::Cluster, "c"), (Kind::Route, "s")];
+        assert_eq!(named, expected);
+        assert!(Arc::ptr_eq(&changes, &memo.between(&old, &new)), "computed twice");
+        assert!(memo.between(&new, &new).is_empty());
+    }
+}

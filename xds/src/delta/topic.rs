@@ -1,0 +1,272 @@
+//! One kind's side of a stream: what the client asked for, and where it is behind what it should have.
+//!
+//! Used by `Session`, which knows the view and the order among kinds. Names that the client holds exactly as the view
+//! has them cost no memory here beyond their subscription: only the differences are written down.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::Request;
+use crate::resources::{Kind, Version};
+
+/// How many names that do not exist a client may wait for, and how long they may be. Further ones are answered and
+/// forgotten: names that exist are shared with the view, but these are the client's own and cost memory.
+const UNKNOWN_NAMES: usize = 16_384;
+const NAME_LENGTH: usize = 256;
+
+/// What the client is believed to have of a name, where that may not be what the view has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Nothing, and it waits for no answer.
+    Nothing,
+    /// This version, sent on this stream.
+    Sent(Version),
+    /// This version, says the client, from an earlier stream.
+    Claimed(Version),
+    /// Whatever it has, it waits for an answer.
+    Asked,
+    /// It refused the last answer, and may have taken it all the same where others in that answer were at fault.
+    Unsure,
+}
+
+/// A name of which the client may not have what the view has.
+#[derive(Debug)]
+pub(super) struct Lag {
+    pub(super) held: Held,
+    /// What it refused last: a version, or the removal. Not said again before something else was.
+    refused: Option<Told>,
+}
+
+/// What was said of a name: its version, or that it does not exist.
+type Told = Option<Version>;
+
+#[derive(Debug)]
+struct Outstanding {
+    nonce: u64,
+    told: Vec<(Arc<str>, Told)>,
+}
+
+/// What to do about a name that lags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing: the client has it, or lost interest.
+    Forget,
+    /// Nothing yet.
+    Wait,
+    /// Send the resource.
+    Update,
+    /// Say at once that it does not exist, for the client waits for it.
+    Deny,
+    /// Remove it, after everything that is new.
+    Remove,
+}
+
+/// What the view has under a name.
+pub(super) enum Offer<'a> {
+    Present(&'a Version),
+    Absent,
+    /// It will exist; nobody can say when.
+    Pending,
+}
+
+/// The state of one kind.
+#[derive(Debug, Default)]
+pub(super) struct Topic {
+    opened: bool,
+    wildcard: bool,
+    named: BTreeSet<Arc<str>>,
+    /// A wildcard subscription waits for an answer, even if that is empty.
+    pub(super) unanswered: bool,
+    pub(super) behind: BTreeMap<Arc<str>, Lag>,
+    outstanding: Option<Outstanding>,
+}
+
+impl Topic {
+    pub(super) fn is_outstanding(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    /// The client has spoken of this kind.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened
+    }
+
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.named.contains(name)
+    }
+
+    fn concerns(&self, name: &str) -> bool {
+        self.wildcard || self.is_named(name)
+    }
+
+    /// The client's ACK or NACK: the names in the response if it was refused. A stale nonce says nothing.
+    pub(super) fn on_answer(&mut self, nonce: &str, refused: bool) -> Option<Vec<Arc<str>>> {
+        let Outstanding { nonce: sent, told } = self.outstanding.take()?;
+        if sent.to_string() != nonce {
+            self.outstanding = Some(Outstanding { nonce: sent, told });
+            return None;
+        }
+        if !refused {
+            return None;
+        }
+        let names = told.iter().map(|(name, _)| Arc::clone(name)).collect();
+        for (name, told) in told {
+            if self.concerns(&name) {
+                let lag = Lag { held: Held::Unsure, refused: Some(told) };
+                self.behind.insert(name, lag);
+            }
+        }
+        Some(names)
+    }
+
+    /// Takes over subscriptions and, from the first message, what the client brought along.
+    /// `shared` gives the view's own copy of a name, if it has the name.
+    pub(super) fn on_subscriptions<'v>(
+        &mut self,
+        kind: Kind,
+        request: &Request,
+        shared: impl Fn(&str) -> Option<Arc<str>>,
+        names: impl Iterator<Item = &'v Arc<str>>,
+    ) {
+        let first = !std::mem::replace(&mut self.opened, true);
+        if first {
+            for (name, version) in &request.initial_versions {
+                let name = shared(name).unwrap_or_else(|| Arc::from(name.as_str()));
+                self.behind.insert(name, Lag { held: Held::Claimed(Version::new(version)), refused: None });
+            }
+        }
+        for name in &request.unsubscribe {
+            self.unsubscribe(name);
+        }
+        let legacy = first && kind.is_wildcard() && request.subscribe.is_empty();
+        if legacy || request.subscribe.iter().any(|name| name == "*") {
+            self.wildcard = true;
+            // What it brought along is the answer to what it asked for.
+            self.unanswered = !first || request.initial_versions.is_empty();
+            for name in names {
+                self.ask(Arc::clone(name), first);
+            }
+        }
+        for name in request.subscribe.iter().filter(|name| *name != "*") {
+            self.subscribe(name, first, &shared);
+        }
+    }
+
+    fn subscribe(&mut self, name: &str, first: bool, shared: &impl Fn(&str) -> Option<Arc<str>>) {
+        let known = shared(name);
+        let fits = known.is_some() || (name.len() <= NAME_LENGTH && self.named.len() < UNKNOWN_NAMES);
+        let name = known.unwrap_or_else(|| Arc::from(name));
+        if fits {
+            self.named.insert(Arc::clone(&name));
+        }
+        self.ask(name, first);
+    }
+
+    /// The client waits for `name`, unless it has just said what it holds of it.
+    fn ask(&mut self, name: Arc<str>, first: bool) {
+        match self.behind.get(&name) {
+            Some(Lag { held: Held::Claimed(_), .. }) if first => {}
+            // Asking anew clears what was refused: the client may have dropped it and want it for another use.
+            _ => drop(self.behind.insert(name, Lag { held: Held::Asked, refused: None })),
+        }
+    }
+
+    fn unsubscribe(&mut self, name: &str) {
+        if name == "*" {
+            self.wildcard = false;
+            self.unanswered = false;
+            let named = &self.named;
+            self.behind.retain(|name, _| named.contains(name));
+            return;
+        }
+        match self.named.take(name) {
+            // "Leaving a specific name under a wildcard": the client cannot know whether the wildcard covers it.
+            Some(name) if self.wildcard => self.ask(name, false),
+            _ if self.wildcard => {}
+            _ => drop(self.behind.remove(name)),
+        }
+    }
+
+    /// The view has something else under `name` than before: `old`.
+    pub(super) fn on_change(&mut self, name: &Arc<str>, old: Option<&Version>) {
+        if !self.concerns(name) {
+            return;
+        }
+        match self.behind.get_mut(name) {
+            None => {
+                let held = old.map_or(Held::Nothing, |version| Held::Sent(version.clone()));
+                self.behind.insert(Arc::clone(name), Lag { held, refused: None });
+            }
+            // From now on a drain mark counts: it changed while this client was connected.
+            Some(lag) => {
+                if let (Held::Claimed(version), Some(_)) = (&lag.held, old) {
+                    lag.held = Held::Sent(version.clone());
+                }
+            }
+        }
+    }
+
+    /// Tells `name` again even if it did not change, unless it was refused as it is.
+    pub(super) fn repeat(&mut self, name: &Arc<str>) {
+        if self.is_named(name) {
+            self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Asked, refused: None }).held =
+                Held::Asked;
+        }
+    }
+
+    /// A response with this content is on its way: none of its names lags any more.
+    pub(super) fn on_sent(&mut self, nonce: u64, told: Vec<(Arc<str>, Told)>) {
+        self.unanswered = false;
+        for (name, _) in &told {
+            self.behind.remove(name);
+        }
+        self.outstanding = Some(Outstanding { nonce, told });
+    }
+
+    /// The names that were refused and not told anew.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.behind.iter().filter(|(_, lag)| lag.refused.is_some()).map(|(name, _)| name)
+    }
+
+    /// Drops what needs nothing any more; gives the rest to `visit`, in order, with what is to be done about it.
+    pub(super) fn review<'v>(
+        &mut self,
+        offer: impl Fn(&Arc<str>) -> Offer<'v>,
+        mut visit: impl FnMut(&Arc<str>, Verdict),
+    ) {
+        let Self { wildcard, named, behind, .. } = self;
+        behind.retain(|name, lag| {
+            let verdict = lag.judge(*wildcard || named.contains(name), &offer(name));
+            if verdict != Verdict::Forget {
+                visit(name, verdict);
+            }
+            verdict != Verdict::Forget
+        });
+    }
+}
+
+impl Lag {
+    /// What to do about a name of which the client has `self` and the view has `offer`.
+    fn judge(&self, concerned: bool, offer: &Offer) -> Verdict {
+        let told = match offer {
+            Offer::Pending => return Verdict::Wait,
+            Offer::Present(version) => Some(*version),
+            Offer::Absent => None,
+        };
+        if self.refused.as_ref().is_some_and(|refused| refused.as_ref() == told) {
+            return Verdict::Wait;
+        }
+        match (&self.held, told) {
+            (Held::Asked, None) => Verdict::Deny,
+            (Held::Asked, Some(_)) => Verdict::Update,
+            (Held::Nothing, None) => Verdict::Forget,
+            (_, None) => Verdict::Remove,
+            (_, Some(_)) if !concerned => Verdict::Forget,
+            (Held::Sent(held), Some(version)) if held == version => Verdict::Forget,
+            (Held::Claimed(held), Some(version)) if version.is_held_as(held) => Verdict::Forget,
+            (_, Some(_)) => Verdict::Update,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One admitted stream: waits for the client, the snapshot, the certificate and the end, and lets the session answer.
+//!
+//! Polled by the task that gRPC runs for the stream, only as fast as the client reads: there is no queue between, so a
+//! slow client makes its own session skip steps and delays nobody. Decides nothing about the protocol.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    StreamExt,
+    future::{BoxFuture, OptionFuture},
+    stream,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tonic::{Status, Streaming};
+
+use super::{
+    Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, RefusalReason, Shared,
+    codec::Responses, proxies::Entry,
+};
+use crate::{
+    delta::{Request, Response, Secret, SecretNeed, Session},
+    resources::Version,
+};
+
+/// The pause before a failed certificate is tried again: it doubles from the one to the other.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// The responses of a stream whose client is `admission`.
+pub(super) fn run<A, C, S>(
+    shared: Arc<Shared<A, C, S>>,
+    admission: Admission,
+    requests: Streaming<Request>,
+) -> Responses
+where
+    A: Authenticator,
+    C: CertSource,
+    S: Send + Sync + 'static,
+{
+    let stream = Stream::new(shared, admission, requests);
+    Box::pin(stream::unfold(Some(stream), |stream| async {
+        let mut stream = stream?;
+        match stream.next().await {
+            Ok(response) => Some((Ok(response), Some(stream))),
+            Err(End::Quietly) => None,
+            Err(End::With(status)) => Some((Err(status), None)),
+        }
+    }))
+}
+
+/// How a stream ends.
+enum End {
+    Quietly,
+    With(Status),
+}
+
+/// What may happen to a stream.
+enum Event {
+    Request(Option<Result<Request, Status>>),
+    Snapshot,
+    Issued(Result<Credentials, IssueError>),
+    Issuers,
+    Due,
+    OutOfPatience,
+    End(&'static str),
+}
+
+struct Stream<A, C, S> {
+    shared: Arc<Shared<A, C, S>>,
+    session: Session,
+    entry: Entry,
+    holder: Arc<Holder>,
+    requests: Streaming<Request>,
+    snapshots: watch::Receiver<Option<Arc<S>>>,
+    drain: watch::Receiver<bool>,
+    issuers: watch::Receiver<u64>,
+    gone: BoxFuture<'static, ()>,
+    expiry: std::pin::Pin<Box<Sleep>>,
+    /// Runs until the client has said who it is and there is something to tell it.
+    patience: std::pin::Pin<Box<Sleep>>,
+    introduced: bool,
+    leaf: Leaf,
+}
+
+/// The certificate of the stream's proxy.
+#[derive(Default)]
+struct Leaf {
+    /// What the proxy has, or will have when it reads on.
+    version: Option<Version>,
+    /// When to renew it.
+    due: Option<Instant>,
+    issuing: Option<BoxFuture<'static, Result<Credentials, IssueError>>>,
+    failures: u32,
+}
+
+impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> {
+    fn new(shared: Arc<Shared<A, C, S>>, admission: Admission, requests: Streaming<Request>) -> Self {
+        let server = &shared.server;
+        let Admission { proxy, identity, workload_kind, workload_name, expires_in, gone } = admission;
+        let entry = server.proxies.enter(proxy.clone(), identity.clone());
+        server.metrics.streams.inc();
+        let mut snapshots = server.views.snapshots.clone();
+        snapshots.mark_changed();
+        let ends_in = jittered(expires_in, &(&proxy, entry.stream));
+        tracing::info!(%proxy, %identity, stream = entry.stream, "proxy connected");
+        Self {
+            session: Session::new(),
+            entry,
+            requests,
+            snapshots,
+            drain: shared.drain.clone(),
+            issuers: server.certificates.issuers(),
+            gone,
+            expiry: Box::pin(sleep(ends_in)),
+            patience: Box::pin(sleep(server.settings.patience)),
+            introduced: false,
+            leaf: Leaf::default(),
+            holder: Arc::new(Holder { proxy, identity, workload_kind, workload_name }),
+            shared,
+        }
+    }
+
+    /// The next response, however long that takes.
+    async fn next(&mut self) -> Result<Response, End> {
+        loop {
+            self.look_after_leaf();
+            if let Some(response) = self.introduced.then(|| self.session.next_response()).flatten() {
+                self.count(&response);
+                return Ok(response);
+            }
+            self.entry.update(&mut self.session, self.leaf.version.as_ref());
+            let event = self.event().await;
+            self.on_event(event)?;
+        }
+    }
+
+    /// The next thing that happens to the stream. Loses nothing if it is dropped half way.
+    async fn event(&mut self) -> Event {
+        let seen = self.session.view().is_some();
+        // A client that came before its view has to wait with what else it wants to say.
+        let listening = seen || !self.introduced;
+        let waiting = !seen || !self.introduced;
+        let due = OptionFuture::from(self.leaf.due.map(sleep_until));
+        let issuing = OptionFuture::from(self.leaf.issuing.as_mut());
+        tokio::select! {
+            biased;
+            () = &mut self.gone => Event::End("its workload has ended"),
+            () = &mut self.expiry => Event::End("its token expires"),
+            Ok(()) = self.drain.changed() => Event::End("the server ends"),
+            request = self.requests.next(), if listening => Event::Request(request),
+            Ok(()) = self.snapshots.changed() => Event::Snapshot,
+            Some(result) = issuing => Event::Issued(result),
+            Ok(()) = self.issuers.changed() => Event::Issuers,
+            Some(()) = due => Event::Due,
+            () = &mut self.patience, if waiting => Event::OutOfPatience,
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Request(Some(Ok(request))) => self.on_request(&request)?,
+            Event::Request(Some(Err(status))) => return Err(End::With(status)),
+            Event::Request(None) => return Err(End::Quietly),
+            Event::Snapshot => self.on_snapshot(),
+            Event::Issued(result) => self.on_leaf(result),
+            Event::Issuers => {
+                let judge = |version| self.shared.server.certificates.renew_in(&self.holder, version);
+                self.leaf.due =
+                    self.leaf.version.as_ref().map(|v| Instant::now() + judge(v).unwrap_or_default());
+            }
+            Event::Due => {
+                self.leaf.due = None;
+                self.issue();
+            }
+            Event::OutOfPatience => return Err(End::With(RefusalReason::Unavailable.status())),
+            Event::End(reason) => {
+                tracing::info!(proxy = %self.holder.proxy, reason, "ending stream");
+                return Err(End::Quietly);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, request: &Request) -> Result<(), End> {
+        self.check_claim(request)?;
+        let Some(refused) = self.session.on_request(request) else { return Ok(()) };
+        let proxy = &self.holder.proxy;
+        tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response refused");
+        let server = &self.shared.server;
+        server.metrics.of(refused.kind).nacks.inc();
+        self.entry.complain(&refused);
+        // A full queue means that the reporter has enough to report.
+        let _ = server.nacks.try_send(Nack { proxy: proxy.clone(), refused });
+        Ok(())
+    }
+
+    /// The client must claim to be who it was found to be; clients may leave the claim out after their first message.
+    fn check_claim(&mut self, request: &Request) -> Result<(), End> {
+        let proxy = &self.holder.proxy;
+        let right = match &request.node {
+            Some(node) => node.id == format!("{}.{}", proxy.instance, proxy.namespace),
+            None => self.introduced,
+        };
+        if right {
+            self.introduced = true;
+            return Ok(());
+        }
+        let claimed = request.node.as_ref().map_or("", |node| node.id.as_str());
+        tracing::warn!(%proxy, claimed, "stream refused: proxy claims to be another");
+        self.shared.server.metrics.refuse(RefusalReason::ForeignNode);
+        Err(End::With(RefusalReason::ForeignNode.status()))
+    }
+
+    fn on_snapshot(&mut self) {
+        let views = &self.shared.server.views;
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        // A proxy that is no longer in the mesh keeps what it has: its stream ends with its workload.
+        let view = snapshot.and_then(|snapshot| (views.view)(&snapshot, &self.holder.proxy));
+        let Some(view) = view else { return };
+        match self.session.view() {
+            Some(old) if Arc::ptr_eq(old, &view) => return,
+            Some(old) => {
+                let changes = self.shared.memo.between(old, &view);
+                self.session.on_changes(view, &changes);
+            }
+            None => self.session.on_view(view),
+        }
+        self.shared.server.metrics.woken.inc();
+    }
+
+    /// Gets a certificate for the client, or finds that what it has is good.
+    fn look_after_leaf(&mut self) {
+        if self.leaf.issuing.is_some() {
+            return;
+        }
+        match self.session.secret_need() {
+            SecretNeed::Nothing => {}
+            SecretNeed::Issue => self.issue(),
+            SecretNeed::Judgement(held) => {
+                match self.shared.server.certificates.renew_in(&self.holder, &held) {
+                    Some(good_for) => {
+                        self.session.keep_secret();
+                        self.leaf.version = Some(held);
+                        self.leaf.due = after(good_for);
+                    }
+                    None => self.issue(),
+                }
+            }
+        }
+    }
+
+    fn issue(&mut self) {
+        let (shared, holder) = (Arc::clone(&self.shared), Arc::clone(&self.holder));
+        let (first, last) = RETRY;
+        let pause = match self.leaf.failures {
+            0 => Duration::ZERO,
+            failures => last.min(first * 2_u32.saturating_pow(failures - 1)),
+        };
+        self.leaf.issuing = Some(Box::pin(async move {
+            sleep(pause).await;
+            shared.server.certificates.issue(&holder).await
+        }));
+    }
+
+    fn on_leaf(&mut self, result: Result<Credentials, IssueError>) {
+        self.leaf.issuing = None;
+        match result {
+            Ok(Credentials { chain, key, version }) => {
+                self.leaf.failures = 0;
+                let good_for = self.shared.server.certificates.renew_in(&self.holder, &version);
+                // A new leaf that is due at once is the fault of its source; it must not become a busy loop.
+                self.leaf.due = after(good_for.unwrap_or(RETRY.1));
+                self.session.on_secret(Secret::new(version.clone(), &chain, &key));
+                self.leaf.version = Some(version);
+            }
+            Err(error) => {
+                self.leaf.failures = self.leaf.failures.saturating_add(1);
+                tracing::warn!(proxy = %self.holder.proxy, %error, "no certificate; the proxy keeps what it has");
+                self.shared.server.metrics.unissued.inc();
+                self.issue();
+            }
+        }
+    }
+
+    fn count(&self, response: &Response) {
+        let metrics = self.shared.server.metrics.of(response.kind);
+        metrics.responses.inc();
+        metrics.resources.inc_by(response.updated.len() as u64);
+        metrics.removals.inc_by(response.removed.len() as u64);
+        metrics.bytes.inc_by(response.encoded_len() as u64);
+    }
+}
+
+impl<A, C, S> Drop for Stream<A, C, S> {
+    fn drop(&mut self) {
+        self.shared.server.metrics.streams.dec();
+        tracing::info!(proxy = %self.holder.proxy, stream = self.entry.stream, "proxy disconnected");
+    }
+}
+
+/// The time in so long; never, if that is beyond what can be said.
+fn after(pause: Duration) -> Option<Instant> {
+    Instant::now().checked_add(pause)
+}
+
+/// Between nine tenths and all of `whole`, so that streams that came together do not end together.
+fn jittered(whole: Duration, seed: &impl Hash) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    seed.hash(&mut hasher);
+    let thousandth = u32::try_from(hasher.finish() % 101).unwrap_or_default();
+    whole / 1000 * (900 + thousandth)
+}
