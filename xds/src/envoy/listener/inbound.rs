@@ -44,9 +44,8 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
         }
     }
     let open = (*access, *mtls) == (AccessMode::Permissive, MtlsMode::Permissive);
-    if open {
-        filter_chains.extend(names::OWN_PORTS.map(closed));
-    }
+    // Even where no other chain would match them: Envoy refuses a listener without any chain.
+    filter_chains.extend(names::OWN_PORTS.map(closed));
     let permissive = *mtls == MtlsMode::Permissive;
     Listener {
         name: names::INBOUND.to_owned(),

@@ -1,0 +1,34 @@
+//! The Envoys of this machine, for tests that ask a real one.
+
+use std::{env, fs, path::PathBuf};
+
+/// Every Envoy that can be found. None is a failure under `CI=true`, and a printed skip elsewhere.
+pub fn envoys() -> Vec<PathBuf> {
+    let found: Vec<PathBuf> = match env::var("SMIDGE_ENVOYS") {
+        Ok(list) => list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect(),
+        Err(_) => cached(),
+    };
+    if found.is_empty() {
+        assert!(
+            env::var("CI").as_deref() != Ok("true"),
+            "no Envoy: set SMIDGE_ENVOYS, or let `make` fetch some"
+        );
+        println!("skipped: no Envoy in SMIDGE_ENVOYS or ~/.cache/smidge/bin/envoy-*/envoy");
+    }
+    found
+}
+
+fn cached() -> Vec<PathBuf> {
+    let home = env::var("HOME").unwrap_or_default();
+    let folders = fs::read_dir(PathBuf::from(home).join(".cache/smidge/bin"));
+    let mut found: Vec<PathBuf> = folders
+        .into_iter()
+        .flatten()
+        .filter_map(|folder| folder.ok())
+        .filter(|folder| folder.file_name().to_string_lossy().starts_with("envoy-"))
+        .map(|folder| folder.path().join("envoy"))
+        .filter(|path| path.is_file())
+        .collect();
+    found.sort();
+    found
+}

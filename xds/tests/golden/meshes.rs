@@ -1,0 +1,287 @@
+//! The meshes of the golden directory, one function each, made of a small town: workloads, Services, grants.
+
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use smidge_xds::mesh::{
+    Mesh,
+    access::{AccessMode, Grant, HttpMatch, MtlsMode, PathEnd, PathRegex, Payload, Ports},
+    id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
+    route::{Backend, Route, RouteRule},
+    service::{Endpoint, Protocol, Service, ServicePort},
+    trust::{Bundle, Trust},
+    workload::{Class, Workload},
+};
+
+/// The namespace of everything in these meshes.
+pub const NAMESPACE: &str = "shop";
+
+/// Every case by name.
+pub fn all() -> BTreeMap<&'static str, Mesh> {
+    BTreeMap::from([
+        ("access-permissive", access_permissive()),
+        ("headless", headless()),
+        ("http", http()),
+        ("http-matches", http_matches()),
+        ("http-split", http_split(&[90, 10, 0])),
+        ("http-split-all-zero", http_split(&[0, 0, 0])),
+        ("http-split-matches", http_split_matches()),
+        ("mtls-permissive", mtls_permissive()),
+        ("no-grants", no_grants()),
+        ("open", open()),
+        ("tcp", tcp()),
+        ("tcp-split", tcp_split(&[90, 10, 0])),
+        ("tcp-split-all-zero", tcp_split(&[0, 0, 0])),
+        ("two-accounts", two_accounts()),
+        ("two-bundles", two_bundles()),
+    ])
+}
+
+/// `web` calls `api` over HTTP; `db` is in the mesh and none of `web`'s business.
+pub fn http() -> Mesh {
+    let mut mesh = town();
+    workload(&mut mesh, "api", 10, &[(8080, Protocol::Http)]);
+    workload(&mut mesh, "db", 20, &[(5432, Protocol::Tcp)]);
+    service(&mut mesh, "api", 80, Protocol::Http, &[("api", 8080)]);
+    service(&mut mesh, "db", 5432, Protocol::Tcp, &[("db", 5432)]);
+    grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
+    mesh
+}
+
+/// As `http`, with everything that a match can say.
+pub fn http_matches() -> Mesh {
+    let mut mesh = http();
+    mesh.grants.clear();
+    let ports = Ports::Only(BTreeSet::from([8080]));
+    let matches = BTreeSet::from([
+        HttpMatch {
+            path: Some(PathRegex { pattern: "/books|/lent".to_owned(), end: PathEnd::Open }),
+            methods: Some(BTreeSet::from(["GET".to_owned(), "HEAD".to_owned()])),
+            ..http_match("reads")
+        },
+        HttpMatch {
+            path: Some(PathRegex { pattern: "/orders/[0-9]+".to_owned(), end: PathEnd::Closed }),
+            headers: BTreeMap::from([
+                (":authority".to_owned(), "api(\\..*)?".to_owned()),
+                ("client-app".to_owned(), "web-.*".to_owned()),
+            ]),
+            ..http_match("orders")
+        },
+    ]);
+    grant(&mut mesh, "api", &["web", "cron"], ports, Payload::Http(matches));
+    let anything = BTreeSet::from([http_match("anything")]);
+    grant(&mut mesh, "api", &["admin"], Ports::All, Payload::Http(anything));
+    mesh
+}
+
+/// As `http`, and the Service's requests go to three others.
+pub fn http_split(weights: &[u32]) -> Mesh {
+    let mut mesh = http();
+    for (index, version) in ["api-v1", "api-v2", "api-v3"].into_iter().enumerate() {
+        let address = 30 + u8::try_from(index).unwrap();
+        workload(&mut mesh, version, address, &[(8080, Protocol::Http)]);
+        service(&mut mesh, version, 80, Protocol::Http, &[(version, 8080)]);
+        grant(&mut mesh, version, &["web"], Ports::All, Payload::Any);
+    }
+    split(&mut mesh, "api", 80, None, weights);
+    mesh
+}
+
+/// As `http_split`, for some requests only.
+pub fn http_split_matches() -> Mesh {
+    let mut mesh = http_split(&[1, 1, 0]);
+    let canary = HttpMatch {
+        methods: Some(BTreeSet::from(["GET".to_owned(), "M-SEARCH".to_owned()])),
+        headers: BTreeMap::from([("x-canary".to_owned(), "yes|true".to_owned())]),
+        path: Some(PathRegex { pattern: "/new".to_owned(), end: PathEnd::Open }),
+        ..http_match("canary")
+    };
+    split(&mut mesh, "api", 80, Some(vec![canary]), &[1, 1, 0]);
+    let rest = Route::own(id("api"));
+    mesh.services.get_mut(&id("api")).unwrap().ports.get_mut(&80).unwrap().route.rules.extend(rest.rules);
+    mesh
+}
+
+/// `web` may talk to `db`.
+pub fn tcp() -> Mesh {
+    let mut mesh = http();
+    mesh.grants.clear();
+    grant(&mut mesh, "db", &["web"], Ports::Only(BTreeSet::from([5432])), Payload::Any);
+    mesh
+}
+
+/// As `tcp`, and the Service's connections go to three others.
+pub fn tcp_split(weights: &[u32]) -> Mesh {
+    let mut mesh = tcp();
+    for (index, version) in ["db-v1", "db-v2", "db-v3"].into_iter().enumerate() {
+        let address = 30 + u8::try_from(index).unwrap();
+        workload(&mut mesh, version, address, &[(5432, Protocol::Tcp)]);
+        service(&mut mesh, version, 5432, Protocol::Tcp, &[(version, 5432)]);
+        grant(&mut mesh, version, &["web"], Ports::All, Payload::Any);
+    }
+    split(&mut mesh, "db", 5432, None, weights);
+    mesh
+}
+
+/// A Service without an address of its own: callers dial its instances, of both address families.
+pub fn headless() -> Mesh {
+    let mut mesh = tcp();
+    let port = mesh.services.get_mut(&id("db")).unwrap().ports.get_mut(&5432).unwrap();
+    port.addresses = BTreeSet::from([ip("10.1.0.20"), ip("fd00::20")]);
+    port.endpoints.push(Endpoint {
+        address: ip("fd00::20"),
+        locality: "eu/b".to_owned(),
+        ..port.endpoints[0].clone()
+    });
+    mesh
+}
+
+/// A Service behind which two ServiceAccounts run.
+pub fn two_accounts() -> Mesh {
+    let mut mesh = http();
+    workload(&mut mesh, "api-old", 11, &[(8080, Protocol::Http)]);
+    service(&mut mesh, "api", 80, Protocol::Http, &[("api", 8080), ("api-old", 8080)]);
+    mesh
+}
+
+/// Two trust domains.
+pub fn two_bundles() -> Mesh {
+    let mut mesh = http();
+    bundle(&mut mesh.trust, "partner.example", include_str!("roots/partner.example.pem"));
+    mesh
+}
+
+/// Plaintext callers get as far as the grants, which have no name for them.
+pub fn mtls_permissive() -> Mesh {
+    let mut mesh = tcp();
+    grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
+    mesh.classes.values_mut().for_each(|class| class.mtls = MtlsMode::Permissive);
+    mesh
+}
+
+/// Grants are not looked at.
+pub fn access_permissive() -> Mesh {
+    let mut mesh = tcp();
+    mesh.classes.values_mut().for_each(|class| class.access = AccessMode::Permissive);
+    mesh
+}
+
+/// Everybody may do everything, on ports that nobody declared as well.
+pub fn open() -> Mesh {
+    let mut mesh = access_permissive();
+    mesh.classes.values_mut().for_each(|class| class.mtls = MtlsMode::Permissive);
+    mesh
+}
+
+/// Nobody may do anything.
+pub fn no_grants() -> Mesh {
+    let mut mesh = http();
+    mesh.grants.clear();
+    mesh
+}
+
+fn town() -> Mesh {
+    let mut mesh = Mesh::default();
+    bundle(&mut mesh.trust, "cluster.local", include_str!("roots/cluster.local.pem"));
+    workload(&mut mesh, "web", 1, &[]);
+    mesh
+}
+
+fn bundle(trust: &mut Trust, domain: &str, root: &str) {
+    let roots = BTreeSet::from([root.to_owned()]);
+    trust.bundles.insert(TrustDomain(domain.to_owned()), Bundle { roots });
+}
+
+/// An instance with a ServiceAccount of its name, and its class.
+pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protocol)]) {
+    let class = ClassId(format!("{NAMESPACE}/{name}/{address}"));
+    let identity = account(name);
+    mesh.classes.insert(
+        class.clone(),
+        Class {
+            identity: identity.clone(),
+            ports: ports.iter().copied().collect(),
+            access: AccessMode::Enforce,
+            mtls: MtlsMode::Strict,
+        },
+    );
+    let workload = Workload { identity, kind: "Deployment".to_owned(), name: name.to_owned(), class };
+    mesh.workloads.insert(proxy(name), workload);
+}
+
+/// A Service with one port, its address made of its number and position.
+pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, servers: &[(&str, u16)]) {
+    let endpoint = |(server, port): &(&str, u16)| {
+        let class = &mesh.workloads[&proxy(server)].class.0;
+        Endpoint {
+            proxy: proxy(server),
+            address: ip(&format!("10.1.0.{}", class.rsplit('/').next().unwrap())),
+            port: *port,
+            network: String::new(),
+            locality: "eu/a".to_owned(),
+        }
+    };
+    let position = mesh.services.keys().position(|it| it.name == name).unwrap_or(mesh.services.len());
+    let port = ServicePort {
+        protocol,
+        addresses: BTreeSet::from([ip(&format!("10.96.0.{}", position + 10))]),
+        endpoints: servers.iter().map(endpoint).collect(),
+        route: Route::own(id(name)),
+    };
+    let identities = servers.iter().map(|(server, _)| account(server)).collect();
+    mesh.services
+        .insert(id(name), Service { id: id(name), ports: BTreeMap::from([(number, port)]), identities });
+}
+
+/// Splits a Service over `<name>-v1` and so on.
+pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpMatch>>, weights: &[u32]) {
+    let backends = weights.iter().enumerate();
+    let backends = backends
+        .map(|(index, weight)| Backend { service: id(&format!("{name}-v{}", index + 1)), weight: *weight });
+    let rule = RouteRule { matches, backends: backends.collect() };
+    let port = mesh.services.get_mut(&id(name)).unwrap().ports.get_mut(&number).unwrap();
+    port.route = Route { rules: vec![rule] };
+}
+
+/// Lets `sources` call `destination`.
+pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports, payload: Payload) {
+    let grants = mesh.grants.entry(account(destination)).or_default();
+    grants.push(Grant {
+        name: format!("{NAMESPACE}/{destination}-{}", grants.len()),
+        sources: sources.iter().map(|source| account(source)).collect(),
+        ports,
+        payload,
+    });
+}
+
+/// A match that demands nothing.
+pub fn http_match(name: &str) -> HttpMatch {
+    HttpMatch { name: format!("{NAMESPACE}/api/{name}"), path: None, methods: None, headers: BTreeMap::new() }
+}
+
+/// The ServiceAccount of that name.
+pub fn account(name: &str) -> SpiffeId {
+    SpiffeId {
+        trust_domain: TrustDomain::default(),
+        namespace: NAMESPACE.to_owned(),
+        service_account: name.to_owned(),
+    }
+}
+
+/// The instance of that name.
+pub fn proxy(name: &str) -> ProxyId {
+    ProxyId { cluster: ClusterId::default(), namespace: NAMESPACE.to_owned(), instance: name.to_owned() }
+}
+
+/// The Service of that name.
+pub fn id(name: &str) -> ServiceId {
+    ServiceId::new(NAMESPACE, name)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
