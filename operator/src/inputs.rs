@@ -1,1 +1,85 @@
-//! The objects of one cluster, as read.
+//! The objects of one cluster at one moment, as read: a plain value.
+//!
+//! Filled by `watch` (from the API server) or `documents` (from files), read by `lower`. Holds what users and the
+//! cluster wrote, unjudged. No client, no clock, no secret: of the certificate authority only public roots.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use smidge_crds::{
+    access::TrafficTarget,
+    config::MeshConfig,
+    specs::{HttpRouteGroup, TcpRoute, UdpRoute},
+    split::TrafficSplit,
+};
+use smidge_xds::mesh::id::TrustDomain;
+
+/// Namespace (empty for what lives in none) and name of an object.
+pub type Key = (String, String);
+
+/// The objects of one kind. Cheap to clone: the objects are shared.
+pub type Objects<K> = BTreeMap<Key, Arc<K>>;
+
+/// The objects of one cluster, and what it knows of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inputs {
+    /// Every pod, injected or not.
+    pub pods: Objects<Pod>,
+    /// Every Service.
+    pub services: Objects<Service>,
+    /// Every EndpointSlice.
+    pub slices: Objects<EndpointSlice>,
+    /// Every namespace, for its labels.
+    pub namespaces: Objects<Namespace>,
+    /// SMI: who may call whom.
+    pub traffic_targets: Objects<TrafficTarget>,
+    /// SMI: HTTP matches by name.
+    pub http_route_groups: Objects<HttpRouteGroup>,
+    /// SMI: TCP ports.
+    pub tcp_routes: Objects<TcpRoute>,
+    /// SMI: UDP ports.
+    pub udp_routes: Objects<UdpRoute>,
+    /// SMI: where a Service's traffic goes.
+    pub traffic_splits: Objects<TrafficSplit>,
+    /// Mesh-wide settings; the one called `default` counts.
+    pub mesh_configs: Objects<MeshConfig>,
+    /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`). The kind's
+    /// list above is then empty, which users must hear of.
+    pub absent_kinds: BTreeSet<String>,
+    /// The roots of this mesh, each one PEM block.
+    pub roots: BTreeSet<String>,
+    /// The mesh's trust domain; default `cluster.local`.
+    pub trust_domain: TrustDomain,
+    /// The domain under which the cluster's DNS serves Services; default `cluster.local`.
+    pub cluster_domain: String,
+    /// Where Smidge itself runs; default `smidge-system`.
+    pub system_namespace: String,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            pods: Objects::new(),
+            services: Objects::new(),
+            slices: Objects::new(),
+            namespaces: Objects::new(),
+            traffic_targets: Objects::new(),
+            http_route_groups: Objects::new(),
+            tcp_routes: Objects::new(),
+            udp_routes: Objects::new(),
+            traffic_splits: Objects::new(),
+            mesh_configs: Objects::new(),
+            absent_kinds: BTreeSet::new(),
+            roots: BTreeSet::new(),
+            trust_domain: TrustDomain::default(),
+            cluster_domain: "cluster.local".to_owned(),
+            system_namespace: "smidge-system".to_owned(),
+        }
+    }
+}

@@ -1,12 +1,139 @@
-//! `smidge check`.
+//! `smidge check`: manifests in, findings out.
+//!
+//! The same `lower` that the operator runs judges the objects of the files as one cluster, and nothing else does.
 
-use std::process::ExitCode;
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use serde::Serialize;
+use smidge_xds::mesh::id::ClusterId;
+
+use crate::{
+    documents::{self, Unreadable},
+    finding::{Finding, Severity},
+    lower::lower,
+};
 
 /// Arguments of `smidge check`.
+///
+/// The files are read as one cluster: workloads become pods, Services find them by their selectors, and what gives no
+/// address gets a stand-in from 198.18.0.0/15. Every workload counts as injected, unless it or its namespace is
+/// labelled smidge.mesh/inject=disabled. Objects without a namespace are in namespace default.
+///
+/// Exit status: 0 fine (warnings allowed), 1 errors, 2 something could not be read.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    pub filename: Vec<PathBuf>,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// The form of the findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A line each, errors first.
+    Text,
+    /// One object.
+    Json,
+}
+
+/// What `check` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// What is wrong with what could, errors first.
+    pub findings: Vec<Finding>,
+}
 
 /// Runs `smidge check`.
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    let Args { filename, output } = args;
+    let report = check(&filename);
+    let mut stdout = io::stdout().lock();
+    let written = match output {
+        Output::Json => serde_json::to_writer_pretty(&mut stdout, &report)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(stdout)),
+        Output::Text => print(&report, is_colourful(), &mut stdout),
+    };
+    // A reader that has gone (`| head`) is no failure of ours.
+    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        return ExitCode::from(2);
+    }
+    ExitCode::from(report.exit_code())
+}
+
+/// Checks the files as one cluster.
+pub fn check(paths: &[PathBuf]) -> Report {
+    let offline = documents::load(paths);
+    let (_, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
+    findings.extend(offline.findings);
+    findings.sort();
+    Report { unreadable: offline.unreadable, findings }
+}
+
+impl Report {
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// 0 fine, 1 errors, 2 something could not be read.
+    pub fn exit_code(&self) -> u8 {
+        match (self.unreadable.is_empty(), self.count(Severity::Error)) {
+            (false, _) => 2,
+            (true, 0) => 0,
+            (true, _) => 1,
+        }
+    }
+}
+
+/// Colour only for a person who has not refused it (no-color.org).
+fn is_colourful() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes the report as text.
+pub fn print(report: &Report, is_colourful: bool, out: &mut impl Write) -> io::Result<()> {
+    for unreadable in &report.unreadable {
+        line("unreadable: ", "31", is_colourful, &unreadable.to_string(), out)?;
+    }
+    for finding in &report.findings {
+        let colour = if finding.severity == Severity::Error { "31" } else { "33" };
+        let text = finding.to_string();
+        let word = format!("{}: ", finding.severity);
+        line(&word, colour, is_colourful, text.strip_prefix(&word).unwrap_or(&text), out)?;
+    }
+    let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let mut summary = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
+    if !report.unreadable.is_empty() {
+        summary = format!("{}, {summary}", count(report.unreadable.len(), "unreadable document"));
+    }
+    writeln!(out, "{summary}")
+}
+
+/// Names and values come from files, and must not steer the terminal.
+fn line(word: &str, colour: &str, is_colourful: bool, text: &str, out: &mut impl Write) -> io::Result<()> {
+    if is_colourful {
+        write!(out, "\u{1b}[{colour}m{word}\u{1b}[0m")?;
+    } else {
+        write!(out, "{word}")?;
+    }
+    for c in text.chars() {
+        if c.is_control() {
+            write!(out, "{}", c.escape_default())?;
+        } else {
+            write!(out, "{c}")?;
+        }
+    }
+    writeln!(out)
 }

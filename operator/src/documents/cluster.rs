@@ -1,0 +1,213 @@
+//! Makes the inputs that a cluster with some objects would give: pods from workloads, endpoints from selectors,
+//! addresses from 198.18.0.0/15, which nobody routes (RFC 2544).
+//!
+//! Every workload has one pod, whatever its replicas: replicas look alike. Every pod counts as injected unless it, or
+//! its namespace, is labelled `smidge.mesh/inject=disabled`. Kinds that nothing here reads are passed over.
+
+mod network;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{Container, Namespace, Pod, PodTemplateSpec, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use smidge_crds::{
+    Kind as _,
+    access::TrafficTargetSpec,
+    config::MeshConfigSpec,
+    labels,
+    specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec},
+    split::{self, TrafficSplitSpec},
+};
+
+use super::{Document, Unreadable};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::{Inputs, Key, Objects},
+    lower::workload::{INJECTED, PROXY_CONTAINER},
+};
+
+/// A cluster made of files.
+#[derive(Debug, Default)]
+pub struct Offline {
+    /// What `lower` reads.
+    pub inputs: Inputs,
+    /// Objects that this version cannot give a meaning.
+    pub findings: Vec<Finding>,
+    /// Objects that do not have the shape of their kind.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// The cluster that has these objects. A later object replaces an earlier one of the same kind and name.
+pub fn cluster(documents: &[Document]) -> Offline {
+    let mut offline = Offline::default();
+    for document in documents {
+        if let Err(unreadable) = offline.add(document) {
+            offline.unreadable.push(unreadable);
+        }
+    }
+    offline.inject();
+    network::complete(&mut offline.inputs);
+    offline
+}
+
+/// The versions that are served of one of our kinds.
+fn served_versions(group: &str, kind: &str) -> &'static [&'static str] {
+    fn is<Spec: smidge_crds::Kind>(group: &str, kind: &str) -> bool {
+        (group, kind) == (Spec::GROUP, Spec::KIND)
+    }
+    match () {
+        () if is::<TrafficTargetSpec>(group, kind) => &[TrafficTargetSpec::VERSION],
+        () if is::<HttpRouteGroupSpec>(group, kind) => &[HttpRouteGroupSpec::VERSION],
+        () if is::<TcpRouteSpec>(group, kind) => &[TcpRouteSpec::VERSION],
+        () if is::<UdpRouteSpec>(group, kind) => &[UdpRouteSpec::VERSION],
+        () if is::<TrafficSplitSpec>(group, kind) => &[TrafficSplitSpec::VERSION, split::v1alpha2::VERSION],
+        () if is::<MeshConfigSpec>(group, kind) => &[MeshConfigSpec::VERSION],
+        () => &[],
+    }
+}
+
+impl Offline {
+    fn add(&mut self, document: &Document) -> Result<(), Unreadable> {
+        let inputs = &mut self.inputs;
+        match (document.group.as_str(), document.kind.as_str()) {
+            ("", "Namespace") => insert::<Namespace>(document, false, &mut inputs.namespaces),
+            ("", "Pod") => insert::<Pod>(document, true, &mut inputs.pods),
+            ("", "Service") => insert::<Service>(document, true, &mut inputs.services),
+            ("discovery.k8s.io", "EndpointSlice") => {
+                insert::<EndpointSlice>(document, true, &mut inputs.slices)
+            }
+            ("apps", "Deployment") => self.add_pod(document, |of: Deployment| Some(of.spec?.template)),
+            ("apps", "StatefulSet") => self.add_pod(document, |of: StatefulSet| Some(of.spec?.template)),
+            ("apps", "DaemonSet") => self.add_pod(document, |of: DaemonSet| Some(of.spec?.template)),
+            ("batch", "Job") => self.add_pod(document, |of: Job| Some(of.spec?.template)),
+            ("batch", "CronJob") => {
+                self.add_pod(document, |of: CronJob| Some(of.spec?.job_template.spec?.template))
+            }
+            (group, _) if group == "smidge.mesh" || group.ends_with("smi-spec.io") => {
+                self.add_custom(document)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add_custom(&mut self, document: &Document) -> Result<(), Unreadable> {
+        let Document { group, version, kind, .. } = document;
+        if group == "metrics.smi-spec.io" {
+            // What the metrics API answers; nothing that anybody applies.
+            return Ok(());
+        }
+        let versions = served_versions(group, kind);
+        if !versions.contains(&version.as_str()) {
+            let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
+            let message = if versions.is_empty() {
+                format!("{kind} in {group} is not served; the object has no effect")
+            } else {
+                let expected = versions.join(" or ");
+                format!("{version} of {kind} is not served: expected {expected}; the object has no effect")
+            };
+            let object = ObjectRef::new(kind, key.0, key.1);
+            self.findings.push(Finding::new(object, Reason::NotServed, message).at("apiVersion"));
+            return Ok(());
+        }
+        let inputs = &mut self.inputs;
+        match kind.as_str() {
+            "TrafficTarget" => insert(document, true, &mut inputs.traffic_targets),
+            "HTTPRouteGroup" => insert(document, true, &mut inputs.http_route_groups),
+            "TCPRoute" => insert(document, true, &mut inputs.tcp_routes),
+            "UDPRoute" => insert(document, true, &mut inputs.udp_routes),
+            "TrafficSplit" => insert(document, true, &mut inputs.traffic_splits),
+            "MeshConfig" => insert(document, false, &mut inputs.mesh_configs),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_pod<K: DeserializeOwned>(
+        &mut self,
+        document: &Document,
+        template: impl FnOnce(K) -> Option<PodTemplateSpec>,
+    ) -> Result<(), Unreadable> {
+        let key = key(document, true, document.value.get("metadata"))?;
+        let template = template(document.decode()?)
+            .ok_or_else(|| document.unreadable("spec.template", "is missing: expected the pod's template"))?;
+        let mut metadata = template.metadata.unwrap_or_default();
+        let name = format!("{}-0", key.1);
+        metadata.name = Some(name.clone());
+        metadata.namespace = Some(key.0.clone());
+        metadata.owner_references = Some(vec![OwnerReference {
+            kind: document.kind.clone(),
+            name: key.1,
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
+        let pod = Pod { metadata, spec: template.spec, status: None };
+        self.inputs.pods.insert((key.0, name), Arc::new(pod));
+        Ok(())
+    }
+
+    /// Marks the pods that the webhook would have injected.
+    fn inject(&mut self) {
+        let Inputs { pods, namespaces, .. } = &mut self.inputs;
+        for ((namespace, _), pod) in pods.iter_mut() {
+            let is_disabled = |labels: &Option<BTreeMap<String, String>>| {
+                labels
+                    .as_ref()
+                    .and_then(|labels| labels.get(labels::INJECT))
+                    .is_some_and(|word| word == labels::INJECT_DISABLED)
+            };
+            let of_namespace = namespaces.get(&(String::new(), namespace.clone()));
+            if is_disabled(&pod.metadata.labels)
+                || of_namespace.is_some_and(|of| is_disabled(&of.metadata.labels))
+            {
+                continue;
+            }
+            let pod = Arc::make_mut(pod);
+            pod.metadata.annotations.get_or_insert_default().insert(INJECTED.to_owned(), "true".to_owned());
+            let containers = pod.spec.get_or_insert_default().init_containers.get_or_insert_default();
+            if !containers.iter().any(|container| container.name == PROXY_CONTAINER) {
+                containers.push(Container { name: PROXY_CONTAINER.to_owned(), ..Container::default() });
+            }
+        }
+    }
+}
+
+/// The namespace and name of a document, from its metadata.
+fn key(
+    document: &Document,
+    is_namespaced: bool,
+    metadata: Option<&serde_json::Value>,
+) -> Result<Key, Unreadable> {
+    let text =
+        |field: &str| metadata.and_then(|metadata| metadata.get(field)).and_then(|value| value.as_str());
+    let name = text("name").or_else(|| text("generateName").map(|name| name.trim_end_matches('-')));
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Err(document
+            .unreadable("metadata.name", format!("is missing: expected the name of the {}", document.kind)));
+    };
+    let namespace = match text("namespace").filter(|namespace| !namespace.is_empty()) {
+        _ if !is_namespaced => "",
+        Some(namespace) => namespace,
+        None => "default",
+    };
+    Ok((namespace.to_owned(), name.to_owned()))
+}
+
+fn insert<K>(document: &Document, is_namespaced: bool, objects: &mut Objects<K>) -> Result<(), Unreadable>
+where
+    K: DeserializeOwned + Resource,
+{
+    let key = key(document, is_namespaced, document.value.get("metadata"))?;
+    let mut object: K = document.decode()?;
+    object.meta_mut().name = Some(key.1.clone());
+    object.meta_mut().namespace = is_namespaced.then(|| key.0.clone());
+    objects.insert(key, Arc::new(object));
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Cuts a text into documents and reads each as a value with a kind.
+//!
+//! Each document is parsed by itself, so that one of broken YAML or template text costs only itself. `List`s are
+//! unfolded. Does not know what the kinds mean.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Source, Unreadable};
+
+/// One object as written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The file it is from.
+    pub file: String,
+    /// Its document in the file, counted from 1.
+    pub number: usize,
+    /// Where in the document it stands: empty, or `items[0].` in a list.
+    pub place: String,
+    /// The API group; empty for the core.
+    pub group: String,
+    /// The API version in the group.
+    pub version: String,
+    /// The kind.
+    pub kind: String,
+    /// All of it.
+    pub value: Value,
+}
+
+impl Document {
+    /// The object as `K`, or where it does not have that shape.
+    pub fn decode<K: DeserializeOwned>(&self) -> Result<K, Unreadable> {
+        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+            let path = error.path().to_string();
+            self.unreadable(if path == "." { "" } else { &path }, error.into_inner().to_string())
+        })
+    }
+
+    /// Something wrong with `field` of this object.
+    pub fn unreadable(&self, field: &str, message: impl Into<String>) -> Unreadable {
+        let field = format!("{}{field}", self.place);
+        let field = field.trim_end_matches('.');
+        Unreadable {
+            file: self.file.clone(),
+            document: Some(self.number),
+            field: (!field.is_empty()).then(|| field.to_owned()),
+            message: message.into(),
+        }
+    }
+}
+
+/// The objects of a text, and what could not be read of it.
+pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
+    let mut documents = Vec::new();
+    let mut unreadable = Vec::new();
+    for (index, chunk) in chunks(&source.text).into_iter().enumerate() {
+        let number = index + 1;
+        match serde_saphyr::from_str::<Value>(&chunk) {
+            Ok(value) => {
+                add(&source.name, number, String::new(), value, &mut documents, &mut unreadable);
+            }
+            Err(error) => unreadable.push(Unreadable {
+                file: source.name.clone(),
+                document: Some(number),
+                field: None,
+                message: format!("is not YAML: {}", first_line(&error.to_string())),
+            }),
+        }
+    }
+    (documents, unreadable)
+}
+
+/// The parser's messages go on with a picture of the text.
+fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
+}
+
+/// The documents of a text that say anything. `---` at the start of a line ends a document wherever it stands (YAML 1.2,
+/// 9.1.2), so this needs no parser. Each keeps its place by leading empty lines: messages then name the file's line.
+fn chunks(text: &str) -> Vec<String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks = Vec::new();
+    let mut chunk = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let rest = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        if let Some(rest) = rest {
+            chunks.push(std::mem::replace(&mut chunk, "\n".repeat(number)));
+            chunk.push_str(rest);
+        } else if line == "..." {
+            chunks.push(std::mem::replace(&mut chunk, "\n".repeat(number)));
+        } else if !line.starts_with('%') {
+            chunk.push_str(line);
+        }
+        chunk.push('\n');
+    }
+    chunks.push(chunk);
+    let says_something = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    chunks.retain(|chunk| chunk.lines().any(says_something));
+    chunks
+}
+
+fn add(
+    file: &str,
+    number: usize,
+    place: String,
+    value: Value,
+    documents: &mut Vec<Document>,
+    unreadable: &mut Vec<Unreadable>,
+) {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let document = Document {
+        file: file.to_owned(),
+        number,
+        place,
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind,
+        value: Value::Null,
+    };
+    match value {
+        // Both are what an empty document looks like.
+        Value::Null => {}
+        Value::Object(mut object) if document.kind.ends_with("List") && object.contains_key("items") => {
+            let Some(Value::Array(items)) = object.remove("items") else { return };
+            for (index, item) in items.into_iter().enumerate() {
+                let place = format!("{}items[{index}].", document.place);
+                add(file, number, place, item, documents, unreadable);
+            }
+        }
+        // Not a Kubernetes object, and none that claims to be one: values of a chart, settings of a tool.
+        Value::Object(_) if document.kind.is_empty() && api_version.is_empty() => {}
+        Value::Object(_) if document.kind.is_empty() => {
+            unreadable.push(document.unreadable("kind", "is missing, so nobody knows what this is"));
+        }
+        Value::Object(_) if api_version.is_empty() => {
+            let message = format!("is missing: expected the API group and version of {}", document.kind);
+            unreadable.push(document.unreadable("apiVersion", message));
+        }
+        Value::Object(object) => documents.push(Document { value: Value::Object(object), ..document }),
+        other => {
+            let found = match other {
+                Value::Array(_) => "a list",
+                Value::String(_) => "text",
+                _ => "a bare value",
+            };
+            unreadable.push(document.unreadable("", format!("is {found}: expected an object")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (Vec<Document>, Vec<Unreadable>) {
+        parse(&Source { name: "a.yaml".to_owned(), text: text.to_owned() })
+    }
+
+    #[test]
+    fn documents_are_cut_at_their_marks_and_numbered() {
+        let (documents, unreadable) = parsed(
+            "# only a comment\n---\nkind: A\napiVersion: v1\ntext: |\n  ---\n  inside\n---\n---\r\nkind: B\r\napiVersion: g/v2\r\n",
+        );
+        assert_eq!(unreadable, []);
+        let read: Vec<_> = documents.iter().map(|d| (d.number, &*d.kind, &*d.group, &*d.version)).collect();
+        assert_eq!(read, [(1, "A", "", "v1"), (2, "B", "g", "v2")]);
+    }
+
+    #[test]
+    fn broken_text_costs_only_its_own_document_and_is_named_by_line() {
+        let (documents, unreadable) = parsed(
+            "kind: A\napiVersion: v1\n---\nkind: {{ .Values.kind }}\n---\nkind: B\napiVersion: v1\n---\nprose\n",
+        );
+        assert_eq!(documents.iter().map(|d| &*d.kind).collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!(unreadable.len(), 2);
+        assert_eq!(unreadable[0].document, Some(2));
+        assert!(unreadable[0].message.contains("line 4"), "{}", unreadable[0]);
+        assert_eq!(unreadable[1].to_string(), "a.yaml, document 4: is text: expected an object");
+    }
+
+    #[test]
+    fn lists_are_unfolded_and_keep_their_place() {
+        let (documents, unreadable) = parsed(
+            r#"{"kind":"List","apiVersion":"v1","items":[{"kind":"A","apiVersion":"v1"},{"kind":"B"}]}"#,
+        );
+        assert_eq!(documents.len(), 1);
+        assert_eq!(unreadable[0].field.as_deref(), Some("items[1].apiVersion"));
+    }
+}

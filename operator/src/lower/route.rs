@@ -1,0 +1,239 @@
+//! Reads the route objects that others refer to: HTTPRouteGroups, TCPRoutes, UDPRoutes.
+//!
+//! A match with anything wrong in it is kept by name and allows nothing: dropping only the bad condition would allow
+//! more than its owner wrote. Who refers to a route object, and what that allows, is `access`'s to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smidge_crds::{
+    Number,
+    specs::{self, HttpRouteGroup, TcpRoute},
+};
+use smidge_xds::mesh::access::{HttpMatch, PathEnd, PathRegex, Ports};
+
+use super::{regex, settings::Settings};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::{Inputs, Key, Objects},
+};
+
+/// The route objects of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Routes<'a> {
+    pub groups: BTreeMap<&'a Key, Group>,
+    pub tcp: BTreeMap<&'a Key, Ports>,
+    pub udp: BTreeSet<&'a Key>,
+}
+
+/// An HTTPRouteGroup: its matches in order by name, `None` for one that allows nothing. Names need not be unique.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub matches: Vec<(String, Option<HttpMatch>)>,
+}
+
+impl<'a> Routes<'a> {
+    pub fn read(inputs: &'a Inputs, settings: &Settings, findings: &mut Vec<Finding>) -> Self {
+        Self {
+            groups: read(&inputs.http_route_groups, |key, group| self::group(key, group, settings, findings)),
+            tcp: read(&inputs.tcp_routes, |key, route| tcp_ports(key, route, findings)),
+            udp: inputs.udp_routes.keys().collect(),
+        }
+    }
+}
+
+fn read<K, V>(objects: &Objects<K>, mut read: impl FnMut(&Key, &K) -> V) -> BTreeMap<&Key, V> {
+    objects.iter().map(|(key, object)| (key, read(key, object))).collect()
+}
+
+fn group(key: &Key, group: &HttpRouteGroup, settings: &Settings, findings: &mut Vec<Finding>) -> Group {
+    let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
+    if group.spec.matches.is_empty() {
+        findings.push(
+            Finding::new(object, Reason::Empty, "no match, so the group allows nothing").at("spec.matches"),
+        );
+        return Group::default();
+    }
+    let mut unstated = Vec::new();
+    let mut matches = Vec::new();
+    for (index, written) in group.spec.matches.iter().enumerate() {
+        let reader = MatchReader { object: &object, field: format!("spec.matches[{index}]"), settings };
+        let read = reader.read(key, written, findings);
+        let differs = |path: &PathRegex| !regex::is_same_open_and_closed(&path.pattern);
+        if read.as_ref().and_then(|read| read.path.as_ref()).is_some_and(differs) {
+            unstated.push(written.name.clone());
+        }
+        matches.push((written.name.clone(), read));
+    }
+    if settings.path_end.is_none() && !unstated.is_empty() {
+        findings.push(path_end_unstated(object, &unstated));
+    }
+    Group { matches }
+}
+
+fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
+    let message = format!(
+        "pathRegex of {} allows any path that begins so, as SMI specifies; meshes that match the whole path (Open \
+         Service Mesh) read it narrower",
+        matches.join(", ")
+    );
+    Finding::new(object, Reason::PathEndUnstated, message)
+        .at("spec.matches")
+        .hint("say which you mean: pathRegexEnd open or closed in the MeshConfig called default")
+}
+
+/// A condition that cannot be read. Its finding has been made.
+struct Defect;
+
+/// Reads one match of a group.
+struct MatchReader<'a> {
+    object: &'a ObjectRef,
+    field: String,
+    settings: &'a Settings,
+}
+
+impl MatchReader<'_> {
+    fn read(&self, key: &Key, written: &specs::HttpMatch, findings: &mut Vec<Finding>) -> Option<HttpMatch> {
+        let specs::HttpMatch { name, path_regex, methods, headers } = written;
+        // Every condition is read, so that one look shows all that is wrong.
+        let path = self.path(path_regex.as_deref(), findings);
+        let methods = self.methods(methods.as_deref(), findings);
+        let headers = self.headers(headers, findings);
+        Some(HttpMatch {
+            name: format!("{}/{}/{name}", key.0, key.1),
+            path: path.ok()?,
+            methods: methods.ok()?,
+            headers: headers.ok()?,
+        })
+    }
+
+    fn finding(&self, reason: Reason, field: &str, message: &str) -> Finding {
+        Finding::new(self.object.clone(), reason, format!("{message}; the match allows nothing"))
+            .at(format!("{}.{field}", self.field))
+    }
+
+    fn path(&self, pattern: Option<&str>, findings: &mut Vec<Finding>) -> Result<Option<PathRegex>, Defect> {
+        let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else {
+            return Ok(None);
+        };
+        if let Err(error) = regex::check(pattern) {
+            findings.push(self.finding(Reason::InvalidRegex, "pathRegex", &format!("{pattern:?} {error}")));
+            return Err(Defect);
+        }
+        let end = self.settings.path_end.unwrap_or(PathEnd::Open);
+        Ok(Some(PathRegex { pattern: pattern.to_owned(), end }))
+    }
+
+    fn methods(
+        &self,
+        methods: Option<&[String]>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<BTreeSet<String>>, Defect> {
+        let Some(methods) = methods else { return Ok(None) };
+        if methods.is_empty() {
+            findings.push(self.finding(Reason::Empty, "methods", "no method"));
+            return Err(Defect);
+        }
+        let mut valid = true;
+        for (index, method) in methods.iter().enumerate().filter(|(_, method)| !is_method(method)) {
+            let field = format!("methods[{index}]");
+            let message = format!("{method:?} is no HTTP method: expected * or a method in capitals");
+            findings.push(self.finding(Reason::InvalidMethod, &field, message.as_ref()));
+            valid = false;
+        }
+        if !valid {
+            return Err(Defect);
+        }
+        let any = methods.iter().any(|method| method == "*");
+        Ok((!any).then(|| methods.iter().cloned().collect()))
+    }
+
+    fn headers(
+        &self,
+        headers: &specs::Headers,
+        findings: &mut Vec<Finding>,
+    ) -> Result<BTreeMap<String, String>, Defect> {
+        let entries = match headers.entries() {
+            Ok(entries) => entries,
+            Err(error) => {
+                findings.push(self.finding(Reason::InvalidHeader, "headers", &error.to_string()));
+                return Err(Defect);
+            }
+        };
+        let mut read = Ok(BTreeMap::new());
+        for (name, pattern) in entries {
+            let field = format!("headers[{}]", name.escape_debug());
+            match header(&name, &pattern) {
+                Ok((name, pattern)) => {
+                    let twice = read
+                        .as_mut()
+                        .is_ok_and(|read: &mut BTreeMap<_, _>| read.insert(name, pattern).is_some());
+                    if twice {
+                        let message = "is named twice; one expression a header is served";
+                        findings.push(self.finding(Reason::InvalidHeader, &field, message.as_ref()));
+                        read = Err(Defect);
+                    }
+                }
+                Err((reason, message)) => {
+                    findings.push(self.finding(reason, &field, message.as_ref()));
+                    read = Err(Defect);
+                }
+            }
+        }
+        read
+    }
+}
+
+/// `*`, or the token of a method. Methods are case-sensitive, and all that are registered are in capitals.
+fn is_method(method: &str) -> bool {
+    let is_token = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    method == "*" || (!method.is_empty() && method.len() <= 32 && method.chars().all(is_token))
+}
+
+/// A header's name as proxies know it, and its expression.
+fn header(name: &str, pattern: &str) -> Result<(String, String), (Reason, String)> {
+    let lower = name.to_ascii_lowercase();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let wire = match lower.as_str() {
+        // Proxies know the host of either protocol version by this name.
+        "host" | ":authority" => ":authority".to_owned(),
+        "" => return Err((Reason::InvalidHeader, "a header without a name".to_owned())),
+        _ if lower.chars().all(is_token) => lower,
+        _ => return Err((Reason::InvalidHeader, format!("{name:?} is no header name"))),
+    };
+    match regex::check(pattern) {
+        Ok(()) => Ok((wire, pattern.to_owned())),
+        Err(error) => Err((Reason::InvalidRegex, format!("{pattern:?} {error}"))),
+    }
+}
+
+/// The ports of a TCPRoute: all if it names none. A port that is none is left out, and never widens the rest.
+fn tcp_ports(key: &Key, route: &TcpRoute, findings: &mut Vec<Finding>) -> Ports {
+    let written = &route.spec.matches.ports;
+    if written.is_empty() {
+        return Ports::All;
+    }
+    let object = ObjectRef::new("TCPRoute", &key.0, &key.1);
+    let mut ports = BTreeSet::new();
+    for (index, number) in written.iter().enumerate() {
+        match port(number) {
+            Some(port) => {
+                ports.insert(port);
+            }
+            None => findings.push(
+                Finding::new(
+                    object.clone(),
+                    Reason::InvalidPort,
+                    format!(
+                        "{number} is no port: expected a whole number from 1 to 65535; it allows nothing"
+                    ),
+                )
+                .at(format!("spec.matches.ports[{index}]")),
+            ),
+        }
+    }
+    Ports::Only(ports)
+}
+
+fn port(number: &Number) -> Option<u16> {
+    number.as_i64().and_then(|number| u16::try_from(number).ok()).filter(|port| *port != 0)
+}

@@ -1,0 +1,319 @@
+//! Turns TrafficSplits into the routes of their roots' ports.
+//!
+//! Finds each split's root and backends, lets one split win each root, and says per port who gets which share. A
+//! split grants nothing; who may go where is `access`'s to say. A backend is never split again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use smidge_crds::split::TrafficSplit;
+use smidge_xds::mesh::{
+    id::ServiceId,
+    route::{Backend, Route, RouteRule},
+    service::Protocol,
+};
+
+use super::{
+    endpoints,
+    service::{Known, Port},
+};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::{Inputs, Key},
+};
+
+/// The Services of a cluster by name.
+pub(super) type Services<'a> = BTreeMap<&'a ServiceId, &'a Known<'a>>;
+
+/// A split that is in effect.
+#[derive(Debug)]
+pub(super) struct Split<'a> {
+    object: ObjectRef,
+    created: Option<&'a Time>,
+    root: ServiceId,
+    /// Every backend as written, and its weight; whether it exists is not yet asked.
+    shares: Vec<Share>,
+}
+
+#[derive(Debug)]
+struct Share {
+    field: String,
+    service: ServiceId,
+    weight: u64,
+}
+
+/// The splits in effect, by root.
+pub(super) fn read<'a>(
+    inputs: &'a Inputs,
+    services: &Services<'_>,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<ServiceId, Split<'a>> {
+    let mut all: Vec<Split<'a>> = inputs
+        .traffic_splits
+        .iter()
+        .filter_map(|(key, split)| read_one(key, split, inputs, services, findings))
+        .collect();
+    // The map of inputs is sorted by name, and sorting by age keeps that order among equals.
+    all.sort_by_key(|split| split.created);
+    let mut winners: BTreeMap<ServiceId, Split<'a>> = BTreeMap::new();
+    for split in all {
+        if let Some(winner) = winners.get(&split.root) {
+            let message = format!(
+                "{} of the same Service {} is older (or first by name) and in effect; this one is not",
+                winner.object, split.root.name
+            );
+            findings.push(Finding::new(split.object, Reason::Conflicted, message).at("spec.service"));
+        } else {
+            winners.insert(split.root.clone(), split);
+        }
+    }
+    for split in winners.values() {
+        for share in &split.shares {
+            if share.service != split.root && winners.contains_key(&share.service) {
+                let message = format!(
+                    "{} is the root of another split, which does not apply here: its own endpoints get the share",
+                    share.service.name
+                );
+                findings.push(split.finding(Reason::NestedSplit, &share.field, message));
+            }
+        }
+    }
+    winners
+}
+
+fn read_one<'a>(
+    key: &Key,
+    split: &'a TrafficSplit,
+    inputs: &Inputs,
+    services: &Services<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<Split<'a>> {
+    let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
+    if split.spec.matches.is_some() {
+        let message =
+            "matches are not served yet; the split has no effect, as without them it would move all traffic";
+        findings.push(Finding::new(object, Reason::NotServed, message).at("spec.matches"));
+        return None;
+    }
+    if split.spec.backends.is_empty() {
+        let message = "no backend; the split has no effect";
+        findings.push(Finding::new(object, Reason::Empty, message).at("spec.backends"));
+        return None;
+    }
+    let root = root(key, &split.spec.service, inputs, services, &object, findings)?;
+    let mut shares = Vec::new();
+    for (index, backend) in split.spec.backends.iter().enumerate() {
+        let field = format!("spec.backends[{index}]");
+        let weight = backend.weight.as_ref().and_then(|weight| u64::try_from(weight.as_i64()?).ok());
+        if weight.is_none() {
+            let written = backend.weight.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+            let message =
+                format!("{written} is no weight: expected a whole number from 0 on; it counts as 0");
+            findings.push(
+                Finding::new(object.clone(), Reason::InvalidWeight, message).at(format!("{field}.weight")),
+            );
+        }
+        let name = local_name(&backend.service, &key.0, &inputs.cluster_domain).unwrap_or(&backend.service);
+        let service = ServiceId::new(&key.0, name);
+        shares.push(Share { field: format!("{field}.service"), service, weight: weight.unwrap_or(0) });
+    }
+    let created = split.metadata.creation_timestamp.as_ref();
+    Some(Split { object, created, root, shares })
+}
+
+/// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
+/// names into the field names the split after the Service).
+fn root(
+    key: &Key,
+    written: &str,
+    inputs: &Inputs,
+    services: &Services<'_>,
+    object: &ObjectRef,
+    findings: &mut Vec<Finding>,
+) -> Option<ServiceId> {
+    let by_name =
+        local_name(written, &key.0, &inputs.cluster_domain).map(|name| ServiceId::new(&key.0, name));
+    if let Some(root) = by_name.filter(|root| services.contains_key(root)) {
+        return Some(root);
+    }
+    let like_split = ServiceId::new(&key.0, &key.1);
+    let is_there = services.contains_key(&like_split);
+    let (reason, then) = if is_there {
+        (Reason::RootByName, format!("the Service named like the split, {}, is split", key.1))
+    } else {
+        (Reason::ServiceNotFound, "the split has no effect".to_owned())
+    };
+    let message = format!("{written:?} is no Service in namespace {}; {then}", key.0);
+    findings.push(Finding::new(object.clone(), reason, message).at("spec.service"));
+    is_there.then_some(like_split)
+}
+
+/// The bare name of a Service of `namespace`, if `written` is one of its names: alone, with the namespace, with
+/// `svc`, with the cluster's domain, and with the final dot.
+fn local_name<'w>(written: &'w str, namespace: &str, cluster_domain: &str) -> Option<&'w str> {
+    let written = written.strip_suffix('.').unwrap_or(written);
+    let (name, rest) = written.split_once('.').unwrap_or((written, namespace));
+    let rest = rest.strip_suffix(cluster_domain).and_then(|rest| rest.strip_suffix(".svc.")).unwrap_or(rest);
+    let rest = rest.strip_suffix(".svc").unwrap_or(rest);
+    (rest == namespace && !name.is_empty()).then_some(name)
+}
+
+impl Split<'_> {
+    fn finding(&self, reason: Reason, field: &str, message: String) -> Finding {
+        Finding::new(self.object.clone(), reason, message).at(field)
+    }
+
+    /// The backends that exist.
+    pub fn backends<'b>(&'b self, services: &'b Services<'_>) -> impl Iterator<Item = &'b Known<'b>> {
+        self.shares.iter().filter_map(|share| services.get(&share.service).copied())
+    }
+
+    /// Says that nothing of the split is in the mesh.
+    pub fn outside_mesh(&self) -> Finding {
+        let message = format!(
+            "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
+            self.root.name
+        );
+        self.finding(Reason::OutsideMesh, "spec.service", message)
+            .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
+    }
+
+    /// Where the traffic to port `number` of the root goes.
+    pub fn route(
+        &self,
+        number: u16,
+        protocol: Protocol,
+        services: &Services<'_>,
+        findings: &mut Vec<Finding>,
+    ) -> Route {
+        let mut shares: Vec<(ServiceId, u64)> = Vec::new();
+        for share in &self.shares {
+            if self.is_served(share, number, protocol, services, findings) {
+                match shares.iter_mut().find(|(service, _)| *service == share.service) {
+                    Some((_, weight)) => *weight = weight.saturating_add(share.weight),
+                    None => shares.push((share.service.clone(), share.weight)),
+                }
+            }
+        }
+        if shares.iter().all(|(_, weight)| *weight == 0) {
+            let whose = if self.shares.iter().all(|share| share.weight == 0) {
+                "all weights are 0"
+            } else {
+                "no backend that is left has a weight"
+            };
+            let message = format!("{whose}: port {number} of {} answers 503 to everything", self.root.name);
+            findings.push(self.finding(Reason::AllWeightsZero, "spec.backends", message));
+        }
+        Route { rules: vec![RouteRule { matches: None, backends: scaled(&shares) }] }
+    }
+
+    /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
+    fn is_served(
+        &self,
+        share: &Share,
+        number: u16,
+        protocol: Protocol,
+        services: &Services<'_>,
+        findings: &mut Vec<Finding>,
+    ) -> bool {
+        let name = &share.service.name;
+        let Some(backend) = services.get(&share.service) else {
+            let message = format!(
+                "there is no Service {name:?} in namespace {}; it gets nothing",
+                share.service.namespace
+            );
+            findings.push(self.finding(Reason::BackendNotFound, &share.field, message));
+            return false;
+        };
+        let Some(port) = backend.ports.get(&number) else {
+            let message = format!(
+                "{name} has no TCP port {number}, which {} has; it gets nothing there",
+                self.root.name
+            );
+            findings.push(self.finding(Reason::BackendLacksPort, &share.field, message));
+            return false;
+        };
+        if port.protocol != protocol {
+            let message = format!(
+                "port {number} is {protocol:?} for {} and {:?} for {name}",
+                self.root.name, port.protocol
+            );
+            let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
+            findings.push(finding.hint("give both ports the same appProtocol"));
+        }
+        if share.weight > 0 && !is_ready(backend, port) {
+            let why = if backend.members.is_empty() && !backend.outside.is_empty() {
+                "no pod in the mesh"
+            } else {
+                "no ready endpoint"
+            };
+            let message = format!("{name} has {why} for port {number}; its share is answered with 503");
+            findings.push(self.finding(Reason::BackendNotReady, &share.field, message));
+        }
+        true
+    }
+}
+
+fn is_ready(service: &Known<'_>, port: &Port<'_>) -> bool {
+    !endpoints::of_port(service, port).is_empty()
+}
+
+/// The shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.
+fn scaled(shares: &[(ServiceId, u64)]) -> Vec<Backend> {
+    let mut shift = 0;
+    let sum = |shift: u32| shares.iter().map(|(_, weight)| u128::from(weight >> shift) + 1).sum::<u128>();
+    while sum(shift) > u128::from(u32::MAX) {
+        shift += 1;
+    }
+    let scale = |weight: u64| {
+        let least = u64::from(weight > 0);
+        u32::try_from((weight >> shift).max(least)).unwrap_or(u32::MAX)
+    };
+    shares
+        .iter()
+        .map(|(service, weight)| Backend { service: service.clone(), weight: scale(*weight) })
+        .collect()
+}
+
+/// The Services that must be in the mesh because a split sends to them.
+pub(super) fn needed(
+    splits: &BTreeMap<ServiceId, Split<'_>>,
+    services: &Services<'_>,
+) -> BTreeSet<ServiceId> {
+    splits.values().flat_map(|split| split.backends(services).map(|backend| backend.id.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_goes_by_every_name_up_to_the_full_one() {
+        for written in
+            ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "web.shop.svc.cluster.local."]
+        {
+            assert_eq!(local_name(written, "shop", "cluster.local"), Some("web"), "{written}");
+        }
+        for written in [
+            "",
+            ".shop",
+            "web.other",
+            "web.shop.svc.example.org",
+            "web.example.org",
+            "web.shop.cluster.local",
+        ] {
+            assert_eq!(local_name(written, "shop", "cluster.local"), None, "{written}");
+        }
+    }
+
+    #[test]
+    fn weights_beyond_32_bits_keep_their_ratio() {
+        let service = |name: &str| ServiceId::new("shop", name);
+        let scaled =
+            scaled(&[(service("a"), 3 << 40), (service("b"), 1 << 40), (service("c"), 1), (service("d"), 0)]);
+        let weights: Vec<u32> = scaled.iter().map(|backend| backend.weight).collect();
+        assert_eq!(weights[0], 3 * weights[1]);
+        assert_eq!(weights[2..], [1, 0]);
+        assert!(weights.iter().try_fold(0u32, |sum, weight| sum.checked_add(*weight)).is_some());
+    }
+}
