@@ -66,7 +66,7 @@ step() {
     set +m
     pid=$!
     # shellcheck disable=SC2064 # this step's process
-    trap "kill -INT -- -$pid 2>/dev/null; wait $pid; exit 130" INT TERM HUP
+    trap "kill -TERM -- -$pid 2>/dev/null; wait $pid || true; exit 130" INT TERM HUP
     step_progress "$pid" "$log" "$started"
     wait "$pid" || status=$?
     trap - INT TERM HUP

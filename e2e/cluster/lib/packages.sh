@@ -39,7 +39,7 @@ missing_packages() {
             command -v "$probe" >/dev/null || printf '%s\n' "${entry##*:}"
         fi
     done
-    python3 -m pip --version >/dev/null 2>&1 || printf 'python3-pip\n'
+    python3 -c 'import pip' 2>/dev/null || printf 'python3-pip\n'
 }
 
 # Without arguments all packages, else only those named.
