@@ -1,1 +1,157 @@
 //! Turns the token of a stream into the identity of a proxy.
+//!
+//! Called by the xDS server for each stream, before it answers anything. A stream must bring the token that the kubelet
+//! projected into its pod: for our audience, bound to the pod by name and UID, signed by the cluster's issuer. `token`,
+//! `keys`, `claims` and `reason` are pure; `issuer`, `review` and `pods` ask the API server.
+//!
+//! What the proxy says of itself is not looked at here: the server compares it with the `Admission`. Tokens are never
+//! logged, and clients learn nothing but a gRPC code.
+
+pub mod claims;
+pub mod issuer;
+pub mod keys;
+mod metrics;
+pub mod pods;
+pub mod reason;
+mod review;
+pub mod token;
+
+use std::{sync::Arc, time::Duration};
+
+use claims::{Subject, Verdict, judge};
+use issuer::Issuer;
+use k8s_openapi::api::core::v1::Pod;
+use keys::Known;
+use kube::Client;
+pub use metrics::Metrics;
+use pods::Pods;
+use reason::Reason;
+use review::Reviewer;
+use smidge_xds::{
+    mesh::id::{ClusterId, ProxyId, SpiffeId, TrustDomain},
+    server::{Admission, Authenticator, Refusal},
+};
+use token::Token;
+use tonic::metadata::MetadataMap;
+
+use crate::clock::Clock;
+
+/// How long the API server may take to answer one question; a stream that waits longer is told to come again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The audience of the tokens that proxies of `cluster` bring.
+pub fn audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
+    format!("smidge/{domain}/{cluster}")
+}
+
+/// Judges the projected tokens of one cluster's pods.
+pub struct TokenAuthenticator {
+    domain: TrustDomain,
+    cluster: ClusterId,
+    audience: String,
+    issuer: Issuer,
+    reviewer: Reviewer,
+    pods: Arc<Pods>,
+    owner: fn(&Pod) -> (String, String),
+    clock: Clock,
+    metrics: Metrics,
+}
+
+/// What an authenticator needs.
+pub struct Settings {
+    /// The mesh's trust domain; part of every identity and of the audience.
+    pub domain: TrustDomain,
+    /// The cluster whose pods these are; part of the audience.
+    pub cluster: ClusterId,
+    /// The API server of that cluster.
+    pub client: Client,
+    /// Its pods.
+    pub pods: Arc<Pods>,
+    /// The kind and name of the workload that a pod is an instance of; `lower` knows.
+    pub owner: fn(&Pod) -> (String, String),
+    /// The time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+impl TokenAuthenticator {
+    /// An authenticator; nothing is read before the first stream or `maintain`.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { domain, cluster, client, pods, owner, clock, metrics } = settings;
+        let audience = audience(&domain, &cluster);
+        let (issuer, reviewer) = (Issuer::new(client.clone()), Reviewer::new(client));
+        Self { domain, cluster, audience, issuer, reviewer, pods, owner, clock, metrics }
+    }
+
+    /// Keeps the issuer's keys current. Never returns.
+    pub async fn maintain(&self) {
+        self.issuer.maintain().await;
+    }
+
+    /// The admission, or why not; `about` is told whose token it is as soon as that is known.
+    async fn judge(&self, metadata: &MetadataMap, about: &mut String) -> Result<Admission, Reason> {
+        let token = Token::parse(bearer(metadata)?)?;
+        let subject = self.prove(&token).await?;
+        *about = format!("{} of pod {}/{}", subject.user(), subject.namespace, subject.pod);
+        let (pod, gone) = self.pods.find(&subject).await?;
+        let (workload_kind, workload_name) = (self.owner)(&pod);
+        let left = subject.expires - self.clock.now().unix_timestamp();
+        Ok(Admission {
+            proxy: ProxyId {
+                cluster: self.cluster.clone(),
+                namespace: subject.namespace.clone(),
+                instance: subject.pod,
+            },
+            identity: SpiffeId {
+                trust_domain: self.domain.clone(),
+                namespace: subject.namespace,
+                service_account: subject.service_account,
+            },
+            workload_kind,
+            workload_name,
+            expires_in: Duration::from_secs(left.try_into().unwrap_or_default()),
+            gone,
+        })
+    }
+
+    /// What `token` proves: by the keys that we have, by those that we then read, or by the API server's word.
+    async fn prove(&self, token: &Token<'_>) -> Result<Subject, Reason> {
+        let judged = |known: Option<Arc<Known>>| {
+            judge(token, known.as_deref(), &self.audience, self.clock.now().unix_timestamp())
+        };
+        let mut verdict = judged(self.issuer.known());
+        if matches!(verdict, Verdict::Open(_)) {
+            self.issuer.refresh().await;
+            verdict = judged(self.issuer.known());
+        }
+        match verdict {
+            Verdict::Good(subject) => Ok(subject),
+            Verdict::Refused(reason) => Err(reason),
+            Verdict::Open(subject) => {
+                self.reviewer.review(token, &self.audience, &subject).await?;
+                Ok(subject)
+            }
+        }
+    }
+}
+
+impl Authenticator for TokenAuthenticator {
+    async fn admit(&self, metadata: &MetadataMap) -> Result<Admission, Refusal> {
+        let mut about = String::new();
+        let result = self.judge(metadata, &mut about).await;
+        self.metrics.judged(result.as_ref().map(|_| ()).map_err(|reason| *reason));
+        result.map_err(|reason| reason.refusal(&about))
+    }
+}
+
+/// The one bearer token of a request.
+fn bearer(metadata: &MetadataMap) -> Result<&str, Reason> {
+    let mut values = metadata.get_all("authorization").iter();
+    let value = values.next().ok_or(Reason::NoToken)?.to_str().map_err(|_| Reason::Malformed)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Reason::Malformed)?;
+    if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Reason::Malformed);
+    }
+    Ok(token.trim())
+}

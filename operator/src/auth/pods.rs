@@ -1,0 +1,136 @@
+//! Says whether the pod of a token lives, and tells its streams when it no longer does.
+//!
+//! Asked by `auth`; told by `runtime` of every change of a pod, after the store that `lookup` reads has it. A pod that
+//! the store does not have is looked up at the API server before it is called unknown: the proxy may be faster than
+//! the watch. A pod that is being deleted still lives, as its proxy drains and serves until its last container ends.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
+use tokio::{sync::watch, time::timeout};
+
+use super::{PATIENCE, claims::Subject, reason::Reason};
+
+/// A pod by namespace and name in the store of the watch.
+pub type Lookup = Box<dyn Fn(&str, &str) -> Option<Arc<Pod>> + Send + Sync>;
+
+/// The pods of a cluster, and who waits for their end.
+pub struct Pods {
+    lookup: Lookup,
+    client: Client,
+    waiting: Mutex<HashMap<(String, String), Waiting>>,
+}
+
+/// The streams of one pod: they hold receivers, and end when the sender is dropped.
+struct Waiting {
+    uid: String,
+    alive: watch::Sender<()>,
+}
+
+impl Pods {
+    /// Pods that `lookup` finds, or else `client`.
+    pub fn new(lookup: Lookup, client: Client) -> Self {
+        Self { lookup, client, waiting: Mutex::default() }
+    }
+
+    /// The pod of `subject`, if it lives, and a future that completes when it no longer does.
+    pub async fn find(&self, subject: &Subject) -> Result<(Arc<Pod>, BoxFuture<'static, ()>), Reason> {
+        let Subject { namespace, pod: name, .. } = subject;
+        let stored = (self.lookup)(namespace, name);
+        let (pod, was_stored) = match stored {
+            Some(pod) if judge(&pod, subject).is_ok() => (pod, true),
+            // The store lags behind, or there is no such pod: the API server knows.
+            _ => (Arc::new(self.ask(namespace, name).await?), false),
+        };
+        judge(&pod, subject)?;
+        let gone = self.wait(namespace, name, &subject.uid);
+        // It may have gone between the two; then nobody will tell.
+        if was_stored && (self.lookup)(namespace, name).is_none_or(|pod| judge(&pod, subject).is_err()) {
+            self.changed(namespace, name);
+            return Err(Reason::PodEnded);
+        }
+        Ok((pod, gone))
+    }
+
+    /// To be called after a pod has changed or gone in the store.
+    pub fn changed(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut waiting = self.waiting();
+        if waiting.get(&key).is_some_and(|waiting| !self.lives(&key, waiting)) {
+            waiting.remove(&key);
+        }
+    }
+
+    /// To be called after the store was filled anew, as pods may have gone while the watch was broken.
+    pub fn relisted(&self) {
+        self.waiting().retain(|key, waiting| self.lives(key, waiting));
+    }
+
+    fn lives(&self, (namespace, name): &(String, String), waiting: &Waiting) -> bool {
+        (self.lookup)(namespace, name).is_some_and(|pod| uid(&pod) == waiting.uid && !has_ended(&pod))
+    }
+
+    async fn ask(&self, namespace: &str, name: &str) -> Result<Pod, Reason> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        match timeout(PATIENCE, api.get_opt(name)).await {
+            Ok(Ok(found)) => found.ok_or(Reason::PodUnknown),
+            Err(_) => Err(Reason::Unavailable),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, namespace, pod = name, "pod not looked up");
+                Err(Reason::Unavailable)
+            }
+        }
+    }
+
+    /// Only ever called for a pod that was seen to live, so an old token cannot end the streams of a new pod.
+    fn wait(&self, namespace: &str, name: &str, uid: &str) -> BoxFuture<'static, ()> {
+        let mut waiting = self.waiting();
+        let new = || Waiting { uid: uid.to_owned(), alive: watch::Sender::new(()) };
+        let entry = waiting.entry((namespace.to_owned(), name.to_owned())).or_insert_with(new);
+        if entry.uid != uid {
+            *entry = new();
+        }
+        let mut alive = entry.alive.subscribe();
+        // Nothing is ever sent: this ends when the sender does.
+        async move { while alive.changed().await.is_ok() {} }.boxed()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<(String, String), Waiting>> {
+        // Every change is one insertion or removal, so what a panicking thread leaves behind is whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pods").field("waiting", &self.waiting().len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether `pod` is the living one that `subject` speaks of.
+fn judge(pod: &Pod, subject: &Subject) -> Result<(), Reason> {
+    if uid(pod) != subject.uid {
+        return Err(Reason::UidMismatch);
+    }
+    // An empty name is the namespace's default account; the API server fills it in at admission.
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    if account != Some(subject.service_account.as_str()) {
+        return Err(Reason::AccountMismatch);
+    }
+    if has_ended(pod) { Err(Reason::PodEnded) } else { Ok(()) }
+}
+
+fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
