@@ -1,0 +1,188 @@
+//! The chart, rendered by a real Helm: what it must say, and what it must refuse.
+//!
+//! Needs no cluster. Helm is `$HELM`, else the newest in the cluster's tool cache; without one the tests say so and do
+//! nothing, but with `CI=true` they fail.
+
+// Helpers of tests may fail loudly as tests do; clippy sees tests in functions marked so only.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn helm() -> Option<PathBuf> {
+    let set = std::env::var_os("HELM").map(PathBuf::from);
+    let found = set.or_else(|| {
+        let cache = PathBuf::from(std::env::var_os("HOME")?).join(".cache/smidge/bin");
+        let tools = std::fs::read_dir(cache).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        tools
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("helm-")))
+            .map(|path| path.join("helm"))
+            .filter(|helm| helm.is_file())
+            .max()
+    });
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI needs Helm: set HELM, or run e2e/cluster/cluster up once"
+        );
+        eprintln!("skipped: no Helm; set HELM, or run e2e/cluster/cluster up once");
+    }
+    found
+}
+
+fn run(helm: &Path, settings: &[&str]) -> Output {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/smidge");
+    let mut command = Command::new(helm);
+    command.args(["template", "smidge", chart, "--namespace", "meshes", "--kube-version", "1.34.0"]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.output().unwrap()
+}
+
+/// The objects by kind and name.
+fn render(helm: &Path, settings: &[&str]) -> BTreeMap<String, Value> {
+    let output = run(helm, settings);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let name = |value: &Value| value.as_str().unwrap().to_owned();
+    documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .map(|object| (format!("{}/{}", name(&object["kind"]), name(&object["metadata"]["name"])), object))
+        .collect()
+}
+
+#[test]
+fn the_release_is_these_objects() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    let kinds: Vec<_> = objects.keys().filter(|key| !key.starts_with("CustomResourceDefinition")).collect();
+    assert_eq!(
+        kinds,
+        [
+            "ClusterRole/smidge",
+            "ClusterRoleBinding/smidge",
+            "Deployment/smidge",
+            "MutatingWebhookConfiguration/smidge-injector",
+            "Role/smidge",
+            "RoleBinding/smidge",
+            "Service/smidge",
+            "ServiceAccount/smidge",
+        ]
+    );
+    for (name, object) in &objects {
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/part-of"], "smidge", "{name}");
+    }
+    let extra = ["podDisruptionBudget.enabled=true", "meshConfig.mtlsMode=permissive"];
+    let objects = render(&helm, &extra);
+    assert!(objects.contains_key("PodDisruptionBudget/smidge"));
+    assert_eq!(objects["MeshConfig/default"]["spec"], json!({"mtls": {"mode": "permissive"}}));
+}
+
+#[test]
+fn definitions_come_as_generated_and_are_kept() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    let generated = smidge_crds::definitions::all().unwrap();
+    let carried: Vec<_> =
+        objects.iter().filter(|(key, _)| key.starts_with("CustomResourceDefinition")).collect();
+    assert_eq!(carried.len(), generated.len());
+    for (definition, (name, object)) in generated.iter().zip(carried) {
+        assert_eq!(json!(definition.spec), object["spec"], "{name}");
+        assert_eq!(object["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}), "{name}");
+    }
+
+    let objects = render(&helm, &["crds.keep=false"]);
+    let target = &objects["CustomResourceDefinition/traffictargets.access.smi-spec.io"];
+    assert_eq!(target["metadata"].get("annotations"), None);
+
+    let objects = render(&helm, &["crds.install=false"]);
+    assert!(!objects.keys().any(|key| key.starts_with("CustomResourceDefinition")));
+}
+
+#[test]
+fn the_operator_may_do_no_more_than_it_must() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    for key in ["ClusterRole/smidge", "Role/smidge"] {
+        let rules = objects[key]["rules"].as_array().unwrap();
+        assert!(!rules.is_empty());
+        for rule in rules {
+            assert!(!rule.to_string().contains('*'), "{key}: a wildcard in {rule}");
+            let resources = rule["resources"].to_string();
+            assert!(key.starts_with("Role/") || !resources.contains("secrets"), "Secrets of every namespace");
+            if resources.contains("webhookconfigurations") {
+                assert_eq!(rule["resourceNames"], json!(["smidge-injector"]));
+            }
+        }
+    }
+    assert_eq!(objects["Role/smidge"]["metadata"]["namespace"], "meshes");
+
+    let pod = &objects["Deployment/smidge"]["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let container = &pod["containers"][0]["securityContext"];
+    assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+    assert_eq!(container["readOnlyRootFilesystem"], true);
+}
+
+#[test]
+fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    let webhooks = objects["MutatingWebhookConfiguration/smidge-injector"]["webhooks"].as_array().unwrap();
+    let [webhook] = webhooks.as_slice() else { panic!("one webhook") };
+    let service = json!({"name": "smidge", "namespace": "meshes", "path": "/inject", "port": 443});
+    assert_eq!(webhook["clientConfig"], json!({ "service": service }), "no caBundle");
+    assert_eq!(webhook["namespaceSelector"]["matchLabels"], json!({"smidge.mesh/inject": "enabled"}));
+    assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0]["operator"], "NotIn");
+    assert_eq!(
+        webhook["namespaceSelector"]["matchExpressions"][0]["values"],
+        json!(["meshes", "kube-system"])
+    );
+    assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["operator"], "NotIn");
+    assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["values"], json!(["disabled"]));
+    assert_eq!(webhook["failurePolicy"], "Fail");
+    assert_eq!(webhook["sideEffects"], "None");
+}
+
+#[test]
+fn images_are_those_of_the_values() {
+    let Some(helm) = helm() else { return };
+    let container = |settings: &[&str]| {
+        render(&helm, settings)["Deployment/smidge"]["spec"]["template"]["spec"]["containers"][0].clone()
+    };
+    let digest = format!("image.digest=sha256:{}", "ab".repeat(32));
+    let by_digest = container(&["image.repository=r/s", "image.tag=t", &digest, "proxy.image=r/envoy:1"]);
+    let image = format!("r/s@sha256:{}", "ab".repeat(32));
+    assert_eq!(by_digest["image"], image);
+    let args = by_digest["args"].to_string();
+    assert!(args.contains(&format!("--init-image={image}\"")), "{args}");
+    assert!(args.contains("--proxy-image=r/envoy:1\""), "{args}");
+    assert_eq!(container(&["image.repository=r/s", "image.tag=t"])["image"], "r/s:t");
+    let args = container(&["proxy.initImage=r/init:2"])["args"].to_string();
+    assert!(args.contains("--init-image=r/init:2\""), "{args}");
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_by_name() {
+    let Some(helm) = helm() else { return };
+    for (setting, named) in [
+        ("replica=2", "replica"),
+        ("image.tags=x", "tags"),
+        ("image.digest=abc", "digest"),
+        ("meshConfig.accessMode=lax", "accessMode"),
+        ("injector.timeoutSeconds=60", "timeoutSeconds"),
+    ] {
+        let output = run(&helm, &[setting]);
+        assert!(!output.status.success(), "{setting} was accepted");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(named), "{setting}: {error}");
+    }
+}
