@@ -1,5 +1,12 @@
 //! Every golden configuration is put before every Envoy that there is: Envoy is the judge of what Envoy takes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
 #[path = "envoy/binaries.rs"]
 mod binaries;
 

@@ -3,6 +3,13 @@
 //! `UPDATE_EXPECT=1` writes what the code makes now; without it, any difference and any file too many is a failure.
 //! `envoy_accepts.rs` puts the same files before real Envoys.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
 #[path = "golden/meshes.rs"]
 mod meshes;
 

@@ -24,7 +24,7 @@ fn cached() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = folders
         .into_iter()
         .flatten()
-        .filter_map(|folder| folder.ok())
+        .flatten()
         .filter(|folder| folder.file_name().to_string_lossy().starts_with("envoy-"))
         .map(|folder| folder.path().join("envoy"))
         .filter(|path| path.is_file())
