@@ -12,9 +12,6 @@
 //!
 //! [`Headers`]: specs::Headers
 
-// Fields' docs are what `kubectl explain` prints: plain text, without Rust's backticks.
-#![allow(clippy::doc_markdown)]
-
 pub mod access;
 pub mod config;
 pub mod definitions;
