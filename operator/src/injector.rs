@@ -1,1 +1,238 @@
 //! Turns a pod into a pod with a proxy.
+//!
+//! [`inject`] is a pure function from a pod, as JSON, to a [`Decision`]; the webhook answers with its difference, `smidge
+//! inject` prints it. It edits the JSON as it came, so that fields of a newer Kubernetes than this program's survive.
+//! A pod that was injected before is first stripped of what was added and then injected again, which makes the function
+//! idempotent and lets it see what other webhooks or users added since. Reads no cluster and generates nothing random.
+
+use serde_json::{Map, Value};
+use smidge_xds::bootstrap::Family;
+
+mod annotations;
+mod containers;
+mod probes;
+mod refusal;
+mod restore;
+
+pub use annotations::{
+    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECTED, PROBES, TOKEN_SDS,
+    VERSION,
+};
+pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, PROXY_CONTAINER, VOLUME};
+
+use crate::redirect::Exclusions;
+
+/// The label that leaves a pod out of the mesh, and its value.
+const OPT_OUT: (&str, &str) = ("smidge.mesh/inject", "disabled");
+
+/// What every injected pod gets. Set by whoever runs the mesh; nothing in a pod changes any of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Image of the sidecar, a stock Envoy whose binary is `/usr/local/bin/envoy`.
+    pub proxy_image: String,
+    /// Image of the init container that redirects traffic: this program's, as entry point.
+    pub init_image: String,
+    /// Pull policy of both images.
+    pub image_pull_policy: String,
+    /// SPIFFE trust domain, part of the token's audience.
+    pub trust_domain: String,
+    /// Name of this cluster in the mesh, part of the token's audience.
+    pub cluster_name: String,
+    /// DNS domain of the cluster's Services.
+    pub cluster_domain: String,
+    /// Namespace of the operator and of its Service `smidge`. Its pods are never injected.
+    pub system_namespace: String,
+    /// Port of xDS at that Service.
+    pub xds_port: u16,
+    /// Roots of the control plane's authority, each one PEM block: active and standby.
+    pub control_plane_roots: Vec<String>,
+    /// Family of the pods' first address.
+    pub family: Family,
+    /// Worker threads of a proxy.
+    pub concurrency: u16,
+    /// What a proxy logs: Envoy's `--log-level`.
+    pub log_level: String,
+    /// Requests and limits of a proxy, as in a container's `resources`.
+    pub proxy_resources: Value,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            proxy_image: "envoyproxy/envoy:distroless-v1.40.0".to_owned(),
+            init_image: concat!("ghcr.io/smidge-mesh/smidge:", env!("CARGO_PKG_VERSION")).to_owned(),
+            image_pull_policy: "IfNotPresent".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
+            cluster_name: "local".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            system_namespace: "smidge-system".to_owned(),
+            xds_port: 15012,
+            control_plane_roots: Vec::new(),
+            family: Family::V4,
+            concurrency: 2,
+            log_level: "warning".to_owned(),
+            // No CPU limit: a throttled proxy shows as latency of the application.
+            proxy_resources: serde_json::json!({
+                "requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"},
+            }),
+        }
+    }
+}
+
+impl Settings {
+    /// The audience that a proxy's token is for.
+    pub fn audience(&self) -> String {
+        format!("smidge/{}/{}", self.trust_domain, self.cluster_name)
+    }
+
+    /// The one name that the control plane's certificate has.
+    pub fn server_name(&self) -> String {
+        format!("smidge.{}.svc", self.system_namespace)
+    }
+
+    /// The full name that a proxy connects to.
+    pub fn control_plane_host(&self) -> String {
+        format!("{}.{}", self.server_name(), self.cluster_domain)
+    }
+}
+
+/// What becomes of a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// The pod with a proxy.
+    Inject {
+        /// The whole pod, changed.
+        pod: Value,
+        /// What its owner should know.
+        warnings: Vec<String>,
+    },
+    /// The pod stays as it is.
+    Skip {
+        /// What its owner should know; empty when it was asked for.
+        warnings: Vec<String>,
+    },
+    /// The pod must not run like this in the mesh.
+    Deny {
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+}
+
+/// Decides on a pod (or a pod template: `metadata` and `spec`) of `namespace`, which takes part in the mesh.
+pub fn inject(pod: &Value, namespace: &str, settings: &Settings) -> Decision {
+    match try_inject(pod, namespace, settings) {
+        Ok(decision) => decision,
+        Err(message) => Decision::Deny { message: format!("smidge: {message}") },
+    }
+}
+
+fn try_inject(pod: &Value, namespace: &str, settings: &Settings) -> Result<Decision, String> {
+    if let Some(warnings) = stays_out(pod, namespace, settings) {
+        return Ok(Decision::Skip { warnings });
+    }
+    let mut warnings = Vec::new();
+    let mut pod = pod.clone();
+    if annotation(&pod, INJECTED).is_some() {
+        restore::strip(&mut pod);
+    }
+    refusal::check(&pod)?;
+    let exclusions = annotations::exclusions(&pod)?;
+    let (probes, originals) = probes::take(&mut pod, &mut warnings);
+    add(&mut pod, settings, &exclusions, probes);
+    annotate(&mut pod, originals);
+    Ok(Decision::Inject { pod, warnings })
+}
+
+/// The warnings with which a pod runs without a proxy, none if that is by its owner's own word; `None`: it gets one.
+fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<String>> {
+    let (label, disabled) = OPT_OUT;
+    if pod.pointer("/metadata/labels").and_then(|labels| labels.get(label)).and_then(Value::as_str)
+        == Some(disabled)
+        || namespace == settings.system_namespace
+        || namespace == "kube-system"
+    {
+        return Some(Vec::new());
+    }
+    if pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true) {
+        return Some(vec![
+            "smidge: the pod is not in the mesh: with hostNetwork, redirection would take the node's traffic"
+                .to_owned(),
+        ]);
+    }
+    if pod.pointer("/spec/os/name").and_then(Value::as_str) == Some("windows") {
+        return Some(vec!["smidge: the pod is not in the mesh: redirection needs Linux".to_owned()]);
+    }
+    None
+}
+
+fn add(
+    pod: &mut Value,
+    settings: &Settings,
+    exclusions: &Exclusions,
+    probes: Vec<smidge_xds::bootstrap::Probe>,
+) {
+    let added = [containers::init(settings, exclusions), containers::proxy(settings, probes)];
+    let Some(spec) = child(pod, "spec") else { return };
+    // First of all, so that the init containers of the application have the mesh as well.
+    array(spec, "initContainers").splice(0..0, added);
+    array(spec, "volumes").push(containers::volume(settings));
+}
+
+fn annotate(pod: &mut Value, originals: Map<String, Value>) {
+    let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations"))
+    else {
+        return;
+    };
+    let mut set = |name: &str, value: String| annotations.insert(name.to_owned(), Value::String(value));
+    set(INJECTED, "true".to_owned());
+    set(VERSION, env!("CARGO_PKG_VERSION").to_owned());
+    set(TOKEN_SDS, smidge_xds::bootstrap::token_sds(CREDENTIAL_FOLDER));
+    if !originals.is_empty() {
+        set(PROBES, Value::Object(originals).to_string());
+    }
+}
+
+// === reading and writing a pod ===
+
+fn annotation<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
+    pod.pointer("/metadata/annotations")?.get(name)?.as_str()
+}
+
+/// The elements of an array of the pod's `spec`; none if there is no such array.
+fn listed<'a>(pod: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    pod.get("spec").and_then(|spec| spec.get(name)).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The application's containers of every kind.
+fn all_containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    listed(pod, "initContainers").chain(listed(pod, "containers"))
+}
+
+fn name_of(value: &Value) -> &str {
+    value.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The object called `name` in `parent`, made if it is missing or null.
+fn child<'a>(parent: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
+    object(parent.as_object_mut()?, name)
+}
+
+fn object<'a>(parent: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let value = parent.entry(name).or_insert(Value::Null);
+    if value.is_null() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut()
+}
+
+/// The array called `name` in `parent`, made if it is missing or anything else.
+fn array<'a>(parent: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value> {
+    let value = parent.entry(name).or_insert(Value::Null);
+    if !value.is_array() {
+        *value = Value::Array(Vec::new());
+    }
+    match value {
+        Value::Array(items) => items,
+        _ => unreachable!("an array was just put there"),
+    }
+}

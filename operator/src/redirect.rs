@@ -1,1 +1,157 @@
 //! Turns redirection settings into firewall rules, and applies them inside a pod.
+//!
+//! TCP that the application sends goes to the proxy's outbound port, TCP that arrives goes to its inbound port. UDP, DNS
+//! and what stays on loopback are left alone. [`nftables`] and [`iptables`] are pure and say the same in two languages;
+//! [`apply`] runs the tools. Runs once, in an init container; nothing of it stays.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+pub mod apply;
+mod iptables;
+mod nftables;
+
+pub use iptables::{Version, rules as iptables};
+pub use nftables::rules as nftables;
+
+/// The user that the proxy runs as, whose connections are not redirected.
+pub const PROXY_UID: u32 = 1337;
+/// Where the proxy takes the application's outgoing connections, on loopback.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where the proxy takes connections from elsewhere.
+pub const INBOUND_PORT: u16 = 15006;
+
+/// Ports that the kubelet and metrics collectors reach without redirection: the proxy's own.
+const OPEN_PORTS: [u16; 2] = [smidge_xds::bootstrap::READINESS_PORT, smidge_xds::bootstrap::STATS_PORT];
+/// Lookups over TCP go where they went: the resolver is not a service of the mesh.
+const DNS_PORT: u16 = 53;
+
+/// The sources of the proxy's connections to its own workload. Without them such a connection looks like a call that the
+/// application makes to itself, and would come round for ever.
+const INBOUND_SOURCES: (&str, &str) = ("127.0.0.6", "::6");
+
+/// What is left out of redirection, each list sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exclusions {
+    /// Ports on which callers reach the application directly.
+    pub inbound_ports: Vec<u16>,
+    /// Ports to which the application connects directly.
+    pub outbound_ports: Vec<u16>,
+    /// Networks to which the application connects directly.
+    pub outbound_cidrs: Vec<Cidr>,
+}
+
+impl Exclusions {
+    /// The arguments of `smidge redirect` that say this.
+    pub fn to_args(&self) -> Vec<String> {
+        let Self { inbound_ports, outbound_ports, outbound_cidrs } = self;
+        [
+            ("--exclude-inbound-ports", list(inbound_ports)),
+            ("--exclude-outbound-ports", list(outbound_ports)),
+            ("--exclude-outbound-cidrs", list(outbound_cidrs)),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+    }
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A network, written `10.1.0.0/16` or `fd00::/8`; a single address means itself alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cidr {
+    address: IpAddr,
+    length: u8,
+}
+
+impl Cidr {
+    /// Whether it is a network of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.address.is_ipv6()
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (address, length) =
+            text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let address: IpAddr = address.parse().map_err(|_| "not an address")?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => longest,
+            Some(length) => {
+                length.parse().ok().filter(|length| *length <= longest).ok_or("not a prefix length")?
+            }
+        };
+        // Bits behind the prefix say nothing; without them equal networks are equal.
+        let address = match address {
+            IpAddr::V4(v4) => {
+                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)).into())
+            }
+            IpAddr::V6(v6) => IpAddr::V6(
+                (v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)).into(),
+            ),
+        };
+        Ok(Self { address, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_and_written() {
+        for (text, written) in [
+            ("10.1.2.3/16", "10.1.0.0/16"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00:1::5/8", "fd00::/8"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), written);
+        }
+        for text in ["", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "10.0.0.0/-1", "host", "10.0.0.0/8/8"] {
+            text.parse::<Cidr>().unwrap_err();
+        }
+    }
+
+    /// Both languages must leave out the same and redirect the same, exclusions before redirections.
+    #[test]
+    fn exclusions_stand_before_the_redirection() {
+        let exclusions = Exclusions {
+            inbound_ports: vec![9000],
+            outbound_ports: vec![5432, 6379],
+            outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        };
+        let nft = nftables(&exclusions);
+        let (v4, v6) = (iptables(&exclusions, Version::V4, false), iptables(&exclusions, Version::V6, false));
+        for rules in [&nft, &v4, &v6] {
+            let at = |text: &str| rules.find(text).unwrap_or_else(|| panic!("{text} is missing in\n{rules}"));
+            assert!(at("9000") < rules.rfind("15006").unwrap(), "{rules}");
+            assert!(at("5432") < at("15001"), "{rules}");
+            assert!(at("6379") < at("15001"), "{rules}");
+        }
+        assert!(nft.contains("10.1.0.0/16") && nft.contains("fd00::/8"), "{nft}");
+        assert!(v4.contains("10.1.0.0/16") && !v4.contains("fd00::/8"), "{v4}");
+        assert!(!v6.contains("10.1.0.0/16") && v6.contains("fd00::/8"), "{v6}");
+    }
+
+    #[test]
+    fn chains_that_are_hooked_are_not_hooked_again() {
+        let count =
+            |hooked| iptables(&Exclusions::default(), Version::V4, hooked).matches("-j SMIDGE_").count();
+        assert_eq!((count(false), count(true)), (2, 0));
+    }
+}

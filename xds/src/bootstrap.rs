@@ -1,3 +1,192 @@
 //! What a proxy starts with: the static Envoy bootstrap, inline in the injected container.
 //!
-//! Called by the operator's injector; holds no secret and no Kubernetes type.
+//! Turns a [`BootstrapInput`] into the JSON that a stock Envoy (1.36 and later) takes with `--config-yaml`: who it is,
+//! how it reaches the control plane and proves itself to it, and the two ports of its own, readiness with the
+//! application's probes (15021) and metrics (15090). Called by the operator's injector. Holds no secret and no
+//! Kubernetes type; everything that a mesh is made of comes over ADS and is not known here.
+
+use serde_json::{Value, json};
+
+mod control_plane;
+mod probe;
+
+pub use control_plane::{ControlPlane, TOKEN_FILE, TOKEN_SDS_FILE, token_sds};
+pub use probe::{Check, Probe};
+
+/// The port on which the kubelet asks for readiness and for the application's probes.
+pub const READINESS_PORT: u16 = 15021;
+/// The port that serves metrics in Prometheus' format.
+pub const STATS_PORT: u16 = 15090;
+/// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
+pub const READINESS_PATH: &str = "/healthz/ready";
+/// Where Envoy's admin interface listens: an abstract Unix socket. It lives and dies with the pod's network namespace,
+/// needs no writable folder, and no request that an application is tricked into sending over TCP reaches it.
+pub const ADMIN_SOCKET: &str = "@smidge-admin";
+
+/// Envoy refuses regular expressions larger than 100 instructions by default, a UUID pattern among them, and a refused
+/// resource would freeze the policy. The control plane bounds patterns itself; this leaves RE2's own memory as limit.
+const REGEX_PROGRAM_SIZE: u32 = 1_000_000;
+
+/// Connections that a proxy accepts at most in all: far above what one workload serves, below what exhausts a node.
+const DOWNSTREAM_CONNECTIONS: u32 = 100_000;
+
+/// The address family of the workload's own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Every address of this family; the IPv6 one takes IPv4 as well.
+    fn any(self) -> &'static str {
+        match self {
+            Self::V4 => "0.0.0.0",
+            Self::V6 => "::",
+        }
+    }
+
+    /// The source of connections from the proxy to its own workload. The redirection lets these through, while a call
+    /// that the workload makes to itself goes the way of every inbound call.
+    pub fn inbound_source(self) -> &'static str {
+        match self {
+            Self::V4 => "127.0.0.6",
+            Self::V6 => "::6",
+        }
+    }
+
+    /// `address:port` as it stands in a `Host` header.
+    fn authority(self, address: &str, port: u16) -> String {
+        match self {
+            Self::V4 => format!("{address}:{port}"),
+            Self::V6 => format!("[{address}]:{port}"),
+        }
+    }
+}
+
+/// All that a bootstrap depends on. Texts may be placeholders that whoever starts the proxy replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootstrapInput {
+    /// The instance's name, unique in its namespace: the pod's.
+    pub instance: String,
+    /// The namespace of the instance. The node's id is `<instance>.<namespace>`.
+    pub namespace: String,
+    /// The cluster that the instance belongs to: a claim, for logs.
+    pub cluster: String,
+    /// The workload's own address, to which probes are sent.
+    pub address: String,
+    /// The family of `address`.
+    pub family: Family,
+    /// Where configuration comes from, and how each side knows the other.
+    pub control_plane: ControlPlane,
+    /// The workload's probes that the proxy answers; empty: none.
+    pub probes: Vec<Probe>,
+}
+
+/// The bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
+pub fn bootstrap(input: &BootstrapInput) -> Value {
+    let BootstrapInput { instance, namespace, cluster, address: _, family, control_plane, probes } = input;
+    let mut clusters = vec![control_plane.cluster(*family), admin_cluster()];
+    clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
+    json!({
+        "node": {"id": format!("{instance}.{namespace}"), "cluster": cluster},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
+        "dynamic_resources": control_plane.dynamic_resources(),
+        "static_resources": {
+            "listeners": [readiness_listener(input), stats_listener(*family)],
+            "clusters": clusters,
+        },
+        "layered_runtime": {"layers": [{
+            "name": "smidge",
+            "static_layer": {"re2.max_program_size.error_level": REGEX_PROGRAM_SIZE},
+        }]},
+        "overload_manager": {"resource_monitors": [{
+            "name": "envoy.resource_monitors.global_downstream_max_connections",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                "max_active_downstream_connections": DOWNSTREAM_CONNECTIONS,
+            },
+        }]},
+        "stats_config": stats_config(),
+    })
+}
+
+/// Statistics that multiply with workers, zones or TLS parameters and that nobody of a mesh looks at.
+fn stats_config() -> Value {
+    json!({"stats_matcher": {"exclusion_list": {"patterns": [
+        {"contains": ".worker_"},
+        {"contains": ".zone."},
+        {"contains": ".ssl.ciphers."},
+        {"contains": ".ssl.curves."},
+        {"contains": ".ssl.sigalgs."},
+        {"prefix": "vhost."},
+    ]}}})
+}
+
+fn admin_cluster() -> Value {
+    json!({
+        "name": "admin",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "admin", "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"pipe": {"path": ADMIN_SOCKET}}}},
+        ]}]},
+    })
+}
+
+/// A route to one page of the admin interface, by exact path and for GET alone: no other page can be reached.
+fn admin_route(path: &str, page: &str) -> Value {
+    json!({
+        "match": {"path": path, "headers": [method_is_get()]},
+        "route": {"cluster": "admin", "prefix_rewrite": page, "timeout": "5s"},
+    })
+}
+
+/// HEAD and every other method find no route.
+fn method_is_get() -> Value {
+    json!({"name": ":method", "string_match": {"exact": "GET"}})
+}
+
+fn readiness_listener(input: &BootstrapInput) -> Value {
+    let mut routes = vec![admin_route(READINESS_PATH, "/ready")];
+    routes.extend(input.probes.iter().filter_map(|probe| probe.route(input)));
+    let mut filters: Vec<Value> = input.probes.iter().filter_map(Probe::health_filter).collect();
+    filters.push(probe::forget_headers());
+    listener("readiness", input.family, READINESS_PORT, filters, &routes)
+}
+
+fn stats_listener(family: Family) -> Value {
+    let page = "/stats/prometheus";
+    listener("stats", family, STATS_PORT, Vec::new(), &[admin_route(page, page)])
+}
+
+/// A listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.
+fn listener(name: &str, family: Family, port: u16, mut filters: Vec<Value>, routes: &[Value]) -> Value {
+    filters.push(json!({"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        "suppress_envoy_headers": true,
+    }}));
+    json!({
+        "name": name,
+        "address": {"socket_address": {
+            "address": family.any(), "port_value": port, "ipv4_compat": family == Family::V6,
+        }},
+        "ignore_global_conn_limit": true,
+        "bypass_overload_manager": true,
+        "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": name,
+            // A body without a Content-Length or Transfer-Encoding header exists in HTTP/2 only.
+            "codec_type": "HTTP1",
+            "generate_request_id": false,
+            "skip_xff_append": true,
+            "request_headers_timeout": "10s",
+            "common_http_protocol_options": {"idle_timeout": "60s"},
+            "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
+            "http_filters": filters,
+        }}]}],
+    })
+}

@@ -1,12 +1,137 @@
-//! `smidge inject`.
+//! `smidge inject`: manifests in, the same manifests with the proxy out.
+//!
+//! Injects Pods and the pod templates of workloads; every other object passes through as it was. What injection is, is
+//! `injector`'s; what the files hold, `documents`'.
 
-use std::process::ExitCode;
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use serde_json::Value;
+
+use crate::{
+    documents,
+    injector::{self, Decision, Settings},
+};
 
 /// Arguments of `smidge inject`.
+///
+/// Exit status: 0 fine (warnings go to standard error), 1 a pod was refused, 2 something could not be read.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    filename: Vec<PathBuf>,
+    /// PEM of the control plane's roots, the only ones that the proxies will trust for it.
+    #[arg(long, value_name = "FILE")]
+    control_plane_roots: Option<PathBuf>,
+    /// Image of the sidecar: a stock Envoy.
+    #[arg(long, default_value_t = Settings::default().proxy_image)]
+    proxy_image: String,
+    /// Image of the init container: this program's.
+    #[arg(long, default_value_t = Settings::default().init_image)]
+    init_image: String,
+    /// SPIFFE trust domain of the mesh.
+    #[arg(long, default_value_t = Settings::default().trust_domain)]
+    trust_domain: String,
+    /// Name of the cluster in the mesh.
+    #[arg(long, default_value_t = Settings::default().cluster_name)]
+    cluster_name: String,
+    /// DNS domain of the cluster's Services.
+    #[arg(long, default_value_t = Settings::default().cluster_domain)]
+    cluster_domain: String,
+    /// Namespace that the operator runs in.
+    #[arg(long, default_value_t = Settings::default().system_namespace)]
+    system_namespace: String,
+}
 
 /// Runs `smidge inject`.
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    let Args {
+        filename,
+        control_plane_roots,
+        proxy_image,
+        init_image,
+        trust_domain,
+        cluster_name,
+        cluster_domain,
+        system_namespace,
+    } = args;
+    let control_plane_roots = match control_plane_roots.map(|path| (fs::read_to_string(&path), path)) {
+        None => {
+            eprintln!("smidge: warning: without --control-plane-roots the proxies trust no control plane");
+            Vec::new()
+        }
+        Some((Ok(roots), _)) => vec![roots],
+        Some((Err(error), path)) => {
+            eprintln!("smidge: failed to read {}: {error}", path.display());
+            return ExitCode::from(2);
+        }
+    };
+    print(
+        &filename,
+        &Settings {
+            proxy_image,
+            init_image,
+            trust_domain,
+            cluster_name,
+            cluster_domain,
+            system_namespace,
+            control_plane_roots,
+            ..Settings::default()
+        },
+    )
+}
+
+fn print(paths: &[PathBuf], settings: &Settings) -> ExitCode {
+    let (sources, mut unreadable) = documents::read(paths);
+    let mut refused = false;
+    for source in &sources {
+        let (documents, broken) = documents::parse(source);
+        unreadable.extend(broken);
+        for mut document in documents {
+            refused |= !inject(&document.kind, &mut document.value, settings);
+            match serde_saphyr::to_string(&document.value) {
+                Ok(text) => println!("---\n{}", text.trim_end()),
+                Err(error) => {
+                    unreadable.push(document.unreadable("", format!("has no form in YAML: {error}")));
+                }
+            }
+        }
+    }
+    for what in &unreadable {
+        eprintln!("smidge: {what}");
+    }
+    match (unreadable.is_empty(), refused) {
+        (false, _) => ExitCode::from(2),
+        (true, true) => ExitCode::from(1),
+        (true, false) => ExitCode::SUCCESS,
+    }
+}
+
+/// Injects the pod in an object, in place; false if it was refused.
+fn inject(kind: &str, object: &mut Value, settings: &Settings) -> bool {
+    let template = match kind {
+        "Pod" => "",
+        "CronJob" => "/spec/jobTemplate/spec/template",
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
+            "/spec/template"
+        }
+        _ => return true,
+    };
+    let named = |field: &str| object.get("metadata")?.get(field)?.as_str().map(str::to_owned);
+    let namespace = named("namespace").unwrap_or_else(|| "default".to_owned());
+    let name = named("name").unwrap_or_default();
+    let Some(pod) = object.pointer_mut(template) else { return true };
+    let (said, fine) = match injector::inject(pod, &namespace, settings) {
+        Decision::Inject { pod: injected, warnings } => {
+            *pod = injected;
+            (warnings, true)
+        }
+        Decision::Skip { warnings } => (warnings, true),
+        Decision::Deny { message } => (vec![message], false),
+    };
+    for line in said {
+        eprintln!("{kind} {namespace}/{name}: {line}");
+    }
+    fine
 }

@@ -1,12 +1,62 @@
-//! `smidge redirect`.
+//! `smidge redirect`: flags to exclusions, and one application of the rules.
+//!
+//! Runs in the init container of an injected pod. Decides nothing about the rules.
 
 use std::process::ExitCode;
 
+use crate::redirect::{
+    Cidr, Exclusions, Version,
+    apply::{self, Tool},
+    iptables, nftables,
+};
+
 /// Arguments of `smidge redirect`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Ports on which callers reach the application past the proxy.
+    #[arg(long, value_delimiter = ',')]
+    exclude_inbound_ports: Vec<u16>,
+    /// Ports to which the application connects past the proxy.
+    #[arg(long, value_delimiter = ',')]
+    exclude_outbound_ports: Vec<u16>,
+    /// Networks to which the application connects past the proxy.
+    #[arg(long, value_delimiter = ',')]
+    exclude_outbound_cidrs: Vec<Cidr>,
+    /// What loads the rules.
+    #[arg(long, value_enum, default_value_t)]
+    tool: Tool,
+    /// Print the rules and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
 
 /// Runs `smidge redirect`.
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    let Args { exclude_inbound_ports, exclude_outbound_ports, exclude_outbound_cidrs, tool, dry_run } = args;
+    let exclusions = Exclusions {
+        inbound_ports: exclude_inbound_ports,
+        outbound_ports: exclude_outbound_ports,
+        outbound_cidrs: exclude_outbound_cidrs,
+    };
+    if dry_run {
+        match tool {
+            Tool::Auto | Tool::Nftables => print!("{}", nftables(&exclusions)),
+            Tool::Iptables => print!(
+                "# iptables-restore\n{}# ip6tables-restore\n{}",
+                iptables(&exclusions, Version::V4, false),
+                iptables(&exclusions, Version::V6, false),
+            ),
+        }
+        return ExitCode::SUCCESS;
+    }
+    match apply::apply(&exclusions, tool) {
+        Ok(tool) => {
+            eprintln!("smidge: the pod's TCP traffic is redirected to its proxy with {tool}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("smidge: {error}");
+            ExitCode::from(1)
+        }
+    }
 }

@@ -1,0 +1,83 @@
+//! The annotations of a pod: those that users set, parsed, and the names of those that injection leaves.
+//!
+//! Users exclude ports and destinations from redirection, and nothing else: no annotation sets an image, a capability or
+//! a mount.
+
+use std::{fmt::Display, str::FromStr};
+
+use serde_json::Value;
+
+use super::annotation;
+use crate::redirect::{Cidr, Exclusions};
+
+/// Set by injection: the pod has a proxy.
+pub const INJECTED: &str = "smidge.mesh/injected";
+/// Set by injection: the version of Smidge that did it.
+pub const VERSION: &str = "smidge.mesh/version";
+/// Set by injection: the file that tells the proxy where its token is; reaches it through the downward API.
+pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
+/// Set by injection: the pod's probes as they were, by name.
+pub const PROBES: &str = "smidge.mesh/probes";
+
+/// Set by users: ports on which callers reach the application past the proxy, for example `9000,9100`.
+pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
+/// Set by users: ports to which the application connects past the proxy.
+pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
+/// Set by users: networks to which the application connects past the proxy, for example `10.1.0.0/16,fd00::/8`.
+pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
+
+/// Entries in one annotation: enough for every real use, and rules stay small.
+const ENTRIES: usize = 100;
+
+/// What the pod excludes from redirection; an error names annotation, value and what was expected.
+pub(super) fn exclusions(pod: &Value) -> Result<Exclusions, String> {
+    let ports = "ports from 1 to 65535, separated by commas";
+    let cidrs = "networks such as 10.1.0.0/16 or fd00::/8, separated by commas";
+    Ok(Exclusions {
+        inbound_ports: entries::<Port>(pod, EXCLUDE_INBOUND_PORTS, ports)?
+            .into_iter()
+            .map(|port| port.0)
+            .collect(),
+        outbound_ports: entries::<Port>(pod, EXCLUDE_OUTBOUND_PORTS, ports)?
+            .into_iter()
+            .map(|port| port.0)
+            .collect(),
+        outbound_cidrs: entries::<Cidr>(pod, EXCLUDE_OUTBOUND_CIDRS, cidrs)?,
+    })
+}
+
+/// A port that is not 0.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Port(u16);
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(port) if port != 0 => Ok(Self(port)),
+            _ => Err("not a port".to_owned()),
+        }
+    }
+}
+
+/// The entries of a list, sorted and each once.
+fn entries<T: FromStr<Err: Display> + Ord>(
+    pod: &Value,
+    name: &str,
+    expected: &str,
+) -> Result<Vec<T>, String> {
+    let Some(value) = annotation(pod, name) else { return Ok(Vec::new()) };
+    let invalid =
+        |why: String| format!("annotation {name} has the value {value:?}: expected {expected} ({why})");
+    let mut parsed = Vec::new();
+    for entry in value.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        parsed.push(entry.parse().map_err(|why: T::Err| invalid(format!("{entry:?} is {why}")))?);
+    }
+    if parsed.len() > ENTRIES {
+        return Err(invalid(format!("at most {ENTRIES}")));
+    }
+    parsed.sort();
+    parsed.dedup();
+    Ok(parsed)
+}

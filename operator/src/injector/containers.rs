@@ -1,0 +1,135 @@
+//! What is added to a pod: the init container, the sidecar, and the one volume.
+//!
+//! Everything here comes from the settings, but for the exclusions and probes, which are parsed values by now. Placing
+//! them in the pod is the caller's.
+
+use serde_json::{Value, json};
+use smidge_xds::bootstrap::{
+    BootstrapInput, ControlPlane, Probe, READINESS_PATH, READINESS_PORT, STATS_PORT, TOKEN_FILE,
+    TOKEN_SDS_FILE, bootstrap,
+};
+
+use super::{Settings, TOKEN_SDS, probes::literal};
+use crate::redirect::{Exclusions, PROXY_UID};
+
+/// Name of the init container that redirects the pod's traffic.
+pub const INIT_CONTAINER: &str = "smidge-init";
+/// Name of the sidecar.
+pub const PROXY_CONTAINER: &str = "smidge-proxy";
+/// Name of the volume with the proxy's token.
+pub const VOLUME: &str = "smidge";
+/// Where the sidecar sees that volume.
+pub const CREDENTIAL_FOLDER: &str = "/var/run/smidge";
+
+/// Seconds that a token is valid; the kubelet renews it after four fifths of that.
+const TOKEN_SECONDS: u32 = 3600;
+/// Seconds over which a proxy ends connections whose listener or filter chain went: a withdrawn allowance ends its TCP
+/// connections within 30 s, delivery included.
+const DRAIN_SECONDS: &str = "15";
+
+/// The init container. Root, as added capabilities take no effect for other users; NET_ADMIN and nothing else.
+pub(super) fn init(settings: &Settings, exclusions: &Exclusions) -> Value {
+    let mut args = vec!["redirect".to_owned()];
+    args.extend(exclusions.to_args());
+    json!({
+        "name": INIT_CONTAINER,
+        "image": settings.init_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": args,
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "allowPrivilegeEscalation": false,
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    })
+}
+
+/// The sidecar: an init container that goes on running, so that it is up before the application and ends after it.
+///
+/// It has no `preStop` hook: the control plane takes the pod from every proxy's endpoints as soon as it is being deleted,
+/// the application ends its own requests, and Kubernetes stops the sidecar only when all of the application has gone.
+pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>) -> Value {
+    let ready = |period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
+            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
+        })
+    };
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
+    json!({
+        "name": PROXY_CONTAINER,
+        "image": settings.proxy_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "restartPolicy": "Always",
+        "command": ["/usr/local/bin/envoy"],
+        "args": [
+            "--config-yaml", bootstrap(&input(settings, probes)).to_string(),
+            "--concurrency", settings.concurrency.to_string(),
+            "--drain-time-s", DRAIN_SECONDS,
+            "--drain-strategy", "immediate",
+            "--disable-hot-restart",
+            "--log-level", settings.log_level,
+        ],
+        "env": [
+            field("POD_NAME", "metadata.name"),
+            field("POD_NAMESPACE", "metadata.namespace"),
+            field("POD_UID", "metadata.uid"),
+            field("POD_IP", "status.podIP"),
+        ],
+        "ports": [{"name": "smidge-metrics", "containerPort": STATS_PORT, "protocol": "TCP"}],
+        // Ten minutes: without the control plane a pod waits rather than run unprotected.
+        "startupProbe": ready(1, 600),
+        "readinessProbe": ready(5, 3),
+        "resources": settings.proxy_resources,
+        "securityContext": {
+            "runAsUser": PROXY_UID,
+            "runAsGroup": PROXY_UID,
+            "runAsNonRoot": true,
+            "allowPrivilegeEscalation": false,
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": VOLUME, "mountPath": CREDENTIAL_FOLDER, "readOnly": true}],
+    })
+}
+
+/// The bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.
+fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
+    BootstrapInput {
+        instance: "$(POD_NAME)".to_owned(),
+        namespace: "$(POD_NAMESPACE)".to_owned(),
+        cluster: literal(&settings.cluster_name),
+        address: "$(POD_IP)".to_owned(),
+        family: settings.family,
+        control_plane: ControlPlane {
+            host: literal(&settings.control_plane_host()),
+            port: settings.xds_port,
+            server_name: literal(&settings.server_name()),
+            roots: settings.control_plane_roots.clone(),
+            credential_folder: CREDENTIAL_FOLDER.to_owned(),
+        },
+        probes,
+    }
+}
+
+/// The volume: the token, and the file that says where it is. Readable by all, as the containers of a pod run as
+/// different users and the volume is mounted into the sidecar alone.
+pub(super) fn volume(settings: &Settings) -> Value {
+    json!({"name": VOLUME, "projected": {"defaultMode": 0o644, "sources": [
+        {"serviceAccountToken": {
+            "audience": settings.audience(), "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE,
+        }},
+        {"downwardAPI": {"items": [{
+            "path": TOKEN_SDS_FILE,
+            "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{TOKEN_SDS}']")},
+        }]}},
+    ]}})
+}

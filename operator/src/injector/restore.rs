@@ -1,0 +1,51 @@
+//! Takes from an injected pod everything that injection added, so that it can be injected anew.
+//!
+//! What a pod claims about itself is not believed: containers and volume of our names go whatever is in them, and a probe
+//! comes back only as a probe. Judges nothing.
+
+use serde_json::{Map, Value};
+
+use super::{
+    INIT_CONTAINER, INJECTED, PROBES, PROXY_CONTAINER, TOKEN_SDS, VERSION, VOLUME, annotation, child,
+    name_of, object,
+    probes::{HANDLERS, KINDS, probed_mut, rewritten},
+};
+
+/// The pod as it was before it was injected, with what was changed in it since.
+pub(super) fn strip(pod: &mut Value) {
+    let originals: Map<String, Value> =
+        annotation(pod, PROBES).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    if let Some(spec) = child(pod, "spec") {
+        remove_named(spec, "initContainers", &[INIT_CONTAINER, PROXY_CONTAINER]);
+        remove_named(spec, "volumes", &[VOLUME]);
+    }
+    for container in probed_mut(pod) {
+        let name = name_of(container).to_owned();
+        for kind in KINDS {
+            let key = format!("{name}/{}", kind.name);
+            let (Some(handler), Some(original)) = (kind.handler_mut(container), originals.get(&key)) else {
+                continue;
+            };
+            if handler.get("httpGet") == Some(&rewritten(&key)) {
+                handler.remove("httpGet");
+                let parts = original.as_object().into_iter().flatten();
+                handler.extend(
+                    parts
+                        .filter(|(name, _)| HANDLERS.contains(&name.as_str()))
+                        .map(|(k, v)| (k.clone(), v.clone())),
+                );
+            }
+        }
+    }
+    if let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations")) {
+        for name in [INJECTED, VERSION, TOKEN_SDS, PROBES] {
+            annotations.remove(name);
+        }
+    }
+}
+
+fn remove_named(spec: &mut Map<String, Value>, list: &str, names: &[&str]) {
+    if let Some(items) = spec.get_mut(list).and_then(Value::as_array_mut) {
+        items.retain(|item| !names.contains(&name_of(item)));
+    }
+}

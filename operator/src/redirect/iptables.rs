@@ -1,0 +1,55 @@
+//! The rules in the language of `iptables-restore --noflush`, for nodes whose kernel or image has no `nft`.
+//!
+//! Pure. One text per IP version, each one transaction. Says the same as `nftables`.
+
+use std::fmt::Write;
+
+use super::{DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_UID};
+
+/// The version of IP that a set of rules is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The rules. Naming a chain of our own empties it, so loading twice is loading once; the jumps to them stand in chains
+/// of the system, and are left out where they are already (`hooked`).
+pub fn rules(exclusions: &Exclusions, version: Version, hooked: bool) -> String {
+    let (source, loopback) = match version {
+        Version::V4 => (INBOUND_SOURCES.0, "127.0.0.0/8"),
+        Version::V6 => (INBOUND_SOURCES.1, "::1"),
+    };
+    let mut rules = String::from("*nat\n:SMIDGE_IN - [0:0]\n:SMIDGE_OUT - [0:0]\n:SMIDGE_PROXY - [0:0]\n");
+    let mut rule = |text: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(rules, "-A {text}");
+    };
+    rule("SMIDGE_IN -i lo -j RETURN");
+    for port in OPEN_PORTS.iter().chain(&exclusions.inbound_ports) {
+        rule(&format!("SMIDGE_IN -p tcp --dport {port} -j RETURN"));
+    }
+    rule(&format!("SMIDGE_IN -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
+    rule("SMIDGE_PROXY ! -o lo -j RETURN");
+    rule(&format!("SMIDGE_PROXY -s {source} -j RETURN"));
+    rule(&format!("SMIDGE_PROXY -d {loopback} -j RETURN"));
+    rule(&format!("SMIDGE_PROXY -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
+    // `-g`: what returns from there is done, and does not go on as the application's.
+    rule(&format!("SMIDGE_OUT -m owner --uid-owner {PROXY_UID} -g SMIDGE_PROXY"));
+    rule("SMIDGE_OUT -o lo -j RETURN");
+    for port in [DNS_PORT].iter().chain(&exclusions.outbound_ports) {
+        rule(&format!("SMIDGE_OUT -p tcp --dport {port} -j RETURN"));
+    }
+    for cidr in exclusions.outbound_cidrs.iter().filter(|cidr| cidr.is_ipv6() == (version == Version::V6)) {
+        rule(&format!("SMIDGE_OUT -d {cidr} -j RETURN"));
+    }
+    rule(&format!("SMIDGE_OUT -p tcp -j REDIRECT --to-ports {OUTBOUND_PORT}"));
+    if !hooked {
+        rule("PREROUTING -p tcp -j SMIDGE_IN");
+        rule("OUTPUT -p tcp -j SMIDGE_OUT");
+    }
+    rules.push_str("COMMIT\n");
+    rules
+}

@@ -1,0 +1,49 @@
+//! The rules in the language of `nft -f -`: one transaction that replaces a table of our own.
+//!
+//! Pure. IPv4 and IPv6 share one table. Says the same as `iptables`.
+
+use super::{
+    DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_UID, list,
+};
+
+/// The rules. Loading them twice is loading them once.
+pub fn rules(exclusions: &Exclusions) -> String {
+    let (source4, source6) = INBOUND_SOURCES;
+    let inbound_open = list(&[&OPEN_PORTS[..], &exclusions.inbound_ports[..]].concat());
+    let outbound_open = list(&[&[DNS_PORT][..], &exclusions.outbound_ports[..]].concat());
+    let networks = exclusions.outbound_cidrs.iter().fold(String::new(), |rules, cidr| {
+        let family = if cidr.is_ipv6() { "ip6" } else { "ip" };
+        rules + &format!("    {family} daddr {cidr} accept\n")
+    });
+    // Naming the table before deleting it makes the deletion succeed the first time too.
+    format!(
+        "table inet smidge
+delete table inet smidge
+table inet smidge {{
+  chain inbound {{
+    type nat hook prerouting priority -100; policy accept;
+    meta l4proto != tcp accept
+    iifname \"lo\" accept
+    tcp dport {{ {inbound_open} }} accept
+    meta l4proto tcp redirect to :{INBOUND_PORT}
+  }}
+  chain outbound {{
+    type nat hook output priority -100; policy accept;
+    meta l4proto != tcp accept
+    meta skuid {PROXY_UID} jump proxy
+    oifname \"lo\" accept
+    tcp dport {{ {outbound_open} }} accept
+{networks}    meta l4proto tcp redirect to :{OUTBOUND_PORT}
+  }}
+  chain proxy {{
+    oifname != \"lo\" accept
+    ip saddr {source4} accept
+    ip6 saddr {source6} accept
+    ip daddr 127.0.0.0/8 accept
+    ip6 daddr ::1 accept
+    meta l4proto tcp redirect to :{INBOUND_PORT}
+  }}
+}}
+"
+    )
+}

@@ -1,0 +1,148 @@
+//! Golden cases of injection: `inject/<case>/in.yaml` is a pod; `out.yaml` what becomes of it, with the proxy's bootstrap
+//! apart in `bootstrap.json`. `UPDATE_EXPECT=1` rewrites both. Every bootstrap goes through real Envoys as the kubelet
+//! would start them. Judges no behaviour of a running proxy: that is `inject_probes`.
+
+// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+use smidge::injector::{self, Decision, Settings};
+
+#[path = "../../xds/tests/envoy/binaries.rs"]
+mod binaries;
+#[path = "inject/envoy.rs"]
+mod envoy;
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inject"))
+}
+
+fn settings() -> Settings {
+    Settings {
+        proxy_image: "envoy:test".to_owned(),
+        init_image: "smidge:test".to_owned(),
+        control_plane_roots: vec![fs::read_to_string(folder().join("root.pem")).unwrap()],
+        ..Settings::default()
+    }
+}
+
+fn cases() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("in.yaml").exists())
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 10, "the cases were not found");
+    names
+}
+
+fn pod(case: &str) -> Value {
+    let text = fs::read_to_string(folder().join(case).join("in.yaml")).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{case}: {error}"))
+}
+
+fn decide(pod: &Value) -> Decision {
+    let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    injector::inject(pod, namespace, &settings())
+}
+
+/// What the golden files hold: the decision with the bootstrap taken out, and the bootstrap.
+fn golden(decision: &Decision) -> (Value, Option<Value>) {
+    match decision {
+        Decision::Deny { message } => (json!({"deny": message}), None),
+        Decision::Skip { warnings } => (json!({"skip": warnings}), None),
+        Decision::Inject { pod, warnings } => {
+            let mut pod = pod.clone();
+            let config = pod.pointer_mut("/spec/initContainers/1/args/1").unwrap();
+            let bootstrap = serde_json::from_str(config.as_str().unwrap()).unwrap();
+            *config = json!("<bootstrap.json>");
+            (json!({"pod": pod, "warnings": warnings}), Some(bootstrap))
+        }
+    }
+}
+
+fn expect(case: &str, file: &str, text: Option<String>) {
+    let path = folder().join(case).join(file);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => drop(fs::remove_file(path)),
+        }
+        return;
+    }
+    let expected = fs::read_to_string(&path).ok();
+    assert!(
+        expected == text,
+        "{case}/{file} differs; UPDATE_EXPECT=1 rewrites it. Now:\n{}",
+        text.unwrap_or_default()
+    );
+}
+
+#[test]
+fn every_case_is_as_expected() {
+    for case in cases() {
+        let (out, bootstrap) = golden(&decide(&pod(&case)));
+        expect(&case, "out.yaml", Some(serde_saphyr::to_string(&out).unwrap()));
+        expect(
+            &case,
+            "bootstrap.json",
+            bootstrap.map(|value| serde_json::to_string_pretty(&value).unwrap() + "\n"),
+        );
+    }
+}
+
+#[test]
+fn injecting_again_changes_nothing() {
+    for case in cases() {
+        if let Decision::Inject { pod: once, warnings } = decide(&pod(&case)) {
+            assert_eq!(decide(&once), Decision::Inject { pod: once.clone(), warnings }, "{case}");
+        }
+    }
+}
+
+/// A container that comes after injection has its probes answered as well, and the others keep theirs.
+#[test]
+fn a_container_added_later_keeps_its_probe() {
+    let Decision::Inject { pod: mut once, .. } = decide(&pod("probes-every-kind")) else {
+        panic!("not injected")
+    };
+    let late = json!({"name": "late", "image": "late:1", "livenessProbe": {"tcpSocket": {"port": 7000}}});
+    once["spec"]["containers"].as_array_mut().unwrap().push(late);
+    let Decision::Inject { pod: again, .. } = decide(&once) else { panic!("not injected") };
+    let config = again.pointer("/spec/initContainers/1/args/1").unwrap().as_str().unwrap();
+    for probe in ["probe/late/liveness", "probe/app/startup", "probe/cache/startup"] {
+        assert!(config.contains(probe), "{probe} is missing");
+    }
+    assert_eq!(again.pointer("/spec/containers/2/livenessProbe/httpGet/port"), Some(&json!(15021)));
+}
+
+/// The difference that the webhook answers with makes of the pod what the decision says.
+#[test]
+fn the_patch_makes_the_pod() {
+    for case in cases() {
+        let before = pod(&case);
+        if let Decision::Inject { pod: wanted, .. } = decide(&before) {
+            let mut patched = before.clone();
+            json_patch::patch(&mut patched, &json_patch::diff(&before, &wanted)).unwrap();
+            assert_eq!(patched, wanted, "{case}");
+        }
+    }
+}
+
+#[test]
+fn every_bootstrap_is_valid_to_envoy() {
+    let envoys = binaries::envoys();
+    let credentials = envoy::credentials("a token");
+    for case in cases() {
+        let Decision::Inject { pod, .. } = decide(&pod(&case)) else { continue };
+        for binary in &envoys {
+            let config = envoy::expanded(&pod, credentials.path());
+            envoy::validate(binary, &config)
+                .unwrap_or_else(|said| panic!("{case}, {}: {said}", binary.display()));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The workload's own health checks, answered by its proxy.
+//!
+//! Under strict mutual TLS the platform's checker cannot speak to the workload, and a redirected TCP connect always
+//! succeeds. So it asks the proxy for an exact path instead. An HTTP check is passed on as the request that the workload
+//! expects, and nothing else of the caller's request is: no method but GET, no query, no header, no body. TCP and gRPC
+//! checks become active health checks, whose last outcome is the answer. Does not decide which checks there are.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{BootstrapInput, method_is_get};
+
+/// How long after the last active check its outcome may still be the answer, at most.
+const STALE_AT_MOST: Duration = Duration::from_secs(5);
+
+/// One check that the proxy answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Names the check, for example `app/liveness`; unique. The caller asks for [`Probe::path`].
+    pub name: String,
+    /// How the workload is asked.
+    pub check: Check,
+    /// When an answer counts as none; `None`: never.
+    pub timeout: Option<Duration>,
+    /// How often the caller asks. Active checks run twice as often, at least every 5 s and at most every second.
+    pub period: Duration,
+}
+
+/// How the workload is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// A GET.
+    Http {
+        /// The workload's port.
+        port: u16,
+        /// Over TLS, the server's certificate unchecked.
+        tls: bool,
+        /// The path with its query.
+        path: String,
+        /// The `Host` header; `None`: the address and the port.
+        host: Option<String>,
+        /// Further headers in order; a name may repeat.
+        headers: Vec<(String, String)>,
+    },
+    /// The port accepts a connection.
+    Tcp {
+        /// The workload's port.
+        port: u16,
+    },
+    /// The port answers `grpc.health.v1.Health/Check` with SERVING.
+    Grpc {
+        /// The workload's port.
+        port: u16,
+        /// The service asked for; empty: the server as a whole.
+        service: String,
+    },
+}
+
+impl Probe {
+    /// The path on the readiness port.
+    pub fn path(&self) -> String {
+        format!("/smidge/probe/{}", self.name)
+    }
+
+    fn cluster_name(&self) -> String {
+        format!("probe/{}", self.name)
+    }
+
+    /// The exact path (with its empty query), GET, and no body.
+    fn request_match(&self) -> Value {
+        let absent = |name: &str| json!({"name": name, "present_match": true, "invert_match": true});
+        json!([
+            {"name": ":path", "string_match": {"exact": self.path()}},
+            method_is_get(),
+            absent("content-length"),
+            absent("transfer-encoding"),
+        ])
+    }
+
+    /// The route of an HTTP check.
+    pub(super) fn route(&self, input: &BootstrapInput) -> Option<Value> {
+        let Check::Http { port, path, host, headers, .. } = &self.check else { return None };
+        let authority = host.clone().unwrap_or_else(|| input.family.authority(&input.address, *port));
+        let header = |(name, value): &(String, String)| {
+            json!({
+                "header": {"key": name, "value": value.replace('%', "%%")},
+                "append_action": "APPEND_IF_EXISTS_OR_ADD",
+            })
+        };
+        Some(json!({
+            "match": {"path": self.path(), "headers": self.request_match()},
+            "route": {
+                "cluster": self.cluster_name(),
+                "prefix_rewrite": path,
+                "host_rewrite_literal": authority,
+                "timeout": seconds(self.timeout.unwrap_or_default()),
+            },
+            "request_headers_to_add": headers.iter().map(header).collect::<Vec<_>>(),
+            // The caller would follow it to a port that is not the workload's. Without it a redirect is what it is: an
+            // answer, so the workload is up.
+            "response_headers_to_remove": ["location"],
+        }))
+    }
+
+    /// The filter that answers a TCP or gRPC check: 200 while the workload passes, else 503, also before the first check.
+    pub(super) fn health_filter(&self) -> Option<Value> {
+        if matches!(self.check, Check::Http { .. }) {
+            return None;
+        }
+        Some(json!({"name": "envoy.filters.http.health_check", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck",
+            "pass_through_mode": false,
+            "cluster_min_healthy_percentages": {self.cluster_name(): {"value": 100}},
+            "headers": self.request_match(),
+        }}))
+    }
+
+    pub(super) fn cluster(&self, input: &BootstrapInput) -> Value {
+        let (Check::Http { port, .. } | Check::Tcp { port } | Check::Grpc { port, .. }) = &self.check;
+        let name = self.cluster_name();
+        let mut cluster = json!({
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": seconds(self.timeout.unwrap_or(Duration::from_secs(30))),
+            "upstream_bind_config": {"source_address": {"address": input.family.inbound_source(), "port_value": 0}},
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
+                "socket_address": {"address": input.address, "port_value": port},
+            }}}]}]},
+        });
+        let parts = match &self.check {
+            Check::Http { tls, .. } => http_parts(*tls),
+            Check::Tcp { .. } => vec![("health_checks", self.active(&json!({"tcp_health_check": {}})))],
+            Check::Grpc { service, .. } => {
+                let authority = input.family.authority(&input.address, *port);
+                let check = json!({"grpc_health_check": {"service_name": service, "authority": authority}});
+                vec![("health_checks", self.active(&check)), protocol(&json!({"http2_protocol_options": {}}))]
+            }
+        };
+        for (key, value) in parts {
+            if let Some(fields) = cluster.as_object_mut() {
+                fields.insert(key.to_owned(), value);
+            }
+        }
+        cluster
+    }
+
+    /// Every outcome counts at once: thresholds are the caller's, who counts answers.
+    fn active(&self, check: &Value) -> Value {
+        let healthy = (self.period / 2).clamp(Duration::from_secs(1), STALE_AT_MOST);
+        let unhealthy = Duration::from_secs(1);
+        let mut settings = json!({
+            "timeout": seconds(self.timeout.unwrap_or(Duration::from_secs(1))),
+            "interval": seconds(healthy),
+            "no_traffic_interval": seconds(unhealthy),
+            "no_traffic_healthy_interval": seconds(healthy),
+            "unhealthy_interval": seconds(unhealthy),
+            "unhealthy_threshold": 1,
+            "healthy_threshold": 1,
+            // A new connection each time, as the platform does it: a full listen queue must show.
+            "reuse_connection": false,
+        });
+        if let (Some(settings), Some(check)) = (settings.as_object_mut(), check.as_object()) {
+            settings.extend(check.clone());
+        }
+        json!([settings])
+    }
+}
+
+/// The filter that takes every header from a request, so that a caller can say nothing to the workload. Each route then
+/// adds what its check wants; the pages of the admin interface want none.
+pub(super) fn forget_headers() -> Value {
+    json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        "mutations": {"request_mutations": [
+            {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}},
+        ]},
+    }})
+}
+
+fn http_parts(tls: bool) -> Vec<(&'static str, Value)> {
+    // One request a connection: a kept connection would hide a workload that accepts no new one.
+    let mut parts = vec![protocol(&json!({"http_protocol_options": {}}))];
+    if tls {
+        parts.push((
+            "transport_socket",
+            json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "common_tls_context": {"tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3",
+                }},
+            }}),
+        ));
+    }
+    parts
+}
+
+fn protocol(explicit: &Value) -> (&'static str, Value) {
+    let options = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"max_requests_per_connection": 1},
+        "explicit_http_config": explicit,
+    }});
+    ("typed_extension_protocol_options", options)
+}
+
+/// A duration in protobuf's JSON form.
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64())
+}
