@@ -1,0 +1,119 @@
+//! A namespace of a test's own: made when the test begins, deleted when it ends, kept when it failed and someone asks.
+//!
+//! `SMIDGE_KEEP=1` keeps the namespaces of failed tests, to look around in them.
+
+use std::{
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1 as core;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, LogParams},
+};
+use serde_json::json;
+
+use crate::Cluster;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A namespace of its own, in a cluster.
+#[derive(Clone)]
+pub struct Namespace {
+    /// The cluster it is in.
+    pub cluster: Cluster,
+    /// Its name.
+    pub name: String,
+}
+
+/// Runs `test` with a namespace of its own whose pods get a proxy, and deletes it afterwards. `labels` come on top.
+///
+/// Without a cluster under test nothing is run. When the test fails, what its pods say is printed.
+pub async fn with_temp_ns(
+    labels: &[(&str, &str)],
+    test: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::under_test().await? else { return Ok(()) };
+    let mut all = vec![("smidge.mesh/inject", "enabled")];
+    all.extend(labels);
+    let namespace = Namespace::create(&cluster, &all).await?;
+    let outcome = test(&namespace).await;
+    if outcome.is_err() {
+        namespace.describe().await;
+    }
+    if outcome.is_ok() || std::env::var_os("SMIDGE_KEEP").is_none() {
+        namespace.delete().await?;
+    }
+    outcome
+}
+
+impl Namespace {
+    /// Makes one with these labels.
+    pub async fn create(cluster: &Cluster, labels: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let name = format!("e2e-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let namespace = Self { cluster: cluster.clone(), name };
+        namespace.label(labels).await?;
+        Ok(namespace)
+    }
+
+    /// Applies the namespace with exactly these labels.
+    pub async fn label(&self, labels: &[(&str, &str)]) -> anyhow::Result<()> {
+        let labels: serde_json::Map<_, _> =
+            labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": self.name, "labels": labels},
+        });
+        self.apply(&namespace.to_string()).await
+    }
+
+    /// Applies documents in here.
+    pub async fn apply(&self, yaml: &str) -> anyhow::Result<()> {
+        self.cluster.apply(&self.name, yaml).await
+    }
+
+    /// Deletes the documents' objects in here.
+    pub async fn remove(&self, yaml: &str) -> anyhow::Result<()> {
+        self.cluster.delete(&self.name, yaml).await
+    }
+
+    /// Objects of a core kind in here.
+    pub fn pods(&self) -> Api<core::Pod> {
+        Api::namespaced(self.cluster.client(), &self.name)
+    }
+
+    /// Starts deleting it; the cluster finishes that by itself.
+    pub async fn delete(&self) -> anyhow::Result<()> {
+        let api: Api<core::Namespace> = Api::all(self.cluster.client());
+        api.delete(&self.name, &DeleteParams::background())
+            .await
+            .context("failed to delete the namespace")?;
+        Ok(())
+    }
+
+    /// Prints what a person would ask for when a test has failed: pods, their states, the ends of their logs.
+    async fn describe(&self) {
+        let pods = self.pods().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        for pod in pods {
+            let name = pod.metadata.name.unwrap_or_default();
+            let status = pod.status.unwrap_or_default();
+            eprintln!("--- pod {}/{name}: {}", self.name, status.phase.unwrap_or_default());
+            let containers = status.init_container_statuses.into_iter().flatten();
+            for container in containers.chain(status.container_statuses.into_iter().flatten()) {
+                let state = serde_json::to_string(&container.state).unwrap_or_default();
+                eprintln!("    {}: ready {}, {state}", container.name, container.ready);
+                let params = LogParams {
+                    container: Some(container.name),
+                    tail_lines: Some(12),
+                    ..LogParams::default()
+                };
+                let log = self.pods().logs(&name, &params).await.unwrap_or_else(|error| error.to_string());
+                for line in log.lines() {
+                    eprintln!("      | {line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A pod to look out of: commands run in it, long ones held and stopped, its ports reached.
+//!
+//! All of it goes through the API server, so it works with any cluster that a kubeconfig names.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1 as core;
+use kube::{
+    Api,
+    api::{AttachParams, AttachedProcess, DeleteParams, ListParams},
+};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
+};
+
+use crate::{Namespace, until};
+
+/// How long a pod with a proxy may take from its creation to ready, on a machine that does much else.
+pub const START: Duration = Duration::from_mins(2);
+
+/// A pod, and the container in it that commands are run in.
+#[derive(Clone)]
+pub struct Pod {
+    api: Api<core::Pod>,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its address.
+    pub address: String,
+    container: String,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Output {
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// Whether its exit status was 0.
+    pub success: bool,
+}
+
+/// Whether a pod says that it is ready.
+pub fn is_ready(pod: &core::Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// One line about a pod that is not as it should be.
+fn state(pod: &core::Pod) -> String {
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = status.init_container_statuses.into_iter().flatten();
+    let containers: Vec<String> = containers
+        .chain(status.container_statuses.into_iter().flatten())
+        .map(|container| {
+            let state = serde_json::to_string(&container.state).unwrap_or_default();
+            format!(
+                "{} (ready {}, restarts {}) {state}",
+                container.name, container.ready, container.restart_count
+            )
+        })
+        .collect();
+    format!(
+        "{} is {}: {}",
+        pod.metadata.name.as_deref().unwrap_or("?"),
+        status.phase.unwrap_or_default(),
+        containers.join("; ")
+    )
+}
+
+impl Pod {
+    /// The pods with label `app`, once there are exactly `count` and all are ready. Commands run in container `app`.
+    pub async fn all(namespace: &Namespace, app: &str, count: usize) -> anyhow::Result<Vec<Self>> {
+        let api = namespace.pods();
+        let selector = ListParams::default().labels(&format!("app={app}"));
+        until(&format!("{count} ready pods of {}/{app}", namespace.name), START, async || {
+            let pods = api.list(&selector).await?.items;
+            let pods: Vec<_> =
+                pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+            let states: Vec<String> = pods.iter().map(state).collect();
+            anyhow::ensure!(pods.len() == count && pods.iter().all(is_ready), "{}", states.join("\n"));
+            pods.iter().map(|pod| Self::of(api.clone(), pod, app)).collect()
+        })
+        .await
+    }
+
+    /// The one pod with label `app`.
+    pub async fn one(namespace: &Namespace, app: &str) -> anyhow::Result<Self> {
+        Self::all(namespace, app, 1).await?.pop().context("the pod that was just seen")
+    }
+
+    /// What is known of `pod`; commands run in `container`.
+    pub fn of(api: Api<core::Pod>, pod: &core::Pod, container: &str) -> anyhow::Result<Self> {
+        let status = pod.status.as_ref().context("a pod without a status")?;
+        Ok(Self {
+            api,
+            name: pod.metadata.name.clone().context("a pod without a name")?,
+            namespace: pod.metadata.namespace.clone().context("a pod without a namespace")?,
+            uid: pod.metadata.uid.clone().context("a pod without a UID")?,
+            address: status.pod_ip.clone().context("a pod without an address")?,
+            container: container.to_owned(),
+        })
+    }
+
+    /// The same pod, through another container.
+    #[must_use]
+    pub fn container(&self, container: &str) -> Self {
+        Self { container: container.to_owned(), ..self.clone() }
+    }
+
+    /// The object as it is now.
+    pub async fn object(&self) -> anyhow::Result<core::Pod> {
+        self.api.get(&self.name).await.with_context(|| format!("failed to get pod {}", self.name))
+    }
+
+    /// Runs a command and waits for its end.
+    pub async fn exec(&self, command: &[&str]) -> anyhow::Result<Output> {
+        let mut process = self.attach(command, false).await?;
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let out = process.stdout().context("standard output")?;
+        let error = process.stderr().context("standard error")?;
+        let status = process.take_status().context("the status")?;
+        tokio::try_join!(read_all(out, &mut stdout), read_all(error, &mut stderr))?;
+        let status = status.await.context("the command was cut off")?;
+        Ok(Output { stdout, stderr, success: status.status.as_deref() == Some("Success") })
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    pub async fn run(&self, command: &[&str]) -> anyhow::Result<String> {
+        let Output { stdout, stderr, success } = self.exec(command).await?;
+        anyhow::ensure!(success, "{} in {} failed: {stdout}{stderr}", command.join(" "), self.name);
+        Ok(stdout)
+    }
+
+    /// Starts a command that says `started`, and goes on until it is told to stop.
+    pub async fn start(&self, command: &[&str]) -> anyhow::Result<Running> {
+        let mut process = self.attach(command, true).await?;
+        let lines = BufReader::new(process.stdout().context("standard output")?).lines();
+        let stderr = process.stderr().context("standard error")?;
+        let mut running = Running { process, lines: Box::new(lines), stderr: Box::new(stderr) };
+        let said = tokio::time::timeout(Duration::from_secs(20), running.lines.next_line()).await;
+        let said = said.with_context(|| format!("{} did not start within 20 s", command.join(" ")))??;
+        if said.as_deref() != Some("started") {
+            let mut stderr = String::new();
+            // What it wrote may never end; what came so far is enough.
+            let _ = tokio::time::timeout(Duration::from_secs(1), running.stderr.read_to_string(&mut stderr))
+                .await;
+            anyhow::bail!("{} in {} said {said:?} before it started: {stderr}", command.join(" "), self.name);
+        }
+        Ok(running)
+    }
+
+    async fn attach(&self, command: &[&str], stdin: bool) -> anyhow::Result<AttachedProcess> {
+        let params =
+            AttachParams::default().container(&self.container).stdin(stdin).stdout(true).stderr(true);
+        let attached = self.api.exec(&self.name, command.iter().copied(), &params).await;
+        attached.with_context(|| format!("failed to run {} in {}", command.join(" "), self.name))
+    }
+
+    /// A connection to one of its ports, from within its network namespace: no proxy comes between.
+    pub async fn dial(
+        &self,
+        port: u16,
+    ) -> anyhow::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        let mut forwarder = self.api.portforward(&self.name, &[port]).await;
+        let forwarder =
+            forwarder.as_mut().map_err(|error| anyhow::anyhow!("failed to reach {}: {error}", self.name))?;
+        forwarder.take_stream(port).context("the forwarded port")
+    }
+
+    /// Deletes it at once.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        self.api
+            .delete(&self.name, &DeleteParams::default().grace_period(0))
+            .await
+            .context("failed to kill a pod")?;
+        Ok(())
+    }
+}
+
+async fn read_all(mut from: impl AsyncRead + Unpin, to: &mut String) -> anyhow::Result<()> {
+    from.read_to_string(to).await.context("failed to read from the command")?;
+    Ok(())
+}
+
+/// A command that runs on in a pod.
+pub struct Running {
+    process: AttachedProcess,
+    lines: Box<Lines<BufReader<tokio::io::ReadHalf<tokio::io::SimplexStream>>>>,
+    stderr: Box<tokio::io::ReadHalf<tokio::io::SimplexStream>>,
+}
+
+impl Running {
+    /// Tells it to stop; its last line.
+    pub async fn stop(mut self) -> anyhow::Result<String> {
+        let mut stdin = self.process.stdin().context("standard input")?;
+        // A command that has ended by itself has reported already.
+        let _ = stdin.write_all(b"stop\n").await;
+        self.ended(Duration::from_secs(20)).await
+    }
+
+    /// Waits for it to end by itself; its last line.
+    pub async fn ended(mut self, within: Duration) -> anyhow::Result<String> {
+        let mut last = None;
+        let read = async {
+            while let Some(line) = self.lines.next_line().await? {
+                last = Some(line);
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(within, read).await.context("the command did not end in time")??;
+        last.context("the command ended without a word")
+    }
+}

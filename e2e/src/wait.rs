@@ -1,0 +1,65 @@
+//! Waits for a named condition with a deadline, and says what was seen last when the deadline passes.
+//!
+//! The only place of the tests where time goes by: nothing sleeps in the hope that something has happened.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+/// Between two looks. Short against what is waited for, long against what a look costs the API server.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks until `check` succeeds. Its error is not a failure but the state as it is now.
+///
+/// Fails when `within` has passed, with the name of the condition and the last state.
+pub async fn until<T>(
+    condition: &str,
+    within: Duration,
+    mut check: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let started = Instant::now();
+    let mut rhythm = tokio::time::interval(LOOK);
+    rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        rhythm.tick().await;
+        let Some(left) = within.checked_sub(started.elapsed()) else { break };
+        match tokio::time::timeout(left, check()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(state)) => last = Some(state),
+            Err(_) => break,
+        }
+    }
+    let state = last.unwrap_or_else(|| anyhow::anyhow!("the first look did not end"));
+    Err(state).with_context(|| format!("waited {} s in vain for: {condition}", within.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn says_what_was_seen_last() {
+        let mut looks = 0;
+        let waited = until("the third look", Duration::from_secs(5), async || {
+            looks += 1;
+            anyhow::ensure!(looks == 3, "look {looks}");
+            Ok(looks)
+        });
+        assert_eq!(waited.await.unwrap(), 3);
+
+        let waited = until("what never comes", Duration::from_millis(150), async || -> anyhow::Result<()> {
+            anyhow::bail!("still nothing")
+        });
+        let error = format!("{:#}", waited.await.unwrap_err());
+        assert!(error.contains("what never comes") && error.contains("still nothing"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_does_not_outlast_the_deadline() {
+        let waited = until("a look that hangs", Duration::from_millis(50), async || {
+            std::future::pending::<anyhow::Result<()>>().await
+        });
+        assert!(waited.await.is_err());
+    }
+}

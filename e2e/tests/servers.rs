@@ -1,0 +1,134 @@
+//! Clients verify servers: whoever sits at a Service's address without being one of its ServiceAccounts gets nothing.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::Context as _;
+use smidge_e2e::{
+    Pod,
+    bookstore::{EVERYTHING, HTTP, caller, deployment, everything, service, shop, target},
+    until, with_temp_ns,
+};
+
+const EFFECT: Duration = Duration::from_secs(20);
+const BOOKS: &str = "http://shop:14001/books";
+
+/// Runs a command inside the node of a cluster of our own. `None`, aloud, where there is none.
+fn in_node(command: &[&str]) -> anyhow::Result<Option<()>> {
+    let Some(tool) = std::env::var_os("SMIDGE_CLUSTER_TOOL") else {
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        anyhow::ensure!(!ci, "SMIDGE_CLUSTER_TOOL is not set, and with CI=true nothing is skipped");
+        eprintln!("skipped: the cluster is not ours, so nobody can be put at another's address");
+        return Ok(None);
+    };
+    let status =
+        Command::new(tool).arg("enter").args(command).status().context("failed to enter the node")?;
+    anyhow::ensure!(status.success(), "{} failed in the node", command.join(" "));
+    Ok(Some(()))
+}
+
+/// Sends what goes to one pod's port to another's instead, as a stolen address would; undone when dropped.
+struct Stolen(Vec<String>);
+
+impl Stolen {
+    fn new(from: &Pod, to: &Pod) -> anyhow::Result<Option<Self>> {
+        let (from, to) = (from.address.clone(), format!("{}:{HTTP}", to.address));
+        let rule: Vec<String> = [
+            "PREROUTING",
+            "-d",
+            &from,
+            "-p",
+            "tcp",
+            "--dport",
+            &HTTP.to_string(),
+            "-j",
+            "DNAT",
+            "--to-destination",
+            &to,
+        ]
+        .map(str::to_owned)
+        .into();
+        Ok(Self::iptables("-I", &rule)?.map(|()| Self(rule)))
+    }
+
+    fn iptables(action: &str, rule: &[String]) -> anyhow::Result<Option<()>> {
+        let mut command = vec!["iptables", "-t", "nat", action];
+        command.extend(rule.iter().map(String::as_str));
+        in_node(&command)
+    }
+}
+
+impl Drop for Stolen {
+    fn drop(&mut self) {
+        if let Err(error) = Self::iptables("-D", &self.0) {
+            eprintln!("the stolen address was not given back: {error:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        // The impostor is a member of the mesh, and lets the buyer in: only the client can refuse it.
+        namespace.apply(&(shop("shop", "shop", "v1") + &shop("impostor", "impostor", "impostor"))).await?;
+        namespace.apply(&(caller("buyer") + &everything())).await?;
+        namespace.apply(&target("shop", "shop", &["buyer"], EVERYTHING)).await?;
+        namespace.apply(&target("impostor", "impostor", &["buyer"], EVERYTHING)).await?;
+        let (shop, impostor) = (Pod::one(namespace, "shop").await?, Pod::one(namespace, "impostor").await?);
+        let buyer = Pod::one(namespace, "buyer").await?;
+        for name in ["shop", "impostor"] {
+            let url = format!("http://{name}:{HTTP}/books");
+            until(&format!("the buyer to reach {name}"), EFFECT, async || {
+                buyer.call(&url, &[]).await?.must_all_be(200)
+            })
+            .await?;
+        }
+
+        let Some(stolen) = Stolen::new(&shop, &impostor)? else { return Ok(()) };
+        // Connections between the proxies that were open before would go on with the real shop.
+        in_node(&["sh", "-c", &format!("conntrack -D -p tcp -d {} --dport {HTTP} || true", shop.address)])?;
+        let calls = until("new connections to meet the impostor", EFFECT, async || {
+            let calls = buyer.call(BOOKS, &["--count=20", "--new-connections"]).await?;
+            anyhow::ensure!(!calls.status.contains_key(&200), "{calls:?}");
+            Ok(calls)
+        })
+        .await?;
+        anyhow::ensure!(calls.served_by.is_empty(), "the impostor was heard: {calls:?}");
+        anyhow::ensure!(calls.only_status() == Some(503), "the client did not answer 503: {calls:?}");
+        // It was the name that was wrong, not the way: the impostor was reached and did not pass for the shop.
+        let refused = buyer.proxy_metrics().await?.sum_of("ssl_fail_verify_san", "/shop/")?;
+        anyhow::ensure!(refused > 0.0, "the client never saw a wrong name: {refused}");
+        drop(stolen);
+        until("the shop to be reached again", EFFECT, async || buyer.call(BOOKS, &[]).await?.must_all_be(200))
+            .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_of_another_account_behind_the_selector_serves_nobody() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        namespace.apply(&(shop("shop", "shop", "v1") + &caller("buyer"))).await?;
+        // Same label `app` as the Service selects, another account; nobody has a permission for that account.
+        let labels = "{app: impostor, serves: shop}";
+        let args = ["bookstore", "--name", "impostor"];
+        namespace.apply(&deployment("impostor", "impostor", labels, "", &args, HTTP)).await?;
+        let selects_both = service("shop", "shop", HTTP).replace("{app: shop}", "{serves: shop}");
+        let shop =
+            shop("shop", "shop", "v1").replace("labels: {app: shop}", "labels: {app: shop, serves: shop}");
+        namespace.apply(&(shop + &selects_both)).await?;
+        namespace.apply(&(everything() + &target("shop", "shop", &["buyer"], EVERYTHING))).await?;
+        Pod::one(namespace, "impostor").await?;
+        let buyer = Pod::one(namespace, "buyer").await?;
+        until("the buyer to reach the shop", EFFECT, async || {
+            let calls = buyer.call(BOOKS, &[]).await?;
+            anyhow::ensure!(calls.served_by.contains_key("v1"), "{calls:?}");
+            Ok(())
+        })
+        .await?;
+        let calls = buyer.call(BOOKS, &["--count=200", "--concurrency=4", "--new-connections"]).await?;
+        anyhow::ensure!(!calls.served_by.contains_key("impostor"), "the impostor was heard: {calls:?}");
+        anyhow::ensure!(calls.served_by.contains_key("v1"), "{calls:?}");
+        Ok(())
+    })
+    .await
+}
