@@ -1,0 +1,65 @@
+# Everything that is done with this repository. `make help` lists it; what a target needs, it brings.
+#
+# The work is in the programs that are called here: cargo, e2e/mesh (installs), e2e/cluster/cluster (the cluster),
+# e2e/demo/demo (the tour), e2e/suite (the tests). Continuous integration runs `make check test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# The chart's definitions are generated; this is where they are committed.
+CRDS := charts/smidge/files/crds.yaml
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## from a bare clone to a running bookstore in a real cluster, with a tour
+	@e2e/demo/demo up
+
+.PHONY: demo-down
+demo-down: ## remove all that `make demo` has made
+	@e2e/demo/demo down
+
+.PHONY: check
+check: ## formatting, lints, house rules, generated files
+	@e2e/suite check
+
+.PHONY: test
+test: ## every test: unit, golden, property, real Envoys, a real API server, a real cluster
+	@e2e/suite test
+
+.PHONY: test-local
+test-local: ## the tests that need no cluster
+	@e2e/suite local
+
+.PHONY: test-cluster
+test-cluster: ## the tests in a real cluster; those that match FILTER, in the files TESTS
+	@e2e/suite cluster
+
+.PHONY: soak
+soak: ## what runs too long for `make test`; run by hand before a release
+	@e2e/suite soak
+
+.PHONY: crds
+crds: ## write the generated definitions into the chart
+	cargo run --quiet --locked --package smidge -- crds > $(CRDS).new
+	mv $(CRDS).new $(CRDS)
+
+.PHONY: build
+build: ## build the programs, optimised
+	@e2e/mesh build
+
+.PHONY: images
+images: build ## build the images; prints the archives
+	@e2e/cluster/cluster images
+	@for name in smidge bookstore; do \
+	    e2e/cluster/cluster image $$name "$${CARGO_TARGET_DIR:-target}/release/$$name"; done
+
+.PHONY: clean
+clean: ## remove the cluster and what cargo has built; the cache stays (~/.cache/smidge)
+	@e2e/cluster/cluster clean
+	@cargo clean
