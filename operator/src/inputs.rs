@@ -52,6 +52,8 @@ pub struct Inputs {
     /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`). The kind's
     /// list above is then empty, which users must hear of.
     pub absent_kinds: BTreeSet<String>,
+    /// Objects that could not be read, by kind and name, with the reason. They are in no list above.
+    pub unreadable: BTreeMap<(String, Key), String>,
     /// The roots of this mesh, each one PEM block.
     pub roots: BTreeSet<String>,
     /// The mesh's trust domain; default `cluster.local`.
@@ -76,6 +78,7 @@ impl Default for Inputs {
             traffic_splits: Objects::new(),
             mesh_configs: Objects::new(),
             absent_kinds: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
             roots: BTreeSet::new(),
             trust_domain: TrustDomain::default(),
             cluster_domain: "cluster.local".to_owned(),

@@ -23,7 +23,7 @@ use smidge_xds::mesh::{
     access::{AccessMode, Grant},
     id::{ClusterId, ServiceId, SpiffeId},
     route::Route,
-    service::{Service, ServicePort},
+    service::{Server, Service, ServicePort},
 };
 
 use self::{
@@ -51,6 +51,7 @@ pub fn lower(clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Vec<Finding>) {
 fn add_cluster(cluster: &ClusterId, inputs: &Inputs, mesh: &mut Mesh, findings: &mut Vec<Finding>) {
     add_trust(inputs, mesh);
     report_absent_kinds(inputs, findings);
+    report_unreadable(inputs, findings);
     let settings = Settings::read(inputs, findings);
     let pods = workload::Pods::read(cluster, inputs);
     let routes = route::Routes::read(inputs, &settings, findings);
@@ -90,6 +91,13 @@ fn report_absent_kinds(inputs: &Inputs, findings: &mut Vec<Finding>) {
             "is not installed; the mesh goes on as if there were no object of it",
         )
         .hint("install the definitions that `smidge crds` prints")
+    }));
+}
+
+fn report_unreadable(inputs: &Inputs, findings: &mut Vec<Finding>) {
+    findings.extend(inputs.unreadable.iter().map(|((kind, (namespace, name)), error)| {
+        let object = ObjectRef::new(kind, namespace, name);
+        Finding::new(object, Reason::Malformed, format!("cannot be read and has no effect: {error}"))
     }));
 }
 
@@ -157,6 +165,7 @@ impl ClusterReader<'_> {
                 ServicePort {
                     protocol: port.protocol,
                     addresses: claim(known, &claimed, *number, taken, findings),
+                    servers: servers(known, port),
                     endpoints: endpoints::of_port(known, port),
                     route,
                 },
@@ -211,14 +220,24 @@ fn add_dialled_ports(
             let dialled = ports.entry(endpoint.port).or_insert_with(|| ServicePort {
                 protocol: port.protocol,
                 addresses: claim(known, claimed, endpoint.port, taken, findings),
+                servers: BTreeSet::new(),
                 endpoints: Vec::new(),
                 route: Route::own(known.id.clone()),
             });
+            dialled.servers.extend(servers(known, port).into_iter().filter(|it| it.port == endpoint.port));
             if !dialled.endpoints.contains(&endpoint) {
                 dialled.endpoints.push(endpoint);
             }
         }
     }
+}
+
+/// Who is behind a port, ready or not.
+fn servers(known: &Known<'_>, port: &service::Port<'_>) -> BTreeSet<Server> {
+    endpoints::targets(known, port)
+        .into_iter()
+        .map(|(member, port)| Server { identity: member.identity.clone(), port })
+        .collect()
 }
 
 /// The addresses that nobody older has on this port.
@@ -266,6 +285,7 @@ fn merge(services: &mut BTreeMap<ServiceId, Service>, service: Service) {
     for (number, port) in service.ports {
         if let Some(present) = present.ports.get_mut(&number) {
             present.addresses.extend(port.addresses);
+            present.servers.extend(port.servers);
             present.endpoints.extend(port.endpoints);
             present.endpoints.sort();
         } else {

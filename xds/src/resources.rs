@@ -171,7 +171,7 @@ pub fn resources(mesh: &Mesh, previous: Option<&Resources>) -> Resources {
     let classes = mesh.classes.iter().map(|(id, class)| {
         let earlier = previous.and_then(|previous| previous.classes.get(id));
         let grants = mesh.grants.get(&class.identity).map_or(&[][..], Vec::as_slice);
-        (id.clone(), ClassPart::next(class, grants, drains.marks(class), earlier))
+        (id.clone(), ClassPart::next(class, grants, drains.marks(class), &trust, earlier))
     });
     let (services, classes) = (services.collect(), classes.collect());
     let kept = Kept::new(previous.into_iter().flat_map(|previous| &previous.shared));

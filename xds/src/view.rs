@@ -58,9 +58,10 @@ impl Reach {
     /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
     pub fn new(mesh: &Mesh) -> Self {
         let mut reach = Self::default();
+        let modes = mesh.classes.values().map(|class| (&class.identity, class.access)).collect();
         for (id, service) in &mesh.services {
             for (number, port) in &service.ports {
-                for (identity, target, access) in servers(mesh, *number, port) {
+                for (identity, target, access) in servers(mesh, &modes, *number, port) {
                     let here = (id.clone(), *number);
                     if access == AccessMode::Permissive {
                         reach.everybody.insert(here);
@@ -86,20 +87,17 @@ impl Reach {
 /// The identities that serve a port, each with the port on the instance and its access mode.
 fn servers<'a>(
     mesh: &'a Mesh,
+    modes: &BTreeMap<&SpiffeId, AccessMode>,
     number: u16,
     port: &'a ServicePort,
 ) -> BTreeSet<(&'a SpiffeId, u16, AccessMode)> {
     let backends = backends(port)
         .filter_map(|backend| mesh.services.get(&backend.service)?.ports.get(&number))
-        .flat_map(|port| &port.endpoints);
-    port.endpoints
+        .flat_map(|port| &port.servers);
+    port.servers
         .iter()
         .chain(backends)
-        .filter_map(|endpoint| {
-            let workload = mesh.workloads.get(&endpoint.proxy)?;
-            let class = mesh.classes.get(&workload.class)?;
-            Some((&workload.identity, endpoint.port, class.access))
-        })
+        .filter_map(|server| Some((&server.identity, server.port, *modes.get(&server.identity)?)))
         .collect()
 }
 

@@ -196,7 +196,7 @@ fn a_view_has_what_grants_reach_and_nothing_else() {
         "Route shop/api/80",
     ];
     assert_eq!(names(meshes::http(), "web"), api);
-    assert_eq!(names(meshes::http(), "db"), ["Extension inbound/5432/tcp"]);
+    assert_eq!(names(meshes::http(), "db"), ["Secret clients/5432", "Extension inbound/5432/tcp"]);
     assert_eq!(names(meshes::no_grants(), "web"), [""; 0], "a caller without grants learns of nobody");
     let split = names(meshes::http_split(&[1, 0, 0]), "web");
     for version in ["api-v1", "api-v2", "api-v3"] {

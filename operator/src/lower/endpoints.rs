@@ -60,15 +60,15 @@ fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
 
 /// The members behind a port of a Service, with their own port: by selector and target port, so that a pod's inbound
 /// side is there before the pod is ready, and by the slices where there is no selector.
-pub(super) fn targets<'a>(service: &Known<'a>, port: &Port<'_>) -> Vec<(&'a Key, u16)> {
-    let mut targets: BTreeSet<(&Key, u16)> = BTreeSet::new();
+pub(super) fn targets<'a>(service: &Known<'a>, port: &Port<'_>) -> Vec<(&'a Member<'a>, u16)> {
+    let mut targets: BTreeMap<(&Key, u16), &'a Member<'a>> = BTreeMap::new();
     for member in &service.members {
-        targets.extend(port.target(member).map(|target| (member.key, target)));
+        targets.extend(port.target(member).map(|target| ((member.key, target), *member)));
     }
     for served in served(service, port) {
-        targets.insert((served.member.key, served.port));
+        targets.insert((served.member.key, served.port), served.member);
     }
-    targets.into_iter().collect()
+    targets.into_iter().map(|((_, port), member)| (member, port)).collect()
 }
 
 /// A pod of the mesh that a slice names for a port.

@@ -226,7 +226,8 @@ pub(super) fn served_ports<'a>(services: &[Known<'a>], findings: &mut Vec<Findin
     let mut served = ServedPorts::new();
     for service in services {
         for port in service.ports.values() {
-            for (key, target) in endpoints::targets(service, port) {
+            for (member, target) in endpoints::targets(service, port) {
+                let key = member.key;
                 if RESERVED_PORTS.contains(&target) {
                     findings.push(reserved(service, port, target));
                     continue;

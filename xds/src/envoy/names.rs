@@ -57,6 +57,11 @@ pub fn servers(service: &ServiceId) -> String {
     format!("servers/{service}")
 }
 
+/// The validation context by which a TCP port judges clients.
+pub fn clients(port: u16) -> String {
+    format!("clients/{port}")
+}
+
 /// The server name of a connection inside the mesh.
 pub fn sni(service: &ServiceId, port: u16) -> String {
     format!("{port}.{}.{}.smidge", service.name, service.namespace)

@@ -36,12 +36,12 @@ pub fn upstream(service: &ServiceId, port: u16) -> TransportSocket {
     )
 }
 
-/// The server's side: the client must show a certificate of a trusted domain. Who may pass is for `rbac`.
-pub fn downstream() -> TransportSocket {
+/// The server's side: the client must show a certificate that `validation` accepts.
+pub fn downstream(validation: &str) -> TransportSocket {
     wire::transport_socket(
         SOCKET,
         DownstreamTlsContext {
-            common_tls_context: Some(common(names::TRUST)),
+            common_tls_context: Some(common(validation)),
             require_client_certificate: wire::flag(true),
             // Before 1.40 Envoy ties a session to the first root of a bundle only, so that a session could outlive
             // the removal of another root. Connections are pooled: handshakes are rare anyway.
@@ -82,6 +82,28 @@ pub fn servers<'a>(
     identities: impl IntoIterator<Item = &'a SpiffeId>,
     trust: &Trust,
 ) -> Option<Secret> {
+    only(&names::servers(service), identities, trust)
+}
+
+/// How a TCP port judges clients: those that may pass at all. `rbac` judges them as well, but only when the first byte
+/// comes, and a server that speaks first would have spoken by then. `None` for everybody of a trusted domain.
+pub fn clients<'a>(
+    port: u16,
+    identities: Option<impl IntoIterator<Item = &'a SpiffeId>>,
+    trust: &Trust,
+) -> Option<Secret> {
+    let name = names::clients(port);
+    match identities {
+        Some(identities) => only(&name, identities, trust),
+        None => Some(secret(&name, validation(trust)?)),
+    }
+}
+
+fn only<'a>(
+    secret_name: &str,
+    identities: impl IntoIterator<Item = &'a SpiffeId>,
+    trust: &Trust,
+) -> Option<Secret> {
     let mut names: Vec<String> = identities.into_iter().map(ToString::to_string).collect();
     if names.is_empty() {
         // An empty list would accept every name. Nobody can have this one: its path is none of a ServiceAccount.
@@ -101,7 +123,7 @@ pub fn servers<'a>(
             .collect(),
         ..validation(trust)?
     };
-    Some(secret(&names::servers(service), context))
+    Some(secret(secret_name, context))
 }
 
 /// A bundle for each domain. `None` if there is no root at all: Envoy refuses an empty list, and a secret that never

@@ -33,10 +33,21 @@ pub struct ServicePort {
     /// The addresses that callers dial, with this port's number: the cluster addresses, or for a headless Service
     /// those of its own pods. An address and port belong to one Service only; the oldest won in `lower`.
     pub addresses: BTreeSet<IpAddr>,
+    /// Who is behind the port, ready or not. Decides who may see it, so that a rollout changes nobody's view.
+    pub servers: BTreeSet<Server>,
     /// The Service's own endpoints in the mesh, sorted.
     pub endpoints: Vec<Endpoint>,
     /// Where traffic to this port goes.
     pub route: Route,
+}
+
+/// An identity behind a Service's port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Server {
+    /// Who.
+    pub identity: SpiffeId,
+    /// The port on the instance, which grants are about.
+    pub port: u16,
 }
 
 /// How a port's bytes are read.

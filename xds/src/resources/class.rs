@@ -2,7 +2,7 @@
 //!
 //! A change of grants changes rules, never the listener; a shrinking one changes the listener's drain marks (`drain`).
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Kept, Kind, Resource, Version, digest};
 use crate::{
@@ -10,11 +10,12 @@ use crate::{
         listener::inbound::{self, Marks},
         names,
         rbac::{self, Rules},
-        wire,
+        tls, wire,
     },
     mesh::{
-        access::{AccessMode, Grant},
+        access::{AccessMode, Grant, Payload},
         service::Protocol,
+        trust::Trust,
         workload::Class,
     },
 };
@@ -24,6 +25,7 @@ pub(super) struct ClassPart {
     class: Class,
     grants: Vec<Grant>,
     marks: Marks,
+    trust: Arc<Trust>,
     resources: Vec<Arc<Resource>>,
 }
 
@@ -32,17 +34,25 @@ impl ClassPart {
         class: &Class,
         grants: &[Grant],
         marks: Marks,
+        trust: &Arc<Trust>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
         let same = |previous: &Self| {
-            previous.class == *class && previous.grants == *grants && previous.marks == marks
+            previous.class == *class
+                && previous.grants == *grants
+                && previous.marks == marks
+                && previous.trust == *trust
         };
         match previous {
             Some(previous) if same(previous) => Arc::clone(previous),
             _ => {
                 let kept = Kept::new(previous.into_iter().flat_map(|previous| previous.iter()));
                 Arc::new(Self {
-                    resources: build(class, grants, &marks).into_iter().map(|it| kept.or_new(it)).collect(),
+                    resources: build(class, grants, &marks, trust)
+                        .into_iter()
+                        .map(|it| kept.or_new(it))
+                        .collect(),
+                    trust: Arc::clone(trust),
                     class: class.clone(),
                     grants: grants.to_vec(),
                     marks,
@@ -56,9 +66,9 @@ impl ClassPart {
     }
 }
 
-fn build(class: &Class, grants: &[Grant], marks: &Marks) -> Vec<Resource> {
-    let ports = class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
-    let rules = ports.map(|(port, protocol)| {
+fn build(class: &Class, grants: &[Grant], marks: &Marks, trust: &Trust) -> Vec<Resource> {
+    let ports = || class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
+    let rules = ports().map(|(port, protocol)| {
         let rules = match class.access {
             AccessMode::Permissive => Rules::AllowAll,
             AccessMode::Enforce => Rules::Only(grants, *port),
@@ -70,7 +80,19 @@ fn build(class: &Class, grants: &[Grant], marks: &Marks) -> Vec<Resource> {
         };
         Resource::new(Kind::Extension, &name, &filter)
     });
-    std::iter::once(listener(class, marks)).chain(rules).collect()
+    let tcp = ports().filter(|(_, protocol)| **protocol == Protocol::Tcp);
+    let clients = tcp.filter_map(|(port, _)| clients(class, grants, *port, trust));
+    std::iter::once(listener(class, marks)).chain(rules).chain(clients).collect()
+}
+
+/// Who may connect to a TCP port at all.
+fn clients(class: &Class, grants: &[Grant], port: u16, trust: &Trust) -> Option<Resource> {
+    let granted = || {
+        let any = grants.iter().filter(|grant| grant.ports.contains(port) && grant.payload == Payload::Any);
+        any.flat_map(|grant| &grant.sources).collect::<BTreeSet<_>>()
+    };
+    let secret = tls::clients(port, (class.access == AccessMode::Enforce).then(granted), trust)?;
+    Some(Resource::new(Kind::Secret, &secret.name, &secret))
 }
 
 /// The listener, with a version that tells its marks from the rest (`Version::is_held_as`).

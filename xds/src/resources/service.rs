@@ -60,7 +60,7 @@ impl ServicePart {
 impl PortPart {
     fn new(service: &Service, number: u16, port: &ServicePort, kept: &Kept) -> Self {
         let id = &service.id;
-        let ServicePort { protocol, addresses, endpoints, route } = port;
+        let ServicePort { protocol, addresses, servers: _, endpoints, route } = port;
         let cluster = cluster::service(id, number);
         let assignment = endpoints::endpoints(&cluster.name, endpoints);
         let mut entries: Vec<Resource> = addresses

@@ -12,7 +12,7 @@ use smidge_xds::mesh::{
     access::{AccessMode, Grant, HttpMatch, MtlsMode, PathEnd, PathRegex, Payload, Ports},
     id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
     route::{Backend, Route, RouteRule},
-    service::{Endpoint, Protocol, Service, ServicePort},
+    service::{Endpoint, Protocol, Server, Service, ServicePort},
     trust::{Bundle, Trust},
     workload::{Class, Workload},
 };
@@ -229,6 +229,10 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
     let port = ServicePort {
         protocol,
         addresses: BTreeSet::from([ip(&format!("10.96.0.{}", position + 10))]),
+        servers: servers
+            .iter()
+            .map(|(server, port)| Server { identity: account(server), port: *port })
+            .collect(),
         endpoints: servers.iter().map(endpoint).collect(),
         route: Route::own(id(name)),
     };

@@ -38,7 +38,9 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
         // A caller must not get at the proxy by a port that a workload declares.
         if !names::OWN_PORTS.contains(port) {
             filter_chains.push(meshed(*port, *protocol, *mtls, marks.get(port)));
-            if *mtls == MtlsMode::Permissive {
+            // Over TCP a server may speak before its rules see a byte, so that only who lets everybody in takes plaintext.
+            let lets_plain = *protocol == Protocol::Http || *access == AccessMode::Permissive;
+            if *mtls == MtlsMode::Permissive && lets_plain {
                 filter_chains.push(plain(*port, *protocol, marks.get(port)));
             }
         }
@@ -77,7 +79,11 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
     };
     let matches = FilterChainMatch { transport_protocol: "tls".to_owned(), server_names, ..at(port) };
     FilterChain {
-        transport_socket: Some(tls::downstream()),
+        transport_socket: Some(match protocol {
+            // HTTP lets everybody in, to tell those who may not with a status rather than a reset.
+            Protocol::Http => tls::downstream(names::TRUST),
+            Protocol::Tcp => tls::downstream(&names::clients(port)),
+        }),
         ..chain(name(port, "mtls", mark), matches, filters(port, protocol))
     }
 }
