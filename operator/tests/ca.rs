@@ -129,6 +129,17 @@ async fn expect_broken(
 }
 
 #[tokio::test]
+async fn a_mesh_that_was_renamed_does_not_go_on_under_the_old_root() {
+    let (server, hands) = (ApiServer::start().await, Hands::at(NOW));
+    open(&server, &hands).await.unwrap();
+    let secrets = Secrets::new(server.client.clone(), "smidge-system");
+    let domain = TrustDomain("other.domain".to_owned());
+    let opening = Authorities::open(secrets, domain, hands.clock(), Metrics::default());
+    let error = Box::pin(opening).await.unwrap_err().to_string();
+    assert!(error.contains("smidge-root-workloads") && error.contains("trust domain"), "{error}");
+}
+
+#[tokio::test]
 async fn an_intermediate_of_a_foreign_root_is_refused() {
     let (server, hands) = (ApiServer::start().await, Hands::at(NOW));
     open(&server, &hands).await.unwrap();

@@ -56,7 +56,8 @@ pub async fn roots(
         let standby = standby.as_ref().map(|(issuer, key)| (issuer, key));
         Ok(secret::write_roots(&name, (&active.0, &active.1), standby))
     };
-    read_or_create(secrets, &name, |found| Roots::read(&name, found, now), make).await
+    let read = |found: &Secret| Roots::read(&name, found, spiffe_domain(authority, domain), now);
+    read_or_create(secrets, &name, read, make).await
 }
 
 /// The intermediate of `authority`, created if there is none and renewed if it is due.

@@ -9,8 +9,9 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::api::ObjectMeta;
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
+use smidge_xds::mesh::id::TrustDomain;
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroize as _;
 
 use super::{
@@ -109,11 +110,20 @@ impl Roots {
         std::iter::once(&self.active).chain(&self.standby).map(|root| root.pem().to_owned()).collect()
     }
 
-    /// The roots that `secret` holds.
-    pub fn read(name: &str, secret: &Secret, now: OffsetDateTime) -> Result<Self, Malformed> {
+    /// The roots that `secret` holds, which must speak for `domain` if they are to speak for identities.
+    pub fn read(
+        name: &str,
+        secret: &Secret,
+        domain: Option<&TrustDomain>,
+        now: OffsetDateTime,
+    ) -> Result<Self, Malformed> {
+        let malformed = |problem| Malformed { secret: name.to_owned(), field: ACTIVE[0], problem };
         let active = issuer(name, secret, ACTIVE)?;
         if active.not_after() <= now {
-            return Err(Malformed { secret: name.to_owned(), field: ACTIVE[0], problem: "expired" });
+            return Err(malformed("expired"));
+        }
+        if domain.is_some_and(|domain| !speaks_for(active.certificate(), domain)) {
+            return Err(malformed("made for another trust domain"));
         }
         let has_standby = STANDBY.iter().any(|field| data(secret).contains_key(*field));
         let standby = has_standby.then(|| issuer(name, secret, STANDBY)).transpose()?;
@@ -214,6 +224,13 @@ fn issuer(name: &str, secret: &Secret, [certificate, key]: [&'static str; 2]) ->
     let pair = KeyPair::from_pem(text).map_err(|_| malformed(key, "no PEM key"))?;
     let problem = "not the certificate of an authority with the key beside it";
     Issuer::new(found, pair).map_err(|_| malformed(certificate, problem))
+}
+
+fn speaks_for(certificate: &CertificateDer<'_>, domain: &TrustDomain) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
+    let wanted = format!("spiffe://{domain}");
+    matches!(names.value.general_names.as_slice(), [GeneralName::URI(uri)] if *uri == wanted)
 }
 
 fn is_signed_by(certificate: &CertificateDer<'_>, signer: &CertificateDer<'_>) -> bool {
