@@ -17,7 +17,8 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{PATIENCE, claims::Subject, reason::Reason};
 
-/// A pod by namespace and name in the store of the watch.
+/// A pod by namespace and name in the store of the watch. It is called from within `changed` and `relisted`, so whoever
+/// calls those must not hold a lock that it takes.
 pub type Lookup = Box<dyn Fn(&str, &str) -> Option<Arc<Pod>> + Send + Sync>;
 
 /// The pods of a cluster, and who waits for their end.
