@@ -27,7 +27,7 @@ pub(super) enum Held {
     Claimed(Version),
     /// Whatever it has, it waits for an answer.
     Asked,
-    /// It refused the last answer, and may have taken it all the same where others in that answer were at fault.
+    /// It may have any: it refused the last answer, and takes part of some that it refuses; or it must hear all again.
     Unsure,
 }
 
@@ -142,12 +142,10 @@ impl Topic {
         }
         let legacy = first && kind.is_wildcard() && request.subscribe.is_empty();
         if legacy || request.subscribe.iter().any(|name| name == "*") {
-            self.wildcard = true;
             // What it brought along is the answer to what it asked for.
             self.unanswered = !first || request.initial_versions.is_empty();
-            for name in names {
-                self.ask(Arc::clone(name), first);
-            }
+            let again = std::mem::replace(&mut self.wildcard, true);
+            names.for_each(|name| self.cover(name, again));
         }
         for name in request.subscribe.iter().filter(|name| *name != "*") {
             self.subscribe(name, first, &shared);
@@ -162,6 +160,30 @@ impl Topic {
             self.named.insert(Arc::clone(&name));
         }
         self.ask(name, first);
+    }
+
+    /// The wildcard covers `name`: for the first time, or `again`, and then all of it is told again.
+    fn cover(&mut self, name: &Arc<str>, again: bool) {
+        if again {
+            self.doubt(name);
+        } else if !self.is_named(name) {
+            self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Nothing, refused: None });
+        }
+    }
+
+    /// Tells the endpoints `name` again even if they did not change, as their cluster did.
+    pub(super) fn repeat(&mut self, name: &Arc<str>) {
+        if self.is_named(name) {
+            self.doubt(name);
+        }
+    }
+
+    /// The client must hear of `name` again, unless it refused it as it is.
+    fn doubt(&mut self, name: &Arc<str>) {
+        let lag = self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Unsure, refused: None });
+        if lag.held != Held::Asked {
+            lag.held = Held::Unsure;
+        }
     }
 
     /// The client waits for `name`, unless it has just said what it holds of it.
@@ -205,14 +227,6 @@ impl Topic {
                     lag.held = Held::Sent(version.clone());
                 }
             }
-        }
-    }
-
-    /// Tells `name` again even if it did not change, unless it was refused as it is.
-    pub(super) fn repeat(&mut self, name: &Arc<str>) {
-        if self.is_named(name) {
-            self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Asked, refused: None }).held =
-                Held::Asked;
         }
     }
 
