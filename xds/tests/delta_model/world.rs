@@ -52,6 +52,8 @@ pub struct World {
     told: BTreeMap<Key, Option<String>>,
     refused: BTreeMap<Key, Option<String>>,
     unanswered: BTreeMap<Kind, (u64, Vec<(Key, Option<String>)>)>,
+    /// Clusters told on this stream.
+    warmed: BTreeSet<String>,
     owed_endpoints: BTreeSet<String>,
 }
 
@@ -150,6 +152,10 @@ impl World {
             let key = (kind, name.clone());
             self.interest.insert(key.clone());
             self.refused.remove(&key);
+            if kind == Kind::Endpoints && self.warmed.contains(name) {
+                // Whatever it has is of the cluster before.
+                self.owed_endpoints.insert(name.clone());
+            }
             if !request.initial_versions.contains_key(name) {
                 self.asked.insert(key);
             }
@@ -224,6 +230,9 @@ impl World {
         assert_ne!(self.refused.get(&key), Some(&told), "told again after it was refused: {key:?}");
         self.refused.remove(&key);
         self.asked.remove(&key);
+        if key.0 == Kind::Cluster && told.is_some() {
+            self.warmed.insert(key.1.clone());
+        }
         let endpoints = (Kind::Endpoints, key.1.clone());
         if key.0 == Kind::Endpoints || (key.0 == Kind::Cluster && told.is_none()) {
             self.owed_endpoints.remove(&key.1);

@@ -1,0 +1,203 @@
+//! The server in process, with made-up proxies and certificates, over connections in memory and a paused clock.
+
+#[path = "ads/client.rs"]
+mod client;
+#[path = "ads/fixture.rs"]
+mod fixture;
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use client::{Net, node, told};
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use fixture::{Handles, KEY, filled, server, view};
+use smidge_xds::resources::Kind;
+use tonic::Code;
+
+const ONE: (Kind, &str, &str) = (Kind::Cluster, "ns/one/80", "1");
+
+fn start() -> (Net, Handles) {
+    let (server, handles) = server(None);
+    (Net::serve(server), handles)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_stream_learns_nothing() {
+    let (net, handles) = start();
+    handles.publish(&[("one", &view(&[ONE]))]);
+    for (token, code) in [(None, Code::Unauthenticated), (Some("forged"), Code::Unauthenticated)] {
+        let refused = net.open(token).await.err().expect("let in");
+        assert_eq!((refused.code(), refused.message()), (code, "no valid credentials"));
+    }
+    let claims = [Some(node("other")), Some(node("")), None];
+    for node in claims {
+        let mut client = net.open(Some("one")).await.unwrap();
+        let type_url = Kind::Cluster.type_url().to_owned();
+        client.send(DeltaDiscoveryRequest { node, type_url, ..DeltaDiscoveryRequest::default() }).await;
+        assert_eq!(client.ends().await, (Code::PermissionDenied, "not permitted".to_owned()));
+    }
+    assert_eq!(handles.metrics.resources_sent(), 0);
+    assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 0);
+    let metrics = handles.scrape();
+    for line in ["NoToken\"} 1", "InvalidToken\"} 1", "ForeignNode\"} 3"] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+    assert!(handles.proxies.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_delta_protocol_is_served() {
+    let (net, _handles) = start();
+    assert_eq!(net.state_of_the_world().await.code(), Code::Unimplemented);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_for_its_view_but_not_for_ever() {
+    let (net, handles) = start();
+    let mut client = net.connect("one").await;
+    client.want(Kind::Cluster, &[], &[]).await;
+    client.hears_nothing().await;
+    handles.publish(&[("other", &view(&[ONE]))]);
+    client.hears_nothing().await;
+    handles.publish(&[("one", &view(&[ONE]))]);
+    assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+
+    let mut stranger = net.connect("stranger").await;
+    stranger.want(Kind::Cluster, &[], &[]).await;
+    assert_eq!(stranger.ends().await, (Code::Unavailable, "come again".to_owned()));
+    let mut mute = net.open(Some("one")).await.unwrap();
+    assert_eq!(mute.ends().await.0, Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_unchanged_is_sent_nothing() {
+    let (net, handles) = start();
+    let mesh = view(&[ONE, (Kind::Endpoints, "ns/one/80", "e"), (Kind::Listener, "outbound", "l+mark")]);
+    handles.publish(&[("one", &mesh)]);
+    let mut client = net.connect("one").await;
+    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(Kind::Endpoints, &["ns/one/80"], &[]).await;
+    client.want(Kind::Secret, &["identity"], &[]).await;
+    client.want(Kind::Listener, &[], &[]).await;
+    for expected in [1, 1, 1, 1] {
+        assert_eq!(client.next().await.resources.len(), expected);
+    }
+    drop(client);
+    let sent = handles.metrics.resources_sent();
+    assert_eq!(sent, 4);
+
+    let mut client = net.connect("one").await;
+    client.want(Kind::Cluster, &[], &[("ns/one/80", "1")]).await;
+    client.want(Kind::Endpoints, &["ns/one/80"], &[("ns/one/80", "e")]).await;
+    client.want(Kind::Secret, &["identity"], &[("identity", "one 1 1")]).await;
+    client.want(Kind::Listener, &[], &[("outbound", "l+older mark")]).await;
+    client.hears_nothing().await;
+    assert_eq!(handles.metrics.resources_sent(), sent);
+    assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 1, "a good leaf was replaced");
+    let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
+    assert!(connected.settled && connected.acknowledged.is_some(), "{connected:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_goes_to_its_own_stream_only() {
+    let (net, handles) = start();
+    let empty = view(&[]);
+    handles.publish(&[("one", &empty), ("two", &empty)]);
+    for name in ["one", "two"] {
+        let mut client = net.connect(name).await;
+        client.want(Kind::Secret, &["identity", "servers/ns/hidden"], &[]).await;
+        let mut seen = vec![client.next().await, client.next().await];
+        seen.sort_by_key(|response| response.resources.len());
+        assert_eq!(seen[0].removed_resources, ["servers/ns/hidden"], "as if it did not exist");
+        let [secret] = &seen[1].resources[..] else { panic!("{:?}", seen[1]) };
+        let body = String::from_utf8_lossy(&secret.resource.as_ref().unwrap().value).into_owned();
+        assert!(body.contains(&format!("sa/{name}")) && body.contains(KEY), "{body}");
+        let debug = format!("{:?}", handles.proxies);
+        let page = serde_json::to_string(&handles.proxies.list()).unwrap();
+        assert!(page.contains(&format!("{name} 1 ")), "{page}");
+        assert!(!debug.contains("PRIVATE") && !page.contains("PRIVATE"), "{debug} {page}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaf_is_renewed_in_time_and_kept_while_it_cannot_be() {
+    let (net, handles) = start();
+    handles.publish(&[("one", &view(&[]))]);
+    let mut client = net.connect("one").await;
+    client.want(Kind::Secret, &["identity"], &[]).await;
+    assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
+    client.hears_nothing().await;
+    handles.leaves.fails.store(true, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    client.hears_nothing().await;
+    assert!(handles.scrape().contains("unissued_total"));
+    handles.leaves.fails.store(false, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert_eq!(told(&client.next().await), [("identity", "one 1 2")]);
+    handles.leaves.issuer.send_replace(2);
+    assert_eq!(told(&client.next().await), [("identity", "one 2 3")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_reported_and_not_repeated() {
+    let (net, mut handles) = start();
+    handles.publish(&[("one", &view(&[ONE]))]);
+    let mut client = net.connect("one").await;
+    client.want(Kind::Cluster, &[], &[]).await;
+    let response = client.receive().await;
+    client.answer(&response, Some("no such thing")).await;
+    let nack = handles.nacks.recv().await.unwrap();
+    assert_eq!((nack.proxy.instance.as_str(), nack.refused.message.as_str()), ("one", "no such thing"));
+    client.hears_nothing().await;
+    let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
+    assert_eq!(connected.refused, [(Kind::Cluster, "ns/one/80".into())]);
+    assert!(handles.scrape().contains("nacks_total{kind=\"cds\"} 1"));
+    handles.publish(&[("one", &view(&[(Kind::Cluster, "ns/one/80", "2")]))]);
+    assert_eq!(told(&client.next().await), [("ns/one/80", "2")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_delays_nobody_and_skips_what_it_missed() {
+    let (net, handles) = start();
+    let large = |version: &'static str| filled([(Kind::Cluster, "ns/one/80", version, vec![b'x'; 4 << 20])]);
+    let small = |version: &'static str| view(&[(Kind::Cluster, "ns/one/80", version)]);
+    handles.publish(&[("slow", &large("1")), ("fast", &small("1"))]);
+    let mut slow = net.connect("slow").await;
+    slow.want(Kind::Cluster, &[], &[]).await;
+    let mut fast = net.connect("fast").await;
+    fast.want(Kind::Cluster, &[], &[]).await;
+    assert_eq!(told(&fast.next().await), [("ns/one/80", "1")]);
+    for version in ["2", "3", "4"] {
+        handles.publish(&[("slow", &large(version)), ("fast", &small(version))]);
+        assert_eq!(told(&fast.next().await), [("ns/one/80", version)]);
+    }
+    let first = slow.responses.message();
+    let first = tokio::time::timeout(Duration::from_secs(5), first).await.unwrap();
+    // Four megabytes are more than this client accepts; what counts is what was sent.
+    assert_eq!(first.unwrap_err().code(), Code::OutOfRange);
+    assert!(handles.scrape().contains("responses_total{kind=\"cds\"} 5"), "{}", handles.scrape());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
+    let (mut net, handles) = start();
+    handles.publish(&[("one", &view(&[ONE]))]);
+    let mut client = net.connect("one").await;
+    client.hears_nothing().await;
+    handles.tokens.gone.send_replace(true);
+    assert_eq!(client.ends().await.0, Code::Ok);
+    handles.tokens.gone.send_replace(false);
+
+    let mut client = net.connect("one").await;
+    let start = tokio::time::Instant::now();
+    assert_eq!(client.ends().await.0, Code::Ok);
+    let lived = start.elapsed().as_secs();
+    assert!((32_400..=36_000).contains(&lived), "the token is good for 36,000 s, the stream lived {lived} s");
+
+    let mut client = net.connect("one").await;
+    client.hears_nothing().await;
+    net.stop();
+    assert_eq!(client.ends().await.0, Code::Ok);
+    drop(client);
+    net.served.await.unwrap();
+    assert!(handles.proxies.is_empty());
+}

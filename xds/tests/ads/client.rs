@@ -1,0 +1,186 @@
+//! A delta client over an in-memory connection.
+
+use std::{
+    collections::HashMap,
+    future::Ready,
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use envoy_types::pb::{
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
+            aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+        },
+    },
+    google::rpc::Status as Complaint,
+};
+use hyper_util::rt::TokioIo;
+use smidge_xds::{
+    resources::Kind,
+    server::{Authenticator, CertSource, Server},
+};
+use tokio::{
+    io::DuplexStream,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Request, Status, Streaming,
+    codegen::{Service, http::Uri},
+    transport::{Channel, Endpoint},
+};
+
+/// A serving server, reached through memory.
+pub struct Net {
+    connections: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    stop: Option<oneshot::Sender<()>>,
+    pub served: JoinHandle<()>,
+}
+
+impl Net {
+    pub fn serve<A, C, S>(server: Server<A, C, S>) -> Self
+    where
+        A: Authenticator,
+        C: CertSource,
+        S: Send + Sync + 'static,
+    {
+        let (connections, incoming) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming);
+        let served = tokio::spawn(async move {
+            server.serve(incoming, async { drop(stopped.await) }).await.unwrap();
+        });
+        Self { connections, stop: Some(stop), served }
+    }
+
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    async fn channel(&self) -> Channel {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        self.connections.send(Ok(far)).unwrap();
+        Endpoint::from_static("http://server").connect_with_connector(Once(Some(near))).await.unwrap()
+    }
+
+    /// Opens a stream with a token.
+    pub async fn open(&self, token: Option<&str>) -> Result<Client, Status> {
+        let (requests, receiver) = mpsc::channel(16);
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let mut service = AggregatedDiscoveryServiceClient::new(self.channel().await);
+        let responses = service.delta_aggregated_resources(request).await?.into_inner();
+        Ok(Client { requests, responses })
+    }
+
+    /// An honest client of that name.
+    pub async fn connect(&self, name: &str) -> Client {
+        let client = self.open(Some(name)).await.unwrap();
+        client
+            .send(DeltaDiscoveryRequest { node: Some(node(name)), ..DeltaDiscoveryRequest::default() })
+            .await;
+        client
+    }
+
+    /// What the state-of-the-world variant answers.
+    pub async fn state_of_the_world(&self) -> Status {
+        let mut service = AggregatedDiscoveryServiceClient::new(self.channel().await);
+        let requests = futures::stream::pending::<DiscoveryRequest>();
+        service.stream_aggregated_resources(Request::new(requests)).await.unwrap_err()
+    }
+}
+
+pub fn node(name: &str) -> Node {
+    Node { id: format!("{name}.ns"), ..Node::default() }
+}
+
+pub struct Client {
+    pub requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    pub responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Client {
+    pub async fn send(&self, request: DeltaDiscoveryRequest) {
+        self.requests.send(request).await.unwrap();
+    }
+
+    /// Subscribes, with what it has from before.
+    pub async fn want(&self, kind: Kind, names: &[&str], held: &[(&str, &str)]) {
+        let held = held.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned()));
+        self.send(DeltaDiscoveryRequest {
+            type_url: kind.type_url().to_owned(),
+            resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            initial_resource_versions: held.collect::<HashMap<_, _>>(),
+            ..DeltaDiscoveryRequest::default()
+        })
+        .await;
+    }
+
+    /// The next response, acknowledged.
+    pub async fn next(&mut self) -> DeltaDiscoveryResponse {
+        let response = self.receive().await;
+        self.answer(&response, None).await;
+        response
+    }
+
+    pub async fn receive(&mut self) -> DeltaDiscoveryResponse {
+        let next = timeout(Duration::from_secs(5), self.responses.message()).await;
+        next.expect("nothing came").unwrap().expect("the stream has ended")
+    }
+
+    pub async fn answer(&self, response: &DeltaDiscoveryResponse, complaint: Option<&str>) {
+        self.send(DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: complaint
+                .map(|text| Complaint { message: text.to_owned(), ..Complaint::default() }),
+            ..DeltaDiscoveryRequest::default()
+        })
+        .await;
+    }
+
+    /// Time passes, and nothing comes. The clock is paused, so it passes at once.
+    pub async fn hears_nothing(&mut self) {
+        let next = timeout(Duration::from_secs(5), self.responses.message()).await;
+        assert!(next.is_err(), "heard {next:?}");
+    }
+
+    /// How the stream ends, in which nothing else may come.
+    pub async fn ends(&mut self) -> (Code, String) {
+        match timeout(Duration::from_secs(100_000), self.responses.message()).await.expect("still open") {
+            Ok(None) => (Code::Ok, String::new()),
+            Ok(Some(response)) => panic!("heard {response:?}"),
+            Err(status) => (status.code(), status.message().to_owned()),
+        }
+    }
+}
+
+/// The names and versions in a response.
+pub fn told(response: &DeltaDiscoveryResponse) -> Vec<(&str, &str)> {
+    response.resources.iter().map(|resource| (resource.name.as_str(), resource.version.as_str())).collect()
+}
+
+/// Connects once, to this.
+struct Once(Option<DuplexStream>);
+
+impl Service<Uri> for Once {
+    type Response = TokioIo<DuplexStream>;
+    type Error = io::Error;
+    type Future = Ready<Result<Self::Response, io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        std::future::ready(self.0.take().map(TokioIo::new).ok_or(io::ErrorKind::NotConnected.into()))
+    }
+}

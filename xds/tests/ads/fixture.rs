@@ -1,0 +1,169 @@
+//! A server with made-up proxies, views and certificates, for tests that are clients of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt;
+use prometheus_client::registry::Registry;
+use smidge_xds::{
+    mesh::id::{ClusterId, ProxyId, SpiffeId},
+    metrics::Metrics,
+    resources::{Kind, Resource, Version},
+    server::{
+        Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
+        RefusalReason, Server, Settings, Views,
+    },
+    view::View,
+};
+use tokio::sync::{mpsc, watch};
+use tonic::metadata::MetadataMap;
+use zeroize::Zeroizing;
+
+/// What the private key of every made-up certificate says.
+pub const KEY: &str = "-----BEGIN PRIVATE KEY----- must not be seen";
+
+/// Everybody's view.
+pub type Snapshot = BTreeMap<ProxyId, Arc<View>>;
+
+pub fn proxy(name: &str) -> ProxyId {
+    ProxyId { cluster: ClusterId::default(), namespace: "ns".to_owned(), instance: name.to_owned() }
+}
+
+/// A view of resources without content, by kind, name and version.
+pub fn view(resources: &[(Kind, &str, &str)]) -> Arc<View> {
+    filled(resources.iter().map(|(kind, name, version)| (*kind, *name, *version, Vec::new())))
+}
+
+pub fn filled<'a>(resources: impl IntoIterator<Item = (Kind, &'a str, &'a str, Vec<u8>)>) -> Arc<View> {
+    let resources = resources.into_iter().map(|(kind, name, version, body)| {
+        let name: Arc<str> = name.into();
+        let resource =
+            Resource { kind, name: Arc::clone(&name), version: Version::new(version), body: body.into() };
+        ((kind, name), Arc::new(resource))
+    });
+    Arc::new(View { resources: resources.collect() })
+}
+
+/// Takes `Bearer <instance>` for the instance's token.
+#[derive(Clone)]
+pub struct Tokens {
+    pub expires_in: Duration,
+    pub gone: watch::Sender<bool>,
+}
+
+impl Authenticator for Tokens {
+    async fn admit(&self, metadata: &MetadataMap) -> Result<Admission, Refusal> {
+        let refuse = |reason| Refusal { reason, detail: "secret-service of ns".to_owned() };
+        let token = metadata.get("authorization").ok_or_else(|| refuse(RefusalReason::NoToken))?;
+        let name = token.to_str().ok().and_then(|token| token.strip_prefix("Bearer "));
+        let name =
+            name.filter(|name| *name != "forged").ok_or_else(|| refuse(RefusalReason::InvalidToken))?;
+        let mut gone = self.gone.subscribe();
+        Ok(Admission {
+            proxy: proxy(name),
+            identity: identity(name),
+            workload_kind: "Deployment".to_owned(),
+            workload_name: name.to_owned(),
+            expires_in: self.expires_in,
+            gone: async move { drop(gone.wait_for(|gone| *gone).await) }.boxed(),
+        })
+    }
+}
+
+pub fn identity(name: &str) -> SpiffeId {
+    format!("spiffe://cluster.local/ns/ns/sa/{name}").parse().unwrap()
+}
+
+/// Issues leaves of version `<instance> <issuer> <number>`, good for an hour under the current issuer.
+#[derive(Clone)]
+pub struct Leaves {
+    pub issued: Arc<AtomicU64>,
+    pub fails: Arc<AtomicBool>,
+    pub issuer: watch::Sender<u64>,
+    /// Chain and key, if they have to be real.
+    pub real: Option<Arc<(String, String)>>,
+}
+
+impl CertSource for Leaves {
+    async fn issue(&self, holder: &Holder) -> Result<Credentials, IssueError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(IssueError("the issuer is away".to_owned()));
+        }
+        let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+        let version = format!("{} {} {number}", holder.proxy.instance, *self.issuer.borrow());
+        let made_up = || (format!("chain of {}", holder.identity), KEY.to_owned());
+        let (chain, key) = self.real.as_deref().cloned().unwrap_or_else(made_up);
+        Ok(Credentials { chain, key: Zeroizing::new(key), version: Version::new(&version) })
+    }
+
+    fn renew_in(&self, holder: &Holder, held: &Version) -> Option<Duration> {
+        let ours = format!("{} {} ", holder.proxy.instance, *self.issuer.borrow());
+        held.as_str().starts_with(&ours).then_some(Duration::from_secs(3600))
+    }
+
+    fn issuers(&self) -> watch::Receiver<u64> {
+        self.issuer.subscribe()
+    }
+}
+
+/// The handles of a server: what it serves, and what it did.
+pub struct Handles {
+    pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub tokens: Tokens,
+    pub leaves: Leaves,
+    pub metrics: Metrics,
+    pub registry: Registry,
+    pub proxies: Proxies,
+    pub nacks: mpsc::Receiver<Nack>,
+}
+
+impl Handles {
+    pub fn publish(&self, views: &[(&str, &Arc<View>)]) {
+        let snapshot = views.iter().map(|(name, view)| (proxy(name), Arc::clone(view))).collect();
+        self.snapshots.send_replace(Some(Arc::new(snapshot)));
+    }
+
+    /// The metrics as they are scraped.
+    pub fn scrape(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+/// A server that nobody has connected to, with its handles.
+pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapshot>, Handles) {
+    let (snapshots, receiver) = watch::channel(None);
+    let (nack_sender, nacks) = mpsc::channel(16);
+    let mut registry = Registry::default();
+    let handles = Handles {
+        snapshots,
+        tokens: Tokens { expires_in: Duration::from_secs(36_000), gone: watch::Sender::new(false) },
+        leaves: Leaves {
+            issued: Arc::default(),
+            fails: Arc::default(),
+            issuer: watch::Sender::new(1),
+            real: real.map(Arc::new),
+        },
+        metrics: Metrics::register(&mut registry),
+        registry,
+        proxies: Proxies::default(),
+        nacks,
+    };
+    let server = Server {
+        authenticator: handles.tokens.clone(),
+        certificates: handles.leaves.clone(),
+        views: Views { snapshots: receiver, view: |snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned() },
+        metrics: handles.metrics.clone(),
+        proxies: handles.proxies.clone(),
+        nacks: nack_sender,
+        settings: Settings::default(),
+    };
+    (server, handles)
+}
