@@ -190,12 +190,15 @@ impl Session {
         *self.counters.get(kind)
     }
 
-    /// Whether the client has answered for everything that it was to be told, and nothing is to be told.
+    /// Whether the client has asked, has answered for everything that it was to be told, and nothing is to be told.
     /// What it refused, and its certificate, do not count.
     pub fn is_settled(&mut self) -> bool {
         let Self { view: Some(view), own, topics, .. } = self else { return false };
         Kind::ALL.into_iter().all(|kind| {
             let topic = topics.get_mut(kind);
+            if kind.is_wildcard() && !topic.is_opened() {
+                return false;
+            }
             let mut settled = !topic.unanswered && !topic.is_outstanding();
             topic.review(
                 |name| offer(view, own, kind, name),

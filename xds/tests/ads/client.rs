@@ -99,7 +99,7 @@ impl Net {
 }
 
 pub fn node(name: &str) -> Node {
-    Node { id: format!("{name}.ns"), ..Node::default() }
+    Node { id: format!("{name}.shop"), ..Node::default() }
 }
 
 pub struct Client {

@@ -1,5 +1,7 @@
 //! A server with made-up proxies, views and certificates, for tests that are clients of it.
 
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -31,8 +33,11 @@ pub const KEY: &str = "-----BEGIN PRIVATE KEY----- must not be seen";
 /// Everybody's view.
 pub type Snapshot = BTreeMap<ProxyId, Arc<View>>;
 
+/// The namespace of everybody.
+pub const NAMESPACE: &str = "shop";
+
 pub fn proxy(name: &str) -> ProxyId {
-    ProxyId { cluster: ClusterId::default(), namespace: "ns".to_owned(), instance: name.to_owned() }
+    ProxyId { cluster: ClusterId::default(), namespace: NAMESPACE.to_owned(), instance: name.to_owned() }
 }
 
 /// A view of resources without content, by kind, name and version.
@@ -77,7 +82,7 @@ impl Authenticator for Tokens {
 }
 
 pub fn identity(name: &str) -> SpiffeId {
-    format!("spiffe://cluster.local/ns/ns/sa/{name}").parse().unwrap()
+    format!("spiffe://cluster.local/ns/{NAMESPACE}/sa/{name}").parse().unwrap()
 }
 
 /// Issues leaves of version `<instance> <issuer> <number>`, good for an hour under the current issuer.
