@@ -1,5 +1,13 @@
 //! The server in process, with made-up proxies and certificates, over connections in memory and a paused clock.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
 #[path = "ads/client.rs"]
 mod client;
 #[path = "ads/fixture.rs"]
@@ -105,7 +113,7 @@ async fn a_certificate_goes_to_its_own_stream_only() {
     for name in ["one", "two"] {
         let mut client = net.connect(name).await;
         client.want(Kind::Secret, &["identity", "servers/ns/hidden"], &[]).await;
-        let mut seen = vec![client.next().await, client.next().await];
+        let mut seen = [client.next().await, client.next().await];
         seen.sort_by_key(|response| response.resources.len());
         assert_eq!(seen[0].removed_resources, ["servers/ns/hidden"], "as if it did not exist");
         let [secret] = &seen[1].resources[..] else { panic!("{:?}", seen[1]) };
@@ -127,11 +135,11 @@ async fn a_leaf_is_renewed_in_time_and_kept_while_it_cannot_be() {
     assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
     client.hears_nothing().await;
     handles.leaves.fails.store(true, Ordering::SeqCst);
-    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_hours(1)).await;
     client.hears_nothing().await;
     assert!(handles.scrape().contains("unissued_total"));
     handles.leaves.fails.store(false, Ordering::SeqCst);
-    tokio::time::advance(Duration::from_secs(120)).await;
+    tokio::time::advance(Duration::from_mins(2)).await;
     assert_eq!(told(&client.next().await), [("identity", "one 1 2")]);
     handles.leaves.issuer.send_replace(2);
     assert_eq!(told(&client.next().await), [("identity", "one 2 3")]);
@@ -198,6 +206,6 @@ async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
     net.stop();
     assert_eq!(client.ends().await.0, Code::Ok);
     drop(client);
-    net.served.await.unwrap();
+    net.task.await.unwrap();
     assert!(handles.proxies.is_empty());
 }

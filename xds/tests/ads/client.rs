@@ -40,7 +40,7 @@ use tonic::{
 pub struct Net {
     connections: mpsc::UnboundedSender<io::Result<DuplexStream>>,
     stop: Option<oneshot::Sender<()>>,
-    pub served: JoinHandle<()>,
+    pub task: JoinHandle<()>,
 }
 
 impl Net {
@@ -51,12 +51,12 @@ impl Net {
         S: Send + Sync + 'static,
     {
         let (connections, incoming) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, told) = oneshot::channel();
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming);
-        let served = tokio::spawn(async move {
-            server.serve(incoming, async { drop(stopped.await) }).await.unwrap();
+        let task = tokio::spawn(async move {
+            server.serve(incoming, async { drop(told.await) }).await.unwrap();
         });
-        Self { connections, stop: Some(stop), served }
+        Self { connections, stop: Some(stop), task }
     }
 
     pub fn stop(&mut self) {

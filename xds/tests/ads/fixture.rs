@@ -109,7 +109,7 @@ impl CertSource for Leaves {
 
     fn renew_in(&self, holder: &Holder, held: &Version) -> Option<Duration> {
         let ours = format!("{} {} ", holder.proxy.instance, *self.issuer.borrow());
-        held.as_str().starts_with(&ours).then_some(Duration::from_secs(3600))
+        held.as_str().starts_with(&ours).then_some(Duration::from_hours(1))
     }
 
     fn issuers(&self) -> watch::Receiver<u64> {
@@ -149,7 +149,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
     let mut registry = Registry::default();
     let handles = Handles {
         snapshots,
-        tokens: Tokens { expires_in: Duration::from_secs(36_000), gone: watch::Sender::new(false) },
+        tokens: Tokens { expires_in: Duration::from_hours(10), gone: watch::Sender::new(false) },
         leaves: Leaves {
             issued: Arc::default(),
             fails: Arc::default(),

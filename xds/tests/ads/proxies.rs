@@ -109,7 +109,7 @@ fn bootstrap(folder: &Path, name: &str) -> serde_json::Value {
 /// A server on the socket `xds` of a folder.
 pub struct Serving {
     stop: oneshot::Sender<()>,
-    served: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Serving {
@@ -123,16 +123,16 @@ impl Serving {
         // Left behind by the server before.
         let _ = fs::remove_file(&socket);
         let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
-        let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(async move {
-            server.serve(incoming, async { drop(stopped.await) }).await.unwrap();
+        let (stop, told) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            server.serve(incoming, async { drop(told.await) }).await.unwrap();
         });
-        Self { stop, served }
+        Self { stop, task }
     }
 
     pub async fn stop(self) {
         drop(self.stop);
-        self.served.await.unwrap();
+        self.task.await.unwrap();
     }
 }
 

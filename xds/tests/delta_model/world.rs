@@ -14,6 +14,8 @@ use smidge_xds::{
 use crate::envoy::{BAD, Envoy};
 
 type Key = (Kind, String);
+/// A version, or that there is none.
+type Told = Option<String>;
 
 /// What is there to be seen: a cluster, its endpoints, a route and an outbound filter for each of two Services, and
 /// an inbound side.
@@ -49,9 +51,9 @@ pub struct World {
     wildcard: BTreeSet<Kind>,
     asked: BTreeSet<Key>,
     /// What was said last of a name on this stream, or brought along to it.
-    told: BTreeMap<Key, Option<String>>,
-    refused: BTreeMap<Key, Option<String>>,
-    unanswered: BTreeMap<Kind, (u64, Vec<(Key, Option<String>)>)>,
+    told: BTreeMap<Key, Told>,
+    refused: BTreeMap<Key, Told>,
+    unanswered: BTreeMap<Kind, (u64, Vec<(Key, Told)>)>,
     /// Clusters told on this stream.
     warmed: BTreeSet<String>,
     owed_endpoints: BTreeSet<String>,
@@ -120,7 +122,9 @@ impl World {
             self.unanswered.insert(kind, (nonce, names));
         } else if request.error.is_some() {
             // It read this after whatever it asked before: that is its answer.
-            names.iter().for_each(|(key, _)| drop(self.asked.remove(key)));
+            for (key, _) in &names {
+                self.asked.remove(key);
+            }
             self.refused.extend(names);
         }
     }
@@ -137,7 +141,9 @@ impl World {
                 self.refused.remove(&key);
                 self.asked.insert(key);
             } else if !self.wildcard.contains(&kind) {
-                (self.asked.remove(&key), self.told.remove(&key), self.refused.remove(&key));
+                self.asked.remove(&key);
+                self.told.remove(&key);
+                self.refused.remove(&key);
             }
         }
         let empty = request.subscribe.is_empty() && request.response_nonce.is_empty();
@@ -280,7 +286,8 @@ impl World {
             }
         }
         assert!(self.envoy.awaited.is_empty(), "never answered: {:?}", self.envoy.awaited);
-        assert!(self.session.is_settled(), "not settled: {:?}", self.session);
+        let asked = [Kind::Cluster, Kind::Listener].iter().all(|kind| self.wildcard.contains(kind));
+        assert!(!asked || self.session.is_settled(), "not settled: {:?}", self.session);
         for (kind, name) in NAMES {
             let key = (*kind, (*name).to_owned());
             let there = self.view.get(&key).filter(|_| self.envoy.is_interested(*kind, name));
