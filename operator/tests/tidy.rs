@@ -1,6 +1,8 @@
 //! Holds the house rules that a machine can hold: module headers, sizes, who may import whom, what pure modules may not
 //! touch. Reads the sources of the whole workspace; judges no behaviour.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
