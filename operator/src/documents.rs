@@ -57,19 +57,30 @@ impl fmt::Display for Unreadable {
 /// The cluster that the files describe. Files without any object say so: nobody means to check nothing.
 pub fn load(paths: &[PathBuf]) -> Offline {
     let (sources, mut unreadable) = read(paths);
-    let mut documents = Vec::new();
-    for source in &sources {
-        let (more, broken) = parse(source);
-        documents.extend(more);
-        unreadable.extend(broken);
-    }
-    if documents.is_empty() && unreadable.is_empty() {
+    let mut offline = assemble(&sources);
+    if offline.objects == 0 && offline.unreadable.is_empty() && unreadable.is_empty() {
         let file = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let message = "holds no Kubernetes object".to_owned();
         unreadable.push(Unreadable { file, document: None, field: None, message });
     }
+    unreadable.append(&mut offline.unreadable);
+    offline.unreadable = unreadable;
+    offline
+}
+
+/// The cluster that the texts describe.
+pub fn assemble(sources: &[Source]) -> Offline {
+    let mut documents = Vec::new();
+    let mut unreadable = Vec::new();
+    for source in sources {
+        let (more, broken) = parse(source);
+        documents.extend(more);
+        unreadable.extend(broken);
+    }
     let mut offline = cluster(&documents);
     unreadable.append(&mut offline.unreadable);
+    let order = |it: &Unreadable| (sources.iter().position(|source| source.name == it.file), it.document);
+    unreadable.sort_by_key(order);
     offline.unreadable = unreadable;
     offline
 }

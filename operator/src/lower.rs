@@ -23,7 +23,7 @@ use smidge_xds::mesh::{
     access::{AccessMode, Grant},
     id::{ClusterId, ServiceId, SpiffeId},
     route::Route,
-    service::{Server, Service, ServicePort},
+    service::{Endpoint, Server, Service, ServicePort},
 };
 
 use self::{
@@ -212,22 +212,21 @@ fn add_dialled_ports(
     if !known.is_headless {
         return;
     }
-    for (number, port) in &known.ports {
-        for endpoint in endpoints::of_port(known, port) {
-            if endpoint.port == *number || known.ports.contains_key(&endpoint.port) {
+    for port in known.ports.values() {
+        for server in servers(known, port) {
+            let dialled = server.port;
+            if known.ports.contains_key(&dialled) {
                 continue;
             }
-            let dialled = ports.entry(endpoint.port).or_insert_with(|| ServicePort {
+            let its_own = |endpoint: &Endpoint| endpoint.port == dialled;
+            let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
                 protocol: port.protocol,
-                addresses: claim(known, claimed, endpoint.port, taken, findings),
+                addresses: claim(known, claimed, dialled, taken, findings),
                 servers: BTreeSet::new(),
-                endpoints: Vec::new(),
+                endpoints: endpoints::of_port(known, port).into_iter().filter(its_own).collect(),
                 route: Route::own(known.id.clone()),
             });
-            dialled.servers.extend(servers(known, port).into_iter().filter(|it| it.port == endpoint.port));
-            if !dialled.endpoints.contains(&endpoint) {
-                dialled.endpoints.push(endpoint);
-            }
+            entry.servers.insert(server);
         }
     }
 }
@@ -236,6 +235,7 @@ fn add_dialled_ports(
 fn servers(known: &Known<'_>, port: &service::Port<'_>) -> BTreeSet<Server> {
     endpoints::targets(known, port)
         .into_iter()
+        .filter(|(_, port)| !workload::RESERVED_PORTS.contains(port))
         .map(|(member, port)| Server { identity: member.identity.clone(), port })
         .collect()
 }

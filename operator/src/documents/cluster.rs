@@ -40,6 +40,8 @@ use crate::{
 pub struct Offline {
     /// What `lower` reads.
     pub inputs: Inputs,
+    /// How many objects there are, of whatever kind.
+    pub objects: usize,
     /// Objects that this version cannot give a meaning.
     pub findings: Vec<Finding>,
     /// Objects that do not have the shape of their kind.
@@ -48,7 +50,7 @@ pub struct Offline {
 
 /// The cluster that has these objects. A later object replaces an earlier one of the same kind and name.
 pub fn cluster(documents: &[Document]) -> Offline {
-    let mut offline = Offline::default();
+    let mut offline = Offline { objects: documents.len(), ..Offline::default() };
     for document in documents {
         if let Err(unreadable) = offline.add(document) {
             offline.unreadable.push(unreadable);

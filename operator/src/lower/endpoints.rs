@@ -41,12 +41,15 @@ pub(super) enum Place {
 pub(super) fn places(slices: &[&EndpointSlice], namespace: &str, pods: &Pods<'_>) -> Vec<Place> {
     let mut places = Vec::new();
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
-        match pod_of(endpoint, namespace) {
-            Some(key) if pods.members.contains_key(&key) => places.push(Place::Member(key)),
-            Some(key) => places.push(Place::Outside(format!("pod {}", key.1))),
-            None => {
-                places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}"))));
-            }
+        let key = pod_of(endpoint, namespace);
+        let member = key.as_ref().and_then(|key| pods.members.get(key));
+        let is_its_own = |at: &String| {
+            member.zip(at.parse().ok()).is_some_and(|(member, at)| member.position(at).is_some())
+        };
+        match key {
+            Some(key) if endpoint.addresses.iter().any(is_its_own) => places.push(Place::Member(key)),
+            Some(key) if member.is_none() => places.push(Place::Outside(format!("pod {}", key.1))),
+            _ => places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}")))),
         }
     }
     places
@@ -62,7 +65,7 @@ fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
 /// side is there before the pod is ready, and by the slices where there is no selector.
 pub(super) fn targets<'a>(service: &Known<'a>, port: &Port<'_>) -> Vec<(&'a Member<'a>, u16)> {
     let mut targets: BTreeMap<(&Key, u16), &'a Member<'a>> = BTreeMap::new();
-    for member in &service.members {
+    for member in service.members.iter().filter(|_| service.has_selector) {
         targets.extend(port.target(member).map(|target| ((member.key, target), *member)));
     }
     for served in served(service, port) {

@@ -22,7 +22,7 @@ const MAX_REPEAT: u32 = 1000;
 
 /// Instructions that an expression may cost in RE2, by a rough upper bound. The proxies' bootstrap raises RE2's own
 /// limit well above this.
-const MAX_COST: u64 = 2000;
+const MAX_COST: u64 = 5000;
 
 /// Why an expression is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -165,9 +165,6 @@ fn judge_flags(flags: &ast::Flags) -> Result<(), RegexError> {
 
 fn judge_literal(literal: &Literal) -> Result<(), RegexError> {
     match &literal.kind {
-        LiteralKind::Superfluous if literal.c == '_' || literal.c == ' ' => {
-            not_re2(format!("\\{}: write it without the backslash", literal.c))
-        }
         LiteralKind::Verbatim | LiteralKind::Meta | LiteralKind::Special(_) | LiteralKind::Superfluous => {
             Ok(())
         }

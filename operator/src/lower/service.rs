@@ -40,6 +40,7 @@ pub(super) struct Known<'a> {
     /// Its own pods that are not.
     pub outside: Vec<String>,
     pub slices: Vec<&'a EndpointSlice>,
+    pub has_selector: bool,
     /// The addresses that the API server allocated; empty for a headless one.
     cluster_addresses: BTreeSet<IpAddr>,
     pub is_headless: bool,
@@ -175,6 +176,7 @@ fn known<'a>(
         members,
         outside: outside.into_iter().collect(),
         slices,
+        has_selector: spec.and_then(|spec| spec.selector.as_ref()).is_some_and(|all| !all.is_empty()),
         cluster_addresses: addresses.unwrap_or_default(),
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
     }
