@@ -3,7 +3,7 @@
 //! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: a slice is
 //! a thing that tenants may write, and must not draw traffic to addresses that are not theirs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use smidge_xds::mesh::service::Endpoint;
