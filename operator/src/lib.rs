@@ -20,5 +20,6 @@ pub mod publish;
 pub mod redirect;
 pub mod report;
 pub mod runtime;
+pub mod tls;
 pub mod watch;
 pub mod webhook;

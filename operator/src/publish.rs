@@ -1,1 +1,148 @@
-//! Publishes snapshots of the mesh to the streams.
+//! Turns edits of the inputs into published snapshots: lowers, translates, and sends what came out to whoever watches.
+//!
+//! Fed by `watch`; feeds `smidge_xds::server` (snapshots) and `report` (findings). The only owner of `Inputs`, so one
+//! snapshot is computed from exactly one state of the world. Adds time to the pure pipeline, and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use smidge_xds::{mesh::id::ClusterId, snapshot::Snapshot};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tracing::{debug, info};
+
+use crate::{finding::Finding, inputs::Inputs, lower::lower, watch::Edit};
+
+/// The least time between two publishes. The first change after a quiet time goes out at once; a burst is folded into
+/// one publish each 10 ms, which is below what a person or a canary controller can tell from none.
+const GAP: Duration = Duration::from_millis(10);
+
+/// Where published values go. Both are empty until every kind was read once: an empty mesh is never served because the
+/// operator is young.
+pub struct Outputs {
+    /// The snapshot that streams serve.
+    pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    /// What is wrong with the objects that it was made of.
+    pub findings: watch::Sender<Arc<Vec<Finding>>>,
+    /// The kinds that were not read yet; empty when serving.
+    pub awaited: watch::Sender<BTreeSet<&'static str>>,
+}
+
+/// What publishing costs.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    publishes: Counter,
+    duration: Histogram,
+    services: Gauge,
+    workloads: Gauge,
+}
+
+impl Metrics {
+    /// Registers the metrics; the caller chooses the prefix.
+    pub fn register(registry: &mut Registry) -> Self {
+        let buckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        let metrics = Self {
+            publishes: Counter::default(),
+            duration: Histogram::new(buckets),
+            services: Gauge::default(),
+            workloads: Gauge::default(),
+        };
+        registry.register(
+            "publishes",
+            "Snapshots that differed from the one before",
+            metrics.publishes.clone(),
+        );
+        registry.register_with_unit(
+            "publish_duration",
+            "Time from a batch of changes to its snapshot",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register("services", "Services in the mesh", metrics.services.clone());
+        registry.register("workloads", "Workload instances in the mesh", metrics.workloads.clone());
+        metrics
+    }
+}
+
+/// Publishes until the watches end.
+pub async fn publish(
+    cluster: ClusterId,
+    inputs: Inputs,
+    mut edits: mpsc::Receiver<Edit>,
+    outputs: Outputs,
+    metrics: Metrics,
+) {
+    let mut world = BTreeMap::from([(cluster.clone(), inputs)]);
+    let mut last = None::<Instant>;
+    let mut pause = GAP;
+    while let Some(edit) = edits.recv().await {
+        if let Some(last) = last {
+            tokio::time::sleep_until(last + pause).await;
+        }
+        let Some(inputs) = world.get_mut(&cluster) else { return };
+        let mut next = Some(edit);
+        while let Some(edit) = next {
+            take(edit, inputs, &outputs.awaited);
+            next = edits.try_recv().ok();
+        }
+        if !outputs.awaited.borrow().is_empty() {
+            continue;
+        }
+        let started = Instant::now();
+        tokio::task::block_in_place(|| push(&world, &outputs, &metrics));
+        let took = started.elapsed();
+        metrics.duration.observe(took.as_secs_f64());
+        // At least two thirds of a core stay free for the streams, however large the mesh is.
+        pause = GAP.max(took * 2);
+        last = Some(Instant::now());
+    }
+}
+
+fn take(edit: Edit, inputs: &mut Inputs, awaited: &watch::Sender<BTreeSet<&'static str>>) {
+    let Edit { kind, apply, complete } = edit;
+    apply(inputs);
+    if complete {
+        awaited.send_if_modified(|awaited| {
+            let was_awaited = awaited.remove(kind);
+            if was_awaited {
+                debug!(kind, still_awaited = ?awaited, "read");
+                if awaited.is_empty() {
+                    info!("every kind was read; serving");
+                }
+            }
+            was_awaited
+        });
+    }
+}
+
+/// One turn of the pipeline: inputs → (mesh, findings) → resources.
+fn push(world: &BTreeMap<ClusterId, Inputs>, outputs: &Outputs, metrics: &Metrics) {
+    let (mesh, findings) = lower(world);
+    metrics.services.set(i64::try_from(mesh.services.len()).unwrap_or(i64::MAX));
+    metrics.workloads.set(i64::try_from(mesh.workloads.len()).unwrap_or(i64::MAX));
+    outputs.findings.send_if_modified(|current| {
+        let changed = **current != findings;
+        if changed {
+            *current = Arc::new(findings);
+        }
+        changed
+    });
+    outputs.snapshots.send_if_modified(|current| {
+        if current.as_ref().is_some_and(|current| **current.mesh() == mesh) {
+            return false;
+        }
+        let next = Snapshot::next(Arc::new(mesh), current.as_deref());
+        *current = Some(Arc::new(next));
+        metrics.publishes.inc();
+        true
+    });
+}

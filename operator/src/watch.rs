@@ -1,1 +1,195 @@
-//! Watches the API server.
+//! Turns the API server's watch events into edits of `Inputs`: one task a kind, all feeding one channel.
+//!
+//! Started by `runtime`; consumed by `publish`, which owns the `Inputs` that the edits change. Holds no state of its own
+//! but the list in progress, and judges nothing: an object that cannot be read is handed on as unreadable.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::StreamExt;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::inputs::{Inputs, Key};
+
+/// One change of the inputs.
+pub struct Edit {
+    /// The kind that changed, as in `TrafficSplit`.
+    pub kind: &'static str,
+    /// The change.
+    pub apply: Box<dyn FnOnce(&mut Inputs) + Send>,
+    /// Whether this is a complete list, after which the kind counts as read.
+    pub complete: bool,
+}
+
+/// Where the objects of one kind live in `Inputs`.
+pub type Field<K> = fn(&mut Inputs) -> &mut BTreeMap<Key, Arc<K>>;
+
+/// What a kind is called, kept and trimmed to.
+pub struct Kind<K> {
+    /// The name, as in `TrafficSplit`.
+    pub name: &'static str,
+    /// Where its objects go.
+    pub field: Field<K>,
+    /// Drops what nobody reads, so that it is not kept in memory.
+    pub trim: fn(&mut K),
+    /// Told of every change before it becomes an edit, by whoever cannot wait for the next snapshot.
+    pub observe: Box<dyn Fn(Seen<'_, K>) + Send + Sync>,
+}
+
+/// What an observer is told.
+pub enum Seen<'a, K> {
+    /// These are all objects there are.
+    All(&'a mut dyn Iterator<Item = (&'a Key, &'a Arc<K>)>),
+    /// This object is new or has changed.
+    Put(&'a Key, &'a Arc<K>),
+    /// This object is gone, or can no longer be read.
+    Gone(&'a Key),
+}
+
+/// Watches one kind in all namespaces until the receiver goes away. An absent CRD is a complete, empty list.
+pub async fn watch<K>(client: Client, kind: Kind<K>, edits: mpsc::Sender<Edit>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let api: Api<DeserializeGuard<K>> = Api::all(client);
+    let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut listing = Vec::new();
+    while let Some(event) = events.next().await {
+        let edit = match event {
+            Ok(Event::Init) => {
+                listing.clear();
+                None
+            }
+            Ok(Event::InitApply(object)) => {
+                listing.push(read(&kind, object));
+                None
+            }
+            Ok(Event::InitDone) => Some(replace(&kind, std::mem::take(&mut listing))),
+            Ok(Event::Apply(object)) => Some(put(&kind, read(&kind, object))),
+            Ok(Event::Delete(object)) => Some(remove(&kind, key(&object))),
+            Err(error) if is_absent(&error) => {
+                debug!(kind = kind.name, "the API server does not know this kind");
+                Some(absent(&kind))
+            }
+            Err(error) => {
+                // The watcher retries with backoff and lists again; what was read before stays in force meanwhile.
+                warn!(kind = kind.name, %error, "failed to watch");
+                None
+            }
+        };
+        if let Some(edit) = edit
+            && edits.send(edit).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// An object that was read, or the reason why it was not.
+struct Read<K> {
+    key: Key,
+    object: Result<Arc<K>, String>,
+}
+
+fn key<K: Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn read<K>(kind: &Kind<K>, object: DeserializeGuard<K>) -> Read<K>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let key = key(&object);
+    let object = object.0.map_err(|invalid| invalid.error).map(|mut object| {
+        object.meta_mut().managed_fields = None;
+        (kind.trim)(&mut object);
+        Arc::new(object)
+    });
+    Read { key, object }
+}
+
+fn replace<K>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit
+where
+    K: Resource<DynamicType = ()> + Send + Sync + 'static,
+{
+    let (field, name) = (kind.field, kind.name);
+    let mut readable = listed.iter().filter_map(|read| Some((&read.key, read.object.as_ref().ok()?)));
+    (kind.observe)(Seen::All(&mut readable));
+    let apply = move |inputs: &mut Inputs| {
+        inputs.absent_kinds.remove(&definition::<K>());
+        inputs.unreadable.retain(|(kind, _), _| kind != name);
+        field(inputs).clear();
+        for read in listed {
+            keep(inputs, field, name, read);
+        }
+    };
+    Edit { kind: name, apply: Box::new(apply), complete: true }
+}
+
+fn put<K: Send + Sync + 'static>(kind: &Kind<K>, read: Read<K>) -> Edit {
+    let (field, name) = (kind.field, kind.name);
+    match &read.object {
+        Ok(object) => (kind.observe)(Seen::Put(&read.key, object)),
+        Err(_) => (kind.observe)(Seen::Gone(&read.key)),
+    }
+    Edit { kind: name, apply: Box::new(move |inputs| keep(inputs, field, name, read)), complete: false }
+}
+
+fn keep<K>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) {
+    let Read { key, object } = read;
+    match object {
+        Ok(object) => {
+            inputs.unreadable.remove(&(name.to_owned(), key.clone()));
+            field(inputs).insert(key, object);
+        }
+        Err(error) => {
+            // What it meant before is not what it says now: it has no effect until it can be read.
+            field(inputs).remove(&key);
+            inputs.unreadable.insert((name.to_owned(), key), error);
+        }
+    }
+}
+
+fn remove<K: Send + Sync + 'static>(kind: &Kind<K>, key: Key) -> Edit {
+    let (field, name) = (kind.field, kind.name);
+    (kind.observe)(Seen::Gone(&key));
+    let apply = move |inputs: &mut Inputs| {
+        field(inputs).remove(&key);
+        inputs.unreadable.remove(&(name.to_owned(), key));
+    };
+    Edit { kind: name, apply: Box::new(apply), complete: false }
+}
+
+fn absent<K: Resource<DynamicType = ()> + Send + Sync + 'static>(kind: &Kind<K>) -> Edit {
+    let (field, name) = (kind.field, kind.name);
+    (kind.observe)(Seen::All(&mut std::iter::empty()));
+    let apply = move |inputs: &mut Inputs| {
+        field(inputs).clear();
+        inputs.absent_kinds.insert(definition::<K>());
+    };
+    Edit { kind: name, apply: Box::new(apply), complete: true }
+}
+
+/// The full name of a kind's definition, as in `trafficsplits.split.smi-spec.io`.
+fn definition<K: Resource<DynamicType = ()>>() -> String {
+    format!("{}.{}", K::plural(&()), K::group(&()))
+}
+
+fn is_absent(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if status.code == 404)
+        }
+        _ => false,
+    }
+}

@@ -1,12 +1,102 @@
-//! `smidge run`.
+//! `smidge run`: flags to settings, logging, and the runtime.
+//!
+//! Called by `cli`. Decides nothing about the mesh: that is `MeshConfig`'s, which is watched.
 
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode};
+
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+use crate::runtime::{self, Settings};
 
 /// Arguments of `smidge run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// SPIFFE trust domain of the mesh.
+    #[arg(long, env = "SMIDGE_TRUST_DOMAIN", default_value = "cluster.local")]
+    trust_domain: String,
+    /// Name of this cluster in the mesh.
+    #[arg(long, env = "SMIDGE_CLUSTER_NAME", default_value = "local")]
+    cluster_name: String,
+    /// DNS domain of the cluster's Services.
+    #[arg(long, env = "SMIDGE_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Namespace that the operator runs in, which holds its authorities.
+    #[arg(long, env = "SMIDGE_SYSTEM_NAMESPACE", default_value = "smidge-system")]
+    system_namespace: String,
+    /// Image of the sidecar: a stock Envoy.
+    #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
+    proxy_image: String,
+    /// Image of the init container that redirects traffic: this program's.
+    #[arg(long, env = "SMIDGE_INIT_IMAGE")]
+    init_image: String,
+    /// Pull policy of the injected images.
+    #[arg(long, env = "SMIDGE_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    image_pull_policy: String,
+    /// Address of the xDS server.
+    #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
+    xds_listen: SocketAddr,
+    /// Address of the webhook server.
+    #[arg(long, env = "SMIDGE_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
+    webhook_listen: SocketAddr,
+    /// Address of the operator's own pages.
+    #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "0.0.0.0:15014")]
+    admin_listen: SocketAddr,
+    /// What to log, for example `info` or `info,smidge_xds=debug`.
+    #[arg(long, env = "SMIDGE_LOG_LEVEL", default_value = "info")]
+    log_level: EnvFilter,
+    /// How to log.
+    #[arg(long, env = "SMIDGE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
 
-/// Runs `smidge run`.
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the operator until it is told to stop. 0 after an orderly stop, 1 when it could not start or a task failed.
+pub fn run(args: Args) -> ExitCode {
+    let Args {
+        trust_domain,
+        cluster_name,
+        cluster_domain,
+        system_namespace,
+        proxy_image,
+        init_image,
+        image_pull_policy,
+        xds_listen,
+        webhook_listen,
+        admin_listen,
+        log_level,
+        log_format,
+    } = args;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(log_level).with_writer(std::io::stderr);
+    match log_format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    let settings = Settings {
+        trust_domain,
+        cluster_name,
+        cluster_domain,
+        system_namespace,
+        proxy_image,
+        init_image,
+        image_pull_policy,
+        xds_listen,
+        webhook_listen,
+        admin_listen,
+    };
+    match runtime::start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::from(1)
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! The server asks an `Authenticator` before it answers anything; `operator::auth` is one, tests bring their own.
 //! What a proxy says of itself (its node) is only a claim, compared with the `Admission` and never used instead of it.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -16,6 +16,13 @@ pub trait Authenticator: Send + Sync + 'static {
     ///
     /// Called once per stream, before the server has answered anything.
     fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send;
+}
+
+/// Whoever shares an authenticator, to keep it current, say, can hand it to the server.
+impl<A: Authenticator> Authenticator for Arc<A> {
+    fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send {
+        A::admit(self, metadata)
+    }
 }
 
 /// A stream's proven identity, and how long the proof holds.

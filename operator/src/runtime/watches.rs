@@ -1,0 +1,127 @@
+//! The list of the kinds that are watched, and what of each is kept.
+//!
+//! Used by `runtime` at the start. A new kind is a line here and a field of `Inputs`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use futures::future::BoxFuture;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::Client;
+use tokio::sync::mpsc;
+
+use crate::{
+    auth::pods::Pods,
+    inputs::Key,
+    watch::{Edit, Kind, Seen, watch},
+};
+
+/// The pods by name, for the authenticator, which cannot wait for a snapshot.
+type Store = Arc<RwLock<BTreeMap<Key, Arc<Pod>>>>;
+
+/// What was started.
+pub struct Watches {
+    /// The kinds, all of which are to be read before anything is served.
+    pub kinds: BTreeSet<&'static str>,
+    /// The pods, as the authenticator wants them.
+    pub pods: Arc<Pods>,
+}
+
+/// Spawns one watch a kind.
+pub fn spawn(
+    client: &Client,
+    edits: &mpsc::Sender<Edit>,
+    mut spawn: impl FnMut(&'static str, BoxFuture<'static, ()>),
+) -> Watches {
+    let store = Store::default();
+    let found = Arc::clone(&store);
+    let lookup = move |namespace: &str, name: &str| {
+        let store = found.read().unwrap_or_else(PoisonError::into_inner);
+        store.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    };
+    let pods = Arc::new(Pods::new(Box::new(lookup), client.clone()));
+    let mut names = BTreeSet::new();
+    macro_rules! kinds {
+        ($($name:literal => $field:ident, $trim:expr, $observe:expr;)*) => {$(
+            let kind = Kind {
+                name: $name,
+                field: |inputs| &mut inputs.$field,
+                trim: $trim,
+                observe: Box::new($observe),
+            };
+            spawn(concat!("watch ", $name), Box::pin(watch(client.clone(), kind, edits.clone())));
+            names.insert($name);
+        )*};
+    }
+    kinds! {
+        "Pod" => pods, trim_pod, follow(store, Arc::clone(&pods));
+        "Service" => services, |_| (), |_| ();
+        "EndpointSlice" => slices, |_| (), |_| ();
+        "Namespace" => namespaces, |_| (), |_| ();
+        "TrafficTarget" => traffic_targets, |_| (), |_| ();
+        "HTTPRouteGroup" => http_route_groups, |_| (), |_| ();
+        "TCPRoute" => tcp_routes, |_| (), |_| ();
+        "UDPRoute" => udp_routes, |_| (), |_| ();
+        "TrafficSplit" => traffic_splits, |_| (), |_| ();
+        "MeshConfig" => mesh_configs, |_| (), |_| ();
+    }
+    Watches { kinds: names, pods }
+}
+
+/// Keeps the store, and tells those who wait for a pod's end.
+fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(Seen<'_, Pod>) + Send + Sync {
+    move |seen| {
+        // Every change is one insertion or removal, so what a panicking thread leaves behind is whole.
+        let mut stored = store.write().unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Seen::All(all) => {
+                *stored = all.map(|(key, pod)| (key.clone(), Arc::clone(pod))).collect();
+                drop(stored);
+                pods.relisted();
+            }
+            Seen::Put(key, pod) => {
+                stored.insert(key.clone(), Arc::clone(pod));
+                drop(stored);
+                pods.changed(&key.0, &key.1);
+            }
+            Seen::Gone(key) => {
+                stored.remove(key);
+                drop(stored);
+                pods.changed(&key.0, &key.1);
+            }
+        }
+    }
+}
+
+/// Keeps of a pod what lowering and authentication read: a pod's specification is most of what a cluster weighs.
+fn trim_pod(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec {
+        let containers = std::mem::take(&mut spec.containers);
+        let init_containers = spec.init_containers.take();
+        *spec = PodSpec {
+            containers: containers.into_iter().map(trim_container).collect(),
+            init_containers: init_containers.map(|all| all.into_iter().map(trim_container).collect()),
+            service_account_name: spec.service_account_name.take(),
+            host_network: spec.host_network,
+            node_name: spec.node_name.take(),
+            ..PodSpec::default()
+        };
+    }
+    if let Some(status) = &mut pod.status {
+        status.container_statuses = None;
+        status.init_container_statuses = None;
+        status.ephemeral_container_statuses = None;
+    }
+}
+
+fn trim_container(container: Container) -> Container {
+    Container {
+        name: container.name,
+        ports: container.ports,
+        restart_policy: container.restart_policy,
+        ..Container::default()
+    }
+}
