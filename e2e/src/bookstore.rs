@@ -88,7 +88,12 @@ pub fn shop(app: &str, account: &str, version: &str) -> String {
 
 /// The TCP store with its Service; its ServiceAccount is `store`.
 pub fn store() -> String {
-    workload("store", "store", &["store"], TCP) + &service("store", "store", TCP)
+    named_store("store")
+}
+
+/// A TCP store `app` that answers by its name, with its Service; its ServiceAccount is `store`.
+pub fn named_store(app: &str) -> String {
+    workload(app, "store", &["store", "--name", app], TCP) + &service(app, app, TCP)
 }
 
 /// A pod to call from: it listens nowhere that matters, and `bookstore` is in it.

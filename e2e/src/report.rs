@@ -37,6 +37,8 @@ pub struct Dialled {
     pub asked: u64,
     /// Answers that came.
     pub answered: u64,
+    /// The last answer.
+    pub last: String,
     /// From the first attempt to the end.
     pub seconds: f64,
 }
@@ -92,6 +94,13 @@ impl Pod {
     /// `bookstore dial` to its end.
     pub async fn dial_store(&self, address: &str) -> anyhow::Result<Dialled> {
         parse(&self.run(&["bookstore", "dial", "--address", address]).await?)
+    }
+
+    /// The name of the store that answers at `address`, if one does.
+    pub async fn who(&self, address: &str) -> anyhow::Result<Option<String>> {
+        let dialled: Dialled =
+            parse(&self.run(&["bookstore", "dial", "--line=WHO", "--address", address]).await?)?;
+        Ok((dialled.answered > 0).then_some(dialled.last))
     }
 
     /// `bookstore dial` until `Running::stop`, or until the other side ends the connection.

@@ -53,8 +53,13 @@ async fn the_buyer_gets_200_and_the_thief_a_403_that_names_the_policy() -> anyho
         let routes = "[{name: look, pathRegex: /books, methods: [GET]}, {name: buy, pathRegex: /buy, methods: [POST]}]";
         let rules = "[{kind: HTTPRouteGroup, name: shop, matches: [look, buy]}]";
         namespace.apply(&(route_group("shop", routes) + &target("shop", "shop", &["buyer"], rules))).await?;
+        // A caller with a permission of its own, for something else: its requests reach the shop's proxy.
+        let rules = "[{kind: HTTPRouteGroup, name: echo}]";
+        let echo = route_group("echo", "[{name: echo, pathRegex: /echo}]") + &target("echo", "shop", &["reader"], rules);
+        namespace.apply(&(caller("reader") + &echo)).await?;
         Pod::one(namespace, "shop").await?;
         let (buyer, thief) = (Pod::one(namespace, "buyer").await?, Pod::one(namespace, "thief").await?);
+        let reader = Pod::one(namespace, "reader").await?;
 
         allowed(&buyer, BOOKS).await?;
         buyer.call(BOOKS, &["--count=500", "--concurrency=4"]).await?.must_all_be(200)?;
@@ -62,6 +67,14 @@ async fn the_buyer_gets_200_and_the_thief_a_403_that_names_the_policy() -> anyho
         let calls = thief.call(BOOKS, &["--count=500", "--concurrency=4"]).await?;
         calls.must_all_be(403)?;
         names_the_policy(&calls)?;
+
+        // Permissions are not mixed: each caller may do what its own target says, and the shop says whom it refused.
+        allowed(&reader, "http://shop:14001/echo").await?;
+        let calls = reader.call(BOOKS, &["--count=20"]).await?;
+        calls.must_all_be(403)?;
+        names_the_policy(&calls)?;
+        let id = format!("spiffe://cluster.local/ns/{}/sa/reader", namespace.name);
+        anyhow::ensure!(calls.samples.values().any(|body| body.contains(&id)), "{id} is not named: {calls:?}");
 
         // What the target does not list is refused to the buyer as well, and no spelling gets around it.
         for (path, method, status) in [

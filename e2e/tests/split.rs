@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use smidge_e2e::{
     Namespace, Pod,
-    bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, split, target},
+    bookstore::{
+        EVERYTHING, HTTP, TCP, caller, everything, named_store, service, shop, split, target, tcp_route,
+    },
     report::Calls,
     until, with_temp_ns,
 };
@@ -115,6 +117,44 @@ fn lossless(calls: &Calls) -> anyhow::Result<()> {
         anyhow::ensure!(calls.share(version) > 5.0, "{version} had hardly a part: {calls:?}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_tcp_split_moves_new_connections_and_closes_none() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let stores = named_store("store-v1") + &named_store("store-v2") + &service("store", "store-v1", TCP);
+        let policy = tcp_route("store", "[]")
+            + &target("store", "store", &["buyer"], "[{kind: TCPRoute, name: store}]");
+        namespace.apply(&(stores + &caller("buyer") + &policy)).await?;
+        Pod::one(namespace, "store-v1").await?;
+        Pod::one(namespace, "store-v2").await?;
+        let buyer = Pod::one(namespace, "buyer").await?;
+        let mut held = Vec::new();
+        for (one, two, who) in
+            [(1, 0, Some("store-v1")), (0, 1, Some("store-v2")), (0, 0, None), (5, 0, Some("store-v1"))]
+        {
+            namespace.apply(&split("v1alpha4", "store", &[("store-v1", one), ("store-v2", two)])).await?;
+            until(&format!("weights {one}:{two} to lead to {who:?}"), EFFECT, async || {
+                let met = buyer.who("store:14003").await?;
+                anyhow::ensure!(met.as_deref() == who, "{met:?}");
+                Ok(())
+            })
+            .await?;
+            for _ in 0..10 {
+                let met = buyer.who("store:14003").await?;
+                anyhow::ensure!(met.as_deref() == who, "weights {one}:{two} led to {met:?}");
+            }
+            if who.is_some() {
+                held.push(buyer.keep_dialling("store:14003").await?);
+            }
+        }
+        for held in held {
+            let dialled = held.dialled().await?;
+            anyhow::ensure!(dialled.end == "held", "a change of weights closed a connection: {dialled:?}");
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

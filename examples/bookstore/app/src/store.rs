@@ -1,6 +1,7 @@
 //! The role `store`: counters behind a line protocol on TCP, the part of the example that is not HTTP.
 //!
-//! A client sends a line and gets a line: `PING` → `PONG`, `ADD <name> <n>` → `OK <total>`, `GET <name>` → `OK <total>`.
+//! A client sends a line and gets a line: `PING` → `PONG`, `ADD <name> <n>` → `OK <total>`, `GET <name>` → `OK <total>`,
+//! `WHO` → the store's name.
 //! Anything else is answered `ERR` with what would have been understood.
 
 use std::{
@@ -22,6 +23,9 @@ pub struct Args {
     /// The port to listen on.
     #[arg(long, default_value_t = 14003)]
     port: u16,
+    /// What it answers to WHO.
+    #[arg(long, default_value = "store")]
+    name: String,
 }
 
 type Counters = Arc<Mutex<BTreeMap<String, u64>>>;
@@ -37,7 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(converse(stream, counters.clone()));
+                    tokio::spawn(converse(stream, args.name.clone(), counters.clone()));
                 }
                 Err(error) => eprintln!("failed to accept a connection: {error}"),
             },
@@ -46,11 +50,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn converse(stream: TcpStream, counters: Counters) -> io::Result<()> {
+async fn converse(stream: TcpStream, name: String, counters: Counters) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
-        let answer = answer(&line, &counters);
+        let answer = if line == "WHO" { name.clone() } else { answer(&line, &counters) };
         writer.write_all(format!("{answer}\n").as_bytes()).await?;
     }
     Ok(())
@@ -68,7 +72,7 @@ fn answer(line: &str, counters: &Counters) -> String {
             *total = total.saturating_add(count);
             format!("OK {total}")
         }
-        _ => "ERR say PING, GET <name> or ADD <name> <number>".to_owned(),
+        _ => "ERR say PING, WHO, GET <name> or ADD <name> <number>".to_owned(),
     }
 }
 
