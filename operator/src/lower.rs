@@ -165,6 +165,7 @@ impl ClusterReader<'_> {
                 ServicePort {
                     protocol: port.protocol,
                     addresses: claim(known, &claimed, *number, taken, findings),
+                    exact: known.is_headless,
                     servers: servers(known, port),
                     endpoints: endpoints::of_port(known, port),
                     route,
@@ -222,6 +223,7 @@ fn add_dialled_ports(
             let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
                 protocol: port.protocol,
                 addresses: claim(known, claimed, dialled, taken, findings),
+                exact: true,
                 servers: BTreeSet::new(),
                 endpoints: endpoints::of_port(known, port).into_iter().filter(its_own).collect(),
                 route: Route::own(known.id.clone()),

@@ -3,7 +3,7 @@
 //! Fed by `publish`. Says each thing once: a finding that stays is not repeated, one that comes back is. Writes nothing
 //! but Events, and a failure to write one costs nothing but a log line.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Pod, Service};
 use kube::{
@@ -53,12 +53,17 @@ impl Metrics {
     }
 }
 
+/// How long a finding must be there before it is told. Kinds are watched one by one, so an endpoint can be known a
+/// moment before its pod, or a target before its route: nobody needs to hear of that.
+const HOLD: Duration = Duration::from_secs(1);
+
 /// Reports until the publisher ends.
 pub async fn report(client: Client, mut findings: watch::Receiver<Arc<Vec<Finding>>>, metrics: Metrics) {
     let reporter = Reporter { controller: "smidge".to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     let mut told = BTreeSet::new();
     while findings.changed().await.is_ok() {
+        tokio::time::sleep(HOLD).await;
         let current = findings.borrow_and_update().clone();
         metrics.set(&current);
         let mut still = BTreeSet::new();

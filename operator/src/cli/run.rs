@@ -75,7 +75,10 @@ pub fn run(args: Args) -> ExitCode {
         log_level,
         log_format,
     } = args;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(log_level).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(log_level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

@@ -46,6 +46,23 @@ pub fn service(service: &ServiceId, port: u16) -> Cluster {
             service_name: name.clone(),
         }),
         lb_policy: LbPolicy::LeastRequest as i32,
+        ..meshed(service, port, cluster(&name, DiscoveryType::Eds))
+    }
+}
+
+/// The pod that was dialled behind a headless Service, reached over mTLS. A member of a StatefulSet is called by its
+/// own address because it is not any of them.
+pub fn dialled(service: &ServiceId, port: u16) -> Cluster {
+    let name = names::dialled(service, port);
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        ..meshed(service, port, cluster(&name, DiscoveryType::OriginalDst))
+    }
+}
+
+/// What every way to a Service has.
+fn meshed(service: &ServiceId, port: u16, base: Cluster) -> Cluster {
+    Cluster {
         transport_socket: Some(tls::upstream(service, port)),
         typed_extension_protocol_options: same_protocol(),
         // An endpoint that vanished is found within minutes instead of hours, and a long-lived connection keeps its
@@ -58,7 +75,7 @@ pub fn service(service: &ServiceId, port: u16) -> Cluster {
             }),
             ..UpstreamConnectionOptions::default()
         }),
-        ..cluster(&name, DiscoveryType::Eds)
+        ..base
     }
 }
 

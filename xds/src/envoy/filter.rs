@@ -104,7 +104,7 @@ pub fn tcp(cluster: &str) -> Filter {
 }
 
 /// The filter that `outbound_tcp` asks for. Envoy refuses a weight of 0 here, so such a backend is left out.
-pub fn split(service: &ServiceId, port: u16, rules: &[RouteRule]) -> TypedExtensionConfig {
+pub fn split(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -> TypedExtensionConfig {
     // TCP has nothing that a rule could match: its rule is the last one.
     let backends: &[Backend] = rules.last().map_or(&[], |rule| &rule.backends);
     let weighted: Vec<ClusterWeight> = backends
@@ -112,7 +112,7 @@ pub fn split(service: &ServiceId, port: u16, rules: &[RouteRule]) -> TypedExtens
         .zip(route::weights(backends))
         .filter(|(_, weight)| *weight > 0)
         .map(|(backend, weight)| ClusterWeight {
-            name: names::service_port(&backend.service, port),
+            name: names::backend(service, port, exact, &backend.service),
             weight,
             ..ClusterWeight::default()
         })

@@ -52,6 +52,16 @@ pub fn inbound_filter(port: u16, protocol: Protocol) -> String {
     }
 }
 
+/// The cluster of a headless Service's port whose one endpoint is the address that was dialled.
+pub fn dialled(service: &ServiceId, port: u16) -> String {
+    format!("{}/dialled", service_port(service, port))
+}
+
+/// The cluster that a Service's own port sends a backend's share to.
+pub fn backend(service: &ServiceId, port: u16, exact: bool, backend: &ServiceId) -> String {
+    if exact && service == backend { dialled(service, port) } else { service_port(backend, port) }
+}
+
 /// The validation context by which clients judge the servers of a Service.
 pub fn servers(service: &ServiceId) -> String {
     format!("servers/{service}")

@@ -21,11 +21,11 @@ use crate::mesh::{
 };
 
 /// The route of a Service's port.
-pub fn service(service: &ServiceId, port: u16, rules: &[RouteRule]) -> RouteConfiguration {
+pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -> RouteConfiguration {
     let routes = rules
         .iter()
         .flat_map(|rule| {
-            let action = action(service, port, &rule.backends);
+            let action = action(service, port, exact, &rule.backends);
             matches(rule.matches.as_deref()).into_iter().map(move |it| Route {
                 r#match: Some(it),
                 action: Some(action.clone()),
@@ -80,13 +80,13 @@ fn direct(status: u32, text: &str) -> route::Action {
     })
 }
 
-fn action(service: &ServiceId, port: u16, backends: &[Backend]) -> route::Action {
+fn action(service: &ServiceId, port: u16, exact: bool, backends: &[Backend]) -> route::Action {
     let weights = weights(backends);
     if weights.iter().all(|weight| *weight == 0) {
         let text = if backends.is_empty() { "has no backend" } else { "has only backends of weight 0" };
         return direct(503, &format!("smidge: no backend: port {port} of {service} {text}"));
     }
-    let cluster = |backend: &Backend| names::service_port(&backend.service, port);
+    let cluster = |backend: &Backend| names::backend(service, port, exact, &backend.service);
     let specifier = match backends {
         [backend] => route_action::ClusterSpecifier::Cluster(cluster(backend)),
         _ => route_action::ClusterSpecifier::WeightedClusters(WeightedCluster {

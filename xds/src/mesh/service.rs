@@ -33,6 +33,9 @@ pub struct ServicePort {
     /// The addresses that callers dial, with this port's number: the cluster addresses, or for a headless Service
     /// those of its own pods. An address and port belong to one Service only; the oldest won in `lower`.
     pub addresses: BTreeSet<IpAddr>,
+    /// Whether a call goes to the very address that was dialled, as with a headless Service, instead of to any of the
+    /// endpoints.
+    pub exact: bool,
     /// Who is behind the port, ready or not. Decides who may see it, so that a rollout changes nobody's view.
     pub servers: BTreeSet<Server>,
     /// The Service's own endpoints in the mesh, sorted.

@@ -60,7 +60,7 @@ impl ServicePart {
 impl PortPart {
     fn new(service: &Service, number: u16, port: &ServicePort, kept: &Kept) -> Self {
         let id = &service.id;
-        let ServicePort { protocol, addresses, servers: _, endpoints, route } = port;
+        let ServicePort { protocol, addresses, exact, servers: _, endpoints, route } = port;
         let cluster = cluster::service(id, number);
         let assignment = endpoints::endpoints(&cluster.name, endpoints);
         let mut entries: Vec<Resource> = addresses
@@ -70,14 +70,18 @@ impl PortPart {
             .collect();
         entries.push(match protocol {
             Protocol::Http => {
-                let route = route::service(id, number, &route.rules);
+                let route = route::service(id, number, *exact, &route.rules);
                 Resource::new(Kind::Route, &route.name, &route)
             }
             Protocol::Tcp => {
-                let filter = filter::split(id, number, &route.rules);
+                let filter = filter::split(id, number, *exact, &route.rules);
                 Resource::new(Kind::Extension, &names::outbound_filter(id, number), &filter)
             }
         });
+        if *exact {
+            let cluster = cluster::dialled(id, number);
+            entries.push(Resource::new(Kind::Cluster, &cluster.name, &cluster));
+        }
         Self {
             entries: entries.into_iter().map(|resource| kept.or_new(resource)).collect(),
             backend: [

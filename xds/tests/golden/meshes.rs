@@ -131,6 +131,7 @@ pub fn tcp_split(weights: &[u32]) -> Mesh {
 pub fn headless() -> Mesh {
     let mut mesh = tcp();
     let port = mesh.services.get_mut(&id("db")).unwrap().ports.get_mut(&5432).unwrap();
+    port.exact = true;
     port.addresses = BTreeSet::from([ip("10.1.0.20"), ip("fd00::20")]);
     port.endpoints.push(Endpoint {
         address: ip("fd00::20"),
@@ -229,6 +230,7 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
     let port = ServicePort {
         protocol,
         addresses: BTreeSet::from([ip(&format!("10.96.0.{}", position + 10))]),
+        exact: false,
         servers: servers
             .iter()
             .map(|(server, port)| Server { identity: account(server), port: *port })
