@@ -5,7 +5,7 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
@@ -141,8 +141,24 @@ fn every_bootstrap_is_valid_to_envoy() {
         let Decision::Inject { pod, .. } = decide(&pod(&case)) else { continue };
         for binary in &envoys {
             let config = envoy::expanded(&pod, credentials.path());
-            envoy::validate(binary, &config)
-                .unwrap_or_else(|said| panic!("{case}, {}: {said}", binary.display()));
+            validate(binary, &config).unwrap_or_else(|said| panic!("{case}, {}: {said}", binary.display()));
         }
     }
+}
+
+/// Asks Envoy; an error is what it said.
+fn validate(binary: &Path, config: &str) -> Result<(), String> {
+    let output = Command::new(binary)
+        .args([
+            "--mode",
+            "validate",
+            "--disable-hot-restart",
+            "--log-level",
+            "error",
+            "--config-yaml",
+            config,
+        ])
+        .output()
+        .unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }

@@ -154,7 +154,7 @@ fn readiness_listener(input: &BootstrapInput) -> Value {
     let mut routes = vec![admin_route(READINESS_PATH, "/ready")];
     routes.extend(input.probes.iter().filter_map(|probe| probe.route(input)));
     let mut filters: Vec<Value> = input.probes.iter().filter_map(Probe::health_filter).collect();
-    filters.push(probe::forget_headers());
+    filters.extend([probe::no_body(), probe::forget_headers()]);
     listener("readiness", input.family, READINESS_PORT, filters, &routes)
 }
 
@@ -179,7 +179,6 @@ fn listener(name: &str, family: Family, port: u16, mut filters: Vec<Value>, rout
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": name,
-            // A body without a Content-Length or Transfer-Encoding header exists in HTTP/2 only.
             "codec_type": "HTTP1",
             "generate_request_id": false,
             "skip_xff_append": true,

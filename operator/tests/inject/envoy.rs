@@ -1,6 +1,6 @@
 //! What the kubelet does before it starts an injected proxy, for tests that start a real Envoy.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use serde_json::Value;
 use smidge::injector::CREDENTIAL_FOLDER;
@@ -40,21 +40,4 @@ pub fn expanded(pod: &Value, credentials: &Path) -> String {
     }
     text.push_str(rest);
     text.replace(CREDENTIAL_FOLDER, credentials.to_str().unwrap())
-}
-
-/// Asks Envoy; an error is what it said.
-pub fn validate(binary: &Path, config: &str) -> Result<(), String> {
-    let output = Command::new(binary)
-        .args([
-            "--mode",
-            "validate",
-            "--disable-hot-restart",
-            "--log-level",
-            "error",
-            "--config-yaml",
-            config,
-        ])
-        .output()
-        .unwrap();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }

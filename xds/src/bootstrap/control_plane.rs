@@ -4,6 +4,8 @@
 //! token that the platform keeps in a file, which an upstream filter puts on every stream. No agent takes part. What
 //! the token says is the server's business.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::Family;
@@ -19,7 +21,7 @@ pub const TOKEN_SDS_FILE: &str = "token-sds.json";
 /// Where configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlPlane {
-    /// The full DNS name to connect to, for example `smidge.smidge-system.svc.cluster.local`.
+    /// The full DNS name, or the address, to connect to, for example `smidge.smidge-system.svc.cluster.local`.
     pub host: String,
     /// The port of xDS.
     pub port: u16,
@@ -68,18 +70,22 @@ impl ControlPlane {
     }
 
     pub(super) fn cluster(&self, family: Family) -> Value {
-        // The final dot keeps the resolver from trying every search domain first.
-        let host = format!("{}.", self.host.trim_end_matches('.'));
+        // The final dot keeps the resolver from trying every search domain first; an address has none.
+        let is_address = self.host.parse::<IpAddr>().is_ok();
+        let host =
+            if is_address { self.host.clone() } else { format!("{}.", self.host.trim_end_matches('.')) };
         let lookup = match family {
             Family::V4 => "V4_PREFERRED",
             Family::V6 => "AUTO",
         };
         json!({
             "name": NAME,
-            "type": "STRICT_DNS",
-            "dns_lookup_family": lookup,
-            "dns_refresh_rate": "5s",
-            "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "5s"},
+            "cluster_type": {"name": "envoy.clusters.dns", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster",
+                "dns_lookup_family": lookup,
+                "dns_refresh_rate": "5s",
+                "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "5s"},
+            }},
             "connect_timeout": "5s",
             "load_assignment": {"cluster_name": NAME, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
                 "socket_address": {"address": host, "port_value": self.port},

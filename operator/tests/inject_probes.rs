@@ -1,0 +1,182 @@
+//! Probes of an injected pod against a real Envoy: what the kubelet is told while the application is up, down, or slow, and
+//! what others cannot reach with the kubelet's paths.
+
+// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "inject_probes/application.rs"]
+mod application;
+#[path = "../../xds/tests/envoy/binaries.rs"]
+mod binaries;
+#[path = "inject/envoy.rs"]
+mod envoy;
+#[path = "inject_probes/proxy.rs"]
+mod proxy;
+
+use std::time::Duration;
+
+use application::{Application, Grpc, Http};
+use proxy::{Proxy, until};
+use serde_json::{Value, json};
+
+fn pod(container: &Value) -> Value {
+    let mut container = container.clone();
+    container["name"] = json!("app");
+    container["image"] = json!("app:1");
+    json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": {"containers": [container]}})
+}
+
+#[test]
+fn an_http_probe_reaches_the_application_as_it_was_written() {
+    for binary in binaries::envoys() {
+        let application = Http::start(false);
+        let probe = json!({"httpGet": {
+            "path": "healthz?full=1&at=$(POD_NAME)%", "port": application.port(),
+            "httpHeaders": [{"name": "X-Probe", "value": "50%$$"}, {"name": "Host", "value": "shop.example"}],
+        }});
+        let proxy = Proxy::start(&binary, &pod(&json!({"livenessProbe": probe})));
+        until("alive", || proxy.get("/smidge/probe/app/liveness") == Some(200));
+        let request = application.last();
+        assert!(request.starts_with("GET /healthz?full=1&at=$(POD_NAME)% HTTP/1.1\r\n"), "{request}");
+        for header in ["host: shop.example", "x-probe: 50%$$", "user-agent: kube-probe/smidge", "accept: */*"]
+        {
+            assert!(request.contains(header), "{header} is missing in\n{request}");
+        }
+    }
+}
+
+#[test]
+fn a_probe_without_headers_names_the_pod_and_its_port() {
+    for binary in binaries::envoys() {
+        let application = Http::start(false);
+        let probe = json!({"httpGet": {"path": "/", "port": application.port()}});
+        let proxy = Proxy::start(&binary, &pod(&json!({"lifecycle": {"preStop": probe}})));
+        until("the hook", || proxy.get("/smidge/probe/app/preStop") == Some(200));
+        let request = application.last();
+        assert!(request.contains(&format!("host: 127.0.0.1:{}\r\n", application.port())), "{request}");
+        assert!(
+            application.last_peer().ip().to_string() == "127.0.0.6",
+            "the redirection would take it for a call"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_a_callers_own_reaches_the_application() {
+    for binary in binaries::envoys() {
+        let application = Http::start(false);
+        let probe = json!({"httpGet": {"path": "/healthz", "port": application.port()}});
+        let proxy = Proxy::start(&binary, &pod(&json!({"livenessProbe": probe})));
+        let path = "/smidge/probe/app/liveness";
+        until("alive", || proxy.get(path) == Some(200));
+        let head = "GET /smidge/probe/app/liveness HTTP/1.1\r\nhost: evil\r\nx-evil: evil\r\ncookie: evil\r\nx-forwarded-for: evil\r\nuser-agent: evil";
+        assert_eq!(proxy.send(head, ""), Some(200));
+        assert!(!application.last().contains("evil"), "{}", application.last());
+        let seen = application.count();
+        for request in [
+            "HEAD /smidge/probe/app/liveness HTTP/1.1",
+            "POST /smidge/probe/app/liveness HTTP/1.1\r\ncontent-length: 0",
+            "GET /smidge/probe/app/liveness?x=y HTTP/1.1",
+            "GET /smidge/probe/app/liveness/ HTTP/1.1",
+            "GET /smidge/probe/app/../app/liveness HTTP/1.1",
+            "GET //smidge/probe/app/liveness HTTP/1.1",
+            "GET /healthz HTTP/1.1",
+            "GET /smidge/probe/app/readiness HTTP/1.1",
+            "GET /stats HTTP/1.1",
+            "GET /config_dump HTTP/1.1",
+            "POST /quitquitquit HTTP/1.1\r\ncontent-length: 0",
+            "HEAD /healthz/ready HTTP/1.1",
+        ] {
+            let status = proxy.send(&format!("{request}\r\nhost: pod"), "");
+            assert_eq!(status, Some(404), "{}: {request}", binary.display());
+        }
+        let head = "GET /smidge/probe/app/liveness HTTP/1.1\r\nhost: pod";
+        for (announced, body) in
+            [("content-length: 4", "evil"), ("transfer-encoding: chunked", "4\r\nevil\r\n0\r\n\r\n")]
+        {
+            let status = proxy.send(&format!("{head}\r\n{announced}"), body);
+            assert_eq!(status, Some(413), "{}: {announced}", binary.display());
+        }
+        assert_eq!(application.count(), seen, "{}: something came through", binary.display());
+    }
+}
+
+#[test]
+fn an_http_probe_fails_with_the_application_and_a_redirect_is_an_answer() {
+    for binary in binaries::envoys() {
+        let application = Http::start(false);
+        let probe = json!({"httpGet": {"path": "/healthz", "port": application.port()}, "timeoutSeconds": 1});
+        let proxy = Proxy::start(&binary, &pod(&json!({"livenessProbe": probe})));
+        let ask = || proxy.get("/smidge/probe/app/liveness");
+        until("alive", || ask() == Some(200));
+        application.answer("HTTP/1.1 302 Found\r\nlocation: /login");
+        assert_eq!(ask(), Some(302));
+        assert!(!proxy.last_answer().contains("location"), "the kubelet would follow it to the proxy's port");
+        application.answer("HTTP/1.1 500 Sorry");
+        assert_eq!(ask(), Some(500));
+        application.hang();
+        assert_eq!(ask(), Some(504), "{}: the probe's own timeout did not hold", binary.display());
+        application.stop();
+        until("dead", || ask() == Some(503));
+    }
+}
+
+#[test]
+fn an_https_probe_takes_any_certificate() {
+    for binary in binaries::envoys() {
+        let application = Http::start(true);
+        let probe = json!({"httpGet": {"path": "/healthz", "port": application.port(), "scheme": "HTTPS"}});
+        let proxy = Proxy::start(&binary, &pod(&json!({"readinessProbe": probe})));
+        until("ready", || proxy.get("/smidge/probe/app/readiness") == Some(200));
+        assert!(application.last().starts_with("GET /healthz "), "{}", application.last());
+    }
+}
+
+#[test]
+fn a_tcp_probe_tells_whether_the_port_is_open() {
+    for binary in binaries::envoys() {
+        let application = Application::reserve();
+        let probe = json!({"tcpSocket": {"port": application.port()}, "periodSeconds": 2});
+        let proxy = Proxy::start(&binary, &pod(&json!({"startupProbe": probe})));
+        let ask = || proxy.get("/smidge/probe/app/startup");
+        until("down", || ask() == Some(503));
+        let listening = application.listen();
+        until("up", || ask() == Some(200));
+        assert_eq!(proxy.send("GET /smidge/probe/app/startup?x HTTP/1.1\r\nhost: pod", ""), Some(404));
+        drop(listening);
+        until("down again", || ask() == Some(503));
+    }
+}
+
+#[test]
+fn a_grpc_probe_asks_for_the_service() {
+    for binary in binaries::envoys() {
+        let application = Grpc::start("shop.Health");
+        let probe = |service: &str| json!({"grpc": {"port": application.port(), "service": service}, "periodSeconds": 2});
+        let container = json!({"livenessProbe": probe("shop.Health"), "readinessProbe": probe("shop.Other")});
+        let proxy = Proxy::start(&binary, &pod(&container));
+        until("alive", || proxy.get("/smidge/probe/app/liveness") == Some(200));
+        // The first check of both has ended by now: they started together, and this one had to wait for no port.
+        assert_eq!(proxy.get("/smidge/probe/app/readiness"), Some(503), "{}", binary.display());
+        application.serving(false);
+        until("dead", || proxy.get("/smidge/probe/app/liveness") == Some(503));
+    }
+}
+
+#[test]
+fn the_metrics_port_serves_metrics_alone() {
+    for binary in binaries::envoys() {
+        let proxy = Proxy::start(&binary, &pod(&json!({})));
+        until("metrics", || proxy.metrics("GET /stats/prometheus HTTP/1.1") == Some(200));
+        for request in [
+            "GET /stats HTTP/1.1",
+            "GET /config_dump HTTP/1.1",
+            "POST /stats/prometheus HTTP/1.1\r\ncontent-length: 0",
+        ] {
+            assert_eq!(proxy.metrics(request), Some(404), "{request}");
+        }
+    }
+}
+
+/// How long a state may take to show: an active check runs every second or two here.
+const DEADLINE: Duration = Duration::from_secs(20);
