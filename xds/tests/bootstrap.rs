@@ -81,7 +81,7 @@ impl Proxy {
         let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
         listeners.retain(|listener| listener["name"] == "readiness");
         listeners[0]["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": readiness});
-        let proxy = Self {
+        Self {
             child: Command::new(binary)
                 .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"])
                 .args(["--config-yaml", &config.to_string()])
@@ -91,8 +91,7 @@ impl Proxy {
             credentials,
             readiness,
             admin,
-        };
-        proxy
+        }
     }
 
     fn ready(&self) -> Option<u16> {

@@ -1,0 +1,217 @@
+//! A pod and the world outside as two network namespaces, with listeners that tell who was reached and for whom.
+
+use std::{
+    env, fs,
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// Set in the process that runs inside: the name of the case.
+const INSIDE: &str = "SMIDGE_TEST_INSIDE";
+/// Set in a process that is to connect: source (or empty), a space, and destination.
+const CONNECT: &str = "SMIDGE_TEST_CONNECT";
+/// This program and the tool, where every user may run them.
+const PROGRAM: &str = "/run/test";
+const SMIDGE: &str = "/run/smidge";
+
+/// What the process inside a case's namespace works with.
+pub struct Pod(());
+
+/// Runs a case in a namespace of its own. Without root or the tools it says so and passes, but not under `CI=true`.
+pub fn in_a_pod(name: &str, case: impl FnOnce(&Pod)) {
+    if env::var_os(CONNECT).is_some() {
+        return;
+    }
+    if env::var(INSIDE).as_deref() == Ok(name) {
+        return case(&Pod::make());
+    }
+    if let Some(missing) = missing() {
+        assert!(env::var("CI").as_deref() != Ok("true"), "cannot test redirection: {missing}");
+        println!("skipped: {missing}");
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--"])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, name)
+        .output()
+        .unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn missing() -> Option<String> {
+    let tools = ["nft", "iptables-restore", "ip6tables-restore", "ip", "unshare", "setpriv", "mount"];
+    let folders: Vec<_> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    let is_root = run("id", &["-u"]).trim() == "0";
+    (!is_root).then(|| "not root".to_owned()).or_else(|| {
+        let lacks = |tool: &&&str| !folders.iter().any(|folder| folder.join(tool).exists());
+        tools.iter().find(lacks).map(|tool| format!("no {tool}"))
+    })
+}
+
+impl Pod {
+    fn make() -> Self {
+        // Names of namespaces are files below /run; nobody else sees these.
+        for line in [
+            "mount --make-rprivate /",
+            "mount -t tmpfs tmpfs /run",
+            "ip link set lo up",
+            "ip netns add outside",
+        ] {
+            shell(line);
+        }
+        fs::copy(env::current_exe().unwrap(), PROGRAM).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_smidge"), SMIDGE).unwrap();
+        for line in [
+            "ip link add eth0 type veth peer name eth0 netns outside",
+            "ip address add 10.9.0.2/24 dev eth0",
+            "ip address add fd09::2/64 dev eth0 nodad",
+            "ip link set eth0 up",
+            "ip -n outside link set lo up",
+            "ip -n outside address add 10.9.0.1/24 dev eth0",
+            "ip -n outside address add fd09::1/64 dev eth0 nodad",
+            "ip -n outside address add 198.51.100.7/32 dev lo",
+            "ip -n outside address add 2001:db8::7/128 dev lo",
+            "ip -n outside link set eth0 up",
+            "ip route add default via 10.9.0.1",
+            "ip route add default via fd09::1",
+        ] {
+            shell(line);
+        }
+        for address in ["127.0.0.1:15001", "[::1]:15001"] {
+            listen(address);
+        }
+        for port in [15006, 8080, 9000, 15021, 15090] {
+            listen(&format!("0.0.0.0:{port}"));
+            listen(&format!("[::]:{port}"));
+        }
+        Self(())
+    }
+
+    pub fn redirect(&self, args: &[&str]) -> String {
+        succeeds(Command::new(SMIDGE).arg("redirect").args(args))
+    }
+
+    /// Redirects in an image that lacks a tool.
+    pub fn redirect_without(&self, tool: &str, args: &[&str]) -> String {
+        fs::create_dir("/run/bin").unwrap();
+        for known in ["nft", "ip", "iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore"]
+        {
+            if known != tool {
+                let path = succeeds(Command::new("sh").args(["-c", &format!("command -v {known}")]));
+                std::os::unix::fs::symlink(path.trim(), format!("/run/bin/{known}")).unwrap();
+            }
+        }
+        succeeds(Command::new(SMIDGE).env("PATH", "/run/bin").arg("redirect").args(args))
+    }
+
+    /// What it says where a policy took the capability away.
+    pub fn redirect_without_net_admin(&self) -> String {
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", SMIDGE, "redirect"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Everything that decides about redirection.
+    pub fn rules(&self) -> String {
+        let saved = run("nft", &["list", "ruleset"]) + &run("ip", &["-6", "address", "show", "dev", "lo"]);
+        // The lifetime of a handle and the like stand behind a hash.
+        saved.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Connects as `user`, and expects to be answered so.
+    pub fn expect(&self, user: u32, source: Option<&str>, to: &str, answer: &str) {
+        let mut command = Command::new(PROGRAM);
+        command.uid(user);
+        assert_eq!(ask(&mut command, source, to), answer, "user {user} from {source:?} to {to}");
+    }
+
+    /// Connects from the other namespace, and expects to be answered so.
+    pub fn expect_from_outside(&self, to: &str, answer: &str) {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", "outside", PROGRAM]);
+        assert_eq!(ask(&mut command, None, to), answer, "from outside to {to}");
+    }
+}
+
+fn ask(command: &mut Command, source: Option<&str>, to: &str) -> String {
+    let connect = format!("{} {to}", source.unwrap_or_default());
+    command.args(["--exact", "connects", "--nocapture"]).env(CONNECT, connect);
+    let said = succeeds(command);
+    let answer = said.lines().find_map(|line| line.split_once("answer: "));
+    answer.unwrap_or_else(|| panic!("no answer in {said}")).1.trim().to_owned()
+}
+
+/// Connects where the environment says, and prints what became of it.
+pub fn connect_if_told() {
+    let Ok(told) = env::var(CONNECT) else { return };
+    let (source, to) = told.split_once(' ').unwrap();
+    let to: SocketAddr = to.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    if !source.is_empty() {
+        socket.bind(&SocketAddr::new(source.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
+    }
+    let answer = match socket.connect_timeout(&to.into(), Duration::from_secs(5)) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused".to_owned(),
+        Err(error) => error.to_string(),
+        Ok(()) => {
+            let mut answer = String::new();
+            TcpStream::from(socket).read_to_string(&mut answer).unwrap();
+            answer
+        }
+    };
+    println!("\nanswer: {answer}");
+}
+
+/// Tells everybody who comes which port answers, and where he wanted to go if the system knows that he was redirected.
+fn listen(address: &str) {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(true).unwrap();
+    }
+    socket.bind(&address.into()).unwrap();
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let local = stream.local_addr().unwrap();
+            let socket = SockRef::from(&stream);
+            let wanted = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+            let wanted = wanted.ok().and_then(|wanted| wanted.as_socket()).filter(|wanted| *wanted != local);
+            let way = wanted.map_or_else(|| "direct".to_owned(), |wanted| format!("for {wanted}"));
+            let _ = write!(stream, "{} {way}", local.port());
+        }
+    });
+}
+
+fn shell(line: &str) {
+    let mut words = line.split(' ');
+    succeeds(Command::new(words.next().unwrap()).args(words));
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
