@@ -33,6 +33,8 @@ pub const IDENTITY: &str = "identity";
 
 /// Extensions under this prefix are an inbound port's policy.
 const INBOUND: &str = "inbound/";
+/// The listener whose filter chains carry the drain marks.
+const INBOUND_LISTENER: &str = "inbound";
 
 /// How much of a client's complaint is kept.
 const COMPLAINT: usize = 1024;
@@ -114,6 +116,7 @@ impl Session {
     pub fn on_request(&mut self, request: &Request) -> Option<Refused> {
         let kind = Kind::from_type_url(&request.type_url)?;
         let topic = self.topics.get_mut(kind);
+        let first = !topic.is_opened();
         let names = topic.on_answer(&request.response_nonce, request.error.is_some());
         let view = self.view.as_deref();
         let shared = |name: &str| {
@@ -125,6 +128,7 @@ impl Session {
             // Versions that it brought along are of its old clusters, and do not warm the new ones.
             Kind::Endpoints => std::mem::take(&mut self.early).iter().for_each(|name| topic.repeat(name)),
             Kind::Secret if !topic.is_named(IDENTITY) => self.own = Own::Missing,
+            Kind::Extension if first => self.renew_drains(),
             _ => {}
         }
         let names = names?;
@@ -150,6 +154,18 @@ impl Session {
             self.topics.get_mut(key.0).on_change(&key.1, before.map(|resource| &resource.version));
         }
         self.view = Some(view);
+        if old.is_none() {
+            self.renew_drains();
+        }
+    }
+
+    /// A TCP policy that was changed while the proxy was away may have shrunk: connections that the old one let in end
+    /// with the listener's drain marks, which a proxy that connects anew is not told otherwise.
+    fn renew_drains(&mut self) {
+        let Some(view) = &self.view else { return };
+        if has_missed_policy(self.topics.get(Kind::Extension), view) {
+            self.topics.get_mut(Kind::Listener).doubt(&Arc::from(INBOUND_LISTENER));
+        }
     }
 
     /// The view that the client gets.
@@ -310,6 +326,18 @@ impl Session {
         }
         view.resources.get(&(kind, Arc::clone(name))).map(|resource| Item::Shared(Arc::clone(resource)))
     }
+}
+
+fn is_tcp_policy(name: &str) -> bool {
+    name.starts_with(INBOUND) && name.ends_with("/tcp")
+}
+
+/// Whether a TCP port's policy was changed while the client was away.
+fn has_missed_policy(topic: &Topic, view: &View) -> bool {
+    topic.claims().filter(|(name, _)| is_tcp_policy(name)).any(|(name, held)| {
+        let now = view.resources.get(&(Kind::Extension, Arc::clone(name)));
+        now.is_some_and(|now| !now.version.is_held_as(held))
+    })
 }
 
 fn is_own(kind: Kind, name: &str) -> bool {

@@ -97,6 +97,14 @@ impl Topic {
         self.named.contains(name)
     }
 
+    /// What the client says it holds from an earlier stream, where nothing was sent since.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (&Arc<str>, &Version)> {
+        self.behind.iter().filter_map(|(name, lag)| match &lag.held {
+            Held::Claimed(version) => Some((name, version)),
+            _ => None,
+        })
+    }
+
     fn concerns(&self, name: &str) -> bool {
         self.wildcard || self.is_named(name)
     }
@@ -179,7 +187,7 @@ impl Topic {
     }
 
     /// The client must hear of `name` again, unless it refused it as it is.
-    fn doubt(&mut self, name: &Arc<str>) {
+    pub(super) fn doubt(&mut self, name: &Arc<str>) {
         let lag = self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Unsure, refused: None });
         if lag.held != Held::Asked {
             lag.held = Held::Unsure;
