@@ -6,8 +6,8 @@
 use envoy_types::pb::envoy::{
     config::{
         accesslog::v3::{
-            AccessLogFilter, ComparisonFilter, StatusCodeFilter, access_log_filter::FilterSpecifier,
-            comparison_filter,
+            AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
+            access_log_filter::FilterSpecifier, comparison_filter,
         },
         core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
         listener::v3::{Filter, filter},
@@ -47,7 +47,11 @@ const TCP: &str = "envoy.filters.network.tcp_proxy";
 pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
     let name = names::service_port(service, port);
     let rds = Rds { config_source: wire::ads(), route_config_name: name.clone() };
-    typed(HTTP, &manager(&name, RouteSpecifier::Rds(rds), vec![router()]))
+    let manager = HttpConnectionManager {
+        local_reply_config: Some(withdrawn_text()),
+        ..manager(&name, RouteSpecifier::Rds(rds), vec![router()])
+    };
+    typed(HTTP, &manager)
 }
 
 /// One answer to every request, and then the end of the connection: whoever calls again finds the listener that a
@@ -201,6 +205,26 @@ fn refusal_text() -> LocalReplyConfig {
             body_format_override: Some(wire::format(
                 "smidge: access denied by the mesh's policy: no TrafficTarget allows %DOWNSTREAM_PEER_URI_SAN% to \
                  %REQ(:METHOD)% %PATH(NQ:PATH)% at %DOWNSTREAM_LOCAL_URI_SAN%\n",
+            )),
+            ..ResponseMapper::default()
+        }],
+        ..LocalReplyConfig::default()
+    }
+}
+
+/// A connection that was open when its Service left the proxy's view finds the cluster or the route gone while its
+/// listener drains. That is a refusal as well, and not the fault of a server.
+fn withdrawn_text() -> LocalReplyConfig {
+    let gone = ResponseFlagFilter { flags: vec!["NC".to_owned(), "NR".to_owned()] };
+    LocalReplyConfig {
+        mappers: vec![ResponseMapper {
+            filter: Some(AccessLogFilter {
+                filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(gone)),
+            }),
+            status_code: wire::number(403),
+            body_format_override: Some(wire::format(
+                "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call this \
+                 Service any more\n",
             )),
             ..ResponseMapper::default()
         }],
