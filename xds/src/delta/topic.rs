@@ -148,12 +148,20 @@ impl Topic {
         for name in &request.unsubscribe {
             self.unsubscribe(name);
         }
-        let legacy = first && kind.is_wildcard() && request.subscribe.is_empty();
+        // Who begins by dropping a name wants nothing yet.
+        let wants_nothing_by_name = request.subscribe.is_empty() && request.unsubscribe.is_empty();
+        let legacy = first && kind.is_wildcard() && wants_nothing_by_name;
         if legacy || request.subscribe.iter().any(|name| name == "*") {
             // What it brought along is the answer to what it asked for.
             self.unanswered = !first || request.initial_versions.is_empty();
             let again = std::mem::replace(&mut self.wildcard, true);
             names.for_each(|name| self.cover(name, again));
+            // A response that was under way meanwhile is taken by a client that wants everything again.
+            let told: Vec<_> =
+                self.outstanding.iter().flat_map(|it| &it.told).map(|(name, _)| Arc::clone(name)).collect();
+            if !first {
+                told.iter().for_each(|name| self.doubt(name));
+            }
         }
         for name in request.subscribe.iter().filter(|name| *name != "*") {
             self.subscribe(name, first, &shared);
