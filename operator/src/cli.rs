@@ -26,7 +26,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Print the custom resource definitions.
     Crds(crds::Args),
     /// Check manifests and print findings.

@@ -42,8 +42,11 @@ pub struct Kind<K> {
     /// Drops what nobody reads, so that it is not kept in memory.
     pub trim: fn(&mut K),
     /// Told of every change before it becomes an edit, by whoever cannot wait for the next snapshot.
-    pub observe: Box<dyn Fn(Seen<'_, K>) + Send + Sync>,
+    pub observe: Observer<K>,
 }
+
+/// Whoever cannot wait for the next snapshot.
+pub type Observer<K> = Box<dyn Fn(Seen<'_, K>) + Send + Sync>;
 
 /// What an observer is told.
 pub enum Seen<'a, K> {

@@ -2,6 +2,8 @@
 //!
 //! The session alone, with the resources of real meshes; what Envoy makes of a drain mark is in `rbac_verdicts`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it goes wrong")]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use smidge_xds::{
@@ -16,7 +18,6 @@ use smidge_xds::{
 };
 
 #[path = "golden/meshes.rs"]
-#[allow(dead_code)]
 mod meshes;
 
 fn mesh(sources: &[&str]) -> Mesh {

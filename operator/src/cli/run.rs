@@ -60,7 +60,7 @@ enum LogFormat {
 }
 
 /// Runs the operator until it is told to stop. 0 after an orderly stop, 1 when it could not start or a task failed.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: Box<Args>) -> ExitCode {
     let Args {
         trust_domain,
         cluster_name,
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> ExitCode {
         admin_listen,
         log_level,
         log_format,
-    } = args;
+    } = *args;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(log_level)
         .with_writer(std::io::stderr)

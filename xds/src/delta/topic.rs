@@ -160,7 +160,9 @@ impl Topic {
             let told: Vec<_> =
                 self.outstanding.iter().flat_map(|it| &it.told).map(|(name, _)| Arc::clone(name)).collect();
             if !first {
-                told.iter().for_each(|name| self.doubt(name));
+                for name in &told {
+                    self.doubt(name);
+                }
             }
         }
         for name in request.subscribe.iter().filter(|name| *name != "*") {

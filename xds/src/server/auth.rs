@@ -19,9 +19,9 @@ pub trait Authenticator: Send + Sync + 'static {
 }
 
 /// Whoever shares an authenticator, to keep it current, say, can hand it to the server.
-impl<A: Authenticator> Authenticator for Arc<A> {
+impl<T: Authenticator> Authenticator for Arc<T> {
     fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send {
-        A::admit(self, metadata)
+        T::admit(self, metadata)
     }
 }
 
