@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "xds/src/delta",
     "xds/src/render",
     "xds/src/resources",
+    "xds/src/snapshot",
     "xds/src/view",
     "operator/src/finding",
     "operator/src/inputs",
