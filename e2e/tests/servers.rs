@@ -132,3 +132,32 @@ async fn a_pod_of_another_account_behind_the_selector_serves_nobody() -> anyhow:
     })
     .await
 }
+
+/// A headless Service, whose name resolves to its pods: who dials one of them means that one.
+#[tokio::test]
+async fn a_headless_service_gives_the_very_pod_that_was_dialled() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let member = |app: &str| {
+            let labels = format!("{{app: {app}, part-of: shop}}");
+            deployment(app, "shop", &labels, "", &["bookstore", "--name", app], HTTP)
+        };
+        let headless = service("shop", "", HTTP)
+            .replace("selector: {app: }", "clusterIP: None\n  selector: {part-of: shop}");
+        let policy = everything() + &target("shop", "shop", &["buyer"], EVERYTHING);
+        namespace.apply(&(member("one") + &member("two") + &headless + &caller("buyer") + &policy)).await?;
+        let buyer = Pod::one(namespace, "buyer").await?;
+        for app in ["one", "two"] {
+            let pod = Pod::one(namespace, app).await?;
+            let url = format!("http://{}:{HTTP}/books", pod.address);
+            until(&format!("20 answers from {app} alone"), EFFECT, async || {
+                let calls = buyer.call(&url, &["--count=20", "--concurrency=4"]).await?;
+                calls.must_all_be(200)?;
+                anyhow::ensure!(calls.served_by.get(app) == Some(&20), "{calls:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    })
+    .await
+}
