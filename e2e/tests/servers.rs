@@ -128,6 +128,9 @@ async fn a_pod_of_another_account_behind_the_selector_serves_nobody() -> anyhow:
         let calls = buyer.call(BOOKS, &["--count=200", "--concurrency=4", "--new-connections"]).await?;
         anyhow::ensure!(!calls.served_by.contains_key("impostor"), "the impostor was heard: {calls:?}");
         anyhow::ensure!(calls.served_by.contains_key("v1"), "{calls:?}");
+        // It was reached, and its name is none that the client takes for the shop's.
+        let refused = buyer.proxy_metrics().await?.sum_of("ssl_fail_verify_san", "/shop/")?;
+        anyhow::ensure!(refused > 0.0, "the client never saw a wrong name: {refused}");
         Ok(())
     })
     .await
