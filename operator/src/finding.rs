@@ -53,7 +53,7 @@ impl fmt::Display for Severity {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident => $severity:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident => $severity:ident, $condition:ident, $admission:ident;)*) => {
         /// Why: the same word in an Event, a metric's label, a condition and a log line.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Reason {
@@ -77,71 +77,118 @@ macro_rules! reasons {
                     $(Self::$name => Severity::$severity,)*
                 }
             }
+
+            /// Which condition of the object is false for this reason.
+            pub fn condition(self) -> Falsifies {
+                match self {
+                    $(Self::$name => Falsifies::$condition,)*
+                }
+            }
+
+            /// What admission does about it.
+            pub fn admission(self) -> Admission {
+                match self {
+                    $(Self::$name => Admission::$admission,)*
+                }
+            }
         }
     };
 }
 
+/// Which condition of an object's status a reason makes false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Falsifies {
+    /// `Accepted`: the object means less than it says.
+    Accepted,
+    /// `ResolvedRefs`: what it refers to is not there.
+    ResolvedRefs,
+    /// None: worth knowing, and the object does what it says.
+    Nothing,
+}
+
+/// What the validating webhook does with an object for a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// Refuses it: no other object could ever make it mean something.
+    Refuse,
+    /// Admits it with a warning: what is missing may come, or older definitions allow it.
+    Warn,
+    /// Says nothing: it depends on the moment.
+    Pass,
+}
+
+// Reason => severity, the condition that it makes false, what admission does about it.
 reasons! {
     /// The definition of a kind is not installed: its list counts as empty.
-    KindAbsent => Warning,
+    KindAbsent => Warning, Nothing, Pass;
     /// The object does not have the shape of its kind; it has no effect.
-    Malformed => Error,
+    Malformed => Error, Accepted, Refuse;
     /// An API version, a kind or a field that this version of Smidge does not serve yet.
-    NotServed => Error,
+    NotServed => Error, Accepted, Warn;
     /// A rule or a subject of a kind that nobody knows.
-    UnknownKind => Error,
+    UnknownKind => Error, Accepted, Refuse;
     /// A list that must say something is empty.
-    Empty => Error,
+    Empty => Error, Accepted, Warn;
     /// A target for a destination in another namespace.
-    ForeignNamespace => Error,
+    ForeignNamespace => Error, Accepted, Refuse;
     /// A route object that does not exist.
-    RouteNotFound => Warning,
+    RouteNotFound => Warning, ResolvedRefs, Warn;
     /// A match name that its group does not have.
-    MatchNotFound => Warning,
+    MatchNotFound => Warning, ResolvedRefs, Warn;
     /// An expression that the proxies must not be given.
-    InvalidRegex => Error,
+    InvalidRegex => Error, Accepted, Refuse;
     /// A method that no request can have.
-    InvalidMethod => Error,
+    InvalidMethod => Error, Accepted, Refuse;
     /// A header that cannot be matched.
-    InvalidHeader => Error,
+    InvalidHeader => Error, Accepted, Refuse;
     /// A port outside 1 to 65535.
-    InvalidPort => Error,
+    InvalidPort => Error, Accepted, Refuse;
     /// A weight that is no whole number from 0 on.
-    InvalidWeight => Error,
+    InvalidWeight => Error, Accepted, Refuse;
     /// An expression whose meaning depends on `pathRegexEnd`, which nobody has set.
-    PathEndUnstated => Warning,
+    PathEndUnstated => Warning, Nothing, Pass;
     /// The Service of a split's root does not exist.
-    ServiceNotFound => Warning,
+    ServiceNotFound => Warning, ResolvedRefs, Warn;
     /// The root names no Service, so the Service named like the split is taken.
-    RootByName => Warning,
+    RootByName => Warning, Nothing, Warn;
     /// A backend that does not exist.
-    BackendNotFound => Warning,
+    BackendNotFound => Warning, ResolvedRefs, Warn;
     /// A backend without a port of the root.
-    BackendLacksPort => Warning,
+    BackendLacksPort => Warning, ResolvedRefs, Warn;
     /// A backend whose share is answered with 503, as no endpoint of it is ready in the mesh.
-    BackendNotReady => Warning,
+    BackendNotReady => Warning, Nothing, Pass;
     /// All weights are 0.
-    AllWeightsZero => Warning,
+    AllWeightsZero => Warning, Nothing, Warn;
     /// A backend is the root of another split, which does not apply here.
-    NestedSplit => Warning,
+    NestedSplit => Warning, Nothing, Warn;
     /// Another object of the same kind has won.
-    Conflicted => Error,
+    Conflicted => Error, Accepted, Warn;
     /// No pod of the Services concerned is in the mesh.
-    OutsideMesh => Warning,
+    OutsideMesh => Warning, Nothing, Pass;
     /// Some pods of a Service are not in the mesh and are left out.
-    MixedService => Warning,
+    MixedService => Warning, Nothing, Pass;
     /// Pods of a Service run under an account that no target names: clients refuse them.
-    IdentityRefused => Warning,
+    IdentityRefused => Warning, Nothing, Pass;
     /// An address and port that another, older Service has.
-    AddressTaken => Error,
+    AddressTaken => Error, Accepted, Pass;
     /// Two Services disagree about what is spoken on a pod's port.
-    ProtocolConflict => Warning,
+    ProtocolConflict => Warning, Nothing, Pass;
     /// A port that the proxy needs for itself.
-    ReservedPort => Error,
+    ReservedPort => Error, Accepted, Pass;
     /// A setting whose value means nothing; the strictest meaning holds.
-    InvalidSetting => Error,
+    InvalidSetting => Error, Accepted, Refuse;
     /// A setting object that is not the one in use.
-    NotInUse => Warning,
+    NotInUse => Warning, Nothing, Warn;
+    /// A field in the shape of another API version; it is understood.
+    MixedShape => Warning, Nothing, Warn;
+    /// An IdentityBinding that does not exist.
+    BindingNotFound => Warning, ResolvedRefs, Warn;
+    /// Labels that no certificate can vouch for: pods without them run under the same account.
+    LabelsNotIdentity => Error, Accepted, Warn;
+    /// An identity that is none, or of a trust domain that the mesh does not know.
+    InvalidIdentity => Error, Accepted, Refuse;
+    /// A field that has no effect where it stands.
+    NoEffect => Warning, Nothing, Warn;
 }
 
 impl fmt::Display for Reason {

@@ -2,41 +2,25 @@
 //!
 //! Called by `cli::run`; the only place that spawns such tasks. Reads as the list of what runs; decides nothing.
 
+mod pages;
+mod pipeline;
 mod watches;
+mod webhooks;
+mod xds;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use kube::Client;
 use prometheus_client::registry::Registry;
-use smidge_xds::{
-    mesh::id::{ClusterId, TrustDomain},
-    server::{self, Proxies, Server, Views},
-    snapshot::Snapshot,
-};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
-use tokio_stream::wrappers::ReceiverStream;
+use smidge_xds::mesh::id::TrustDomain;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{
-    admin, auth, ca,
-    clock::Clock,
-    finding::Finding,
-    injector,
-    inputs::Inputs,
-    publish::{self, Outputs},
-    report, tls, webhook,
-};
+use crate::{ca, clock::Clock, injector};
 
 /// How long tasks may take to end after they were told to. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// The webhook configuration that the chart installs.
-const INJECTOR: &str = "smidge-injector";
 
 /// What the command line settles.
 #[derive(Debug, Clone)]
@@ -178,10 +162,10 @@ async fn run(settings: Settings) -> Result<(), Error> {
 
     let maintained = Arc::clone(&core.authorities);
     tasks.spawn("authorities", async move { maintained.maintain().await });
-    let pipeline = pipeline(&core, &mut registry, &mut tasks);
-    let proxies = xds(&core, &pipeline, &mut registry, &mut tasks).await?;
-    webhooks(&core, &mut tasks).await?;
-    pages(&core, &pipeline, proxies, registry, &mut tasks).await?;
+    let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
+    let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks).await?;
+    webhooks::webhooks(&core, &mut tasks).await?;
+    pages::pages(&core, &pipeline, proxies, registry, &mut tasks).await?;
     supervise(tasks).await
 }
 
@@ -192,144 +176,6 @@ async fn open(settings: Settings, client: Client, registry: &mut Registry) -> Co
     let domain = TrustDomain(settings.trust_domain.clone());
     let authorities = Arc::new(ca::open(secrets, domain, clock.clone(), metrics).await);
     Core { settings, client, clock, authorities }
-}
-
-/// What the pipeline publishes.
-struct Pipeline {
-    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    findings: watch::Receiver<Arc<Vec<Finding>>>,
-    awaited: watch::Receiver<BTreeSet<&'static str>>,
-    pods: Arc<auth::pods::Pods>,
-}
-
-/// watch → publish → report.
-fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) -> Pipeline {
-    let Core { settings, client, authorities, .. } = core;
-    let (edits, changes) = mpsc::channel(1024);
-    let watches = watches::spawn(client, &edits, |name, task| tasks.spawn(name, task));
-    let (snapshots, findings, awaited) =
-        (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
-    let pipeline = Pipeline {
-        snapshots: snapshots.subscribe(),
-        findings: findings.subscribe(),
-        awaited: awaited.subscribe(),
-        pods: watches.pods,
-    };
-    let inputs = Inputs {
-        roots: authorities.workload_bundle().roots,
-        trust_domain: TrustDomain(settings.trust_domain.clone()),
-        cluster_domain: settings.cluster_domain.clone(),
-        system_namespace: settings.system_namespace.clone(),
-        ..Inputs::default()
-    };
-    let outputs = Outputs { snapshots, findings, awaited };
-    let metrics = publish::Metrics::register(registry);
-    let cluster = ClusterId(settings.cluster_name.clone());
-    tasks.spawn("publish", publish::publish(cluster, inputs, changes, outputs, metrics));
-    let metrics = report::Metrics::register(registry);
-    tasks.spawn("report", report::report(client.clone(), pipeline.findings.clone(), metrics));
-    pipeline
-}
-
-/// Serves snapshots and certificates to proxies.
-async fn xds(
-    core: &Core,
-    pipeline: &Pipeline,
-    registry: &mut Registry,
-    tasks: &mut Tasks,
-) -> Result<Proxies, Error> {
-    let Core { settings, client, clock, authorities } = core;
-    let listener = listen("xds", settings.xds_listen).await?;
-    let failed = |source| Error::Tls { server: "xds", source };
-    let certificate =
-        Arc::new(authorities.control_plane_certificate(settings.service_names()).map_err(failed)?);
-    let config = certificate.tls(&[b"h2"]).map_err(failed)?;
-    tasks.spawn("xds certificate", certificate.keep_fresh());
-    let (accepted, connections) = mpsc::channel(64);
-    tasks.spawn("xds listener", tls::accept(listener, config, accepted));
-
-    let authenticator = Arc::new(auth::TokenAuthenticator::new(auth::Settings {
-        domain: TrustDomain(settings.trust_domain.clone()),
-        cluster: ClusterId(settings.cluster_name.clone()),
-        client: client.clone(),
-        pods: Arc::clone(&pipeline.pods),
-        owner: crate::lower::workload::owner,
-        clock: clock.clone(),
-        metrics: auth::Metrics::register(registry.sub_registry_with_prefix("auth")),
-    }));
-    let maintained = Arc::clone(&authenticator);
-    tasks.spawn("token keys", async move { maintained.maintain().await });
-
-    let (nacks, refused) = mpsc::channel(256);
-    tasks.spawn("refusals", report::refusals(client.clone(), refused));
-    let proxies = Proxies::default();
-    let server = Server {
-        authenticator,
-        certificates: authorities.leaves(),
-        views: Views { snapshots: pipeline.snapshots.clone(), view: Snapshot::view },
-        metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
-        proxies: proxies.clone(),
-        nacks,
-        settings: server::Settings::default(),
-    };
-    let stop = tasks.stopping();
-    tasks.spawn("xds", async move {
-        if let Err(error) = server.serve(ReceiverStream::new(connections), stop).await {
-            error!(%error, "the xDS server has ended");
-        }
-    });
-    Ok(proxies)
-}
-
-/// Injects proxies into pods.
-async fn webhooks(core: &Core, tasks: &mut Tasks) -> Result<(), Error> {
-    let Core { settings, client, authorities, .. } = core;
-    let listener = listen("webhooks", settings.webhook_listen).await?;
-    let failed = |source| Error::Tls { server: "webhooks", source };
-    let certificate = Arc::new(authorities.webhook_certificate(settings.service_names()).map_err(failed)?);
-    let config = certificate.tls(&[b"h2", b"http/1.1"]).map_err(failed)?;
-    tasks.spawn("webhook certificate", certificate.keep_fresh());
-    let stop = tasks.stopping();
-    let (injector, settings) = watch::channel(Arc::new(settings.injector(authorities.control_plane_roots())));
-    tasks.spawn("webhooks", async move {
-        // Held for as long as the server runs: the roots change when the authority's do, which nothing does yet.
-        let _injector = injector;
-        if let Err(error) = webhook::serve(listener, config, webhook::router(settings), stop).await {
-            error!(%error, "the webhook server has ended");
-        }
-    });
-    let (bundle, bundles) = watch::channel(authorities.webhook_ca_bundle());
-    let client = client.clone();
-    tasks.spawn("caBundle", async move {
-        let _bundle = bundle;
-        webhook::ca_bundle::keep(client, INJECTOR, bundles).await;
-    });
-    Ok(())
-}
-
-/// Shows what goes on.
-async fn pages(
-    core: &Core,
-    pipeline: &Pipeline,
-    proxies: Proxies,
-    registry: Registry,
-    tasks: &mut Tasks,
-) -> Result<(), Error> {
-    let listener = listen("pages", core.settings.admin_listen).await?;
-    let router = admin::router(admin::Pages {
-        awaited: pipeline.awaited.clone(),
-        snapshots: pipeline.snapshots.clone(),
-        findings: pipeline.findings.clone(),
-        proxies,
-        registry: Arc::new(registry),
-    });
-    let stop = tasks.stopping();
-    tasks.spawn("pages", async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-            error!(%error, "the operator's own pages have ended");
-        }
-    });
-    Ok(())
 }
 
 async fn listen(server: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

@@ -1,0 +1,68 @@
+//! Starts the server that the proxies talk to.
+//!
+//! Called by `runtime` at the start.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use smidge_xds::{
+    mesh::id::{ClusterId, TrustDomain},
+    server::{self, Proxies, Server, Views},
+    snapshot::Snapshot,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::error;
+
+use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
+use crate::{auth, report, tls};
+
+/// Serves snapshots and certificates to proxies.
+pub(super) async fn xds(
+    core: &Core,
+    pipeline: &Pipeline,
+    registry: &mut Registry,
+    tasks: &mut Tasks,
+) -> Result<Proxies, Error> {
+    let Core { settings, client, clock, authorities } = core;
+    let listener = listen("xds", settings.xds_listen).await?;
+    let failed = |source| Error::Tls { server: "xds", source };
+    let certificate =
+        Arc::new(authorities.control_plane_certificate(settings.service_names()).map_err(failed)?);
+    let config = certificate.tls(&[b"h2"]).map_err(failed)?;
+    tasks.spawn("xds certificate", certificate.keep_fresh());
+    let (accepted, connections) = mpsc::channel(64);
+    tasks.spawn("xds listener", tls::accept(listener, config, accepted));
+
+    let authenticator = Arc::new(auth::TokenAuthenticator::new(auth::Settings {
+        domain: TrustDomain(settings.trust_domain.clone()),
+        cluster: ClusterId(settings.cluster_name.clone()),
+        client: client.clone(),
+        pods: Arc::clone(&pipeline.pods),
+        owner: crate::lower::workload::owner,
+        clock: clock.clone(),
+        metrics: auth::Metrics::register(registry.sub_registry_with_prefix("auth")),
+    }));
+    let maintained = Arc::clone(&authenticator);
+    tasks.spawn("token keys", async move { maintained.maintain().await });
+
+    let (nacks, refused) = mpsc::channel(256);
+    tasks.spawn("refusals", report::refusals(client.clone(), refused));
+    let proxies = Proxies::default();
+    let server = Server {
+        authenticator,
+        certificates: authorities.leaves(),
+        views: Views { snapshots: pipeline.snapshots.clone(), view: Snapshot::view },
+        metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
+        proxies: proxies.clone(),
+        nacks,
+        settings: server::Settings::default(),
+    };
+    let stop = tasks.stopping();
+    tasks.spawn("xds", async move {
+        if let Err(error) = server.serve(ReceiverStream::new(connections), stop).await {
+            error!(%error, "the xDS server has ended");
+        }
+    });
+    Ok(proxies)
+}
