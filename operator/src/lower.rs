@@ -58,7 +58,7 @@ fn add_cluster(cluster: &ClusterId, inputs: &Inputs, mesh: &mut Mesh, findings: 
     let grants = access::grants(inputs, &routes, findings);
     let known = service::read(inputs, &pods, findings);
     let services: Services<'_> = known.iter().map(|known| (&known.id, known)).collect();
-    let mut splits = split::read(inputs, &services, findings);
+    let mut splits = split::read(inputs, &routes, &services, findings);
     splits.retain(|root, split| is_split_in_mesh(root, split, &services, findings));
     let cluster =
         ClusterReader { settings: &settings, grants: &grants, splits: &splits, services: &services };

@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod filter;
 pub mod listener;
 pub mod names;
+pub mod predicate;
 pub mod rbac;
 pub mod route;
 pub mod tls;

@@ -3,11 +3,14 @@
 //! Finds each split's root and backends, lets one split win each root, and says per port who gets which share. A
 //! split grants nothing; who may go where is `access`'s to say. A backend is never split again.
 
+mod matches;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_crds::split::TrafficSplit;
 use smidge_xds::mesh::{
+    access::HttpMatch,
     id::ServiceId,
     route::{Backend, Route, RouteRule},
     service::Protocol,
@@ -15,6 +18,7 @@ use smidge_xds::mesh::{
 
 use super::{
     endpoints,
+    route::Routes,
     service::{Known, Port},
 };
 use crate::{
@@ -33,6 +37,8 @@ pub(super) struct Split<'a> {
     root: ServiceId,
     /// Every backend as written, and its weight; whether it exists is not yet asked.
     shares: Vec<Share>,
+    /// The requests that are split, any of these; `None` is all traffic, and an empty list none.
+    matches: Option<Vec<HttpMatch>>,
 }
 
 #[derive(Debug)]
@@ -45,21 +51,27 @@ struct Share {
 /// The splits in effect, by root.
 pub(super) fn read<'a>(
     inputs: &'a Inputs,
+    routes: &Routes<'_>,
     services: &Services<'_>,
     findings: &mut Vec<Finding>,
 ) -> BTreeMap<ServiceId, Split<'a>> {
     let mut all: Vec<Split<'a>> = inputs
         .traffic_splits
         .iter()
-        .filter_map(|(key, split)| read_one(key, split, inputs, services, findings))
+        .filter_map(|(key, split)| read_one(key, split, inputs, routes, services, findings))
         .collect();
-    // The map of inputs is sorted by name, and sorting by age keeps that order among equals.
-    all.sort_by_key(|split| split.created);
+    // The map of inputs is sorted by name, and sorting keeps that order among equals.
+    all.sort_by_key(|split| (split.matches.is_none(), split.created));
     let mut winners: BTreeMap<ServiceId, Split<'a>> = BTreeMap::new();
     for split in all {
         if let Some(winner) = winners.get(&split.root) {
+            let why = if winner.matches.is_some() && split.matches.is_none() {
+                "has matches"
+            } else {
+                "is older (or first by name)"
+            };
             let message = format!(
-                "{} of the same Service {} is older (or first by name) and in effect; this one is not",
+                "{} of the same Service {} {why} and is in effect; this one is not",
                 winner.object, split.root.name
             );
             findings.push(Finding::new(split.object, Reason::Conflicted, message).at("spec.service"));
@@ -85,16 +97,11 @@ fn read_one<'a>(
     key: &Key,
     split: &'a TrafficSplit,
     inputs: &Inputs,
+    routes: &Routes<'_>,
     services: &Services<'_>,
     findings: &mut Vec<Finding>,
 ) -> Option<Split<'a>> {
     let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
-    if split.spec.matches.is_some() {
-        let message =
-            "matches are not served yet; the split has no effect, as without them it would move all traffic";
-        findings.push(Finding::new(object, Reason::NotServed, message).at("spec.matches"));
-        return None;
-    }
     if split.spec.backends.is_empty() {
         let message = "no backend; the split has no effect";
         findings.push(Finding::new(object, Reason::Empty, message).at("spec.backends"));
@@ -117,8 +124,10 @@ fn read_one<'a>(
         let service = ServiceId::new(&key.0, name);
         shares.push(Share { field: format!("{field}.service"), service, weight: weight.unwrap_or(0) });
     }
+    let matches =
+        split.spec.matches.as_deref().map(|written| matches::read(key, written, routes, &object, findings));
     let created = split.metadata.creation_timestamp.as_ref();
-    Some(Split { object, created, root, shares })
+    Some(Split { object, created, root, shares, matches })
 }
 
 /// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
@@ -186,6 +195,60 @@ impl Split<'_> {
         services: &Services<'_>,
         findings: &mut Vec<Finding>,
     ) -> Route {
+        let own = || RouteRule::own(self.root.clone());
+        if self.matches.is_some() && protocol == Protocol::Tcp {
+            findings.push(self.unmatchable(number));
+            return Route { rules: vec![own()], split: None };
+        }
+        let mut rules = Vec::new();
+        let backends = self.backends_of(number, protocol, services, findings);
+        match self.matches.as_deref() {
+            None => rules.push(RouteRule { matches: None, backends }),
+            // Nothing matches, so nobody ever goes there.
+            Some([]) => rules.push(own()),
+            Some(matches) => {
+                rules.push(RouteRule { matches: Some(matches.to_vec()), backends });
+                rules.push(own());
+            }
+        }
+        if self.matches.is_some() {
+            self.see_rest_is_served(number, services, findings);
+        }
+        let ObjectRef { namespace, name, .. } = &self.object;
+        Route { rules, split: Some(format!("{namespace}/{name}")) }
+    }
+
+    fn unmatchable(&self, number: u16) -> Finding {
+        let message = format!(
+            "port {number} of {} is TCP, where there are no requests to match: it is not split",
+            self.root.name
+        );
+        self.finding(Reason::NoEffect, "spec.matches", message)
+            .hint("if it is HTTP, say so in the Service's port: appProtocol: http")
+    }
+
+    /// Requests that match nothing need an endpoint as well.
+    fn see_rest_is_served(&self, number: u16, services: &Services<'_>, findings: &mut Vec<Finding>) {
+        let root = services.get(&self.root);
+        let port = root.and_then(|root| Some((root, root.ports.get(&number)?)));
+        if port.is_some_and(|(root, port)| !is_ready(root, port)) {
+            let message = format!(
+                "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \
+                 with 503",
+                self.root.name
+            );
+            findings.push(self.finding(Reason::BackendNotReady, "spec.service", message));
+        }
+    }
+
+    /// Who gets which share of port `number`.
+    fn backends_of(
+        &self,
+        number: u16,
+        protocol: Protocol,
+        services: &Services<'_>,
+        findings: &mut Vec<Finding>,
+    ) -> Vec<Backend> {
         let mut shares: Vec<(ServiceId, u64)> = Vec::new();
         for share in &self.shares {
             if self.is_served(share, number, protocol, services, findings) {
@@ -201,10 +264,11 @@ impl Split<'_> {
             } else {
                 "no backend that is left has a weight"
             };
-            let message = format!("{whose}: port {number} of {} answers 503 to everything", self.root.name);
+            let what = if self.matches.is_some() { "what matches" } else { "everything" };
+            let message = format!("{whose}: port {number} of {} answers 503 to {what}", self.root.name);
             findings.push(self.finding(Reason::AllWeightsZero, "spec.backends", message));
         }
-        Route { rules: vec![RouteRule { matches: None, backends: scaled(&shares) }] }
+        scaled(&shares)
     }
 
     /// Whether a share takes part on a port; says so if not, or if it cannot serve now.

@@ -9,26 +9,34 @@ use envoy_types::pb::envoy::{
             AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
             access_log_filter::FilterSpecifier, comparison_filter,
         },
-        core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
+        common::mutation_rules::v3::{HeaderMutation, header_mutation},
+        core::v3::{
+            HeaderValue, HeaderValueOption, Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32,
+            TypedExtensionConfig, header_value_option::HeaderAppendAction,
+        },
         listener::v3::{Filter, filter},
         route::v3::RouteConfiguration,
     },
-    extensions::filters::{
-        common::set_filter_state::v3::{FilterStateValue, filter_state_value},
-        http::{rbac::v3::Rbac as HttpRbac, router::v3::Router, set_filter_state},
-        network::{
-            http_connection_manager::v3::{
-                HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
-                http_connection_manager::{
-                    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+    extensions::{
+        filters::{
+            common::set_filter_state::v3::{FilterStateValue, filter_state_value},
+            http::{rbac::v3::Rbac as HttpRbac, router::v3::Router, set_filter_state},
+            network::{
+                http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
+                    http_connection_manager::{
+                        PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
+                        UpgradeConfig,
+                    },
+                    http_filter,
                 },
-                http_filter,
-            },
-            tcp_proxy::v3::{
-                TcpProxy,
-                tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+                tcp_proxy::v3::{
+                    TcpProxy,
+                    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+                },
             },
         },
+        http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
     },
 };
 use prost::{Message, Name};
@@ -48,6 +56,11 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
     let name = names::service_port(service, port);
     let rds = Rds { config_source: wire::ads(), route_config_name: name.clone() };
     let manager = HttpConnectionManager {
+        // A route by matches must read what the server will judge, which the server makes of the path anyway. Escaped
+        // slashes are the server's to refuse.
+        normalize_path: wire::flag(true),
+        merge_slashes: true,
+        early_header_mutation_extensions: vec![path_header()],
         local_reply_config: Some(withdrawn_text()),
         ..manager(&name, RouteSpecifier::Rds(rds), vec![router()])
     };
@@ -167,6 +180,22 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
         route_specifier: Some(routes),
         ..HttpConnectionManager::default()
     }
+}
+
+/// Keeps the path without its query for `route`, in the way of whatever the caller set.
+fn path_header() -> TypedExtensionConfig {
+    let option = HeaderValueOption {
+        header: Some(HeaderValue {
+            key: route::PATH_HEADER.to_owned(),
+            value: "%PATH(NQ:PATH)%".to_owned(),
+            ..HeaderValue::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
+        ..HeaderValueOption::default()
+    };
+    let mutation = header_mutation::Action::Append(option);
+    let mutations = vec![HeaderMutation { action: Some(mutation) }];
+    wire::extension("envoy.http.early_header_mutation.header_mutation", EarlyHeaderMutation { mutations })
 }
 
 /// Keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by text in the query.

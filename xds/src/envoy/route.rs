@@ -3,37 +3,73 @@
 //! A change of weights changes nothing else. Says nothing about who may go there: an answer of 403 comes from the
 //! server's proxy (`rbac`), or from the virtual listener for what a proxy does not see.
 
-use envoy_types::pb::envoy::{
-    config::route::v3::{
-        DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-        VirtualHost, WeightedCluster, header_matcher::HeaderMatchSpecifier, retry_policy, route,
-        route_action, route_match::PathSpecifier, weighted_cluster::ClusterWeight,
+use envoy_types::pb::{
+    envoy::{
+        config::route::v3::{
+            DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+            VirtualHost, WeightedCluster, retry_policy, route, route_action, route_match::PathSpecifier,
+            weighted_cluster::ClusterWeight,
+        },
+        extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
     },
-    extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
-    r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+    xds::r#type::matcher::v3::{
+        Matcher,
+        matcher::{
+            MatcherList, MatcherType, OnMatch,
+            matcher_list::{FieldMatcher, Predicate},
+            on_match,
+        },
+    },
 };
 
-use super::{names, rbac, wire};
+use super::{names, predicate, wire};
 use crate::mesh::{
-    access::HttpMatch,
     id::ServiceId,
     route::{Backend, RouteRule},
 };
 
-/// The route of a Service's port.
+/// Carries the request's normalised path without its query from before a route is chosen (`filter::path_header`) to the
+/// choice, and no further: the route takes it off. Older proxies cannot choose by filter state.
+pub const PATH_HEADER: &str = "x-smidge-path";
+
+/// The route of a Service's port. The last rule has no matches, and so is the rest's.
 pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -> RouteConfiguration {
-    let routes = rules
+    let to = |rule: &RouteRule| all(action(service, port, exact, &rule.backends));
+    let name = names::service_port(service, port);
+    let rest = rules.iter().find(|rule| rule.matches.is_none());
+    let matchers: Vec<FieldMatcher> = rules
         .iter()
-        .flat_map(|rule| {
-            let action = action(service, port, exact, &rule.backends);
-            matches(rule.matches.as_deref()).into_iter().map(move |it| Route {
-                r#match: Some(it),
-                action: Some(action.clone()),
-                ..Route::default()
-            })
+        .take_while(|rule| rule.matches.is_some())
+        .filter_map(|rule| {
+            Some(FieldMatcher { predicate: Some(demand(rule)?), on_match: Some(on_match(&to(rule))) })
         })
         .collect();
-    configuration(&names::service_port(service, port), routes)
+    let host = if matchers.is_empty() {
+        VirtualHost { routes: rest.map(to).into_iter().collect(), ..VirtualHost::default() }
+    } else {
+        let matcher = Matcher {
+            on_no_match: rest.map(|rule| Box::new(on_match(&to(rule)))),
+            matcher_type: Some(MatcherType::MatcherList(MatcherList { matchers })),
+        };
+        VirtualHost { matcher: Some(matcher), ..VirtualHost::default() }
+    };
+    RouteConfiguration { request_headers_to_remove: vec![PATH_HEADER.to_owned()], ..by_host(&name, host) }
+}
+
+/// What a rule with matches demands; `None` for a rule that nothing can match.
+fn demand(rule: &RouteRule) -> Option<Predicate> {
+    let demands = rule.matches.iter().flatten().map(|it| {
+        let path = || predicate::header(PATH_HEADER);
+        predicate::request(it, path).unwrap_or_else(predicate::always)
+    });
+    predicate::any(demands.collect())
+}
+
+fn on_match(route: &Route) -> OnMatch {
+    OnMatch {
+        on_match: Some(on_match::OnMatch::Action(wire::match_extension("route", route.clone()))),
+        ..OnMatch::default()
+    }
 }
 
 /// Every request to one cluster, for the inbound side.
@@ -52,16 +88,13 @@ pub fn answer(name: &str, status: u32, text: &str) -> RouteConfiguration {
 }
 
 fn configuration(name: &str, routes: Vec<Route>) -> RouteConfiguration {
-    RouteConfiguration {
-        name: name.to_owned(),
-        virtual_hosts: vec![VirtualHost {
-            name: "*".to_owned(),
-            domains: vec!["*".to_owned()],
-            routes,
-            ..VirtualHost::default()
-        }],
-        ..RouteConfiguration::default()
-    }
+    by_host(name, VirtualHost { routes, ..VirtualHost::default() })
+}
+
+/// One virtual host for every name.
+fn by_host(name: &str, host: VirtualHost) -> RouteConfiguration {
+    let host = VirtualHost { name: "*".to_owned(), domains: vec!["*".to_owned()], ..host };
+    RouteConfiguration { name: name.to_owned(), virtual_hosts: vec![host], ..RouteConfiguration::default() }
 }
 
 fn all(action: route::Action) -> Route {
@@ -140,45 +173,6 @@ fn to(specifier: route_action::ClusterSpecifier) -> RouteAction {
 
 fn retries(on: &str, times: u32) -> RetryPolicy {
     RetryPolicy { retry_on: on.to_owned(), num_retries: wire::number(times), ..RetryPolicy::default() }
-}
-
-fn matches(matches: Option<&[HttpMatch]>) -> Vec<RouteMatch> {
-    matches.map_or_else(|| vec![everything()], |matches| matches.iter().map(route_match).collect())
-}
-
-fn route_match(it: &HttpMatch) -> RouteMatch {
-    let HttpMatch { name: _, path, methods, headers } = it;
-    let methods = methods.iter().map(|methods| {
-        let any: Vec<String> = methods.iter().map(|method| literal(method)).collect();
-        header(":method", any.join("|"))
-    });
-    RouteMatch {
-        path_specifier: Some(path.as_ref().map_or_else(
-            || PathSpecifier::Prefix("/".to_owned()),
-            |path| PathSpecifier::SafeRegex(wire::regex(rbac::path_pattern(path))),
-        )),
-        headers: methods.chain(headers.iter().map(|(name, pattern)| header(name, pattern.clone()))).collect(),
-        ..RouteMatch::default()
-    }
-}
-
-/// A method as an expression that matches it alone: `.` and `*` are letters of a method's name.
-fn literal(method: &str) -> String {
-    let escaped = |c: char| {
-        if c.is_ascii_alphanumeric() { c.to_string() } else { format!("\\x{{{:x}}}", u32::from(c)) }
-    };
-    method.chars().map(escaped).collect()
-}
-
-fn header(name: &str, pattern: String) -> HeaderMatcher {
-    HeaderMatcher {
-        name: name.to_owned(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
-            match_pattern: Some(MatchPattern::SafeRegex(wire::regex(pattern))),
-            ..StringMatcher::default()
-        })),
-        ..HeaderMatcher::default()
-    }
 }
 
 #[cfg(test)]

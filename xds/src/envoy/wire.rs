@@ -6,14 +6,11 @@ use std::net::IpAddr;
 
 use envoy_types::{
     pb::{
-        envoy::{
-            config::core::v3::{
-                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, ExtensionConfigSource,
-                SocketAddress, SubstitutionFormatString, TransportSocket, TypedExtensionConfig, address,
-                config_source::ConfigSourceSpecifier, data_source, socket_address::PortSpecifier,
-                substitution_format_string::Format, transport_socket,
-            },
-            r#type::matcher::v3::RegexMatcher,
+        envoy::config::core::v3::{
+            Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, ExtensionConfigSource,
+            SocketAddress, SubstitutionFormatString, TransportSocket, TypedExtensionConfig, address,
+            config_source::ConfigSourceSpecifier, data_source, socket_address::PortSpecifier,
+            substitution_format_string::Format, transport_socket,
         },
         google::protobuf::{Any, BoolValue, Duration, UInt32Value},
         xds,
@@ -108,9 +105,4 @@ pub fn transport_socket<M: Message + Name>(name: &str, config: M) -> TransportSo
         name: name.to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(pack_any(config))),
     }
-}
-
-/// A regular expression over a whole value.
-pub fn regex(pattern: impl Into<String>) -> RegexMatcher {
-    RegexMatcher { regex: pattern.into(), ..RegexMatcher::default() }
 }

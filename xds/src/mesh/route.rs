@@ -1,6 +1,6 @@
 //! Where the traffic of a Service's port goes: rules in order, each with weighted backends.
 //!
-//! A TrafficSplit becomes one rule; a split with `matches` will become two. Becomes a RouteConfiguration for HTTP and
+//! A TrafficSplit becomes one rule; a split with `matches` becomes two, its own and the rest's. Becomes a RouteConfiguration for HTTP and
 //! a weighted proxy for TCP. Says nothing about who may go there.
 
 use serde::Serialize;
@@ -12,12 +12,16 @@ use super::{access::HttpMatch, id::ServiceId};
 pub struct Route {
     /// The rules. TCP has exactly one, without matches.
     pub rules: Vec<RouteRule>,
+    /// The object that made the rules, as `namespace/name`; `None` for the Service's own endpoints. Says why, and never
+    /// reaches Envoy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
 }
 
 impl Route {
     /// Everything to the Service's own endpoints.
     pub fn own(service: ServiceId) -> Self {
-        Self { rules: vec![RouteRule { matches: None, backends: vec![Backend { service, weight: 1 }] }] }
+        Self { rules: vec![RouteRule::own(service)], split: None }
     }
 }
 
@@ -29,6 +33,13 @@ pub struct RouteRule {
     /// Where matching traffic goes, in the user's order. A sum of weights of 0 means nowhere: 503, or a closed
     /// connection. Backends of weight 0 stay in the list, so that a change of weight moves no cluster.
     pub backends: Vec<Backend>,
+}
+
+impl RouteRule {
+    /// Whatever no earlier rule matches, to the Service's own endpoints.
+    pub fn own(service: ServiceId) -> Self {
+        Self { matches: None, backends: vec![Backend { service, weight: 1 }] }
+    }
 }
 
 /// The own endpoints of a Service, at the root's port number, with a share. A backend is never split again.

@@ -1,6 +1,8 @@
 //! Callers of a proxy: certificates of a test's own, TLS as a proxy of the mesh speaks it, and requests by hand, so
 //! that a header can be repeated and a path can be anything.
 
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},

@@ -2,6 +2,8 @@
 //!
 //! Only the transport differs from a proxy's: listeners, extensions and secrets are the resources of the pool.
 
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -80,10 +82,13 @@ fn by_file(value: Value, folder: &Path) -> Value {
             other => other,
         };
     };
-    let name = object.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = object.get("name").or(object.get("route_config_name")).and_then(Value::as_str);
+    let name = name.unwrap_or_default().to_owned();
     let from = json!({ "resource_api_version": "V3", "path_config_source": source(folder, &name) });
     if object.contains_key("sds_config") {
         object.insert("sds_config".to_owned(), from);
+    } else if object.contains_key("route_config_name") {
+        object.insert("config_source".to_owned(), from);
     } else if let Some(discovery) = object.get_mut("config_discovery") {
         discovery["config_source"] = from;
     }

@@ -250,7 +250,7 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
         .map(|(index, weight)| Backend { service: id(&format!("{name}-v{}", index + 1)), weight: *weight });
     let rule = RouteRule { matches, backends: backends.collect() };
     let port = mesh.services.get_mut(&id(name)).unwrap().ports.get_mut(&number).unwrap();
-    port.route = Route { rules: vec![rule] };
+    port.route = Route { rules: vec![rule], split: None };
 }
 
 /// Lets `sources` call `destination`.

@@ -1,0 +1,73 @@
+//! Reads which requests a TrafficSplit is about: the matches of the HTTPRouteGroups that it lists, any of them.
+//!
+//! What cannot be read matches nothing: a typing error must not send everybody to the new version.
+
+use std::collections::BTreeSet;
+
+use smidge_crds::{specs, split::RouteGroupReference};
+use smidge_xds::mesh::access::HttpMatch;
+
+use super::super::route::{Group, Routes};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Key,
+};
+
+/// What a split's `matches` add up to. Empty, they match nothing.
+pub(super) fn read(
+    key: &Key,
+    written: &[RouteGroupReference],
+    routes: &Routes<'_>,
+    object: &ObjectRef,
+    findings: &mut Vec<Finding>,
+) -> Vec<HttpMatch> {
+    if written.is_empty() {
+        let message = "an empty list matches no request, so all go to the root's own endpoints";
+        findings.push(
+            Finding::new(object.clone(), Reason::Empty, message)
+                .at("spec.matches")
+                .hint("leave the field out to split all traffic"),
+        );
+    }
+    let mut matches = BTreeSet::new();
+    for (index, reference) in written.iter().enumerate() {
+        match group(key, reference, routes) {
+            Ok(group) => matches.extend(group.matches.iter().filter_map(|(_, read)| read.clone())),
+            Err((reason, field, message)) => findings.push(
+                Finding::new(object.clone(), reason, format!("{message}; it matches no request"))
+                    .at(format!("spec.matches[{index}].{field}")),
+            ),
+        }
+    }
+    matches.into_iter().collect()
+}
+
+fn group<'a>(
+    key: &Key,
+    reference: &RouteGroupReference,
+    routes: &'a Routes<'_>,
+) -> Result<&'a Group, (Reason, &'static str, String)> {
+    let RouteGroupReference { api_group, kind, name } = reference;
+    let unknown = |field, word: &str, expected: &str| {
+        (
+            Reason::UnknownKind,
+            field,
+            format!("{word:?} is none that a split can match by: expected {expected}"),
+        )
+    };
+    if kind != "HTTPRouteGroup" {
+        return Err(unknown("kind", kind, "HTTPRouteGroup"));
+    }
+    if let Some(group) = api_group.as_deref().filter(|group| !is_specs(group)) {
+        return Err(unknown("apiGroup", group, specs::GROUP));
+    }
+    routes.groups.get(&(key.0.clone(), name.clone())).ok_or_else(|| {
+        let message = format!("there is no HTTPRouteGroup {name:?} in namespace {}", key.0);
+        (Reason::RouteNotFound, "name", message)
+    })
+}
+
+/// Users write an API version where an API group is asked for.
+fn is_specs(group: &str) -> bool {
+    group.is_empty() || group.split('/').next() == Some(specs::GROUP)
+}
