@@ -13,11 +13,11 @@ use kube_core::schema::{OptionalEnum, StructuralSchemaRewriter};
 use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 
-use crate::access::TrafficTargetSpec;
+use crate::access::{IdentityBindingSpec, TrafficTargetSpec};
 use crate::config::{self, MeshConfigSpec};
 use crate::object::Kind;
 use crate::specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec};
-use crate::split::{TrafficSplitSpec, v1alpha2};
+use crate::split::TrafficSplitSpec;
 
 /// Why the definitions could not be made; a defect of this crate, never of its input, as it has none.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +40,11 @@ pub enum Error {
 pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
     let mut definitions = vec![
         definition::<HttpRouteGroupSpec>("Namespaced")?,
+        definition::<IdentityBindingSpec>("Namespaced")?,
         mesh_config()?,
         definition::<TcpRouteSpec>("Namespaced")?,
-        definition::<TrafficTargetSpec>("Namespaced")?,
-        traffic_split()?,
+        with_older(definition::<TrafficTargetSpec>("Namespaced")?, "v1alpha3"),
+        with_older(definition::<TrafficSplitSpec>("Namespaced")?, "v1alpha2"),
         definition::<UdpRouteSpec>("Namespaced")?,
     ];
     definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
@@ -60,11 +61,17 @@ pub fn to_yaml() -> Result<String, Error> {
     Ok(yaml)
 }
 
-fn traffic_split() -> Result<CustomResourceDefinition, Error> {
-    let mut definition = definition::<TrafficSplitSpec>("Namespaced")?;
-    let older: Vec<_> = definition.spec.versions.iter().map(v1alpha2::served_like).collect();
+/// Serves an older version as well, with the stored one's schema: the API server then converts by renaming the version.
+fn with_older(mut definition: CustomResourceDefinition, version: &str) -> CustomResourceDefinition {
+    let older = |stored: &CustomResourceDefinitionVersion| CustomResourceDefinitionVersion {
+        name: version.into(),
+        served: true,
+        storage: false,
+        ..stored.clone()
+    };
+    let older: Vec<_> = definition.spec.versions.iter().map(older).collect();
     definition.spec.versions.extend(older);
-    Ok(definition)
+    definition
 }
 
 fn mesh_config() -> Result<CustomResourceDefinition, Error> {

@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod config;
+pub mod conversion;
 pub mod definitions;
 pub mod labels;
 pub mod number;

@@ -30,6 +30,14 @@ impl Number {
             Self::Other(value) => whole(value.as_f64()?),
         }
     }
+
+    /// As [`as_i64`](Self::as_i64), and `"50"` counts as well: for fields that some versions have as text.
+    pub fn as_text_or_i64(&self) -> Option<i64> {
+        match self {
+            Self::Other(Value::String(text)) => text.parse().ok(),
+            number => number.as_i64(),
+        }
+    }
 }
 
 fn whole(number: f64) -> Option<i64> {
@@ -92,6 +100,15 @@ mod tests {
             ("[1]", None),
         ] {
             assert_eq!(read(json).as_i64(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn text_is_read_where_it_is_asked_for() {
+        for (json, expected) in
+            [("\"50\"", Some(50)), ("50", Some(50)), ("\"5x\"", None), ("\"\"", None), ("null", None)]
+        {
+            assert_eq!(read(json).as_text_or_i64(), expected, "{json}");
         }
     }
 

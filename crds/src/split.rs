@@ -2,7 +2,6 @@
 //!
 //! One module an API version; the storage version's types are the hub, re-exported here.
 
-pub mod v1alpha2;
 pub mod v1alpha4;
 
 pub use v1alpha4::{Backend, RouteGroupReference, TrafficSplit, TrafficSplitSpec};

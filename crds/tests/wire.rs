@@ -6,7 +6,7 @@
 use kube_core::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use smidge_crds::access::{TrafficTarget, TrafficTargetSpec};
+use smidge_crds::access::{IdentityBinding, IdentityBindingSpec, TrafficTarget, TrafficTargetSpec};
 use smidge_crds::config::{AccessMode, MeshConfig, MtlsMode, PathRegexEnd};
 use smidge_crds::specs::{HttpRouteGroup, TcpRoute, UdpRoute};
 use smidge_crds::split::{Backend, TrafficSplit, TrafficSplitSpec};
@@ -49,7 +49,43 @@ spec:
     assert_eq!(target.spec.rules[2].kind, "Telepathy");
     assert_eq!(target.spec.sources[0].namespace.as_deref(), Some("restaurant"));
     survives(&target);
-    assert_eq!(TrafficTarget::api_version(&()), "access.smi-spec.io/v1alpha3");
+    assert_eq!(TrafficTarget::api_version(&()), "access.smi-spec.io/v1alpha4");
+}
+
+#[test]
+fn a_destination_with_a_port_and_subjects_with_a_group() {
+    let target: TrafficTarget = yaml(
+        "
+metadata: {name: pantry}
+spec:
+  destination: {kind: ServiceAccount, name: pantry, port: \"8080\"}
+  sources:
+  - {kind: IdentityBinding, group: access.smi-spec.io, name: cook}
+",
+    );
+    let port = target.spec.destination.port.as_ref().unwrap();
+    assert_eq!((port.as_i64(), port.as_text_or_i64()), (None, Some(8080)));
+    assert_eq!(target.spec.sources[0].group.as_deref(), Some("access.smi-spec.io"));
+    survives(&target);
+}
+
+#[test]
+fn an_identity_binding() {
+    let binding: IdentityBinding = yaml(
+        "
+metadata: {name: cook}
+spec:
+  schemes:
+    podLabelSelector: {matchLabels: {app: cook}}
+    spiffeIdentities: [cluster.local/ns/kitchen/sa/cook]
+    serviceAccount: cook
+",
+    );
+    let schemes = &binding.spec.schemes;
+    assert_eq!(schemes.pod_label_selector.as_ref().unwrap().match_labels["app"], "cook");
+    assert_eq!(schemes.spiffe_identities.as_ref().unwrap().len(), 1);
+    assert_eq!(schemes.service_account.as_deref(), Some("cook"));
+    survives(&binding);
 }
 
 #[test]
@@ -179,6 +215,7 @@ fn an_object_without_content_reads() {
         }
     }
     check::<TrafficTargetSpec>();
+    check::<IdentityBindingSpec>();
     check::<smidge_crds::specs::HttpRouteGroupSpec>();
     check::<smidge_crds::specs::TcpRouteSpec>();
     check::<smidge_crds::specs::UdpRouteSpec>();
@@ -195,7 +232,7 @@ fn a_status_reads_back() {
         "oven",
         TrafficSplitSpec {
             service: "oven".into(),
-            backends: vec![Backend { service: "oven".into(), weight: Some(1.into()) }],
+            backends: vec![Backend { service: "oven".into(), weight: Some(1.into()), matches: None }],
             matches: None,
         },
     )

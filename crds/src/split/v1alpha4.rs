@@ -39,6 +39,10 @@ pub struct Backend {
     /// The share, in proportion to the sum of all weights: a whole number, 0 for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<Number>,
+    /// The requests of this backend, as an early form of v1alpha3 had it. Understood if every backend says the same,
+    /// and then the hub has it as the matches of the split; found here, it differs between backends and has no meaning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<RouteGroupReference>>,
 }
 
 /// A reference to an HTTPRouteGroup in the TrafficSplit's namespace.

@@ -19,14 +19,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use serde::de::DeserializeOwned;
-use smidge_crds::{
-    Kind as _,
-    access::TrafficTargetSpec,
-    config::MeshConfigSpec,
-    labels,
-    specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec},
-    split::{self, TrafficSplitSpec},
-};
+use smidge_crds::{conversion, labels};
 
 use super::{Document, Unreadable};
 use crate::{
@@ -61,22 +54,6 @@ pub fn cluster(documents: &[Document]) -> Offline {
     offline
 }
 
-/// The versions that are served of one of our kinds.
-fn served_versions(group: &str, kind: &str) -> &'static [&'static str] {
-    fn is<Spec: smidge_crds::Kind>(group: &str, kind: &str) -> bool {
-        (group, kind) == (Spec::GROUP, Spec::KIND)
-    }
-    match () {
-        () if is::<TrafficTargetSpec>(group, kind) => &[TrafficTargetSpec::VERSION],
-        () if is::<HttpRouteGroupSpec>(group, kind) => &[HttpRouteGroupSpec::VERSION],
-        () if is::<TcpRouteSpec>(group, kind) => &[TcpRouteSpec::VERSION],
-        () if is::<UdpRouteSpec>(group, kind) => &[UdpRouteSpec::VERSION],
-        () if is::<TrafficSplitSpec>(group, kind) => &[TrafficSplitSpec::VERSION, split::v1alpha2::VERSION],
-        () if is::<MeshConfigSpec>(group, kind) => &[MeshConfigSpec::VERSION],
-        () => &[],
-    }
-}
-
 impl Offline {
     fn add(&mut self, document: &Document) -> Result<(), Unreadable> {
         let inputs = &mut self.inputs;
@@ -107,7 +84,7 @@ impl Offline {
             // What the metrics API answers; nothing that anybody applies.
             return Ok(());
         }
-        let versions = served_versions(group, kind);
+        let versions = conversion::served(group, kind);
         if !versions.contains(&version.as_str()) {
             let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
             let message = if versions.is_empty() {

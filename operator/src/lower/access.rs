@@ -110,7 +110,7 @@ impl TargetReader<'_> {
     }
 
     fn subject(&mut self, field: &str, subject: &Subject) -> Option<SpiffeId> {
-        let Subject { kind, name, namespace } = subject;
+        let Subject { kind, name, namespace, group: _, port: _ } = subject;
         let nothing =
             if field == "spec.destination" { "the target allows nothing" } else { "it allows nobody" };
         match kind.as_str() {
