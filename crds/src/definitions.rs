@@ -51,12 +51,27 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
     Ok(definitions)
 }
 
-/// The definitions as one YAML stream, the same bytes every time.
-pub fn to_yaml() -> Result<String, Error> {
+/// The definitions of a mesh whose operator, and with it the webhook that converts versions, is in `namespace`.
+pub fn within(
+    mut definitions: Vec<CustomResourceDefinition>,
+    namespace: &str,
+) -> Vec<CustomResourceDefinition> {
+    for definition in &mut definitions {
+        let conversion = definition.spec.conversion.as_mut();
+        let config = conversion.and_then(|it| it.webhook.as_mut()?.client_config.as_mut());
+        if let Some(service) = config.and_then(|config| config.service.as_mut()) {
+            namespace.clone_into(&mut service.namespace);
+        }
+    }
+    definitions
+}
+
+/// Definitions as one YAML stream, the same bytes every time.
+pub fn to_yaml(definitions: &[CustomResourceDefinition]) -> Result<String, Error> {
     let mut yaml = String::new();
-    for definition in all()? {
+    for definition in definitions {
         yaml.push_str("---\n");
-        yaml.push_str(&serde_saphyr::to_string(&definition).map_err(Error::Print)?);
+        yaml.push_str(&serde_saphyr::to_string(definition).map_err(Error::Print)?);
     }
     Ok(yaml)
 }

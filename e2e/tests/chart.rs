@@ -6,7 +6,7 @@
 // Helpers of tests may fail loudly as tests do; clippy sees tests in functions marked so only.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -57,6 +57,10 @@ fn render(helm: &Path, settings: &[&str]) -> BTreeMap<String, Value> {
         .collect()
 }
 
+fn texts(list: &Value) -> BTreeSet<String> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn the_release_is_these_objects() {
     let Some(helm) = helm() else { return };
@@ -72,7 +76,9 @@ fn the_release_is_these_objects() {
             "Role/smidge",
             "RoleBinding/smidge",
             "Service/smidge",
+            "Service/smidge-webhook",
             "ServiceAccount/smidge",
+            "ValidatingWebhookConfiguration/smidge-validator",
         ]
     );
     for (name, object) in &objects {
@@ -93,7 +99,12 @@ fn definitions_come_as_generated_and_are_kept() {
         objects.iter().filter(|(key, _)| key.starts_with("CustomResourceDefinition")).collect();
     assert_eq!(carried.len(), generated.len());
     for (definition, (name, object)) in generated.iter().zip(carried) {
-        assert_eq!(json!(definition.spec), object["spec"], "{name}");
+        let mut spec = json!(definition.spec);
+        if let Some(service) = spec.pointer_mut("/conversion/webhook/clientConfig/service") {
+            assert_eq!(service["name"], "smidge-webhook", "{name}");
+            service["namespace"] = json!("meshes");
+        }
+        assert_eq!(spec, object["spec"], "{name}");
         assert_eq!(object["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}), "{name}");
     }
 
@@ -116,8 +127,17 @@ fn the_operator_may_do_no_more_than_it_must() {
             assert!(!rule.to_string().contains('*'), "{key}: a wildcard in {rule}");
             let resources = rule["resources"].to_string();
             assert!(key.starts_with("Role/") || !resources.contains("secrets"), "Secrets of every namespace");
-            if resources.contains("webhookconfigurations") {
+            if resources.contains("mutatingwebhookconfigurations") {
                 assert_eq!(rule["resourceNames"], json!(["smidge-injector"]));
+            }
+            if resources.contains("validatingwebhookconfigurations") {
+                assert_eq!(rule["resourceNames"], json!(["smidge-validator"]));
+            }
+            if resources.contains("customresourcedefinitions") {
+                let names: BTreeSet<_> = texts(&rule["resourceNames"]);
+                let generated = smidge_crds::definitions::all().unwrap();
+                let ours: BTreeSet<_> = generated.into_iter().filter_map(|it| it.metadata.name).collect();
+                assert_eq!(names, ours, "the definitions that exist, and no others");
             }
         }
     }
@@ -138,7 +158,7 @@ fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator()
     let objects = render(&helm, &[]);
     let webhooks = objects["MutatingWebhookConfiguration/smidge-injector"]["webhooks"].as_array().unwrap();
     let [webhook] = webhooks.as_slice() else { panic!("one webhook") };
-    let service = json!({"name": "smidge", "namespace": "meshes", "path": "/inject", "port": 443});
+    let service = json!({"name": "smidge-webhook", "namespace": "meshes", "path": "/inject", "port": 443});
     assert_eq!(webhook["clientConfig"], json!({ "service": service }), "no caBundle");
     assert_eq!(webhook["namespaceSelector"]["matchLabels"], json!({"smidge.mesh/inject": "enabled"}));
     assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0]["operator"], "NotIn");
@@ -150,6 +170,46 @@ fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator()
     assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["values"], json!(["disabled"]));
     assert_eq!(webhook["failurePolicy"], "Fail");
     assert_eq!(webhook["sideEffects"], "None");
+}
+
+#[test]
+fn the_webhooks_are_reached_before_the_operator_is_ready() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    let service = &objects["Service/smidge-webhook"]["spec"];
+    assert_eq!(service["publishNotReadyAddresses"], true);
+    assert_eq!(service["ports"], json!([{"name": "webhook", "port": 443, "targetPort": "webhook"}]));
+    assert_eq!(service["selector"], objects["Service/smidge"]["spec"]["selector"]);
+    // Proxies want a control plane that has something to say.
+    assert_eq!(objects["Service/smidge"]["spec"].get("publishNotReadyAddresses"), None);
+}
+
+#[test]
+fn every_version_of_every_kind_is_judged_and_nothing_else() {
+    let Some(helm) = helm() else { return };
+    let name = "ValidatingWebhookConfiguration/smidge-validator";
+    let objects = render(&helm, &[]);
+    let webhooks = objects[name]["webhooks"].as_array().unwrap();
+    let [webhook] = webhooks.as_slice() else { panic!("one webhook") };
+    let service = json!({"name": "smidge-webhook", "namespace": "meshes", "path": "/validate", "port": 443});
+    assert_eq!(webhook["clientConfig"], json!({ "service": service }), "no caBundle");
+    assert_eq!((&webhook["failurePolicy"], &webhook["sideEffects"]), (&json!("Ignore"), &json!("None")));
+    let mut judged = BTreeMap::new();
+    for rule in webhook["rules"].as_array().unwrap() {
+        assert_eq!(
+            (&rule["apiVersions"], &rule["operations"]),
+            (&json!(["*"]), &json!(["CREATE", "UPDATE"]))
+        );
+        let groups = texts(&rule["apiGroups"]);
+        let resources = texts(&rule["resources"]);
+        judged.extend(groups.iter().flat_map(|group| {
+            resources.iter().map(move |resource| (format!("{resource}.{group}"), rule["scope"].clone()))
+        }));
+    }
+    let generated = smidge_crds::definitions::all().unwrap();
+    let ours = generated.into_iter().map(|it| (it.metadata.name.unwrap(), json!(it.spec.scope)));
+    assert_eq!(judged, ours.collect::<BTreeMap<String, Value>>());
+    assert!(!render(&helm, &["validation.enabled=false"]).contains_key(name));
 }
 
 #[test]
@@ -179,6 +239,8 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("image.digest=abc", "digest"),
         ("meshConfig.accessMode=lax", "accessMode"),
         ("injector.timeoutSeconds=60", "timeoutSeconds"),
+        ("validation.timeoutSeconds=0", "timeoutSeconds"),
+        ("validation.failurePolicy=Fail", "failurePolicy"),
     ] {
         let output = run(&helm, &[setting]);
         assert!(!output.status.success(), "{setting} was accepted");

@@ -73,32 +73,36 @@ impl Metrics {
     }
 }
 
-/// Publishes until the watches end.
+/// The inputs of every cluster.
+pub type World = BTreeMap<ClusterId, Inputs>;
+
+/// Publishes until the watches end. Changes the inputs of `cluster` in `world`, which others may look at.
 pub async fn publish(
     cluster: ClusterId,
-    inputs: Inputs,
+    world: watch::Sender<World>,
     mut edits: mpsc::Receiver<Edit>,
     outputs: Outputs,
     metrics: Metrics,
 ) {
-    let mut world = BTreeMap::from([(cluster.clone(), inputs)]);
     let mut last = None::<Instant>;
     let mut pause = GAP;
     while let Some(edit) = edits.recv().await {
         if let Some(last) = last {
             tokio::time::sleep_until(last + pause).await;
         }
-        let Some(inputs) = world.get_mut(&cluster) else { return };
-        let mut next = Some(edit);
-        while let Some(edit) = next {
-            take(edit, inputs, &outputs.awaited);
-            next = edits.try_recv().ok();
-        }
+        world.send_modify(|world| {
+            let inputs = world.entry(cluster.clone()).or_default();
+            let mut next = Some(edit);
+            while let Some(edit) = next {
+                take(edit, inputs, &outputs.awaited);
+                next = edits.try_recv().ok();
+            }
+        });
         if !outputs.awaited.borrow().is_empty() {
             continue;
         }
         let started = Instant::now();
-        tokio::task::block_in_place(|| push(&world, &outputs, &metrics));
+        tokio::task::block_in_place(|| push(&world.borrow(), &outputs, &metrics));
         let took = started.elapsed();
         metrics.duration.observe(took.as_secs_f64());
         // At least two thirds of a core stay free for the streams, however large the mesh is.
@@ -125,7 +129,7 @@ fn take(edit: Edit, inputs: &mut Inputs, awaited: &watch::Sender<BTreeSet<&'stat
 }
 
 /// One turn of the pipeline: inputs → (mesh, findings) → resources.
-fn push(world: &BTreeMap<ClusterId, Inputs>, outputs: &Outputs, metrics: &Metrics) {
+fn push(world: &World, outputs: &Outputs, metrics: &Metrics) {
     let (mesh, findings) = lower(world);
     metrics.services.set(i64::try_from(mesh.services.len()).unwrap_or(i64::MAX));
     metrics.workloads.set(i64::try_from(mesh.workloads.len()).unwrap_or(i64::MAX));

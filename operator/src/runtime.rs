@@ -48,10 +48,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The names by which proxies and the API server call the operator's Service.
-    fn service_names(&self) -> Vec<String> {
+    /// The names by which proxies and the API server call a Service of the operator.
+    fn names_of(&self, service: &str) -> Vec<String> {
         let Self { system_namespace, cluster_domain, .. } = self;
-        let name = format!("smidge.{system_namespace}.svc");
+        let name = format!("{service}.{system_namespace}.svc");
         let qualified = format!("{name}.{cluster_domain}");
         vec![name, qualified]
     }
@@ -164,7 +164,7 @@ async fn run(settings: Settings) -> Result<(), Error> {
     tasks.spawn("authorities", async move { maintained.maintain().await });
     let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
     let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks).await?;
-    webhooks::webhooks(&core, &mut tasks).await?;
+    webhooks::webhooks(&core, &pipeline, &mut tasks).await?;
     pages::pages(&core, &pipeline, proxies, registry, &mut tasks).await?;
     supervise(tasks).await
 }

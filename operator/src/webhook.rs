@@ -1,16 +1,17 @@
 //! The HTTPS server of the webhooks.
 //!
-//! Turns an AdmissionReview into the injector's decision as a JSON patch. Asks nobody: what it needs it was given, so an
-//! answer takes well under a millisecond. Whose pods come here is the webhook configuration's selectors' business; whose
-//! certificate is served, the `ca`'s.
+//! Hands each review to the pure function that answers it, and bounds what an answer may cost. Whose objects come here is
+//! the webhook configurations' business; whose certificate is served, the `ca`'s. Waits for nothing that the operator
+//! reads: conversion must work before the operator's own lists can.
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Json, Response},
     routing::post,
 };
@@ -19,22 +20,37 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, info_span, warn};
 
-use crate::injector::Settings;
+use crate::{
+    admission::{Current, neighbours},
+    injector::Settings,
+    inputs::Inputs,
+    publish::World,
+};
 
 pub mod ca_bundle;
+pub mod conversion;
+pub mod injection;
 pub mod review;
+pub mod validation;
 
 /// An API server's object is at most 3 MiB, and a review may hold an old one beside it.
 const BODY_BYTES: usize = 8 << 20;
+/// How long a request may take in all, its body included. The API server gives up after 30 s at the most.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How long a verdict may take; less than the API server waits for it, so that its client hears why there is none.
+const VERDICT: Duration = Duration::from_secs(2);
+/// How many verdicts may be in the making at once: one object can be large enough to cost seconds.
+const VERDICTS: usize = 4;
 /// A caller that takes longer to shake hands is not the API server, which gives up after seconds itself.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long calls under way may take once the server is told to stop.
@@ -42,19 +58,82 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait after an accept that failed, which happens when the process has no file descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// The paths of the webhooks: `POST /inject`. The settings are those of the moment of each call.
-pub fn router(settings: watch::Receiver<Arc<Settings>>) -> Router {
-    Router::new().route("/inject", post(inject)).layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(settings)
+/// What the webhooks look at. Each call sees what there is at its moment.
+#[derive(Clone)]
+pub struct Views {
+    /// What injected pods get.
+    pub injector: watch::Receiver<Arc<Settings>>,
+    /// The inputs, as far as they were read.
+    pub world: watch::Receiver<World>,
+    /// The kinds that were not read yet.
+    pub awaited: watch::Receiver<BTreeSet<&'static str>>,
 }
 
-async fn inject(State(settings): State<watch::Receiver<Arc<Settings>>>, body: Bytes) -> Response {
-    let settings = settings.borrow().clone();
-    match review::answer(&body, &settings) {
+#[derive(Clone)]
+struct Shared {
+    views: Views,
+    verdicts: Arc<Semaphore>,
+}
+
+/// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`.
+pub fn router(views: Views) -> Router {
+    Router::new()
+        .route("/inject", post(inject))
+        .route("/convert", post(convert))
+        .route("/validate", post(validate))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(bounded))
+        .with_state(Shared { views, verdicts: Arc::new(Semaphore::new(VERDICTS)) })
+}
+
+async fn bounded(request: Request, next: Next) -> Response {
+    let late = || (StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response();
+    timeout(ANSWER, next.run(request)).await.unwrap_or_else(|_| late())
+}
+
+async fn inject(State(Shared { views, .. }): State<Shared>, body: Bytes) -> Response {
+    let settings = views.injector.borrow().clone();
+    respond(injection::answer(&body, &settings))
+}
+
+async fn convert(body: Bytes) -> Response {
+    respond(conversion::answer(&body))
+}
+
+/// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
+async fn validate(State(Shared { views, verdicts }): State<Shared>, body: Bytes) -> Response {
+    let question = body.clone();
+    let verdict = async {
+        let permit = verdicts.acquire_owned().await.ok()?;
+        let judged = tokio::task::spawn_blocking(move || {
+            let answer = validation::answer(&question, |namespaces| views.current(namespaces));
+            drop(permit);
+            answer
+        });
+        judged.await.ok()
+    };
+    match timeout(VERDICT, verdict).await {
+        Ok(Some(answer)) => respond(answer),
+        _ => respond(validation::unjudged(&body)),
+    }
+}
+
+fn respond(answer: Result<Value, review::Error>) -> Response {
+    match answer {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => {
             warn!(%error, "a review was not understood");
             (StatusCode::BAD_REQUEST, error.to_string()).into_response()
         }
+    }
+}
+
+impl Views {
+    /// A copy, so that nobody who changes the inputs has to wait for a verdict.
+    fn current(&self, namespaces: &BTreeSet<String>) -> Current {
+        let world = self.world.borrow();
+        let inputs = world.values().next().map_or_else(Inputs::default, |all| neighbours(all, namespaces));
+        Current { inputs, read: self.awaited.borrow().is_empty() }
     }
 }
 

@@ -3,10 +3,13 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{PrivateKeyDer, ServerName},
@@ -14,7 +17,7 @@ use rustls::{
 use serde_json::{Value, json};
 use smidge::{
     injector::Settings,
-    webhook::{self, ca_bundle, review},
+    webhook::{self, Views, ca_bundle::Holder, injection},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,7 +41,7 @@ fn a_pod() -> Value {
 }
 
 fn answer(review: &Value) -> Value {
-    review::answer(review.to_string().as_bytes(), &Settings::default()).unwrap()["response"].take()
+    injection::answer(review.to_string().as_bytes(), &Settings::default()).unwrap()["response"].take()
 }
 
 fn patch(response: &Value) -> json_patch::Patch {
@@ -96,11 +99,11 @@ fn what_is_no_new_pod_passes() {
 fn nonsense_is_an_error_and_no_panic() {
     let settings = Settings::default();
     for body in ["", "null", "{}", "[]", r#"{"apiVersion":"admission.k8s.io/v1","request":null}"#] {
-        review::answer(body.as_bytes(), &settings).unwrap_err();
+        injection::answer(body.as_bytes(), &settings).unwrap_err();
     }
     let mut review = a_review(&a_pod());
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    review::answer(review.to_string().as_bytes(), &settings).unwrap_err();
+    injection::answer(review.to_string().as_bytes(), &settings).unwrap_err();
     // Objects of any shape: the API server checks a pod only after the webhooks have seen it.
     for pod in [
         json!(null),
@@ -128,7 +131,7 @@ fn an_answer_takes_little_time() {
     let mut times: Vec<_> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            review::answer(body.as_bytes(), &settings).unwrap();
+            injection::answer(body.as_bytes(), &settings).unwrap();
             start.elapsed()
         })
         .collect();
@@ -145,7 +148,8 @@ struct Served {
 }
 
 async fn serve() -> Served {
-    let made = rcgen::generate_simple_self_signed(vec!["smidge.smidge-system.svc".to_owned()]).unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(vec!["smidge-webhook.smidge-system.svc".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ServerConfig::builder_with_provider(provider)
@@ -158,10 +162,14 @@ async fn serve() -> Served {
     roots.add(made.cert.der().clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (_, settings) = watch::channel(Arc::new(Settings::default()));
+    let views = Views {
+        injector: watch::channel(Arc::new(Settings::default())).1,
+        world: watch::channel(BTreeMap::new()).1,
+        awaited: watch::channel(BTreeSet::new()).1,
+    };
     let (stop, stopped) = oneshot::channel();
     let until = async { drop(stopped.await) };
-    let ended = tokio::spawn(webhook::serve(listener, Arc::new(tls), webhook::router(settings), until));
+    let ended = tokio::spawn(webhook::serve(listener, Arc::new(tls), webhook::router(views), until));
     Served { address, roots, stop, ended }
 }
 
@@ -173,7 +181,7 @@ async fn post(served: &Served, path: &str, body: &[u8]) -> (String, Vec<u8>) {
         .with_root_certificates(served.roots.clone())
         .with_no_client_auth();
     let stream = TcpStream::connect(served.address).await.unwrap();
-    let name = ServerName::try_from("smidge.smidge-system.svc").unwrap();
+    let name = ServerName::try_from("smidge-webhook.smidge-system.svc").unwrap();
     let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: webhook\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -196,7 +204,28 @@ async fn the_server_answers_over_tls_and_ends_when_told() {
     assert_eq!(status, "HTTP/1.1 200 OK");
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((&answer["kind"], &answer["response"]["allowed"]), (&json!("AdmissionReview"), &json!(true)));
-    assert_eq!(post(&served, "/inject", b"nonsense").await.0, "HTTP/1.1 400 Bad Request");
+    let split = json!({
+        "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit", "metadata": {"name": "a"},
+        "spec": {"service": "a", "backends": [{"service": "b", "weight": -1}]},
+    });
+    let mut review = a_review(&split);
+    review["request"]["kind"] =
+        json!({"group": "split.smi-spec.io", "version": "v1alpha4", "kind": "TrafficSplit"});
+    let (status, body) = post(&served, "/validate", review.to_string().as_bytes()).await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(answer["response"]["allowed"], false, "{answer}");
+    let review = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "request": {"uid": "u", "desiredAPIVersion": "split.smi-spec.io/v1alpha2", "objects": [split]},
+    });
+    let (status, body) = post(&served, "/convert", review.to_string().as_bytes()).await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(answer["response"]["result"]["status"], "Success", "{answer}");
+    for path in ["/inject", "/convert", "/validate"] {
+        assert_eq!(post(&served, path, b"nonsense").await.0, "HTTP/1.1 400 Bad Request", "{path}");
+    }
     assert_eq!(post(&served, "/else", b"{}").await.0, "HTTP/1.1 404 Not Found");
     let large = vec![b' '; 9 << 20];
     assert_eq!(post(&served, "/inject", &large).await.0, "HTTP/1.1 413 Payload Too Large");
@@ -206,7 +235,7 @@ async fn the_server_answers_over_tls_and_ends_when_told() {
 
 #[test]
 fn a_bundle_is_applied_where_it_differs() {
-    let configuration = |bundles: [Option<&str>; 2]| -> MutatingWebhookConfiguration {
+    let configuration = |bundles: [Option<&str>; 2]| {
         let webhook = |(index, bundle): (usize, Option<&str>)| {
             json!({
                 "name": format!("w{index}.smidge.mesh"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
@@ -214,17 +243,57 @@ fn a_bundle_is_applied_where_it_differs() {
             })
         };
         let webhooks: Vec<Value> = bundles.into_iter().enumerate().map(webhook).collect();
-        serde_json::from_value(json!({"metadata": {"name": "smidge-injector"}, "webhooks": webhooks}))
-            .unwrap()
+        json!({ "webhooks": webhooks })
     };
-    let fine = configuration([Some("new"), Some("new")]);
-    assert_eq!(ca_bundle::drift(&fine, "new"), None);
-    assert_eq!(ca_bundle::drift(&configuration([None, None]), ""), None, "nothing is known yet");
-    for stale in [configuration([None, None]), configuration([Some("new"), Some("old")])] {
-        let patch = ca_bundle::drift(&stale, "new").unwrap();
-        assert_eq!(patch["metadata"]["name"], "smidge-injector");
-        let bundles: Vec<_> =
-            (0..2).map(|index| &patch["webhooks"][index]["clientConfig"]["caBundle"]).collect();
-        assert_eq!(bundles, [&json!(STANDARD.encode("new")); 2]);
+    for (holder, kind) in [
+        (Holder::Mutating("w".to_owned()), "MutatingWebhookConfiguration"),
+        (Holder::Validating("w".to_owned()), "ValidatingWebhookConfiguration"),
+    ] {
+        let fine = configuration([Some("new"), Some("new")]);
+        assert_eq!(holder.drift(&fine, "new"), None);
+        assert_eq!(holder.drift(&configuration([None, None]), ""), None, "nothing is known yet");
+        for stale in [configuration([None, None]), configuration([Some("new"), Some("old")])] {
+            let patch = holder.drift(&stale, "new").unwrap();
+            assert_eq!((&patch["kind"], &patch["metadata"]["name"]), (&json!(kind), &json!("w")));
+            let bundles: Vec<_> =
+                (0..2).map(|index| &patch["webhooks"][index]["clientConfig"]["caBundle"]).collect();
+            assert_eq!(bundles, [&json!(STANDARD.encode("new")); 2]);
+        }
+    }
+}
+
+#[test]
+fn the_bundle_of_a_definition_is_ours_only_where_the_webhook_is() {
+    let holder = Holder::Definition {
+        name: "things.example.org".to_owned(),
+        service: "smidge-webhook".to_owned(),
+        namespace: "smidge-system".to_owned(),
+    };
+    let definition = |service: &str, namespace: &str, bundle: Value| {
+        let config = json!({"service": {"name": service, "namespace": namespace, "path": "/convert"}, "caBundle": bundle});
+        json!({"spec": {"group": "example.org", "conversion": {"strategy": "Webhook", "webhook": {
+            "conversionReviewVersions": ["v1"], "clientConfig": config,
+        }}}})
+    };
+    let fine = json!(STANDARD.encode("new"));
+    assert_eq!(holder.drift(&definition("smidge-webhook", "smidge-system", fine), "new"), None);
+    for stale in [json!(null), json!(STANDARD.encode("old"))] {
+        let patch = holder.drift(&definition("smidge-webhook", "smidge-system", stale), "new").unwrap();
+        assert_eq!(
+            patch,
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "things.example.org"},
+                "spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": STANDARD.encode("new")}}}},
+            })
+        );
+    }
+    for other in [
+        definition("other-mesh", "smidge-system", json!(null)),
+        definition("smidge-webhook", "elsewhere", json!(null)),
+        json!({"spec": {"conversion": {"strategy": "None"}}}),
+        json!(null),
+    ] {
+        assert_eq!(holder.drift(&other, "new"), None, "{other}");
     }
 }

@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "xds/src/resources",
     "xds/src/snapshot",
     "xds/src/view",
+    "operator/src/admission",
     "operator/src/finding",
     "operator/src/inputs",
     "operator/src/lower",
@@ -35,6 +36,10 @@ const PURE: &[&str] = &[
     "operator/src/ca/renewal",
     "operator/src/ca/secret",
     "operator/src/ca/version",
+    "operator/src/webhook/conversion",
+    "operator/src/webhook/injection",
+    "operator/src/webhook/review",
+    "operator/src/webhook/validation",
 ];
 
 /// What a pure module may not say.

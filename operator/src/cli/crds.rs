@@ -10,8 +10,11 @@ use serde_json::json;
 use smidge_crds::definitions::{self, Error};
 
 /// Arguments of `smidge crds`.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// The namespace that the operator runs in: the API server calls it there to convert versions.
+    #[arg(long, default_value = "smidge-system")]
+    pub namespace: String,
     /// The form of the output: one YAML document a definition, or one JSON list of them all.
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     pub output: Output,
@@ -28,8 +31,8 @@ pub enum Output {
 
 /// Runs `smidge crds`.
 pub fn run(args: Args) -> ExitCode {
-    let Args { output } = args;
-    let text = match print(output) {
+    let Args { namespace, output } = args;
+    let text = match print(&namespace, output) {
         Ok(text) => text,
         Err(error) => {
             eprintln!("{:#}", anyhow::Error::from(error));
@@ -47,11 +50,12 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn print(output: Output) -> Result<String, Error> {
+fn print(namespace: &str, output: Output) -> Result<String, Error> {
+    let definitions = definitions::within(definitions::all()?, namespace);
     match output {
-        Output::Yaml => definitions::to_yaml(),
+        Output::Yaml => definitions::to_yaml(&definitions),
         Output::Json => {
-            let list = json!({"apiVersion": "v1", "kind": "List", "items": definitions::all()?});
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": definitions});
             Ok(format!("{list:#}\n"))
         }
     }

@@ -107,7 +107,8 @@ fn read_one<'a>(
         findings.push(Finding::new(object, Reason::Empty, message).at("spec.backends"));
         return None;
     }
-    let root = root(key, &split.spec.service, inputs, services, &object, findings)?;
+    // Everything is read before anything is given up, so that one look shows all that is wrong.
+    let root = root(key, &split.spec.service, inputs, services, &object, findings);
     let mut shares = Vec::new();
     for (index, backend) in split.spec.backends.iter().enumerate() {
         let field = format!("spec.backends[{index}]");
@@ -127,7 +128,7 @@ fn read_one<'a>(
     let matches =
         split.spec.matches.as_deref().map(|written| matches::read(key, written, routes, &object, findings));
     let created = split.metadata.creation_timestamp.as_ref();
-    Some(Split { object, created, root, shares, matches })
+    Some(Split { object, created, root: root?, shares, matches })
 }
 
 /// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host

@@ -2,7 +2,10 @@
 //!
 //! Called by `runtime` at the start.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use prometheus_client::registry::Registry;
 use smidge_xds::{
@@ -16,7 +19,7 @@ use crate::{
     auth,
     finding::Finding,
     inputs::Inputs,
-    publish::{self, Outputs},
+    publish::{self, Outputs, World},
     report,
 };
 
@@ -25,6 +28,7 @@ pub(super) struct Pipeline {
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
+    pub world: watch::Receiver<World>,
     pub pods: Arc<auth::pods::Pods>,
 }
 
@@ -35,12 +39,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let watches = watches::spawn(client, &edits, |name, task| tasks.spawn(name, task));
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
-    let pipeline = Pipeline {
-        snapshots: snapshots.subscribe(),
-        findings: findings.subscribe(),
-        awaited: awaited.subscribe(),
-        pods: watches.pods,
-    };
+    let cluster = ClusterId(settings.cluster_name.clone());
     let inputs = Inputs {
         roots: authorities.workload_bundle().roots,
         trust_domain: TrustDomain(settings.trust_domain.clone()),
@@ -48,10 +47,17 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         system_namespace: settings.system_namespace.clone(),
         ..Inputs::default()
     };
+    let world = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));
+    let pipeline = Pipeline {
+        snapshots: snapshots.subscribe(),
+        findings: findings.subscribe(),
+        awaited: awaited.subscribe(),
+        world: world.subscribe(),
+        pods: watches.pods,
+    };
     let outputs = Outputs { snapshots, findings, awaited };
     let metrics = publish::Metrics::register(registry);
-    let cluster = ClusterId(settings.cluster_name.clone());
-    tasks.spawn("publish", publish::publish(cluster, inputs, changes, outputs, metrics));
+    tasks.spawn("publish", publish::publish(cluster, world, changes, outputs, metrics));
     let metrics = report::Metrics::register(registry);
     tasks.spawn("report", report::report(client.clone(), pipeline.findings.clone(), metrics));
     pipeline

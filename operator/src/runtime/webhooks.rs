@@ -4,37 +4,61 @@
 
 use std::sync::Arc;
 
+use smidge_crds::definitions;
 use tokio::sync::watch;
 use tracing::error;
 
-use super::{Core, Error, Tasks, listen};
-use crate::webhook;
+use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
+use crate::webhook::{
+    self, Views,
+    ca_bundle::{self, Holder},
+};
 
-/// The webhook configuration that the chart installs.
+/// The webhook configurations that the chart installs.
 const INJECTOR: &str = "smidge-injector";
+const VALIDATOR: &str = "smidge-validator";
+/// The Service that the API server calls. It leads to pods that are not ready, too: the operator is ready when it has
+/// read its lists, and the API server may need a conversion to answer them.
+const SERVICE: &str = "smidge-webhook";
 
-/// Injects proxies into pods.
-pub(super) async fn webhooks(core: &Core, tasks: &mut Tasks) -> Result<(), Error> {
+/// Injects proxies into pods, converts and judges the objects of the mesh.
+pub(super) async fn webhooks(core: &Core, pipeline: &Pipeline, tasks: &mut Tasks) -> Result<(), Error> {
     let Core { settings, client, authorities, .. } = core;
     let listener = listen("webhooks", settings.webhook_listen).await?;
     let failed = |source| Error::Tls { server: "webhooks", source };
-    let certificate = Arc::new(authorities.webhook_certificate(settings.service_names()).map_err(failed)?);
+    let names = settings.names_of(SERVICE);
+    let certificate = Arc::new(authorities.webhook_certificate(names).map_err(failed)?);
     let config = certificate.tls(&[b"h2", b"http/1.1"]).map_err(failed)?;
     tasks.spawn("webhook certificate", certificate.keep_fresh());
     let stop = tasks.stopping();
-    let (injector, settings) = watch::channel(Arc::new(settings.injector(authorities.control_plane_roots())));
+    let (injector, injectors) =
+        watch::channel(Arc::new(settings.injector(authorities.control_plane_roots())));
+    let views =
+        Views { injector: injectors, world: pipeline.world.clone(), awaited: pipeline.awaited.clone() };
     tasks.spawn("webhooks", async move {
         // Held for as long as the server runs: the roots change when the authority's do, which nothing does yet.
         let _injector = injector;
-        if let Err(error) = webhook::serve(listener, config, webhook::router(settings), stop).await {
+        if let Err(error) = webhook::serve(listener, config, webhook::router(views), stop).await {
             error!(%error, "the webhook server has ended");
         }
     });
-    let (bundle, bundles) = watch::channel(authorities.webhook_ca_bundle());
-    let client = client.clone();
-    tasks.spawn("caBundle", async move {
-        let _bundle = bundle;
-        webhook::ca_bundle::keep(client, INJECTOR, bundles).await;
-    });
+    let bundle = Arc::new(watch::Sender::new(authorities.webhook_ca_bundle()));
+    for holder in holders(&settings.system_namespace) {
+        let (client, bundle) = (client.clone(), Arc::clone(&bundle));
+        tasks.spawn("caBundle", async move {
+            ca_bundle::keep(client, holder, bundle.subscribe()).await;
+        });
+    }
     Ok(())
+}
+
+/// Everything by which the API server calls us.
+fn holders(namespace: &str) -> Vec<Holder> {
+    let definition =
+        |name| Holder::Definition { name, service: SERVICE.to_owned(), namespace: namespace.to_owned() };
+    // That they can be made is tested; the two configurations do not depend on it.
+    let definitions = definitions::all().unwrap_or_default();
+    let names = definitions.into_iter().filter_map(|definition| definition.metadata.name);
+    let configurations = [Holder::Mutating(INJECTOR.to_owned()), Holder::Validating(VALIDATOR.to_owned())];
+    configurations.into_iter().chain(names.map(definition)).collect()
 }

@@ -28,7 +28,7 @@ pub(super) async fn xds(
     let listener = listen("xds", settings.xds_listen).await?;
     let failed = |source| Error::Tls { server: "xds", source };
     let certificate =
-        Arc::new(authorities.control_plane_certificate(settings.service_names()).map_err(failed)?);
+        Arc::new(authorities.control_plane_certificate(settings.names_of("smidge")).map_err(failed)?);
     let config = certificate.tls(&[b"h2"]).map_err(failed)?;
     tasks.spawn("xds certificate", certificate.keep_fresh());
     let (accepted, connections) = mpsc::channel(64);

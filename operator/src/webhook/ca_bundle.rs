@@ -1,17 +1,20 @@
-//! Keeps the `caBundle` of a webhook configuration what the serving authority says.
+//! Keeps the `caBundle` of whatever the API server calls us by what the serving authority says.
 //!
-//! Watches the one configuration and applies the bundle, by server-side apply as a manager of its own, whenever the two
-//! differ: at the start, after a rotation, after somebody else's edit. Does not create the configuration (the chart
-//! does), and touches no other field of it.
+//! Watches the one object and applies the bundle, by server-side apply as a manager of its own, whenever the two differ:
+//! at the start, after a rotation, after somebody else's edit. Does not create the object (the chart does), and touches
+//! no other field of it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::StreamExt;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::{
+    api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
@@ -20,13 +23,33 @@ use tracing::{info, warn};
 
 /// The field manager of the bundle.
 const MANAGER: &str = "smidge-ca-bundle";
-/// How long to wait after an apply that failed, unless the configuration changes before.
+/// How long to wait after an apply that failed, unless the object changes before.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Keeps the bundle of the configuration `name` until the bundle's sender is gone. `bundle` holds the PEM of every root
-/// that the server's certificate may be under; empty: not known yet.
-pub async fn keep(client: Client, name: &str, mut bundle: watch::Receiver<String>) {
-    let api: Api<MutatingWebhookConfiguration> = Api::all(client);
+/// An object that names a webhook of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// The MutatingWebhookConfiguration of this name.
+    Mutating(String),
+    /// The ValidatingWebhookConfiguration of this name.
+    Validating(String),
+    /// The definition of this name, as long as it converts by the Service `service` in `namespace`. Another mesh may
+    /// own the definition: its trust is not ours to replace.
+    Definition {
+        /// Full name of the definition.
+        name: String,
+        /// The Service of our webhooks.
+        service: String,
+        /// The namespace of that Service.
+        namespace: String,
+    },
+}
+
+/// Keeps the bundle of `holder` until the bundle's sender is gone. `bundle` holds the PEM of every root that the
+/// server's certificate may be under; empty: not known yet.
+pub async fn keep(client: Client, holder: Holder, mut bundle: watch::Receiver<String>) {
+    let name = holder.name();
+    let api: Api<DynamicObject> = Api::all_with(client, &holder.resource());
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut objects = watcher(api.clone(), config).default_backoff().applied_objects().boxed();
     let mut current = None;
@@ -37,7 +60,7 @@ pub async fn keep(client: Client, name: &str, mut bundle: watch::Receiver<String
             event = objects.next() => match event {
                 Some(Ok(object)) => current = Some(object),
                 Some(Err(error)) => {
-                    warn!(%error, name, "failed to watch the webhook configuration");
+                    warn!(%error, %holder, "failed to watch");
                     continue;
                 }
                 None => return,
@@ -45,43 +68,90 @@ pub async fn keep(client: Client, name: &str, mut bundle: watch::Receiver<String
             () = tokio::time::sleep(AGAIN), if again => {}
         }
         let pem = bundle.borrow_and_update().clone();
-        let Some(patch) = current.as_ref().and_then(|object| drift(object, &pem)) else {
+        let Some(patch) = current.as_ref().and_then(|object| holder.drift(&object.data, &pem)) else {
             again = false;
             continue;
         };
         match api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await {
             Ok(object) => {
-                info!(name, "the webhook configuration has the bundle of the serving authority");
+                info!(%holder, "has the bundle of the serving authority");
                 current = Some(object);
                 again = false;
             }
             Err(error) => {
-                warn!(%error, name, "failed to apply the bundle to the webhook configuration");
+                warn!(%error, %holder, "failed to apply the bundle");
                 again = true;
             }
         }
     }
 }
 
-/// What to apply so that every webhook of the configuration has the bundle; none if it has, or if the bundle is empty.
-pub fn drift(object: &MutatingWebhookConfiguration, pem: &str) -> Option<Value> {
-    let webhooks = object.webhooks.iter().flatten();
-    let stale = |found: Option<&[u8]>| found != Some(pem.as_bytes());
-    if pem.is_empty()
-        || !webhooks
-            .clone()
-            .any(|webhook| stale(webhook.client_config.ca_bundle.as_ref().map(|bytes| &bytes.0[..])))
-    {
+impl Holder {
+    fn name(&self) -> &str {
+        match self {
+            Self::Mutating(name) | Self::Validating(name) | Self::Definition { name, .. } => name,
+        }
+    }
+
+    fn resource(&self) -> ApiResource {
+        match self {
+            Self::Mutating(_) => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
+            Self::Validating(_) => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+            Self::Definition { .. } => ApiResource::erase::<CustomResourceDefinition>(&()),
+        }
+    }
+
+    /// What to apply so that `object`, without its type and metadata, has the bundle everywhere; none if it has, if the
+    /// bundle is empty, or if nothing in it is ours.
+    pub fn drift(&self, object: &Value, pem: &str) -> Option<Value> {
+        if pem.is_empty() {
+            return None;
+        }
+        let bundle = STANDARD.encode(pem);
+        let (field, value) = match self {
+            Self::Mutating(_) | Self::Validating(_) => ("webhooks", of_webhooks(object, &bundle)?),
+            Self::Definition { service, namespace, .. } => {
+                ("spec", of_definition(object, service, namespace, &bundle)?)
+            }
+        };
+        let ApiResource { api_version, kind, .. } = self.resource();
+        Some(json!({
+            "apiVersion": api_version, "kind": kind, "metadata": {"name": self.name()}, field: value,
+        }))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.resource().kind, self.name())
+    }
+}
+
+fn is_fine(client_config: Option<&Value>, bundle: &str) -> bool {
+    client_config.and_then(|config| config.get("caBundle")).is_some_and(|found| found == bundle)
+}
+
+/// All of them: what a manager leaves out of an apply it gives up.
+fn of_webhooks(object: &Value, bundle: &str) -> Option<Value> {
+    let webhooks = object.get("webhooks")?.as_array()?;
+    if webhooks.iter().all(|webhook| is_fine(webhook.get("clientConfig"), bundle)) {
         return None;
     }
-    // All of them: what a manager leaves out of an apply it gives up.
-    let entries: Vec<Value> = webhooks
-        .map(|webhook| json!({"name": webhook.name, "clientConfig": {"caBundle": STANDARD.encode(pem)}}))
+    let entries = webhooks
+        .iter()
+        .map(|webhook| json!({"name": webhook.get("name"), "clientConfig": {"caBundle": bundle}}))
         .collect();
-    Some(json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": object.metadata.name},
-        "webhooks": entries,
-    }))
+    Some(Value::Array(entries))
+}
+
+/// Says the bundle alone. The strategy and the Service stay their manager's, who can then change them without us.
+fn of_definition(object: &Value, service: &str, namespace: &str, bundle: &str) -> Option<Value> {
+    let config = object.pointer("/spec/conversion/webhook/clientConfig");
+    let called = config.and_then(|config| config.get("service"));
+    let is = |field: &str, word: &str| {
+        called.and_then(|called| called.get(field)).is_some_and(|found| found == word)
+    };
+    let is_ours = is("name", service) && is("namespace", namespace);
+    (is_ours && !is_fine(config, bundle))
+        .then(|| json!({"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}))
 }

@@ -1,84 +1,180 @@
-//! Turns the body of an AdmissionReview (v1) into the body of its answer.
+//! The two kinds of review that an API server sends, as far as every webhook reads them, and the answers to them.
 //!
-//! Pure. Reads the pod as raw JSON, so that the patch fits what the API server has even where this program knows less of
-//! a pod than it does.
+//! Pure. Objects stay raw JSON, so that what this program does not know of them survives. What to answer is decided by
+//! `injection`, `validation` and `conversion`.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::{Map, Value, json};
 
-use crate::injector::{self, Decision, Settings};
+/// The version of AdmissionReviews.
+const ADMISSION: &str = "admission.k8s.io/v1";
+/// The version of ConversionReviews.
+const CONVERSION: &str = "apiextensions.k8s.io/v1";
 
 /// Why a body is no review.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not the JSON of a review with a request.
-    #[error("invalid AdmissionReview: {0}")]
+    #[error("invalid review: {0}")]
     Body(#[from] serde_json::Error),
     /// A version of the format that is not served.
-    #[error("invalid AdmissionReview: apiVersion {0:?}, expected \"admission.k8s.io/v1\"")]
-    Version(String),
+    #[error("invalid review: apiVersion {found:?}, expected {expected:?}")]
+    Version {
+        /// What it says.
+        found: String,
+        /// What is served.
+        expected: &'static str,
+    },
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review {
+struct Review<R> {
     api_version: String,
-    request: Request,
+    request: R,
 }
 
-#[derive(Deserialize)]
-struct Request {
-    uid: String,
+/// What the API server asks about an object. `O` is the object.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Admission<O = Value> {
+    /// Names the question; the answer repeats it.
+    pub uid: String,
+    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(default)]
-    operation: String,
+    pub operation: String,
+    /// The object's namespace; empty for what lives in none.
     #[serde(default)]
-    namespace: String,
-    kind: Kind,
+    pub namespace: String,
+    /// The object's name; empty if the API server is to make one up.
     #[serde(default)]
-    object: Value,
+    pub name: String,
+    /// What the object is.
+    pub kind: GroupKind,
+    /// The object as it is to be.
+    pub object: Option<O>,
+    /// The object as it was.
+    pub old_object: Option<O>,
 }
 
-#[derive(Deserialize)]
-struct Kind {
+/// What an object is.
+#[derive(Debug, Deserialize)]
+pub struct GroupKind {
+    /// The API group; empty for the core.
     #[serde(default)]
-    group: String,
-    kind: String,
+    pub group: String,
+    /// The kind.
+    pub kind: String,
 }
 
-/// The answer to a review. What is no new pod is let pass.
-pub fn answer(body: &[u8], settings: &Settings) -> Result<Value, Error> {
-    let Review { api_version, request } = serde_json::from_slice(body)?;
-    if api_version != "admission.k8s.io/v1" {
-        return Err(Error::Version(api_version));
-    }
-    let Request { uid, operation, namespace, kind, object } = request;
-    let mut response = json!({"uid": uid, "allowed": true});
-    if operation == "CREATE" && kind.group.is_empty() && kind.kind == "Pod" {
-        match injector::inject(&object, &namespace, settings) {
-            Decision::Skip { warnings } => warn(&mut response, &warnings),
-            Decision::Deny { message } => {
-                response = json!({"uid": uid, "allowed": false, "status": {"code": 403, "message": message}});
-            }
-            Decision::Inject { pod, warnings } => {
-                warn(&mut response, &warnings);
-                let patch = serde_json::to_vec(&json_patch::diff(&object, &pod))?;
-                set(&mut response, "patchType", json!("JSONPatch"));
-                set(&mut response, "patch", json!(STANDARD.encode(patch)));
-            }
+/// What the API server asks to be converted. `O` is an object.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversion<O = Value> {
+    /// Names the question; the answer repeats it.
+    pub uid: String,
+    /// The version that is wanted.
+    #[serde(rename = "desiredAPIVersion")]
+    pub desired_api_version: String,
+    /// The objects, none of which has that version.
+    #[serde(default)]
+    pub objects: Vec<O>,
+}
+
+/// A request, read as far as it can be.
+#[derive(Debug)]
+pub enum Read<Whole, Envelope> {
+    /// All of it.
+    Whole(Whole),
+    /// An object in it cannot be read, for example because it is nested too deeply, but what asks about it can.
+    Envelope(Envelope, serde_json::Error),
+}
+
+/// Reads an AdmissionReview.
+pub fn admission(body: &[u8]) -> Result<Read<Admission, Admission<IgnoredAny>>, Error> {
+    read(body, ADMISSION)
+}
+
+/// Reads a ConversionReview.
+pub fn conversion(body: &[u8]) -> Result<Read<Conversion, Conversion<IgnoredAny>>, Error> {
+    read(body, CONVERSION)
+}
+
+/// Skipping a value takes no stack and checks no text, so the second attempt gets past any object.
+fn read<W: DeserializeOwned, E: DeserializeOwned>(
+    body: &[u8],
+    expected: &'static str,
+) -> Result<Read<W, E>, Error> {
+    let versioned = |found: String| {
+        if found == expected { Ok(()) } else { Err(Error::Version { found, expected }) }
+    };
+    match serde_json::from_slice::<Review<W>>(body) {
+        Ok(Review { api_version, request }) => versioned(api_version).map(|()| Read::Whole(request)),
+        Err(error) => {
+            let Ok(Review { api_version, request }) = serde_json::from_slice::<Review<E>>(body) else {
+                return Err(error.into());
+            };
+            versioned(api_version).map(|()| Read::Envelope(request, error))
         }
     }
-    Ok(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
 }
 
-fn warn(response: &mut Value, warnings: &[String]) {
+/// Lets an object in, with words for whoever applies it.
+pub fn allow(uid: &str, warnings: &[String]) -> Value {
+    of("AdmissionReview", ADMISSION, allowed(uid, warnings))
+}
+
+/// Lets an object in with a JSON patch, encoded in base64.
+pub fn patch(uid: &str, warnings: &[String], patch: String) -> Value {
+    let mut response = allowed(uid, warnings);
+    response.insert("patchType".to_owned(), json!("JSONPatch"));
+    response.insert("patch".to_owned(), Value::String(patch));
+    of("AdmissionReview", ADMISSION, response)
+}
+
+/// Keeps an object out. `code` and `reason` are those of a Status.
+pub fn deny(uid: &str, code: u16, reason: &str, message: &str, warnings: &[String]) -> Value {
+    let mut response = allowed(uid, warnings);
+    response.insert("allowed".to_owned(), json!(false));
+    response.insert("status".to_owned(), json!({"code": code, "reason": reason, "message": message}));
+    of("AdmissionReview", ADMISSION, response)
+}
+
+/// The converted objects.
+pub fn converted(uid: &str, objects: Vec<Value>) -> Value {
+    conversion_of(uid, json!({"status": "Success"}), objects)
+}
+
+/// Why nothing was converted.
+pub fn not_converted(uid: &str, message: &str) -> Value {
+    conversion_of(uid, json!({"status": "Failure", "message": message}), Vec::new())
+}
+
+fn allowed(uid: &str, warnings: &[String]) -> Map<String, Value> {
+    let mut response = Map::from_iter([("uid".to_owned(), json!(uid)), ("allowed".to_owned(), json!(true))]);
     if !warnings.is_empty() {
-        set(response, "warnings", json!(warnings));
+        response.insert("warnings".to_owned(), json!(warnings));
     }
+    response
 }
 
-fn set(response: &mut Value, name: &str, value: Value) {
-    if let Some(fields) = response.as_object_mut() {
-        fields.insert(name.to_owned(), value);
-    }
+fn conversion_of(uid: &str, result: Value, objects: Vec<Value>) -> Value {
+    let response = [
+        ("uid".to_owned(), json!(uid)),
+        ("result".to_owned(), result),
+        ("convertedObjects".to_owned(), Value::Array(objects)),
+    ];
+    of("ConversionReview", CONVERSION, Map::from_iter(response))
+}
+
+/// Moves the response, where `json!` would copy it: it may be large.
+fn of(kind: &str, api_version: &str, response: Map<String, Value>) -> Value {
+    let mut review = Map::new();
+    review.insert("apiVersion".to_owned(), json!(api_version));
+    review.insert("kind".to_owned(), json!(kind));
+    review.insert("response".to_owned(), Value::Object(response));
+    Value::Object(review)
 }

@@ -1,0 +1,75 @@
+//! Puts a verdict into words for whoever applies an object: the message of a refusal, and warnings as kubectl prints them.
+//!
+//! Both are bounded: an object may be wrong in a thousand places.
+
+use super::{Question, Verdict};
+use crate::finding::Finding;
+
+/// How many errors a refusal lists.
+const ERRORS: usize = 20;
+/// How long the words about one error may be. Much of it may be the user's own value.
+const ERROR_CHARACTERS: usize = 600;
+/// How many warnings there are.
+const WARNINGS: usize = 10;
+/// How long a warning may be: the API server cuts longer ones once there are many.
+const WARNING_CHARACTERS: usize = 256;
+
+/// Why an object is refused.
+pub fn refusal(question: &Question, verdict: &Verdict) -> String {
+    let object = question.object();
+    let errors = lines(question, &verdict.refused, ERRORS, ERROR_CHARACTERS);
+    match errors.as_slice() {
+        [error] => format!("{object}: {error}"),
+        errors => format!("{object} has {} errors:\n- {}", verdict.refused.len(), errors.join("\n- ")),
+    }
+}
+
+/// What is said to whoever stores it.
+pub fn warnings(question: &Question, verdict: &Verdict) -> Vec<String> {
+    let object = question.object();
+    lines(question, &verdict.warnings, WARNINGS, WARNING_CHARACTERS)
+        .into_iter()
+        .map(|line| cut(&format!("{object}: {line}"), WARNING_CHARACTERS))
+        .collect()
+}
+
+fn lines(question: &Question, findings: &[Finding], most: usize, characters: usize) -> Vec<String> {
+    let line = |finding| cut(&line(question, finding), characters);
+    let mut lines: Vec<String> = findings.iter().take(most).map(line).collect();
+    if findings.len() > most {
+        lines.push(format!("and {} more", findings.len() - most));
+    }
+    lines
+}
+
+fn line(question: &Question, finding: &Finding) -> String {
+    let Finding { object: _, severity: _, reason, field, message, hint } = finding;
+    let field = field.as_deref().map_or_else(String::new, |field| {
+        as_written(&question.object().kind, question.version(), field) + ": "
+    });
+    let hint = hint.as_deref().map_or_else(String::new, |hint| format!("; hint: {hint}"));
+    format!("{field}{message} [{reason}]{hint}")
+}
+
+/// The field as the object's own version calls it: findings speak of the hub's.
+fn as_written(kind: &str, version: &str, field: &str) -> String {
+    let renamed: &[(&str, &str)] = match (kind, version) {
+        ("TrafficTarget", "v1alpha1") => {
+            &[("spec.rules", "specs"), ("spec.sources", "sources"), ("spec.destination", "destination")]
+        }
+        ("HTTPRouteGroup", "v1alpha1" | "v1alpha2") => &[("spec.matches", "matches")],
+        _ => &[],
+    };
+    let found = renamed.iter().find_map(|(hub, own)| Some(format!("{own}{}", field.strip_prefix(hub)?)));
+    found.unwrap_or_else(|| field.to_owned())
+}
+
+/// Both travel in one line of HTTP, or are printed on a terminal.
+fn cut(text: &str, characters: usize) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(characters).map(plain).collect();
+    if text.chars().nth(characters).is_some() {
+        short = short.chars().take(characters.saturating_sub(3)).chain("...".chars()).collect();
+    }
+    short
+}

@@ -1,0 +1,51 @@
+//! Turns the review of an object of the mesh into its verdict.
+//!
+//! Pure, but for the look at the objects around it, which the caller brings. An object that nobody can read is refused:
+//! lists that hold it would fail in many a client.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::review::{self, Admission, Error, Read};
+use crate::admission::{Current, Question, words};
+
+/// The answer to a review. `current` is asked for the objects of some namespaces. What is neither new nor changed passes.
+pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -> Result<Value, Error> {
+    let request = match review::admission(body)? {
+        Read::Whole(request) => request,
+        Read::Envelope(request, error) if is_write(&request.operation) => {
+            let message = format!(
+                "{} cannot be read: {error}; hint: nest its fields less deeply, and write text as UTF-8",
+                request.kind.kind
+            );
+            return Ok(review::deny(&request.uid, 422, "Invalid", &message, &[]));
+        }
+        Read::Envelope(request, _) => return Ok(review::allow(&request.uid, &[])),
+    };
+    let Admission { uid, operation, namespace, name, kind: _, object, old_object } = request;
+    let old = old_object.filter(|_| operation == "UPDATE");
+    let question = object
+        .filter(|_| is_write(&operation))
+        .and_then(|object| Question::new(&namespace, &name, &object, old.as_ref()));
+    let Some(question) = question else { return Ok(review::allow(&uid, &[])) };
+    let verdict = question.judge(&current(&question.namespaces()));
+    let warnings = words::warnings(&question, &verdict);
+    Ok(if verdict.refused.is_empty() {
+        review::allow(&uid, &warnings)
+    } else {
+        review::deny(&uid, 422, "Invalid", &words::refusal(&question, &verdict), &warnings)
+    })
+}
+
+/// The answer to a review that there was no time to judge.
+pub fn unjudged(body: &[u8]) -> Result<Value, Error> {
+    let uid = match review::admission(body)? {
+        Read::Whole(Admission { uid, .. }) | Read::Envelope(Admission { uid, .. }, _) => uid,
+    };
+    Ok(review::allow(&uid, &["Smidge had no time to judge the object; see its status".to_owned()]))
+}
+
+fn is_write(operation: &str) -> bool {
+    matches!(operation, "CREATE" | "UPDATE")
+}
