@@ -13,7 +13,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use smidge_crds::{
-    access::TrafficTarget,
+    access::{IdentityBinding, TrafficTarget},
     config::MeshConfig,
     specs::{HttpRouteGroup, TcpRoute, UdpRoute},
     split::TrafficSplit,
@@ -39,6 +39,8 @@ pub struct Inputs {
     pub namespaces: Objects<Namespace>,
     /// SMI: who may call whom.
     pub traffic_targets: Objects<TrafficTarget>,
+    /// SMI: identities by a name.
+    pub identity_bindings: Objects<IdentityBinding>,
     /// SMI: HTTP matches by name.
     pub http_route_groups: Objects<HttpRouteGroup>,
     /// SMI: TCP ports.
@@ -72,6 +74,7 @@ impl Default for Inputs {
             slices: Objects::new(),
             namespaces: Objects::new(),
             traffic_targets: Objects::new(),
+            identity_bindings: Objects::new(),
             http_route_groups: Objects::new(),
             tcp_routes: Objects::new(),
             udp_routes: Objects::new(),

@@ -146,6 +146,7 @@ async fn reference(client: &Client, object: &ObjectRef) -> Option<ObjectReferenc
 fn api_resource(kind: &str) -> Option<ApiResource> {
     Some(match kind {
         "TrafficTarget" => ApiResource::erase::<smidge_crds::access::TrafficTarget>(&()),
+        "IdentityBinding" => ApiResource::erase::<smidge_crds::access::IdentityBinding>(&()),
         "HTTPRouteGroup" => ApiResource::erase::<smidge_crds::specs::HttpRouteGroup>(&()),
         "TCPRoute" => ApiResource::erase::<smidge_crds::specs::TcpRoute>(&()),
         "UDPRoute" => ApiResource::erase::<smidge_crds::specs::UdpRoute>(&()),

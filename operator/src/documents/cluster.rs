@@ -100,6 +100,7 @@ impl Offline {
         let inputs = &mut self.inputs;
         match kind.as_str() {
             "TrafficTarget" => insert(document, true, &mut inputs.traffic_targets),
+            "IdentityBinding" => insert(document, true, &mut inputs.identity_bindings),
             "HTTPRouteGroup" => insert(document, true, &mut inputs.http_route_groups),
             "TCPRoute" => insert(document, true, &mut inputs.tcp_routes),
             "UDPRoute" => insert(document, true, &mut inputs.udp_routes),

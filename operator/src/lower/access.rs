@@ -3,15 +3,22 @@
 //! Whatever cannot be read allows nothing. That is more than leaving it out: an HTTPRouteGroup that does not exist
 //! still makes its target an HTTP target, or a typing error would turn "these paths" into "anything".
 
+mod binding;
+mod subject;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use smidge_crds::access::{Rule, Subject, TrafficTarget};
+use smidge_crds::{
+    Number,
+    access::{Rule, TrafficTarget},
+};
 use smidge_xds::mesh::{
     access::{Grant, HttpMatch, Payload, Ports},
     id::{SpiffeId, TrustDomain},
 };
 
-use super::route::{Group, Routes};
+use self::{binding::Bindings, subject::SubjectReader};
+use super::route::{self, Group, Routes};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key},
@@ -23,17 +30,21 @@ pub(super) fn grants(
     routes: &Routes<'_>,
     findings: &mut Vec<Finding>,
 ) -> BTreeMap<SpiffeId, Vec<Grant>> {
+    let bindings = binding::read(inputs, findings);
     let mut grants: BTreeMap<SpiffeId, Vec<Grant>> = BTreeMap::new();
     for (key, target) in &inputs.traffic_targets {
         let mut reader = TargetReader {
             key,
             object: ObjectRef::new("TrafficTarget", &key.0, &key.1),
             domain: &inputs.trust_domain,
+            bindings: &bindings,
             routes,
             findings,
         };
-        if let Some((destination, grant)) = reader.read(target) {
-            grants.entry(destination).or_default().push(grant);
+        if let Some((destinations, grant)) = reader.read(target) {
+            for destination in destinations {
+                grants.entry(destination).or_default().push(grant.clone());
+            }
         }
     }
     for grants in grants.values_mut() {
@@ -47,6 +58,7 @@ struct TargetReader<'a> {
     key: &'a Key,
     object: ObjectRef,
     domain: &'a TrustDomain,
+    bindings: &'a Bindings<'a>,
     routes: &'a Routes<'a>,
     findings: &'a mut Vec<Finding>,
 }
@@ -67,75 +79,47 @@ impl TargetReader<'_> {
         self.findings.push(Finding::new(self.object.clone(), reason, message).at(field));
     }
 
-    fn read(&mut self, target: &TrafficTarget) -> Option<(SpiffeId, Grant)> {
+    /// What the target allows, and at whom.
+    fn read(&mut self, target: &TrafficTarget) -> Option<(BTreeSet<SpiffeId>, Grant)> {
+        let Self { key, object, domain, bindings, routes: _, findings } = self;
+        let subjects = SubjectReader { key, object, domain, bindings };
         // Everything is read before anything is given up, so that one look shows all that is wrong.
-        let destination = self.destination(&target.spec.destination);
-        let sources = self.sources(&target.spec.sources);
+        let destinations = subjects.destination(&target.spec.destination, findings);
+        let sources = subjects.sources(&target.spec.sources, findings);
+        let asked = self.asked(target.spec.destination.port.as_ref());
         let rules = self.rules(&target.spec.rules);
         let (ports, payload) = rules.payload()?;
-        let (destination, sources) = (destination?, sources);
-        if sources.is_empty() {
+        let ports = self.narrowed(ports, &asked)?;
+        if destinations.is_empty() || sources.is_empty() {
             return None;
         }
         let name = format!("{}/{}", self.key.0, self.key.1);
-        Some((destination, Grant { name, sources, ports, payload }))
+        Some((destinations, Grant { name, sources, ports, payload }))
     }
 
-    fn destination(&mut self, subject: &Subject) -> Option<SpiffeId> {
-        let identity = self.subject("spec.destination", subject)?;
-        if identity.namespace == self.key.0 {
-            return Some(identity);
+    /// The ports that the destination itself names: one, or all if it names none.
+    fn asked(&mut self, written: Option<&Number>) -> Ports {
+        let Some(number) = written else { return Ports::All };
+        let port = number.as_text_or_i64().and_then(route::port);
+        if port.is_none() {
+            let message = format!(
+                "{number} is no port: expected a whole number from 1 to 65535; the target allows nothing"
+            );
+            self.found(Reason::InvalidPort, "spec.destination.port", message);
         }
-        let message = format!(
-            "{:?} is not the target's own namespace: only that can be granted access to; the target allows nothing",
-            identity.namespace
-        );
-        self.findings.push(
-            Finding::new(self.object.clone(), Reason::ForeignNamespace, message)
-                .at("spec.destination.namespace")
-                .hint(format!("put the TrafficTarget into namespace {}", identity.namespace)),
-        );
-        None
+        Ports::Only(port.into_iter().collect())
     }
 
-    fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<SpiffeId> {
-        if subjects.is_empty() {
-            self.found(Reason::Empty, "spec.sources", "no source, so the target allows nobody");
+    /// The ports that the rules and the destination agree on.
+    fn narrowed(&mut self, ports: Ports, asked: &Ports) -> Option<Ports> {
+        let Ports::Only(asked) = asked else { return Some(ports) };
+        let both: BTreeSet<u16> = asked.iter().copied().filter(|port| ports.contains(*port)).collect();
+        if let Some(port) = asked.first().filter(|_| both.is_empty()) {
+            let message =
+                format!("{port} is none of the ports of the TCPRoutes, so the target allows nothing");
+            self.found(Reason::Empty, "spec.destination.port", message);
         }
-        let mut sources = BTreeSet::new();
-        for (index, subject) in subjects.iter().enumerate() {
-            sources.extend(self.subject(&format!("spec.sources[{index}]"), subject));
-        }
-        sources
-    }
-
-    fn subject(&mut self, field: &str, subject: &Subject) -> Option<SpiffeId> {
-        let Subject { kind, name, namespace, group: _, port: _ } = subject;
-        let nothing =
-            if field == "spec.destination" { "the target allows nothing" } else { "it allows nobody" };
-        match kind.as_str() {
-            "ServiceAccount" => {}
-            "IdentityBinding" => {
-                let message = format!("kind IdentityBinding is not served yet; {nothing}");
-                self.found(Reason::NotServed, format!("{field}.kind"), message);
-                return None;
-            }
-            _ => {
-                let message = format!("{kind:?} is no kind of identity: expected ServiceAccount; {nothing}");
-                self.found(Reason::UnknownKind, format!("{field}.kind"), message);
-                return None;
-            }
-        }
-        if name.is_empty() {
-            self.found(Reason::Empty, format!("{field}.name"), format!("no name; {nothing}"));
-            return None;
-        }
-        let namespace = namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&self.key.0);
-        Some(SpiffeId {
-            trust_domain: self.domain.clone(),
-            namespace: namespace.to_owned(),
-            service_account: name.clone(),
-        })
+        (!both.is_empty()).then_some(Ports::Only(both))
     }
 
     fn rules(&mut self, written: &[Rule]) -> Rules {

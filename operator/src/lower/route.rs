@@ -5,10 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smidge_crds::{
-    Number,
-    specs::{self, HttpRouteGroup, TcpRoute},
-};
+use smidge_crds::specs::{self, HttpRouteGroup, TcpRoute};
 use smidge_xds::mesh::access::{HttpMatch, PathEnd, PathRegex, Ports};
 
 use super::{regex, settings::Settings};
@@ -215,7 +212,7 @@ fn tcp_ports(key: &Key, route: &TcpRoute, findings: &mut Vec<Finding>) -> Ports 
     let object = ObjectRef::new("TCPRoute", &key.0, &key.1);
     let mut ports = BTreeSet::new();
     for (index, number) in written.iter().enumerate() {
-        match port(number) {
+        match number.as_i64().and_then(port) {
             Some(port) => {
                 ports.insert(port);
             }
@@ -234,6 +231,7 @@ fn tcp_ports(key: &Key, route: &TcpRoute, findings: &mut Vec<Finding>) -> Ports 
     Ports::Only(ports)
 }
 
-fn port(number: &Number) -> Option<u16> {
-    number.as_i64().and_then(|number| u16::try_from(number).ok()).filter(|port| *port != 0)
+/// The number as a port, if it is one.
+pub(super) fn port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
 }

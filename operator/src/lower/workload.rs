@@ -51,7 +51,8 @@ pub fn is_member(pod: &Pod) -> bool {
     annotated && has_proxy && !is_of_node && !has_ended(pod)
 }
 
-fn has_ended(pod: &Pod) -> bool {
+/// Whether a pod's containers have all ended for good.
+pub(super) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
@@ -166,8 +167,13 @@ impl<'a> Pods<'a> {
     }
 }
 
-fn member<'a>(cluster: &ClusterId, inputs: &Inputs, key: &'a Key, pod: &'a Pod) -> Member<'a> {
+/// The ServiceAccount that a pod runs under. The API server fills the field; a manifest on disk may lack it.
+pub(super) fn account(pod: &Pod) -> &str {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    account.filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
+fn member<'a>(cluster: &ClusterId, inputs: &Inputs, key: &'a Key, pod: &'a Pod) -> Member<'a> {
     let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
     Member {
         id: ProxyId { cluster: cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
@@ -176,8 +182,7 @@ fn member<'a>(cluster: &ClusterId, inputs: &Inputs, key: &'a Key, pod: &'a Pod) 
         identity: SpiffeId {
             trust_domain: inputs.trust_domain.clone(),
             namespace: key.0.clone(),
-            // The API server fills the field; a manifest on disk may lack it.
-            service_account: account.filter(|name| !name.is_empty()).unwrap_or("default").to_owned(),
+            service_account: account(pod).to_owned(),
         },
         addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
     }

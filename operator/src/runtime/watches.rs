@@ -62,6 +62,7 @@ pub fn spawn(
         "EndpointSlice" => slices, |_| (), |_| ();
         "Namespace" => namespaces, |_| (), |_| ();
         "TrafficTarget" => traffic_targets, |_| (), |_| ();
+        "IdentityBinding" => identity_bindings, |_| (), |_| ();
         "HTTPRouteGroup" => http_route_groups, |_| (), |_| ();
         "TCPRoute" => tcp_routes, |_| (), |_| ();
         "UDPRoute" => udp_routes, |_| (), |_| ();
