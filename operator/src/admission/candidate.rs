@@ -71,6 +71,7 @@ impl Candidate {
         };
         match self.object.kind.as_str() {
             "TrafficTarget" => self.put(hub, &mut inputs.traffic_targets),
+            "IdentityBinding" => self.put(hub, &mut inputs.identity_bindings),
             "HTTPRouteGroup" => self.put(hub, &mut inputs.http_route_groups),
             "TCPRoute" => self.put(hub, &mut inputs.tcp_routes),
             "UDPRoute" => self.put(hub, &mut inputs.udp_routes),
