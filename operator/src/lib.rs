@@ -1,9 +1,9 @@
 //! From Kubernetes to the mesh model, and every other face of Smidge.
 //!
 //! `watch` fills `inputs`, `lower` turns them into a mesh and findings, `publish` makes a snapshot of it that
-//! `smidge_xds::server` serves; `report` tells users what was found. `ca` and `auth` are identity, `injector` puts
-//! proxies into pods, `admission` judges what users want to store, `webhook` is where the API server asks both, `cli` is
-//! the face on the command line.
+//! `smidge_xds::server` serves; `report` tells users what was found, and `explain` answers who may call whom. `ca` and
+//! `auth` are identity, `injector` puts proxies into pods, `admission` judges what users want to store, `webhook` is where
+//! the API server asks both, `cli` is the face on the command line.
 //!
 //! Does not contain Envoy's messages: those belong to `smidge_xds`.
 
@@ -14,6 +14,7 @@ pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod documents;
+pub mod explain;
 pub mod finding;
 pub mod injector;
 pub mod inputs;

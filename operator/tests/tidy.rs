@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "xds/src/snapshot",
     "xds/src/view",
     "operator/src/admission",
+    "operator/src/explain",
     "operator/src/finding",
     "operator/src/inputs",
     "operator/src/lower",

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -12,6 +12,7 @@ use std::{
 use serde::Serialize;
 use smidge_xds::mesh::id::ClusterId;
 
+use super::terminal::{Colour, Shown, coloured, is_colourful};
 use crate::{
     documents::{self, Unreadable},
     finding::{Finding, Severity},
@@ -96,18 +97,13 @@ impl Report {
     }
 }
 
-/// Colour only for a person who has not refused it (no-color.org).
-fn is_colourful() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
 /// Writes the report as text.
 pub fn print(report: &Report, is_colourful: bool, out: &mut impl Write) -> io::Result<()> {
     for unreadable in &report.unreadable {
-        line("unreadable: ", "31", is_colourful, &unreadable.to_string(), out)?;
+        line("unreadable: ", Colour::Red, is_colourful, &unreadable.to_string(), out)?;
     }
     for finding in &report.findings {
-        let colour = if finding.severity == Severity::Error { "31" } else { "33" };
+        let colour = if finding.severity == Severity::Error { Colour::Red } else { Colour::Yellow };
         let text = finding.to_string();
         let word = format!("{}: ", finding.severity);
         line(&word, colour, is_colourful, text.strip_prefix(&word).unwrap_or(&text), out)?;
@@ -121,19 +117,6 @@ pub fn print(report: &Report, is_colourful: bool, out: &mut impl Write) -> io::R
     writeln!(out, "{summary}")
 }
 
-/// Names and values come from files, and must not steer the terminal.
-fn line(word: &str, colour: &str, is_colourful: bool, text: &str, out: &mut impl Write) -> io::Result<()> {
-    if is_colourful {
-        write!(out, "\u{1b}[{colour}m{word}\u{1b}[0m")?;
-    } else {
-        write!(out, "{word}")?;
-    }
-    for c in text.chars() {
-        if c.is_control() {
-            write!(out, "{}", c.escape_default())?;
-        } else {
-            write!(out, "{c}")?;
-        }
-    }
-    writeln!(out)
+fn line(word: &str, colour: Colour, is_colourful: bool, text: &str, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}{}", coloured(word, colour, is_colourful), Shown(text))
 }

@@ -1,6 +1,6 @@
 //! The list of the kinds that are watched, and what of each is kept.
 //!
-//! Used by `runtime` at the start. A new kind is a line here and a field of `Inputs`.
+//! Used by `runtime` at the start. A new kind is a line of `inputs::kinds` and a field of `Inputs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,17 +58,11 @@ pub fn spawn(
     }
     kinds! {
         "Pod" => pods, trim_pod, follow(store, Arc::clone(&pods));
-        "Service" => services, |_| (), |_| ();
-        "EndpointSlice" => slices, |_| (), |_| ();
-        "Namespace" => namespaces, |_| (), |_| ();
-        "TrafficTarget" => traffic_targets, |_| (), |_| ();
-        "IdentityBinding" => identity_bindings, |_| (), |_| ();
-        "HTTPRouteGroup" => http_route_groups, |_| (), |_| ();
-        "TCPRoute" => tcp_routes, |_| (), |_| ();
-        "UDPRoute" => udp_routes, |_| (), |_| ();
-        "TrafficSplit" => traffic_splits, |_| (), |_| ();
-        "MeshConfig" => mesh_configs, |_| (), |_| ();
     }
+    macro_rules! as_they_are {
+        ($($name:literal => $field:ident;)*) => { kinds! { $($name => $field, |_| (), |_| ();)* } };
+    }
+    crate::inputs::kinds!(as_they_are);
     Watches { kinds: names, pods }
 }
 

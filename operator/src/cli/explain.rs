@@ -1,0 +1,139 @@
+//! `smidge explain`: a question in, the verdict and its reasons out.
+//!
+//! Reads files as `smidge check` does, or asks the cluster of the current kubeconfig, and prints what `explain` answers.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use smidge_xds::mesh::id::ClusterId;
+
+use super::{
+    check::{Report, print as print_report},
+    terminal::{Shown, is_colourful},
+};
+use crate::{
+    documents::{self, Offline},
+    explain::{Answer, Question, Senseless, Verdict, explain},
+    lower::lower,
+};
+
+mod live;
+pub mod text;
+
+/// Arguments of `smidge explain`.
+///
+/// With -f the files are read as by `smidge check`; without, the cluster of the current kubeconfig is asked (it takes
+/// the right to list pods, Services, EndpointSlices, namespaces, SMI's kinds and MeshConfigs).
+///
+/// What the question leaves out may be anything: the verdict is "allowed" if all of it is, "partly" if some of it is,
+/// and "denied" if none is. Without --port it is about every port.
+///
+/// Exit status: 0 allowed, 1 denied or allowed in part, 2 the question makes no sense, or something could not be read.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Who calls: NAMESPACE/WORKLOAD, or sa:NAMESPACE/NAME for a ServiceAccount.
+    pub from: String,
+    /// Who is called: NAMESPACE/NAME of a Service or else of a workload (service: and workload: say which), or
+    /// sa:NAMESPACE/NAME.
+    pub to: String,
+    /// The method of the request.
+    #[arg(long)]
+    pub method: Option<String>,
+    /// Its path.
+    #[arg(long)]
+    pub path: Option<String>,
+    /// One of its headers; may be repeated.
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub headers: Vec<String>,
+    /// The port: of the Service, or of the workload if that is asked about.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
+    pub filename: Vec<PathBuf>,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// The form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One object.
+    Json,
+}
+
+/// Runs `smidge explain`.
+#[allow(clippy::needless_pass_by_value)] // All commands take their arguments alike.
+pub fn run(args: Args) -> ExitCode {
+    match run_or_fail(&args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {}", Shown(&format!("{error:#}")));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_or_fail(args: &Args) -> anyhow::Result<u8> {
+    let offline = if args.filename.is_empty() { live::load()? } else { documents::load(&args.filename) };
+    if !offline.unreadable.is_empty() {
+        let unreadable = offline.unreadable.clone();
+        print_report(&Report { unreadable, findings: Vec::new() }, false, &mut io::stderr().lock())
+            .context("failed to print what could not be read")?;
+    }
+    let is_whole = offline.unreadable.is_empty();
+    let answer = answer(offline, &args.question())?;
+    let mut stdout = io::stdout().lock();
+    let written = match args.output {
+        Output::Text => text::print(&answer, is_colourful(), &mut stdout),
+        Output::Json => serde_json::to_writer_pretty(&mut stdout, &answer)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(stdout)),
+    };
+    match written {
+        // A reader that has gone (`| head`) is no failure of ours.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to write"),
+        // What could not be read might have changed the answer.
+        _ if !is_whole => Ok(2),
+        _ => Ok(exit_code(&answer)),
+    }
+}
+
+/// 0 allowed, 1 not, or not all of it.
+pub fn exit_code(answer: &Answer) -> u8 {
+    u8::from(answer.verdict != Verdict::Allowed)
+}
+
+impl Args {
+    /// The question alone.
+    pub fn question(&self) -> Question {
+        let Self { from, to, method, path, headers, port, filename: _, output: _ } = self;
+        Question {
+            from: from.clone(),
+            to: to.clone(),
+            method: method.clone(),
+            path: path.clone(),
+            headers: headers.clone(),
+            port: *port,
+        }
+    }
+}
+
+/// The answer about one cluster.
+pub fn answer(offline: Offline, question: &Question) -> Result<Answer, Senseless> {
+    let clusters = BTreeMap::from([(ClusterId::default(), offline.inputs)]);
+    let (mesh, mut findings) = lower(&clusters);
+    findings.extend(offline.findings);
+    findings.sort();
+    let inputs = clusters.into_values().next().unwrap_or_default();
+    explain(&mesh, &inputs, &findings, question)
+}

@@ -1,0 +1,66 @@
+//! Finds the names that somebody may have meant.
+//!
+//! A typing error is near by edit distance; a name in another namespace by its own part. Knows nothing of objects.
+
+/// How many names are shown.
+const SHOWN: usize = 5;
+
+/// The names that are near to one that does not exist, the nearest first; where none is near, the first ones there are.
+pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    let reach = 2.max(name.chars().count() / 4);
+    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    let asked = last(name);
+    let mut ranked: Vec<(usize, &str)> = known
+        .iter()
+        .filter_map(|candidate| {
+            let distance = if last(candidate) == asked { 1 } else { distance(name, candidate) };
+            (distance <= reach).then_some((distance, *candidate))
+        })
+        .collect();
+    ranked.sort_unstable();
+    let found: Vec<&str> =
+        if ranked.is_empty() { known } else { ranked.into_iter().map(|it| it.1).collect() };
+    found.into_iter().take(SHOWN).map(str::to_owned).collect()
+}
+
+/// Insertions, removals and replacements from one to the other (Levenshtein), by rows.
+fn distance(one: &str, other: &str) -> usize {
+    /// Names are at most this long; whoever sends more gets no help.
+    const LONGEST: usize = 600;
+    let other: Vec<char> = other.chars().take(LONGEST).collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, c) in one.chars().take(LONGEST).enumerate() {
+        let mut next = vec![index + 1];
+        let mut left = index + 1;
+        for ((candidate, above_left), above) in other.iter().zip(&row).zip(row.iter().skip(1)) {
+            let replaced = above_left + usize::from(*candidate != c);
+            left = replaced.min(left + 1).min(above + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_the_book() {
+        for (one, other, expected) in [("kitten", "sitting", 3), ("", "ab", 2), ("ab", "", 2), ("a", "a", 0)]
+        {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn near_names_come_first_and_else_all() {
+        let known = ["shop/store", "shop/stone", "other/stor", "shop/buyer"];
+        assert_eq!(near("shop/stor", known), ["other/stor", "shop/store", "shop/stone"]);
+        assert_eq!(near("x/y", known).len(), 4);
+    }
+}

@@ -1,0 +1,255 @@
+//! Reads a question as a user types it, and says what was expected where it makes no sense.
+//!
+//! Only form is read here; whether the names exist is `party`'s to find out.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{
+    party::{Called, Caller},
+    request::{Path, Request, read_path},
+};
+
+/// A question as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Question {
+    /// Who calls.
+    pub from: String,
+    /// Who is called.
+    pub to: String,
+    /// The method of the request.
+    pub method: Option<String>,
+    /// Its path, perhaps with a query.
+    pub path: Option<String>,
+    /// Its headers, each `NAME=VALUE`.
+    pub headers: Vec<String>,
+    /// The port: of the Service, or of the workload if that is asked about.
+    pub port: Option<u16>,
+}
+
+/// The question as it was understood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// Who calls, with the kind.
+    pub from: String,
+    /// The caller's SPIFFE id, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Who is called, with the kind.
+    pub to: String,
+    /// The port; none for every port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The method; none for every method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The path as the proxies read it; none for every path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The headers that are set; others may have any value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Why a question cannot be answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Senseless {
+    /// A text that names nobody.
+    #[error("{field} {text:?} names nobody: expected {expected}")]
+    Form {
+        /// FROM or TO.
+        field: &'static str,
+        /// As typed.
+        text: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+    /// Nothing goes by this name.
+    #[error("there is no {what} {name:?}{}", hint(near))]
+    Unknown {
+        /// What was looked for.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Names that there are.
+        near: Vec<String>,
+    },
+    /// Several things go by this name, and the answer may differ.
+    #[error("{name:?} may be {}; say which by its pod or as sa:NAMESPACE/NAME", candidates.join(" or "))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// What it may be.
+        candidates: Vec<String>,
+    },
+    /// A port that is not there.
+    #[error("{what} has no port {port}{}", hint(ports))]
+    Port {
+        /// Who does not have it.
+        what: String,
+        /// The port.
+        port: u16,
+        /// The ports there are, in words.
+        ports: Vec<String>,
+    },
+    /// Nothing can be called.
+    #[error("{0} has no TCP port that the mesh knows of: no Service sends to it and it declares none")]
+    NoPort(String),
+    /// A part of the request that no request can have.
+    #[error("--{option} {value:?} {problem}")]
+    Request {
+        /// The option.
+        option: &'static str,
+        /// As typed.
+        value: String,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+}
+
+fn hint(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; there is {}", near.join(", ")) }
+}
+
+/// A name in a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Party {
+    pub kind: PartyKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// What a name in a question is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PartyKind {
+    /// A ServiceAccount.
+    Account,
+    /// A workload or a pod.
+    Workload,
+    /// A Service.
+    Service,
+    /// A Service or else a workload.
+    Any,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A question whose form is right.
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    pub from: Party,
+    pub to: Party,
+    pub port: Option<u16>,
+    pub request: Request,
+}
+
+impl Question {
+    pub(super) fn read(&self) -> Result<Read, Senseless> {
+        let Self { from, to, method, path, headers, port } = self;
+        let caller = "NAMESPACE/WORKLOAD or sa:NAMESPACE/NAME";
+        let goal = "NAMESPACE/NAME of a Service or a workload, or sa:NAMESPACE/NAME";
+        let from = party("FROM", from, caller)?;
+        if from.kind == PartyKind::Service {
+            let text = self.from.clone();
+            let expected = "a workload or a ServiceAccount, as a Service calls nobody";
+            return Err(Senseless::Form { field: "FROM", text, expected });
+        }
+        if port == &Some(0) {
+            return Err(senseless("port", "0", "is no port: expected 1 to 65535"));
+        }
+        let request = Request {
+            method: method.as_deref().map(read_method).transpose()?,
+            path: path.as_deref().map(check_path).transpose()?,
+            headers: read_headers(headers)?,
+        };
+        Ok(Read { from, to: party("TO", to, goal)?, port: *port, request })
+    }
+}
+
+impl Read {
+    /// The question in words that name what was found.
+    pub fn echo(&self, caller: &Caller, goal: &Called<'_>) -> Asked {
+        let Self { from: _, to: _, port, request } = self;
+        Asked {
+            from: caller.name.clone(),
+            identity: caller.identity.as_ref().map(ToString::to_string),
+            to: goal.name.clone(),
+            port: *port,
+            method: request.method.clone(),
+            path: request.path.as_ref().map(|path| match path {
+                Path::Read(read) => read.clone(),
+                Path::Refused(why) => format!("refused: {why}"),
+            }),
+            headers: request.headers.clone(),
+        }
+    }
+}
+
+fn party(field: &'static str, text: &str, expected: &'static str) -> Result<Party, Senseless> {
+    let prefixes =
+        [("sa:", PartyKind::Account), ("workload:", PartyKind::Workload), ("service:", PartyKind::Service)];
+    let found = prefixes.iter().find_map(|(prefix, kind)| Some((*kind, text.strip_prefix(prefix)?)));
+    let (kind, rest) = found.unwrap_or((PartyKind::Any, text));
+    let parts = rest.split_once('/').filter(|(namespace, name)| {
+        !namespace.is_empty() && !name.is_empty() && !namespace.contains(':') && !name.contains('/')
+    });
+    let Some((namespace, name)) = parts else {
+        return Err(Senseless::Form { field, text: text.to_owned(), expected });
+    };
+    Ok(Party { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+fn senseless(option: &'static str, value: &str, problem: impl Into<String>) -> Senseless {
+    Senseless::Request { option, value: value.to_owned(), problem: problem.into() }
+}
+
+fn read_method(method: &str) -> Result<String, Senseless> {
+    let is_method = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    if !method.is_empty() && method.len() <= 32 && method.chars().all(is_method) {
+        return Ok(method.to_owned());
+    }
+    Err(senseless("method", method, "is no HTTP method: expected one in capitals, such as GET"))
+}
+
+fn check_path(path: &str) -> Result<Path, Senseless> {
+    if !path.starts_with('/') {
+        return Err(senseless("path", path, "is no path: expected one that begins with /"));
+    }
+    if path.chars().any(|c| c.is_control() || c == ' ') {
+        return Err(senseless("path", path, "is no path: expected no blank and no control character"));
+    }
+    Ok(read_path(path))
+}
+
+/// Several values of one header are one value to the proxies, joined by commas.
+fn read_headers(written: &[String]) -> Result<BTreeMap<String, String>, Senseless> {
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    for text in written {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(senseless("header", text, "is no header: expected NAME=VALUE"));
+        };
+        let lower = name.to_ascii_lowercase();
+        let wire = match lower.as_str() {
+            "host" | ":authority" => ":authority".to_owned(),
+            _ if !lower.is_empty() && lower.chars().all(is_token) => lower,
+            _ => return Err(senseless("header", text, "is no header: expected NAME=VALUE")),
+        };
+        if value.chars().any(|c| !matches!(c, ' '..='~')) {
+            return Err(senseless("header", text, "is no header: expected printable ASCII as its value"));
+        }
+        headers
+            .entry(wire)
+            .and_modify(|all| {
+                all.push(',');
+                all.push_str(value.trim());
+            })
+            .or_insert_with(|| value.trim().to_owned());
+    }
+    Ok(headers)
+}
