@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +21,13 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use crate::{finding::Finding, inputs::Inputs, lower::lower, watch::Edit};
+use crate::{
+    finding::Finding,
+    inputs::Inputs,
+    lower::lower,
+    status::object::{self, KnownObjects},
+    watch::{Edit, Meaning},
+};
 
 /// The least time between two publishes. The first change after a quiet time goes out at once; a burst is folded into
 /// one publish each 10 ms, which is below what a person or a canary controller can tell from none.
@@ -35,6 +42,23 @@ pub struct Outputs {
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
     /// The kinds that were not read yet; empty when serving.
     pub awaited: watch::Sender<BTreeSet<&'static str>>,
+    /// All of it together, for whoever compares it.
+    pub turns: watch::Sender<Option<Arc<Turn>>>,
+}
+
+/// One turn of the pipeline: objects, and what has become of just these.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// Grows with every lowering. A turn with the same number has the same objects, with other statuses.
+    pub number: u64,
+    /// The objects that have a status.
+    pub objects: Arc<KnownObjects>,
+    /// What is wrong with them, errors first.
+    pub findings: Arc<Vec<Finding>>,
+    /// What the proxies are given.
+    pub snapshot: Arc<Snapshot>,
+    /// The addresses of the pods of the system namespace, by name, with their ServiceAccount.
+    pub neighbours: Arc<BTreeMap<String, (String, IpAddr)>>,
 }
 
 /// What publishing costs.
@@ -86,6 +110,8 @@ pub async fn publish(
 ) {
     let mut last = None::<Instant>;
     let mut pause = GAP;
+    let mut meaning = Meaning::Same;
+    let mut known = Arc::<KnownObjects>::default();
     while let Some(edit) = edits.recv().await {
         if let Some(last) = last {
             tokio::time::sleep_until(last + pause).await;
@@ -94,15 +120,23 @@ pub async fn publish(
             let inputs = world.entry(cluster.clone()).or_default();
             let mut next = Some(edit);
             while let Some(edit) = next {
-                take(edit, inputs, &outputs.awaited);
+                meaning = meaning.max(take(edit, inputs, &mut known, &outputs.awaited));
                 next = edits.try_recv().ok();
             }
         });
         if !outputs.awaited.borrow().is_empty() {
             continue;
         }
+        if std::mem::replace(&mut meaning, Meaning::Same) == Meaning::Same {
+            outputs.restate(&known);
+            continue;
+        }
         let started = Instant::now();
-        tokio::task::block_in_place(|| push(&world.borrow(), &outputs, &metrics));
+        tokio::task::block_in_place(|| {
+            let world = world.borrow();
+            push(&world, &outputs, &metrics);
+            outputs.turn(&known, world.get(&cluster));
+        });
         let took = started.elapsed();
         metrics.duration.observe(took.as_secs_f64());
         // At least two thirds of a core stay free for the streams, however large the mesh is.
@@ -111,9 +145,51 @@ pub async fn publish(
     }
 }
 
-fn take(edit: Edit, inputs: &mut Inputs, awaited: &watch::Sender<BTreeSet<&'static str>>) {
-    let Edit { kind, apply, complete } = edit;
-    apply(inputs);
+impl Outputs {
+    /// Tells of a turn that was lowered.
+    fn turn(&self, known: &Arc<KnownObjects>, inputs: Option<&Inputs>) {
+        let Some(snapshot) = self.snapshots.borrow().clone() else { return };
+        let findings = self.findings.borrow().clone();
+        let neighbours = Arc::new(inputs.map(neighbours).unwrap_or_default());
+        self.turns.send_modify(|turn| {
+            let number = turn.as_ref().map_or(0, |turn| turn.number) + 1;
+            let objects = Arc::clone(known);
+            *turn = Some(Arc::new(Turn { number, objects, findings, snapshot, neighbours }));
+        });
+    }
+
+    /// Tells of other statuses under what was lowered before.
+    fn restate(&self, known: &Arc<KnownObjects>) {
+        self.turns.send_if_modified(|turn| {
+            let Some(turn) = turn else { return false };
+            *turn = Arc::new(Turn { objects: Arc::clone(known), ..(**turn).clone() });
+            true
+        });
+    }
+}
+
+/// The pods that run where we do.
+fn neighbours(inputs: &Inputs) -> BTreeMap<String, (String, IpAddr)> {
+    let start = (inputs.system_namespace.clone(), String::new());
+    let pods =
+        inputs.pods.range(start..).take_while(|((namespace, _), _)| *namespace == inputs.system_namespace);
+    pods.filter_map(|((_, name), pod)| {
+        let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+        let account = pod.spec.as_ref()?.service_account_name.clone()?;
+        (pod.metadata.deletion_timestamp.is_none()).then(|| (name.clone(), (account, address)))
+    })
+    .collect()
+}
+
+fn take(
+    edit: Edit,
+    inputs: &mut Inputs,
+    known: &mut Arc<KnownObjects>,
+    awaited: &watch::Sender<BTreeSet<&'static str>>,
+) -> Meaning {
+    let Edit { kind, key, apply, complete } = edit;
+    let meaning = apply(inputs);
+    object::refresh(known, inputs, kind, key.as_ref());
     if complete {
         awaited.send_if_modified(|awaited| {
             let was_awaited = awaited.remove(kind);
@@ -126,6 +202,7 @@ fn take(edit: Edit, inputs: &mut Inputs, awaited: &watch::Sender<BTreeSet<&'stat
             was_awaited
         });
     }
+    meaning
 }
 
 /// One turn of the pipeline: inputs → (mesh, findings) → resources.

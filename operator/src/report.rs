@@ -1,9 +1,10 @@
 //! Turns findings into what their owners see: a log line, an Event on the object, and a metric.
 //!
-//! Fed by `publish`. Says each thing once: a finding that stays is not repeated, one that comes back is. Writes nothing
+//! Fed by `publish`. Says each thing once: a finding that stays is not repeated, one that comes back is. Of several
+//! replicas the one that leads writes the Events; what was found while another one led is known already. Writes nothing
 //! but Events, and a failure to write one costs nothing but a log line.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Pod, Service};
 use kube::{
@@ -17,10 +18,16 @@ use prometheus_client::{
     registry::Registry,
 };
 use smidge_xds::server::Nack;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{info, warn};
 
-use crate::finding::{Finding, ObjectRef, Severity};
+use crate::{
+    finding::{Finding, ObjectRef, Severity},
+    lease::{self, Leader},
+};
 
 /// The labels of a finding: both are closed sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,30 +65,86 @@ impl Metrics {
 const HOLD: Duration = Duration::from_secs(1);
 
 /// Reports until the publisher ends.
-pub async fn report(client: Client, mut findings: watch::Receiver<Arc<Vec<Finding>>>, metrics: Metrics) {
-    let reporter = Reporter { controller: "smidge".to_owned(), instance: None };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let mut told = BTreeSet::new();
-    while findings.changed().await.is_ok() {
+pub async fn report(
+    client: Client,
+    mut findings: watch::Receiver<Arc<Vec<Finding>>>,
+    mut leader: watch::Receiver<Leader>,
+    metrics: Metrics,
+) {
+    let recorder = recorder(&client);
+    let mut told = Told::default();
+    loop {
+        tokio::select! {
+            changed = findings.changed() => if changed.is_err() { return },
+            Ok(()) = leader.changed() => {}
+        }
         tokio::time::sleep(HOLD).await;
+        let leader = *leader.borrow_and_update();
         let current = findings.borrow_and_update().clone();
         metrics.set(&current);
-        let mut still = BTreeSet::new();
-        for finding in current.iter() {
-            let text = finding.to_string();
-            if !told.contains(&text) {
-                tell(&client, &recorder, finding).await;
-            }
-            still.insert(text);
+        for finding in told.news(&current, leader, Instant::now()) {
+            tell(&client, &recorder, finding).await;
         }
-        told = still;
     }
 }
 
-/// Reports what proxies refuse, on their pods, until the server ends.
-pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
+/// The findings that somebody has told, and when they were first seen.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<String, (Instant, bool)>);
+
+impl Told {
+    /// What this replica has to tell now.
+    fn news<'f>(&mut self, current: &'f [Finding], leader: Leader, now: Instant) -> Vec<&'f Finding> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut news = Vec::new();
+        for finding in current {
+            let text = finding.to_string();
+            let (since, is_told) = before.remove(&text).unwrap_or((now, false));
+            // The one that led then has told it, unless it was about to go.
+            let others = leader == Leader::Other && now >= since + lease::DURATION + HOLD;
+            let is_told = is_told || others;
+            if leader == Leader::Me && !is_told {
+                news.push(finding);
+            }
+            self.0.insert(text, (since, is_told || leader == Leader::Me));
+        }
+        news
+    }
+}
+
+fn recorder(client: &Client) -> Recorder {
     let reporter = Reporter { controller: "smidge".to_owned(), instance: None };
-    let recorder = Recorder::new(client.clone(), reporter);
+    Recorder::new(client.clone(), reporter)
+}
+
+/// Reports that proxies refuse an object, on the object.
+pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str) {
+    let Some(resource) = api_resource(&object.kind) else { return };
+    let namespace = Some(object.namespace.clone()).filter(|namespace| !namespace.is_empty());
+    let reference = ObjectReference {
+        api_version: Some(resource.api_version.clone()),
+        kind: Some(object.kind.clone()),
+        name: Some(object.name.clone()),
+        namespace,
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "Refused".to_owned(),
+        note: Some(fit(words.to_owned())),
+        action: "Configure".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = recorder(client).publish(&event, &reference).await {
+        warn!(%object, %error, "failed to write an Event");
+    }
+}
+
+/// Reports what proxies refuse, on their pods, until the server ends. Each replica does so for its own proxies, as no
+/// other hears of it; no refusal is told twice.
+pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
+    let recorder = recorder(&client);
     while let Some(Nack { proxy, refused }) = nacks.recv().await {
         let what = format!("{:?} {}: {}", refused.kind, refused.names.join(", "), refused.message);
         warn!(%proxy, "a proxy refused its configuration: {what}");
@@ -143,7 +206,8 @@ async fn reference(client: &Client, object: &ObjectRef) -> Option<ObjectReferenc
     }
 }
 
-fn api_resource(kind: &str) -> Option<ApiResource> {
+/// The API of a kind that findings are about.
+pub(crate) fn api_resource(kind: &str) -> Option<ApiResource> {
     Some(match kind {
         "TrafficTarget" => ApiResource::erase::<smidge_crds::access::TrafficTarget>(&()),
         "IdentityBinding" => ApiResource::erase::<smidge_crds::access::IdentityBinding>(&()),
@@ -167,4 +231,38 @@ fn fit(mut note: String) -> String {
     }
     note.truncate(end);
     note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Reason;
+
+    fn finding(name: &str) -> Finding {
+        Finding::new(ObjectRef::new("TrafficTarget", "shop", name), Reason::Empty, "no source")
+    }
+
+    #[test]
+    fn a_new_leader_does_not_repeat_what_the_one_before_has_told() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let (old, fresh) = (finding("old"), finding("fresh"));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(told.news(std::slice::from_ref(&old), Leader::Other, at(0)).is_empty());
+        let both = [old, fresh];
+        assert!(told.news(&both, Leader::Other, at(100)).is_empty());
+        // The one that led may have died before it told what was new.
+        assert_eq!(told.news(&both, Leader::Me, at(101)), [&both[1]]);
+        assert!(told.news(&both, Leader::Me, at(102)).is_empty());
+        assert!(told.news(&[], Leader::Me, at(103)).is_empty());
+        assert_eq!(told.news(&both, Leader::Me, at(104)).len(), 2, "what comes back is told again");
+    }
+
+    #[test]
+    fn without_a_leader_nothing_counts_as_told() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let findings = [finding("one")];
+        assert!(told.news(&findings, Leader::Nobody, now).is_empty());
+        assert!(told.news(&findings, Leader::Nobody, now + Duration::from_mins(1)).is_empty());
+        assert_eq!(told.news(&findings, Leader::Me, now + Duration::from_secs(61)).len(), 1);
+    }
 }

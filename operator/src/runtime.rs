@@ -4,11 +4,12 @@
 
 mod pages;
 mod pipeline;
+mod status;
 mod watches;
 mod webhooks;
 mod xds;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use kube::Client;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub cluster_domain: String,
     /// Namespace of the operator.
     pub system_namespace: String,
+    /// Name of this replica's pod, by which it leads.
+    pub pod_name: String,
     /// Image of the sidecar.
     pub proxy_image: String,
     /// Image of the init container.
@@ -164,6 +167,7 @@ async fn run(settings: Settings) -> Result<(), Error> {
     tasks.spawn("authorities", async move { maintained.maintain().await });
     let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
     let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks).await?;
+    status::status(&core, &pipeline, proxies.clone(), &mut registry, &mut tasks);
     webhooks::webhooks(&core, &pipeline, &mut tasks).await?;
     pages::pages(&core, &pipeline, proxies, registry, &mut tasks).await?;
     supervise(tasks).await
@@ -201,12 +205,13 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
         return Err(Error::Ended { task });
     }
     info!("stopping");
-    // Servers end with their connections; everything else has nothing to finish.
+    // Servers end with their connections, and the leader lets go; everything else has nothing to finish.
+    let mut finishing = BTreeSet::from(["xds", "leader"]);
     let _ = tokio::time::timeout(DRAIN, async {
-        while let Some(Ok(task)) = tasks.set.join_next().await {
-            if task == "xds" {
-                break;
-            }
+        while !finishing.is_empty()
+            && let Some(Ok(task)) = tasks.set.join_next().await
+        {
+            finishing.remove(task);
         }
     })
     .await;

@@ -6,6 +6,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -15,6 +22,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use smidge_crds::object::Object;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -24,10 +32,50 @@ use crate::inputs::{Inputs, Key};
 pub struct Edit {
     /// The kind that changed, as in `TrafficSplit`.
     pub kind: &'static str,
-    /// The change.
-    pub apply: Box<dyn FnOnce(&mut Inputs) + Send>,
+    /// The object that it is about; none if it is about all of the kind.
+    pub key: Option<Key>,
+    /// The change. Says whether it can mean anything: a status that we wrote ourselves does not.
+    pub apply: Box<dyn FnOnce(&mut Inputs) -> Meaning + Send>,
     /// Whether this is a complete list, after which the kind counts as read.
     pub complete: bool,
+}
+
+/// Whether a change of an object can change what is made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meaning {
+    /// Only what nobody lowers: its status, its resource version.
+    Same,
+    /// Anything else.
+    Changed,
+}
+
+/// A kind that is watched.
+pub trait Watched:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
+{
+    /// Whether two states of an object mean the same, as far as can be told cheaply.
+    fn means(&self, _before: &Self) -> Meaning {
+        Meaning::Changed
+    }
+}
+
+impl Watched for Pod {}
+impl Watched for Service {}
+impl Watched for EndpointSlice {}
+impl Watched for Namespace {}
+
+impl<Spec: smidge_crds::object::Kind> Watched for Object<Spec>
+where
+    Self: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    fn means(&self, before: &Self) -> Meaning {
+        let of = |object: &Self| {
+            let ObjectMeta { uid, generation, labels, annotations, creation_timestamp, .. } =
+                object.metadata.clone();
+            (uid, generation, labels, annotations, creation_timestamp)
+        };
+        if self.spec == before.spec && of(self) == of(before) { Meaning::Same } else { Meaning::Changed }
+    }
 }
 
 /// Where the objects of one kind live in `Inputs`.
@@ -59,10 +107,7 @@ pub enum Seen<'a, K> {
 }
 
 /// Watches one kind in all namespaces until the receiver goes away. An absent CRD is a complete, empty list.
-pub async fn watch<K>(client: Client, kind: Kind<K>, edits: mpsc::Sender<Edit>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
+pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sender<Edit>) {
     let api: Api<DeserializeGuard<K>> = Api::all(client);
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut listing = Vec::new();
@@ -120,10 +165,7 @@ where
     Read { key, object }
 }
 
-fn replace<K>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit
-where
-    K: Resource<DynamicType = ()> + Send + Sync + 'static,
-{
+fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
     let (field, name) = (kind.field, kind.name);
     let mut readable = listed.iter().filter_map(|read| Some((&read.key, read.object.as_ref().ok()?)));
     (kind.observe)(Seen::All(&mut readable));
@@ -134,52 +176,59 @@ where
         for read in listed {
             keep(inputs, field, name, read);
         }
+        Meaning::Changed
     };
-    Edit { kind: name, apply: Box::new(apply), complete: true }
+    Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
 }
 
-fn put<K: Send + Sync + 'static>(kind: &Kind<K>, read: Read<K>) -> Edit {
+fn put<K: Watched>(kind: &Kind<K>, read: Read<K>) -> Edit {
     let (field, name) = (kind.field, kind.name);
     match &read.object {
         Ok(object) => (kind.observe)(Seen::Put(&read.key, object)),
         Err(_) => (kind.observe)(Seen::Gone(&read.key)),
     }
-    Edit { kind: name, apply: Box::new(move |inputs| keep(inputs, field, name, read)), complete: false }
+    let key = Some(read.key.clone());
+    Edit { kind: name, key, apply: Box::new(move |inputs| keep(inputs, field, name, read)), complete: false }
 }
 
-fn keep<K>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) {
+fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) -> Meaning {
     let Read { key, object } = read;
     match object {
         Ok(object) => {
             inputs.unreadable.remove(&(name.to_owned(), key.clone()));
-            field(inputs).insert(key, object);
+            let before = field(inputs).insert(key, Arc::clone(&object));
+            before.map_or(Meaning::Changed, |before| object.means(&before))
         }
         Err(error) => {
             // What it meant before is not what it says now: it has no effect until it can be read.
             field(inputs).remove(&key);
             inputs.unreadable.insert((name.to_owned(), key), error);
+            Meaning::Changed
         }
     }
 }
 
-fn remove<K: Send + Sync + 'static>(kind: &Kind<K>, key: Key) -> Edit {
+fn remove<K: Watched>(kind: &Kind<K>, key: Key) -> Edit {
     let (field, name) = (kind.field, kind.name);
     (kind.observe)(Seen::Gone(&key));
+    let gone = Some(key.clone());
     let apply = move |inputs: &mut Inputs| {
         field(inputs).remove(&key);
         inputs.unreadable.remove(&(name.to_owned(), key));
+        Meaning::Changed
     };
-    Edit { kind: name, apply: Box::new(apply), complete: false }
+    Edit { kind: name, key: gone, apply: Box::new(apply), complete: false }
 }
 
-fn absent<K: Resource<DynamicType = ()> + Send + Sync + 'static>(kind: &Kind<K>) -> Edit {
+fn absent<K: Watched>(kind: &Kind<K>) -> Edit {
     let (field, name) = (kind.field, kind.name);
     (kind.observe)(Seen::All(&mut std::iter::empty()));
     let apply = move |inputs: &mut Inputs| {
         field(inputs).clear();
         inputs.absent_kinds.insert(definition::<K>());
+        Meaning::Changed
     };
-    Edit { kind: name, apply: Box::new(apply), complete: true }
+    Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
 }
 
 /// The full name of a kind's definition, as in `trafficsplits.split.smi-spec.io`.

@@ -11,6 +11,7 @@ pub mod delta;
 mod envoy;
 pub mod mesh;
 pub mod metrics;
+pub mod provenance;
 pub mod render;
 pub mod resources;
 pub mod server;

@@ -16,7 +16,7 @@ pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 use futures::Stream;
-pub use proxies::{Connected, Proxies};
+pub use proxies::{Answer, Connected, Proxies, Words};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},

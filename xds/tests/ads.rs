@@ -209,3 +209,42 @@ async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
     net.task.await.unwrap();
     assert!(handles.proxies.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_the_registry_hears_of_every_answer() {
+    let (net, handles) = start();
+    let mut changes = handles.proxies.changes();
+    let first = view(&[ONE]);
+    handles.publish(&[("one", &first)]);
+    let mut client = net.connect("one").await;
+    changes.changed().await.unwrap();
+    assert!(handles.proxies.answers()[0].acknowledged.is_none());
+    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(Kind::Listener, &[], &[]).await;
+    assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+    assert!(told(&client.next().await).is_empty(), "the empty answer for listeners");
+    client.hears_nothing().await;
+    let answer = handles.proxies.answers().remove(0);
+    assert!(std::sync::Arc::ptr_eq(&answer.acknowledged.unwrap(), &first));
+    assert!(answer.refused.is_empty());
+
+    changes.mark_unchanged();
+    let second = view(&[(Kind::Cluster, "ns/one/80", "2")]);
+    handles.publish(&[("one", &second)]);
+    let response = client.receive().await;
+    client.answer(&response, Some("no such thing")).await;
+    client.hears_nothing().await;
+    assert!(changes.has_changed().unwrap(), "nobody heard of the refusal");
+    let answer = handles.proxies.answers().remove(0);
+    let refused: Vec<_> = answer.refused.iter().map(|((_, name), words)| (&**name, &**words)).collect();
+    assert_eq!(refused, [("ns/one/80", "no such thing")]);
+
+    // Another version heals it.
+    handles.publish(&[("one", &view(&[(Kind::Cluster, "ns/one/80", "3")]))]);
+    assert_eq!(told(&client.next().await), [("ns/one/80", "3")]);
+    client.hears_nothing().await;
+    assert!(handles.proxies.answers()[0].refused.is_empty());
+    changes.mark_unchanged();
+    drop(client);
+    changes.changed().await.unwrap();
+}

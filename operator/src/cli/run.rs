@@ -24,6 +24,9 @@ pub struct Args {
     /// Namespace that the operator runs in, which holds its authorities.
     #[arg(long, env = "SMIDGE_SYSTEM_NAMESPACE", default_value = "smidge-system")]
     system_namespace: String,
+    /// Name of the pod that this runs in: the replica's name where only one may do something.
+    #[arg(long, env = "POD_NAME", default_value = "smidge")]
+    pod_name: String,
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     proxy_image: String,
@@ -66,6 +69,7 @@ pub fn run(args: Box<Args>) -> ExitCode {
         cluster_name,
         cluster_domain,
         system_namespace,
+        pod_name,
         proxy_image,
         init_image,
         image_pull_policy,
@@ -88,6 +92,7 @@ pub fn run(args: Box<Args>) -> ExitCode {
         cluster_name,
         cluster_domain,
         system_namespace,
+        pod_name,
         proxy_image,
         init_image,
         image_pull_policy,

@@ -19,7 +19,8 @@ use crate::{
     auth,
     finding::Finding,
     inputs::Inputs,
-    publish::{self, Outputs, World},
+    lease::{Leader, keep::Candidate},
+    publish::{self, Outputs, Turn, World},
     report,
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Pipeline {
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     pub world: watch::Receiver<World>,
     pub pods: Arc<auth::pods::Pods>,
+    pub turns: watch::Receiver<Option<Arc<Turn>>>,
+    pub leader: watch::Receiver<Leader>,
 }
 
 /// watch → publish → report.
@@ -39,6 +42,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let watches = watches::spawn(client, &edits, |name, task| tasks.spawn(name, task));
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
+    let (turns, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
     let cluster = ClusterId(settings.cluster_name.clone());
     let inputs = Inputs {
         roots: authorities.workload_bundle().roots,
@@ -54,11 +58,23 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         awaited: awaited.subscribe(),
         world: world.subscribe(),
         pods: watches.pods,
+        turns: turns.subscribe(),
+        leader: leader.subscribe(),
     };
-    let outputs = Outputs { snapshots, findings, awaited };
+    let outputs = Outputs { snapshots, findings, awaited, turns };
     let metrics = publish::Metrics::register(registry);
     tasks.spawn("publish", publish::publish(cluster, world, changes, outputs, metrics));
     let metrics = report::Metrics::register(registry);
-    tasks.spawn("report", report::report(client.clone(), pipeline.findings.clone(), metrics));
+    let (findings, led) = (pipeline.findings.clone(), pipeline.leader.clone());
+    tasks.spawn("report", report::report(client.clone(), findings, led, metrics));
+    let candidate = Candidate {
+        client: client.clone(),
+        namespace: settings.system_namespace.clone(),
+        name: settings.pod_name.clone(),
+        clock: core.clock.clone(),
+        leader,
+    };
+    let stop = tasks.stopping();
+    tasks.spawn("leader", candidate.keep(stop));
     pipeline
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::{
     delta::{Refused, Session},
@@ -27,6 +28,8 @@ pub struct Proxies(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     next: AtomicU64,
+    /// Counts the changes of what anybody has acknowledged or refused.
+    changes: watch::Sender<u64>,
     connected: Mutex<BTreeMap<u64, Arc<Mutex<Connected>>>>,
 }
 
@@ -48,6 +51,9 @@ pub struct Connected {
     /// Names that it refused as they are now.
     #[serde(serialize_with = "as_names")]
     pub refused: Vec<(Kind, Arc<str>)>,
+    /// What it said of each of them.
+    #[serde(skip)]
+    pub words: Words,
     /// Its last complaint.
     pub complaint: Option<String>,
     /// The version of its certificate, as far as known.
@@ -57,7 +63,44 @@ pub struct Connected {
     pub sent: BTreeMap<&'static str, [u64; 4]>,
 }
 
+/// A client's complaints, by what it refused.
+pub type Words = Arc<BTreeMap<(Kind, Arc<str>), Arc<str>>>;
+
+/// What one proxy has taken and refused.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Whose it is.
+    pub proxy: ProxyId,
+    /// The view that it was last settled with; it has all of that, but for what it refused.
+    pub acknowledged: Option<Arc<View>>,
+    /// What it refused, in its own words.
+    pub refused: Words,
+}
+
 impl Proxies {
+    /// What every connected proxy has taken and refused. Of several streams of one proxy the latest one speaks.
+    pub fn answers(&self) -> Vec<Answer> {
+        let connected: Vec<_> = lock(&self.0.connected).values().cloned().collect();
+        let mut latest = BTreeMap::new();
+        for connected in connected {
+            let connected = lock(&connected);
+            let Connected { proxy, acknowledged, words, .. } = &*connected;
+            let (proxy, acknowledged) = (proxy.clone(), acknowledged.clone());
+            let answer = Answer { proxy: proxy.clone(), acknowledged, refused: Arc::clone(words) };
+            latest.insert(proxy, answer);
+        }
+        latest.into_values().collect()
+    }
+
+    /// Changes whenever what `answers` says may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|changes| *changes += 1);
+    }
+
     /// What is known of every connected proxy, in the order in which they came.
     pub fn list(&self) -> Vec<Connected> {
         let connected: Vec<_> = lock(&self.0.connected).values().cloned().collect();
@@ -83,11 +126,13 @@ impl Proxies {
             settled: false,
             acknowledged: None,
             refused: Vec::new(),
+            words: Words::default(),
             complaint: None,
             certificate: None,
             sent: BTreeMap::new(),
         }));
         lock(&self.0.connected).insert(stream, Arc::clone(&connected));
+        self.changed();
         Entry { proxies: self.clone(), stream, connected }
     }
 }
@@ -104,12 +149,19 @@ impl Entry {
     /// Writes down where the session is. Called when it has nothing more to say.
     pub(super) fn update(&self, session: &mut Session, certificate: Option<&Version>) {
         let settled = session.is_settled();
+        let refused = session.refused();
         let mut connected = lock(&self.connected);
         connected.settled = settled;
-        if settled {
-            connected.acknowledged = session.view().cloned();
+        let mut changed = connected.refused != refused;
+        if changed {
+            let words = connected.words.iter().filter(|(key, _)| refused.contains(key));
+            connected.words = Arc::new(words.map(|(key, words)| (key.clone(), Arc::clone(words))).collect());
         }
-        connected.refused = session.refused();
+        connected.refused = refused;
+        if settled && connected.acknowledged.as_ref().map(Arc::as_ptr) != session.view().map(Arc::as_ptr) {
+            connected.acknowledged = session.view().cloned();
+            changed = true;
+        }
         connected.certificate = certificate.cloned();
         for kind in Kind::ALL {
             let counters = session.counters(kind);
@@ -118,16 +170,25 @@ impl Entry {
                 connected.sent.insert(short_name(kind), row);
             }
         }
+        drop(connected);
+        if changed {
+            self.proxies.changed();
+        }
     }
 
     pub(super) fn complain(&self, refused: &Refused) {
-        lock(&self.connected).complaint = Some(refused.message.clone());
+        let words: Arc<str> = Arc::from(refused.message.as_str());
+        let mut connected = lock(&self.connected);
+        connected.complaint = Some(refused.message.clone());
+        let named = refused.names.iter().map(|name| ((refused.kind, Arc::clone(name)), Arc::clone(&words)));
+        Arc::make_mut(&mut connected.words).extend(named);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         lock(&self.proxies.0.connected).remove(&self.stream);
+        self.proxies.changed();
     }
 }
 

@@ -1,0 +1,233 @@
+//! The table of conditions.
+
+use std::{fmt::Write as _, path::Path};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use smidge::{
+    finding::{Finding, ObjectRef, Reason},
+    status::{
+        conditions::{Facts, is_same, of, status},
+        programmed::Tally,
+    },
+};
+use smidge_crds::status::Status;
+
+fn time(seconds: i64) -> Time {
+    Time(Timestamp::from_second(1_800_000_000 + seconds).unwrap())
+}
+
+fn tally(concerned: usize, acknowledged: usize, refused: usize) -> Tally {
+    let words = (0..refused.min(3)).map(|n| (format!("shop/web-{n}"), "Proto constraint failed".to_owned()));
+    Tally {
+        uid: "u".to_owned(),
+        generation: Some(2),
+        in_effect: true,
+        concerned,
+        acknowledged,
+        refused,
+        words: words.collect(),
+    }
+}
+
+/// One row: what is known, and what stands on the object already.
+struct Case {
+    name: &'static str,
+    kind: &'static str,
+    findings: Vec<Reason>,
+    tally: Tally,
+    overdue: bool,
+    present: Option<Status>,
+}
+
+fn case(name: &'static str) -> Case {
+    Case {
+        name,
+        kind: "TrafficTarget",
+        findings: Vec::new(),
+        tally: tally(3, 3, 0),
+        overdue: false,
+        present: None,
+    }
+}
+
+fn of_case(case: &Case, now: &Time) -> Status {
+    let object = ObjectRef::new(case.kind, "shop", "web");
+    let findings: Vec<Finding> = case
+        .findings
+        .iter()
+        .map(|reason| Finding::new(object.clone(), *reason, format!("what is so of {reason}")).at("spec.x"))
+        .collect();
+    status(&Facts {
+        object: &object,
+        generation: case.tally.generation,
+        findings: &findings.iter().collect::<Vec<_>>(),
+        tally: &case.tally,
+        overdue: case.overdue,
+        present: case.present.as_ref(),
+        now,
+    })
+}
+
+/// What `case` leaves on the object, at the generation before or at this one.
+fn left_by(case: &Case, generation: i64) -> Status {
+    let tally = Tally { generation: Some(generation), ..case.tally.clone() };
+    let before = Case { tally, findings: case.findings.clone(), present: case.present.clone(), ..*case };
+    of_case(&before, &time(0))
+}
+
+fn cases() -> Vec<Case> {
+    programmed().into_iter().chain(found()).collect()
+}
+
+/// How far an object has come that nothing was found about.
+fn programmed() -> Vec<Case> {
+    let all = Some(left_by(&case(""), 2));
+    let unused = Some(left_by(&Case { tally: tally(0, 0, 0), ..case("") }, 2));
+    let most = Some(left_by(&Case { tally: tally(3, 2, 1), overdue: true, ..case("") }, 2));
+    vec![
+        case("acknowledged by all"),
+        Case { tally: tally(1, 1, 0), ..case("acknowledged by the only one") },
+        Case { tally: tally(0, 0, 0), ..case("nobody is concerned") },
+        Case { tally: tally(3, 1, 0), ..case("some have not answered yet") },
+        Case { tally: tally(3, 1, 0), overdue: true, ..case("some stay silent") },
+        Case { tally: tally(3, 0, 0), overdue: true, ..case("all stay silent") },
+        Case { tally: tally(3, 2, 1), ..case("one refuses") },
+        Case { tally: tally(3, 2, 1), overdue: true, ..case("one goes on refusing") },
+        Case { tally: tally(3, 2, 1), present: most, ..case("one goes on refusing, says a new leader") },
+        Case { tally: tally(5, 0, 5), overdue: true, ..case("all refuse") },
+        Case {
+            tally: tally(3, 1, 2),
+            present: all.clone(),
+            ..case("refused after all had it: not its doing")
+        },
+        Case {
+            tally: tally(3, 1, 2),
+            overdue: true,
+            present: all.clone(),
+            ..case("refused after all had it, for long")
+        },
+        Case {
+            tally: tally(3, 1, 2),
+            present: Some(left_by(&case(""), 1)),
+            ..case("refused after all had the generation before")
+        },
+        Case { tally: tally(2, 0, 0), present: unused.clone(), ..case("somebody comes to be concerned") },
+        Case {
+            tally: tally(2, 0, 0),
+            overdue: true,
+            present: unused,
+            ..case("somebody who is concerned stays silent")
+        },
+    ]
+}
+
+/// What was found about it.
+fn found() -> Vec<Case> {
+    let nothing = || Tally { in_effect: false, ..tally(0, 0, 0) };
+    vec![
+        Case { findings: vec![Reason::Empty], tally: nothing(), ..case("means nothing") },
+        Case { findings: vec![Reason::Empty], ..case("means less than it says") },
+        Case {
+            findings: vec![Reason::InvalidRegex, Reason::InvalidPort, Reason::RouteNotFound],
+            tally: nothing(),
+            ..case("several things are wrong")
+        },
+        Case { findings: vec![Reason::RouteNotFound], tally: nothing(), ..case("its only route is missing") },
+        Case { findings: vec![Reason::MatchNotFound], ..case("one of its matches is missing") },
+        Case {
+            findings: vec![Reason::Conflicted],
+            kind: "TrafficSplit",
+            ..case("another split won the root, and its route is acknowledged")
+        },
+        Case {
+            findings: vec![Reason::BackendNotReady, Reason::RootByName],
+            kind: "TrafficSplit",
+            ..case("things worth knowing")
+        },
+        Case { kind: "UDPRoute", tally: nothing(), ..case("UDP") },
+        Case {
+            kind: "UDPRoute",
+            findings: vec![Reason::InvalidPort],
+            tally: nothing(),
+            ..case("UDP with a port that is none")
+        },
+        Case {
+            tally: Tally { generation: None, in_effect: false, ..tally(0, 0, 0) },
+            findings: vec![Reason::Malformed],
+            ..case("cannot be read")
+        },
+    ]
+}
+
+#[test]
+fn the_table_of_conditions_is_as_committed() {
+    let mut text = String::new();
+    for case in cases() {
+        let status = of_case(&case, &time(60));
+        writeln!(text, "# {} {}", case.kind, case.name).unwrap();
+        for condition in &status.conditions {
+            let since = if condition.last_transition_time == time(60) { "now" } else { "before" };
+            let generation = condition.observed_generation.map_or("none".to_owned(), |it| it.to_string());
+            assert_eq!(condition.observed_generation, status.observed_generation);
+            writeln!(
+                text,
+                "{:12} {:5} {:13} since {since}, generation {generation}: {:?}",
+                condition.type_, condition.status, condition.reason, condition.message
+            )
+            .unwrap();
+        }
+        text.push('\n');
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/status/conditions.txt");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "UPDATE_EXPECT=1 writes {}", path.display());
+}
+
+#[test]
+fn a_status_that_stands_there_is_what_comes_out_again() {
+    for before in cases() {
+        let name = before.name;
+        let first = of_case(&before, &time(0));
+        let again = of_case(&Case { present: Some(first.clone()), ..before }, &time(1000));
+        assert_eq!(first, again, "{name}: it would be written for ever");
+    }
+}
+
+#[test]
+fn a_time_changes_only_with_the_word() {
+    let first = of_case(&case("all have it"), &time(0));
+    let refused = Case { findings: vec![Reason::Empty], present: Some(first.clone()), ..case("") };
+    let second = of_case(&refused, &time(60));
+    let at = |status: &Status, kind| of(status, kind).unwrap().last_transition_time.clone();
+    assert_eq!(at(&second, "Accepted"), time(60));
+    assert_eq!(at(&second, "Ready"), time(60));
+    assert_eq!(at(&second, "ResolvedRefs"), time(0));
+    let other_reason = Case { findings: vec![Reason::InvalidPort], present: Some(second), ..case("") };
+    let third = of_case(&other_reason, &time(120));
+    assert_eq!(at(&third, "Accepted"), time(60), "another reason is no other word");
+    assert!(!is_same(&first, &third));
+}
+
+#[test]
+fn a_message_is_bounded_and_cut_between_characters() {
+    let object = ObjectRef::new("TrafficTarget", "shop", "web");
+    let findings: Vec<Finding> = (0..100)
+        .map(|n| Finding::new(object.clone(), Reason::Empty, format!("{n} {}", "ü".repeat(50))))
+        .collect();
+    let status = status(&Facts {
+        object: &object,
+        generation: Some(1),
+        findings: &findings.iter().collect::<Vec<_>>(),
+        tally: &Tally::default(),
+        overdue: false,
+        present: None,
+        now: &time(0),
+    });
+    for condition in &status.conditions {
+        assert!(condition.message.len() <= 1024, "{}: {} bytes", condition.type_, condition.message.len());
+    }
+    assert!(of(&status, "Accepted").unwrap().message.ends_with(" ..."));
+}
