@@ -44,6 +44,11 @@ pub fn audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
     format!("smidge/{domain}/{cluster}")
 }
 
+/// The audience of the tokens that the operator's replicas bring each other.
+pub fn replica_audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
+    format!("{}/replica", audience(domain, cluster))
+}
+
 /// Judges the projected tokens of one cluster's pods.
 pub struct TokenAuthenticator {
     domain: TrustDomain,
@@ -89,10 +94,19 @@ impl TokenAuthenticator {
         self.issuer.maintain().await;
     }
 
+    /// The living pod whose token `authorization` is, the one header of a request. The token must be meant for other
+    /// replicas of the operator, not for proxies' streams.
+    pub async fn replica(&self, authorization: Option<&str>) -> Result<Subject, Reason> {
+        let token = Token::parse(bare(authorization.ok_or(Reason::NoToken)?)?)?;
+        let subject = self.prove(&token, &replica_audience(&self.domain, &self.cluster)).await?;
+        let (_, _gone) = self.pods.find(&subject).await?;
+        Ok(subject)
+    }
+
     /// The admission, or why not; `about` is told whose token it is as soon as that is known.
     async fn judge(&self, metadata: &MetadataMap, about: &mut String) -> Result<Admission, Reason> {
         let token = Token::parse(bearer(metadata)?)?;
-        let subject = self.prove(&token).await?;
+        let subject = self.prove(&token, &self.audience).await?;
         *about = format!("{} of pod {}/{}", subject.user(), subject.namespace, subject.pod);
         let (pod, gone) = self.pods.find(&subject).await?;
         let (workload_kind, workload_name) = (self.owner)(&pod);
@@ -116,9 +130,9 @@ impl TokenAuthenticator {
     }
 
     /// What `token` proves: by the keys that we have, by those that we then read, or by the API server's word.
-    async fn prove(&self, token: &Token<'_>) -> Result<Subject, Reason> {
+    async fn prove(&self, token: &Token<'_>, audience: &str) -> Result<Subject, Reason> {
         let judged = |known: Option<Arc<Known>>| {
-            judge(token, known.as_deref(), &self.audience, self.clock.now().unix_timestamp())
+            judge(token, known.as_deref(), audience, self.clock.now().unix_timestamp())
         };
         let mut verdict = judged(self.issuer.known());
         if matches!(verdict, Verdict::Open(_)) {
@@ -129,7 +143,7 @@ impl TokenAuthenticator {
             Verdict::Good(subject) => Ok(subject),
             Verdict::Refused(reason) => Err(reason),
             Verdict::Open(subject) => {
-                self.reviewer.review(token, &self.audience, &subject).await?;
+                self.reviewer.review(token, audience, &subject).await?;
                 Ok(subject)
             }
         }
@@ -149,9 +163,14 @@ impl Authenticator for TokenAuthenticator {
 fn bearer(metadata: &MetadataMap) -> Result<&str, Reason> {
     let mut values = metadata.get_all("authorization").iter();
     let value = values.next().ok_or(Reason::NoToken)?.to_str().map_err(|_| Reason::Malformed)?;
-    let (scheme, token) = value.split_once(' ').ok_or(Reason::Malformed)?;
-    if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+    if values.next().is_some() {
         return Err(Reason::Malformed);
     }
-    Ok(token.trim())
+    bare(value)
+}
+
+/// The token in the value of the header.
+fn bare(value: &str) -> Result<&str, Reason> {
+    let (scheme, token) = value.split_once(' ').ok_or(Reason::Malformed)?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or(Reason::Malformed)
 }

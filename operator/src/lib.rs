@@ -20,6 +20,7 @@ pub mod injector;
 pub mod inputs;
 pub mod lease;
 pub mod lower;
+pub mod peers;
 pub mod publish;
 pub mod redirect;
 pub mod report;

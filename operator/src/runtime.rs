@@ -9,7 +9,7 @@ mod watches;
 mod webhooks;
 mod xds;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use kube::Client;
@@ -18,7 +18,7 @@ use smidge_xds::mesh::id::TrustDomain;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{ca, clock::Clock, injector};
+use crate::{ca, clock::Clock, injector, peers};
 
 /// How long tasks may take to end after they were told to. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -48,6 +48,10 @@ pub struct Settings {
     pub webhook_listen: SocketAddr,
     /// Address of the operator's own pages.
     pub admin_listen: SocketAddr,
+    /// Address at which other replicas ask.
+    pub peer_listen: SocketAddr,
+    /// File with the token for other replicas.
+    pub peer_token: PathBuf,
 }
 
 impl Settings {
@@ -105,6 +109,9 @@ pub enum Error {
         #[source]
         source: ca::ServingError,
     },
+    /// Other replicas could not be trusted.
+    #[error("failed to set up the questions to other replicas")]
+    Replicas(#[source] peers::fetch::FetchError),
     /// A task that should run for ever has ended.
     #[error("{task} has ended by itself, which is a bug")]
     Ended {
@@ -167,9 +174,9 @@ async fn run(settings: Settings) -> Result<(), Error> {
     tasks.spawn("authorities", async move { maintained.maintain().await });
     let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
     let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks).await?;
-    status::status(&core, &pipeline, proxies.clone(), &mut registry, &mut tasks);
+    status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks).await?;
     webhooks::webhooks(&core, &pipeline, &mut tasks).await?;
-    pages::pages(&core, &pipeline, proxies, registry, &mut tasks).await?;
+    pages::pages(&core, &pipeline, proxies.registry, registry, &mut tasks).await?;
     supervise(tasks).await
 }
 

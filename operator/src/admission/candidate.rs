@@ -1,9 +1,6 @@
 //! Reads an object of any served version as the hub's, and puts it among inputs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -49,7 +46,7 @@ impl Candidate {
     /// Whether both say the same, whatever else their metadata hold.
     pub fn says_the_same(&self, other: &Self) -> bool {
         match (&self.hub, &other.hub) {
-            (Ok(one), Ok(other)) => content(one) == content(other),
+            (Ok(one), Ok(other)) => one.get("spec") == other.get("spec"),
             _ => false,
         }
     }
@@ -96,13 +93,6 @@ impl Candidate {
             }
         }
     }
-}
-
-/// All that an object says: beside its spec, what stands where another version has it.
-fn content(object: &Value) -> BTreeMap<&str, &Value> {
-    const BESIDE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
-    let fields = object.as_object().into_iter().flatten();
-    fields.map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| !BESIDE.contains(name)).collect()
 }
 
 fn malformed(object: &ObjectRef, path: &str, error: &str) -> Finding {

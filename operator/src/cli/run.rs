@@ -2,7 +2,7 @@
 //!
 //! Called by `cli`. Decides nothing about the mesh: that is `MeshConfig`'s, which is watched.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -45,6 +45,12 @@ pub struct Args {
     /// Address of the operator's own pages.
     #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "0.0.0.0:15014")]
     admin_listen: SocketAddr,
+    /// Address at which replicas of the operator ask each other what proxies have acknowledged.
+    #[arg(long, env = "SMIDGE_PEER_LISTEN", default_value = "0.0.0.0:15013")]
+    peer_listen: SocketAddr,
+    /// File with the token that this replica shows to others.
+    #[arg(long, env = "SMIDGE_PEER_TOKEN", default_value = "/var/run/secrets/smidge.mesh/peer-token")]
+    peer_token: PathBuf,
     /// What to log, for example `info` or `info,smidge_xds=debug`.
     #[arg(long, env = "SMIDGE_LOG_LEVEL", default_value = "info")]
     log_level: EnvFilter,
@@ -76,6 +82,8 @@ pub fn run(args: Box<Args>) -> ExitCode {
         xds_listen,
         webhook_listen,
         admin_listen,
+        peer_listen,
+        peer_token,
         log_level,
         log_format,
     } = *args;
@@ -99,6 +107,8 @@ pub fn run(args: Box<Args>) -> ExitCode {
         xds_listen,
         webhook_listen,
         admin_listen,
+        peer_listen,
+        peer_token,
     };
     match runtime::start(settings) {
         Ok(()) => ExitCode::SUCCESS,

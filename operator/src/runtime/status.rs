@@ -1,37 +1,80 @@
-//! Starts what keeps statuses true.
+//! Starts what keeps statuses true, and what carries counts between replicas.
 //!
 //! Called by `runtime` at the start.
 
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use smidge_xds::server::Proxies;
 use tokio::sync::watch;
+use tracing::error;
 
-use super::{Core, Tasks, pipeline::Pipeline};
-use crate::status::keep::{self, Sources};
+use super::{Core, Error, Tasks, listen, pipeline::Pipeline, xds::Xds};
+use crate::{
+    peers::{
+        fetch::{self, Asker, Fetcher},
+        serve::{self, Replica},
+    },
+    status::keep::{self, Sources},
+    webhook,
+};
+
+/// The Service whose name the certificate has by which replicas believe each other: the control plane's.
+const SERVICE: &str = "smidge";
 
 /// Says on the objects what became of them.
-pub(super) fn status(
+pub(super) async fn status(
     core: &Core,
     pipeline: &Pipeline,
-    proxies: Proxies,
+    xds: &Xds,
     registry: &mut Registry,
     tasks: &mut Tasks,
-) {
+) -> Result<(), Error> {
+    let (own, tallies) = watch::channel(Arc::default());
     let (replicas, others) = watch::channel(Arc::default());
     let sources = Sources {
         turns: pipeline.turns.clone(),
-        proxies,
+        proxies: xds.registry.clone(),
         others,
         leader: pipeline.leader.clone(),
-        own: watch::Sender::new(Arc::default()),
+        own,
         client: core.client.clone(),
         clock: core.clock.clone(),
         metrics: keep::Metrics::register(registry),
     };
-    tasks.spawn("status", async move {
-        let _replicas = replicas;
-        keep::keep(sources).await;
+    tasks.spawn("status", keep::keep(sources));
+
+    let Core { settings, authorities, .. } = core;
+    let names = settings.names_of(SERVICE);
+    let listener = listen("replicas", settings.peer_listen).await?;
+    let failed = |source| Error::Tls { server: "replicas", source };
+    let certificate = Arc::new(authorities.control_plane_certificate(names.clone()).map_err(failed)?);
+    let config = certificate.tls(&[b"http/1.1"]).map_err(failed)?;
+    tasks.spawn("replica certificate", certificate.keep_fresh());
+    let replica = Replica {
+        authenticator: Arc::clone(&xds.authenticator),
+        tallies,
+        turns: pipeline.turns.clone(),
+        namespace: settings.system_namespace.clone(),
+        name: settings.pod_name.clone(),
+    };
+    let stop = tasks.stopping();
+    tasks.spawn("replicas", async move {
+        if let Err(error) = webhook::serve(listener, config, serve::router(replica), stop).await {
+            error!(%error, "the server for other replicas has ended");
+        }
     });
+
+    let name = names.first().map(String::as_str).unwrap_or_default();
+    let port = settings.peer_listen.port();
+    let asker = Asker::new(&authorities.control_plane_roots(), name, settings.peer_token.clone(), port);
+    let fetcher = Fetcher {
+        turns: pipeline.turns.clone(),
+        leader: pipeline.leader.clone(),
+        name: settings.pod_name.clone(),
+        asker: Arc::new(asker.map_err(Error::Replicas)?),
+        replicas,
+        heard: fetch::heard(registry),
+    };
+    tasks.spawn("other replicas", fetcher.keep());
+    Ok(())
 }

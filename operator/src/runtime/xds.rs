@@ -17,13 +17,21 @@ use tracing::error;
 use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
 use crate::{auth, report, tls};
 
+/// What serving proxies leaves for others.
+pub(super) struct Xds {
+    /// Who is connected.
+    pub registry: Proxies,
+    /// Judges tokens.
+    pub authenticator: Arc<auth::TokenAuthenticator>,
+}
+
 /// Serves snapshots and certificates to proxies.
 pub(super) async fn xds(
     core: &Core,
     pipeline: &Pipeline,
     registry: &mut Registry,
     tasks: &mut Tasks,
-) -> Result<Proxies, Error> {
+) -> Result<Xds, Error> {
     let Core { settings, client, clock, authorities } = core;
     let listener = listen("xds", settings.xds_listen).await?;
     let failed = |source| Error::Tls { server: "xds", source };
@@ -50,7 +58,7 @@ pub(super) async fn xds(
     tasks.spawn("refusals", report::refusals(client.clone(), refused));
     let proxies = Proxies::default();
     let server = Server {
-        authenticator,
+        authenticator: Arc::clone(&authenticator),
         certificates: authorities.leaves(),
         views: Views { snapshots: pipeline.snapshots.clone(), view: Snapshot::view },
         metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
@@ -64,5 +72,5 @@ pub(super) async fn xds(
             error!(%error, "the xDS server has ended");
         }
     });
-    Ok(proxies)
+    Ok(Xds { registry: proxies, authenticator })
 }
