@@ -3,6 +3,8 @@
 //! Started by `runtime`; consumed by `publish`, which owns the `Inputs` that the edits change. Holds no state of its own
 //! but the list in progress, and judges nothing: an object that cannot be read is handed on as unreadable.
 
+mod salvage;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
@@ -108,7 +110,7 @@ pub enum Seen<'a, K> {
 
 /// Watches one kind in all namespaces until the receiver goes away. An absent CRD is a complete, empty list.
 pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sender<Edit>) {
-    let api: Api<DeserializeGuard<K>> = Api::all(client);
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
@@ -127,6 +129,10 @@ pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sende
             Err(error) if is_absent(&error) => {
                 debug!(kind = kind.name, "the API server does not know this kind");
                 Some(absent(&kind))
+            }
+            Err(error) if is_unreadable(&error) => {
+                warn!(kind = kind.name, %error, "failed to read a list as a whole; reading its objects one by one");
+                salvaged(&kind, salvage::list(&client).await)
             }
             Err(error) => {
                 // The watcher retries with backoff and lists again; what was read before stays in force meanwhile.
@@ -157,7 +163,14 @@ where
     K: Resource<DynamicType = ()>,
 {
     let key = key(&object);
-    let object = object.0.map_err(|invalid| invalid.error).map(|mut object| {
+    keyed(kind, key, object.0.map_err(|invalid| invalid.error))
+}
+
+fn keyed<K>(kind: &Kind<K>, key: Key, object: Result<K, String>) -> Read<K>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let object = object.map(|mut object| {
         object.meta_mut().managed_fields = None;
         (kind.trim)(&mut object);
         Arc::new(object)
@@ -179,6 +192,20 @@ fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
         Meaning::Changed
     };
     Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
+}
+
+/// The list as it is now. The watcher goes on trying, so the next one comes with its next failure.
+fn salvaged<K: Watched>(
+    kind: &Kind<K>,
+    listed: Result<Vec<salvage::Salvaged<K>>, salvage::Error>,
+) -> Option<Edit> {
+    let listed =
+        listed.inspect_err(|error| warn!(kind = kind.name, %error, "no list of objects either")).ok()?;
+    let read = |salvage::Salvaged { metadata, object }| {
+        let key = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
+        keyed(kind, key, object)
+    };
+    Some(replace(kind, listed.into_iter().map(read).collect()))
 }
 
 fn put<K: Watched>(kind: &Kind<K>, read: Read<K>) -> Edit {
@@ -237,11 +264,18 @@ fn definition<K: Resource<DynamicType = ()>>() -> String {
 }
 
 fn is_absent(error: &watcher::Error) -> bool {
+    matches!(cause(error), Some(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Whether an answer came that the client's parser does not take.
+fn is_unreadable(error: &watcher::Error) -> bool {
+    matches!(cause(error), Some(kube::Error::SerdeError(_)))
+}
+
+fn cause(error: &watcher::Error) -> Option<&kube::Error> {
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     match error {
-        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
-            matches!(error, kube::Error::Api(status) if status.code == 404)
-        }
-        _ => false,
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => Some(error),
+        _ => None,
     }
 }

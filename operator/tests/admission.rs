@@ -269,6 +269,12 @@ fn a_change_that_leaves_the_spec_alone_is_never_refused() {
     new["apiVersion"] = json!("split.smi-spec.io/v1alpha2");
     assert_eq!(warnings(&answered(&review("UPDATE", &new, &old), &current)), [""; 0]);
     refusal(&answered(&review("CREATE", &new, &json!(null)), &current));
+    // What stands beside the spec is part of it: other versions have it there.
+    let mut beside = a_group("[]");
+    beside.as_object_mut().unwrap().remove("spec");
+    let old = beside.clone();
+    beside["matches"] = json!([{"name": "a", "pathRegex": "("}]);
+    refusal(&answered(&review("UPDATE", &beside, &old), &current));
     for operation in ["DELETE", "CONNECT", ""] {
         assert_eq!(
             warnings(&answered(&review(operation, &json!(null), &old), &current)),

@@ -1,6 +1,9 @@
 //! Reads an object of any served version as the hub's, and puts it among inputs.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -46,7 +49,7 @@ impl Candidate {
     /// Whether both say the same, whatever else their metadata hold.
     pub fn says_the_same(&self, other: &Self) -> bool {
         match (&self.hub, &other.hub) {
-            (Ok(one), Ok(other)) => one.get("spec") == other.get("spec"),
+            (Ok(one), Ok(other)) => content(one) == content(other),
             _ => false,
         }
     }
@@ -93,6 +96,13 @@ impl Candidate {
             }
         }
     }
+}
+
+/// All that an object says: beside its spec, what stands where another version has it.
+fn content(object: &Value) -> BTreeMap<&str, &Value> {
+    const BESIDE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
+    let fields = object.as_object().into_iter().flatten();
+    fields.map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| !BESIDE.contains(name)).collect()
 }
 
 fn malformed(object: &ObjectRef, path: &str, error: &str) -> Finding {
