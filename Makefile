@@ -44,6 +44,10 @@ test-cluster: ## the tests in a real cluster; those that match FILTER, in the fi
 soak: ## what runs too long for `make test`; run by hand before a release
 	@e2e/suite soak
 
+.PHONY: soak-access
+soak-access: ## prove a million decisions of access with every Envoy; SMIDGE_SEED repeats a run
+	@e2e/suite soak-access
+
 .PHONY: crds
 crds: ## write the generated definitions into the chart
 	cargo run --quiet --locked --package smidge -- crds > $(CRDS).new

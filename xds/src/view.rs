@@ -63,7 +63,7 @@ impl Reach {
             for (number, port) in &service.ports {
                 for (identity, target, access) in servers(mesh, &modes, *number, port) {
                     let here = (id.clone(), *number);
-                    if !access.is_enforced() {
+                    if access == AccessMode::Permissive {
                         reach.everybody.insert(here);
                         continue;
                     }

@@ -64,7 +64,9 @@ pub fn header(name: &str) -> TypedExtensionConfig {
     wire::match_extension("envoy.matching.inputs.request_headers", input)
 }
 
+/// Envoy refuses a pattern without text, which to a user is one that matches the empty value.
 fn regex(regex: String) -> MatchPattern {
+    let regex = if regex.is_empty() { "(?:)".to_owned() } else { regex };
     MatchPattern::SafeRegex(RegexMatcher { regex, engine_type: Some(EngineType::GoogleRe2(GoogleRe2 {})) })
 }
 

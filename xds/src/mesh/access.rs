@@ -84,23 +84,14 @@ pub enum PathEnd {
     Closed,
 }
 
-/// What becomes of a call that no grant allows.
+/// Whether a destination needs grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessMode {
-    /// It is refused.
+    /// Only what a grant allows.
     Enforce,
-    /// It is let through, counted and logged.
-    Audit,
-    /// It is let through: nobody looks at grants.
+    /// Everything.
     Permissive,
-}
-
-impl AccessMode {
-    /// Whether a call needs a grant.
-    pub fn is_enforced(self) -> bool {
-        self == Self::Enforce
-    }
 }
 
 /// Whether a destination takes plaintext.

@@ -14,7 +14,7 @@ use crate::{
     envoy::{listener::inbound::Marks, names},
     mesh::{
         Mesh,
-        access::{MtlsMode, Payload},
+        access::{AccessMode, Payload},
         id::SpiffeId,
         service::Protocol,
         workload::Class,
@@ -72,17 +72,13 @@ impl Drains {
 
 fn tcp_ports(class: &Class) -> impl Iterator<Item = u16> {
     let tcp = class.ports.iter().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
-    let others = (class.mtls == MtlsMode::Permissive).then_some(names::OTHER_PORTS);
-    tcp.filter(|port| !names::OWN_PORTS.contains(port)).chain(others)
+    tcp.filter(|port| !names::OWN_PORTS.contains(port))
 }
 
 impl Allowed {
     fn of(mesh: &Mesh, class: &Class, port: u16) -> Self {
-        if !class.access.is_enforced() {
+        if class.access == AccessMode::Permissive {
             return Self::All;
-        }
-        if port == names::OTHER_PORTS {
-            return Self::Only(BTreeSet::new());
         }
         let grants = mesh.grants.get(&class.identity).into_iter().flatten();
         let here = grants.filter(|grant| grant.payload == Payload::Any && grant.ports.contains(port));

@@ -1,5 +1,7 @@
 //! Real Envoys as clients: each in a network of its own, with the server on a Unix socket between.
 
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
 use std::{
     fs::{self, File},
     io::{Read, Write},
@@ -72,7 +74,8 @@ impl Drop for Envoy {
     }
 }
 
-fn bootstrap(folder: &Path, name: &str) -> serde_json::Value {
+/// What an Envoy starts with that asks the server on the socket `xds` for everything.
+pub fn bootstrap(folder: &Path, name: &str) -> serde_json::Value {
     let pipe = |file: &str| json!({ "pipe": { "path": folder.join(file) } });
     let ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
     json!({

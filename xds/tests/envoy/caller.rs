@@ -59,7 +59,8 @@ impl Leaf {
         (self.certificate.pem(), self.key.serialize_pem())
     }
 
-    fn config(&self) -> Arc<ClientConfig> {
+    /// What a caller with this certificate speaks.
+    pub fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
         let config = ClientConfig::builder_with_provider(provider)

@@ -1,0 +1,100 @@
+//! The proof that the product means what the rulings say: generated worlds, put before a reference evaluator and
+//! before a real Envoy with the configuration that the product makes of them.
+//!
+//! `SMIDGE_SEED` repeats a run, `SMIDGE_DECISIONS` makes a longer one over every Envoy that there is
+//! (`docs/design/006-proof.md`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
+#[path = "proof/access.rs"]
+mod access;
+#[path = "proof/app.rs"]
+mod app;
+#[path = "../../xds/tests/envoy/binaries.rs"]
+mod binaries;
+#[path = "../../xds/tests/envoy/caller.rs"]
+mod caller;
+#[path = "proof/callers.rs"]
+mod callers;
+#[path = "../../xds/tests/ads/fixture.rs"]
+mod fixture;
+#[path = "proof/judge.rs"]
+mod judge;
+#[path = "proof/network.rs"]
+mod network;
+#[path = "proof/path.rs"]
+mod path;
+#[path = "proof/pattern.rs"]
+mod pattern;
+#[path = "../../xds/tests/ads/proxies.rs"]
+mod proxies;
+#[path = "proof/random.rs"]
+mod random;
+#[path = "proof/reference.rs"]
+mod reference;
+#[path = "proof/requests.rs"]
+mod requests;
+#[path = "proof/routes.rs"]
+mod routes;
+#[path = "proof/shrink.rs"]
+mod shrink;
+#[path = "proof/subjects.rs"]
+mod subjects;
+#[path = "proof/world.rs"]
+mod world;
+
+use std::{env, path::PathBuf};
+
+/// The seed of every run that names none.
+const SEED: u64 = 4;
+/// Decisions of a run that names no number.
+const DECISIONS: usize = 20_000;
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+fn seed() -> u64 {
+    let seed = number("SMIDGE_SEED").unwrap_or(SEED);
+    println!("SMIDGE_SEED={seed}");
+    seed
+}
+
+/// The newest Envoy, in a longer run every one.
+fn envoys() -> Vec<PathBuf> {
+    let mut all = binaries::envoys();
+    if number("SMIDGE_DECISIONS").is_none() {
+        all.drain(..all.len().saturating_sub(1));
+    }
+    all
+}
+
+/// Runs a proof to its end.
+fn block_on(proof: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(proof);
+}
+
+#[test]
+fn access() {
+    network::isolated("access", || {
+        let decisions =
+            number("SMIDGE_DECISIONS").map_or(DECISIONS, |number| usize::try_from(number).unwrap());
+        for envoy in envoys() {
+            block_on(async {
+                access::prove(&envoy, seed(), decisions).await;
+            });
+        }
+    });
+}

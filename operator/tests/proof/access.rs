@@ -1,0 +1,144 @@
+//! The proof of access: worlds and requests, judged by the reference and by an Envoy with what the product makes of
+//! them, until so many decisions were the same.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    app,
+    callers::{Answer, Callers},
+    judge::Judge,
+    path,
+    reference::{Request, Says, Smi, Verdict},
+    requests::requests,
+    shrink::shrink,
+    world::{HTTP_PORTS, TCP_PORTS, World, yaml},
+};
+
+/// Requests to each destination of a world.
+const REQUESTS: usize = 120;
+/// How often a long run says where it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// What a run has seen.
+#[derive(Debug, Default)]
+pub struct Tally {
+    worlds: u64,
+    pub decisions: usize,
+    verdicts: BTreeMap<Verdict, usize>,
+    over_http2: usize,
+    bytes_allowed: usize,
+}
+
+impl Tally {
+    fn add(&mut self, request: &Request, verdict: Verdict) {
+        self.decisions += 1;
+        *self.verdicts.entry(verdict).or_default() += 1;
+        let is_bytes = matches!(&request.says, Says::Bytes(_));
+        self.bytes_allowed += usize::from(is_bytes && verdict == Verdict::Allowed);
+        self.over_http2 += usize::from(matches!(&request.says, Says::Http(http) if http.is_h2));
+    }
+
+    /// A proof that hardly ever allows, or hardly ever denies, would be none.
+    fn assert_is_fair(&self) {
+        let share = |verdict| self.verdicts.get(&verdict).copied().unwrap_or(0) * 1000 / self.decisions;
+        for (verdict, least) in
+            [(Verdict::Allowed, 200), (Verdict::Denied, 250), (Verdict::Refused, 5), (Verdict::Closed, 5)]
+        {
+            assert!(share(verdict) >= least, "{verdict:?} in {} of 1,000: {self}", share(verdict));
+        }
+        assert!(self.bytes_allowed * 1000 >= self.decisions, "hardly any TCP was allowed: {self}");
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} decisions in {} worlds", self.decisions, self.worlds)?;
+        for (verdict, count) in &self.verdicts {
+            write!(f, ", {count} {verdict:?}")?;
+        }
+        write!(f, ", {} over HTTP/2, {} allowed over TCP", self.over_http2, self.bytes_allowed)
+    }
+}
+
+/// Compares verdicts of one Envoy until there are `decisions`.
+pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
+    for port in HTTP_PORTS {
+        app::http(port).await;
+    }
+    for port in TCP_PORTS {
+        app::tcp(port).await;
+    }
+    let mut judge = Judge::start(envoy);
+    let mut callers = Callers::new(&judge.authority);
+    let mut tally = Tally::default();
+    let (start, mut said) = (Instant::now(), Instant::now());
+    while tally.decisions < decisions {
+        let world = World::generate(seed, tally.worlds);
+        tally.worlds += 1;
+        for destination in &world.destinations {
+            let requests = requests(&world, destination, REQUESTS);
+            judge.serve(&world.objects, destination).await;
+            let answers = callers.ask(&requests).await;
+            for (request, answer) in requests.iter().zip(answers) {
+                let verdict = Smi(&world.objects).verdict(request);
+                if answer.verdict != verdict || is_misread(request, &answer) {
+                    fail(&mut judge, &mut callers, world, request, &answer).await;
+                }
+                tally.add(request, verdict);
+            }
+        }
+        if said.elapsed() > PROGRESS {
+            said = Instant::now();
+            println!("{} s: {tally}", start.elapsed().as_secs());
+        }
+    }
+    println!("{}, seed {seed}: {tally}; {} s, no disagreement", envoy.display(), start.elapsed().as_secs());
+    tally.assert_is_fair();
+    tally
+}
+
+/// Whether the workload read another path than the one that was judged.
+fn is_misread(request: &Request, answer: &Answer) -> bool {
+    let Says::Http(http) = &request.says else { return false };
+    let judged = path::normal(&http.target).map(|(path, query)| match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    });
+    answer.verdict == Verdict::Allowed && answer.seen != judged
+}
+
+async fn fail(
+    judge: &mut Judge,
+    callers: &mut Callers,
+    world: World,
+    request: &Request,
+    answer: &Answer,
+) -> ! {
+    let World { seed, index, objects, .. } = world;
+    let verdict = Smi(&objects).verdict(request);
+    let head = format!(
+        "world {index} of seed {seed}: the reference says {verdict:?}, the Envoy {answer:?}\nto {request:#?}"
+    );
+    println!("{head}\nin\n{}\nmaking it smaller", yaml(&objects));
+    assert!(answer.verdict != verdict, "the workload read another path than was judged: {head}");
+    judge.serve(&objects, &request.to.1).await;
+    let again = callers.ask(std::slice::from_ref(request)).await.remove(0);
+    assert!(
+        again != Answer { verdict, ..again.clone() },
+        "it does not come again, the answer is now {again:?}: {head}"
+    );
+    let (objects, request) = shrink(judge, callers, objects, request.clone()).await;
+    judge.serve(&objects, &request.to.1).await;
+    let answer = callers.ask(std::slice::from_ref(&request)).await.remove(0);
+    panic!(
+        "{head}\n\nsmaller: the reference says {:?}, the Envoy {answer:?}\nto {request:#?}\nin\n{}\nOnce it is clear \
+         who is right, keep the world as operator/tests/golden/proof-<what it shows>/in.yaml.\n",
+        Smi(&objects).verdict(&request),
+        yaml(&objects)
+    );
+}

@@ -1,0 +1,55 @@
+//! The workload behind the judged proxy: over HTTP it answers 200 with the path that it has read, over TCP it says
+//! again what it hears.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use http_body_util::Empty;
+use hyper::{Request, Response, body::Bytes, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+/// The header with the path and query that arrived.
+pub const SEEN: &str = "x-seen";
+
+/// Serves HTTP/1.1 and HTTP/2 on every address of a port.
+pub async fn http(port: u16) {
+    let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                // A caller may end a connection as it likes.
+                let _ = Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service_fn(answer))
+                    .await;
+            });
+        }
+    });
+}
+
+async fn answer<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible> {
+    let seen = request.uri().path_and_query().map_or("", |it| it.as_str());
+    Ok(Response::builder().header(SEEN, seen).body(Empty::new()).unwrap())
+}
+
+/// Sends back what it hears on every address of a port.
+pub async fn tcp(port: u16) {
+    let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut heard = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut heard).await {
+                    if stream.write_all(&heard[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,275 @@
+//! Callers over real mTLS: HTTP/1.1 by hand, HTTP/2 with many requests at once, and TCP.
+//!
+//! Connections are kept from world to world, as those of real callers are: what is allowed now must show on them too.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::join_all;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Uri, body::Bytes, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    app::SEEN,
+    caller::{Authority, plain},
+    network::JUDGED,
+    reference::{Account, Http, Request, Says, Verdict},
+    world::CALLERS,
+};
+
+/// Requests that are under way on one connection of HTTP/2. Over HTTP/1.1 one follows the answer of another: the Envoy's
+/// system would hold a second answer back until the caller's has acknowledged the first.
+const AT_ONCE: usize = 32;
+
+/// What came of a request, and the path that the workload read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub verdict: Verdict,
+    pub seen: Option<String>,
+}
+
+const CLOSED: Answer = Answer { verdict: Verdict::Closed, seen: None };
+
+type Tls = BufReader<StreamOwned<ClientConnection, TcpStream>>;
+/// Who calls which port.
+type Line = (Account, u16);
+
+/// Everybody who calls, with what they have open.
+pub struct Callers {
+    identities: BTreeMap<Account, Arc<ClientConfig>>,
+    http1: BTreeMap<Line, Tls>,
+    http2: BTreeMap<Line, http2::SendRequest<Empty<Bytes>>>,
+}
+
+impl Callers {
+    pub fn new(authority: &Authority) -> Self {
+        let identities = CALLERS.iter().map(|(namespace, name)| {
+            let leaf = authority.issue(&format!("spiffe://cluster.local/ns/{namespace}/sa/{name}"));
+            (((*namespace).to_owned(), (*name).to_owned()), leaf.config())
+        });
+        Self { identities: identities.collect(), http1: BTreeMap::new(), http2: BTreeMap::new() }
+    }
+
+    /// Puts requests to the proxy, and gives their answers in the same order.
+    pub async fn ask(&mut self, requests: &[Request]) -> Vec<Answer> {
+        let mut answers = vec![CLOSED; requests.len()];
+        let mut http1: BTreeMap<Line, Vec<(usize, &Http)>> = BTreeMap::new();
+        let mut http2: BTreeMap<Line, Vec<(usize, &Http, Uri)>> = BTreeMap::new();
+        for (index, request) in requests.iter().enumerate() {
+            let line = request.from.clone().map(|from| (from, request.port));
+            match (&request.says, line) {
+                (_, None) => answers[index] = without_tls(request),
+                (Says::Bytes(bytes), Some(line)) => answers[index] = self.bytes(&line, bytes),
+                (Says::Http(http), Some(line)) => match uri(http) {
+                    Some(uri) => http2.entry(line).or_default().push((index, http, uri)),
+                    None => http1.entry(line).or_default().push((index, http)),
+                },
+            }
+        }
+        for (line, requests) in http1 {
+            self.over_http1(&line, &requests, &mut answers);
+        }
+        for (line, requests) in http2 {
+            for some in requests.chunks(AT_ONCE) {
+                self.over_http2(&line, some, &mut answers).await;
+            }
+        }
+        answers
+    }
+
+    fn connect(&self, (who, port): &Line) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let connection = ClientConnection::new(Arc::clone(&self.identities[who]), server_name()).unwrap();
+        let stream = plain(at(*port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(StreamOwned::new(connection, stream))
+    }
+
+    fn bytes(&self, line: &Line, bytes: &str) -> Answer {
+        let echoed = self.connect(line).and_then(|mut stream| {
+            stream.write_all(bytes.as_bytes())?;
+            let mut heard = vec![0; bytes.len()];
+            stream.read_exact(&mut heard)?;
+            Ok(heard)
+        });
+        match echoed {
+            Ok(heard) => {
+                assert_eq!(heard, bytes.as_bytes(), "somebody else answered");
+                Answer { verdict: Verdict::Allowed, seen: None }
+            }
+            Err(error) => closed(&error),
+        }
+    }
+
+    fn over_http1(&mut self, line: &Line, requests: &[(usize, &Http)], answers: &mut [Answer]) {
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let kept = self.http1.remove(line);
+            let is_new = kept.is_none();
+            let Ok(mut tls) = kept.map_or_else(|| self.connect(line).map(BufReader::new), Ok) else {
+                rest = &rest[1..];
+                continue;
+            };
+            let (count, lives) = exchange(&mut tls, rest, answers);
+            if lives {
+                self.http1.insert(line.clone(), tls);
+            }
+            // One that was kept may have been closed meanwhile; one that is new and has no answer was closed for that.
+            let skipped = usize::from(count == 0 && is_new);
+            rest = &rest[count + skipped..];
+        }
+    }
+
+    async fn over_http2(&mut self, line: &Line, requests: &[(usize, &Http, Uri)], answers: &mut [Answer]) {
+        let mut sender = match self.http2.remove(line).filter(|sender| !sender.is_closed()) {
+            Some(sender) => sender,
+            None => self.http2(line).await,
+        };
+        if sender.ready().await.is_err() {
+            sender = self.http2(line).await;
+        }
+        let sent = requests.iter().map(|(index, http, uri)| {
+            let mut request = hyper::Request::builder().method(http.method.as_str()).uri(uri.clone());
+            for (name, value) in &http.headers {
+                request = request.header(name.to_ascii_lowercase(), value.trim());
+            }
+            let answer = sender.send_request(request.body(Empty::new()).unwrap());
+            async move {
+                let response = answer.await.ok()?;
+                let seen = response.headers().get(SEEN).map(|seen| seen.to_str().unwrap().to_owned());
+                let status = response.status().as_u16();
+                response.into_body().collect().await.ok()?;
+                Some((*index, Answer { verdict: verdict(status), seen }))
+            }
+        });
+        for (index, answer) in join_all(sent).await.into_iter().flatten() {
+            answers[index] = answer;
+        }
+        self.http2.insert(line.clone(), sender);
+    }
+
+    async fn http2(&self, (who, port): &Line) -> http2::SendRequest<Empty<Bytes>> {
+        let stream = tokio::net::TcpStream::connect(at(*port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let tls = TlsConnector::from(Arc::clone(&self.identities[who]));
+        let stream = tls.connect(server_name(), stream).await.unwrap();
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+/// Writes requests and reads their answers. How many came, and whether the connection can be used again.
+fn exchange(tls: &mut Tls, requests: &[(usize, &Http)], answers: &mut [Answer]) -> (usize, bool) {
+    for (count, (index, http)) in requests.iter().enumerate() {
+        let written = tls.get_mut().write_all(http1(http).as_bytes());
+        match written.and_then(|()| read(tls, http.method == "HEAD")) {
+            Ok((answer, lives)) => {
+                answers[*index] = answer;
+                if !lives {
+                    return (count + 1, false);
+                }
+            }
+            Err(error) => {
+                closed(&error);
+                return (count, false);
+            }
+        }
+    }
+    (requests.len(), true)
+}
+
+fn http1(http: &Http) -> String {
+    let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", http.method, http.target, http.host);
+    for (name, value) in &http.headers {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    if matches!(http.method.as_str(), "POST" | "PUT" | "PATCH") {
+        text.push_str("content-length: 0\r\n");
+    }
+    text + "\r\n"
+}
+
+/// Reads one answer, and whether the connection goes on.
+fn read(tls: &mut Tls, is_head: bool) -> io::Result<(Answer, bool)> {
+    let mut line = String::new();
+    let mut next = |tls: &mut Tls| -> io::Result<String> {
+        line.clear();
+        if tls.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    };
+    let status = next(tls)?.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let (mut length, mut lives, mut seen) = (0, true, None);
+    loop {
+        let field = next(tls)?;
+        let Some((name, value)) = field.split_once(": ") else { break };
+        match name {
+            "content-length" => length = value.parse().unwrap(),
+            "connection" => lives = value != "close",
+            SEEN => seen = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; if is_head { 0 } else { length }];
+    tls.read_exact(&mut body)?;
+    Ok((Answer { verdict: verdict(status), seen }, lives))
+}
+
+fn verdict(status: u16) -> Verdict {
+    match status {
+        200 => Verdict::Allowed,
+        400 => Verdict::Refused,
+        403 => Verdict::Denied,
+        other => panic!("a status that nobody gives: {other}"),
+    }
+}
+
+/// The end of a connection is an answer; silence is none.
+fn closed(error: &io::Error) -> Answer {
+    let is_silence = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    assert!(!is_silence, "no answer: {error}");
+    CLOSED
+}
+
+/// A caller without a certificate. Whatever comes back, it must not be an answer.
+fn without_tls(request: &Request) -> Answer {
+    let said = plain(at(request.port)).and_then(|mut stream| {
+        stream.write_all(b"GET /books HTTP/1.1\r\nhost: api\r\n\r\n")?;
+        stream.read(&mut [0; 64])
+    });
+    match said {
+        Ok(1..) => Answer { verdict: Verdict::Allowed, seen: None },
+        Ok(0) => CLOSED,
+        Err(error) => closed(&error),
+    }
+}
+
+/// Where a request over HTTP/2 goes, if it can be said so.
+fn uri(http: &Http) -> Option<Uri> {
+    let uri =
+        Uri::builder().scheme("http").authority(http.host.as_str()).path_and_query(http.target.as_str());
+    let uri = uri.build().ok().filter(|_| http.is_h2)?;
+    let is_same = uri.path_and_query().is_some_and(|it| it.as_str() == http.target);
+    (is_same && uri.authority().is_some_and(|it| it.as_str() == http.host)).then_some(uri)
+}
+
+fn server_name() -> ServerName<'static> {
+    ServerName::try_from("80.api.shop.smidge").unwrap()
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(JUDGED.parse().unwrap(), port)
+}

@@ -1,0 +1,147 @@
+//! A real Envoy that takes one world after another over ADS, as a proxy of the mesh does: the product's server, the
+//! product's views, nothing changed on the way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use smidge::{
+    documents::{self, Source},
+    lower::lower,
+};
+use smidge_xds::{
+    mesh::id::{ClusterId, ProxyId},
+    snapshot::Snapshot,
+};
+use tempfile::TempDir;
+
+use crate::{
+    caller::Authority,
+    fixture::{self, Handles},
+    proxies::{self, Serving},
+    world::{SHOP, yaml},
+};
+
+/// The instance whose views are served in turn.
+const PROXY: &str = "any";
+/// Long after anything that is under way.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// The Envoy, its server, and what it was told last.
+pub struct Judge {
+    pub authority: Authority,
+    handles: Handles,
+    snapshot: Option<Snapshot>,
+    folder: TempDir,
+    child: Child,
+    // Serves as long as it is there.
+    _serving: Serving,
+}
+
+impl Judge {
+    pub fn start(binary: &Path) -> Self {
+        let authority = Authority::new();
+        let leaf = authority.issue("spiffe://cluster.local/ns/shop/sa/api");
+        let folder = TempDir::new().unwrap();
+        let (server, handles) = fixture::server(Some(leaf.pems()));
+        let serving = Serving::start(server, folder.path());
+        let config = folder.path().join("envoy.json");
+        std::fs::write(&config, bootstrap(folder.path()).to_string()).unwrap();
+        let child = Command::new(binary)
+            .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"])
+            // A TCP connection of a replaced chain lives this long: longer than any decision takes.
+            .args(["--drain-time-s", "5", "--drain-strategy", "immediate", "-c"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { authority, handles, snapshot: None, folder, child, _serving: serving }
+    }
+
+    /// Serves the view of a workload of these objects, and waits until the Envoy has taken it.
+    pub async fn serve(&mut self, objects: &[Value], workload: &str) {
+        let text = yaml(objects);
+        let mut offline = documents::assemble(&[Source { name: "world.yaml".to_owned(), text }]);
+        assert!(offline.unreadable.is_empty(), "{:?}", offline.unreadable);
+        offline.inputs.roots = BTreeSet::from([self.authority.pem.clone()]);
+        let (mesh, _) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
+        let next = Snapshot::next(Arc::new(mesh), self.snapshot.as_ref());
+        let proxy = ProxyId {
+            cluster: ClusterId::default(),
+            namespace: SHOP.to_owned(),
+            instance: format!("{workload}-0"),
+        };
+        let view = next.view(&proxy).unwrap();
+        self.snapshot = Some(next);
+        self.handles.publish(&[(PROXY, &view)]);
+        let handles = &self.handles;
+        let has_taken = || {
+            let connected = handles.proxies.list();
+            let refused = connected.iter().any(|it| it.sent.values().any(|sent| sent[3] != 0));
+            let complaints: Vec<_> = connected.iter().filter_map(|it| it.complaint.as_ref()).collect();
+            assert!(!refused, "the Envoy refused:\n{}\n{complaints:#?}", yaml(objects));
+            connected.iter().any(|it| {
+                it.settled && it.acknowledged.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, &view))
+            })
+        };
+        self.until("the world is acknowledged", has_taken).await;
+        self.until("no listener is warming", || {
+            self.stat("listener_manager.total_listeners_warming") == Some(0)
+        })
+        .await;
+    }
+
+    /// Waits for a condition by its name.
+    async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// What the Envoy has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// One of the Envoy's numbers.
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        let mut stream = UnixStream::connect(self.folder.path().join("admin")).ok()?;
+        let filter = name.replace('.', "\\.");
+        write!(stream, "GET /stats?filter=^{filter}$ HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).ok()?;
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bootstrap(folder: &Path) -> Value {
+    let mut bootstrap = proxies::bootstrap(folder, PROXY);
+    bootstrap["admin"] = json!({ "address": { "pipe": { "path": folder.join("admin") } } });
+    // As the product's bootstrap has it.
+    bootstrap["layered_runtime"] = json!({ "layers": [{
+        "name": "static",
+        "static_layer": { "re2.max_program_size.error_level": 1_000_000 },
+    }] });
+    bootstrap
+}

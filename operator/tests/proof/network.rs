@@ -1,0 +1,50 @@
+//! A network of its own for a proof, where what is dialled comes to the proxy as it does in a pod.
+//!
+//! The test runs itself again in a network namespace. There every address of the offline cluster (198.18.0.0/15) is
+//! local; calls to Services go to the proxy's outbound port and calls to the judged workload to its inbound one, so
+//! that the product's configuration is served as it is.
+
+use std::{env, process::Command};
+
+/// Set in the process inside: the name of its test.
+const INSIDE: &str = "SMIDGE_PROOF_INSIDE";
+/// The address of the workload that is judged. Other pods of the offline cluster are the test's own servers.
+pub const JUDGED: &str = "198.19.255.1";
+
+const RULES: &str = "table ip proof {
+  chain output {
+    type nat hook output priority -100;
+    ip saddr 127.0.0.6 return
+    ip daddr 198.18.0.0/16 meta l4proto tcp redirect to :15001
+    ip daddr 198.19.255.1 meta l4proto tcp redirect to :15006
+}
+}";
+
+const COMMANDS: &str = r#"ip link set lo up
+ip route add local 198.18.0.0/15 dev lo
+sysctl -q -w net.ipv4.ip_local_port_range="1024 65535" || true
+nft -f - <<<"$RULES"
+exec "$0" "$@""#;
+
+/// Runs `proof` in a network of its own: the test of this name, in another process. Where that cannot be it says so
+/// and passes, but not under `CI=true`.
+pub fn isolated(test: &str, proof: impl FnOnce()) {
+    if env::var(INSIDE).as_deref() == Ok(test) {
+        return proof();
+    }
+    let can = Command::new("unshare").args(["--net", "bash", "-c", "command -v nft ip"]).output();
+    if !can.is_ok_and(|it| it.status.success()) {
+        assert!(env::var("CI").as_deref() != Ok("true"), "a proof needs root, unshare, nft and ip");
+        println!("skipped: a proof needs root, unshare, nft and ip");
+        return;
+    }
+    let status = Command::new("unshare")
+        .args(["--net", "bash", "-euc", COMMANDS])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, test)
+        .env("RULES", RULES)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{test} failed; its output is above");
+}

@@ -1,0 +1,244 @@
+//! Who may do what, straight from the rulings (design §6, `docs/smi.md`), read from the objects as users write them.
+//!
+//! The other side of the proof: knows nothing of `lower`, of the mesh model or of Envoy. Where the rulings say that
+//! something allows nothing, it allows nothing here; what is wrong with it is not this file's to say.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{path, pattern::Pattern, subjects::accounts};
+
+/// Namespace and name of a ServiceAccount.
+pub type Account = (String, String);
+
+/// What comes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The workload gets it.
+    Allowed,
+    /// 403.
+    Denied,
+    /// 400.
+    Refused,
+    /// The connection ends without an answer.
+    Closed,
+}
+
+/// Somebody calls a port of a workload.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Who: none calls without a certificate.
+    pub from: Option<Account>,
+    pub to: Account,
+    pub port: u16,
+    pub says: Says,
+}
+
+#[derive(Debug, Clone)]
+pub enum Says {
+    /// Bytes, to a TCP port.
+    Bytes(&'static str),
+    Http(Http),
+}
+
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Whether over HTTP/2.
+    pub is_h2: bool,
+    pub method: String,
+    /// Path and query as sent.
+    pub target: String,
+    pub host: String,
+    /// Header lines in their order; a name may repeat.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The objects of a world.
+#[derive(Clone, Copy)]
+pub struct Smi<'a>(pub &'a [Value]);
+
+/// A field as text; absent or of another kind is empty.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A list; absent is empty.
+pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+impl<'a> Smi<'a> {
+    pub fn of_kind(self, kind: &str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |it| text(it, "/kind") == kind)
+    }
+
+    pub fn find(self, kind: &str, namespace: &str, name: &str) -> Option<&'a Value> {
+        let is_it =
+            |it: &&Value| text(it, "/metadata/namespace") == namespace && text(it, "/metadata/name") == name;
+        self.of_kind(kind).find(is_it)
+    }
+
+    pub fn verdict(self, request: &Request) -> Verdict {
+        let Some(from) = &request.from else { return Verdict::Closed };
+        let mode = self.mode(&request.to.0);
+        let mut targets = self.of_kind("TrafficTarget");
+        match &request.says {
+            Says::Bytes(_) if mode == "permissive" => Verdict::Allowed,
+            Says::Bytes(_) => {
+                if targets.any(|target| self.admits(target, from, request) && allows_bytes(target)) {
+                    Verdict::Allowed
+                } else {
+                    Verdict::Closed
+                }
+            }
+            Says::Http(http) => {
+                let Some((path, _)) = path::normal(&http.target) else { return Verdict::Refused };
+                let allows = |target: &Value| {
+                    self.admits(target, from, request)
+                        && (allows_bytes(target) || self.allows_http(target, &path, http))
+                };
+                if mode == "permissive" || targets.any(allows) { Verdict::Allowed } else { Verdict::Denied }
+            }
+        }
+    }
+
+    /// The access mode of a namespace: its label, else the mesh's, else `enforce`.
+    fn mode(self, namespace: &str) -> &'a str {
+        let label =
+            self.find("Namespace", "", namespace).map(|it| text(it, "/metadata/labels/smidge.mesh~1access"));
+        label.filter(|label| !label.is_empty()).unwrap_or_else(|| {
+            match self.of_kind("MeshConfig").map(|it| text(it, "/spec/access/mode")).next() {
+                None | Some("") => "enforce",
+                Some(mode) => mode,
+            }
+        })
+    }
+
+    /// Whether a target is about this destination, this caller and this port, and says nothing unheard of.
+    fn admits(self, target: &Value, from: &Account, request: &Request) -> bool {
+        let own = text(target, "/metadata/namespace");
+        let spec = &target["spec"];
+        let is_to = accounts(self, &spec["destination"], own, false).contains(&request.to);
+        let is_from = list(spec, "/sources").iter().any(|it| accounts(self, it, own, true).contains(from));
+        let kinds = ["HTTPRouteGroup", "TCPRoute", "UDPRoute"];
+        let rules = list(target, "/spec/rules");
+        is_to
+            && is_from
+            && rules.iter().all(|rule| kinds.contains(&text(rule, "/kind")))
+            && self.opens(target, request.port)
+            && is_port(&spec["destination"], request.port)
+    }
+
+    /// Whether a port is among those of the target's TCPRoutes; without one, every port is.
+    fn opens(self, target: &Value, port: u16) -> bool {
+        let mut tcp = rules(target, "TCPRoute").peekable();
+        tcp.peek().is_none()
+            || tcp.any(|rule| {
+                let route = self.find("TCPRoute", text(target, "/metadata/namespace"), text(rule, "/name"));
+                route.is_some_and(|route| {
+                    let ports = list(route, "/spec/matches/ports");
+                    ports.is_empty() || ports.iter().any(|it| it.as_f64() == Some(f64::from(port)))
+                })
+            })
+    }
+
+    fn allows_http(self, target: &Value, path: &str, http: &Http) -> bool {
+        self.matches(target).any(|it| self.is_met(it, path, http))
+    }
+
+    /// The matches that a target's rules take from their groups.
+    pub fn matches(self, target: &'a Value) -> impl Iterator<Item = &'a Value> {
+        rules(target, "HTTPRouteGroup").flat_map(move |rule| {
+            let group = self.find("HTTPRouteGroup", text(target, "/metadata/namespace"), text(rule, "/name"));
+            let all = group.map_or(&[][..], |group| list(group, "/spec/matches"));
+            let is_named = move |it: &&Value| {
+                rule.get("matches").and_then(Value::as_array).is_none_or(|names| names.contains(&it["name"]))
+            };
+            all.iter().filter(is_named)
+        })
+    }
+
+    /// Whether a request meets every condition of a match. One that cannot be understood is met by none.
+    pub fn is_met(self, it: &Value, path: &str, http: &Http) -> bool {
+        self.path_is(it, path) == Some(true)
+            && method_is(it, &http.method) == Some(true)
+            && headers_are(it, http) == Some(true)
+    }
+
+    fn path_is(self, it: &Value, path: &str) -> Option<bool> {
+        let written = text(it, "/pathRegex");
+        if written.is_empty() {
+            return Some(true);
+        }
+        let pattern = Pattern::read(written)?;
+        let is_closed =
+            self.of_kind("MeshConfig").any(|config| text(config, "/spec/pathRegexEnd") == "closed");
+        Some(if is_closed { pattern.covers(path) } else { pattern.begins(path) })
+    }
+}
+
+fn rules<'a>(target: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
+    list(target, "/spec/rules").iter().filter(move |rule| text(rule, "/kind") == kind)
+}
+
+fn allows_bytes(target: &Value) -> bool {
+    rules(target, "HTTPRouteGroup").next().is_none() && rules(target, "TCPRoute").next().is_some()
+}
+
+/// Whether a destination's own port, if it names one, is this one.
+fn is_port(destination: &Value, port: u16) -> bool {
+    match destination.get("port") {
+        None => true,
+        Some(Value::String(written)) => written.parse() == Ok(port),
+        Some(written) => written.as_f64() == Some(f64::from(port)),
+    }
+}
+
+fn method_is(it: &Value, method: &str) -> Option<bool> {
+    let Some(methods) = it.get("methods").and_then(Value::as_array) else { return Some(true) };
+    let methods: Vec<&str> = methods.iter().map(|it| it.as_str().unwrap_or_default()).collect();
+    let is_known = |it: &&str| *it == "*" || (!it.is_empty() && it.bytes().all(|c| c.is_ascii_uppercase()));
+    (!methods.is_empty() && methods.iter().all(is_known))
+        .then(|| methods.iter().any(|it| *it == "*" || *it == method))
+}
+
+/// The header conditions of a match: name and expression, whichever of the two shapes they have.
+pub fn headers(it: &Value) -> Vec<(String, String)> {
+    let pairs = |map: &Value| -> Vec<(String, String)> {
+        let map = map.as_object().into_iter().flatten();
+        map.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str().unwrap_or_default().to_owned()))
+            .collect()
+    };
+    match it.get("headers") {
+        Some(Value::Array(maps)) => maps.iter().flat_map(pairs).collect(),
+        Some(map) => pairs(map),
+        None => Vec::new(),
+    }
+}
+
+fn headers_are(it: &Value, http: &Http) -> Option<bool> {
+    let mut are_met = true;
+    let mut seen = BTreeSet::new();
+    for (name, written) in headers(it) {
+        let pattern = Pattern::read(&written)?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let is_host = name == "host" || name == ":authority";
+        if !(is_host || (!name.is_empty() && name.chars().all(is_name))) {
+            return None;
+        }
+        if !seen.insert(if is_host { "host".to_owned() } else { name.clone() }) {
+            return None;
+        }
+        let value = if is_host { Some(http.host.clone()) } else { value(http, &name) };
+        are_met &= value.is_some_and(|value| pattern.covers(&value));
+    }
+    Some(are_met)
+}
+
+/// The value of a header: its lines, joined as RFC 9110 says.
+fn value(http: &Http, name: &str) -> Option<String> {
+    let of_name = http.headers.iter().filter(|(its, _)| its.eq_ignore_ascii_case(name));
+    let values: Vec<&str> = of_name.map(|(_, value)| value.trim()).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
