@@ -20,7 +20,7 @@ use std::{
 
 use smidge_xds::mesh::{
     Mesh,
-    access::{AccessMode, Grant},
+    access::Grant,
     id::{ClusterId, ServiceId, SpiffeId},
     route::Route,
     service::{Endpoint, Server, Service, ServicePort},
@@ -180,7 +180,7 @@ impl ClusterReader<'_> {
     /// that slips behind the selector with an account of its own is refused by the clients.
     fn identities(&self, known: &Known<'_>, findings: &mut Vec<Finding>) -> BTreeSet<SpiffeId> {
         let all = workload::identities(known.members.iter().copied());
-        if self.settings.access(&known.id.namespace) == AccessMode::Permissive {
+        if !self.settings.access(&known.id.namespace).is_enforced() {
             return all;
         }
         let (granted, refused): (BTreeSet<_>, BTreeSet<_>) =

@@ -2,6 +2,7 @@
 //!
 //! Called by `resources`, which encodes what comes out. Knows nothing of pools, views, versions and streams.
 
+pub mod audit;
 pub mod cluster;
 pub mod endpoints;
 pub mod filter;

@@ -63,7 +63,7 @@ impl Reach {
             for (number, port) in &service.ports {
                 for (identity, target, access) in servers(mesh, &modes, *number, port) {
                     let here = (id.clone(), *number);
-                    if access == AccessMode::Permissive {
+                    if !access.is_enforced() {
                         reach.everybody.insert(here);
                         continue;
                     }

@@ -12,6 +12,8 @@
 mod binaries;
 #[path = "envoy/caller.rs"]
 mod caller;
+#[path = "envoy/inbound.rs"]
+mod inbound;
 #[path = "golden/meshes.rs"]
 mod meshes;
 #[path = "envoy/process.rs"]
@@ -19,17 +21,14 @@ mod process;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::{self, Read},
     path::Path,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use caller::{Authority, Leaf, plain, request};
-use process::{Envoy, put};
-use serde_json::{Value, json};
+use inbound::{Inbound, at, echo, echo_server, free_ports, spiffe, within};
 use smidge_xds::{
     mesh::{
         Mesh,
@@ -38,8 +37,6 @@ use smidge_xds::{
         service::Protocol,
         trust::Bundle,
     },
-    render,
-    resources::Kind,
     snapshot::Snapshot,
 };
 
@@ -136,8 +133,9 @@ const VERDICTS: &[(&str, &str, &str, u16)] = &[
 fn envoy_judges_callers_as_the_grants_say() {
     for binary in binaries::envoys() {
         let it = Running::start(&binary);
-        let callers: BTreeMap<&str, Leaf> =
-            ["web", "admin", "root", "cron"].map(|name| (name, it.authority.issue(&spiffe(name)))).into();
+        let callers: BTreeMap<&str, Leaf> = ["web", "admin", "root", "cron"]
+            .map(|name| (name, it.inbound.authority.issue(&spiffe(name))))
+            .into();
         let wrong: Vec<String> =
             VERDICTS.iter().filter_map(|verdict| it.disagrees(&callers[verdict.0], *verdict)).collect();
         assert!(wrong.is_empty(), "{}:\n{}", binary.display(), wrong.join("\n"));
@@ -151,18 +149,18 @@ fn envoy_judges_callers_as_the_grants_say() {
 fn envoy_ends_tcp_connections_that_are_no_longer_allowed_and_no_others() {
     for binary in binaries::envoys() {
         let it = Running::start(&binary);
-        let web = it.authority.issue(&spiffe("web"));
-        let cron = it.authority.issue(&spiffe("cron"));
+        let web = it.inbound.authority.issue(&spiffe("web"));
+        let cron = it.inbound.authority.issue(&spiffe("cron"));
         let (tcp, other) = (at(it.town.tcp), at(it.town.other));
         assert!(echo(cron.connect(tcp).unwrap()).is_err(), "a caller without a grant was let in");
         let mut ending = echo(web.connect(tcp).unwrap()).unwrap();
         let staying = echo(web.connect(other).unwrap()).unwrap();
 
         // It grows: nothing happens to anybody, and the new one may come in.
-        let mut mesh = it.town.mesh(&it.authority);
+        let mut mesh = it.town.mesh(&it.inbound.authority);
         meshes::grant(&mut mesh, "api", &["cron"], Ports::Only(BTreeSet::from([it.town.tcp])), Payload::Any);
         let grown = Snapshot::next(Arc::new(mesh.clone()), Some(&it.snapshot));
-        it.put(&grown);
+        it.inbound.put(&grown);
         within("the new caller gets in", || echo(cron.connect(tcp).unwrap()).is_ok());
         ending = echo(ending).unwrap();
 
@@ -171,7 +169,7 @@ fn envoy_ends_tcp_connections_that_are_no_longer_allowed_and_no_others() {
         grants.retain(|grant| {
             !(grant.ports.contains(it.town.tcp) && grant.sources.contains(&meshes::account("web")))
         });
-        it.put(&Snapshot::next(Arc::new(mesh), Some(&grown)));
+        it.inbound.put(&Snapshot::next(Arc::new(mesh), Some(&grown)));
         let since = Instant::now();
         let closed = ending.read(&mut [0]);
         assert!(
@@ -186,9 +184,8 @@ fn envoy_ends_tcp_connections_that_are_no_longer_allowed_and_no_others() {
 /// An Envoy with the inbound side of `api`, and a workload that answers behind it.
 struct Running {
     town: Town,
-    authority: Authority,
     snapshot: Snapshot,
-    envoy: Envoy,
+    inbound: Inbound,
 }
 
 impl Running {
@@ -197,20 +194,8 @@ impl Running {
         let town = Town { http, tcp, other };
         let authority = Authority::new();
         let snapshot = Snapshot::next(Arc::new(town.mesh(&authority)), None);
-        let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = authority.issue(&spiffe("api")).pems();
-        let identity = json!({ "name": "identity", "tls_certificate": {
-            "certificate_chain": { "inline_string": certificate }, "private_key": { "inline_string": key } } });
-        put(folder.path(), "identity", Kind::Secret.type_url(), vec![identity]);
-        write(folder.path(), town, &snapshot);
-        let clusters = json!([upstream("inbound", Some(echo_server())), upstream("blackhole", None)]);
-        let it = Self { town, authority, snapshot, envoy: Envoy::start(binary, folder, &clusters) };
-        within("Envoy listens", || plain(at(http)).is_ok());
-        it
-    }
-
-    fn put(&self, snapshot: &Snapshot) {
-        write(self.envoy.folder(), self.town, snapshot);
+        let inbound = Inbound::start(binary, authority, &[http, tcp, other], &snapshot, echo_server(""));
+        Self { town, snapshot, inbound }
     }
 
     fn disagrees(
@@ -222,7 +207,10 @@ impl Running {
         let got = request(caller.connect(at(self.town.http)).unwrap(), &head);
         match got {
             Ok((status, _)) if status == expected => None,
-            got => Some(format!("{name}: {line} {headers:?}: {got:?}, not {expected}\n{}", self.envoy.log())),
+            got => Some(format!(
+                "{name}: {line} {headers:?}: {got:?}, not {expected}\n{}",
+                self.inbound.envoy.log()
+            )),
         }
     }
 
@@ -253,103 +241,10 @@ impl Running {
             request(stranger.connect(here).unwrap(), head).is_err(),
             "another root's certificate got an answer"
         );
-        let foreigner = self.authority.issue("spiffe://partner.example/ns/shop/sa/web");
+        let foreigner = self.inbound.authority.issue("spiffe://partner.example/ns/shop/sa/web");
         assert!(
             request(foreigner.connect(here).unwrap(), head).is_err(),
             "another domain's name got an answer"
         );
-    }
-}
-
-/// Serves the inbound side of `api`, its listener at the workload's own ports instead of behind a redirection.
-fn write(folder: &Path, town: Town, snapshot: &Snapshot) {
-    let view = snapshot.view(&meshes::proxy("api")).unwrap();
-    for resource in view.resources.values() {
-        let printed = || render::resource(resource).unwrap();
-        match resource.kind {
-            Kind::Listener if &*resource.name == "inbound" => {
-                let listener = at_ports(printed(), town);
-                put(folder, "listeners", resource.kind.type_url(), vec![listener]);
-            }
-            Kind::Extension | Kind::Secret => {
-                put(folder, &resource.name, resource.kind.type_url(), vec![printed()]);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn at_ports(mut listener: Value, town: Town) -> Value {
-    let address = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
-    listener["address"] = address(town.http);
-    listener["additional_addresses"] =
-        json!([{ "address": address(town.tcp) }, { "address": address(town.other) }]);
-    let filters = listener["listener_filters"].as_array_mut().unwrap();
-    filters.retain(|filter| filter["name"] != "envoy.filters.listener.original_dst");
-    listener
-}
-
-fn upstream(name: &str, address: Option<SocketAddr>) -> Value {
-    let endpoint = |to: SocketAddr| {
-        let address = json!({ "socket_address": { "address": to.ip(), "port_value": to.port() } });
-        json!({ "endpoint": { "address": address } })
-    };
-    let lb_endpoints: Vec<Value> = address.into_iter().map(endpoint).collect();
-    let endpoints = json!([{ "lb_endpoints": lb_endpoints }]);
-    json!({ "name": name, "type": "STATIC", "load_assignment": { "cluster_name": name, "endpoints": endpoints } })
-}
-
-/// A workload: to a first line that ends in `HTTP/1.1` it answers 200, all else it sends back.
-fn echo_server() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    let said = &bytes[..count];
-                    let http = said.windows(10).any(|window| window == b" HTTP/1.1\r");
-                    let answer = if http { b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { said };
-                    if stream.write_all(answer).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-/// Says something and hears it back; gives the connection on.
-fn echo<S: Read + Write>(mut stream: S) -> io::Result<S> {
-    stream.write_all(b"ping")?;
-    let mut heard = [0; 4];
-    stream.read_exact(&mut heard)?;
-    assert_eq!(&heard, b"ping");
-    Ok(stream)
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn spiffe(name: &str) -> String {
-    meshes::account(name).to_string()
-}
-
-/// Waits for a condition, and fails by its name.
-fn within(condition: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 20 s: {condition}");
-        thread::yield_now();
     }
 }

@@ -37,7 +37,7 @@ pub struct MeshConfigSpec {
 #[serde(default)]
 pub struct AccessSettings {
     /// The mode of namespaces without the label smidge.mesh/access: enforce (the default) allows what TrafficTargets
-    /// allow, permissive ignores them and allows everything.
+    /// allow, audit allows everything and logs what they do not allow, permissive ignores them and allows everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Setting<AccessMode>>,
 }
@@ -90,6 +90,8 @@ pub enum AccessMode {
     #[default]
     Enforce,
     #[allow(missing_docs)]
+    Audit,
+    #[allow(missing_docs)]
     Permissive,
 }
 
@@ -137,8 +139,9 @@ impl FromStr for AccessMode {
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
         match word {
             "enforce" => Ok(Self::Enforce),
+            "audit" => Ok(Self::Audit),
             "permissive" => Ok(Self::Permissive),
-            _ => Err(UnknownWord { expected: "enforce or permissive", found: word.into() }),
+            _ => Err(UnknownWord { expected: "enforce, audit or permissive", found: word.into() }),
         }
     }
 }
@@ -159,6 +162,7 @@ impl fmt::Display for AccessMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Enforce => "enforce",
+            Self::Audit => "audit",
             Self::Permissive => "permissive",
         })
     }

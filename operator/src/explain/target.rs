@@ -273,7 +273,7 @@ impl Call<'_> {
                 "the caller has no identity, and {namespace} takes no plaintext (mtls strict)"
             ));
         }
-        let is_heard = protocol == Protocol::Http || class.access == AccessMode::Permissive;
+        let is_heard = protocol == Protocol::Http || !class.access.is_enforced();
         (!is_heard).then(|| "the caller has no identity, which a TCP port asks for".to_owned())
     }
 }
@@ -285,12 +285,13 @@ fn split_name(port: &ServicePort) -> Option<String> {
 
 /// Whether ports that nobody declared pass as well.
 fn is_open(class: &Class) -> bool {
-    (class.access, class.mtls) == (AccessMode::Permissive, MtlsMode::Permissive)
+    !class.access.is_enforced() && class.mtls == MtlsMode::Permissive
 }
 
 fn mode_word(mode: AccessMode) -> &'static str {
     match mode {
         AccessMode::Enforce => "enforce",
+        AccessMode::Audit => "audit",
         AccessMode::Permissive => "permissive",
     }
 }

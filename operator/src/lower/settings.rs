@@ -70,7 +70,7 @@ impl Settings {
         };
         match &spec.access.mode {
             Some(Setting::Known(mode)) => self.access = access_mode(*mode),
-            Some(Setting::Unknown(text)) => word("spec.access.mode", text, "enforce or permissive"),
+            Some(Setting::Unknown(text)) => word("spec.access.mode", text, ACCESS_WORDS),
             None => {}
         }
         match &spec.mtls.mode {
@@ -102,7 +102,7 @@ impl Settings {
             None => self.access,
             Some(word) => word.parse().map_or_else(
                 |_| {
-                    findings.push(unknown_word(&object, &at(labels::ACCESS), word, "enforce or permissive"));
+                    findings.push(unknown_word(&object, &at(labels::ACCESS), word, ACCESS_WORDS));
                     AccessMode::Enforce
                 },
                 access_mode,
@@ -129,6 +129,7 @@ fn at(label: &str) -> String {
 fn access_mode(mode: config::AccessMode) -> AccessMode {
     match mode {
         config::AccessMode::Enforce => AccessMode::Enforce,
+        config::AccessMode::Audit => AccessMode::Audit,
         config::AccessMode::Permissive => AccessMode::Permissive,
     }
 }
@@ -140,16 +141,12 @@ fn mtls_mode(mode: config::MtlsMode) -> MtlsMode {
     }
 }
 
+const ACCESS_WORDS: &str = "enforce, audit or permissive";
+
+/// The first word that was expected is the one that holds, but for the end of paths: closed allows less than open.
 fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> Finding {
-    // `audit` is a word of the design that this version does not serve; whoever wrote it expects less than enforcement.
-    let strict = expected.split(' ').next().unwrap_or_default();
-    let finding = if word == "audit" {
-        Finding::new(object.clone(), Reason::NotServed, "mode audit is not served yet; enforce holds")
-            .hint("use permissive to observe, enforce to protect")
-    } else {
-        let held = if field == "spec.pathRegexEnd" { "closed" } else { strict };
-        let message = format!("{word:?} means nothing: expected {expected}; {held} holds");
-        Finding::new(object.clone(), Reason::InvalidSetting, message)
-    };
-    finding.at(field)
+    let first = expected.split([' ', ',']).next().unwrap_or_default();
+    let held = if field == "spec.pathRegexEnd" { "closed" } else { first };
+    let message = format!("{word:?} means nothing: expected {expected}; {held} holds");
+    Finding::new(object.clone(), Reason::InvalidSetting, message).at(field)
 }

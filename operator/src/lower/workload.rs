@@ -218,7 +218,7 @@ pub(super) fn add(
             access: settings.access(namespace),
             mtls: settings.mtls(namespace),
         };
-        let id = class_id(&class);
+        let id = class_id(&member.id.cluster, &class);
         let (kind, name) = owner(member.pod);
         let workload = Workload { identity: member.identity.clone(), kind, name, class: id.clone() };
         mesh.workloads.insert(member.id.clone(), workload);
@@ -236,10 +236,11 @@ fn reserved(object: ObjectRef, port: u16) -> Finding {
     .hint("let the application listen on another port")
 }
 
-/// The name of a class: its account, and a digest of all that it says.
-fn class_id(class: &Class) -> ClassId {
-    let Class { identity, ports, access, mtls } = class;
-    let mut text = format!("{identity} {access:?} {mtls:?}");
+/// The name of a class: its account, and a digest of all that makes its listener. The access mode does not: a switch
+/// must move no proxy to another class. Clusters may differ in their modes, so a class is one cluster's.
+fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
+    let Class { identity, ports, access: _, mtls } = class;
+    let mut text = format!("{cluster} {identity} {mtls:?}");
     for (port, protocol) in ports {
         // Writing to a String cannot fail.
         let _ = write!(text, " {port}={protocol:?}");

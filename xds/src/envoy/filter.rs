@@ -32,7 +32,10 @@ use envoy_types::pb::envoy::{
                 },
                 tcp_proxy::v3::{
                     TcpProxy,
-                    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+                    tcp_proxy::{
+                        ClusterSpecifier, TcpAccessLogOptions, WeightedCluster,
+                        weighted_cluster::ClusterWeight,
+                    },
                 },
             },
         },
@@ -41,7 +44,7 @@ use envoy_types::pb::envoy::{
 };
 use prost::{Message, Name};
 
-use super::{names, rbac, route, wire};
+use super::{audit, names, rbac, route, wire};
 use crate::mesh::{
     id::ServiceId,
     route::{Backend, RouteRule},
@@ -100,6 +103,7 @@ pub fn inbound_http(port: u16) -> Filter {
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
         local_reply_config: Some(refusal_text()),
+        access_log: vec![audit::http()],
         ..manager(&name, RouteSpecifier::RouteConfig(routes), filters)
     };
     typed(HTTP, &manager)
@@ -108,6 +112,34 @@ pub fn inbound_http(port: u16) -> Filter {
 /// Judges the caller of a TCP port.
 pub fn inbound_rbac(port: u16) -> Filter {
     discovered(&names::inbound_filter(port, Protocol::Tcp), Some(&rbac::network_denial()))
+}
+
+/// Lets judged connections through to the workload.
+pub fn inbound_tcp() -> Filter {
+    typed(TCP, &inbound_proxy())
+}
+
+/// Lets plaintext connections through to the workload, or not, as the filter of that name says: their caller has no
+/// name, and a server that speaks first would have spoken before the rules see a byte.
+pub fn inbound_plain(port: u16) -> Filter {
+    discovered(&names::plain_filter(port), Some(&tcp_proxy(names::BLACKHOLE)))
+}
+
+/// The filter that `inbound_plain` asks for.
+pub fn plain(port: u16, is_let_in: bool) -> TypedExtensionConfig {
+    let proxy = if is_let_in { inbound_proxy() } else { tcp_proxy(names::BLACKHOLE) };
+    wire::extension(&names::plain_filter(port), proxy)
+}
+
+fn inbound_proxy() -> TcpProxy {
+    TcpProxy {
+        access_log: vec![audit::tcp()],
+        access_log_options: Some(TcpAccessLogOptions {
+            access_log_flush_interval: wire::seconds(audit::PATIENCE),
+            ..TcpAccessLogOptions::default()
+        }),
+        ..tcp_proxy(names::INBOUND)
+    }
 }
 
 /// Sends the connections of a Service's TCP port on, as the filter of that name says.

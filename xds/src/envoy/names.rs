@@ -14,6 +14,9 @@ pub const INBOUND_PORT: u16 = 15006;
 /// would hand its callers the proxy.
 pub const OWN_PORTS: [u16; 4] = [OUTBOUND_PORT, INBOUND_PORT, 15021, 15090];
 
+/// Stands for every port of a workload that is not named: no port has this number.
+pub const OTHER_PORTS: u16 = 0;
+
 /// The virtual listener that every outbound connection reaches first.
 pub const OUTBOUND: &str = "outbound";
 /// The virtual listener of the inbound side, and the cluster behind it.
@@ -50,6 +53,11 @@ pub fn inbound_filter(port: u16, protocol: Protocol) -> String {
         Protocol::Http => format!("{INBOUND}/{port}/http"),
         Protocol::Tcp => format!("{INBOUND}/{port}/tcp"),
     }
+}
+
+/// The filter that lets the plaintext callers of a TCP port through to the workload, or not.
+pub fn plain_filter(port: u16) -> String {
+    format!("{INBOUND}/{port}/plain")
 }
 
 /// The cluster of a headless Service's port whose one endpoint is the address that was dialled.

@@ -2,6 +2,8 @@
 //!
 //! Uses Envoy's matcher API, one matcher for each grant. What a match demands of a request is `predicate`'s to say.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::{
     envoy::{
         config::rbac::v3::{self as rbac, Action},
@@ -38,6 +40,8 @@ pub const PATH_STATE: &str = "smidge.path";
 pub enum Rules<'a> {
     /// Everybody may do everything.
     AllowAll,
+    /// Everybody may do everything, and what none of the grants allows is told; they are looked at for this port.
+    Audit(&'a [Grant], u16),
     /// Only what one of the grants allows; they are looked at for this port.
     Only(&'a [Grant], u16),
 }
@@ -46,6 +50,9 @@ pub enum Rules<'a> {
 pub fn http(rules: Rules) -> http::Rbac {
     match rules {
         Rules::AllowAll => http::Rbac::default(),
+        Rules::Audit(grants, port) => {
+            http::Rbac { shadow_matcher: Some(shadow(grants, port, http_predicate)), ..http::Rbac::default() }
+        }
         Rules::Only(grants, port) => match matcher(grants, port, http_predicate) {
             Some(matcher) => http::Rbac { matcher: Some(matcher), ..http::Rbac::default() },
             None => http_denial(),
@@ -58,6 +65,11 @@ pub fn network(rules: Rules) -> network::Rbac {
     let stat_prefix = "inbound".to_owned();
     match rules {
         Rules::AllowAll => network::Rbac { stat_prefix, ..network::Rbac::default() },
+        Rules::Audit(grants, port) => network::Rbac {
+            stat_prefix,
+            shadow_matcher: Some(shadow(grants, port, tcp_predicate)),
+            ..network::Rbac::default()
+        },
         Rules::Only(grants, port) => match matcher(grants, port, tcp_predicate) {
             Some(matcher) => {
                 network::Rbac { stat_prefix, matcher: Some(matcher), ..network::Rbac::default() }
@@ -89,13 +101,36 @@ fn matcher(grants: &[Grant], port: u16, demand: fn(&Grant) -> Option<Predicate>)
     let matchers: Vec<FieldMatcher> = here
         .into_iter()
         .filter_map(|grant| {
-            Some(FieldMatcher { predicate: Some(demand(grant)?), on_match: Some(allow(grant)) })
+            Some(FieldMatcher {
+                predicate: Some(demand(grant)?),
+                on_match: Some(decision(grant.name.clone(), rbac::rbac::Action::Allow)),
+            })
         })
         .collect();
     (!matchers.is_empty()).then_some(Matcher {
         matcher_type: Some(MatcherType::MatcherList(MatcherList { matchers })),
         on_no_match: None,
     })
+}
+
+/// As `matcher`; what nothing matches bears the names of the grants that were asked, for the log (`audit`).
+fn shadow(grants: &[Grant], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Matcher {
+    let denial = decision(consulted(grants, port), rbac::rbac::Action::Deny);
+    Matcher { on_no_match: Some(Box::new(denial)), ..matcher(grants, port, demand).unwrap_or_default() }
+}
+
+/// The names of the grants for a port, or so many of them as a line of a log can bear.
+fn consulted(grants: &[Grant], port: u16) -> String {
+    const SHOWN: usize = 20;
+    let names: BTreeSet<&str> =
+        grants.iter().filter(|grant| grant.ports.contains(port)).map(|grant| grant.name.as_str()).collect();
+    let mut shown: Vec<&str> = names.iter().copied().take(SHOWN).collect();
+    if names.is_empty() {
+        shown.push("none");
+    } else if names.len() > SHOWN {
+        shown.push("...");
+    }
+    shown.join(",")
 }
 
 fn tcp_predicate(grant: &Grant) -> Option<Predicate> {
@@ -137,10 +172,10 @@ fn path() -> TypedExtensionConfig {
     wire::match_extension("envoy.matching.inputs.filter_state", state)
 }
 
-fn allow(grant: &Grant) -> OnMatch {
-    let action = Action { name: grant.name.clone(), action: rbac::rbac::Action::Allow as i32 };
+fn decision(name: String, action: rbac::rbac::Action) -> OnMatch {
+    let action = Action { name, action: action as i32 };
     OnMatch {
-        on_match: Some(on_match::OnMatch::Action(wire::match_extension("allow", action))),
+        on_match: Some(on_match::OnMatch::Action(wire::match_extension("decision", action))),
         ..OnMatch::default()
     }
 }

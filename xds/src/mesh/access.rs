@@ -84,14 +84,23 @@ pub enum PathEnd {
     Closed,
 }
 
-/// Whether a destination needs grants.
+/// What becomes of a call that no grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessMode {
-    /// Only what a grant allows.
+    /// It is refused.
     Enforce,
-    /// Everything.
+    /// It is let through, counted and logged.
+    Audit,
+    /// It is let through: nobody looks at grants.
     Permissive,
+}
+
+impl AccessMode {
+    /// Whether a call needs a grant.
+    pub fn is_enforced(self) -> bool {
+        self == Self::Enforce
+    }
 }
 
 /// Whether a destination takes plaintext.

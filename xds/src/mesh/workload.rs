@@ -30,10 +30,10 @@ pub struct Workload {
 pub struct Class {
     /// The identity that callers are granted access to.
     pub identity: SpiffeId,
-    /// Ports on the instance that Services send to or that the workload declares. Others are closed, except under
-    /// permissive access with permissive mTLS, where they pass.
+    /// Ports on the instance that Services send to or that the workload declares. Others are closed, except where access
+    /// is not enforced and mTLS is permissive: there they pass.
     pub ports: BTreeMap<u16, Protocol>,
-    /// Whether grants are needed.
+    /// Whether grants are needed. Changes rules alone, so it is no part of what tells classes apart.
     pub access: AccessMode,
     /// Whether plaintext callers are let in at all.
     pub mtls: MtlsMode,

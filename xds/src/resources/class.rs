@@ -7,13 +7,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Kept, Kind, Resource, Version, digest};
 use crate::{
     envoy::{
+        filter,
         listener::inbound::{self, Marks},
         names,
         rbac::{self, Rules},
         tls, wire,
     },
     mesh::{
-        access::{AccessMode, Grant, Payload},
+        access::{AccessMode, Grant, MtlsMode, Payload},
         service::Protocol,
         trust::Trust,
         workload::Class,
@@ -68,21 +69,38 @@ impl ClassPart {
 
 fn build(class: &Class, grants: &[Grant], marks: &Marks, trust: &Trust) -> Vec<Resource> {
     let ports = || class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
-    let rules = ports().map(|(port, protocol)| {
-        let rules = match class.access {
-            AccessMode::Permissive => Rules::AllowAll,
-            AccessMode::Enforce => Rules::Only(grants, *port),
-        };
-        let name = names::inbound_filter(*port, *protocol);
-        let filter = match protocol {
-            Protocol::Http => wire::extension(&name, rbac::http(rules)),
-            Protocol::Tcp => wire::extension(&name, rbac::network(rules)),
-        };
-        Resource::new(Kind::Extension, &name, &filter)
-    });
-    let tcp = ports().filter(|(_, protocol)| **protocol == Protocol::Tcp);
-    let clients = tcp.filter_map(|(port, _)| clients(class, grants, *port, trust));
-    std::iter::once(listener(class, marks)).chain(rules).chain(clients).collect()
+    let rules = ports().map(|(port, protocol)| rules(class, grants, *port, *protocol));
+    let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
+    let clients = tcp().filter_map(|port| clients(class, grants, port, trust));
+    let mut built: Vec<Resource> =
+        std::iter::once(listener(class, marks)).chain(rules).chain(clients).collect();
+    if class.mtls == MtlsMode::Permissive {
+        // No grant is about a port that nobody named.
+        built.push(self::rules(class, &[], names::OTHER_PORTS, Protocol::Tcp));
+        built.extend(tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port)));
+    }
+    built
+}
+
+/// What a port asks its callers for.
+fn rules(class: &Class, grants: &[Grant], port: u16, protocol: Protocol) -> Resource {
+    let rules = match class.access {
+        AccessMode::Permissive => Rules::AllowAll,
+        AccessMode::Audit => Rules::Audit(grants, port),
+        AccessMode::Enforce => Rules::Only(grants, port),
+    };
+    let name = names::inbound_filter(port, protocol);
+    let filter = match protocol {
+        Protocol::Http => wire::extension(&name, rbac::http(rules)),
+        Protocol::Tcp => wire::extension(&name, rbac::network(rules)),
+    };
+    Resource::new(Kind::Extension, &name, &filter)
+}
+
+/// Whether a TCP port lets plaintext callers in. They have no name, so enforcement never does.
+fn plain(class: &Class, port: u16) -> Resource {
+    let filter = filter::plain(port, !class.access.is_enforced());
+    Resource::new(Kind::Extension, &names::plain_filter(port), &filter)
 }
 
 /// Who may connect to a TCP port at all.
@@ -91,7 +109,7 @@ fn clients(class: &Class, grants: &[Grant], port: u16, trust: &Trust) -> Option<
         let any = grants.iter().filter(|grant| grant.ports.contains(port) && grant.payload == Payload::Any);
         any.flat_map(|grant| &grant.sources).collect::<BTreeSet<_>>()
     };
-    let secret = tls::clients(port, (class.access == AccessMode::Enforce).then(granted), trust)?;
+    let secret = tls::clients(port, class.access.is_enforced().then(granted), trust)?;
     Some(Resource::new(Kind::Secret, &secret.name, &secret))
 }
 

@@ -14,7 +14,7 @@ use crate::{
     envoy::{listener::inbound::Marks, names},
     mesh::{
         Mesh,
-        access::{AccessMode, Payload},
+        access::{MtlsMode, Payload},
         id::SpiffeId,
         service::Protocol,
         workload::Class,
@@ -72,13 +72,17 @@ impl Drains {
 
 fn tcp_ports(class: &Class) -> impl Iterator<Item = u16> {
     let tcp = class.ports.iter().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
-    tcp.filter(|port| !names::OWN_PORTS.contains(port))
+    let others = (class.mtls == MtlsMode::Permissive).then_some(names::OTHER_PORTS);
+    tcp.filter(|port| !names::OWN_PORTS.contains(port)).chain(others)
 }
 
 impl Allowed {
     fn of(mesh: &Mesh, class: &Class, port: u16) -> Self {
-        if class.access == AccessMode::Permissive {
+        if !class.access.is_enforced() {
             return Self::All;
+        }
+        if port == names::OTHER_PORTS {
+            return Self::Only(BTreeSet::new());
         }
         let grants = mesh.grants.get(&class.identity).into_iter().flatten();
         let here = grants.filter(|grant| grant.payload == Payload::Any && grant.ports.contains(port));

@@ -6,6 +6,8 @@
 
 use std::{
     fs::{self, File},
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -25,6 +27,7 @@ impl Envoy {
         let listeners = json!({ "path_config_source": source(folder.path(), "listeners") });
         let config = json!({
             "node": { "id": "test", "cluster": "test" },
+            "admin": { "address": { "pipe": { "path": folder.path().join("admin") } } },
             "static_resources": { "clusters": clusters },
             "dynamic_resources": { "lds_config": listeners },
         });
@@ -32,10 +35,11 @@ impl Envoy {
         fs::write(&file, config.to_string()).unwrap();
         let child = Command::new(binary)
             .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"])
-            .args(["--drain-time-s", "2", "--drain-strategy", "immediate", "-c"])
+            .args(["--drain-time-s", "2", "--drain-strategy", "immediate"])
+            .args(["--file-flush-interval-msec", "100", "-c"])
             .arg(file)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(folder.path().join("said")).unwrap())
             .stderr(File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
@@ -47,7 +51,23 @@ impl Envoy {
         self.folder.path()
     }
 
-    /// What it said.
+    /// What its access logs said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+    }
+
+    /// One of its statistics, by the end of its name: the start differs between versions.
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        let mut stream = UnixStream::connect(self.folder.path().join("admin")).ok()?;
+        let request =
+            format!("GET /stats?filter={name} HTTP/1.1\r\nHost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.lines().find_map(|line| line.split_once(&format!("{name}: "))?.1.parse().ok())
+    }
+
+    /// What it complained of.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }

@@ -23,6 +23,7 @@ pub const NAMESPACE: &str = "shop";
 /// Every case by name.
 pub fn all() -> BTreeMap<&'static str, Mesh> {
     BTreeMap::from([
+        ("access-audit", access_audit()),
         ("access-permissive", access_permissive()),
         ("headless", headless()),
         ("http", http()),
@@ -168,6 +169,14 @@ pub fn mtls_permissive() -> Mesh {
 pub fn access_permissive() -> Mesh {
     let mut mesh = tcp();
     mesh.classes.values_mut().for_each(|class| class.access = AccessMode::Permissive);
+    mesh
+}
+
+/// Grants are looked at, and what they do not allow goes through.
+pub fn access_audit() -> Mesh {
+    let mut mesh = tcp();
+    grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
+    mesh.classes.values_mut().for_each(|class| class.access = AccessMode::Audit);
     mesh
 }
 

@@ -20,11 +20,7 @@ use prost::{Message, Name};
 use super::chain;
 use crate::{
     envoy::{filter, names, tls, wire},
-    mesh::{
-        access::{AccessMode, MtlsMode},
-        service::Protocol,
-        workload::Class,
-    },
+    mesh::{access::MtlsMode, service::Protocol, workload::Class},
 };
 
 /// The drain mark of each TCP port that has one.
@@ -32,23 +28,21 @@ pub type Marks = BTreeMap<u16, String>;
 
 /// The listener of a class.
 pub fn inbound(class: &Class, marks: &Marks) -> Listener {
-    let Class { identity: _, ports, access, mtls } = class;
+    // The access mode is not in here: a switch of it must end no connection.
+    let Class { identity: _, ports, access: _, mtls } = class;
+    let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
     for (port, protocol) in ports {
         // A caller must not get at the proxy by a port that a workload declares.
         if !names::OWN_PORTS.contains(port) {
             filter_chains.push(meshed(*port, *protocol, *mtls, marks.get(port)));
-            // Over TCP a server may speak before its rules see a byte, so that only who lets everybody in takes plaintext.
-            let lets_plain = *protocol == Protocol::Http || *access == AccessMode::Permissive;
-            if *mtls == MtlsMode::Permissive && lets_plain {
+            if permissive {
                 filter_chains.push(plain(*port, *protocol, marks.get(port)));
             }
         }
     }
-    let open = (*access, *mtls) == (AccessMode::Permissive, MtlsMode::Permissive);
     // Even where no other chain would match them: Envoy refuses a listener without any chain.
     filter_chains.extend(names::OWN_PORTS.map(closed));
-    let permissive = *mtls == MtlsMode::Permissive;
     Listener {
         name: names::INBOUND.to_owned(),
         address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), names::INBOUND_PORT)),
@@ -61,11 +55,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
         listener_filters_timeout: if permissive { wire::seconds(1) } else { None },
         continue_on_listener_filters_timeout: permissive,
         filter_chains,
-        default_filter_chain: open.then(|| FilterChain {
-            name: "open".to_owned(),
-            filters: vec![filter::tcp(names::INBOUND)],
-            ..FilterChain::default()
-        }),
+        default_filter_chain: permissive.then(|| others(marks.get(&names::OTHER_PORTS))),
         ..Listener::default()
     }
 }
@@ -90,7 +80,16 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
 
 /// Connections from outside the mesh. They have no principal, so no grant lets them through.
 fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> FilterChain {
-    chain(name(port, "plain", mark), at(port), filters(port, protocol))
+    chain(name(port, "plain", mark), at(port), plain_filters(port, protocol))
+}
+
+/// Connections to ports that nobody named, from anybody.
+fn others(mark: Option<&String>) -> FilterChain {
+    FilterChain {
+        name: name(names::OTHER_PORTS, "open", mark),
+        filters: plain_filters(names::OTHER_PORTS, Protocol::Tcp),
+        ..FilterChain::default()
+    }
 }
 
 fn closed(port: u16) -> FilterChain {
@@ -100,7 +99,14 @@ fn closed(port: u16) -> FilterChain {
 fn filters(port: u16, protocol: Protocol) -> Vec<Filter> {
     match protocol {
         Protocol::Http => vec![filter::inbound_http(port)],
-        Protocol::Tcp => vec![filter::inbound_rbac(port), filter::tcp(names::INBOUND)],
+        Protocol::Tcp => vec![filter::inbound_rbac(port), filter::inbound_tcp()],
+    }
+}
+
+fn plain_filters(port: u16, protocol: Protocol) -> Vec<Filter> {
+    match protocol {
+        Protocol::Http => filters(port, protocol),
+        Protocol::Tcp => vec![filter::inbound_rbac(port), filter::inbound_plain(port)],
     }
 }
 

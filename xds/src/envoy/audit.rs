@@ -1,0 +1,101 @@
+//! The log lines of a sidecar about calls that enforcement would refuse.
+//!
+//! Always in the listener, in every mode: they look for what the rules (`rbac`, over ECDS) leave with a call when they
+//! judge without enforcing, so that a switch of modes changes rules alone.
+
+use envoy_types::pb::envoy::{
+    config::accesslog::v3::{
+        AccessLog, AccessLogFilter, AndFilter, ComparisonFilter, DurationFilter, LogTypeFilter,
+        MetadataFilter, OrFilter, access_log, access_log_filter::FilterSpecifier, comparison_filter,
+    },
+    config::core::v3::RuntimeUInt32,
+    data::accesslog::v3::AccessLogType,
+    extensions::access_loggers::stream::v3::{StdoutAccessLog, stdout_access_log},
+    r#type::matcher::v3::{
+        MetadataMatcher, StringMatcher, ValueMatcher,
+        metadata_matcher::{PathSegment, path_segment},
+        string_matcher, value_matcher,
+    },
+};
+
+use super::wire;
+
+const HTTP: &str = "envoy.filters.http.rbac";
+const TCP: &str = "envoy.filters.network.rbac";
+
+/// How long a TCP connection may go on before its line is written; without this, only its end would tell.
+pub const PATIENCE: i64 = 10;
+
+/// The path comes last, as it is the caller's: whatever is in it, what stands before it is ours. The query is left out.
+pub fn http() -> AccessLog {
+    let text = format!("{} method=%REQ(:METHOD)% path=%PATH(NQ:PATH)%\n", common(HTTP));
+    log(&text, denied(HTTP))
+}
+
+/// A connection is judged by its first byte, so the line comes at its end, and before that once if it goes on.
+pub fn tcp() -> AccessLog {
+    let at_end = of_type(AccessLogType::TcpConnectionEnd);
+    let first = all(vec![of_type(AccessLogType::TcpPeriodic), shorter_than(PATIENCE * 3 / 2)]);
+    let text = format!("{} event=%ACCESS_LOG_TYPE%\n", common(TCP));
+    log(&text, all(vec![denied(TCP), any(vec![at_end, first])]))
+}
+
+fn common(rbac: &str) -> String {
+    format!(
+        "smidge: audit: would be denied: source=%DOWNSTREAM_PEER_URI_SAN% destination=%DOWNSTREAM_LOCAL_URI_SAN% \
+         port=%DOWNSTREAM_LOCAL_PORT% policies=%DYNAMIC_METADATA({rbac}:shadow_effective_policy_id)%"
+    )
+}
+
+fn log(text: &str, filter: AccessLogFilter) -> AccessLog {
+    let format = stdout_access_log::AccessLogFormat::LogFormat(wire::format(text));
+    let config = StdoutAccessLog { access_log_format: Some(format) };
+    AccessLog {
+        name: "envoy.access_loggers.stdout".to_owned(),
+        filter: Some(filter),
+        config_type: Some(access_log::ConfigType::TypedConfig(wire::any(&config))),
+    }
+}
+
+/// What a filter that judges without enforcing leaves with the call.
+fn denied(rbac: &str) -> AccessLogFilter {
+    let key = path_segment::Segment::Key("shadow_engine_result".to_owned());
+    let denied = StringMatcher {
+        match_pattern: Some(string_matcher::MatchPattern::Exact("denied".to_owned())),
+        ..StringMatcher::default()
+    };
+    let value = ValueMatcher { match_pattern: Some(value_matcher::MatchPattern::StringMatch(denied)) };
+    filter(FilterSpecifier::MetadataFilter(MetadataFilter {
+        matcher: Some(MetadataMatcher {
+            filter: rbac.to_owned(),
+            path: vec![PathSegment { segment: Some(key) }],
+            value: Some(value),
+            invert: false,
+        }),
+        match_if_key_not_found: wire::flag(false),
+    }))
+}
+
+fn of_type(kind: AccessLogType) -> AccessLogFilter {
+    filter(FilterSpecifier::LogTypeFilter(LogTypeFilter { types: vec![kind as i32], exclude: false }))
+}
+
+fn shorter_than(seconds: i64) -> AccessLogFilter {
+    let milliseconds = u32::try_from(seconds * 1000).unwrap_or(u32::MAX);
+    let value =
+        RuntimeUInt32 { default_value: milliseconds, runtime_key: "smidge.audit_patience".to_owned() };
+    let comparison = ComparisonFilter { op: comparison_filter::Op::Le as i32, value: Some(value) };
+    filter(FilterSpecifier::DurationFilter(DurationFilter { comparison: Some(comparison) }))
+}
+
+fn all(filters: Vec<AccessLogFilter>) -> AccessLogFilter {
+    filter(FilterSpecifier::AndFilter(AndFilter { filters }))
+}
+
+fn any(filters: Vec<AccessLogFilter>) -> AccessLogFilter {
+    filter(FilterSpecifier::OrFilter(OrFilter { filters }))
+}
+
+fn filter(specifier: FilterSpecifier) -> AccessLogFilter {
+    AccessLogFilter { filter_specifier: Some(specifier) }
+}

@@ -1,0 +1,160 @@
+//! A running Envoy with the inbound side of the workload `api`, its listener at ports of this machine instead of
+//! behind a redirection, and a workload that answers behind it.
+
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use smidge_xds::{render, resources::Kind, snapshot::Snapshot};
+
+use crate::{
+    caller::{Authority, plain},
+    meshes,
+    process::{Envoy, put},
+};
+
+/// The Envoy, and who vouches for its callers.
+pub struct Inbound {
+    pub authority: Authority,
+    pub envoy: Envoy,
+    ports: Vec<u16>,
+}
+
+impl Inbound {
+    /// Listens at `ports`, which are the workload's own.
+    pub fn start(
+        binary: &Path,
+        authority: Authority,
+        ports: &[u16],
+        snapshot: &Snapshot,
+        workload: SocketAddr,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = authority.issue(&spiffe("api")).pems();
+        let identity = json!({ "name": "identity", "tls_certificate": {
+            "certificate_chain": { "inline_string": certificate }, "private_key": { "inline_string": key } } });
+        put(folder.path(), "identity", Kind::Secret.type_url(), vec![identity]);
+        write(folder.path(), ports, snapshot);
+        let clusters = json!([upstream("inbound", Some(workload)), upstream("blackhole", None)]);
+        let envoy = Envoy::start(binary, folder, &clusters);
+        within("Envoy listens", || plain(at(ports[0])).is_ok());
+        Self { authority, envoy, ports: ports.to_vec() }
+    }
+
+    /// Serves what the workload's view is now.
+    pub fn put(&self, snapshot: &Snapshot) {
+        write(self.envoy.folder(), &self.ports, snapshot);
+    }
+}
+
+fn write(folder: &Path, ports: &[u16], snapshot: &Snapshot) {
+    let view = snapshot.view(&meshes::proxy("api")).unwrap();
+    for resource in view.resources.values() {
+        let printed = || render::resource(resource).unwrap();
+        match resource.kind {
+            Kind::Listener if &*resource.name == "inbound" => {
+                let listener = at_ports(printed(), ports);
+                put(folder, "listeners", resource.kind.type_url(), vec![listener]);
+            }
+            Kind::Extension | Kind::Secret => {
+                put(folder, &resource.name, resource.kind.type_url(), vec![printed()]);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn at_ports(mut listener: Value, ports: &[u16]) -> Value {
+    let address = |port: &u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+    listener["address"] = address(&ports[0]);
+    let more: Vec<Value> = ports[1..].iter().map(|port| json!({ "address": address(port) })).collect();
+    listener["additional_addresses"] = json!(more);
+    let filters = listener["listener_filters"].as_array_mut().unwrap();
+    filters.retain(|filter| filter["name"] != "envoy.filters.listener.original_dst");
+    // What waits for ten seconds waits for one, as nobody here has the time.
+    let hurried = [
+        ("\"access_log_flush_interval\":\"10s\"", "\"access_log_flush_interval\":\"1s\""),
+        ("\"default_value\":15000", "\"default_value\":1500"),
+        ("\"listener_filters_timeout\":\"1s\"", "\"listener_filters_timeout\":\"0.1s\""),
+    ];
+    let hurry = |text: String, (slow, fast): (&str, &str)| text.replace(slow, fast);
+    serde_json::from_str(&hurried.into_iter().fold(listener.to_string(), hurry)).unwrap()
+}
+
+fn upstream(name: &str, address: Option<SocketAddr>) -> Value {
+    let endpoint = |to: SocketAddr| {
+        let address = json!({ "socket_address": { "address": to.ip(), "port_value": to.port() } });
+        json!({ "endpoint": { "address": address } })
+    };
+    let lb_endpoints: Vec<Value> = address.into_iter().map(endpoint).collect();
+    let endpoints = json!([{ "lb_endpoints": lb_endpoints }]);
+    json!({ "name": name, "type": "STATIC", "load_assignment": { "cluster_name": name, "endpoints": endpoints } })
+}
+
+/// A workload that says `greeting` first. To a first line that ends in `HTTP/1.1` it answers 200, all else it sends back.
+pub fn echo_server(greeting: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                if stream.write_all(greeting.as_bytes()).is_err() {
+                    return;
+                }
+                while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                    let said = &bytes[..count];
+                    let http = said.windows(10).any(|window| window == b" HTTP/1.1\r");
+                    let answer = if http { b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { said };
+                    if stream.write_all(answer).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Says something and hears it back; gives the connection on.
+pub fn echo<S: Read + Write>(mut stream: S) -> io::Result<S> {
+    stream.write_all(b"ping")?;
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard)?;
+    assert_eq!(&heard, b"ping");
+    Ok(stream)
+}
+
+/// Ports that nobody has.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A port of this machine.
+pub fn at(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The identity of that name.
+pub fn spiffe(name: &str) -> String {
+    meshes::account(name).to_string()
+}
+
+/// Waits for a condition, and fails by its name.
+pub fn within(condition: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {condition}");
+        thread::yield_now();
+    }
+}

@@ -1,0 +1,217 @@
+//! A real Envoy through the access modes: what each lets in, what audit says about it, and that a switch ends nothing
+//! that both sides allow.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
+#[path = "envoy/binaries.rs"]
+mod binaries;
+#[path = "envoy/caller.rs"]
+mod caller;
+#[path = "envoy/inbound.rs"]
+mod inbound;
+#[path = "golden/meshes.rs"]
+mod meshes;
+#[path = "envoy/process.rs"]
+mod process;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use caller::{Authority, Leaf, plain, request};
+use inbound::{Inbound, at, echo, echo_server, free_ports, spiffe, within};
+use smidge_xds::{
+    mesh::{
+        Mesh,
+        access::{AccessMode, HttpMatch, MtlsMode, PathEnd, PathRegex, Payload, Ports},
+        id::TrustDomain,
+        service::Protocol,
+        trust::Bundle,
+    },
+    resources::Kind,
+    snapshot::Snapshot,
+};
+
+const MODES: [AccessMode; 3] = [AccessMode::Enforce, AccessMode::Audit, AccessMode::Permissive];
+
+/// The ports of the workload: one for each protocol, and one that nobody named.
+#[derive(Clone, Copy)]
+struct Town {
+    http: u16,
+    tcp: u16,
+    stray: u16,
+    mtls: MtlsMode,
+}
+
+impl Town {
+    fn new(mtls: MtlsMode) -> Self {
+        let [http, tcp, stray] = free_ports();
+        Self { http, tcp, stray, mtls }
+    }
+
+    /// `web` may GET /books and talk to the TCP port, and nobody else anything.
+    fn mesh(self, authority: &Authority, access: AccessMode) -> Mesh {
+        let mut mesh = meshes::http();
+        let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
+        mesh.trust.bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        mesh.grants.clear();
+        meshes::workload(&mut mesh, "api", 10, &[(self.http, Protocol::Http), (self.tcp, Protocol::Tcp)]);
+        let books = HttpMatch {
+            path: Some(PathRegex { pattern: "/books".to_owned(), end: PathEnd::Open }),
+            ..meshes::http_match("books")
+        };
+        let only = |port| Ports::Only(BTreeSet::from([port]));
+        let http = Payload::Http(BTreeSet::from([books]));
+        meshes::grant(&mut mesh, "api", &["web"], only(self.http), http);
+        meshes::grant(&mut mesh, "api", &["web"], only(self.tcp), Payload::Any);
+        mesh.classes.values_mut().for_each(|class| (class.access, class.mtls) = (access, self.mtls));
+        mesh
+    }
+
+    fn start(self, binary: &Path, access: AccessMode, greeting: &'static str) -> (Inbound, Snapshot) {
+        let authority = Authority::new();
+        let snapshot = Snapshot::next(Arc::new(self.mesh(&authority, access)), None);
+        let ports = [self.http, self.tcp, self.stray];
+        (Inbound::start(binary, authority, &ports, &snapshot, echo_server(greeting)), snapshot)
+    }
+}
+
+#[test]
+fn audit_lets_through_counts_and_logs_what_enforcement_would_refuse() {
+    for binary in binaries::envoys() {
+        let town = Town::new(MtlsMode::Strict);
+        let (it, _) = town.start(&binary, AccessMode::Audit, "");
+        let [web, cron] = ["web", "cron"].map(|name| it.authority.issue(&spiffe(name)));
+        assert_eq!(status(&web, town.http, "GET /books"), 200);
+        assert_eq!(status(&web, town.http, "POST /secret path=/books?token=x"), 400);
+        assert_eq!(status(&web, town.http, "POST /secret?token=x"), 200);
+        assert_eq!(status(&cron, town.http, "GET /books/1"), 200);
+        drop(echo(web.connect(at(town.tcp)).unwrap()).unwrap());
+        let lasting = echo(cron.connect(at(town.tcp)).unwrap()).unwrap();
+        let line = |caller: &str, port: u16, policies: &str, rest: &str| {
+            format!(
+                "smidge: audit: would be denied: source={} destination={} port={port} policies={policies} {rest}",
+                spiffe(caller),
+                spiffe("api")
+            )
+        };
+        let mut expected = BTreeSet::from([
+            line("web", town.http, "shop/api-0", "method=POST path=/secret"),
+            line("cron", town.http, "shop/api-0", "method=GET path=/books/1"),
+            line("cron", town.tcp, "shop/api-1", "event=TcpPeriodic"),
+        ]);
+        let said = || it.envoy.said().lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        within(&format!("audit says {expected:#?}"), || said().is_superset(&expected));
+        assert_eq!(said(), expected, "{}", binary.display());
+        drop(lasting);
+        expected.insert(line("cron", town.tcp, "shop/api-1", "event=TcpConnectionEnd"));
+        within(&format!("audit says {expected:#?}"), || said() == expected);
+        let http = format!("inbound/{}/http.rbac.shadow_denied", town.http);
+        assert_eq!(it.envoy.stat(&http), Some(2));
+        assert_eq!(it.envoy.stat("inbound.rbac.shadow_denied"), Some(1));
+    }
+}
+
+#[test]
+fn a_switch_ends_no_connection_but_what_enforcement_no_longer_allows() {
+    for binary in binaries::envoys() {
+        let town = Town::new(MtlsMode::Strict);
+        let (it, mut snapshot) = town.start(&binary, AccessMode::Enforce, "");
+        let [web, cron] = ["web", "cron"].map(|name| it.authority.issue(&spiffe(name)));
+        // One request after another on one connection, over every switch.
+        let mut asking = web.connect(at(town.http)).unwrap();
+        ask(&mut asking);
+        let mut open = None;
+        for mode in [1, 2, 1, 0, 2, 0].map(|mode| MODES[mode]) {
+            let talking = echo(web.connect(at(town.tcp)).unwrap()).unwrap();
+            snapshot = Snapshot::next(Arc::new(town.mesh(&it.authority, mode)), Some(&snapshot));
+            it.put(&snapshot);
+            let expected = if mode == AccessMode::Enforce { 403 } else { 200 };
+            within(&format!("{mode:?} holds"), || status(&cron, town.http, "GET /") == expected);
+            ask(&mut asking);
+            if mode == AccessMode::Enforce {
+                let ended = open.take().map(|mut stream| ends(&mut stream));
+                assert_eq!(ended, Some(true), "what is no longer allowed went on");
+                within("nobody new gets in", || cron.connect(at(town.tcp)).and_then(echo).is_err());
+            } else {
+                echo(talking).expect("a connection ended at a switch that refuses nobody");
+                within("everybody gets in", || {
+                    open = cron.connect(at(town.tcp)).and_then(echo).ok();
+                    open.is_some()
+                });
+            }
+            echo(web.connect(at(town.tcp)).unwrap()).expect("who is allowed in every mode got in");
+        }
+    }
+}
+
+#[test]
+fn plaintext_callers_get_no_byte_where_access_is_enforced() {
+    for binary in binaries::envoys() {
+        let town = Town::new(MtlsMode::Permissive);
+        let (it, mut snapshot) = town.start(&binary, AccessMode::Enforce, "hello");
+        for mode in [0, 1, 0, 2, 0].map(|mode| MODES[mode]) {
+            snapshot = Snapshot::next(Arc::new(town.mesh(&it.authority, mode)), Some(&snapshot));
+            it.put(&snapshot);
+            for port in [town.tcp, town.stray] {
+                let is_greeted = || plain(at(port)).is_ok_and(|mut stream| greeting(&mut stream) == "hello");
+                let expected = mode != AccessMode::Enforce;
+                within(&format!("{mode:?} at {port}: {expected}"), || is_greeted() == expected);
+                assert_eq!(is_greeted(), expected, "{mode:?}");
+            }
+        }
+        let stray = format!(" port={} policies=none event=TcpConnectionEnd", town.stray);
+        within("audit says what came to a port that nobody named", || it.envoy.said().contains(&stray));
+    }
+}
+
+#[test]
+fn a_switch_changes_rules_and_at_most_the_marks_of_a_listener() {
+    for mtls in [MtlsMode::Strict, MtlsMode::Permissive] {
+        let town = Town::new(mtls);
+        let authority = Authority::new();
+        for (from, to) in MODES.iter().flat_map(|from| MODES.map(|to| (*from, to))) {
+            let before = Snapshot::next(Arc::new(town.mesh(&authority, from)), None);
+            let after = Snapshot::next(Arc::new(town.mesh(&authority, to)), Some(&before));
+            let listener = |snapshot: &Snapshot| {
+                let view = snapshot.view(&meshes::proxy("api")).unwrap();
+                Arc::clone(view.get(Kind::Listener, "inbound").unwrap())
+            };
+            let (before, after) = (listener(&before), listener(&after));
+            assert!(after.version.is_held_as(&before.version), "{from:?} to {to:?}");
+            let shrinks = to == AccessMode::Enforce && from != to;
+            assert_eq!(before.body != after.body, shrinks, "{from:?} to {to:?}");
+        }
+    }
+}
+
+fn status(caller: &Leaf, port: u16, line: &str) -> u16 {
+    request(caller.connect(at(port)).unwrap(), &format!("{line} HTTP/1.1\nHost: api")).unwrap().0
+}
+
+/// One request that is always allowed, on a connection that goes on.
+fn ask(stream: &mut (impl Read + Write)) {
+    stream.write_all(b"GET /books HTTP/1.1\r\nHost: api\r\n\r\n").unwrap();
+    let mut answer = [0; 4096];
+    let count = stream.read(&mut answer).unwrap();
+    assert!(answer[..count].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..count]));
+}
+
+fn ends(stream: &mut impl Read) -> bool {
+    let read = stream.read(&mut [0]);
+    matches!(read, Ok(0)) || read.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+}
+
+fn greeting(stream: &mut impl Read) -> String {
+    let mut bytes = [0; 16];
+    let count = stream.read(&mut bytes).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
+}
