@@ -1,11 +1,29 @@
 //! Converts an object of an SMI kind from one API version to another, as the API server asks for it.
 //!
-//! Pure, on values as they stand on the wire: the API server's and the offline tools' objects go the same way. Judges
-//! no object; what it does not understand it leaves alone.
+//! Pure, on values as they stand on the wire: the API server's and the offline tools' objects go the same way. Every
+//! conversion goes through the hub's content ([`kinds`] says what each version has where), so that n versions need n
+//! readings and n printings. What a version cannot say travels in two annotations ([`annotations`]): one narrows what is
+//! visible, the other remembers mere form. Judges no object: what it does not understand it leaves where it is, and
+//! whatever the values, the result is an object or an [`Error`]. The design is `docs/design/004-conversion.md`.
 
-use serde_json::Value;
+mod annotations;
+mod kinds;
+mod mixed;
+mod pieces;
+mod place;
+mod records;
+mod slots;
+mod weights;
 
+use serde_json::{Map, Value};
+
+use self::annotations::{Form, Forms};
+pub(crate) use self::kinds::Shape;
+pub(crate) use self::pieces::Whereabouts;
 use crate::{access, config, specs, split};
+
+pub use self::annotations::{NARROWED_BY, WRITTEN_AS};
+pub use self::mixed::{Mixed, mixed};
 
 /// Why an object cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,54 +36,233 @@ pub enum Error {
         /// The field.
         field: &'static str,
         /// What stands there.
-        found: String,
+        found: &'static str,
         /// What should stand there.
         expected: &'static str,
     },
     /// One of the versions is not served, or the kind is none of ours.
-    #[error("cannot convert {object}: {version} of it is not served")]
+    #[error("cannot convert {object}: apiVersion {version:?} of it is not served: expected {expected}")]
     NotServed {
         /// The object, by kind, namespace and name as far as they can be read.
         object: String,
         /// The API group and version.
         version: String,
+        /// The versions that are.
+        expected: String,
     },
 }
 
-/// The versions of a kind that are served, newest first; none if the kind is none of ours.
+/// The versions of a kind that are served, newest first; the first one is stored. None if the kind is none of ours.
 pub fn served(group: &str, kind: &str) -> &'static [&'static str] {
     match (group, kind) {
-        (access::GROUP, "TrafficTarget") => &["v1alpha4", "v1alpha3"],
-        (split::GROUP, "TrafficSplit") => &["v1alpha4", "v1alpha2"],
-        (access::GROUP, "IdentityBinding") | (specs::GROUP, "HTTPRouteGroup" | "TCPRoute" | "UDPRoute") => {
-            &["v1alpha4"]
-        }
+        (access::GROUP, "TrafficTarget")
+        | (specs::GROUP, "HTTPRouteGroup" | "TCPRoute")
+        | (split::GROUP, "TrafficSplit") => &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"],
+        (access::GROUP, "IdentityBinding") | (specs::GROUP, "UDPRoute") => &["v1alpha4"],
         (config::GROUP, "MeshConfig") => &["v1alpha1"],
         _ => &[],
     }
 }
 
+/// The group of a kind of ours, for those who were told the kind only.
+pub fn group(kind: &str) -> Option<&'static str> {
+    let groups = [access::GROUP, specs::GROUP, split::GROUP, config::GROUP];
+    groups.into_iter().find(|group| !served(group, kind).is_empty())
+}
+
 /// The object at the API version `to`, for example `split.smi-spec.io/v1alpha2`.
 pub fn convert(object: &Value, to: &str) -> Result<Value, Error> {
+    let Value::Object(fields) = object else {
+        let found = what(object);
+        return Err(Error::Shape { object: "an object".into(), field: "it", found, expected: "a map" });
+    };
+    let from = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let (group, from_version) = version(fields, from)?;
+    let (to_group, to_version) = version(fields, to)?;
+    if group != to_group {
+        return Err(not_served(fields, to, group));
+    }
+    let mut converted = fields.clone();
+    converted.insert("apiVersion".into(), to.into());
+    if from_version == to_version {
+        return Ok(Value::Object(converted));
+    }
+    check_metadata(fields)?;
+    if let Some(shape) = Shape::of(group, kind(fields)) {
+        let (content, forms) = read(shape, from_version, &mut converted);
+        write(shape, to_version, &content, forms, &mut converted);
+    }
+    Ok(Value::Object(converted))
+}
+
+/// The object at the version that is stored, with every field in the place that this version has it in, however it was
+/// written: what the hub types read. (The API server gets from [`convert`] an object that looks as it was written.)
+pub fn to_hub(object: &Value) -> Result<Value, Error> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
-    let kind = text("kind");
-    for version in [text("apiVersion"), to] {
-        let (group, name) = version.split_once('/').unwrap_or_default();
-        if !served(group, kind).contains(&name) {
-            return Err(Error::NotServed { object: kind.to_owned(), version: version.to_owned() });
-        }
+    let api_version = text("apiVersion");
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let Some(hub) = served(group, text("kind")).first() else { return convert(object, api_version) };
+    let mut converted = convert(object, &format!("{group}/{hub}"))?;
+    if let Value::Object(fields) = object {
+        check_metadata(fields)?;
     }
-    let mut converted = object.clone();
-    if let Some(version) = converted.get_mut("apiVersion") {
-        *version = to.into();
-    }
+    understand(group, text("kind"), hub, &mut converted);
     Ok(converted)
 }
 
-/// The object at the version that is stored and that the hub types read.
-pub fn to_hub(object: &Value) -> Result<Value, Error> {
-    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
-    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-    let hub = served(group, text("kind")).first().map_or_else(String::new, |hub| format!("{group}/{hub}"));
-    convert(object, &hub)
+/// Turns an object of the hub version, written in whatever shape, into what the hub types read. What was mixed stays
+/// known to [`mixed`]. Anything but an object is left to the types to refuse.
+pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Value) {
+    let Some(shape) = Shape::of(group, kind) else { return };
+    let Value::Object(fields) = object else { return };
+    if fields.contains_key("metadata") && check_metadata(fields).is_err() {
+        return;
+    }
+    let (mut forms, narrowing) = annotations::take(fields);
+    let written = take_content(fields);
+    let (content, form) = understood(shape, hub, written, &narrowing);
+    // An object that was understood already says no more how it was written, but in its annotation.
+    if form != Form::default() {
+        forms.set(hub, form);
+    }
+    forms.forget_text();
+    annotations::write(fields, &forms, &Map::new());
+    fields.extend(content);
+}
+
+/// Takes the content out of `object`, as the hub has it, with how each version had it.
+fn read(shape: Shape, version: &str, object: &mut Map<String, Value>) -> (Map<String, Value>, Forms) {
+    let (mut forms, narrowing) = annotations::take(object);
+    let written = take_content(object);
+    let (content, form) = understood(shape, version, written, &narrowing);
+    forms.set(version, form);
+    (content, forms)
+}
+
+/// Puts the content into `object` as `version` has it, and into annotations what `version` does not have.
+fn write(
+    shape: Shape,
+    version: &str,
+    content: &Map<String, Value>,
+    mut forms: Forms,
+    object: &mut Map<String, Value>,
+) {
+    let mut form = forms.remove(version).unwrap_or_default();
+    let text = form.text.take();
+    let (printed, narrowing) = printed(shape, version, content.clone(), &form);
+    // Believed only if it reads as exactly what the object means: then it does not matter who wrote it.
+    let believed = text.filter(|text| understood(shape, version, text.clone(), &narrowing).0 == *content);
+    annotations::write(object, &forms, &narrowing);
+    object.extend(believed.unwrap_or(printed));
+}
+
+/// What the fields of a version mean, and how they say it.
+fn understood(
+    shape: Shape,
+    version: &str,
+    written: Map<String, Value>,
+    narrowing: &Map<String, Value>,
+) -> (Map<String, Value>, Form) {
+    let mut form = Form::default();
+    let mut content = written.clone();
+    shape.read(version, &mut content, &mut form);
+    for piece in shape.pieces() {
+        if piece.is_hidden_at(version) && piece.is_in(&content) {
+            form.shown.insert(piece.name.into());
+        }
+    }
+    // The reverse order of hiding: what is inside of a field comes after the field.
+    for piece in shape.pieces().iter().rev() {
+        if let Some(hidden) = narrowing.get(piece.name) {
+            piece.restore(&mut content, hidden);
+        }
+    }
+    shape.settle(&mut content);
+    if printed(shape, version, content.clone(), &form).0 != written {
+        form.text = Some(written);
+    }
+    (content, form)
+}
+
+/// The fields of a version that say `content`, in `form`, and what they do not say.
+fn printed(
+    shape: Shape,
+    version: &str,
+    mut content: Map<String, Value>,
+    form: &Form,
+) -> (Map<String, Value>, Map<String, Value>) {
+    let mut narrowing = Map::new();
+    for piece in shape.pieces() {
+        if piece.is_hidden_at(version)
+            && !form.shown.contains(piece.name)
+            && let Some(hidden) = piece.hide(&mut content)
+        {
+            narrowing.insert(piece.name.into(), hidden);
+        }
+    }
+    shape.print(version, &mut content, form);
+    (content, narrowing)
+}
+
+/// The fields that belong to a version. Metadata and status have the same form in all.
+fn take_content(object: &mut Map<String, Value>) -> Map<String, Value> {
+    let is_content = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata" | "status");
+    let names: Vec<String> = object.keys().filter(|name| is_content(name)).cloned().collect();
+    names.into_iter().filter_map(|name| object.remove_entry(&name)).collect()
+}
+
+fn kind(object: &Map<String, Value>) -> &str {
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Group and version, if they are served for the object's kind.
+fn version<'v>(object: &Map<String, Value>, api_version: &'v str) -> Result<(&'v str, &'v str), Error> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if served(group, kind(object)).contains(&version) {
+        return Ok((group, version));
+    }
+    Err(not_served(object, api_version, group))
+}
+
+fn not_served(object: &Map<String, Value>, version: &str, group: &str) -> Error {
+    let versions = served(group, kind(object));
+    let expected = if versions.is_empty() {
+        "one of the kinds and groups of SMI".to_owned()
+    } else {
+        let versions: Vec<_> = versions.iter().map(|version| format!("{group}/{version}")).collect();
+        versions.join(" or ")
+    };
+    Error::NotServed { object: name(object), version: version.to_owned(), expected }
+}
+
+fn check_metadata(object: &Map<String, Value>) -> Result<(), Error> {
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
+    let annotations = metadata.get("annotations").filter(|annotations| !annotations.is_null());
+    for (field, value) in [("metadata", Some(metadata)), ("metadata.annotations", annotations)] {
+        if let Some(value) = value.filter(|value| !value.is_object()) {
+            return Err(Error::Shape { object: name(object), field, found: what(value), expected: "a map" });
+        }
+    }
+    Ok(())
+}
+
+fn name(object: &Map<String, Value>) -> String {
+    let of = |field: &str| object.get("metadata")?.get(field)?.as_str();
+    let kind = if kind(object).is_empty() { "an object without a kind" } else { kind(object) };
+    match (of("namespace"), of("name")) {
+        (_, None) => kind.to_owned(),
+        (None, Some(name)) => format!("{kind} {name}"),
+        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+    }
+}
+
+fn what(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
 }

@@ -1,23 +1,30 @@
 //! Turns the types into custom resource definitions, and those into YAML.
 //!
-//! Called by `smidge crds`; the chart carries the output. Does not talk to a cluster.
+//! Called by `smidge crds`; the chart carries the output. Every served version of a kind has the same fields, in
+//! [`versions`], so that the API server prunes nothing that conversion understands. Does not talk to a cluster.
+
+mod versions;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
     CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
     CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation, JSONSchemaProps,
-    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
+    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ServiceReference, ValidationRule, WebhookClientConfig,
+    WebhookConversion,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_core::schema::{OptionalEnum, StructuralSchemaRewriter};
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 
 use crate::access::{IdentityBindingSpec, TrafficTargetSpec};
 use crate::config::{self, MeshConfigSpec};
+use crate::conversion::served;
 use crate::object::Kind;
 use crate::specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec};
 use crate::split::TrafficSplitSpec;
+use crate::status::Status;
 
 /// Why the definitions could not be made; a defect of this crate, never of its input, as it has none.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +50,8 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
         definition::<IdentityBindingSpec>("Namespaced")?,
         mesh_config()?,
         definition::<TcpRouteSpec>("Namespaced")?,
-        with_older(definition::<TrafficTargetSpec>("Namespaced")?, "v1alpha3"),
-        with_older(definition::<TrafficSplitSpec>("Namespaced")?, "v1alpha2"),
+        definition::<TrafficSplitSpec>("Namespaced")?,
+        definition::<TrafficTargetSpec>("Namespaced")?,
         definition::<UdpRouteSpec>("Namespaced")?,
     ];
     definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
@@ -76,19 +83,6 @@ pub fn to_yaml(definitions: &[CustomResourceDefinition]) -> Result<String, Error
     Ok(yaml)
 }
 
-/// Serves an older version as well, with the stored one's schema: the API server then converts by renaming the version.
-fn with_older(mut definition: CustomResourceDefinition, version: &str) -> CustomResourceDefinition {
-    let older = |stored: &CustomResourceDefinitionVersion| CustomResourceDefinitionVersion {
-        name: version.into(),
-        served: true,
-        storage: false,
-        ..stored.clone()
-    };
-    let older: Vec<_> = definition.spec.versions.iter().map(older).collect();
-    definition.spec.versions.extend(older);
-    definition
-}
-
 fn mesh_config() -> Result<CustomResourceDefinition, Error> {
     let mut definition = definition::<MeshConfigSpec>("Cluster")?;
     for version in &mut definition.spec.versions {
@@ -108,13 +102,16 @@ fn only_default() -> ValidationRule {
     }
 }
 
-/// The definition of a kind with its stored version only.
+/// The definition of a kind with all its versions.
 fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error> {
-    let version = CustomResourceDefinitionVersion {
-        name: Spec::VERSION.into(),
+    let (spec, status) = (schema::<Spec, Spec>()?, schema::<Spec, Status>()?);
+    let version = |version: &&str| CustomResourceDefinitionVersion {
+        name: (*version).into(),
         served: true,
-        storage: true,
-        schema: Some(CustomResourceValidation { open_api_v3_schema: Some(schema::<Spec>()?) }),
+        storage: *version == Spec::VERSION,
+        schema: Some(CustomResourceValidation {
+            open_api_v3_schema: Some(versions::of::<Spec>(version, spec.clone(), status.clone())),
+        }),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(serde_json::json!({}))),
             scale: None,
@@ -123,7 +120,7 @@ fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error
         ..CustomResourceDefinitionVersion::default()
     };
     let mut categories = vec!["smidge".to_owned()];
-    if Spec::GROUP.ends_with(".smi-spec.io") {
+    if is_smi::<Spec>() {
         categories.push("smi".to_owned());
     }
     let names = CustomResourceDefinitionNames {
@@ -140,16 +137,41 @@ fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error
             ..ObjectMeta::default()
         },
         spec: CustomResourceDefinitionSpec {
-            // What the API server assumes; said, so that an upgrade from a definition with a webhook takes it back.
-            conversion: Some(CustomResourceConversion { strategy: "None".into(), webhook: None }),
+            conversion: Some(if is_smi::<Spec>() { by_webhook() } else { by_nobody() }),
             group: Spec::GROUP.into(),
             names,
             preserve_unknown_fields: None,
             scope: scope.into(),
-            versions: vec![version],
+            versions: served(Spec::GROUP, Spec::KIND).iter().map(version).collect(),
         },
         status: None,
     })
+}
+
+/// Said although the API server assumes it, so that an upgrade from a definition with a webhook takes it back.
+fn by_nobody() -> CustomResourceConversion {
+    CustomResourceConversion { strategy: "None".into(), webhook: None }
+}
+
+/// The operator converts. It puts its certificate authority in itself, as it alone knows it.
+fn by_webhook() -> CustomResourceConversion {
+    let service = ServiceReference {
+        namespace: "smidge-system".into(),
+        name: "smidge-webhook".into(),
+        path: Some("/convert".into()),
+        port: Some(443),
+    };
+    CustomResourceConversion {
+        strategy: "Webhook".into(),
+        webhook: Some(WebhookConversion {
+            client_config: Some(WebhookClientConfig { service: Some(service), ca_bundle: None, url: None }),
+            conversion_review_versions: vec!["v1".into()],
+        }),
+    }
+}
+
+fn is_smi<Spec: Kind>() -> bool {
+    Spec::GROUP.ends_with(".smi-spec.io")
 }
 
 fn columns<Spec: Kind>() -> Vec<CustomResourceColumnDefinition> {
@@ -160,6 +182,13 @@ fn columns<Spec: Kind>() -> Vec<CustomResourceColumnDefinition> {
         json_path: (*path).into(),
         ..CustomResourceColumnDefinition::default()
     });
+    let ready = CustomResourceColumnDefinition {
+        name: "Ready".into(),
+        type_: "string".into(),
+        description: Some("Whether the mesh does what the object says.".into()),
+        json_path: ".status.conditions[?(@.type==\"Ready\")].status".into(),
+        ..CustomResourceColumnDefinition::default()
+    };
     // A definition with columns of its own loses the one for the age that every kind has otherwise.
     let age = CustomResourceColumnDefinition {
         name: "Age".into(),
@@ -167,10 +196,10 @@ fn columns<Spec: Kind>() -> Vec<CustomResourceColumnDefinition> {
         json_path: ".metadata.creationTimestamp".into(),
         ..CustomResourceColumnDefinition::default()
     };
-    own.chain([age]).collect()
+    own.chain(is_smi::<Spec>().then_some(ready)).chain([age]).collect()
 }
 
-fn schema<Spec: Kind>() -> Result<JSONSchemaProps, Error> {
+fn schema<Spec: Kind, T: JsonSchema>() -> Result<JSONSchemaProps, Error> {
     let settings = SchemaSettings::openapi3().with(|settings| {
         // Kubernetes' schemas know neither references nor `$schema`.
         settings.inline_subschemas = true;
@@ -181,12 +210,11 @@ fn schema<Spec: Kind>() -> Result<JSONSchemaProps, Error> {
         .with_transform(StructuralSchemaRewriter)
         .with_transform(OptionalEnum)
         .into_generator()
-        .into_root_schema_for::<Spec::Written>();
+        .into_root_schema_for::<T>();
     let mut schema: JSONSchemaProps = serde_json::from_value(schema.to_value())
         .map_err(|source| Error::Schema { kind: Spec::KIND, source })?;
     plain(&mut schema);
     schema.title = None;
-    schema.description = Some(Spec::DESCRIPTION.into());
     Ok(schema)
 }
 

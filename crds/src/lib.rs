@@ -19,6 +19,7 @@ pub mod definitions;
 pub mod labels;
 pub mod number;
 pub mod object;
+pub mod quantity;
 pub mod setting;
 pub mod specs;
 pub mod split;

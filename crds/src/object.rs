@@ -2,7 +2,8 @@
 //!
 //! The kinds differ in their spec and in their names ([`Kind`]); the rest is the same code. kube's derive macro is not
 //! used as its objects demand a `spec`, and know no field beside it: SMI's published definitions do not
-//! require one, and manifests with `matches` beside `metadata` are common.
+//! require one, and manifests with `matches` beside `metadata` are common. What such a field means is
+//! [`conversion`]'s.
 //!
 //! Does not say what an object means.
 
@@ -16,16 +17,17 @@ use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use serde_json::Value;
+
+use crate::conversion;
 use crate::status::{self, Status};
 
 /// What is particular to a kind. Implemented by its spec.
 pub trait Kind:
-    Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+    Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
 {
     /// Namespaced or of the cluster.
     type Scope;
-    /// The object as it stands on the wire; gives the schema of the root.
-    type Written: DeserializeOwned + Into<Object<Self>> + JsonSchema;
 
     /// The API group.
     const GROUP: &'static str;
@@ -113,34 +115,46 @@ impl<Spec: Kind> Serialize for Object<Spec> {
     }
 }
 
-impl<'de, Spec: Kind> Deserialize<'de> for Object<Spec> {
-    /// Whoever reads has chosen the kind; `apiVersion` is not looked at, as every served version with these types
-    /// reads the same.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Spec::Written::deserialize(deserializer).map(Into::into)
+/// Why a value is no object of the kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct ReadError {
+    /// The field at fault; `.` for the object itself.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl<Spec: Kind> Object<Spec> {
+    /// Reads an object of the hub version, whatever shape it is written in. Whoever reads has chosen the kind;
+    /// `apiVersion` is not looked at.
+    pub fn read(mut object: Value) -> Result<Self, ReadError> {
+        conversion::understand(Spec::GROUP, Spec::KIND, Spec::VERSION, &mut object);
+        let written: Written<Spec> = serde_path_to_error::deserialize(object).map_err(|error| ReadError {
+            field: error.path().to_string(),
+            message: error.into_inner().to_string(),
+        })?;
+        let Written { metadata, spec, status } = written;
+        Ok(Self { metadata, spec, status })
     }
 }
 
-/// The wire form of a kind that has no field of its own beside `spec`.
-#[derive(Deserialize, JsonSchema)]
+impl<'de, Spec: Kind> Deserialize<'de> for Object<Spec> {
+    /// As [`Object::read`].
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
 #[serde(bound = "Spec: Kind")]
-#[schemars(bound = "Spec: Kind + JsonSchema")]
-pub struct Written<Spec> {
+struct Written<Spec> {
     #[serde(default)]
-    #[schemars(skip)]
     metadata: ObjectMeta,
     #[serde(default, deserialize_with = "or_default")]
-    #[schemars(with = "Option<Spec>")]
     spec: Spec,
     #[serde(default, deserialize_with = "status::or_none")]
     status: Option<Status>,
-}
-
-impl<Spec> From<Written<Spec>> for Object<Spec> {
-    fn from(written: Written<Spec>) -> Self {
-        let Written { metadata, spec, status } = written;
-        Self { metadata, spec, status }
-    }
 }
 
 /// `null`, which is what YAML makes of a key without a value, means the same as the key's absence.

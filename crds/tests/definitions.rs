@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use serde_json::Value;
 use smidge_crds::definitions::{all, to_yaml};
@@ -116,45 +116,102 @@ fn names_and_versions_are_those_that_clients_use() {
     assert_eq!(
         known,
         [
-            r#"httproutegroups.specs.smi-spec.io Namespaced ["htr"] ["smidge", "smi"] v1alpha4*"#,
+            r#"httproutegroups.specs.smi-spec.io Namespaced ["htr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
             r#"identitybindings.access.smi-spec.io Namespaced ["ib"] ["smidge", "smi"] v1alpha4*"#,
             r#"meshconfigs.smidge.mesh Cluster [] ["smidge"] v1alpha1*"#,
-            r#"tcproutes.specs.smi-spec.io Namespaced ["tr"] ["smidge", "smi"] v1alpha4*"#,
-            r#"trafficsplits.split.smi-spec.io Namespaced ["ts"] ["smidge", "smi"] v1alpha4*,v1alpha2"#,
-            r#"traffictargets.access.smi-spec.io Namespaced ["tt"] ["smidge", "smi"] v1alpha4*,v1alpha3"#,
+            r#"tcproutes.specs.smi-spec.io Namespaced ["tr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
+            r#"trafficsplits.split.smi-spec.io Namespaced ["ts"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
+            r#"traffictargets.access.smi-spec.io Namespaced ["tt"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
             r#"udproutes.specs.smi-spec.io Namespaced ["ur"] ["smidge", "smi"] v1alpha4*"#,
         ]
     );
 }
 
-/// With conversion None the API server prunes an object by the schema of the version that a client wrote; only equal
-/// schemas lose nothing.
+/// The names of all fields below a schema, with their types.
+fn fields(at: &str, schema: &JSONSchemaProps, into: &mut Vec<String>) {
+    let free = schema.x_kubernetes_preserve_unknown_fields == Some(true);
+    into.push(format!("{at} {:?} {free} {:?}", schema.type_, schema.x_kubernetes_int_or_string));
+    for (name, field) in schema.properties.iter().flatten() {
+        fields(&format!("{at}.{name}"), field, into);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+        fields(&format!("{at}.[]"), items, into);
+    }
+}
+
+/// The API server prunes an object by the schema of the version that a client wrote; only what every version has can
+/// be understood at every version.
 #[test]
-fn both_versions_of_a_kind_have_one_schema() {
-    for name in ["trafficsplits.split.smi-spec.io", "traffictargets.access.smi-spec.io"] {
-        let definition = find(name);
-        assert_eq!(definition.spec.conversion.unwrap().strategy, "None");
-        let [stored, older] = definition.spec.versions.as_slice() else { panic!("two versions") };
-        assert_eq!(stored.schema, older.schema);
-        assert_eq!(stored.subresources, older.subresources);
-        assert_eq!(stored.additional_printer_columns, older.additional_printer_columns);
+fn every_version_of_a_kind_has_every_field() {
+    for definition in all().unwrap() {
+        let [stored, older @ ..] = definition.spec.versions.as_slice() else { panic!("no version") };
+        let of = |version: &CustomResourceDefinitionVersion| {
+            let mut names = Vec::new();
+            fields("", version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap(), &mut names);
+            names.sort();
+            names
+        };
+        for version in older {
+            assert_eq!(of(version), of(stored), "{:?} {}", definition.metadata.name, version.name);
+            assert_eq!(stored.subresources, version.subresources);
+            assert_eq!(stored.additional_printer_columns, version.additional_printer_columns);
+        }
     }
 }
 
 #[test]
-fn what_the_published_definitions_demand_is_demanded() {
+fn the_operator_converts_the_smi_kinds() {
+    for definition in all().unwrap() {
+        let conversion = definition.spec.conversion.unwrap();
+        if definition.spec.group == "smidge.mesh" {
+            assert_eq!((conversion.strategy.as_str(), conversion.webhook), ("None", None));
+            continue;
+        }
+        assert_eq!(conversion.strategy, "Webhook");
+        let webhook = conversion.webhook.unwrap();
+        assert_eq!(webhook.conversion_review_versions, ["v1"]);
+        let service = webhook.client_config.unwrap().service.unwrap();
+        let called =
+            (service.namespace.as_str(), service.name.as_str(), service.path.as_deref(), service.port);
+        assert_eq!(called, ("smidge-system", "smidge-webhook", Some("/convert"), Some(443)));
+    }
+}
+
+#[test]
+fn a_field_out_of_its_place_says_where_it_belongs() {
+    let at = |name: &str, version: &str, path: &str| {
+        let versions = find(name).spec.versions;
+        let version = versions.into_iter().find(|known| known.name == version).unwrap();
+        let schema = version.schema.unwrap().open_api_v3_schema.unwrap();
+        field(&schema, path).description.clone().unwrap()
+    };
+    let targets = "traffictargets.access.smi-spec.io";
+    let here = "Understood here as well;";
+    assert!(at(targets, "v1alpha1", "spec.rules").starts_with(&format!("{here} v1alpha1 has it at specs.")));
+    assert!(at(targets, "v1alpha3", "specs").starts_with(&format!("{here} v1alpha3 has it at spec.rules.")));
+    assert!(at(targets, "v1alpha1", "specs").starts_with("The traffic that is allowed"));
+    assert!(at(targets, "v1alpha2", "spec.destination.port").starts_with("Of a destination"));
+    assert!(at(targets, "v1alpha3", "spec.destination.port").starts_with("Of newer versions, and"));
+    let splits = "trafficsplits.split.smi-spec.io";
+    assert!(at(splits, "v1alpha1", "spec.backends.[].weight").contains("500m"));
+    assert!(at(splits, "v1alpha2", "spec.matches").starts_with("Of newer versions"));
+    assert!(at(splits, "v1alpha3", "spec.matches").starts_with("The requests that are split"));
+}
+
+#[test]
+fn only_what_every_published_definition_demands_is_demanded() {
     for (name, path, required) in [
-        ("traffictargets.access.smi-spec.io", "spec", "destination rules sources"),
+        ("traffictargets.access.smi-spec.io", "spec", ""),
         ("traffictargets.access.smi-spec.io", "spec.destination", "kind name"),
         ("traffictargets.access.smi-spec.io", "spec.rules.[]", "kind name"),
         ("traffictargets.access.smi-spec.io", "spec.sources.[]", "kind name"),
-        ("httproutegroups.specs.smi-spec.io", "spec", "matches"),
-        ("httproutegroups.specs.smi-spec.io", "spec.matches.[]", "name"),
-        ("tcproutes.specs.smi-spec.io", "spec", "matches"),
-        ("tcproutes.specs.smi-spec.io", "spec.matches", "ports"),
-        ("udproutes.specs.smi-spec.io", "spec.matches", "ports"),
+        ("httproutegroups.specs.smi-spec.io", "spec", ""),
+        ("httproutegroups.specs.smi-spec.io", "spec.matches.[]", ""),
+        ("tcproutes.specs.smi-spec.io", "spec", ""),
+        ("tcproutes.specs.smi-spec.io", "spec.matches", ""),
+        ("udproutes.specs.smi-spec.io", "spec.matches", ""),
         ("trafficsplits.split.smi-spec.io", "spec", "backends service"),
-        ("trafficsplits.split.smi-spec.io", "spec.backends.[]", "service weight"),
+        ("trafficsplits.split.smi-spec.io", "spec.backends.[]", "service"),
         ("trafficsplits.split.smi-spec.io", "spec.matches.[]", "kind name"),
     ] {
         let schema = schema(name);
@@ -170,7 +227,7 @@ fn what_the_published_definitions_demand_is_demanded() {
 #[test]
 fn a_field_takes_every_form_that_users_write() {
     let routes = schema("httproutegroups.specs.smi-spec.io");
-    for path in ["spec.matches.[].headers", "matches.[].headers"] {
+    for path in ["spec.matches.[].headers", "matches.[].headers", "spec.routes.[].headers"] {
         let headers = field(&routes, path);
         assert_eq!((headers.x_kubernetes_preserve_unknown_fields, &headers.type_), (Some(true), &None));
     }
@@ -179,7 +236,9 @@ fn a_field_takes_every_form_that_users_write() {
     assert_eq!((port.type_.as_deref(), port.minimum, port.maximum), (Some("integer"), None, None));
     let splits = schema("trafficsplits.split.smi-spec.io");
     let weight = field(&splits, "spec.backends.[].weight");
-    assert_eq!((weight.type_.as_deref(), weight.minimum), (Some("number"), None));
+    assert_eq!((weight.x_kubernetes_preserve_unknown_fields, &weight.type_), (Some(true), &None));
+    let targets = schema("traffictargets.access.smi-spec.io");
+    assert_eq!(field(&targets, "spec.destination.port").x_kubernetes_int_or_string, Some(true));
     field(&splits, "spec.matches.[].apiGroup");
 }
 

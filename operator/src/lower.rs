@@ -10,6 +10,7 @@ pub mod regex;
 mod route;
 mod service;
 mod settings;
+mod shape;
 mod split;
 pub mod workload;
 
@@ -52,6 +53,7 @@ fn add_cluster(cluster: &ClusterId, inputs: &Inputs, mesh: &mut Mesh, findings: 
     add_trust(inputs, mesh);
     report_absent_kinds(inputs, findings);
     report_unreadable(inputs, findings);
+    shape::report(inputs, findings);
     let settings = Settings::read(inputs, findings);
     let pods = workload::Pods::read(cluster, inputs);
     let routes = route::Routes::read(inputs, &settings, findings);

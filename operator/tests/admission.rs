@@ -159,8 +159,8 @@ fn what_can_never_mean_anything_is_refused_by_field_and_value() {
             &["TrafficSplit shop/web", "spec.backends[0].weight", "-1", "whole number"],
         ),
         (
-            a_split("v1alpha2", "[{service: gone, weight: 1}, {service: web-v1, weight: 1.5}]"),
-            &["spec.backends[1].weight", "1.5"],
+            a_split("v1alpha2", "[{service: gone, weight: 1}, {service: web-v1, weight: half}]"),
+            &["spec.backends[1].weight", "half"],
         ),
         (
             a_target(

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::number::Number;
-use crate::object::{Kind, Object, Written, or_default};
+use crate::object::{Kind, Object, or_default};
 
 /// The version's name.
 pub const VERSION: &str = "v1alpha4";
@@ -23,7 +23,6 @@ pub type IdentityBinding = Object<IdentityBindingSpec>;
 /// What a `TrafficTarget` allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["destination", "rules", "sources"]))]
 pub struct TrafficTargetSpec {
     /// Whose pods may be called: a ServiceAccount or an IdentityBinding.
     #[serde(deserialize_with = "or_default")]
@@ -119,7 +118,6 @@ pub struct PodLabelSelector {
 
 impl Kind for TrafficTargetSpec {
     type Scope = NamespaceResourceScope;
-    type Written = Written<Self>;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;
@@ -132,7 +130,6 @@ impl Kind for TrafficTargetSpec {
 
 impl Kind for IdentityBindingSpec {
     type Scope = NamespaceResourceScope;
-    type Written = Written<Self>;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;

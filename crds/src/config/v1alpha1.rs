@@ -7,7 +7,7 @@ use kube_core::ClusterResourceScope;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::object::{Kind, Object, Written, or_default};
+use crate::object::{Kind, Object, or_default};
 use crate::setting::Setting;
 
 /// The version's name.
@@ -66,7 +66,6 @@ impl MtlsSettings {
 
 impl Kind for MeshConfigSpec {
     type Scope = ClusterResourceScope;
-    type Written = Written<Self>;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;

@@ -1,14 +1,12 @@
 //! `specs.smi-spec.io/v1alpha4`: `HTTPRouteGroup`, `TCPRoute`, `UDPRoute`. Served and stored.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_core::NamespaceResourceScope;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Headers;
 use crate::number::Number;
-use crate::object::{Kind, Object, Written, or_default};
-use crate::status::{self, Status};
+use crate::object::{Kind, Object, or_default};
 
 /// The version's name.
 pub const VERSION: &str = "v1alpha4";
@@ -23,7 +21,6 @@ pub type UdpRoute = Object<UdpRouteSpec>;
 /// The matches of an `HTTPRouteGroup`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["matches"]))]
 pub struct HttpRouteGroupSpec {
     /// The matches. A request belongs to the group if it belongs to one of them.
     #[serde(deserialize_with = "or_default")]
@@ -33,7 +30,6 @@ pub struct HttpRouteGroupSpec {
 /// HTTP requests that meet all of the conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
-#[schemars(extend("required" = ["name"]))]
 pub struct HttpMatch {
     /// The name by which a TrafficTarget's rule refers to this match.
     pub name: String,
@@ -60,7 +56,6 @@ fn methods(_: &mut SchemaGenerator) -> Schema {
 /// The ports of a `TCPRoute`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["matches"]))]
 pub struct TcpRouteSpec {
     /// The connections.
     #[serde(deserialize_with = "or_default")]
@@ -70,7 +65,6 @@ pub struct TcpRouteSpec {
 /// The ports of a `UDPRoute`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["matches"]))]
 pub struct UdpRouteSpec {
     /// The datagrams.
     #[serde(deserialize_with = "or_default")]
@@ -80,7 +74,6 @@ pub struct UdpRouteSpec {
 /// Traffic to some ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["ports"]))]
 pub struct PortMatch {
     /// A name, which nothing refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,35 +84,8 @@ pub struct PortMatch {
     pub ports: Vec<Number>,
 }
 
-/// An `HTTPRouteGroup` as it stands on the wire. Manifests of older versions, and examples of the specification for
-/// this one, have `matches` beside `metadata`; the definition keeps them there, and the hub has them in `spec`.
-#[derive(Deserialize, JsonSchema)]
-pub struct WrittenHttpRouteGroup {
-    #[serde(default)]
-    #[schemars(skip)]
-    metadata: ObjectMeta,
-    /// What the owner wants.
-    #[serde(default)]
-    spec: Option<HttpRouteGroupSpec>,
-    /// The matches, where versions before v1alpha3 have them; counts if there is no spec.
-    #[serde(default)]
-    matches: Option<Vec<HttpMatch>>,
-    /// What the mesh made of it.
-    #[serde(default, deserialize_with = "status::or_none")]
-    status: Option<Status>,
-}
-
-impl From<WrittenHttpRouteGroup> for HttpRouteGroup {
-    fn from(written: WrittenHttpRouteGroup) -> Self {
-        let WrittenHttpRouteGroup { metadata, spec, matches, status } = written;
-        let spec = spec.unwrap_or_else(|| HttpRouteGroupSpec { matches: matches.unwrap_or_default() });
-        Self { metadata, spec, status }
-    }
-}
-
 impl Kind for HttpRouteGroupSpec {
     type Scope = NamespaceResourceScope;
-    type Written = WrittenHttpRouteGroup;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;
@@ -133,7 +99,6 @@ impl Kind for HttpRouteGroupSpec {
 
 impl Kind for TcpRouteSpec {
     type Scope = NamespaceResourceScope;
-    type Written = Written<Self>;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;
@@ -146,7 +111,6 @@ impl Kind for TcpRouteSpec {
 
 impl Kind for UdpRouteSpec {
     type Scope = NamespaceResourceScope;
-    type Written = Written<Self>;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;

@@ -1,11 +1,11 @@
 //! `split.smi-spec.io/v1alpha4`: `TrafficSplit`. Served and stored.
 
 use kube_core::NamespaceResourceScope;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::number::Number;
-use crate::object::{Kind, Object, Written, or_default};
+use crate::object::{Kind, Object, or_default};
 
 /// The version's name.
 pub const VERSION: &str = "v1alpha4";
@@ -32,17 +32,26 @@ pub struct TrafficSplitSpec {
 /// A Service with its share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["service", "weight"]))]
+#[schemars(extend("required" = ["service"]))]
 pub struct Backend {
     /// The name of a Service in the TrafficSplit's namespace.
     pub service: String,
     /// The share, in proportion to the sum of all weights: a whole number, 0 for none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        schema_with = "weight",
+        description = "The share, in proportion to the sum of all weights: a whole number, 0 for none."
+    )]
     pub weight: Option<Number>,
     /// The requests of this backend, as an early form of v1alpha3 had it. Understood if every backend says the same,
     /// and then the hub has it as the matches of the split; found here, it differs between backends and has no meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Vec<RouteGroupReference>>,
+}
+
+/// Published definitions have a number, a quantity (text or number) and a whole number; a schema cannot say all that.
+fn weight(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// A reference to an HTTPRouteGroup in the TrafficSplit's namespace.
@@ -62,7 +71,6 @@ pub struct RouteGroupReference {
 
 impl Kind for TrafficSplitSpec {
     type Scope = NamespaceResourceScope;
-    type Written = Written<Self>;
 
     const GROUP: &'static str = super::GROUP;
     const VERSION: &'static str = VERSION;

@@ -3,7 +3,7 @@
 //! Both are bounded: an object may be wrong in a thousand places.
 
 use super::{Question, Verdict};
-use crate::finding::Finding;
+use crate::finding::{Finding, Reason};
 
 /// How many errors a refusal lists.
 const ERRORS: usize = 20;
@@ -45,7 +45,10 @@ fn lines(question: &Question, findings: &[Finding], most: usize, characters: usi
 fn line(question: &Question, finding: &Finding) -> String {
     let Finding { object: _, severity: _, reason, field, message, hint } = finding;
     let field = field.as_deref().map_or_else(String::new, |field| {
-        as_written(&question.object().kind, question.version(), field) + ": "
+        // Which shape a field has is said with the field as it stands.
+        let is_as_it_stands = *reason == Reason::MixedShape;
+        let version = if is_as_it_stands { "" } else { question.version() };
+        as_written(&question.object().kind, version, field) + ": "
     });
     let hint = hint.as_deref().map_or_else(String::new, |hint| format!("; hint: {hint}"));
     format!("{field}{message} [{reason}]{hint}")

@@ -5,6 +5,7 @@
 //! its namespace, is labelled `smidge.mesh/inject=disabled`. Kinds that nothing here reads are passed over.
 
 mod network;
+mod smi;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +24,7 @@ use smidge_crds::{conversion, labels};
 
 use super::{Document, Unreadable};
 use crate::{
-    finding::{Finding, ObjectRef, Reason},
+    finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects},
     lower::workload::{INJECTED, PROXY_CONTAINER},
 };
@@ -71,7 +72,7 @@ impl Offline {
             ("batch", "CronJob") => {
                 self.add_pod(document, |of: CronJob| Some(of.spec?.job_template.spec?.template))
             }
-            (group, _) if group == "smidge.mesh" || group.ends_with("smi-spec.io") => {
+            (group, kind) if group == "smidge.mesh" || smi::is_meant(group, kind) => {
                 self.add_custom(document)
             }
             _ => Ok(()),
@@ -84,27 +85,19 @@ impl Offline {
             // What the metrics API answers; nothing that anybody applies.
             return Ok(());
         }
-        let versions = conversion::served(group, kind);
-        if !versions.contains(&version.as_str()) {
+        if !conversion::served(group, kind).contains(&version.as_str()) {
             let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
-            let message = if versions.is_empty() {
-                format!("{kind} in {group} is not served; the object has no effect")
-            } else {
-                let expected = versions.join(" or ");
-                format!("{version} of {kind} is not served: expected {expected}; the object has no effect")
-            };
-            let object = ObjectRef::new(kind, key.0, key.1);
-            self.findings.push(Finding::new(object, Reason::NotServed, message).at("apiVersion"));
+            self.findings.push(smi::not_served(document, ObjectRef::new(kind, key.0, key.1)));
             return Ok(());
         }
         let inputs = &mut self.inputs;
         match kind.as_str() {
-            "TrafficTarget" => insert(document, true, &mut inputs.traffic_targets),
-            "IdentityBinding" => insert(document, true, &mut inputs.identity_bindings),
-            "HTTPRouteGroup" => insert(document, true, &mut inputs.http_route_groups),
-            "TCPRoute" => insert(document, true, &mut inputs.tcp_routes),
-            "UDPRoute" => insert(document, true, &mut inputs.udp_routes),
-            "TrafficSplit" => insert(document, true, &mut inputs.traffic_splits),
+            "TrafficTarget" => smi::insert(document, &mut inputs.traffic_targets),
+            "IdentityBinding" => smi::insert(document, &mut inputs.identity_bindings),
+            "HTTPRouteGroup" => smi::insert(document, &mut inputs.http_route_groups),
+            "TCPRoute" => smi::insert(document, &mut inputs.tcp_routes),
+            "UDPRoute" => smi::insert(document, &mut inputs.udp_routes),
+            "TrafficSplit" => smi::insert(document, &mut inputs.traffic_splits),
             "MeshConfig" => insert(document, false, &mut inputs.mesh_configs),
             _ => Ok(()),
         }

@@ -135,7 +135,18 @@ fn add(
             unreadable.push(document.unreadable("kind", "is missing, so nobody knows what this is"));
         }
         Value::Object(_) if api_version.is_empty() => {
-            let message = format!("is missing: expected the API group and version of {}", document.kind);
+            let kind = &document.kind;
+            let hint = smidge_crds::conversion::group(kind).map(|group| {
+                let newest =
+                    smidge_crds::conversion::served(group, kind).first().copied().unwrap_or_default();
+                format!(
+                    "; hint: if SMI's {kind} is meant, and written as its newest version, {group}/{newest}"
+                )
+            });
+            let message = format!(
+                "is missing: expected the API group and version of {kind}{}",
+                hint.unwrap_or_default()
+            );
             unreadable.push(document.unreadable("apiVersion", message));
         }
         Value::Object(object) => documents.push(Document { value: Value::Object(object), ..document }),

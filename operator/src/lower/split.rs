@@ -107,6 +107,15 @@ fn read_one<'a>(
         findings.push(Finding::new(object, Reason::Empty, message).at("spec.backends"));
         return None;
     }
+    if split.spec.backends.iter().any(|backend| backend.matches.is_some()) {
+        let message = "backends with matches of their own have no meaning unless all have the same; the split has no effect";
+        findings.push(
+            Finding::new(object, Reason::NotServed, message)
+                .at("spec.backends[].matches")
+                .hint("write spec.matches, in one TrafficSplit for each set of requests"),
+        );
+        return None;
+    }
     // Everything is read before anything is given up, so that one look shows all that is wrong.
     let root = root(key, &split.spec.service, inputs, services, &object, findings);
     let mut shares = Vec::new();

@@ -1,0 +1,132 @@
+//! The two annotations in which conversions carry what a version has no field for.
+//!
+//! Both are JSON. What is not as we write it counts as absent: an annotation is anybody's to write. Neither can add to
+//! what an object allows; `conversion` sees to that, not this file, which only reads and writes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What narrows the visible fields and has no field in this version: a map from the name of a piece to its value.
+pub const NARROWED_BY: &str = "smidge.mesh/narrowed-by";
+
+/// How each version in which the object was written had it, where that is not the version's plain form: a map from the
+/// version to a [`Form`]. A version shows its own form, so its entry is in the other versions' annotations only.
+pub const WRITTEN_AS: &str = "smidge.mesh/written-as";
+
+/// Kubernetes allows 256 KiB for all annotations of an object together; form must not be what fills them.
+const MOST: usize = 128 * 1024;
+
+/// How a version says what it says. Mere form: nothing in it changes what the object means.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Form {
+    /// Where a slot stood, if not where the version has it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, String>,
+    /// Pieces that were written as a field although the version has none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub shown: BTreeSet<String>,
+    /// Places that said something that the slot's own place says, too, and that therefore do not count.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub ignored: BTreeSet<String>,
+    /// Backends by Service, with the weight as written, where that is no whole number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<(String, Value)>,
+    /// All fields as they were written, where the rest of the form does not bring them back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<Map<String, Value>>,
+}
+
+/// The forms by version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Forms(BTreeMap<String, Form>);
+
+impl Forms {
+    pub fn set(&mut self, version: &str, form: Form) {
+        self.0.remove(version);
+        if form != Form::default() {
+            self.0.insert(version.to_owned(), form);
+        }
+    }
+
+    pub fn remove(&mut self, version: &str) -> Option<Form> {
+        self.0.remove(version)
+    }
+
+    /// Drops what only a conversion needs.
+    pub fn forget_text(&mut self) {
+        self.0.values_mut().for_each(|form| form.text = None);
+        self.0.retain(|_, form| *form != Form::default());
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Form)> {
+        self.0.iter().map(|(version, form)| (version.as_str(), form))
+    }
+
+    pub fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+/// Takes both annotations out of an object. The map of annotations goes with the last one.
+pub(super) fn take(object: &mut Map<String, Value>) -> (Forms, Map<String, Value>) {
+    let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return Default::default() };
+    let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else { return Default::default() };
+    let mut text = |name: &str| match annotations.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let (forms, narrowing) = (text(WRITTEN_AS), text(NARROWED_BY));
+    if annotations.is_empty() && (forms.is_some() || narrowing.is_some()) {
+        metadata.remove("annotations");
+    }
+    let forms = forms.map(|text| Forms::parse(&text)).unwrap_or_default();
+    let narrowing = narrowing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    (forms, narrowing)
+}
+
+/// Puts both annotations into an object, if they say anything.
+pub(super) fn write(object: &mut Map<String, Value>, forms: &Forms, narrowing: &Map<String, Value>) {
+    // What narrows is never left out, whatever its size: rather does the API server refuse the next write.
+    if !narrowing.is_empty() {
+        add(object, NARROWED_BY, Value::Object(narrowing.clone()).to_string());
+    }
+    if let Some(text) = fitting(forms) {
+        add(object, WRITTEN_AS, text);
+    }
+}
+
+/// The forms as text: all of them, else without texts, else none.
+fn fitting(forms: &Forms) -> Option<String> {
+    let text = |forms: &Forms| {
+        let text = serde_json::to_string(forms).ok()?;
+        (text.len() <= MOST).then_some(text)
+    };
+    if forms.0.is_empty() {
+        return None;
+    }
+    text(forms).or_else(|| {
+        let mut less = forms.clone();
+        less.forget_text();
+        text(&less).filter(|_| !less.0.is_empty())
+    })
+}
+
+fn add(object: &mut Map<String, Value>, name: &str, text: String) {
+    let map = |value: &mut Value| {
+        if !value.is_object() {
+            *value = Value::Object(Map::new());
+        }
+    };
+    let metadata = object.entry("metadata").or_insert(Value::Null);
+    map(metadata);
+    let Value::Object(metadata) = metadata else { return };
+    let annotations = metadata.entry("annotations").or_insert(Value::Null);
+    map(annotations);
+    if let Value::Object(annotations) = annotations {
+        annotations.insert(name.to_owned(), text.into());
+    }
+}

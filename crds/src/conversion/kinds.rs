@@ -1,0 +1,232 @@
+//! What each SMI kind has where, version by version: the tables, and what no table says.
+
+use serde_json::{Map, Value, json};
+
+use super::annotations::Form;
+use super::pieces::{Piece, Whereabouts};
+use super::place::{get, get_mut, put, take, tidy};
+use super::slots::Slot;
+use super::weights;
+use crate::{access, specs, split};
+
+/// A kind whose versions differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `TrafficTarget`.
+    Target,
+    /// `HTTPRouteGroup`.
+    Http,
+    /// `TCPRoute` and `UDPRoute`.
+    Ports,
+    /// `TrafficSplit`.
+    Split,
+}
+
+/// v1alpha1 has its fields beside `metadata`.
+const FLAT: &[&str] = &["v1alpha1"];
+
+const TARGET_SLOTS: &[Slot] = &[
+    Slot { name: "destination", places: &["spec.destination", "destination"], second_at: FLAT, inside: None },
+    Slot {
+        name: "rules",
+        places: &["spec.rules", "specs", "spec.specs", "rules"],
+        second_at: FLAT,
+        inside: None,
+    },
+    Slot { name: "sources", places: &["spec.sources", "sources"], second_at: FLAT, inside: None },
+    Slot {
+        name: "port",
+        places: &["spec.destination.port", "port", "spec.port"],
+        second_at: &[],
+        inside: Some("spec.destination"),
+    },
+];
+
+const HTTP_SLOTS: &[Slot] = &[Slot {
+    name: "matches",
+    places: &["spec.matches", "matches", "spec.routes"],
+    second_at: &["v1alpha1", "v1alpha2"],
+    inside: None,
+}];
+
+const PORTS_SLOTS: &[Slot] =
+    &[Slot { name: "ports", places: &["spec.matches.ports", "spec.ports"], second_at: &[], inside: None }];
+
+const TARGET_PIECES: &[Piece] = &[
+    Piece {
+        name: "port",
+        hidden_at: &["v1alpha3"],
+        whereabouts: Whereabouts::FieldOf("spec.destination", "spec.destination.port"),
+    },
+    Piece {
+        name: "destinationGroup",
+        hidden_at: &["v1alpha1", "v1alpha2", "v1alpha3"],
+        whereabouts: Whereabouts::FieldOf("spec.destination", "spec.destination.group"),
+    },
+    Piece {
+        name: "sourceGroups",
+        hidden_at: &["v1alpha1", "v1alpha2", "v1alpha3"],
+        whereabouts: Whereabouts::Elements { list: "spec.sources", key: "name", field: "group" },
+    },
+];
+
+const HTTP_PIECES: &[Piece] = &[Piece {
+    name: "headers",
+    hidden_at: &["v1alpha1"],
+    whereabouts: Whereabouts::Elements { list: "spec.matches", key: "name", field: "headers" },
+}];
+
+const BEFORE_PORTS: &[&str] = &["v1alpha1", "v1alpha2", "v1alpha3"];
+
+// What is inside of `matches` first, so that each field finds its own way back.
+const PORTS_PIECES: &[Piece] = &[
+    Piece { name: "ports", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches.ports") },
+    Piece { name: "name", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches.name") },
+    Piece { name: "matches", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches") },
+];
+
+const SPLIT_PIECES: &[Piece] = &[
+    Piece {
+        name: "matches",
+        hidden_at: &["v1alpha1", "v1alpha2"],
+        whereabouts: Whereabouts::Field("spec.matches"),
+    },
+    Piece {
+        name: "backendMatches",
+        hidden_at: &["v1alpha1", "v1alpha2"],
+        whereabouts: Whereabouts::Elements { list: "spec.backends", key: "service", field: "matches" },
+    },
+];
+
+/// Where sdk-go v0.3.0's v1alpha3 had the matches of a split.
+pub(crate) const OF_BACKENDS: &str = "spec.backends[].matches";
+
+impl Shape {
+    /// The shape of a kind, if it has more than one.
+    pub fn of(group: &str, kind: &str) -> Option<Self> {
+        match (group, kind) {
+            (access::GROUP, "TrafficTarget") => Some(Self::Target),
+            (specs::GROUP, "HTTPRouteGroup") => Some(Self::Http),
+            (specs::GROUP, "TCPRoute" | "UDPRoute") => Some(Self::Ports),
+            (split::GROUP, "TrafficSplit") => Some(Self::Split),
+            _ => None,
+        }
+    }
+
+    /// Fields with several places, outer ones first.
+    pub fn slots(self) -> &'static [Slot] {
+        match self {
+            Self::Target => TARGET_SLOTS,
+            Self::Http => HTTP_SLOTS,
+            Self::Ports => PORTS_SLOTS,
+            Self::Split => &[],
+        }
+    }
+
+    /// What narrows and is no field of every version, inner ones first.
+    pub fn pieces(self) -> &'static [Piece] {
+        match self {
+            Self::Target => TARGET_PIECES,
+            Self::Http => HTTP_PIECES,
+            Self::Ports => PORTS_PIECES,
+            Self::Split => SPLIT_PIECES,
+        }
+    }
+
+    /// Turns the fields of a version into the hub's, and notes in the form what the version has otherwise.
+    pub fn read(self, version: &str, content: &mut Map<String, Value>, form: &mut Form) {
+        let matches = get(content, "spec.matches");
+        let is_odd = matches.is_some_and(|matches| !matches.is_object() && !matches.is_null());
+        if self == Self::Ports && is_odd {
+            // Matches without a meaning stay as they are, and so the ports beside them do not count.
+            form.ignored.extend(take(content, "spec.ports").map(|_| "spec.ports".to_owned()));
+        } else {
+            self.slots().iter().for_each(|slot| slot.read(version, content, form));
+        }
+        if self == Self::Split {
+            if let Some(Value::Array(backends)) = get_mut(content, "spec.backends") {
+                weights::read(backends, form);
+            }
+            gather_matches(content, form);
+        }
+        self.settle(content);
+    }
+
+    /// Brings the hub's fields into the one form that equal objects share.
+    pub fn settle(self, content: &mut Map<String, Value>) {
+        if self == Self::Ports {
+            let says_all = |ports: &Value| ports.is_null() || ports.as_array().is_some_and(Vec::is_empty);
+            if get(content, "spec.matches.ports").is_some_and(says_all) {
+                take(content, "spec.matches.ports");
+            }
+            tidy(content, "spec.matches");
+        }
+        tidy(content, "spec");
+    }
+
+    /// Turns the hub's fields into those of a version, in a form.
+    pub fn print(self, version: &str, content: &mut Map<String, Value>, form: &Form) {
+        match self {
+            Self::Target | Self::Http => {}
+            // An explicit list, as some published definitions demand it.
+            Self::Ports if version == "v1alpha4" => {
+                let is_free = |place: &str| get(content, place).is_none_or(Value::is_object);
+                if is_free("spec") && is_free("spec.matches") && get(content, "spec.matches.ports").is_none()
+                {
+                    put(content, "spec.matches.ports", json!([]));
+                }
+            }
+            Self::Ports => tidy(content, "spec.matches"),
+            Self::Split => {
+                if let Some(Value::Array(backends)) = get_mut(content, "spec.backends") {
+                    weights::print(backends, form);
+                }
+                spread_matches(content, form);
+            }
+        }
+        self.slots().iter().rev().for_each(|slot| slot.print(version, content, form));
+        if self == Self::Ports {
+            tidy(content, "spec.matches");
+        }
+        tidy(content, "spec");
+        if self == Self::Ports && version == "v1alpha3" {
+            content.entry("spec").or_insert_with(|| json!({}));
+        }
+    }
+}
+
+/// Matches that every backend has are the split's.
+fn gather_matches(content: &mut Map<String, Value>, form: &mut Form) {
+    if get(content, "spec.matches").is_some() {
+        return;
+    }
+    let Some(Value::Array(backends)) = get_mut(content, "spec.backends") else { return };
+    let Some(matches) = backends.first().and_then(|backend| backend.get("matches")).cloned() else { return };
+    if matches.is_null() || backends.iter().any(|backend| backend.get("matches") != Some(&matches)) {
+        return;
+    }
+    for backend in backends.iter_mut().filter_map(Value::as_object_mut) {
+        backend.remove("matches");
+    }
+    put(content, "spec.matches", matches);
+    form.places.insert("matches".into(), OF_BACKENDS.into());
+}
+
+fn spread_matches(content: &mut Map<String, Value>, form: &Form) {
+    if form.places.get("matches").map(String::as_str) != Some(OF_BACKENDS) {
+        return;
+    }
+    let has_room =
+        |backend: &Value| backend.as_object().is_some_and(|backend| !backend.contains_key("matches"));
+    let backends = get(content, "spec.backends").and_then(Value::as_array);
+    if !backends.is_some_and(|backends| !backends.is_empty() && backends.iter().all(has_room))
+        || get(content, "spec.matches").is_none_or(Value::is_null)
+    {
+        return;
+    }
+    let Some(matches) = take(content, "spec.matches") else { return };
+    let Some(Value::Array(backends)) = get_mut(content, "spec.backends") else { return };
+    for backend in backends.iter_mut().filter_map(Value::as_object_mut) {
+        backend.insert("matches".into(), matches.clone());
+    }
+}

@@ -1,0 +1,95 @@
+//! What narrows an object and is no field of every version.
+//!
+//! A version without the field hides it in the annotation [`NARROWED_BY`](super::NARROWED_BY), bound to the visible
+//! element that it narrows: the object's one field, or the element of a list. It is put back wherever that element does
+//! not say it itself, so a client of such a version can neither lose nor see it. `kinds` has the tables.
+
+use serde_json::{Map, Value};
+
+use super::place::{get, get_mut, put, take};
+use super::records;
+
+/// One thing that narrows.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// The name in the annotation and in [`Form::shown`](super::annotations::Form::shown).
+    pub name: &'static str,
+    /// The versions without it.
+    pub hidden_at: &'static [&'static str],
+    /// Where the hub has it.
+    pub whereabouts: Whereabouts,
+}
+
+/// Where the hub has a piece.
+#[derive(Debug)]
+pub(crate) enum Whereabouts {
+    /// At a path, in a map that may be made for it.
+    Field(&'static str),
+    /// At a path, in a map that must be there: without it there is nothing to narrow.
+    FieldOf(&'static str, &'static str),
+    /// In each element of a list.
+    Elements {
+        /// The list.
+        list: &'static str,
+        /// The field that tells elements apart.
+        key: &'static str,
+        /// The field that is the piece.
+        field: &'static str,
+    },
+}
+
+impl Piece {
+    pub fn is_hidden_at(&self, version: &str) -> bool {
+        self.hidden_at.contains(&version)
+    }
+
+    /// Whether the hub's content says it.
+    pub fn is_in(&self, content: &Map<String, Value>) -> bool {
+        match &self.whereabouts {
+            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => get(content, path).is_some(),
+            Whereabouts::Elements { list, field, .. } => get(content, list)
+                .and_then(Value::as_array)
+                .is_some_and(|list| list.iter().any(|element| element.get(*field).is_some())),
+        }
+    }
+
+    /// Takes it out.
+    pub fn hide(&self, content: &mut Map<String, Value>) -> Option<Value> {
+        match &self.whereabouts {
+            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => take(content, path),
+            Whereabouts::Elements { list, key, field } => {
+                records::take(get_mut(content, list)?.as_array_mut()?, key, field)
+            }
+        }
+    }
+
+    /// Puts back what [`hide`](Self::hide) took, where nothing has come in its place.
+    pub fn restore(&self, content: &mut Map<String, Value>, hidden: &Value) {
+        match &self.whereabouts {
+            Whereabouts::Field(path) => {
+                let has_room = |(inside, _): (&str, &str)| {
+                    get(content, inside).is_none_or(|value| value.is_object() || value.is_null())
+                };
+                if path.rsplit_once('.').is_none_or(has_room) {
+                    fill(content, path, hidden);
+                }
+            }
+            Whereabouts::FieldOf(inside, path) => {
+                if get(content, inside).is_some_and(Value::is_object) {
+                    fill(content, path, hidden);
+                }
+            }
+            Whereabouts::Elements { list, key, field } => {
+                if let Some(Value::Array(list)) = get_mut(content, list) {
+                    records::put_back(list, key, field, hidden);
+                }
+            }
+        }
+    }
+}
+
+fn fill(content: &mut Map<String, Value>, path: &str, hidden: &Value) {
+    if get(content, path).is_none_or(Value::is_null) {
+        put(content, path, hidden.clone());
+    }
+}

@@ -1,0 +1,54 @@
+//! Fields of nested maps by their path (`spec.destination.port`).
+//!
+//! No path leads into a list; what stands in the way of one and is no map ends it.
+
+use serde_json::{Map, Value};
+
+type Fields = Map<String, Value>;
+
+/// What stands at `path`; `null` counts as something.
+pub(crate) fn get<'f>(fields: &'f Fields, path: &str) -> Option<&'f Value> {
+    match path.split_once('.') {
+        None => fields.get(path),
+        Some((first, rest)) => get(fields.get(first)?.as_object()?, rest),
+    }
+}
+
+/// As [`get`], to be changed.
+pub(crate) fn get_mut<'f>(fields: &'f mut Fields, path: &str) -> Option<&'f mut Value> {
+    match path.split_once('.') {
+        None => fields.get_mut(path),
+        Some((first, rest)) => get_mut(fields.get_mut(first)?.as_object_mut()?, rest),
+    }
+}
+
+/// Takes out what stands at `path`.
+pub(crate) fn take(fields: &mut Fields, path: &str) -> Option<Value> {
+    match path.split_once('.') {
+        None => fields.remove(path),
+        Some((first, rest)) => take(fields.get_mut(first)?.as_object_mut()?, rest),
+    }
+}
+
+/// Puts a value at `path`, over what stands there or in the way.
+pub(crate) fn put(fields: &mut Fields, path: &str, value: Value) {
+    let Some((first, rest)) = path.split_once('.') else {
+        fields.insert(path.to_owned(), value);
+        return;
+    };
+    let inner = fields.entry(first).or_insert(Value::Null);
+    if !inner.is_object() {
+        *inner = Value::Object(Fields::new());
+    }
+    if let Value::Object(inner) = inner {
+        put(inner, rest, value);
+    }
+}
+
+/// Takes the field at `path` out if it says nothing: `null` or an empty map.
+pub(crate) fn tidy(fields: &mut Fields, path: &str) {
+    let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
+    if get(fields, path).is_some_and(says_nothing) {
+        take(fields, path);
+    }
+}

@@ -1,0 +1,90 @@
+//! The schema of a kind at a version: the fields of all versions, each in all the places that it ever had.
+//!
+//! The hub's schema comes from the types. The tables of `conversion` say where else a field may stand; a field out of
+//! its place is described as such, and nothing is demanded that another place may have.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+
+use crate::conversion::{Shape, Whereabouts};
+use crate::object::Kind;
+
+/// The schema of the whole object.
+pub(super) fn of<Spec: Kind>(
+    version: &str,
+    spec: JSONSchemaProps,
+    status: JSONSchemaProps,
+) -> JSONSchemaProps {
+    let mut root = map(Spec::DESCRIPTION);
+    root.properties = Some(BTreeMap::from([("spec".to_owned(), spec), ("status".to_owned(), status)]));
+    let Some(shape) = Shape::of(Spec::GROUP, Spec::KIND) else { return root };
+    for piece in shape.pieces().iter().filter(|piece| piece.is_hidden_at(version)) {
+        let field = match piece.whereabouts {
+            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => at(&mut root, path),
+            Whereabouts::Elements { list, field, .. } => {
+                at(&mut root, list).and_then(elements).and_then(|element| at(element, field))
+            }
+        };
+        if let Some(field) = field {
+            prefix(field, "Of newer versions, and understood here as well.");
+        }
+    }
+    if shape == Shape::Split && version == "v1alpha1" {
+        let backend = at(&mut root, "spec.backends").and_then(elements);
+        if let Some(weight) = backend.and_then(|backend| at(backend, "weight")) {
+            let text = "The share, in proportion to the sum of all weights: a quantity, such as 1, 500m or 0.5; 0 for none.";
+            weight.description = Some(text.into());
+        }
+    }
+    for slot in shape.slots() {
+        let Some(field) = at(&mut root, slot.hub()).cloned() else { continue };
+        let native = slot.native(version);
+        for place in slot.places {
+            let mut field = field.clone();
+            if *place != native {
+                prefix(
+                    &mut field,
+                    &format!("Understood here as well; {version} has it at {}.", slot.name_at(version)),
+                );
+            }
+            insert(&mut root, place, field);
+        }
+    }
+    root
+}
+
+fn map(description: &str) -> JSONSchemaProps {
+    JSONSchemaProps {
+        type_: Some("object".into()),
+        description: Some(description.into()),
+        ..JSONSchemaProps::default()
+    }
+}
+
+fn at<'s>(schema: &'s mut JSONSchemaProps, path: &str) -> Option<&'s mut JSONSchemaProps> {
+    path.split('.').try_fold(schema, |schema, name| schema.properties.as_mut()?.get_mut(name))
+}
+
+fn elements(schema: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
+    match schema.items.as_mut()? {
+        JSONSchemaPropsOrArray::Schema(items) => Some(items),
+        JSONSchemaPropsOrArray::Schemas(_) => None,
+    }
+}
+
+/// Every place is beside a field that is there already.
+fn insert(schema: &mut JSONSchemaProps, path: &str, field: JSONSchemaProps) {
+    let (inside, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let inside = if inside.is_empty() { Some(schema) } else { at(schema, inside) };
+    if let Some(inside) = inside {
+        inside.properties.get_or_insert_default().insert(name.to_owned(), field);
+    }
+}
+
+fn prefix(schema: &mut JSONSchemaProps, text: &str) {
+    let description = schema.description.take().unwrap_or_default();
+    schema.description = Some(format!("{text} {description}").trim_end().to_owned());
+}

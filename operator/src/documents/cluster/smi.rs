@@ -1,0 +1,57 @@
+//! Documents of the SMI kinds: read at whatever version they are, by way of the hub.
+//!
+//! What is no served version is named with the versions that are; nothing is guessed.
+
+use std::sync::Arc;
+
+use smidge_crds::{Kind, Object, conversion, object::ReadError};
+
+use super::{Document, Unreadable, key};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Objects,
+};
+
+/// Whether a document of this group and kind was written for an SMI mesh, however wrongly.
+pub(super) fn is_meant(group: &str, kind: &str) -> bool {
+    group.ends_with("smi-spec.io") || (group.is_empty() && conversion::group(kind).is_some())
+}
+
+/// Puts an object of any served version among the hub's.
+pub(super) fn insert<Spec: Kind>(
+    document: &Document,
+    objects: &mut Objects<Object<Spec>>,
+) -> Result<(), Unreadable> {
+    let key = key(document, true, document.value.get("metadata"))?;
+    let hub =
+        conversion::to_hub(&document.value).map_err(|error| document.unreadable("", error.to_string()))?;
+    let mut object = Object::<Spec>::read(hub).map_err(|ReadError { field, message }| {
+        document.unreadable(if field == "." { "" } else { &field }, message)
+    })?;
+    object.metadata.name = Some(key.1.clone());
+    object.metadata.namespace = Some(key.0.clone());
+    objects.insert(key, Arc::new(object));
+    Ok(())
+}
+
+/// Why an object has no effect that is of no served version.
+pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
+    let Document { group, version, kind, .. } = document;
+    let versions = conversion::served(group, kind);
+    if !versions.is_empty() {
+        let expected = versions.join(" or ");
+        let message =
+            format!("{version} of {kind} is not served: expected {expected}; the object has no effect");
+        return Finding::new(object, Reason::NotServed, message).at("apiVersion");
+    }
+    let of = if group.is_empty() { "without an API group".to_owned() } else { format!("in {group}") };
+    let message = format!("{kind} {of} is not served; the object has no effect");
+    let finding = Finding::new(object, Reason::NotServed, message).at("apiVersion");
+    match conversion::group(kind) {
+        None => finding,
+        Some(group) => finding.hint(format!(
+            "if SMI's {kind} is meant, its group is {group}, with the versions {}",
+            conversion::served(group, kind).join(", ")
+        )),
+    }
+}
