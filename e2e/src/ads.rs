@@ -268,6 +268,11 @@ impl Stream {
         self.requests.send(request).await.context("the stream is closed")
     }
 
+    /// The next response, which is to be answered.
+    pub async fn next(&mut self) -> anyhow::Result<DeltaDiscoveryResponse> {
+        self.responses.message().await.context("the stream was refused")?.context("the stream ended")
+    }
+
     /// Takes every response until the stream is silent.
     pub async fn drain(&mut self) -> anyhow::Result<Vec<DeltaDiscoveryResponse>> {
         let mut all = Vec::new();

@@ -10,7 +10,9 @@ pub mod cluster;
 pub mod namespace;
 pub mod operator;
 pub mod pod;
+pub mod refuser;
 pub mod report;
+pub mod status;
 pub mod token;
 pub mod wait;
 

@@ -1,0 +1,59 @@
+//! A client that speaks for a pod's proxy, takes whatever it is given, and refuses policies while it is told to.
+//!
+//! It brings the pod's own token, so the control plane takes it for the proxy; as its stream is the later one, it is the
+//! one that counts.
+
+use anyhow::Context as _;
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    Cluster, Pod,
+    ads::{self, Stream, Trust},
+    bookstore::HTTP,
+    token::{self, AUDIENCE},
+};
+
+/// What it says of what it refuses.
+pub const WORDS: &str = "Proto constraint validation failed: this client does as it is told";
+
+/// The client. Its stream ends with it.
+pub struct Refuser {
+    refuses: watch::Sender<bool>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Refuser {
+    /// A client of `replica` in the place of the proxy of `pod`, a shop. Refuses nothing yet.
+    pub async fn of(cluster: &Cluster, pod: &Pod, replica: &Pod) -> anyhow::Result<Self> {
+        let channel = ads::connect(replica, &Trust::of(pod).await?).await?;
+        let token = token::of(cluster, pod, AUDIENCE).await?;
+        let mut stream =
+            Stream::open(channel, Some(&token), &format!("{}.{}", pod.name, pod.namespace)).await?;
+        stream.subscribe("listeners", &[]).await?;
+        stream.subscribe("extensions", &[&format!("inbound/{HTTP}/http")]).await?;
+        let responses = stream.drain().await?;
+        anyhow::ensure!(!responses.is_empty(), "the control plane says nothing to {}", pod.name);
+        let (refuses, told) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            loop {
+                let response = stream.next().await?;
+                let is_policy = response.type_url == ads::url("extensions")?;
+                let complaint = (is_policy && *told.borrow()).then_some(WORDS);
+                stream.answer(&response, complaint).await?;
+            }
+        });
+        Ok(Self { refuses, task })
+    }
+
+    /// Refuses policies from now on, or no longer.
+    pub fn refuse(&self, refuses: bool) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.task.is_finished(), "the stream has ended");
+        self.refuses.send(refuses).context("the stream has ended")
+    }
+}
+
+impl Drop for Refuser {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

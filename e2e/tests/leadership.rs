@@ -1,0 +1,162 @@
+//! One replica leads, hears of the others' proxies, and is replaced when it dies; and what a thousand objects cost.
+//!
+//! These tests change the operator itself, so `make test` runs them one at a time, after all others.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use smidge_e2e::{
+    Cluster, Pod,
+    bookstore::{EVERYTHING, caller, everything, shop, target, tcp_route},
+    operator::{NAMESPACE, Operator},
+    refuser::{Refuser, WORDS},
+    status::{condition_of, message},
+    until, with_temp_ns,
+};
+
+/// For another replica to find that the one that led is dead, and to lead.
+const TAKE_OVER: Duration = Duration::from_mins(1);
+
+/// The replica that leads, and one that does not.
+async fn roles(cluster: &Cluster) -> anyhow::Result<(Pod, Option<Pod>)> {
+    let operator = Operator::of(cluster);
+    until("one of the replicas to lead", TAKE_OVER, async || {
+        let lease = cluster.get("coordination.k8s.io/v1", "Lease", NAMESPACE, "smidge-leader").await?;
+        let holder = lease.data.pointer("/spec/holderIdentity").and_then(Value::as_str).unwrap_or_default();
+        let (mut leads, others): (Vec<Pod>, Vec<Pod>) =
+            operator.replicas().await?.into_iter().partition(|replica| replica.name == holder);
+        let leader = leads.pop().with_context(|| format!("{holder:?} leads, which is no replica"))?;
+        Ok((leader, others.into_iter().next()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn proxies_of_every_replica_count_and_a_dead_leader_is_replaced() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let operator = Operator::of(&namespace.cluster);
+        let before = operator.replicas().await?.len();
+        operator.scale(2).await?;
+        let outcome = async {
+            namespace.apply(&(shop("shop", "shop", "v1") + &caller("buyer") + &everything())).await?;
+            namespace.apply(&target("first", "shop", &["buyer"], EVERYTHING)).await?;
+            let shop = Pod::one(namespace, "shop").await?;
+            let (leader, other) = roles(&namespace.cluster).await?;
+            let other = other.context("a second replica")?;
+            until("the leader to hear of the other replica", TAKE_OVER, async || {
+                let heard = leader.metrics().await?.sum("replicas_heard")?;
+                anyhow::ensure!(heard > 0.0, "it hears {heard}");
+                Ok(())
+            })
+            .await?;
+            namespace.condition("TrafficTarget", "first", "Programmed", "True", "Programmed").await?;
+
+            // What is said to the other replica alone shows all the same.
+            let refuser = Refuser::of(&namespace.cluster, &shop, &other).await?;
+            refuser.refuse(true)?;
+            namespace.apply(&target("second", "shop", &["nobody"], EVERYTHING)).await?;
+            let (_, programmed) =
+                namespace.condition("TrafficTarget", "second", "Programmed", "False", "Refused").await?;
+            anyhow::ensure!(message(&programmed).contains(WORDS), "not its words: {programmed}");
+            drop(refuser);
+            namespace.condition("TrafficTarget", "second", "Programmed", "True", "Programmed").await?;
+
+            let first = namespace.smi("TrafficTarget", "first").await?;
+            leader.kill().await?;
+            let killed = Instant::now();
+            until("another replica to lead", TAKE_OVER, async || {
+                let (now, _) = roles(&namespace.cluster).await?;
+                anyhow::ensure!(now.uid != leader.uid, "{} still leads", now.name);
+                Ok(())
+            })
+            .await?;
+            println!("{} s after it was killed another replica leads", killed.elapsed().as_secs());
+            namespace.apply(&target("third", "shop", &["nobody"], EVERYTHING)).await?;
+            namespace.condition("TrafficTarget", "third", "Programmed", "True", "Programmed").await?;
+            let again = namespace.smi("TrafficTarget", "first").await?;
+            for condition in ["Accepted", "ResolvedRefs", "Programmed", "Ready"] {
+                let since =
+                    |object| condition_of(object, condition).map(|it| it.get("lastTransitionTime").cloned());
+                anyhow::ensure!(since(&first)? == since(&again)?, "{condition} changed with the leader");
+            }
+            Ok(())
+        }
+        .await;
+        operator.scale(u32::try_from(before)?).await?;
+        operator.replicas().await?;
+        outcome
+    })
+    .await
+}
+
+/// How many statuses the operator has written.
+async fn writes(operator: &Operator) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for replica in operator.replicas().await? {
+        sum += replica.metrics().await?.sum("status_writes_total")?;
+    }
+    Ok(sum)
+}
+
+/// Waits until nothing is to be written any more.
+async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
+    until("every status to be written", Duration::from_mins(3), async || {
+        let (leader, _) = roles(cluster).await?;
+        let waiting = leader.metrics().await?.sum("status_writes_waiting")?;
+        anyhow::ensure!(waiting == 0.0, "{waiting} wait");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn many_objects_at_once_cost_one_write_each_and_silence_costs_none() -> anyhow::Result<()> {
+    let quiet = std::env::var("SMIDGE_QUIET").ok().and_then(|quiet| quiet.parse().ok());
+    let (count, quiet) = quiet.map_or((100, 15), |quiet: u64| (1000, quiet));
+    with_temp_ns(&[], async |namespace| {
+        let operator = Operator::of(&namespace.cluster);
+        settled(&namespace.cluster).await?;
+        let before = writes(&operator).await?;
+        let started = Instant::now();
+        for batch in (0..count).collect::<Vec<_>>().chunks(50) {
+            let routes: String = batch.iter().map(|n| tcp_route(&format!("route-{n}"), "[80]")).collect();
+            namespace.apply(&routes).await?;
+        }
+        let created = started.elapsed();
+        let last = format!("route-{}", count - 1);
+        namespace.condition("TCPRoute", &last, "Programmed", "True", "NotInUse").await?;
+        settled(&namespace.cluster).await?;
+        let after = writes(&operator).await?;
+        println!(
+            "{count} objects created in {} s, {} statuses written, done after {} s",
+            created.as_secs(),
+            after - before,
+            started.elapsed().as_secs()
+        );
+        // Other tests' namespaces may be on their way out, which changes an object or two.
+        let wanted = f64::from(u32::try_from(count)?);
+        anyhow::ensure!(after - before >= wanted, "some have no status");
+        anyhow::ensure!(
+            after - before <= wanted * 1.1 + 5.0,
+            "{} writes for {count} objects",
+            after - before
+        );
+
+        let silent = Instant::now();
+        let mut rhythm = tokio::time::interval(Duration::from_secs(5));
+        while silent.elapsed() < Duration::from_secs(quiet) {
+            rhythm.tick().await;
+            let now = writes(&operator).await?;
+            anyhow::ensure!(
+                now <= after,
+                "{} writes after {} s of silence",
+                now - after,
+                silent.elapsed().as_secs()
+            );
+        }
+        println!("no write in {quiet} s of silence");
+        Ok(())
+    })
+    .await
+}
