@@ -219,20 +219,21 @@ pub struct Finding {
 impl Finding {
     /// A finding about `object`.
     pub fn new(object: ObjectRef, reason: Reason, message: impl Into<String>) -> Self {
-        Self { object, severity: reason.severity(), reason, field: None, message: message.into(), hint: None }
+        let message = in_short(message.into());
+        Self { object, severity: reason.severity(), reason, field: None, message, hint: None }
     }
 
     /// Names the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(in_short(field.into()));
         self
     }
 
     /// Says what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(in_short(hint.into()));
         self
     }
 
@@ -269,6 +270,21 @@ impl fmt::Display for Finding {
     }
 }
 
+/// A text without its middle if it is too long to be read: what users wrote stands in messages, and may be a megabyte. The
+/// end stays, as it says what was expected.
+pub fn in_short(text: String) -> String {
+    const LONGEST: usize = 1000;
+    const HEAD: usize = 600;
+    const TAIL: usize = 300;
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let from_end = |(index, _): (usize, char)| text.get(index..);
+    let tail = text.char_indices().rev().nth(TAIL).and_then(from_end).unwrap_or_default();
+    let head: String = text.chars().take(HEAD).collect();
+    if head.len() + tail.len() >= text.len() { text } else { format!("{head} … {tail}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +303,17 @@ mod tests {
             "error: TrafficTarget shop/buy: spec.sources: no source, so nobody may call [Empty]; \
              hint: name a ServiceAccount"
         );
+    }
+
+    #[test]
+    fn long_texts_lose_their_middle() {
+        assert_eq!(in_short("a".repeat(1000)), "a".repeat(1000));
+        let short = in_short(format!("<{}> is too long", "é".repeat(1 << 20)));
+        assert!(
+            short.len() < 2000 && short.starts_with("<é") && short.ends_with("é> is too long"),
+            "{short}"
+        );
+        assert_eq!(in_short("é".repeat(600)), "é".repeat(600));
     }
 
     #[test]

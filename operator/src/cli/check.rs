@@ -15,7 +15,7 @@ use smidge_xds::mesh::id::ClusterId;
 use super::terminal::{Colour, Shown, coloured, is_colourful};
 use crate::{
     documents::{self, Unreadable},
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, in_short},
     lower::lower,
 };
 
@@ -118,5 +118,7 @@ pub fn print(report: &Report, is_colourful: bool, out: &mut impl Write) -> io::R
 }
 
 fn line(word: &str, colour: Colour, is_colourful: bool, text: &str, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{}{}", coloured(word, colour, is_colourful), Shown(text))
+    // A name may be longer than anybody reads.
+    let text = in_short(text.to_owned());
+    writeln!(out, "{}{}", coloured(word, colour, is_colourful), Shown(&text))
 }

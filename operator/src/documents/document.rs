@@ -55,16 +55,19 @@ pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
     let mut unreadable = Vec::new();
     for (index, chunk) in chunks(&source.text).into_iter().enumerate() {
         let number = index + 1;
-        match serde_saphyr::from_str::<Value>(&chunk) {
+        match serde_saphyr::from_str::<Value>(&chunk.text) {
             Ok(value) => {
                 add(&source.name, number, String::new(), value, &mut documents, &mut unreadable);
             }
-            Err(error) => unreadable.push(Unreadable {
-                file: source.name.clone(),
-                document: Some(number),
-                field: None,
-                message: format!("is not YAML: {}", first_line(&error.to_string())),
-            }),
+            Err(error) => {
+                let options = serde_saphyr::render_options! { line_offset: chunk.lines_before };
+                unreadable.push(Unreadable {
+                    file: source.name.clone(),
+                    document: Some(number),
+                    field: None,
+                    message: format!("is not YAML: {}", first_line(&error.render_with_options(options))),
+                });
+            }
         }
     }
     (documents, unreadable)
@@ -75,27 +78,34 @@ fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
 }
 
+/// One document's text, and how many lines of its file stand before it.
+#[derive(Default)]
+struct Chunk {
+    lines_before: u64,
+    text: String,
+}
+
 /// The documents of a text that say anything. `---` at the start of a line ends a document wherever it stands (YAML 1.2,
-/// 9.1.2), so this needs no parser. Each keeps its place by leading empty lines: messages then name the file's line.
-fn chunks(text: &str) -> Vec<String> {
+/// 9.1.2), so this needs no parser.
+fn chunks(text: &str) -> Vec<Chunk> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut chunks = Vec::new();
-    let mut chunk = String::new();
-    for (number, line) in text.lines().enumerate() {
+    let mut chunk = Chunk::default();
+    for (lines_before, line) in (0..).zip(text.lines()) {
         let rest = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
-        if let Some(rest) = rest {
-            chunks.push(std::mem::replace(&mut chunk, "\n".repeat(number)));
-            chunk.push_str(rest);
-        } else if line == "..." {
-            chunks.push(std::mem::replace(&mut chunk, "\n".repeat(number)));
-        } else if !line.starts_with('%') {
-            chunk.push_str(line);
+        if rest.is_some() || line == "..." {
+            chunks.push(std::mem::replace(&mut chunk, Chunk { lines_before, text: String::new() }));
         }
-        chunk.push('\n');
+        if let Some(rest) = rest {
+            chunk.text.push_str(rest);
+        } else if line != "..." && !line.starts_with('%') {
+            chunk.text.push_str(line);
+        }
+        chunk.text.push('\n');
     }
     chunks.push(chunk);
     let says_something = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    chunks.retain(|chunk| chunk.lines().any(says_something));
+    chunks.retain(|chunk| chunk.text.lines().any(says_something));
     chunks
 }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use regex::bytes::RegexBuilder;
-use regex_syntax::hir::LookSet;
+use regex_syntax::hir::{Hir, HirKind, LookSet};
 use smidge_xds::mesh::access::{HttpMatch, PathEnd, PathRegex};
 
 use crate::lower::regex::is_same_open_and_closed;
@@ -172,6 +172,9 @@ fn fit_path(path: &PathRegex, request: &Request) -> (Fit, String) {
 /// Whether every path matches. Says no where that takes more than a look at the expression's form.
 fn takes_every_path(path: &PathRegex) -> bool {
     let PathRegex { pattern, end } = path;
+    if !may_begin(pattern, "/") {
+        return false;
+    }
     let looks = regex_syntax::parse(pattern).map_or(LookSet::full(), |hir| hir.properties().look_set());
     let reaches_end = *end == PathEnd::Open || is_same_open_and_closed(pattern);
     // Whatever has "" or "/" at its start has it at the start of every path, as nothing in it looks further.
@@ -181,12 +184,29 @@ fn takes_every_path(path: &PathRegex) -> bool {
 /// Whether the expression takes the text from its start and, if its end is closed, to its end. One that does not compile
 /// takes nothing; `lower` lets none of that kind through.
 pub fn is_match(pattern: &str, end: PathEnd, text: &str) -> bool {
+    if !may_begin(pattern, text) {
+        return false;
+    }
     // The expression's flags end with its group. Bytes and ASCII classes are how RE2 reads what `lower` accepts.
     let whole = match end {
         PathEnd::Open => format!(r"\A(?:{pattern})"),
         PathEnd::Closed => format!(r"\A(?:{pattern})\z"),
     };
     RegexBuilder::new(&whole).unicode(false).build().is_ok_and(|regex| regex.is_match(text.as_bytes()))
+}
+
+/// Whether a text begins with the characters that the expression plainly begins with: to compile one costs a hundred times
+/// as much, and a group may have thousands of which one fits.
+fn may_begin(pattern: &str, text: &str) -> bool {
+    fn first(hir: &Hir) -> Option<&[u8]> {
+        match hir.kind() {
+            HirKind::Literal(literal) => Some(&literal.0),
+            HirKind::Concat(parts) => first(parts.first()?),
+            _ => None,
+        }
+    }
+    let hir = regex_syntax::parse(pattern).ok();
+    hir.as_ref().and_then(first).is_none_or(|literal| text.as_bytes().starts_with(literal))
 }
 
 #[cfg(test)]
@@ -278,5 +298,7 @@ mod tests {
         assert!(!is_match("(?m)/a$", PathEnd::Closed, "/a\n/b"));
         assert!(is_match("(?i)/A", PathEnd::Open, "/ab"));
         assert!(!is_match("/a|/b", PathEnd::Closed, "/ab"));
+        assert!(is_match("/a*", PathEnd::Open, "/"));
+        assert!(is_match("/a(b|c)", PathEnd::Closed, "/ac"));
     }
 }

@@ -127,7 +127,9 @@ impl TargetReader<'_> {
             self.found(Reason::Empty, "spec.rules", "no rule, so the target allows nothing");
         }
         let mut rules = Rules::default();
-        for (index, rule) in written.iter().enumerate() {
+        let mut read = BTreeSet::new();
+        // A rule that says the same again adds nothing, and would cost as much as the first time.
+        for (index, rule) in written.iter().enumerate().filter(|(_, rule)| read.insert(*rule)) {
             let field = format!("spec.rules[{index}]");
             let route = (self.key.0.clone(), rule.name.clone());
             match rule.kind.as_str() {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use smidge_crds::conversion;
 
 use super::review::{self, Conversion, Error, Read};
+use crate::finding::in_short;
 
 /// The answer to a review. One object that cannot be converted fails all of it, as the API server has no use for a part.
 pub fn answer(body: &[u8]) -> Result<Value, Error> {
@@ -33,12 +34,13 @@ fn convert(object: &Value, wanted: &str) -> Result<Value, String> {
             keep_metadata(object, &mut converted);
             Ok(converted)
         }
-        Err(error) => Err(format!(
+        // Names and versions are the user's own text.
+        Err(error) => Err(in_short(format!(
             "{} at {} cannot become {wanted}: {error}; hint: correct it by way of the version that it was written in, \
              or delete it",
             name(object),
             text(object, "/apiVersion"),
-        )),
+        ))),
     }
 }
 
