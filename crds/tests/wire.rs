@@ -185,15 +185,15 @@ spec: {access: {mode: permissive}, mtls: {mode: strict}, pathRegexEnd: closed}
     assert_eq!(config.spec.path_regex_end, Some(PathRegexEnd::Closed.into()));
     survives(&config);
 
-    let config: MeshConfig = yaml("metadata: {name: default}\nspec: {access: {mode: audit}}");
-    assert_eq!(config.spec.access.mode, Some(Setting::Unknown("audit".into())));
+    let config: MeshConfig = yaml("metadata: {name: default}\nspec: {access: {mode: observe}}");
+    assert_eq!(config.spec.access.mode, Some(Setting::Unknown("observe".into())));
     assert_eq!(config.spec.access.mode.as_ref().unwrap().known(), None);
     survives(&config);
 }
 
 #[test]
 fn modes_are_read_from_labels_as_from_settings() {
-    for mode in [AccessMode::Enforce, AccessMode::Permissive] {
+    for mode in [AccessMode::Enforce, AccessMode::Audit, AccessMode::Permissive] {
         assert_eq!(mode.to_string().parse(), Ok(mode));
         assert_eq!(json!(mode), mode.to_string());
     }
@@ -203,7 +203,7 @@ fn modes_are_read_from_labels_as_from_settings() {
     }
     assert_eq!(
         "Enforce".parse::<AccessMode>().unwrap_err().to_string(),
-        "expected enforce or permissive, found \"Enforce\""
+        "expected enforce, audit or permissive, found \"Enforce\""
     );
 }
 

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod namespace;
 pub mod operator;
 pub mod pod;
+pub mod raw;
 pub mod refuser;
 pub mod report;
 pub mod status;
@@ -17,6 +18,6 @@ pub mod token;
 pub mod wait;
 
 pub use cluster::Cluster;
-pub use namespace::{Namespace, with_temp_ns};
+pub use namespace::{Namespace, alone, with_temp_ns};
 pub use pod::{Pod, Running};
 pub use wait::until;

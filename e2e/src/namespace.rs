@@ -5,6 +5,7 @@
 use std::{
     process,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -15,7 +16,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::Cluster;
+use crate::{Cluster, until};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -47,6 +48,20 @@ pub async fn with_temp_ns(
         namespace.delete().await?;
     }
     outcome
+}
+
+/// Waits until the namespaces of other tests are gone, so that nothing but the test in `own` changes the mesh.
+pub async fn alone(cluster: &Cluster, own: &str) -> anyhow::Result<()> {
+    let namespaces: Api<core::Namespace> = Api::all(cluster.client());
+    until("the other tests' namespaces to be gone", Duration::from_mins(3), async || {
+        let all = namespaces.list(&ListParams::default()).await?.items;
+        let others: Vec<_> = all.into_iter().filter_map(|namespace| namespace.metadata.name).collect();
+        let others: Vec<_> =
+            others.into_iter().filter(|name| name.starts_with("e2e-") && name != own).collect();
+        anyhow::ensure!(others.is_empty(), "{others:?}");
+        Ok(())
+    })
+    .await
 }
 
 impl Namespace {

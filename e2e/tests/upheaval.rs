@@ -5,13 +5,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1 as core;
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
-};
+use kube::api::{DeleteParams, ListParams};
 use smidge_e2e::{
-    Cluster, Pod, ads,
+    Pod, ads, alone,
     bookstore::{EVERYTHING, HTTP, TCP, caller, everything, outsider, shop, store, target, tcp_route},
     operator::Operator,
     until, with_temp_ns,
@@ -21,20 +17,6 @@ const EFFECT: Duration = Duration::from_secs(20);
 /// For the operator to be replaced, its leader to be found and every proxy to be back.
 const BACK: Duration = Duration::from_secs(90);
 const BOOKS: &str = "http://shop:14001/books";
-
-/// Waits until the namespaces of other tests are gone, so that nothing but this test changes the mesh.
-async fn alone(cluster: &Cluster, own: &str) -> anyhow::Result<()> {
-    let namespaces: Api<core::Namespace> = Api::all(cluster.client());
-    until("the other tests' namespaces to be gone", Duration::from_mins(3), async || {
-        let all = namespaces.list(&ListParams::default()).await?.items;
-        let others: Vec<_> = all.into_iter().filter_map(|namespace| namespace.metadata.name).collect();
-        let others: Vec<_> =
-            others.into_iter().filter(|name| name.starts_with("e2e-") && name != own).collect();
-        anyhow::ensure!(others.is_empty(), "{others:?}");
-        Ok(())
-    })
-    .await
-}
 
 /// The names of the proxies that are connected, over all replicas, once `count` are and all have what they need.
 async fn connected(operator: &Operator, count: Option<usize>) -> anyhow::Result<BTreeSet<String>> {

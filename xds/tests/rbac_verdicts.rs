@@ -76,6 +76,12 @@ fn web() -> BTreeSet<HttpMatch> {
         HttpMatch { path: path("/closed/[0-9]+", PathEnd::Closed), ..meshes::http_match("closed") },
         HttpMatch { path: path("/a/.*/b", PathEnd::Closed), ..meshes::http_match("inner") },
         HttpMatch {
+            path: path("/books\\.v1\\.Shelf/(Get|List)", PathEnd::Closed),
+            methods: Some(BTreeSet::from(["POST".to_owned()])),
+            headers: BTreeMap::from([("content-type".to_owned(), "application/grpc(\\+.*)?".to_owned())]),
+            ..meshes::http_match("grpc")
+        },
+        HttpMatch {
             path: path("/headers", PathEnd::Closed),
             headers: BTreeMap::from([
                 ("x-app".to_owned(), "buyer".to_owned()),
@@ -106,6 +112,26 @@ const VERDICTS: &[(&str, &str, &str, u16)] = &[
     ("web", "GET /books/../secret", "", 403),
     ("web", "GET /books/%2e%2e/secret", "", 403),
     ("web", "GET /books%2f..%2fsecret", "", 400),
+    ("web", "GET /books%2F1", "", 400),
+    ("web", "GET /books%5c1", "", 400),
+    ("web", "GET /books?at=%2F", "", 200),
+    ("web", "GET /books%252f..%252fsecret", "", 200),
+    ("web", "GET /./books", "", 200),
+    ("web", "GET /x/.//../books", "", 403),
+    ("web", "GET /books/./..//secret", "", 403),
+    ("web", "GET /books/..", "", 403),
+    ("web", "GET /../../books", "", 200),
+    ("web", "GET /secret?/../books", "", 403),
+    ("web", "GET /%42OOKS", "", 403),
+    ("web", "GET http://api/books", "", 200),
+    ("web", "GET http://api/secret?/books", "", 403),
+    // gRPC is a POST to /package.Service/Method; who may not is told in gRPC's own words, status 7.
+    ("web", "POST /books.v1.Shelf/Get", "content-type: application/grpc", 200),
+    ("web", "POST /books.v1.Shelf/List", "content-type: application/grpc+proto", 200),
+    ("web", "POST /books.v1.Shelf/Burn", "content-type: application/grpc", 7),
+    ("web", "POST /booksXv1.Shelf/Get", "content-type: application/grpc", 7),
+    ("web", "GET /books.v1.Shelf/Get", "content-type: application/grpc", 200),
+    ("web", "PUT /books.v1.Shelf/Get", "content-type: application/grpc", 7),
     ("web", "GET /%62ooks", "", 200),
     ("web", "GET /secret", "x-envoy-original-path: /books", 403),
     // A closed end, and a query that must not help to reach it.
@@ -205,7 +231,11 @@ impl Running {
     ) -> Option<String> {
         let head = format!("{line} HTTP/1.1\nHost: api\n{headers}");
         let got = request(caller.connect(at(self.town.http)).unwrap(), &head);
-        match got {
+        let in_grpc = |(status, answer): (u16, String)| {
+            let denied = answer.contains("\r\ngrpc-status: 7\r\n");
+            (if denied { 7 } else { status }, answer)
+        };
+        match got.map(in_grpc) {
             Ok((status, _)) if status == expected => None,
             got => Some(format!(
                 "{name}: {line} {headers:?}: {got:?}, not {expected}\n{}",

@@ -1,0 +1,227 @@
+//! What conversion and admission mean while no operator runs, and how it comes back when storage holds old versions only.
+//!
+//! These tests stop the operator, so `make test` runs them one at a time, after all others.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use smidge_e2e::{
+    Cluster, Namespace, Pod, alone,
+    bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, split, target},
+    operator::Operator,
+    raw::Write,
+    until, with_temp_ns,
+};
+
+const EFFECT: Duration = Duration::from_secs(20);
+/// For the operator to come or go, with all that this takes.
+const BACK: Duration = Duration::from_secs(90);
+const BOOKS: &str = "http://shop:14001/books";
+const SPLIT: &str = "split.smi-spec.io";
+
+async fn stop(operator: &Operator) -> anyhow::Result<()> {
+    operator.scale(0).await?;
+    until("the operator to be gone", BACK, async || {
+        let left = operator.replicas().await?;
+        anyhow::ensure!(left.is_empty(), "{} left", left.len());
+        Ok(())
+    })
+    .await
+}
+
+/// Runs `test` without an operator, and brings it back whatever comes of it.
+async fn without_operator(
+    operator: &Operator,
+    test: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let before = operator.replicas().await?.len();
+    stop(operator).await?;
+    let outcome = test().await;
+    operator.scale(u32::try_from(before)?).await?;
+    outcome?;
+    let back = until("the operator to be back", BACK, async || operator.replicas().await).await?;
+    anyhow::ensure!(back.len() == before, "{} replicas are back", back.len());
+    Ok(())
+}
+
+/// Two shops and a buyer; the split gives all to v2.
+async fn two_shops(namespace: &Namespace) -> anyhow::Result<Pod> {
+    let root = service("shop", "shop-v1", HTTP);
+    namespace.apply(&(shop("shop-v1", "shop", "v1") + &shop("shop-v2", "shop", "v2") + &root)).await?;
+    let policy = everything() + &target("shop", "shop", &["buyer"], EVERYTHING);
+    namespace.apply(&(caller("buyer") + &caller("thief") + &policy)).await?;
+    for app in ["shop-v1", "shop-v2", "thief"] {
+        Pod::one(namespace, app).await?;
+    }
+    let buyer = Pod::one(namespace, "buyer").await?;
+    namespace.apply(&split("v1alpha2", "shop", &[("shop-v1", 0), ("shop-v2", 1)])).await?;
+    all_from(&buyer, "v2").await?;
+    Ok(buyer)
+}
+
+async fn all_from(buyer: &Pod, version: &str) -> anyhow::Result<()> {
+    until(&format!("everything to come from {version}"), EFFECT, async || {
+        let calls = buyer.call(BOOKS, &["--count=20"]).await?;
+        calls.must_all_be(200)?;
+        anyhow::ensure!(calls.served_by.keys().all(|found| found == version), "{calls:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_an_operator_the_stored_version_works_and_the_mesh_keeps_its_meaning() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        let operator = Operator::of(cluster);
+        alone(cluster, name).await?;
+        let buyer = two_shops(namespace).await?;
+        let thief = Pod::one(namespace, "thief").await?;
+        let (stored, old) = (format!("{SPLIT}/v1alpha4"), format!("{SPLIT}/v1alpha2"));
+        without_operator(&operator, async || {
+            // Whatever is read at the version that is stored, and whatever is written at it, nobody has to convert.
+            cluster.read(&stored, "TrafficSplit", name, "shop").await?.ok()?;
+            let label = json!({
+                "apiVersion": stored, "kind": "TrafficSplit",
+                "metadata": {"name": "shop", "labels": {"changed": "while-nobody-looked"}},
+            });
+            cluster.write(Write::Merge, name, &label).await?.ok()?;
+            let fields = json!({
+                "apiVersion": stored, "kind": "TrafficSplit", "metadata": {"name": "another"},
+                "spec": {"service": "another", "backends": [{"service": "another-v1", "weight": 1}]},
+            });
+            for write in [Write::Create, Write::Apply] {
+                cluster.write(write, name, &fields).await?.ok()?;
+            }
+            let wrong = json!({
+                "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "metadata": {"name": "wrong"},
+                "spec": {"matches": [{"name": "a", "pathRegex": "("}]},
+            });
+            // Nobody can judge it, and nobody is kept from working.
+            cluster.write(Write::Create, name, &wrong).await?.ok()?;
+            cluster.write(Write::Create, name, &deep()).await?.ok()?;
+
+            let answer = cluster.read(&old, "TrafficSplit", name, "shop").await?;
+            let words = answer.refusal()?;
+            println!("at {old}: {words}");
+            for part in ["conversion webhook", "TrafficSplit", "smidge-webhook"] {
+                anyhow::ensure!(words.contains(part), "{part:?} is not in: {words}");
+            }
+
+            let calls = buyer.call(BOOKS, &["--count=100"]).await?;
+            calls.must_all_be(200)?;
+            anyhow::ensure!(calls.served_by.keys().all(|found| found == "v2"), "{calls:?}");
+            thief.call(BOOKS, &["--count=20"]).await?.must_all_be(403)
+        })
+        .await?;
+
+        until("the old version to be read again", BACK, async || {
+            cluster.read(&old, "TrafficSplit", name, "shop").await?.ok().map(drop)
+        })
+        .await?;
+        // What no parser takes costs only itself, and is named.
+        let replica = operator.replicas().await?.pop().context("no operator")?;
+        until("a finding that names what cannot be read", BACK, async || {
+            let findings = replica.page("/debug/findings").await?;
+            anyhow::ensure!(findings.contains("\"deep\"") && findings.contains("recursion"), "{findings}");
+            Ok(())
+        })
+        .await?;
+        // What slipped in can be changed and removed like anything else, and be made no worse.
+        let label = json!({
+            "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
+            "metadata": {"name": "wrong", "labels": {"a": "b"}},
+        });
+        cluster.write(Write::Merge, name, &label).await?.ok()?;
+        let worse = json!({
+            "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "metadata": {"name": "wrong"},
+            "spec": {"matches": [{"name": "a", "pathRegex": "["}]},
+        });
+        until("admission to be back", BACK, async || {
+            cluster.write(Write::Merge, name, &worse).await?.refusal().map(drop)
+        })
+        .await?;
+        namespace.apply(&split("v1alpha1", "shop", &[("shop-v1", 1), ("shop-v2", 0)])).await?;
+        all_from(&buyer, "v1").await
+    })
+    .await
+}
+
+/// A header that is nested more deeply than JSON parsers take.
+fn deep() -> Value {
+    let header = (0..200).fold(json!("x"), |inner, _| json!({"a": inner}));
+    json!({
+        "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "metadata": {"name": "deep"},
+        "spec": {"matches": [{"name": "a", "headers": header}]},
+    })
+}
+
+/// Makes `version` the one that TrafficSplits are stored in from now on.
+async fn store_at(cluster: &Cluster, version: &str) -> anyhow::Result<()> {
+    let definitions = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "")?;
+    let name = format!("trafficsplits.{SPLIT}");
+    let mut definition = definitions.get(&name).await?.data;
+    let versions = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
+    let versions = versions.context("a definition without versions")?;
+    for found in versions.iter_mut() {
+        let is_it = found.get("name").and_then(Value::as_str) == Some(version);
+        found.as_object_mut().context("a version")?.insert("storage".to_owned(), json!(is_it));
+    }
+    let patch = json!({"spec": {"versions": versions}});
+    definitions.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    until("the definition to say so", EFFECT, async || {
+        let stored = definitions.get(&name).await?.data;
+        let stored = stored.pointer("/status/storedVersions").and_then(Value::as_array).cloned();
+        anyhow::ensure!(stored.iter().flatten().any(|stored| stored == version), "{stored:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_operator_that_finds_old_versions_only_comes_up_by_itself() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        let operator = Operator::of(cluster);
+        alone(cluster, name).await?;
+        let buyer = two_shops(namespace).await?;
+        namespace.remove(&split("v1alpha4", "shop", &[])).await?;
+        all_from(&buyer, "v1").await?;
+
+        store_at(cluster, "v1alpha2").await?;
+        let outcome = async {
+            // Whatever of the API server still stores at the hub's version is waited out: what counts is what is stored.
+            namespace.apply(&split("v1alpha2", "shop", &[("shop-v1", 0), ("shop-v2", 1)])).await?;
+            all_from(&buyer, "v2").await?;
+            without_operator(&operator, async || {
+                store_at(cluster, "v1alpha4").await?;
+                // The hub's version needs a conversion now, which nobody makes.
+                let stored = format!("{SPLIT}/v1alpha4");
+                until("the stored objects to need a conversion", EFFECT, async || {
+                    let answer = cluster.read(&stored, "TrafficSplit", name, "shop").await?;
+                    let words = answer.refusal()?;
+                    anyhow::ensure!(words.contains("conversion webhook"), "{words}");
+                    Ok(())
+                })
+                .await
+            })
+            .await
+        }
+        .await;
+        store_at(cluster, "v1alpha4").await?;
+        outcome?;
+
+        // It is ready, and it has read the split: everything is as it was, and a change gets through.
+        let calls = buyer.call(BOOKS, &["--count=20"]).await?;
+        calls.must_all_be(200)?;
+        anyhow::ensure!(calls.served_by.keys().all(|found| found == "v2"), "{calls:?}");
+        let old = format!("{SPLIT}/v1alpha2");
+        let read = cluster.read(&old, "TrafficSplit", name, "shop").await?.ok()?;
+        anyhow::ensure!(read.pointer("/spec/backends/1/weight") == Some(&json!(1)), "{read}");
+        namespace.apply(&split("v1alpha2", "shop", &[("shop-v1", 1), ("shop-v2", 0)])).await?;
+        all_from(&buyer, "v1").await
+    })
+    .await
+}
