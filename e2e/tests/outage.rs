@@ -117,34 +117,40 @@ async fn without_an_operator_the_stored_version_works_and_the_mesh_keeps_its_mea
         })
         .await?;
 
-        until("the old version to be read again", BACK, async || {
-            cluster.read(&old, "TrafficSplit", name, "shop").await?.ok().map(drop)
-        })
-        .await?;
-        // What no parser takes costs only itself, and is named.
-        let replica = operator.replicas().await?.pop().context("no operator")?;
-        until("a finding that names what cannot be read", BACK, async || {
-            let findings = replica.page("/debug/findings").await?;
-            anyhow::ensure!(findings.contains("\"deep\"") && findings.contains("recursion"), "{findings}");
-            Ok(())
-        })
-        .await?;
-        // What slipped in can be changed and removed like anything else, and be made no worse.
-        let label = json!({
-            "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
-            "metadata": {"name": "wrong", "labels": {"a": "b"}},
-        });
-        cluster.write(Write::Merge, name, &label).await?.ok()?;
-        let worse = json!({
-            "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "metadata": {"name": "wrong"},
-            "spec": {"matches": [{"name": "a", "pathRegex": "["}]},
-        });
-        until("admission to be back", BACK, async || {
-            cluster.write(Write::Merge, name, &worse).await?.refusal().map(drop)
-        })
-        .await?;
+        all_is_judged_again(cluster, name, &operator).await?;
         namespace.apply(&split("v1alpha1", "shop", &[("shop-v1", 1), ("shop-v2", 0)])).await?;
         all_from(&buyer, "v1").await
+    })
+    .await
+}
+
+/// Versions convert, objects that slipped in are named, and can be changed and removed but be made no worse.
+async fn all_is_judged_again(cluster: &Cluster, name: &str, operator: &Operator) -> anyhow::Result<()> {
+    let old = format!("{SPLIT}/v1alpha2");
+    until("the old version to be read again", BACK, async || {
+        cluster.read(&old, "TrafficSplit", name, "shop").await?.ok().map(drop)
+    })
+    .await?;
+    // What no parser takes costs only itself, and is named.
+    let replica = operator.replicas().await?.pop().context("no operator")?;
+    until("a finding that names what cannot be read", BACK, async || {
+        let findings = replica.page("/debug/findings").await?;
+        anyhow::ensure!(findings.contains("\"deep\"") && findings.contains("recursion"), "{findings}");
+        Ok(())
+    })
+    .await?;
+    // What slipped in can be changed and removed like anything else, and be made no worse.
+    let label = json!({
+        "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
+        "metadata": {"name": "wrong", "labels": {"a": "b"}},
+    });
+    cluster.write(Write::Merge, name, &label).await?.ok()?;
+    let worse = json!({
+        "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "metadata": {"name": "wrong"},
+        "spec": {"matches": [{"name": "a", "pathRegex": "["}]},
+    });
+    until("admission to be back", BACK, async || {
+        cluster.write(Write::Merge, name, &worse).await?.refusal().map(drop)
     })
     .await
 }
