@@ -7,6 +7,7 @@
 pub mod ads;
 pub mod bookstore;
 pub mod cluster;
+pub mod kubectl;
 pub mod namespace;
 pub mod operator;
 pub mod pod;
@@ -14,6 +15,7 @@ pub mod raw;
 pub mod refuser;
 pub mod report;
 pub mod status;
+pub mod switch;
 pub mod token;
 pub mod wait;
 

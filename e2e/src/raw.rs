@@ -26,6 +26,8 @@ pub struct Answer {
 pub enum Write {
     /// A new object.
     Create,
+    /// A new object that is judged like any other, and then not kept.
+    Rehearse,
     /// All of it, in the place of what is there.
     Replace,
     /// Some of its fields, as Argo Rollouts does.
@@ -58,6 +60,7 @@ impl Cluster {
         let (collection, one) = (path(version, kind, namespace, ""), path(version, kind, namespace, name));
         let (method, path, content) = match write {
             Write::Create => ("POST", collection, "application/json"),
+            Write::Rehearse => ("POST", collection + "?dryRun=All", "application/json"),
             Write::Replace => ("PUT", one, "application/json"),
             Write::Merge => ("PATCH", one, "application/merge-patch+json"),
             Write::Apply => {

@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use smidge_e2e::{
     Cluster, Namespace, Pod, alone,
-    bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, split, target},
+    bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, split, target, tcp_route},
     operator::Operator,
     raw::Write,
     until, with_temp_ns,
@@ -164,26 +164,55 @@ fn deep() -> Value {
     })
 }
 
-/// Makes `version` the one that TrafficSplits are stored in from now on.
-async fn store_at(cluster: &Cluster, version: &str) -> anyhow::Result<()> {
+/// What storage holds where nobody has ever written the newest version: kind, group, and an old version of it.
+const OLD: [(&str, &str, &str); 4] = [
+    ("TrafficSplit", SPLIT, "v1alpha2"),
+    ("TrafficTarget", "access.smi-spec.io", "v1alpha2"),
+    ("HTTPRouteGroup", "specs.smi-spec.io", "v1alpha2"),
+    ("TCPRoute", "specs.smi-spec.io", "v1alpha3"),
+];
+const NEWEST: &str = "v1alpha4";
+
+/// By this the API server shows in which version it stores a kind: it changes when the version does.
+async fn stored_as(cluster: &Cluster, group: &str, plural: &str) -> anyhow::Result<String> {
+    let known = cluster.client().list_api_group_resources(&format!("{group}/{NEWEST}")).await?;
+    let found = known.resources.into_iter().find(|resource| resource.name == plural);
+    found
+        .and_then(|resource| resource.storage_version_hash)
+        .with_context(|| format!("{plural} are not stored"))
+}
+
+/// Makes `version` the one that objects of a kind are stored in from now on.
+async fn store_at(cluster: &Cluster, kind: &str, group: &str, version: &str) -> anyhow::Result<()> {
     let definitions = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "")?;
-    let name = format!("trafficsplits.{SPLIT}");
+    let plural = kind.to_lowercase() + "s";
+    let name = format!("{plural}.{group}");
     let mut definition = definitions.get(&name).await?.data;
     let versions = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
     let versions = versions.context("a definition without versions")?;
+    let before = versions.clone();
     for found in versions.iter_mut() {
         let is_it = found.get("name").and_then(Value::as_str) == Some(version);
         found.as_object_mut().context("a version")?.insert("storage".to_owned(), json!(is_it));
     }
+    if *versions == before {
+        return Ok(());
+    }
+    let hash = stored_as(cluster, group, &plural).await?;
     let patch = json!({"spec": {"versions": versions}});
     definitions.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    until("the definition to say so", EFFECT, async || {
-        let stored = definitions.get(&name).await?.data;
-        let stored = stored.pointer("/status/storedVersions").and_then(Value::as_array).cloned();
-        anyhow::ensure!(stored.iter().flatten().any(|stored| stored == version), "{stored:?}");
+    until(&format!("{kind}s to be stored at {version}"), EFFECT, async || {
+        anyhow::ensure!(stored_as(cluster, group, &plural).await? != hash, "they are stored as before");
         Ok(())
     })
     .await
+}
+
+async fn store_newest(cluster: &Cluster) -> anyhow::Result<()> {
+    for (kind, group, _) in OLD {
+        store_at(cluster, kind, group, NEWEST).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -192,37 +221,40 @@ async fn an_operator_that_finds_old_versions_only_comes_up_by_itself() -> anyhow
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         let operator = Operator::of(cluster);
         alone(cluster, name).await?;
-        let buyer = two_shops(namespace).await?;
-        namespace.remove(&split("v1alpha4", "shop", &[])).await?;
-        all_from(&buyer, "v1").await?;
-
-        store_at(cluster, "v1alpha2").await?;
         let outcome = async {
-            // Whatever of the API server still stores at the hub's version is waited out: what counts is what is stored.
-            namespace.apply(&split("v1alpha2", "shop", &[("shop-v1", 0), ("shop-v2", 1)])).await?;
-            all_from(&buyer, "v2").await?;
+            for (kind, group, version) in OLD {
+                store_at(cluster, kind, group, version).await?;
+            }
+            let buyer = two_shops(namespace).await?;
+            namespace.apply(&tcp_route("shop", &format!("[{HTTP}]"))).await?;
             without_operator(&operator, async || {
-                store_at(cluster, "v1alpha4").await?;
-                // The hub's version needs a conversion now, which nobody makes.
-                let stored = format!("{SPLIT}/v1alpha4");
-                until("the stored objects to need a conversion", EFFECT, async || {
-                    let answer = cluster.read(&stored, "TrafficSplit", name, "shop").await?;
-                    let words = answer.refusal()?;
-                    anyhow::ensure!(words.contains("conversion webhook"), "{words}");
-                    Ok(())
-                })
-                .await
+                store_newest(cluster).await?;
+                // The newest version needs a conversion now, which nobody makes.
+                for ((kind, group, _), object) in OLD.iter().zip(["shop", "shop", "everything", "shop"]) {
+                    let newest = format!("{group}/{NEWEST}");
+                    until(&format!("{kind} {object} to need a conversion"), EFFECT, async || {
+                        let answer = cluster.read(&newest, kind, name, object).await?;
+                        let words = answer.refusal()?;
+                        anyhow::ensure!(words.contains("conversion webhook"), "{words}");
+                        Ok(())
+                    })
+                    .await?;
+                }
+                Ok(())
             })
-            .await
+            .await?;
+            anyhow::Ok(buyer)
         }
         .await;
-        store_at(cluster, "v1alpha4").await?;
-        outcome?;
+        store_newest(cluster).await?;
+        let buyer = outcome?;
 
-        // It is ready, and it has read the split: everything is as it was, and a change gets through.
+        // It is ready, and it has read everything: all is as it was, and a change gets through.
+        let thief = Pod::one(namespace, "thief").await?;
         let calls = buyer.call(BOOKS, &["--count=20"]).await?;
         calls.must_all_be(200)?;
         anyhow::ensure!(calls.served_by.keys().all(|found| found == "v2"), "{calls:?}");
+        thief.call(BOOKS, &["--count=20"]).await?.must_all_be(403)?;
         let old = format!("{SPLIT}/v1alpha2");
         let read = cluster.read(&old, "TrafficSplit", name, "shop").await?.ok()?;
         anyhow::ensure!(read.pointer("/spec/backends/1/weight") == Some(&json!(1)), "{read}");

@@ -6,10 +6,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
 use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
 use smidge_e2e::{
     Pod, ads, alone,
     bookstore::{EVERYTHING, HTTP, TCP, caller, everything, outsider, shop, store, target, tcp_route},
     operator::Operator,
+    switch::in_every_direction,
     until, with_temp_ns,
 };
 
@@ -207,6 +209,28 @@ async fn two_replicas_that_start_together_make_one_set_of_roots() -> anyhow::Res
             .await?;
         operator.scale(u32::try_from(before)?).await?;
         operator.replicas().await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_whole_mesh_switches_in_every_direction_and_loses_no_allowed_request() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let cluster = &namespace.cluster;
+        alone(cluster, &namespace.name).await?;
+        let settings = cluster.api("smidge.mesh/v1alpha1", "MeshConfig", "")?;
+        let before = settings.get_opt("default").await?;
+        anyhow::ensure!(before.is_none(), "the mesh has settings, which this test would lose: {before:?}");
+        let outcome = in_every_direction(namespace, async |mode| {
+            let settings = json!({
+                "apiVersion": "smidge.mesh/v1alpha1", "kind": "MeshConfig", "metadata": {"name": "default"},
+                "spec": {"access": {"mode": mode}},
+            });
+            cluster.apply("", &settings.to_string()).await
+        })
+        .await;
+        settings.delete("default", &DeleteParams::default()).await?;
+        outcome
     })
     .await
 }

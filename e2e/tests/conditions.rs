@@ -73,6 +73,38 @@ async fn every_kind_says_when_proxies_have_it() -> anyhow::Result<()> {
     .await
 }
 
+/// What a person or a script types, word by word, with the real program.
+#[tokio::test]
+async fn kubectl_waits_for_every_kind() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        town(namespace).await?;
+        for (object, conditions) in [
+            ("traffictarget/shop", ["Programmed", "Ready"]),
+            ("traffictarget/bound", ["Programmed", "Ready"]),
+            ("httproutegroup/everything", ["Programmed", "Ready"]),
+            ("tcproute/shop", ["Programmed", "Ready"]),
+            ("trafficsplit/shop", ["Programmed", "Ready"]),
+            ("identitybinding/buyers", ["Programmed", "Ready"]),
+            ("udproute/names", ["Programmed=false", "Ready"]),
+            // As somebody whose tools know an old version only.
+            ("trafficsplits.v1alpha1.split.smi-spec.io/shop", ["Programmed", "Ready"]),
+        ] {
+            for condition in conditions {
+                let line = format!("wait --for=condition={condition} {object} --timeout=30s");
+                println!("kubectl {line}: {}", namespace.kubectl(&line).await?);
+            }
+        }
+        let reason = "jsonpath={.status.conditions[?(@.type==\"Programmed\")].reason}";
+        let reason = namespace.kubectl(&format!("get udproute/names --output {reason}")).await?;
+        anyhow::ensure!(reason == "UdpNotProxied", "the UDPRoute says {reason}");
+        let table = namespace.kubectl("get traffictargets,httproutegroups,tcproutes,trafficsplits").await?;
+        println!("{table}");
+        anyhow::ensure!(table.contains("READY") && table.contains("AGE"), "neither Ready nor age: {table}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn what_is_missing_shows_and_heals_when_it_comes() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {

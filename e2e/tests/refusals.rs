@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use smidge_e2e::{
-    Cluster, Namespace, Pod,
+    Namespace, Pod,
     bookstore::{HTTP, caller, everything, service, shop, split, target},
     operator::Operator,
     raw::{Answer, Write},
@@ -14,6 +14,8 @@ use smidge_e2e::{
 
 /// For how long an edit may take to be seen by a caller, on a machine that does much else.
 const EFFECT: Duration = Duration::from_secs(20);
+/// For the API server to have the trust of a mesh that was just installed.
+const TRUST: Duration = Duration::from_secs(30);
 
 fn object(version: &str, kind: &str, name: &str, fields: &Value) -> Value {
     let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
@@ -28,14 +30,25 @@ async fn create(namespace: &Namespace, object: &Value) -> anyhow::Result<Answer>
 }
 
 /// The first call after an installation may come before the API server has the new trust.
-async fn is_judged(cluster: &Cluster) -> anyhow::Result<()> {
-    Operator::of(cluster).replicas().await.map(drop)
+async fn is_judged(namespace: &Namespace) -> anyhow::Result<()> {
+    Operator::of(&namespace.cluster).replicas().await?;
+    let matches = json!([{"name": "a", "pathRegex": "("}]);
+    let wrong = object(
+        "specs.smi-spec.io/v1alpha4",
+        "HTTPRouteGroup",
+        "probe",
+        &json!({"spec": {"matches": matches}}),
+    );
+    until("objects to be judged", TRUST, async || {
+        namespace.cluster.write(Write::Rehearse, &namespace.name, &wrong).await?.refusal().map(drop)
+    })
+    .await
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_refused_with_field_and_reason_in_every_version() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        is_judged(&namespace.cluster).await?;
+        is_judged(namespace).await?;
         let matches = json!([{"name": "a", "pathRegex": "/books("}]);
         let table = [
             ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", json!({"spec": {"matches": matches}}), "spec.matches[0].pathRegex"),
@@ -68,7 +81,7 @@ async fn what_is_wrong_is_refused_with_field_and_reason_in_every_version() -> an
 #[tokio::test]
 async fn what_is_not_there_yet_is_a_warning_and_any_order_of_apply_works() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        is_judged(&namespace.cluster).await?;
+        is_judged(namespace).await?;
         let weights = json!({"spec": {"service": "shop", "backends": [{"service": "shop-v1", "weight": 1}]}});
         let answer =
             create(namespace, &object("split.smi-spec.io/v1alpha2", "TrafficSplit", "shop", &weights))
@@ -123,7 +136,7 @@ async fn what_is_not_there_yet_is_a_warning_and_any_order_of_apply_works() -> an
 #[tokio::test]
 async fn what_was_wrong_before_stands_in_nobodys_way() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        is_judged(&namespace.cluster).await?;
+        is_judged(namespace).await?;
         // A weight that became wrong cannot be made here, as nothing wrong gets in; a finding that is only warned of can.
         let fields = json!({"metadata": {"name": "shop"}, "spec": {"service": "shop", "backends": []}});
         let mut split = object("split.smi-spec.io/v1alpha4", "TrafficSplit", "shop", &fields);

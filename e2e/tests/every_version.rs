@@ -1,7 +1,7 @@
 //! Every published kind in every version: what is applied in one is read back in every other, and comes back as it was.
 //! Clients that know an old version only lose nothing that a newer one has said.
 
-#[path = "versions/published.rs"]
+#[path = "every_version/published.rs"]
 mod published;
 
 use std::time::Duration;
@@ -224,6 +224,50 @@ async fn a_client_of_an_old_version_moves_weights_and_loses_no_matches() -> anyh
                 Ok(())
             };
             edited(namespace, &format!("{SPLIT}/{version}"), &split, edit, &merge, check).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// With the real program: each way of writing that kubectl has, by somebody who types an old version.
+#[tokio::test]
+async fn kubectl_writes_an_old_version_and_loses_no_matches() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        is_converted(namespace).await?;
+        let matches = json!([{"kind": "HTTPRouteGroup", "name": "beta"}]);
+        let hub = format!("{SPLIT}/v1alpha4");
+        let spec = json!({"spec": {
+            "service": "web", "matches": matches,
+            "backends": [{"service": "v1", "weight": 100}, {"service": "v2", "weight": 5}],
+        }});
+        for version in ["v1alpha1", "v1alpha2", "v1alpha3"] {
+            for way in ["apply", "apply --server-side --force-conflicts", "edit"] {
+                let name = format!("{version}-{}", way.replace([' ', '-'], ""));
+                let new = labelled(&hub, "TrafficSplit", &name, &spec);
+                namespace.kubectl_with("create --filename=-", &new.to_string(), "false").await?;
+                if way == "edit" {
+                    let line = format!("edit trafficsplits.{version}.{SPLIT} {name}");
+                    namespace.kubectl_with(&line, "", "sed -i /weight:/s/100/90/").await?;
+                } else {
+                    let old = json!({
+                        "apiVersion": format!("{SPLIT}/{version}"), "kind": "TrafficSplit",
+                        "metadata": {"name": name},
+                        "spec": {"service": "web", "backends": [
+                            {"service": "v1", "weight": 90}, {"service": "v2", "weight": 5},
+                        ]},
+                    });
+                    let line = format!("{way} --filename=-");
+                    namespace.kubectl_with(&line, &old.to_string(), "false").await?;
+                }
+                let stored = read(&namespace.cluster, &hub, "TrafficSplit", &namespace.name, &name).await?;
+                let mut wanted = spec.clone();
+                if let Some(weight) = wanted.pointer_mut("/spec/backends/0/weight") {
+                    *weight = json!(90);
+                }
+                anyhow::ensure!(content(&stored) == wanted, "kubectl {way} at {version} made {stored}");
+                println!("kubectl {way} at {version}: the weight is new, the matches are there");
+            }
         }
         Ok(())
     })
