@@ -15,6 +15,8 @@
 mod access;
 #[path = "proof/app.rs"]
 mod app;
+#[path = "proof/audit.rs"]
+mod audit;
 #[path = "../../xds/tests/envoy/binaries.rs"]
 mod binaries;
 #[path = "../../xds/tests/envoy/caller.rs"]
@@ -41,6 +43,8 @@ mod reference;
 mod requests;
 #[path = "proof/routes.rs"]
 mod routes;
+#[path = "proof/settings.rs"]
+mod settings;
 #[path = "proof/shrink.rs"]
 mod shrink;
 #[path = "proof/subjects.rs"]

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     app,
+    audit::ask,
     callers::{Answer, Callers},
     judge::Judge,
     path,
@@ -32,6 +33,7 @@ pub struct Tally {
     verdicts: BTreeMap<Verdict, usize>,
     over_http2: usize,
     bytes_allowed: usize,
+    in_plaintext: usize,
 }
 
 impl Tally {
@@ -40,15 +42,20 @@ impl Tally {
         *self.verdicts.entry(verdict).or_default() += 1;
         let is_bytes = matches!(&request.says, Says::Bytes(_));
         self.bytes_allowed += usize::from(is_bytes && verdict == Verdict::Allowed);
+        self.in_plaintext += usize::from(request.from.is_none() && verdict != Verdict::Closed);
         self.over_http2 += usize::from(matches!(&request.says, Says::Http(http) if http.is_h2));
     }
 
     /// A proof that hardly ever allows, or hardly ever denies, would be none.
     fn assert_is_fair(&self) {
         let share = |verdict| self.verdicts.get(&verdict).copied().unwrap_or(0) * 1000 / self.decisions;
-        for (verdict, least) in
-            [(Verdict::Allowed, 200), (Verdict::Denied, 250), (Verdict::Refused, 5), (Verdict::Closed, 5)]
-        {
+        for (verdict, least) in [
+            (Verdict::Allowed, 200),
+            (Verdict::Denied, 250),
+            (Verdict::Audited, 20),
+            (Verdict::Refused, 5),
+            (Verdict::Closed, 5),
+        ] {
             assert!(share(verdict) >= least, "{verdict:?} in {} of 1,000: {self}", share(verdict));
         }
         assert!(self.bytes_allowed * 1000 >= self.decisions, "hardly any TCP was allowed: {self}");
@@ -61,7 +68,8 @@ impl fmt::Display for Tally {
         for (verdict, count) in &self.verdicts {
             write!(f, ", {count} {verdict:?}")?;
         }
-        write!(f, ", {} over HTTP/2, {} allowed over TCP", self.over_http2, self.bytes_allowed)
+        let Self { over_http2, bytes_allowed, in_plaintext, .. } = self;
+        write!(f, ", {over_http2} over HTTP/2, {bytes_allowed} allowed over TCP, {in_plaintext} in plaintext")
     }
 }
 
@@ -83,9 +91,10 @@ pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
         for destination in &world.destinations {
             let requests = requests(&world, destination, REQUESTS);
             judge.serve(&world.objects, destination).await;
-            let answers = callers.ask(&requests).await;
-            for (request, answer) in requests.iter().zip(answers) {
-                let verdict = Smi(&world.objects).verdict(request);
+            let verdicts: Vec<Verdict> =
+                requests.iter().map(|request| Smi(&world.objects).verdict(request)).collect();
+            let answers = ask(&judge, &mut callers, &requests, &verdicts).await;
+            for ((request, verdict), answer) in requests.iter().zip(verdicts).zip(answers) {
                 if answer.verdict != verdict || is_misread(request, &answer) {
                     fail(&mut judge, &mut callers, world, request, &answer).await;
                 }
@@ -109,7 +118,7 @@ fn is_misread(request: &Request, answer: &Answer) -> bool {
         Some(query) => format!("{path}?{query}"),
         None => path,
     });
-    answer.verdict == Verdict::Allowed && answer.seen != judged
+    matches!(answer.verdict, Verdict::Allowed | Verdict::Audited) && answer.seen != judged
 }
 
 async fn fail(
@@ -127,18 +136,18 @@ async fn fail(
     println!("{head}\nin\n{}\nmaking it smaller", yaml(&objects));
     assert!(answer.verdict != verdict, "the workload read another path than was judged: {head}");
     judge.serve(&objects, &request.to.1).await;
-    let again = callers.ask(std::slice::from_ref(request)).await.remove(0);
+    let again = ask(judge, callers, std::slice::from_ref(request), &[verdict]).await.remove(0);
     assert!(
         again != Answer { verdict, ..again.clone() },
         "it does not come again, the answer is now {again:?}: {head}"
     );
     let (objects, request) = shrink(judge, callers, objects, request.clone()).await;
     judge.serve(&objects, &request.to.1).await;
-    let answer = callers.ask(std::slice::from_ref(&request)).await.remove(0);
+    let verdict = Smi(&objects).verdict(&request);
+    let answer = ask(judge, callers, std::slice::from_ref(&request), &[verdict]).await.remove(0);
     panic!(
-        "{head}\n\nsmaller: the reference says {:?}, the Envoy {answer:?}\nto {request:#?}\nin\n{}\nOnce it is clear \
+        "{head}\n\nsmaller: the reference says {verdict:?}, the Envoy {answer:?}\nto {request:#?}\nin\n{}\nOnce it is clear \
          who is right, keep the world as operator/tests/golden/proof-<what it shows>/in.yaml.\n",
-        Smi(&objects).verdict(&request),
         yaml(&objects)
     );
 }

@@ -1,4 +1,4 @@
-//! Callers over real mTLS: HTTP/1.1 by hand, HTTP/2 with many requests at once, and TCP.
+//! Callers over real mTLS: HTTP/1.1 by hand, HTTP/2 with many requests at once, and TCP. A few call in plaintext.
 //!
 //! Connections are kept from world to world, as those of real callers are: what is allowed now must show on them too.
 
@@ -95,19 +95,8 @@ impl Callers {
     }
 
     fn bytes(&self, line: &Line, bytes: &str) -> Answer {
-        let echoed = self.connect(line).and_then(|mut stream| {
-            stream.write_all(bytes.as_bytes())?;
-            let mut heard = vec![0; bytes.len()];
-            stream.read_exact(&mut heard)?;
-            Ok(heard)
-        });
-        match echoed {
-            Ok(heard) => {
-                assert_eq!(heard, bytes.as_bytes(), "somebody else answered");
-                Answer { verdict: Verdict::Allowed, seen: None }
-            }
-            Err(error) => closed(&error),
-        }
+        let answer = self.connect(line).and_then(|mut stream| echo(&mut stream, bytes));
+        answer.unwrap_or_else(|error| closed(&error))
     }
 
     fn over_http1(&mut self, line: &Line, requests: &[(usize, &Http)], answers: &mut [Answer]) {
@@ -130,31 +119,26 @@ impl Callers {
     }
 
     async fn over_http2(&mut self, line: &Line, requests: &[(usize, &Http, Uri)], answers: &mut [Answer]) {
-        let mut sender = match self.http2.remove(line).filter(|sender| !sender.is_closed()) {
+        let mut kept = self.http2.remove(line).filter(|sender| !sender.is_closed());
+        if let Some(sender) = &mut kept
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let is_new = kept.is_none();
+        let mut sender = match kept {
             Some(sender) => sender,
             None => self.http2(line).await,
         };
-        if sender.ready().await.is_err() {
+        let mut unheard = exchange2(&mut sender, requests.iter().collect(), answers).await;
+        if !unheard.is_empty() && !is_new {
+            // One that was kept may end meanwhile; one that is new would have ended because of these.
             sender = self.http2(line).await;
+            unheard = exchange2(&mut sender, unheard, answers).await;
         }
-        let sent = requests.iter().map(|(index, http, uri)| {
-            let mut request = hyper::Request::builder().method(http.method.as_str()).uri(uri.clone());
-            for (name, value) in &http.headers {
-                request = request.header(name.to_ascii_lowercase(), value.trim());
-            }
-            let answer = sender.send_request(request.body(Empty::new()).unwrap());
-            async move {
-                let response = answer.await.ok()?;
-                let seen = response.headers().get(SEEN).map(|seen| seen.to_str().unwrap().to_owned());
-                let status = response.status().as_u16();
-                response.into_body().collect().await.ok()?;
-                Some((*index, Answer { verdict: verdict(status), seen }))
-            }
-        });
-        for (index, answer) in join_all(sent).await.into_iter().flatten() {
-            answers[index] = answer;
+        if unheard.is_empty() {
+            self.http2.insert(line.clone(), sender);
         }
-        self.http2.insert(line.clone(), sender);
     }
 
     async fn http2(&self, (who, port): &Line) -> http2::SendRequest<Empty<Bytes>> {
@@ -167,6 +151,37 @@ impl Callers {
         tokio::spawn(connection);
         sender
     }
+}
+
+/// Sends requests at once over HTTP/2. Those that were not answered.
+async fn exchange2<'a>(
+    sender: &mut http2::SendRequest<Empty<Bytes>>,
+    requests: Vec<&'a (usize, &'a Http, Uri)>,
+    answers: &mut [Answer],
+) -> Vec<&'a (usize, &'a Http, Uri)> {
+    let sent = requests.into_iter().map(|it| {
+        let (_, http, uri) = it;
+        let mut request = hyper::Request::builder().method(http.method.as_str()).uri(uri.clone());
+        for (name, value) in &http.headers {
+            request = request.header(name.to_ascii_lowercase(), value.trim());
+        }
+        let answer = sender.send_request(request.body(Empty::new()).unwrap());
+        async move {
+            let response = answer.await.map_err(|_| it)?;
+            let seen = response.headers().get(SEEN).map(|seen| seen.to_str().unwrap().to_owned());
+            let status = response.status().as_u16();
+            response.into_body().collect().await.map_err(|_| it)?;
+            Ok((it.0, Answer { verdict: verdict(status), seen }))
+        }
+    });
+    let mut unheard = Vec::new();
+    for heard in join_all(sent).await {
+        match heard {
+            Ok((index, answer)) => answers[index] = answer,
+            Err(it) => unheard.push(it),
+        }
+    }
+    unheard
 }
 
 /// Writes requests and reads their answers. How many came, and whether the connection can be used again.
@@ -202,19 +217,19 @@ fn http1(http: &Http) -> String {
 }
 
 /// Reads one answer, and whether the connection goes on.
-fn read(tls: &mut Tls, is_head: bool) -> io::Result<(Answer, bool)> {
+fn read(from: &mut impl BufRead, is_head: bool) -> io::Result<(Answer, bool)> {
     let mut line = String::new();
-    let mut next = |tls: &mut Tls| -> io::Result<String> {
+    let mut next = || -> io::Result<String> {
         line.clear();
-        if tls.read_line(&mut line)? == 0 {
+        if from.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(line.trim_end().to_owned())
     };
-    let status = next(tls)?.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let status = next()?.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let (mut length, mut lives, mut seen) = (0, true, None);
     loop {
-        let field = next(tls)?;
+        let field = next()?;
         let Some((name, value)) = field.split_once(": ") else { break };
         match name {
             "content-length" => length = value.parse().unwrap(),
@@ -224,7 +239,7 @@ fn read(tls: &mut Tls, is_head: bool) -> io::Result<(Answer, bool)> {
         }
     }
     let mut body = vec![0; if is_head { 0 } else { length }];
-    tls.read_exact(&mut body)?;
+    from.read_exact(&mut body)?;
     Ok((Answer { verdict: verdict(status), seen }, lives))
 }
 
@@ -244,17 +259,25 @@ fn closed(error: &io::Error) -> Answer {
     CLOSED
 }
 
-/// A caller without a certificate. Whatever comes back, it must not be an answer.
+/// A caller in plaintext.
 fn without_tls(request: &Request) -> Answer {
-    let said = plain(at(request.port)).and_then(|mut stream| {
-        stream.write_all(b"GET /books HTTP/1.1\r\nhost: api\r\n\r\n")?;
-        stream.read(&mut [0; 64])
+    let answer = plain(at(request.port)).and_then(|mut stream| match &request.says {
+        Says::Bytes(bytes) => echo(&mut stream, bytes),
+        Says::Http(http) => {
+            stream.write_all(http1(http).as_bytes())?;
+            Ok(read(&mut BufReader::new(stream), http.method == "HEAD")?.0)
+        }
     });
-    match said {
-        Ok(1..) => Answer { verdict: Verdict::Allowed, seen: None },
-        Ok(0) => CLOSED,
-        Err(error) => closed(&error),
-    }
+    answer.unwrap_or_else(|error| closed(&error))
+}
+
+/// Says something and hears it again.
+fn echo(stream: &mut (impl Read + Write), bytes: &str) -> io::Result<Answer> {
+    stream.write_all(bytes.as_bytes())?;
+    let mut heard = vec![0; bytes.len()];
+    stream.read_exact(&mut heard)?;
+    assert_eq!(heard, bytes.as_bytes(), "somebody else answered");
+    Ok(Answer { verdict: Verdict::Allowed, seen: None })
 }
 
 /// Where a request over HTTP/2 goes, if it can be said so.

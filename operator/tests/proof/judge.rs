@@ -72,7 +72,6 @@ impl Judge {
     pub async fn serve(&mut self, objects: &[Value], workload: &str) {
         let text = yaml(objects);
         let mut offline = documents::assemble(&[Source { name: "world.yaml".to_owned(), text }]);
-        assert!(offline.unreadable.is_empty(), "{:?}", offline.unreadable);
         offline.inputs.roots = BTreeSet::from([self.authority.pem.clone()]);
         let (mesh, _) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
         let next = Snapshot::next(Arc::new(mesh), self.snapshot.as_ref());
@@ -96,7 +95,8 @@ impl Judge {
         };
         self.until("the world is acknowledged", has_taken).await;
         self.until("no listener is warming", || {
-            self.stat("listener_manager.total_listeners_warming") == Some(0)
+            let warming = "listener_manager.total_listeners_warming";
+            self.stats(warming).get(warming) == Some(&0)
         })
         .await;
     }
@@ -115,15 +115,30 @@ impl Judge {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// One of the Envoy's numbers.
-    pub fn stat(&self, name: &str) -> Option<u64> {
-        let mut stream = UnixStream::connect(self.folder.path().join("admin")).ok()?;
-        let filter = name.replace('.', "\\.");
-        write!(stream, "GET /stats?filter=^{filter}$ HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
-            .ok()?;
+    /// The requests that audit has let through against the policy, by what counts them.
+    pub fn would_be_denied(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (name, count) in self.stats("rbac\\.shadow_denied$") {
+            // What stands before it depends on the Envoy's version, and on when the rules came.
+            if let Some((at, by)) = name.find("inbound").zip(name.strip_suffix(".rbac.shadow_denied")) {
+                *all.entry(by[at..].to_owned()).or_default() += count;
+            }
+        }
+        all
+    }
+
+    /// Those of the Envoy's numbers whose name has a part like this.
+    fn stats(&self, like: &str) -> BTreeMap<String, u64> {
         let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
-        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
+        // Until it listens it has no numbers.
+        if let Ok(mut stream) = UnixStream::connect(self.folder.path().join("admin")) {
+            let head =
+                format!("GET /stats?filter={like} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.read_to_string(&mut page).unwrap();
+        }
+        let lines = page.lines().filter_map(|line| line.split_once(": "));
+        lines.filter_map(|(name, number)| Some((name.to_owned(), number.trim().parse().ok()?))).collect()
     }
 }
 

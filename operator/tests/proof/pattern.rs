@@ -4,14 +4,21 @@
 //! Written for the proof, to owe nothing to the engines that the product relies on. Sets of places make greed and
 //! order meaningless, which is right: whether a text matches does not depend on them.
 
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
 use crate::random::Random;
+
+thread_local! {
+    /// What was read before: a world's expressions are asked for with every request.
+    static READ: RefCell<HashMap<String, Option<Pattern>>> = RefCell::default();
+}
 
 /// A part of an expression.
 #[derive(Debug, Clone)]
 enum Node {
     Empty,
-    /// One character of these, by their code; all are ASCII.
-    One(Vec<u8>),
+    /// One character of these, as bits; all are ASCII.
+    One(u128),
     All(Vec<Node>),
     Any(Vec<Node>),
     Repeat(Box<Node>, usize, Option<usize>),
@@ -23,7 +30,7 @@ enum Node {
 
 /// An expression that was understood.
 #[derive(Debug, Clone)]
-pub struct Pattern(Node);
+pub struct Pattern(Arc<Node>);
 
 /// Places in a text: one flag for each, its end included.
 type Places = Vec<bool>;
@@ -31,9 +38,14 @@ type Places = Vec<bool>;
 impl Pattern {
     /// Reads an expression; `None` if it is none, or one that the two engines read differently.
     pub fn read(text: &str) -> Option<Self> {
+        if let Some(read) = READ.with_borrow(|read| read.get(text).cloned()) {
+            return read;
+        }
         let mut parser = Parser { text: text.as_bytes(), at: 0, fold: false };
-        let node = parser.any()?;
-        (parser.at == text.len()).then_some(Self(node))
+        let node = parser.any();
+        let read = node.filter(|_| parser.at == text.len()).map(|node| Self(Arc::new(node)));
+        READ.with_borrow_mut(|all| all.insert(text.to_owned(), read.clone()));
+        read
     }
 
     /// Whether it matches a text from its start, up to anywhere.
@@ -60,6 +72,15 @@ impl Pattern {
     }
 }
 
+/// Characters as bits.
+fn set(of: impl IntoIterator<Item = u8>) -> u128 {
+    of.into_iter().filter(u8::is_ascii).fold(0, |set, byte| set | (1 << byte))
+}
+
+fn is_in(set: u128, byte: u8) -> bool {
+    byte.is_ascii() && set & (1 << byte) != 0
+}
+
 /// Where a part can end that starts at one of these places.
 fn step(node: &Node, text: &[u8], from: &Places) -> Places {
     let only = |keep: &dyn Fn(usize) -> bool| -> Places {
@@ -70,7 +91,7 @@ fn step(node: &Node, text: &[u8], from: &Places) -> Places {
         Node::One(of) => {
             let mut to = vec![false; from.len()];
             for (at, byte) in text.iter().enumerate() {
-                to[at + 1] = from[at] && of.contains(byte);
+                to[at + 1] = from[at] && is_in(*of, *byte);
             }
             to
         }
@@ -115,7 +136,7 @@ fn sample(node: &Node, random: &mut Random, text: &mut String) {
     match node {
         Node::Empty | Node::Start | Node::End | Node::Word(_) => {}
         Node::One(of) => {
-            let plain: Vec<u8> = PLAIN.iter().copied().filter(|byte| of.contains(byte)).collect();
+            let plain: Vec<u8> = PLAIN.iter().copied().filter(|byte| is_in(*of, *byte)).collect();
             let likely = plain.len().min(if random.percent(80) { 8 } else { plain.len() });
             text.push(if likely == 0 { 'a' } else { char::from(plain[random.below(likely)]) });
         }
@@ -176,7 +197,7 @@ impl Parser<'_> {
         let byte = self.peek()?;
         self.at += 1;
         match byte {
-            b'.' => Some(Node::One((b' '..=b'~').collect())),
+            b'.' => Some(Node::One(set(b' '..=b'~'))),
             b'^' => Some(Node::Start),
             b'$' => Some(Node::End),
             b'(' => self.group(),
@@ -249,7 +270,7 @@ impl Parser<'_> {
             b'A' => Some(Node::Start),
             b'z' => Some(Node::End),
             byte if byte.is_ascii_punctuation() => Some(self.one(vec![byte])),
-            byte => named(byte).map(Node::One),
+            byte => named(byte).map(|of| Node::One(set(of))),
         }
     }
 
@@ -279,7 +300,7 @@ impl Parser<'_> {
             is_first = false;
         }
         let Node::One(of) = self.one(of) else { return None };
-        Some(Node::One((b' '..=b'~').filter(|byte| of.contains(byte) != negated).collect()))
+        Some(Node::One(set((b' '..=b'~').filter(|byte| is_in(of, *byte) != negated))))
     }
 
     /// A character of a class, or the range that begins with it.
@@ -295,10 +316,10 @@ impl Parser<'_> {
 
     fn one(&self, of: Vec<u8>) -> Node {
         if !self.fold {
-            return Node::One(of);
+            return Node::One(set(of));
         }
         let both = of.iter().flat_map(|byte| [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()]);
-        Node::One(both.chain(of.iter().copied()).collect())
+        Node::One(set(both.chain(of.iter().copied())))
     }
 }
 

@@ -17,6 +17,8 @@ pub type Account = (String, String);
 pub enum Verdict {
     /// The workload gets it.
     Allowed,
+    /// The workload gets it, and the proxy tells that enforcement would have denied it.
+    Audited,
     /// 403.
     Denied,
     /// 400.
@@ -28,7 +30,7 @@ pub enum Verdict {
 /// Somebody calls a port of a workload.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Who: none calls without a certificate.
+    /// Who: nobody calls in plaintext.
     pub from: Option<Account>,
     pub to: Account,
     pub port: u16,
@@ -80,39 +82,51 @@ impl<'a> Smi<'a> {
     }
 
     pub fn verdict(self, request: &Request) -> Verdict {
-        let Some(from) = &request.from else { return Verdict::Closed };
-        let mode = self.mode(&request.to.0);
-        let mut targets = self.of_kind("TrafficTarget");
-        match &request.says {
-            Says::Bytes(_) if mode == "permissive" => Verdict::Allowed,
-            Says::Bytes(_) => {
-                if targets.any(|target| self.admits(target, from, request) && allows_bytes(target)) {
-                    Verdict::Allowed
-                } else {
-                    Verdict::Closed
-                }
-            }
-            Says::Http(http) => {
-                let Some((path, _)) = path::normal(&http.target) else { return Verdict::Refused };
-                let allows = |target: &Value| {
-                    self.admits(target, from, request)
-                        && (allows_bytes(target) || self.allows_http(target, &path, http))
-                };
-                if mode == "permissive" || targets.any(allows) { Verdict::Allowed } else { Verdict::Denied }
-            }
+        if request.from.is_none() && self.word(request, "mtls") != "permissive" {
+            return Verdict::Closed;
+        }
+        if let Says::Http(http) = &request.says
+            && path::normal(&http.target).is_none()
+        {
+            return Verdict::Refused;
+        }
+        // A word that means nothing enforces.
+        match (self.word(request, "access"), self.enforced(request)) {
+            ("permissive", _) | ("audit", Verdict::Allowed) => Verdict::Allowed,
+            ("audit", _) => Verdict::Audited,
+            (_, enforced) => enforced,
         }
     }
 
-    /// The access mode of a namespace: its label, else the mesh's, else `enforce`.
-    fn mode(self, namespace: &str) -> &'a str {
-        let label =
-            self.find("Namespace", "", namespace).map(|it| text(it, "/metadata/labels/smidge.mesh~1access"));
-        label.filter(|label| !label.is_empty()).unwrap_or_else(|| {
-            match self.of_kind("MeshConfig").map(|it| text(it, "/spec/access/mode")).next() {
-                None | Some("") => "enforce",
-                Some(mode) => mode,
+    /// What comes of a request where access is enforced.
+    fn enforced(self, request: &Request) -> Verdict {
+        let mut admitting = self.of_kind("TrafficTarget").filter(|target| {
+            let from = request.from.as_ref();
+            from.is_some_and(|from| self.admits(target, from, request))
+        });
+        let (is_allowed, otherwise) = match &request.says {
+            Says::Bytes(_) => (admitting.any(allows_bytes), Verdict::Closed),
+            Says::Http(http) => {
+                let path = path::normal(&http.target).map(|(path, _)| path).unwrap_or_default();
+                let allows = |target| {
+                    allows_bytes(target) || self.matches(target).any(|it| self.is_met(it, &path, http))
+                };
+                (admitting.any(allows), Verdict::Denied)
             }
-        })
+        };
+        if is_allowed { Verdict::Allowed } else { otherwise }
+    }
+
+    /// The mode of the called namespace: its label, else the mesh's, else nothing.
+    fn word(self, request: &Request, of: &str) -> &'a str {
+        let label = self
+            .find("Namespace", "", &request.to.0)
+            .and_then(|it| it.pointer(&format!("/metadata/labels/smidge.mesh~1{of}")));
+        let config = self.find("MeshConfig", "", "default");
+        label
+            .or(config.and_then(|it| it.pointer(&format!("/spec/{of}/mode"))))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// Whether a target is about this destination, this caller and this port, and says nothing unheard of.
@@ -143,10 +157,6 @@ impl<'a> Smi<'a> {
             })
     }
 
-    fn allows_http(self, target: &Value, path: &str, http: &Http) -> bool {
-        self.matches(target).any(|it| self.is_met(it, path, http))
-    }
-
     /// The matches that a target's rules take from their groups.
     pub fn matches(self, target: &'a Value) -> impl Iterator<Item = &'a Value> {
         rules(target, "HTTPRouteGroup").flat_map(move |rule| {
@@ -172,9 +182,10 @@ impl<'a> Smi<'a> {
             return Some(true);
         }
         let pattern = Pattern::read(written)?;
-        let is_closed =
-            self.of_kind("MeshConfig").any(|config| text(config, "/spec/pathRegexEnd") == "closed");
-        Some(if is_closed { pattern.covers(path) } else { pattern.begins(path) })
+        let config = self.find("MeshConfig", "", "default");
+        // A word that means nothing counts as the stricter one.
+        let is_open = config.and_then(|it| it.pointer("/spec/pathRegexEnd")).is_none_or(|end| end == "open");
+        Some(if is_open { pattern.begins(path) } else { pattern.covers(path) })
     }
 }
 

@@ -11,8 +11,9 @@ use crate::{
     world::{CALLERS, HTTP_PORTS, SHOP, TCP_PORTS, World},
 };
 
-/// What a TCP caller says: HTTP among it, as bytes that look like it are bytes all the same.
-const BYTES: [&str; 2] = ["ping", "GET /books HTTP/1.1\r\nhost: api\r\n\r\n"];
+/// What a TCP caller says: HTTP among it, as bytes that look like it are bytes all the same. Fewer than five would leave
+/// it open for a while whether they are TLS.
+const BYTES: [&str; 2] = ["ping pong", "GET /books HTTP/1.1\r\nhost: api\r\n\r\n"];
 
 /// `count` requests to one destination of a world.
 pub fn requests(world: &World, destination: &str, count: usize) -> Vec<Request> {
@@ -64,7 +65,7 @@ fn request(random: &mut Random, smi: Smi<'_>, target: &Value, destination: &str)
 
 fn caller(random: &mut Random, smi: Smi<'_>, target: &Value) -> Option<(String, String)> {
     let sources = list(target, "/spec/sources");
-    if random.percent(1) {
+    if random.percent(if takes_plaintext(smi) { 12 } else { 1 }) {
         return None;
     }
     if random.percent(92) && !sources.is_empty() {
@@ -83,6 +84,13 @@ fn caller(random: &mut Random, smi: Smi<'_>, target: &Value) -> Option<(String, 
     }
     let (of, name) = CALLERS[random.below(CALLERS.len())];
     Some((of.to_owned(), name.to_owned()))
+}
+
+/// Whether somebody said something about plaintext, whatever comes of it.
+fn takes_plaintext(smi: Smi<'_>) -> bool {
+    smi.0.iter().any(|it| {
+        it.pointer("/metadata/labels/smidge.mesh~1mtls").is_some() || it["spec"].get("mtls").is_some()
+    })
 }
 
 /// A port of these, one that the target speaks of if there is one.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::{
+    audit::ask,
     callers::Callers,
     judge::Judge,
     reference::{Request, Says, Smi, text},
@@ -28,8 +29,9 @@ pub async fn shrink(
                 return (objects, request);
             }
             judge.serve(&fewer, &simpler.to.1).await;
-            let answer = callers.ask(std::slice::from_ref(&simpler)).await.remove(0);
-            if answer.verdict != Smi(&fewer).verdict(&simpler) {
+            let verdict = Smi(&fewer).verdict(&simpler);
+            let answer = ask(judge, callers, std::slice::from_ref(&simpler), &[verdict]).await.remove(0);
+            if answer.verdict != verdict {
                 (objects, request) = (fewer, simpler);
                 tries = before + 1;
                 break;

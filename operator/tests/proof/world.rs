@@ -6,11 +6,12 @@ use serde_json::{Map, Value, json};
 use crate::{
     random::Random,
     routes::{group, ports},
+    settings::settings,
 };
 
 /// The namespace of the destinations, and another one.
 pub const SHOP: &str = "shop";
-const OTHER: &str = "other";
+pub const OTHER: &str = "other";
 /// The ServiceAccounts that are called.
 pub const DESTINATIONS: [&str; 2] = ["api", "store"];
 /// Those who call.
@@ -41,16 +42,7 @@ impl World {
             objects.push(binding(&mut random, SHOP, "b0"));
             objects.push(binding(&mut random, OTHER, "b0"));
         }
-        if random.percent(70) {
-            let end = random.pick(&["open", "closed"]);
-            objects.push(object(
-                "smidge.mesh/v1alpha1",
-                "MeshConfig",
-                "",
-                "default",
-                &json!({ "pathRegexEnd": end }),
-            ));
-        }
+        objects.extend(settings(&mut random));
         for number in 0..random.between(1, 3) {
             objects.push(group(&mut random, SHOP, &format!("g{number}")));
         }
@@ -66,10 +58,8 @@ impl World {
         for number in 0..random.between(2, 5) {
             objects.push(target(&mut random, &format!("target{number}"), &destinations));
         }
-        if random.percent(4) {
-            let labels = json!({ "smidge.mesh/access": "permissive" });
-            let metadata = json!({ "name": SHOP, "labels": labels });
-            objects.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata }));
+        if random.percent(12) {
+            objects.push(misshapen(&mut random));
         }
         Self { seed, index, destinations, objects }
     }
@@ -158,6 +148,39 @@ fn binding(random: &mut Random, namespace: &str, name: &str) -> Value {
     }
     let version = "access.smi-spec.io/v1alpha4";
     object(version, "IdentityBinding", namespace, name, &json!({ "schemes": schemes }))
+}
+
+/// An object that is none of its kind. It costs itself and nothing else.
+fn misshapen(random: &mut Random) -> Value {
+    let to = json!({ "kind": "ServiceAccount", "name": "api", "namespace": SHOP });
+    let from = json!([{ "kind": "ServiceAccount", "name": "web", "namespace": SHOP }]);
+    let rules = json!([{ "kind": "TCPRoute", "name": "t0" }]);
+    let (access, specs) = ("access.smi-spec.io/v1alpha4", "specs.smi-spec.io/v1alpha4");
+    match random.below(5) {
+        0 => object(
+            access,
+            "TrafficTarget",
+            SHOP,
+            "odd",
+            &json!({ "destination": to, "sources": from, "rules": {} }),
+        ),
+        1 => object(
+            access,
+            "TrafficTarget",
+            SHOP,
+            "odd",
+            &json!({ "destination": to, "sources": "web", "rules": rules }),
+        ),
+        2 => object(
+            access,
+            "TrafficTarget",
+            SHOP,
+            "odd",
+            &json!({ "destination": "api", "sources": from, "rules": rules }),
+        ),
+        3 => object(specs, "HTTPRouteGroup", SHOP, "g2", &json!({ "matches": "all" })),
+        _ => object(access, "IdentityBinding", SHOP, "b9", &json!({ "schemes": ["web"] })),
+    }
 }
 
 fn target(random: &mut Random, name: &str, destinations: &[&str]) -> Value {
