@@ -70,6 +70,17 @@ pub fn group(kind: &str) -> Option<&'static str> {
     groups.into_iter().find(|group| !served(group, kind).is_empty())
 }
 
+/// A field of the hub as users of another version call it: `spec.rules[0]` of a `TrafficTarget` is `specs[0]` at v1alpha1.
+pub fn field_at(kind: &str, version: &str, field: &str) -> String {
+    let shape = group(kind).and_then(|group| Shape::of(group, kind));
+    let found = shape.into_iter().flat_map(Shape::slots).find_map(|slot| {
+        let rest = field.strip_prefix(slot.hub())?;
+        let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
+        is_whole.then(|| format!("{}{rest}", slot.name_at(version)))
+    });
+    found.unwrap_or_else(|| field.to_owned())
+}
+
 /// The object at the API version `to`, for example `split.smi-spec.io/v1alpha2`.
 pub fn convert(object: &Value, to: &str) -> Result<Value, Error> {
     let Value::Object(fields) = object else {

@@ -6,6 +6,8 @@
 
 mod cluster;
 mod document;
+mod unknown;
+mod unversioned;
 
 use std::{
     fmt, fs,
@@ -13,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use cluster::{Offline, cluster};
+pub use cluster::{Offline, Written, cluster};
 pub use document::{Document, parse};
 
 /// A text with the name it goes by in messages.

@@ -6,7 +6,7 @@
 //! What a question leaves out may be anything: the verdict is `allowed` only if all of it is.
 
 mod judge;
-mod near;
+pub(crate) mod near;
 mod objects;
 mod party;
 mod question;

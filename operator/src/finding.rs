@@ -189,6 +189,10 @@ reasons! {
     InvalidIdentity => Error, Accepted, Refuse;
     /// A field that has no effect where it stands.
     NoEffect => Warning, Nothing, Warn;
+    /// A field that the object's version does not have.
+    UnknownField => Warning, Nothing, Warn;
+    /// A definition of a kind of ours that would take the place of Smidge's.
+    ForeignDefinition => Warning, Nothing, Warn;
 }
 
 impl fmt::Display for Reason {

@@ -112,7 +112,7 @@ fn is_split_in_mesh(
     let is_root_in = services.get(root).is_some_and(|root| !root.members.is_empty());
     let is_in = is_root_in || split.backends(services).any(|backend| !backend.members.is_empty());
     if !is_in {
-        findings.push(split.outside_mesh());
+        split.outside_mesh(services, findings);
     }
     is_in
 }

@@ -47,6 +47,7 @@ fn cases() -> BTreeMap<String, String> {
 fn outputs(case: &str, text: String) -> BTreeMap<String, String> {
     let offline = documents::assemble(&[Source { name: "in.yaml".to_owned(), text }]);
     let (mesh, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
+    offline.written.rename(&mut findings);
     findings.extend(offline.findings);
     findings.sort();
     let mut files = BTreeMap::from([("mesh.yaml".to_owned(), yaml(&mesh))]);

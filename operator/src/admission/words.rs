@@ -2,6 +2,8 @@
 //!
 //! Both are bounded: an object may be wrong in a thousand places.
 
+use smidge_crds::conversion::field_at;
+
 use super::{Question, Verdict};
 use crate::finding::{Finding, Reason};
 
@@ -48,23 +50,10 @@ fn line(question: &Question, finding: &Finding) -> String {
         // Which shape a field has is said with the field as it stands.
         let is_as_it_stands = *reason == Reason::MixedShape;
         let version = if is_as_it_stands { "" } else { question.version() };
-        as_written(&question.object().kind, version, field) + ": "
+        field_at(&question.object().kind, version, field) + ": "
     });
     let hint = hint.as_deref().map_or_else(String::new, |hint| format!("; hint: {hint}"));
     format!("{field}{message} [{reason}]{hint}")
-}
-
-/// The field as the object's own version calls it: findings speak of the hub's.
-fn as_written(kind: &str, version: &str, field: &str) -> String {
-    let renamed: &[(&str, &str)] = match (kind, version) {
-        ("TrafficTarget", "v1alpha1") => {
-            &[("spec.rules", "specs"), ("spec.sources", "sources"), ("spec.destination", "destination")]
-        }
-        ("HTTPRouteGroup", "v1alpha1" | "v1alpha2") => &[("spec.matches", "matches")],
-        _ => &[],
-    };
-    let found = renamed.iter().find_map(|(hub, own)| Some(format!("{own}{}", field.strip_prefix(hub)?)));
-    found.unwrap_or_else(|| field.to_owned())
 }
 
 /// Both travel in one line of HTTP, or are printed on a terminal.

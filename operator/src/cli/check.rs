@@ -77,6 +77,7 @@ pub fn run(args: Args) -> ExitCode {
 pub fn check(paths: &[PathBuf]) -> Report {
     let offline = documents::load(paths);
     let (_, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
+    offline.written.rename(&mut findings);
     findings.extend(offline.findings);
     findings.sort();
     Report { unreadable: offline.unreadable, findings }

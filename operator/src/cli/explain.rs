@@ -132,6 +132,7 @@ impl Args {
 pub fn answer(offline: Offline, question: &Question) -> Result<Answer, Senseless> {
     let clusters = BTreeMap::from([(ClusterId::default(), offline.inputs)]);
     let (mesh, mut findings) = lower(&clusters);
+    offline.written.rename(&mut findings);
     findings.extend(offline.findings);
     findings.sort();
     let inputs = clusters.into_values().next().unwrap_or_default();

@@ -72,6 +72,7 @@ pub fn run(args: Args) -> ExitCode {
 fn render(Args { filename, workload, output }: &Args) -> anyhow::Result<u8> {
     let offline = documents::load(filename);
     let (mesh, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
+    offline.written.rename(&mut findings);
     findings.extend(offline.findings);
     findings.sort();
     let report = Report { unreadable: offline.unreadable, findings };

@@ -4,14 +4,16 @@
 //! Every workload has one pod, whatever its replicas: replicas look alike. Every pod counts as injected unless it, or
 //! its namespace, is labelled `smidge.mesh/inject=disabled`. Kinds that nothing here reads are passed over.
 
+mod definition;
 mod network;
 mod smi;
+mod written;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
         core::v1::{Container, Namespace, Pod, PodTemplateSpec, Service},
         discovery::v1::EndpointSlice,
@@ -22,7 +24,8 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use smidge_crds::{conversion, labels};
 
-use super::{Document, Unreadable};
+pub use self::written::Written;
+use super::{Document, Unreadable, unknown};
 use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects},
@@ -40,6 +43,8 @@ pub struct Offline {
     pub findings: Vec<Finding>,
     /// Objects that do not have the shape of their kind.
     pub unreadable: Vec<Unreadable>,
+    /// In which versions the objects were written.
+    pub written: Written,
 }
 
 /// The cluster that has these objects. A later object replaces an earlier one of the same kind and name.
@@ -65,9 +70,21 @@ impl Offline {
             ("discovery.k8s.io", "EndpointSlice") => {
                 insert::<EndpointSlice>(document, true, &mut inputs.slices)
             }
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+                self.findings.extend(definition::foreign(document));
+                Ok(())
+            }
             ("apps", "Deployment") => self.add_pod(document, |of: Deployment| Some(of.spec?.template)),
             ("apps", "StatefulSet") => self.add_pod(document, |of: StatefulSet| Some(of.spec?.template)),
             ("apps", "DaemonSet") => self.add_pod(document, |of: DaemonSet| Some(of.spec?.template)),
+            // One that a Deployment owns says nothing that the Deployment does not.
+            ("apps", "ReplicaSet") if !has(document, "/metadata/ownerReferences/0") => {
+                self.add_pod(document, |of: ReplicaSet| of.spec?.template)
+            }
+            // Without a template it refers to a Deployment.
+            ("argoproj.io", "Rollout") if has(document, "/spec/template") => {
+                self.add_pod(document, |of: Rollout| Some(of.spec.template))
+            }
             ("batch", "Job") => self.add_pod(document, |of: Job| Some(of.spec?.template)),
             ("batch", "CronJob") => {
                 self.add_pod(document, |of: CronJob| Some(of.spec?.job_template.spec?.template))
@@ -81,15 +98,14 @@ impl Offline {
 
     fn add_custom(&mut self, document: &Document) -> Result<(), Unreadable> {
         let Document { group, version, kind, .. } = document;
-        if group == "metrics.smi-spec.io" {
-            // What the metrics API answers; nothing that anybody applies.
-            return Ok(());
-        }
+        let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
+        let object = ObjectRef::new(kind, key.0, key.1);
         if !conversion::served(group, kind).contains(&version.as_str()) {
-            let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
-            self.findings.push(smi::not_served(document, ObjectRef::new(kind, key.0, key.1)));
+            self.findings.push(smi::not_served(document, object));
             return Ok(());
         }
+        self.findings.extend(unknown::fields(document, &object));
+        self.written.add(object, version);
         let inputs = &mut self.inputs;
         match kind.as_str() {
             "TrafficTarget" => smi::insert(document, &mut inputs.traffic_targets),
@@ -150,6 +166,21 @@ impl Offline {
             }
         }
     }
+}
+
+fn has(document: &Document, pointer: &str) -> bool {
+    document.value.pointer(pointer).is_some_and(|value| !value.is_null())
+}
+
+/// Argo's way to write a Deployment, as far as it is one.
+#[derive(serde::Deserialize)]
+struct Rollout {
+    spec: RolloutSpec,
+}
+
+#[derive(serde::Deserialize)]
+struct RolloutSpec {
+    template: PodTemplateSpec,
 }
 
 /// The namespace and name of a document, from its metadata.

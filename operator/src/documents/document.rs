@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Source, Unreadable};
+use super::{Source, Unreadable, unversioned};
 
 /// One object as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,11 +61,15 @@ pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
             }
             Err(error) => {
                 let options = serde_saphyr::render_options! { line_offset: chunk.lines_before };
+                let why = error.render_with_options(options);
+                let why = first_line(&why);
+                let is_template = chunk.text.contains("{{");
+                let hint = if is_template { "; hint: this is a template, to be rendered first" } else { "" };
                 unreadable.push(Unreadable {
                     file: source.name.clone(),
                     document: Some(number),
                     field: None,
-                    message: format!("is not YAML: {}", first_line(&error.render_with_options(options))),
+                    message: format!("is not YAML: {}{hint}", why.strip_prefix("error: ").unwrap_or(why)),
                 });
             }
         }
@@ -134,7 +138,8 @@ fn add(
         Value::Null => {}
         Value::Object(mut object) if document.kind.ends_with("List") && object.contains_key("items") => {
             let Some(Value::Array(items)) = object.remove("items") else { return };
-            for (index, item) in items.into_iter().enumerate() {
+            for (index, mut item) in items.into_iter().enumerate() {
+                tell_kind(&mut item, &api_version, &document.kind);
                 let place = format!("{}items[{index}].", document.place);
                 add(file, number, place, item, documents, unreadable);
             }
@@ -144,15 +149,9 @@ fn add(
         Value::Object(_) if document.kind.is_empty() => {
             unreadable.push(document.unreadable("kind", "is missing, so nobody knows what this is"));
         }
-        Value::Object(_) if api_version.is_empty() => {
+        Value::Object(object) if api_version.is_empty() => {
             let kind = &document.kind;
-            let hint = smidge_crds::conversion::group(kind).map(|group| {
-                let newest =
-                    smidge_crds::conversion::served(group, kind).first().copied().unwrap_or_default();
-                format!(
-                    "; hint: if SMI's {kind} is meant, and written as its newest version, {group}/{newest}"
-                )
-            });
+            let hint = unversioned::hint(kind, &object).map(|hint| format!("; hint: {hint}"));
             let message = format!(
                 "is missing: expected the API group and version of {kind}{}",
                 hint.unwrap_or_default()
@@ -168,6 +167,16 @@ fn add(
             };
             unreadable.push(document.unreadable("", format!("is {found}: expected an object")));
         }
+    }
+}
+
+/// The API server names kind and version once where a list is of one kind.
+fn tell_kind(item: &mut Value, api_version: &str, list: &str) {
+    let kind = list.strip_suffix("List").unwrap_or_default();
+    let Value::Object(item) = item else { return };
+    if !kind.is_empty() && !item.contains_key("kind") && !item.contains_key("apiVersion") {
+        item.insert("kind".to_owned(), kind.into());
+        item.insert("apiVersion".to_owned(), api_version.into());
     }
 }
 
@@ -208,5 +217,18 @@ mod tests {
         );
         assert_eq!(documents.len(), 1);
         assert_eq!(unreadable[0].field.as_deref(), Some("items[1].apiVersion"));
+        let (documents, unreadable) =
+            parsed(r#"{"kind":"PodList","apiVersion":"v1","items":[{"metadata":{}}]}"#);
+        assert_eq!((&*documents[0].kind, &*documents[0].version, unreadable.len()), ("Pod", "v1", 0));
+    }
+
+    #[test]
+    fn templates_are_told_from_other_broken_text() {
+        let (_, unreadable) = parsed("kind: {{ .Values.kind }}\n---\na: [\n");
+        assert!(
+            unreadable[0].message.ends_with("hint: this is a template, to be rendered first"),
+            "{unreadable:?}"
+        );
+        assert!(unreadable[1].message.starts_with("is not YAML: line 3"), "{unreadable:?}");
     }
 }

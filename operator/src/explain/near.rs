@@ -26,6 +26,13 @@ pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> 
     found.into_iter().take(SHOWN).map(str::to_owned).collect()
 }
 
+/// The one that is nearest, if any is near at all.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let reach = 2.max(name.chars().count() / 4);
+    let ranked = known.into_iter().map(|candidate| (distance(name, candidate), candidate));
+    ranked.filter(|(distance, candidate)| *distance <= reach.min(candidate.len() / 2)).min().map(|it| it.1)
+}
+
 /// Insertions, removals and replacements from one to the other (Levenshtein), by rows.
 fn distance(one: &str, other: &str) -> usize {
     /// Names are at most this long; whoever sends more gets no help.
@@ -62,5 +69,14 @@ mod tests {
         let known = ["shop/store", "shop/stone", "other/stor", "shop/buyer"];
         assert_eq!(near("shop/stor", known), ["other/stor", "shop/store", "shop/stone"]);
         assert_eq!(near("x/y", known).len(), 4);
+    }
+
+    #[test]
+    fn nothing_is_nearest_to_what_is_far_away() {
+        let known = ["destination", "rules", "port", "sources"];
+        assert_eq!(nearest("destinations", known), Some("destination"));
+        assert_eq!(nearest("source", known), Some("sources"));
+        assert_eq!(nearest("selector", known), None);
+        assert_eq!(nearest("foo", known), None);
     }
 }

@@ -148,9 +148,14 @@ impl TargetReader<'_> {
                 "UDPRoute" if self.routes.udp.contains(&route) => {}
                 "UDPRoute" => self.missing(&field, rule),
                 kind => {
+                    let found = if kind.is_empty() {
+                        "is missing".to_owned()
+                    } else {
+                        format!("{kind:?} is no kind of route")
+                    };
                     let message = format!(
-                        "{kind:?} is no kind of route: expected HTTPRouteGroup, TCPRoute or UDPRoute; as it could be \
-                         meant to narrow the others, the target allows nothing"
+                        "{found}: expected HTTPRouteGroup, TCPRoute or UDPRoute; as it could be meant to narrow the \
+                         others, the target allows nothing"
                     );
                     self.found(Reason::UnknownKind, format!("{field}.kind"), message);
                     rules.unknown = true;

@@ -187,14 +187,22 @@ impl Split<'_> {
         self.shares.iter().filter_map(|share| services.get(&share.service).copied())
     }
 
-    /// Says that nothing of the split is in the mesh.
-    pub fn outside_mesh(&self) -> Finding {
+    /// Says that nothing of the split is in the mesh, and what of it does not even exist.
+    pub fn outside_mesh(&self, services: &Services<'_>, findings: &mut Vec<Finding>) {
+        let absent = self.shares.iter().filter(|share| !services.contains_key(&share.service));
+        findings.extend(absent.map(|share| self.missing(share)));
         let message = format!(
             "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
             self.root.name
         );
-        self.finding(Reason::OutsideMesh, "spec.service", message)
-            .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
+        let finding = self.finding(Reason::OutsideMesh, "spec.service", message);
+        findings.push(finding.hint("label the namespace smidge.mesh/inject=enabled and restart the pods"));
+    }
+
+    fn missing(&self, share: &Share) -> Finding {
+        let ServiceId { namespace, name } = &share.service;
+        let message = format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
+        self.finding(Reason::BackendNotFound, &share.field, message)
     }
 
     /// Where the traffic to port `number` of the root goes.
@@ -292,11 +300,7 @@ impl Split<'_> {
     ) -> bool {
         let name = &share.service.name;
         let Some(backend) = services.get(&share.service) else {
-            let message = format!(
-                "there is no Service {name:?} in namespace {}; it gets nothing",
-                share.service.namespace
-            );
-            findings.push(self.finding(Reason::BackendNotFound, &share.field, message));
+            findings.push(self.missing(share));
             return false;
         };
         let Some(port) = backend.ports.get(&number) else {

@@ -26,7 +26,8 @@ pub(super) fn insert<Spec: Kind>(
     let hub =
         conversion::to_hub(&document.value).map_err(|error| document.unreadable("", error.to_string()))?;
     let mut object = Object::<Spec>::read(hub).map_err(|ReadError { field, message }| {
-        document.unreadable(if field == "." { "" } else { &field }, message)
+        let field = if field == "." { "" } else { &field };
+        document.unreadable(&conversion::field_at(Spec::KIND, &document.version, field), message)
     })?;
     object.metadata.name = Some(key.1.clone());
     object.metadata.namespace = Some(key.0.clone());
@@ -43,6 +44,11 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
         let message =
             format!("{version} of {kind} is not served: expected {expected}; the object has no effect");
         return Finding::new(object, Reason::NotServed, message).at("apiVersion");
+    }
+    if group == "metrics.smi-spec.io" {
+        let message = format!("{kind} is not served by this version of Smidge; the object has no effect");
+        let hint = "it is what a metrics API answers, and nobody applies it";
+        return Finding::new(object, Reason::NotServed, message).at("apiVersion").hint(hint);
     }
     let of = if group.is_empty() { "without an API group".to_owned() } else { format!("in {group}") };
     let message = format!("{kind} {of} is not served; the object has no effect");

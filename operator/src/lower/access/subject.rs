@@ -111,7 +111,12 @@ impl SubjectReader<'_> {
             return Err((Reason::UnknownKind, "group", message));
         }
         if kind != ACCOUNT && kind != BINDING {
-            let message = format!("{kind:?} is no kind of identity: expected {ACCOUNT} or {BINDING}");
+            let found = if kind.is_empty() {
+                "is missing".to_owned()
+            } else {
+                format!("{kind:?} is no kind of identity")
+            };
+            let message = format!("{found}: expected {ACCOUNT} or {BINDING}");
             return Err((Reason::UnknownKind, "kind", message));
         }
         if name.is_empty() {

@@ -1,0 +1,32 @@
+//! Says of an object without an `apiVersion` which one it may be.
+//!
+//! SMI's own documents print such objects. Nothing is guessed: the words are a hint for whoever wrote it.
+
+use serde_json::{Map, Value};
+use smidge_crds::conversion;
+
+/// What a kind of SMI may be, by its shape: the newest version that has all fields where they stand.
+pub(super) fn hint(kind: &str, object: &Map<String, Value>) -> Option<String> {
+    if matches!(kind, "TrafficMetrics" | "TrafficMetricsList") {
+        return Some("if SMI's is meant: it is what a metrics API answers, and nobody applies it".to_owned());
+    }
+    let group = conversion::group(kind)?;
+    let versions = conversion::served(group, kind);
+    let fitting = versions.iter().find(|version| is_plain(group, kind, version, object));
+    let (version, how) = match fitting {
+        Some(version) => (version, "by its fields"),
+        None => (versions.first()?, "as its newest version"),
+    };
+    Some(format!("if SMI's {kind} is meant, it is {group}/{version}, {how}"))
+}
+
+/// Whether an object has nothing in the shape of another version than this.
+fn is_plain(group: &str, kind: &str, version: &str, object: &Map<String, Value>) -> bool {
+    let mut object = object.clone();
+    object.insert("apiVersion".to_owned(), format!("{group}/{version}").into());
+    let metadata = conversion::to_hub(&Value::Object(object)).ok().and_then(|mut hub| {
+        let metadata = hub.get_mut("metadata")?.take();
+        serde_json::from_value(metadata).ok()
+    });
+    metadata.is_some_and(|metadata| conversion::mixed(group, kind, &metadata).is_empty())
+}
