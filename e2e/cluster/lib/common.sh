@@ -23,7 +23,7 @@ readonly NAME NET CACHE STATE
 readonly HOST_IP=$NET.0.1
 readonly NODE_IP=$NET.0.2
 readonly LINK_BITS=24
-readonly SERVICE_CIDR=$NET.32.0/20
+readonly SERVICE_CIDR=$NET.32.0/19
 readonly DNS_IP=$NET.32.10
 readonly POD_CIDR=$NET.64.0/18
 readonly API=https://$NODE_IP:6443

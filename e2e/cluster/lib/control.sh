@@ -18,11 +18,16 @@ readonly SYSTEM_USERS=(
 )
 
 start_control_plane() {
+    start_api
+    start_controllers
+}
+
+# The API and what it needs, with further flags of the API server.
+start_api() {
     make_keys
     make_tokens
     start_etcd
-    start_apiserver
-    start_controllers
+    start_apiserver "$@"
 }
 
 make_keys() {
@@ -123,7 +128,7 @@ start_apiserver() {
         --requestheader-username-headers=X-Remote-User \
         --proxy-client-cert-file="$PKI/front-proxy-client.crt" \
         --proxy-client-key-file="$PKI/front-proxy-client.key" \
-        --enable-aggregator-routing
+        --enable-aggregator-routing "$@"
 }
 
 start_controllers() {

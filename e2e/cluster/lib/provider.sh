@@ -72,6 +72,25 @@ own_start() {
     touch "$STATE/up"
 }
 
+# Only the API: objects without controllers that answer them and without pods that run. No ServiceAccount needs to exist.
+own_api() {
+    local started
+    started=$(now)
+    require_root
+    tools
+    with_lock "$CACHE/cluster-$NAME.lock" own_start_api
+    say "the API server is up after $(($(now) - started)) s"
+}
+
+own_start_api() {
+    heading "starting the API server of Kubernetes $KUBERNETES_VERSION in $STATE"
+    remove_node
+    rm -rf "$STATE/log"
+    make_node
+    start_api --disable-admission-plugins=ServiceAccount
+    own_wait 60 "the API server" apiserver_ready
+}
+
 own_wait() {
     local started
     started=$(now)
