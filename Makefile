@@ -48,6 +48,10 @@ soak: ## what runs too long for `make test`; run by hand before a release
 soak-access: ## prove a million decisions of access with every Envoy; SMIDGE_SEED repeats a run
 	@e2e/suite soak-access
 
+.PHONY: bench
+bench: ## measure the release program, end to end; ARGS are those of `smidge-bench run`
+	@e2e/bench/bench $(ARGS)
+
 .PHONY: crds
 crds: ## write the generated definitions into the chart
 	cargo run --quiet --locked --package smidge -- crds > $(CRDS).new

@@ -1,0 +1,88 @@
+//! What was measured, as rows; quantiles.
+//!
+//! Filled by the scenarios, printed by `report`, drawn by `plot`. Judges nothing: whether a figure is good is the
+//! reader's to say, with the floor beside it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// One line of the table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// A stable word for machines.
+    pub id: String,
+    /// The same for people.
+    pub what: String,
+    /// What issue and design ask for.
+    pub target: String,
+    /// The figures; the end of each name is its unit.
+    pub figures: BTreeMap<String, f64>,
+}
+
+impl Row {
+    pub fn new(id: &str, what: &str, target: &str) -> Self {
+        Self { id: id.to_owned(), what: what.to_owned(), target: target.to_owned(), figures: BTreeMap::new() }
+    }
+
+    pub fn set(&mut self, name: &str, value: f64) {
+        // Microseconds of a millisecond are the most that any figure here is good for.
+        self.figures.insert(name.to_owned(), (value * 1000.0).round() / 1000.0);
+    }
+
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.figures.get(name).copied()
+    }
+
+    /// Sets the quantiles of some times under `prefix`.
+    pub fn quantiles(&mut self, prefix: &str, times: &[f64]) {
+        for (name, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+            self.set(&format!("{prefix}_{name}_ms"), quantile(times, part));
+        }
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Run {
+    /// What was run, on what.
+    pub about: BTreeMap<String, String>,
+    pub rows: Vec<Row>,
+}
+
+/// The value below which `part` of the values lie; the nearest one that occurred.
+pub fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+/// Milliseconds from one moment to another; negative if that comes first.
+pub fn millis(from: Instant, to: Instant) -> f64 {
+    match to.checked_duration_since(from) {
+        Some(after) => after.as_secs_f64() * 1000.0,
+        None => -from.duration_since(to).as_secs_f64() * 1000.0,
+    }
+}
+
+/// A duration in milliseconds.
+pub fn in_millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let at = |values: &[f64], part| quantile(values, part).to_string();
+        assert_eq!([0.5, 0.99, 1.0].map(|part| at(&values, part)), ["50", "99", "100"]);
+        assert_eq!([at(&[7.0], 0.99), at(&[], 0.5)], ["7", "0"]);
+    }
+}

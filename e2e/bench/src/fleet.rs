@@ -1,0 +1,382 @@
+//! Up to ten thousand proxies in one thread: sockets, TLS and time around `http2` and `sidecar`.
+//!
+//! Steered by the scenarios through `Fleet`. The machine that measures is the one that is measured, so this does as
+//! little as a client can: one thread, one poll, a read and a write for each message, no task and no timer for each
+//! proxy. Each proxy has a connection of its own, as sidecars do.
+
+mod link;
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use mio::{Events, Poll, Token, Waker};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::sync::oneshot;
+
+use crate::{
+    names::{Id, Names},
+    sidecar::{Change, Sidecar},
+    wire::{self, Kind},
+};
+use link::Link;
+
+/// The token by which the steering thread wakes the poll. No seat has it.
+const WAKE: Token = Token(usize::MAX);
+/// After how long a connection that was refused is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Who a proxy is.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// `<pod>.<namespace>`.
+    pub node: String,
+    /// The token of its pod.
+    pub token: String,
+}
+
+/// Where proxies connect to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Used in turn: one address has too few ports for ten thousand proxies that come and go.
+    pub addresses: Vec<SocketAddr>,
+    pub tls: Arc<ClientConfig>,
+    pub server_name: ServerName<'static>,
+    /// A server that says so many messages to everybody and never anything that was asked for: the null server.
+    pub script: Option<usize>,
+    /// How many proxies may be on their way to being configured at the same time.
+    pub window: usize,
+}
+
+/// How the proxies of one call came to be configured.
+#[derive(Debug)]
+pub struct Connected {
+    /// When the first one began.
+    pub started: Instant,
+    /// When each one had everything.
+    pub configured: Vec<Instant>,
+    /// How often a connection or stream had to be tried again.
+    pub retries: u64,
+}
+
+/// What the proxies have been sent in all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    pub messages: u64,
+    pub bytes: u64,
+    /// Resources by kind, in the order of `Kind::ALL`.
+    pub resources: [u64; 6],
+    /// The bytes of their bodies.
+    pub bodies: u64,
+    pub removed: u64,
+    pub open: u64,
+    /// Streams that the server ended.
+    pub ended: u64,
+    /// Resources held now.
+    pub held: u64,
+}
+
+enum Command {
+    Seats(Vec<Seat>),
+    Connect {
+        target: Target,
+        count: usize,
+        reply: oneshot::Sender<Connected>,
+    },
+    Expect {
+        kind: Kind,
+        name: String,
+        count: usize,
+        reply: oneshot::Sender<Vec<Instant>>,
+    },
+    Totals(oneshot::Sender<Totals>),
+    /// Closes every connection; with `true`, proxies forget what they hold.
+    Disconnect(bool, oneshot::Sender<()>),
+}
+
+/// The thread with the proxies.
+pub struct Fleet {
+    commands: mpsc::Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Fleet {
+    /// A fleet without proxies.
+    pub fn start() -> anyhow::Result<Self> {
+        let poll = Poll::new().context("failed to make a poll")?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (commands, orders) = mpsc::channel();
+        std::thread::Builder::new().name("fleet".to_owned()).spawn(move || run(poll, &orders))?;
+        Ok(Self { commands, waker })
+    }
+
+    fn send(&self, command: Command) -> anyhow::Result<()> {
+        self.commands.send(command).ok().context("the fleet has ended")?;
+        Ok(self.waker.wake()?)
+    }
+
+    /// Whose proxies there are from now on. None may be connected.
+    pub fn seat(&self, seats: Vec<Seat>) -> anyhow::Result<()> {
+        self.send(Command::Seats(seats))
+    }
+
+    /// Connects the first `count` proxies at once; answers when all are configured.
+    pub async fn connect(
+        &self,
+        target: &Target,
+        count: usize,
+        within: Duration,
+    ) -> anyhow::Result<Connected> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Connect { target: target.clone(), count, reply })?;
+        let connected = tokio::time::timeout(within, answer).await;
+        match connected {
+            Ok(connected) => connected.context("the fleet has ended"),
+            Err(_) => anyhow::bail!(
+                "not all of {count} proxies were configured in time: {:?}",
+                self.totals().await?
+            ),
+        }
+    }
+
+    /// Tells of the first change of `name` at each of `count` proxies. To be called before the change is made.
+    pub fn expect(
+        &self,
+        kind: Kind,
+        name: &str,
+        count: usize,
+    ) -> anyhow::Result<oneshot::Receiver<Vec<Instant>>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Expect { kind, name: name.to_owned(), count, reply })?;
+        Ok(answer)
+    }
+
+    /// What was received so far.
+    pub async fn totals(&self) -> anyhow::Result<Totals> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Totals(reply))?;
+        answer.await.context("the fleet has ended")
+    }
+
+    /// Closes every connection.
+    pub async fn disconnect(&self, forget: bool) -> anyhow::Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Disconnect(forget, reply))?;
+        answer.await.context("the fleet has ended")
+    }
+}
+
+/// What is being waited for.
+struct Expectation {
+    kind: Kind,
+    name: Id,
+    count: usize,
+    seen: Vec<bool>,
+    times: Vec<Instant>,
+    reply: Option<oneshot::Sender<Vec<Instant>>>,
+}
+
+struct Connecting {
+    target: Target,
+    count: usize,
+    report: Connected,
+    reply: Option<oneshot::Sender<Connected>>,
+    queue: VecDeque<usize>,
+    /// Seats to be tried again, and when.
+    again: VecDeque<(Instant, usize)>,
+    under_way: usize,
+}
+
+/// Everything that the thread has.
+struct Crew {
+    poll: Poll,
+    seats: Vec<Seat>,
+    sidecars: Vec<Sidecar>,
+    links: Vec<Option<Link>>,
+    names: Names,
+    totals: Totals,
+    expected: Option<Expectation>,
+    connecting: Option<Connecting>,
+    buffer: Vec<u8>,
+}
+
+fn run(poll: Poll, orders: &mpsc::Receiver<Command>) {
+    let mut crew = Crew {
+        poll,
+        seats: Vec::new(),
+        sidecars: Vec::new(),
+        links: Vec::new(),
+        names: Names::default(),
+        totals: Totals::default(),
+        expected: None,
+        connecting: None,
+        buffer: vec![0; 256 * 1024],
+    };
+    let mut events = Events::with_capacity(1024);
+    loop {
+        let waits = crew.connecting.as_ref().is_some_and(|connecting| !connecting.again.is_empty());
+        match crew.poll.poll(&mut events, waits.then_some(AGAIN)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+            _ => {}
+        }
+        for event in &events {
+            if event.token() == WAKE {
+                loop {
+                    match orders.try_recv() {
+                        Ok(command) => crew.obey(command),
+                        Err(mpsc::TryRecvError::Empty) => break,
+                        Err(mpsc::TryRecvError::Disconnected) => return,
+                    }
+                }
+            } else {
+                crew.on_socket(event.token().0);
+            }
+        }
+        crew.fill();
+    }
+}
+
+impl Crew {
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Seats(seats) => {
+                self.sidecars = seats.iter().map(|_| Sidecar::default()).collect();
+                self.links = seats.iter().map(|_| None).collect();
+                self.seats = seats;
+            }
+            Command::Connect { target, count, reply } => {
+                let count = count.min(self.seats.len());
+                let queue = (0..count).filter(|seat| self.links[*seat].is_none()).collect::<VecDeque<_>>();
+                let report = Connected { started: Instant::now(), configured: Vec::new(), retries: 0 };
+                let (reply, again, under_way) = (Some(reply), VecDeque::new(), 0);
+                let count = queue.len();
+                self.connecting = Some(Connecting { target, count, report, reply, queue, again, under_way });
+            }
+            Command::Expect { kind, name, count, reply } => {
+                let (seen, times) = (vec![false; self.seats.len()], Vec::with_capacity(count));
+                let name = self.names.id(name.as_bytes());
+                self.expected = Some(Expectation { kind, name, count, seen, times, reply: Some(reply) });
+            }
+            Command::Totals(reply) => {
+                self.totals.open = self.links.iter().flatten().count() as u64;
+                self.totals.held = self.sidecars.iter().map(Sidecar::holds).sum::<usize>() as u64;
+                let _ = reply.send(self.totals);
+            }
+            Command::Disconnect(forget, reply) => {
+                self.links.iter_mut().for_each(|link| *link = None);
+                self.connecting = None;
+                if forget {
+                    self.sidecars.iter_mut().for_each(|sidecar| *sidecar = Sidecar::default());
+                }
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// Starts as many connections as may be under way.
+    fn fill(&mut self) {
+        let Some(connecting) = &mut self.connecting else { return };
+        while let Some((at, seat)) = connecting.again.front().copied() {
+            if at > Instant::now() {
+                break;
+            }
+            connecting.again.pop_front();
+            connecting.queue.push_back(seat);
+        }
+        while connecting.under_way < connecting.target.window {
+            let Some(seat) = connecting.queue.pop_front() else { break };
+            connecting.under_way += 1;
+            match Link::open(seat, &self.seats[seat], &connecting.target, self.poll.registry()) {
+                Ok(link) => self.links[seat] = Some(link),
+                Err(_) => connecting.retry(seat),
+            }
+        }
+    }
+
+    fn on_socket(&mut self, seat: usize) {
+        let Self { seats, sidecars, links, names, totals, expected, connecting, buffer, .. } = self;
+        let Some(slot) = links.get_mut(seat) else { return };
+        let Some(link) = slot else { return };
+        let sidecar = &mut sidecars[seat];
+        if !link.opened {
+            sidecar.open(&seats[seat].node, names, &mut link.outbox);
+            link.opened = true;
+        }
+        let goes_on = link.pump(buffer, |message, outbox| {
+            let at = Instant::now();
+            totals.messages += 1;
+            totals.bytes += message.len() as u64;
+            let Some(response) = wire::response(message) else { return };
+            totals.resources[response.kind as usize] += response.resources.len() as u64;
+            totals.bodies +=
+                response.resources.iter().map(|resource| resource.body.len() as u64).sum::<u64>();
+            totals.removed += response.removed.len() as u64;
+            sidecar.take(&response, names, outbox, |change| {
+                if let Some(expected) = expected {
+                    expected.see(seat, change, at);
+                }
+            });
+        });
+        let configured = match connecting.as_ref().and_then(|connecting| connecting.target.script) {
+            Some(messages) => link.messages >= messages,
+            None => sidecar.is_configured(),
+        };
+        if !link.configured && configured {
+            link.configured = true;
+            if let Some(connecting) = connecting {
+                connecting.arrive();
+            }
+        }
+        if !goes_on {
+            let was_configured = link.configured;
+            *slot = None;
+            totals.ended += 1;
+            if let Some(connecting) = connecting.as_mut().filter(|_| !was_configured) {
+                connecting.retry(seat);
+            }
+        }
+    }
+}
+
+impl Connecting {
+    fn arrive(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.report.configured.push(Instant::now());
+        if self.report.configured.len() == self.count
+            && let Some(reply) = self.reply.take()
+        {
+            let configured = std::mem::take(&mut self.report.configured);
+            let Connected { started, retries, .. } = self.report;
+            let _ = reply.send(Connected { started, configured, retries });
+        }
+    }
+
+    fn retry(&mut self, seat: usize) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.report.retries += 1;
+        self.again.push_back((Instant::now() + AGAIN, seat));
+    }
+}
+
+impl Expectation {
+    fn see(&mut self, seat: usize, change: Change, at: Instant) {
+        if change.kind != self.kind
+            || change.name != self.name
+            || std::mem::replace(&mut self.seen[seat], true)
+        {
+            return;
+        }
+        self.times.push(at);
+        if self.times.len() == self.count
+            && let Some(reply) = self.reply.take()
+        {
+            let _ = reply.send(std::mem::take(&mut self.times));
+        }
+    }
+}

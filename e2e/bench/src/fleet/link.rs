@@ -1,0 +1,121 @@
+//! One proxy's connection: a socket, TLS, and HTTP/2 in it.
+//!
+//! Used by `fleet`, which polls the socket. Does not know what the messages mean.
+
+use std::io::{self, Read as _, Write as _};
+
+use anyhow::Context as _;
+use mio::{Interest, Registry, Token, net::TcpStream};
+use rustls::ClientConnection;
+
+use super::{Seat, Target};
+use crate::{
+    http2::{Http2, State},
+    sidecar::Outbox,
+};
+
+/// A connection.
+pub(super) struct Link {
+    socket: TcpStream,
+    tls: ClientConnection,
+    http: Http2,
+    /// Whether the first messages were written.
+    pub opened: bool,
+    /// Whether its proxy had everything once.
+    pub configured: bool,
+    /// How many messages came.
+    pub messages: usize,
+    /// What is to be said.
+    pub outbox: Outbox,
+    plain: Vec<u8>,
+}
+
+impl Link {
+    /// Begins to connect.
+    pub fn open(seat: usize, who: &Seat, target: &Target, registry: &Registry) -> anyhow::Result<Self> {
+        let address = target.addresses.get(seat % target.addresses.len().max(1)).context("no address")?;
+        let mut socket = TcpStream::connect(*address)?;
+        let _ = socket.set_nodelay(true);
+        registry.register(&mut socket, Token(seat), Interest::READABLE | Interest::WRITABLE)?;
+        let mut tls = ClientConnection::new(target.tls.clone(), target.server_name.clone())?;
+        tls.set_buffer_limit(None);
+        let mut plain = Vec::new();
+        let http = Http2::open(&target.server_name.to_str(), &who.token, &mut plain);
+        let (outbox, messages) = (Outbox::new(), 0);
+        Ok(Self { socket, tls, http, opened: false, configured: false, messages, outbox, plain })
+    }
+
+    /// Reads what there is and writes what can be written; `false` once the connection has ended.
+    pub fn pump(&mut self, buffer: &mut [u8], mut visit: impl FnMut(&[u8], &mut Outbox)) -> bool {
+        let is_open = self.read(buffer, &mut visit).unwrap_or(false);
+        for (_, message) in self.outbox.drain(..) {
+            self.http.send(&message, &mut self.plain);
+        }
+        if !self.plain.is_empty() {
+            if self.tls.writer().write_all(&self.plain).is_err() {
+                return false;
+            }
+            self.plain = Vec::new();
+        }
+        is_open && self.write().is_ok()
+    }
+
+    fn read(&mut self, buffer: &mut [u8], visit: &mut impl FnMut(&[u8], &mut Outbox)) -> io::Result<bool> {
+        let (cipher, clear) = buffer.split_at_mut(buffer.len() / 2);
+        loop {
+            let len = match self.socket.read(cipher) {
+                Ok(0) => return Ok(false),
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Not connected yet.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(true),
+                Err(error) => return Err(error),
+            };
+            let mut left = cipher.get(..len).unwrap_or_default();
+            while !left.is_empty() {
+                self.tls.read_tls(&mut left)?;
+                self.tls.process_new_packets().map_err(io::Error::other)?;
+                if !self.take(clear, visit)? {
+                    return Ok(false);
+                }
+            }
+            // Less than there was room for: there is no more, and the poll will tell of what comes.
+            if len < cipher.len() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn take(&mut self, clear: &mut [u8], visit: &mut impl FnMut(&[u8], &mut Outbox)) -> io::Result<bool> {
+        loop {
+            let len = match self.tls.reader().read(clear) {
+                Ok(0) => return Ok(false),
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            };
+            let Self { http, plain, outbox, messages, .. } = self;
+            let bytes = clear.get(..len).unwrap_or_default();
+            let state = http.receive(bytes, plain, |message| {
+                *messages += 1;
+                visit(message, outbox);
+            });
+            if state == State::Ended {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut self.socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! What the same client sees of a server that only writes prepared bytes.
+//!
+//! Called by the scenarios after they have seen what the operator sends: as many messages, of the same sizes, to as many
+//! proxies. Starts `null` as a process of its own, so that its CPU time is its own.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rustls_pki_types::ServerName;
+
+use crate::{
+    figures::{Row, in_millis, millis},
+    fleet::{Fleet, Target},
+    null, process, tls,
+    wire::Kind,
+};
+
+/// A null server.
+pub struct Floor {
+    child: Child,
+    words: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    pub target: Target,
+}
+
+impl Floor {
+    /// Starts one.
+    pub fn start() -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("null")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("failed to start the null server")?;
+        let words = child.stdin.take().context("no input")?;
+        let mut answers = BufReader::new(child.stdout.take().context("no output")?);
+        let port: u16 = line(&mut answers)?.parse().context("no port")?;
+        let certificate = line(&mut answers)?.replace('|', "\n");
+        let target = Target {
+            addresses: tls::loopback(port),
+            tls: Arc::new(tls::client(&[certificate])?),
+            server_name: ServerName::try_from("null.bench").context("no name")?,
+            script: Some(1),
+            window: usize::MAX,
+        };
+        Ok(Self { child, words, answers, target })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// From now on, whoever connects is told so many messages of so many bytes.
+    pub fn script(&mut self, messages: usize, bytes: usize) -> anyhow::Result<()> {
+        self.target.script = Some(messages);
+        self.word("script", messages, bytes)?;
+        self.written()
+    }
+
+    fn word(&mut self, word: &str, count: usize, bytes: usize) -> anyhow::Result<()> {
+        Ok(writeln!(self.words, "{word} {count} {bytes}")?)
+    }
+
+    fn written(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(line(&mut self.answers)? == "ok", "the null server has not understood");
+        Ok(())
+    }
+
+    /// Adds to `row` what its changes cost at the least: `receivers` of the connected proxies are told `bytes` each.
+    pub async fn measure(
+        &mut self,
+        fleet: &Fleet,
+        row: &mut Row,
+        (receivers, bytes, changes): (usize, usize, usize),
+    ) -> anyhow::Result<()> {
+        let (mut last, mut cpu, mut warm) = (Vec::new(), Duration::ZERO, 5);
+        while last.len() < changes {
+            if warm == 0 && cpu.is_zero() {
+                cpu = process::cpu(self.pid());
+            }
+            let answer = fleet.expect(Kind::Endpoints, null::NAME, receivers)?;
+            let from = Instant::now();
+            self.word("say", receivers, bytes)?;
+            let times = tokio::time::timeout(Duration::from_secs(20), answer).await??;
+            self.written()?;
+            if warm > 0 {
+                warm -= 1;
+            } else {
+                last.extend(times.last().map(|at| millis(from, *at)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let used = in_millis(process::cpu(self.pid()).saturating_sub(cpu));
+        row.quantiles("floor", &last);
+        row.set("floor_cpu_ms", used / last.len() as f64);
+        Ok(())
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line(answers: &mut BufReader<ChildStdout>) -> anyhow::Result<String> {
+    let mut line = String::new();
+    answers.read_line(&mut line)?;
+    anyhow::ensure!(line.ends_with('\n'), "the null server has ended");
+    Ok(line.trim_end().to_owned())
+}

@@ -1,0 +1,125 @@
+//! How long the webhook takes to inject a pod, as its one caller sees it.
+//!
+//! One connection over TLS, one review after the other, as the API server keeps its connection: what is measured holds
+//! TLS, HTTP and the loopback as well, and so is more than the handler takes.
+
+use std::{
+    io::{BufReader, Write as _},
+    net::TcpStream,
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+use serde_json::{Value, json};
+
+use crate::{
+    bench::{Bench, roots},
+    figures::{Row, in_millis},
+    process, tls,
+};
+
+/// Reviews.
+const CALLS: usize = 3000;
+
+/// Injects the same pod again and again.
+pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
+    eprintln!("==> injection");
+    let mut row =
+        Row::new("inject", "injection of a pod, TLS and HTTP included", "≤ 1 ms in the handler, p99");
+    let mut config = tls::client(&roots(&bench.cluster, "webhooks").await?)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut failed = None;
+    for name in ["smidge.smidge-system.svc", "smidge-webhook.smidge-system.svc"] {
+        match calls(bench, config.clone(), name) {
+            Ok((times, cpu)) => {
+                row.quantiles("answer", &times);
+                row.set("cpu_ms", cpu / CALLS as f64);
+                return Ok(row);
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.context("no name")?)
+}
+
+/// The times of the calls in milliseconds, and the CPU of all of them.
+fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> anyhow::Result<(Vec<f64>, f64)> {
+    let socket = TcpStream::connect(bench.plan.webhook())?;
+    socket.set_nodelay(true)?;
+    let tls = ClientConnection::new(Arc::new(config), ServerName::try_from(name)?)?;
+    let mut stream = BufReader::new(StreamOwned::new(tls, socket));
+    let body = review().to_string();
+    let request = format!(
+        "POST /inject HTTP/1.1\r\nhost: {name}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut times = Vec::with_capacity(CALLS);
+    let warm = 200;
+    let mut cpu = None;
+    for number in 0..warm + CALLS {
+        if number == warm {
+            cpu = Some(process::cpu(bench.operator.pid()));
+        }
+        let started = Instant::now();
+        stream.get_mut().write_all(request.as_bytes())?;
+        let answer = answer(&mut stream)?;
+        if number >= warm {
+            times.push(in_millis(started.elapsed()));
+        }
+        anyhow::ensure!(answer.contains("\"patch\""), "the webhook has injected nothing: {answer}");
+    }
+    let used = process::cpu(bench.operator.pid()).saturating_sub(cpu.context("no call")?);
+    Ok((times, in_millis(used)))
+}
+
+fn answer(stream: &mut impl std::io::BufRead) -> anyhow::Result<String> {
+    let mut len = None;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            len = Some(value.trim().parse::<usize>()?);
+        }
+    }
+    let mut body = vec![0; len.context("an answer without a length")?];
+    stream.read_exact(&mut body)?;
+    Ok(String::from_utf8(body)?)
+}
+
+/// The review of a pod of a usual size: two containers with probes, ports and volumes.
+fn review() -> Value {
+    let container = |name: &str, port: u16| {
+        json!({
+            "name": name, "image": format!("registry.example/{name}:1.2.3"),
+            "ports": [{"name": "http", "containerPort": port}],
+            "env": (0..20).map(|n| json!({"name": format!("VARIABLE_{n}"), "value": "some value"})).collect::<Vec<_>>(),
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
+            "livenessProbe": {"tcpSocket": {"port": port}},
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+        })
+    };
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE", "namespace": "bench-0",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "object": {
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"generateName": "shop-7d9c-", "namespace": "bench-0", "labels": {"app": "shop"}},
+                "spec": {
+                    "serviceAccountName": "shop",
+                    "containers": [container("app", 8080), container("log", 9000)],
+                    "volumes": [{"name": "data", "emptyDir": {}}],
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,199 @@
+//! The processes that are measured: started, asked for their state, and ended; what they use is read from `/proc`.
+//!
+//! Used by the scenarios for the operator and by `floor` for the null server. Linux only.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+/// The CPU time that the threads of a process have used, to the nanosecond; threads that have ended do not count.
+pub fn cpu(pid: u32) -> Duration {
+    threads(pid, |_| true)
+}
+
+/// The CPU time of this program's threads of that name.
+pub fn own_cpu(thread: &str) -> Duration {
+    threads(std::process::id(), |name| name.trim() == thread)
+}
+
+fn threads(pid: u32, counts: impl Fn(&str) -> bool) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let used = tasks.filter_map(|task| {
+        let task = task.path();
+        if !counts(&fs::read_to_string(task.join("comm")).ok()?) {
+            return None;
+        }
+        fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(used.sum())
+}
+
+/// The memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Memory {
+    /// Resident now.
+    pub resident: u64,
+    /// The most that was ever resident.
+    pub peak: u64,
+    /// Its share of what is resident, anonymous or of files.
+    pub proportional: u64,
+}
+
+/// What a process holds.
+pub fn memory(pid: u32) -> Memory {
+    let of = |file: &str, name: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
+    };
+    Memory {
+        resident: of("status", "VmRSS:"),
+        peak: of("status", "VmHWM:"),
+        proportional: of("smaps_rollup", "Pss:"),
+    }
+}
+
+/// How the operator is started.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub program: PathBuf,
+    pub kubeconfig: PathBuf,
+    /// The first of four ports.
+    pub port: u16,
+    pub log: PathBuf,
+}
+
+impl Plan {
+    pub fn xds(&self) -> u16 {
+        self.port
+    }
+
+    pub fn webhook(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port + 1).into()
+    }
+
+    fn pages(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port + 2).into()
+    }
+
+    fn replicas(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port + 3).into()
+    }
+
+    /// Starts the operator; does not wait for it. It is killed with this program, however this program ends.
+    pub fn start(&self) -> anyhow::Result<Operator> {
+        let log = File::create(&self.log)?;
+        let started = Instant::now();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(&self.program)
+            .arg("run")
+            // Said outright, as the environment may speak of clusters for other reasons.
+            .args(["--cluster-name", "local", "--trust-domain", "cluster.local"])
+            .args(["--init-image", "smidge.local/smidge:dev"])
+            .arg(format!("--xds-listen=0.0.0.0:{}", self.xds()))
+            .arg(format!("--webhook-listen={}", self.webhook()))
+            .arg(format!("--admin-listen={}", self.pages()))
+            .arg(format!("--peer-listen={}", self.replicas()))
+            .args(["--pod-name", "bench"])
+            // There is no kubelet, and so no such token; there is no other replica either.
+            .args(["--peer-token", "/dev/null"])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("failed to start {}", self.program.display()))?;
+        Ok(Operator { child, pages: self.pages(), started, log: self.log.clone() })
+    }
+}
+
+/// A running operator. Ends with this value.
+pub struct Operator {
+    child: Child,
+    pages: SocketAddr,
+    pub started: Instant,
+    log: PathBuf,
+}
+
+impl Operator {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it serves; the answer is how long that took since it was started.
+    pub async fn ready(&mut self, within: Duration) -> anyhow::Result<Duration> {
+        while self.started.elapsed() < within {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("the operator has ended with {status}; see {}", self.log.display());
+            }
+            if self
+                .page("/readyz")
+                .is_ok_and(|page| page.starts_with("HTTP/1.0 200") || page.starts_with("HTTP/1.1 200"))
+            {
+                return Ok(self.started.elapsed());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        anyhow::bail!("the operator is not ready after {within:?}; see {}", self.log.display())
+    }
+
+    /// One of its pages, with the header.
+    pub fn page(&self, path: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(self.pages)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nhost: bench\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(page)
+    }
+
+    /// The sum of its counters of that name, over all labels.
+    pub fn counter(&self, name: &str) -> anyhow::Result<f64> {
+        let page = self.page("/metrics")?;
+        let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// When its log first said `text`, since its first line.
+    pub fn said(&self, text: &str) -> Option<Duration> {
+        let log = fs::read_to_string(&self.log).ok()?;
+        let first = seconds(log.lines().next()?)?;
+        let said = seconds(log.lines().find(|line| line.contains(text))?)?;
+        Some(Duration::from_secs_f64((said - first).max(0.0)))
+    }
+
+    /// Kills it, as a node that fails would, and waits for its end.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+/// The second of the day at the start of a log line: `2026-01-01T10:20:30.123456Z …`.
+fn seconds(line: &str) -> Option<f64> {
+    let time = line.split_once('T')?.1.split_once('Z')?.0;
+    let parts: Vec<f64> = time.split(':').filter_map(|part| part.parse().ok()).collect();
+    let [hours, minutes, seconds] = parts.as_slice() else { return None };
+    Some(hours * 3600.0 + minutes * 60.0 + seconds)
+}
+
+/// The text that `program crds` prints.
+pub fn definitions(program: &Path) -> anyhow::Result<String> {
+    let output = Command::new(program).arg("crds").output().context("failed to run `smidge crds`")?;
+    Ok(String::from_utf8(output.stdout)?)
+}

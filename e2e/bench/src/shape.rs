@@ -1,0 +1,224 @@
+//! A mesh of a given size, as the objects that a cluster would hold.
+//!
+//! Applied by `cluster`, and compiled into the operator's benches as well, so that both measure the same mesh. Pure. The
+//! shape: Services of equal size, each with an account of its own, each called by ten others. The first three are called
+//! by everybody: what changes there, everybody must be told. Nothing of it ever runs.
+
+use serde_json::{Value, json};
+
+/// How many Services call each Service.
+const CALLERS: usize = 10;
+/// How many Services are called by everybody: a root and its two backends.
+const EVERYBODYS: usize = 3;
+/// Services in a namespace.
+const NAMESPACE: usize = 100;
+/// Endpoints in an EndpointSlice, as Kubernetes' own controller cuts them.
+const SLICE: usize = 100;
+
+/// The size of a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Shape {
+    /// How many Services.
+    pub services: usize,
+    /// How many pods each of them has.
+    pub pods: usize,
+}
+
+/// One object of the cluster.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub kind: &'static str,
+    /// Empty for what lives in none.
+    pub namespace: String,
+    pub name: String,
+    /// The object without `apiVersion` and `kind`.
+    pub body: Value,
+    /// What its status is to become, where that matters.
+    pub status: Option<Value>,
+}
+
+impl Shape {
+    /// The namespace of a Service.
+    pub fn namespace(service: usize) -> String {
+        format!("bench-{}", service / NAMESPACE)
+    }
+
+    /// The name of a Service, and of its account.
+    pub fn name(service: usize) -> String {
+        format!("s{service}")
+    }
+
+    /// The Service that everybody calls; its split's backends are the next two.
+    pub const HOT: usize = 0;
+
+    /// A Service that ten others call, with a split over the next two.
+    pub fn cold(self) -> usize {
+        (self.services / 2).min(2 * CALLERS)
+    }
+
+    /// A Service that everybody calls and whose own pods answer: the first backend of that split.
+    pub fn hot_backend(self) -> usize {
+        (Self::HOT + 1) % self.services
+    }
+
+    /// A Service that ten others call and that is in no split.
+    pub fn cold_plain(self) -> usize {
+        (self.cold() + 3).min(self.services - 1)
+    }
+
+    /// Those that call a Service.
+    pub fn callers(self, service: usize) -> Vec<usize> {
+        if service < EVERYBODYS {
+            return (0..self.services).collect();
+        }
+        let all =
+            (1..=CALLERS.min(self.services - 1)).map(|step| (service + self.services - step) % self.services);
+        let mut all: Vec<usize> = all.collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The Service and the number of the pod that the `seat`th proxy runs in: one pod of each Service first.
+    pub fn seat(self, seat: usize) -> (usize, usize) {
+        (seat % self.services, seat / self.services)
+    }
+
+    /// The name of a pod.
+    pub fn pod(service: usize, pod: usize) -> String {
+        format!("{}-{pod}", Self::name(service))
+    }
+
+    /// How many of the first `seats` proxies see a change at `service`.
+    pub fn receivers(self, service: usize, seats: usize) -> usize {
+        let callers = self.callers(service);
+        (0..seats).filter(|seat| callers.binary_search(&self.seat(*seat).0).is_ok()).count()
+    }
+
+    /// Every object, those first that others live in.
+    pub fn objects(self) -> Vec<Object> {
+        let namespaces = self.services.div_ceil(NAMESPACE);
+        let mut all: Vec<Object> = (0..namespaces).flat_map(namespace).collect();
+        for service in 0..self.services {
+            all.push(service_object(service));
+            all.extend((0..self.pods).map(|pod| self.pod_object(service, pod)));
+            all.extend(self.slices(service));
+            all.push(self.target(service));
+        }
+        all.push(split(Self::HOT, self.services));
+        if self.cold() != Self::HOT {
+            all.push(split(self.cold(), self.services));
+        }
+        all
+    }
+
+    fn address(self, service: usize, pod: usize) -> String {
+        let number = service * self.pods + pod;
+        format!("10.{}.{}.{}", 128 + (number >> 16), number >> 8 & 255, number & 255)
+    }
+
+    fn pod_object(self, service: usize, pod: usize) -> Object {
+        let account = Self::name(service);
+        let address = self.address(service, pod);
+        let body = json!({
+            "metadata": {
+                "labels": {"app": account, "pod-template-hash": "7d9c"},
+                "annotations": {"smidge.mesh/injected": "true"},
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{account}-7d9c"),
+                    "uid": format!("00000000-0000-0000-0000-{service:012}"), "controller": true,
+                }],
+            },
+            "spec": {
+                "serviceAccountName": account,
+                "nodeName": "bench",
+                "initContainers": [{"name": "smidge-proxy", "image": "envoy", "restartPolicy": "Always"}],
+                "containers": [{
+                    "name": "app", "image": "app",
+                    "ports": [{"name": "http", "containerPort": 8080}],
+                }],
+            },
+        });
+        let status = json!({
+            "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        });
+        let (namespace, name) = (Self::namespace(service), Self::pod(service, pod));
+        Object { kind: "Pod", namespace, name, body, status: Some(status) }
+    }
+
+    fn slices(self, service: usize) -> Vec<Object> {
+        let pods: Vec<usize> = (0..self.pods).collect();
+        let slices = pods.chunks(SLICE).enumerate().map(|(number, pods)| {
+            let endpoints = pods.iter().map(|pod| {
+                json!({
+                    "addresses": [self.address(service, *pod)],
+                    "conditions": {"ready": true, "serving": true, "terminating": false},
+                    "nodeName": "bench",
+                    "targetRef": {
+                        "kind": "Pod", "name": Self::pod(service, *pod), "namespace": Self::namespace(service),
+                    },
+                })
+            });
+            let body = json!({
+                "metadata": {"labels": {"kubernetes.io/service-name": Self::name(service)}},
+                "addressType": "IPv4",
+                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+                "endpoints": endpoints.collect::<Vec<Value>>(),
+            });
+            let name = format!("{}-{number}", Self::name(service));
+            Object { kind: "EndpointSlice", namespace: Self::namespace(service), name, body, status: None }
+        });
+        slices.collect()
+    }
+
+    fn target(self, service: usize) -> Object {
+        let account = |service: usize| json!({"kind": "ServiceAccount", "name": Self::name(service), "namespace": Self::namespace(service)});
+        let sources: Vec<Value> = self.callers(service).into_iter().map(account).collect();
+        let body = json!({"spec": {
+            "destination": account(service),
+            "sources": sources,
+            "rules": [{"kind": "HTTPRouteGroup", "name": "all", "matches": ["all"]}],
+        }});
+        let (namespace, name) = (Self::namespace(service), Self::name(service));
+        Object { kind: "TrafficTarget", namespace, name, body, status: None }
+    }
+}
+
+fn namespace(number: usize) -> [Object; 2] {
+    let name = format!("bench-{number}");
+    let group = json!({"spec": {"matches": [{"name": "all", "pathRegex": "/.*", "methods": ["*"]}]}});
+    let group = Object {
+        kind: "HTTPRouteGroup",
+        namespace: name.clone(),
+        name: "all".to_owned(),
+        body: group,
+        status: None,
+    };
+    [
+        Object {
+            kind: "Namespace",
+            namespace: String::new(),
+            name,
+            body: json!({"metadata": {}}),
+            status: None,
+        },
+        group,
+    ]
+}
+
+fn service_object(service: usize) -> Object {
+    let body = json!({"spec": {
+        "selector": {"app": Shape::name(service)},
+        "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+    }});
+    let (namespace, name) = (Shape::namespace(service), Shape::name(service));
+    Object { kind: "Service", namespace, name, body, status: None }
+}
+
+fn split(root: usize, services: usize) -> Object {
+    let backends = [(root + 1, 90), (root + 2, 10)]
+        .map(|(service, weight)| json!({"service": Shape::name(service % services), "weight": weight}));
+    let body = json!({"spec": {"service": Shape::name(root), "backends": backends}});
+    let (namespace, name) = (Shape::namespace(root), Shape::name(root));
+    Object { kind: "TrafficSplit", namespace, name, body, status: None }
+}

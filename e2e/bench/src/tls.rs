@@ -1,0 +1,31 @@
+//! What a proxy trusts, and where it finds the control plane.
+//!
+//! Used for the operator and for the null server alike. Sessions are not resumed: the proxies of a mesh are different
+//! pods, and an operator that was restarted has forgotten its tickets.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use rustls::{ClientConfig, RootCertStore, client::Resumption};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+/// A client that trusts these roots (PEM) and nothing else.
+pub fn client(roots: &[String]) -> anyhow::Result<ClientConfig> {
+    let mut store = RootCertStore::empty();
+    for pem in roots {
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            store.add(certificate.ok().context("a root that is no PEM")?)?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(store).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// Addresses of this machine with that port: each has ports of its own on the client's side.
+pub fn loopback(port: u16) -> Vec<SocketAddr> {
+    (1..=8).map(|last| SocketAddr::from(([127, 0, 0, last], port))).collect()
+}
