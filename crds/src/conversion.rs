@@ -3,7 +3,7 @@
 //! Pure, on values as they stand on the wire: the API server's and the offline tools' objects go the same way. Every
 //! conversion goes through the hub's content ([`kinds`] says what each version has where), so that n versions need n
 //! readings and n printings. What a version cannot say travels in two annotations ([`annotations`]): one narrows what is
-//! visible, the other remembers mere form. Judges no object: what it does not understand it leaves where it is, and
+//! visible, the other remembers mere form. What is too large for the first is shown as a field all the same. Judges no object: what it does not understand it leaves where it is, and
 //! whatever the values, the result is an object or an [`Error`]. The design is `docs/design/004-conversion.md`.
 
 mod annotations;
@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use self::annotations::{Form, Forms};
 pub(crate) use self::kinds::Shape;
+use self::pieces::Piece;
 pub(crate) use self::pieces::Whereabouts;
 use crate::{access, config, specs, split};
 
@@ -41,7 +42,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// One of the versions is not served, or the kind is none of ours.
-    #[error("cannot convert {object}: apiVersion {version:?} of it is not served: expected {expected}")]
+    #[error("cannot convert {object}: apiVersion {version:?} is not served: expected {expected}")]
     NotServed {
         /// The object, by kind, namespace and name as far as they can be read.
         object: String,
@@ -131,7 +132,8 @@ pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Value)
     }
     let (mut forms, narrowing) = annotations::take(fields);
     let written = take_content(fields);
-    let (content, form) = understood(shape, hub, written, &narrowing);
+    let face = Face { shape, version: hub, room: annotations::room(fields) };
+    let (content, form) = face.understood(written, &narrowing);
     // An object that was understood already says no more how it was written, but in its annotation.
     if form != Form::default() {
         forms.set(hub, form);
@@ -145,7 +147,8 @@ pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Value)
 fn read(shape: Shape, version: &str, object: &mut Map<String, Value>) -> (Map<String, Value>, Forms) {
     let (mut forms, narrowing) = annotations::take(object);
     let written = take_content(object);
-    let (content, form) = understood(shape, version, written, &narrowing);
+    let face = Face { shape, version, room: annotations::room(object) };
+    let (content, form) = face.understood(written, &narrowing);
     forms.set(version, form);
     (content, forms)
 }
@@ -160,59 +163,83 @@ fn write(
 ) {
     let mut form = forms.remove(version).unwrap_or_default();
     let text = form.text.take();
-    let (printed, narrowing) = printed(shape, version, content.clone(), &form);
+    let face = Face { shape, version, room: annotations::room(object) };
+    let (printed, narrowing) = face.printed(content.clone(), &form);
     // Believed only if it reads as exactly what the object means: then it does not matter who wrote it.
-    let believed = text.filter(|text| understood(shape, version, text.clone(), &narrowing).0 == *content);
+    let believed = text.filter(|text| face.understood(text.clone(), &narrowing).0 == *content);
     annotations::write(object, &forms, &narrowing);
     object.extend(believed.unwrap_or(printed));
 }
 
-/// What the fields of a version mean, and how they say it.
-fn understood(
+/// An object at a version.
+#[derive(Clone, Copy)]
+struct Face<'v> {
     shape: Shape,
-    version: &str,
-    written: Map<String, Value>,
-    narrowing: &Map<String, Value>,
-) -> (Map<String, Value>, Form) {
-    let mut form = Form::default();
-    let mut content = written.clone();
-    shape.read(version, &mut content, &mut form);
-    for piece in shape.pieces() {
-        if piece.is_hidden_at(version) && piece.is_in(&content) {
-            form.shown.insert(piece.name.into());
-        }
-    }
-    // The reverse order of hiding: what is inside of a field comes after the field.
-    for piece in shape.pieces().iter().rev() {
-        if let Some(hidden) = narrowing.get(piece.name) {
-            piece.restore(&mut content, hidden);
-        }
-    }
-    shape.settle(&mut content);
-    if printed(shape, version, content.clone(), &form).0 != written {
-        form.text = Some(written);
-    }
-    (content, form)
+    version: &'v str,
+    /// How long an annotation may be here.
+    room: usize,
 }
 
-/// The fields of a version that say `content`, in `form`, and what they do not say.
-fn printed(
-    shape: Shape,
-    version: &str,
-    mut content: Map<String, Value>,
-    form: &Form,
-) -> (Map<String, Value>, Map<String, Value>) {
-    let mut narrowing = Map::new();
-    for piece in shape.pieces() {
-        if piece.is_hidden_at(version)
-            && !form.shown.contains(piece.name)
-            && let Some(hidden) = piece.hide(&mut content)
-        {
-            narrowing.insert(piece.name.into(), hidden);
+impl Face<'_> {
+    /// What the fields mean, and how they say it.
+    fn understood(
+        self,
+        written: Map<String, Value>,
+        narrowing: &Map<String, Value>,
+    ) -> (Map<String, Value>, Form) {
+        let mut form = Form::default();
+        let mut content = written.clone();
+        self.shape.read(self.version, &mut content, &mut form);
+        for piece in self.hidden_pieces().filter(|piece| piece.is_in(&content)) {
+            form.shown.insert(piece.name.into());
         }
+        // The reverse order of hiding: what is inside of a field comes after the field.
+        for piece in self.shape.pieces().iter().rev() {
+            if let Some(hidden) = narrowing.get(piece.name) {
+                piece.restore(&mut content, hidden);
+            }
+        }
+        self.shape.settle(&mut content);
+        // What is too large to be hidden is shown by us, not by whoever wrote the object.
+        if !form.shown.is_empty() && !self.fits(&self.hidden(&mut content.clone(), &Form::default())) {
+            form.shown.clear();
+        }
+        if self.printed(content.clone(), &form).0 != written {
+            form.text = Some(written);
+        }
+        (content, form)
     }
-    shape.print(version, &mut content, form);
-    (content, narrowing)
+
+    /// The fields that say `content`, in `form`, and what they do not say.
+    fn printed(
+        self,
+        mut content: Map<String, Value>,
+        form: &Form,
+    ) -> (Map<String, Value>, Map<String, Value>) {
+        let whole = content.clone();
+        let mut narrowing = self.hidden(&mut content, form);
+        if !self.fits(&narrowing) {
+            (content, narrowing) = (whole, Map::new());
+        }
+        self.shape.print(self.version, &mut content, form);
+        (content, narrowing)
+    }
+
+    /// Takes out of `content` what narrows it and is not shown.
+    fn hidden(self, content: &mut Map<String, Value>, form: &Form) -> Map<String, Value> {
+        let pieces = self.hidden_pieces().filter(|piece| !form.shown.contains(piece.name));
+        pieces.filter_map(|piece| Some((piece.name.to_owned(), piece.hide(content)?))).collect()
+    }
+
+    fn hidden_pieces(self) -> impl Iterator<Item = &'static Piece> {
+        self.shape.pieces().iter().filter(move |piece| piece.is_hidden_at(self.version))
+    }
+
+    /// Whether an annotation has room for it. The API server refuses a conversion whose annotations are too large, and
+    /// with it the whole list that the object is in, whoever asked for it.
+    fn fits(self, narrowing: &Map<String, Value>) -> bool {
+        narrowing.is_empty() || annotations::narrowing_text(narrowing).len() <= self.room
+    }
 }
 
 /// The fields that belong to a version. Metadata and status have the same form in all.

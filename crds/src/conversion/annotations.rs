@@ -15,8 +15,11 @@ pub const NARROWED_BY: &str = "smidge.mesh/narrowed-by";
 /// version to a [`Form`]. A version shows its own form, so its entry is in the other versions' annotations only.
 pub const WRITTEN_AS: &str = "smidge.mesh/written-as";
 
-/// Kubernetes allows 256 KiB for all annotations of an object together; form must not be what fills them.
-const MOST: usize = 128 * 1024;
+/// What Kubernetes allows for all annotations of an object together, their names included.
+const ROOM: usize = 256 * 1024;
+
+/// Form must not be what fills it.
+const MOST_FORM: usize = 128 * 1024;
 
 /// How a version says what it says. Mere form: nothing in it changes what the object means.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -88,22 +91,34 @@ pub(super) fn take(object: &mut Map<String, Value>) -> (Forms, Map<String, Value
     (forms, narrowing)
 }
 
-/// Puts both annotations into an object, if they say anything.
+/// How long the value of an annotation of ours may be, beside the others that an object has.
+pub(super) fn room(object: &Map<String, Value>) -> usize {
+    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let all = annotations.and_then(Value::as_object).into_iter().flatten();
+    let others: usize = all.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+    ROOM.saturating_sub(others + NARROWED_BY.len())
+}
+
+/// What narrows, as its annotation has it.
+pub(super) fn narrowing_text(narrowing: &Map<String, Value>) -> String {
+    Value::Object(narrowing.clone()).to_string()
+}
+
+/// Puts both annotations into an object, if they say anything. Whoever calls this knows that what narrows has room.
 pub(super) fn write(object: &mut Map<String, Value>, forms: &Forms, narrowing: &Map<String, Value>) {
-    // What narrows is never left out, whatever its size: rather does the API server refuse the next write.
     if !narrowing.is_empty() {
-        add(object, NARROWED_BY, Value::Object(narrowing.clone()).to_string());
+        add(object, NARROWED_BY, narrowing_text(narrowing));
     }
-    if let Some(text) = fitting(forms) {
+    if let Some(text) = fitting(forms, room(object).min(MOST_FORM)) {
         add(object, WRITTEN_AS, text);
     }
 }
 
 /// The forms as text: all of them, else without texts, else none.
-fn fitting(forms: &Forms) -> Option<String> {
+fn fitting(forms: &Forms, room: usize) -> Option<String> {
     let text = |forms: &Forms| {
         let text = serde_json::to_string(forms).ok()?;
-        (text.len() <= MOST).then_some(text)
+        (text.len() <= room).then_some(text)
     };
     if forms.0.is_empty() {
         return None;

@@ -225,7 +225,7 @@ fn what_cannot_be_converted_is_named_with_its_field() {
     let good = split("v1alpha4", "spec: {}");
     assert_eq!(
         error(good.clone(), "split.smi-spec.io/v1beta1"),
-        "cannot convert TrafficSplit s: apiVersion \"split.smi-spec.io/v1beta1\" of it is not served: expected \
+        "cannot convert TrafficSplit s: apiVersion \"split.smi-spec.io/v1beta1\" is not served: expected \
          split.smi-spec.io/v1alpha4 or split.smi-spec.io/v1alpha3 or split.smi-spec.io/v1alpha2 or split.smi-spec.io/v1alpha1"
     );
     assert!(error(good.clone(), "specs.smi-spec.io/v1alpha4").contains("is not served"));
@@ -263,4 +263,42 @@ fn large_objects_convert_in_proportion_to_their_size() {
     let newer = at(&object, "v1alpha4");
     assert_eq!(weights(&newer)[49_999], json!(49_999));
     assert!(newer["metadata"].get("annotations").is_none(), "form must not fill the room for annotations");
+}
+
+/// The API server refuses an object whose annotations are longer, and the list that it is in.
+fn length_of_annotations(object: &Value) -> usize {
+    let annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
+    annotations.map(|(name, text)| name.len() + text.as_str().unwrap().len()).sum()
+}
+
+#[test]
+fn annotations_have_room_whatever_else_is_there() {
+    const ROOM: usize = 256 * 1024;
+    for others in [0, 100 * 1024, 200 * 1024, ROOM - 5] {
+        for size in [10, 60 * 1024, 150 * 1024, 300 * 1024] {
+            let mut object = routes("v1alpha4", "spec: {matches: [{name: a}, {name: b, headers: {x: '1'}}]}");
+            object["metadata"]["annotations"] = json!({"note": "n".repeat(others)});
+            object["spec"]["matches"][1]["headers"]["x"] = json!("1".repeat(size));
+            // A form that only its text brings back: what does not count is part of it.
+            let mut mixed = object.clone();
+            mixed["matches"] = json!([{"name": "y".repeat(size)}]);
+            for object in [object, mixed] {
+                let old = at(&object, "v1alpha1");
+                let length = length_of_annotations(&old);
+                assert!(length <= ROOM, "{length} beside {others} for {size}");
+                let is_hidden = old["metadata"]["annotations"].get(NARROWED_BY).is_some();
+                assert_eq!(
+                    is_hidden,
+                    old["matches"][1].get("headers").is_none(),
+                    "neither lost nor said twice"
+                );
+                assert_eq!(is_hidden, others + size + 150 < ROOM, "{others} {size}");
+                let back = at(&old, "v1alpha4");
+                assert_eq!(to_hub(&back).unwrap()["spec"], to_hub(&object).unwrap()["spec"]);
+                if object.get("matches").is_none() {
+                    assert_eq!(back, object);
+                }
+            }
+        }
+    }
 }
