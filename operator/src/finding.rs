@@ -185,8 +185,8 @@ reasons! {
     BindingNotFound => Warning, ResolvedRefs, Warn;
     /// Labels that no certificate can vouch for: pods without them run under the same account.
     LabelsNotIdentity => Error, Accepted, Warn;
-    /// An identity that is none, or of a trust domain that the mesh does not know.
-    InvalidIdentity => Error, Accepted, Refuse;
+    /// An identity that is none, or of a trust domain that the mesh does not know: SMI's own examples have both.
+    InvalidIdentity => Error, Accepted, Warn;
     /// A field that has no effect where it stands.
     NoEffect => Warning, Nothing, Warn;
     /// A field that the object's version does not have.

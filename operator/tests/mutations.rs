@@ -14,12 +14,14 @@
 mod bombs;
 #[path = "mutations/mutate.rs"]
 mod mutate;
+#[path = "corpus/place.rs"]
+mod place;
 
 use std::{
     collections::BTreeMap,
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -64,30 +66,14 @@ fn bases() -> Vec<String> {
     assert!(bases.len() > 80, "the cases are not where they were");
     bases.sort();
     let own = bases.len();
-    let corpus = corpus();
-    match &corpus {
-        Some(folder) => {
-            let mut files = Vec::new();
-            for folder in
-                fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|it| it.is_dir())
-            {
-                files.extend(fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
-            }
-            files.sort();
-            bases.extend(files.into_iter().filter_map(|file| fs::read_to_string(file).ok()));
-        }
-        None => println!("no corpus beside the checkout: only the cases of this repository are spoilt"),
+    if let Some(corpus) = place::corpus() {
+        let files = place::files(&corpus).into_iter().map(|name| corpus.join(name));
+        bases.extend(files.filter_map(|file| fs::read_to_string(file).ok()));
     }
     println!("{own} bases of our own, {} of the corpus", bases.len() - own);
     // A definition is large, and none of ours to read.
     bases.retain(|text| text.len() < 16_384 && !text.contains("CustomResourceDefinition"));
     bases
-}
-
-fn corpus() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
-    let folder = env::var_os("SMIDGE_CORPUS").map_or(beside, PathBuf::from);
-    folder.is_dir().then_some(folder)
 }
 
 /// CPU time of this thread.

@@ -69,7 +69,7 @@ impl Reader<'_> {
         if schemes.pod_label_selector.is_some() && schemes.service_account.is_some() {
             let message =
                 "podLabelSelector and serviceAccount exclude each other; the binding stands for nobody";
-            self.found(Reason::Malformed, "", message);
+            self.found(Reason::InvalidIdentity, "", message);
             return identities;
         }
         if let Some(account) = &schemes.service_account {

@@ -1,0 +1,40 @@
+//! Where the corpus is: manifests that other people wrote, beside the checkout and never in it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+/// The folder, if it is at hand. `SMIDGE_CORPUS` names another one; without it, it is `shared/corpus` beside the checkout,
+/// or beside the folder that holds several checkouts.
+pub fn corpus() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let places = [root.join("../shared/corpus"), root.join("../../shared/corpus")];
+    let named = env::var_os("SMIDGE_CORPUS").map(PathBuf::from);
+    let found = named.into_iter().chain(places).find(|place| place.is_dir());
+    if found.is_none() {
+        println!("skipped: there is no corpus at ../shared/corpus; SMIDGE_CORPUS names another place");
+    }
+    found
+}
+
+/// Its files, by their names in it, without those that describe it.
+pub fn files(corpus: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    below(corpus, corpus, &mut found);
+    found.retain(|name| name != "README.md" && name != "SOURCES.md");
+    found.sort();
+    assert!(found.len() > 100, "the corpus is not what it was");
+    found
+}
+
+fn below(root: &Path, folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            below(root, &path, found);
+        } else {
+            found.push(path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
+        }
+    }
+}
