@@ -15,6 +15,8 @@
 mod access;
 #[path = "proof/app.rs"]
 mod app;
+#[path = "proof/askers.rs"]
+mod askers;
 #[path = "proof/audit.rs"]
 mod audit;
 #[path = "../../xds/tests/envoy/binaries.rs"]
@@ -23,6 +25,8 @@ mod binaries;
 mod caller;
 #[path = "proof/callers.rs"]
 mod callers;
+#[path = "proof/chance.rs"]
+mod chance;
 #[path = "../../xds/tests/ads/fixture.rs"]
 mod fixture;
 #[path = "proof/judge.rs"]
@@ -43,12 +47,20 @@ mod reference;
 mod requests;
 #[path = "proof/routes.rs"]
 mod routes;
+#[path = "proof/servers.rs"]
+mod servers;
 #[path = "proof/settings.rs"]
 mod settings;
+#[path = "proof/shares.rs"]
+mod shares;
 #[path = "proof/shrink.rs"]
 mod shrink;
+#[path = "proof/splits.rs"]
+mod splits;
 #[path = "proof/subjects.rs"]
 mod subjects;
+#[path = "proof/town.rs"]
+mod town;
 #[path = "proof/world.rs"]
 mod world;
 
@@ -58,6 +70,9 @@ use std::{env, path::PathBuf};
 const SEED: u64 = 4;
 /// Decisions of a run that names no number.
 const DECISIONS: usize = 20_000;
+/// Towns of such a run; a longer one has one for so many decisions.
+const TOWNS: u64 = 12;
+const DECISIONS_A_TOWN: u64 = 5000;
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable)
@@ -98,6 +113,18 @@ fn access() {
         for envoy in envoys() {
             block_on(async {
                 access::prove(&envoy, seed(), decisions).await;
+            });
+        }
+    });
+}
+
+#[test]
+fn splits() {
+    network::isolated("splits", || {
+        let towns = number("SMIDGE_DECISIONS").map_or(TOWNS, |number| (number / DECISIONS_A_TOWN).max(TOWNS));
+        for envoy in envoys() {
+            block_on(async {
+                splits::prove(&envoy, seed(), towns).await;
             });
         }
     });

@@ -114,10 +114,7 @@ pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
 /// Whether the workload read another path than the one that was judged.
 fn is_misread(request: &Request, answer: &Answer) -> bool {
     let Says::Http(http) = &request.says else { return false };
-    let judged = path::normal(&http.target).map(|(path, query)| match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
-    });
+    let judged = path::read(&http.target);
     matches!(answer.verdict, Verdict::Allowed | Verdict::Audited) && answer.seen != judged
 }
 

@@ -204,7 +204,8 @@ fn exchange(tls: &mut Tls, requests: &[(usize, &Http)], answers: &mut [Answer]) 
     (requests.len(), true)
 }
 
-fn http1(http: &Http) -> String {
+/// A request as its bytes.
+pub fn http1(http: &Http) -> String {
     let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", http.method, http.target, http.host);
     for (name, value) in &http.headers {
         // Writing to a String cannot fail.

@@ -20,6 +20,14 @@ pub fn normal(target: &str) -> Option<(String, Option<String>)> {
     Some((path, query.map(str::to_owned)))
 }
 
+/// What the workload reads: path and query.
+pub fn read(target: &str) -> Option<String> {
+    normal(target).map(|(path, query)| match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    })
+}
+
 fn decoded(path: &str) -> String {
     let mut bytes = path.as_bytes().iter();
     let mut text = String::new();

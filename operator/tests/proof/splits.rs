@@ -1,0 +1,221 @@
+//! The proof of splits: towns and calls, shared out by the reference and by a caller's Envoy with what the product makes
+//! of them.
+
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    askers::{self, Heard},
+    chance::{Counts, intruder, is_far},
+    judge::Judge,
+    path,
+    random::Random,
+    reference::{Http, Smi, list, text},
+    requests,
+    servers::{self, INNER},
+    shares::{Shares, Town},
+    town::{CALLER, HTTP, ROOTS, TCP, town},
+    world::yaml,
+};
+
+/// Requests to each called Service of a town, and connections to its TCP port.
+const REQUESTS: usize = 1300;
+const CONNECTIONS: usize = 160;
+/// How often a long run says where it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// What a run has seen.
+#[derive(Debug, Default)]
+struct Tally {
+    towns: u64,
+    calls: usize,
+    /// Kinds of calls, each to a port, that were shared out by a split, by how.
+    shared: usize,
+    shared_tcp: usize,
+    to_nobody: usize,
+    beside_zero: usize,
+    matched: usize,
+    unmatched: usize,
+}
+
+impl Tally {
+    /// A proof in which nothing was split would be none.
+    fn assert_is_fair(&self) {
+        let Self { shared, shared_tcp, to_nobody, beside_zero, matched, unmatched, .. } = self;
+        for (what, count) in [
+            ("shared", shared),
+            ("shared TCP", shared_tcp),
+            ("to nobody", to_nobody),
+            ("beside a weight of 0", beside_zero),
+            ("matched", matched),
+            ("unmatched", unmatched),
+        ] {
+            assert!(*count > 0, "nothing was {what}: {self}");
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { towns, calls, shared, shared_tcp, to_nobody, beside_zero, matched, unmatched } = self;
+        write!(
+            f,
+            "{calls} calls in {towns} towns; of the kinds of calls {shared} shared, {shared_tcp} of them TCP, {to_nobody} in \
+             part to nobody, {beside_zero} beside a weight of 0; {matched} requests matched, {unmatched} did not"
+        )
+    }
+}
+
+/// Calls of one kind: all are shared out alike.
+struct Kind<'a> {
+    called: &'a str,
+    port: u16,
+    shares: Shares,
+    /// Empty for TCP.
+    requests: Vec<&'a Http>,
+}
+
+/// Compares shares of one Envoy in so many towns.
+pub async fn prove(envoy: &Path, seed: u64, towns: u64) {
+    let mut judge = Judge::start(envoy);
+    servers::start(&judge.authority).await;
+    let mut tally = Tally::default();
+    let (start, mut said) = (Instant::now(), Instant::now());
+    for index in 0..towns {
+        let objects = town(seed, index);
+        let town = Town(&objects);
+        judge.serve(&objects, CALLER).await;
+        for called in ROOTS {
+            let requests = made(seed, index, town, called);
+            for kind in kinds(town, called, &requests, &mut tally) {
+                if let Err(why) = holds(town, &kind, &mut tally).await {
+                    let Kind { called, port, shares, .. } = kind;
+                    panic!(
+                        "town {index} of seed {seed}: port {port} of {called}: {why}\nthe reference says {shares:?} in\n{}\n\
+                         Once it is clear who is right, keep the town as \
+                         operator/tests/golden/proof-<what it shows>/in.yaml.\n",
+                        yaml(&objects)
+                    );
+                }
+            }
+        }
+        tally.towns += 1;
+        if said.elapsed() > PROGRESS {
+            said = Instant::now();
+            println!("{} s: {tally}", start.elapsed().as_secs());
+        }
+    }
+    println!("{}, seed {seed}: {tally}; {} s, no disagreement", envoy.display(), start.elapsed().as_secs());
+    tally.assert_is_fair();
+}
+
+/// Requests to a Service, many of which are made to meet a match.
+fn made(seed: u64, index: u64, town: Town<'_>, called: &str) -> Vec<Http> {
+    let mut random = Random::new(seed ^ u64::from(called.as_bytes()[0]), index);
+    let matches: Vec<&Value> =
+        Smi(town.0).of_kind("HTTPRouteGroup").flat_map(|group| list(group, "/spec/matches")).collect();
+    let split = town.in_effect(called).filter(|split| split["spec"].get("matches").is_some());
+    let mut made = Vec::new();
+    while made.len() < REQUESTS {
+        // Without this most would match nothing.
+        let tries = if split.is_some() && random.percent(50) { 4 } else { 1 };
+        for left in (0..tries).rev() {
+            let meant = (!matches.is_empty()).then(|| matches[random.below(matches.len())]);
+            let mut http = requests::http(&mut random, meant);
+            if random.percent(3) {
+                // What the proxy tells itself is not the caller's to say.
+                http.headers.push((INNER.to_owned(), random.pick(&["/books", "/api", "/"]).to_owned()));
+            }
+            // What the server refuses is nobody's share.
+            let is_read = path::normal(&http.target).is_some();
+            if is_read && (left == 0 || split.is_some_and(|split| town.is_met(split, &http))) {
+                made.push(http);
+                break;
+            }
+        }
+    }
+    made
+}
+
+/// The calls to a Service, by what the reference makes of them.
+fn kinds<'a>(town: Town<'a>, called: &'a str, requests: &'a [Http], tally: &mut Tally) -> Vec<Kind<'a>> {
+    let split = town.in_effect(called);
+    let by_match = split.filter(|split| split["spec"].get("matches").is_some());
+    let (matched, rest): (Vec<&Http>, Vec<&Http>) =
+        requests.iter().partition(|http| by_match.is_some_and(|split| town.is_met(split, http)));
+    if by_match.is_some() {
+        tally.matched += matched.len();
+        tally.unmatched += rest.len();
+    }
+    let mut kinds: Vec<Kind<'a>> = [matched, rest]
+        .into_iter()
+        .filter(|requests| !requests.is_empty())
+        .map(|requests| Kind {
+            called,
+            port: HTTP,
+            shares: town.shares(called, HTTP, Some(requests[0])),
+            requests,
+        })
+        .collect();
+    kinds.push(Kind { called, port: TCP, shares: town.shares(called, TCP, None), requests: Vec::new() });
+    for kind in &kinds {
+        let is_shared = kind.shares.len() > 1;
+        tally.shared += usize::from(is_shared);
+        tally.shared_tcp += usize::from(is_shared && kind.port == TCP);
+        tally.to_nobody += usize::from(kind.shares.contains_key(&None));
+        let zero = |backend: &Value| {
+            let name = text(backend, "/service").to_owned();
+            backend["weight"] == 0 && !kind.shares.contains_key(&Some(name))
+        };
+        tally.beside_zero += usize::from(
+            is_shared && split.is_some_and(|split| list(split, "/spec/backends").iter().any(zero)),
+        );
+    }
+    kinds
+}
+
+/// Makes the calls of a kind and looks at who answered. Counts that are far from the shares are counted again: chance is
+/// not far twice.
+async fn holds(town: Town<'_>, kind: &Kind<'_>, tally: &mut Tally) -> Result<(), String> {
+    let mut far = Vec::new();
+    for _ in 0..2 {
+        let counts = counted(town, kind, tally).await?;
+        if let Some(who) = intruder(&counts, &kind.shares) {
+            return Err(format!("{who:?} has no share and answered: {counts:?}"));
+        }
+        if !is_far(&counts, &kind.shares) {
+            return Ok(());
+        }
+        far.push(counts);
+    }
+    Err(format!("far from the shares, twice: {far:?}"))
+}
+
+async fn counted(town: Town<'_>, kind: &Kind<'_>, tally: &mut Tally) -> Result<Counts, String> {
+    let address = town.address(kind.called);
+    let heard = match kind.port {
+        HTTP => askers::http(address, &kind.requests).await,
+        _ => askers::tcp(address, CONNECTIONS).await,
+    };
+    tally.calls += heard.len();
+    let mut counts = Counts::new();
+    for (index, Heard { who, at, seen }) in heard.into_iter().enumerate() {
+        if let Some(service) = &who {
+            if !town.endpoints(service, kind.port).contains(&at) {
+                return Err(format!("{service} is not served at {at}"));
+            }
+            if let Some(http) = kind.requests.get(index)
+                && path::read(&http.target).as_ref() != Some(&seen)
+            {
+                return Err(format!("{seen:?} was read of {http:?}"));
+            }
+        }
+        *counts.entry(who).or_default() += 1;
+    }
+    Ok(counts)
+}
