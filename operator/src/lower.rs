@@ -112,7 +112,7 @@ fn is_split_in_mesh(
     let is_root_in = services.get(root).is_some_and(|root| !root.members.is_empty());
     let is_in = is_root_in || split.backends(services).any(|backend| !backend.members.is_empty());
     if !is_in {
-        split.outside_mesh(services, findings);
+        findings.push(split.outside_mesh());
     }
     is_in
 }
@@ -204,7 +204,8 @@ impl ClusterReader<'_> {
     }
 }
 
-/// Nothing translates the port of a headless Service: who dials a pod's address dials the pod's port.
+/// Nothing translates the port of a headless Service: who dials a pod's address dials the pod's port. A split of the
+/// Service's port is about these calls as well.
 fn add_dialled_ports(
     known: &Known<'_>,
     claimed: &BTreeSet<IpAddr>,
@@ -216,23 +217,38 @@ fn add_dialled_ports(
         return;
     }
     for port in known.ports.values() {
+        let Some(route) = ports.get(&port.number).map(|port| port.route.clone()) else { continue };
+        let mut endpoints: BTreeMap<u16, Vec<Endpoint>> = BTreeMap::new();
+        for endpoint in endpoints::of_port(known, port) {
+            endpoints.entry(endpoint.port).or_default().push(endpoint);
+        }
         for server in servers(known, port) {
             let dialled = server.port;
             if known.ports.contains_key(&dialled) {
                 continue;
             }
-            let its_own = |endpoint: &Endpoint| endpoint.port == dialled;
             let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
                 protocol: port.protocol,
                 addresses: claim(known, claimed, dialled, taken, findings),
                 exact: true,
                 servers: BTreeSet::new(),
-                endpoints: endpoints::of_port(known, port).into_iter().filter(its_own).collect(),
-                route: Route::own(known.id.clone()),
+                endpoints: endpoints.remove(&dialled).unwrap_or_default(),
+                route: dialled_route(known, port.number, &route),
             });
             entry.servers.insert(server);
         }
     }
+}
+
+/// The route of a Service's port for a call to the pod's own port: the Service's own share is the pod that was dialled.
+fn dialled_route(known: &Known<'_>, number: u16, route: &Route) -> Route {
+    let mut route = route.clone();
+    for backend in route.rules.iter_mut().flat_map(|rule| &mut rule.backends) {
+        if backend.service != known.id {
+            backend.port = Some(number);
+        }
+    }
+    route
 }
 
 /// Who is behind a port, ready or not.

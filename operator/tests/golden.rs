@@ -8,7 +8,7 @@
 mod binaries;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -146,6 +146,25 @@ fn refusal(envoy: &Path, file: &Path) -> Option<String> {
         .unwrap_or_else(|error| panic!("{}: {error}", envoy.display()));
     let message = String::from_utf8_lossy(&output.stderr);
     (!output.status.success()).then(|| format!("{} on {}: {message}", envoy.display(), file.display()))
+}
+
+#[test]
+fn the_documentation_names_every_case_and_no_other() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/smi.md");
+    let text = fs::read_to_string(page).unwrap();
+    let cases = cases();
+    // A case is named in code, in the last column of a table that ends in a column of cases.
+    let tables = text.split("\n\n").filter(|block| block.lines().any(|line| line.ends_with("| case |")));
+    let named: BTreeSet<&str> = tables
+        .flat_map(str::lines)
+        .filter_map(|line| line.trim_end_matches([' ', '|']).rsplit('|').next())
+        .flat_map(|column| column.split('`').skip(1).step_by(2))
+        .filter(|word| word.contains('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+        .collect();
+    let missing: Vec<&String> = cases.keys().filter(|case| !named.contains(case.as_str())).collect();
+    assert!(missing.is_empty(), "docs/smi.md does not name {missing:#?}");
+    let gone: Vec<&&str> = named.iter().filter(|case| !cases.contains_key(**case)).collect();
+    assert!(gone.is_empty(), "docs/smi.md names cases that are not there: {gone:#?}");
 }
 
 #[test]

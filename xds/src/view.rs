@@ -92,7 +92,7 @@ fn servers<'a>(
     port: &'a ServicePort,
 ) -> BTreeSet<(&'a SpiffeId, u16, AccessMode)> {
     let backends = backends(port)
-        .filter_map(|backend| mesh.services.get(&backend.service)?.ports.get(&number))
+        .filter_map(|backend| mesh.services.get(&backend.service)?.ports.get(&backend.port(number)))
         .flat_map(|port| &port.servers);
     port.servers
         .iter()
@@ -115,11 +115,13 @@ pub(crate) fn view(mesh: &Mesh, resources: &Resources, reach: &Reach, id: &Class
         let Some(called) = mesh.services.get(service).and_then(|service| service.ports.get(number)) else {
             continue;
         };
-        let made =
-            |id: &ServiceId| resources.service(id).and_then(|part| Some((part, part.ports.get(number)?)));
-        view.extend(made(service).into_iter().flat_map(|(_, port)| &port.entries));
+        let made = |id: &ServiceId, number: u16| {
+            resources.service(id).and_then(|part| Some((part, part.ports.get(&number)?)))
+        };
+        view.extend(made(service, *number).into_iter().flat_map(|(_, port)| &port.entries));
         // Backends of weight 0 as well, so that a change of weights moves no cluster.
-        for (service, port) in backends(called).filter_map(|backend| made(&backend.service)) {
+        let backends = backends(called).filter_map(|backend| made(&backend.service, backend.port(*number)));
+        for (service, port) in backends {
             view.extend(&port.backend);
             view.extend(&service.servers);
         }

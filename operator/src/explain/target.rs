@@ -165,6 +165,7 @@ impl Call<'_> {
     /// Who serves a backend: those who are ready, and whoever else has the account and the port.
     fn backend(&self, number: u16, backend: &Backend) -> Vec<Destination> {
         let service = self.mesh.services.get(&backend.service);
+        let number = backend.port(number);
         let Some(port) = service.and_then(|service| service.ports.get(&number)) else { return Vec::new() };
         let mut places: BTreeSet<(&ClassId, u16)> = BTreeSet::new();
         for endpoint in &port.endpoints {

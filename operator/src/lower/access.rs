@@ -127,14 +127,14 @@ impl TargetReader<'_> {
             self.found(Reason::Empty, "spec.rules", "no rule, so the target allows nothing");
         }
         let mut rules = Rules::default();
-        let mut read = BTreeSet::new();
-        // A rule that says the same again adds nothing, and would cost as much as the first time.
+        // A rule or a match that is named again adds nothing, and would cost as much as the first time.
+        let (mut read, mut taken) = (BTreeSet::new(), BTreeSet::new());
         for (index, rule) in written.iter().enumerate().filter(|(_, rule)| read.insert(*rule)) {
             let field = format!("spec.rules[{index}]");
             let route = (self.key.0.clone(), rule.name.clone());
             match rule.kind.as_str() {
                 "HTTPRouteGroup" => {
-                    let matches = self.http(&field, &route, rule);
+                    let matches = self.http(&field, &route, rule, &mut taken);
                     rules.http.get_or_insert_default().extend(matches);
                 }
                 "TCPRoute" => {
@@ -145,7 +145,7 @@ impl TargetReader<'_> {
                     let ports = ports.unwrap_or(Ports::Only(BTreeSet::new()));
                     rules.tcp = Some(union(rules.tcp.take(), ports));
                 }
-                "UDPRoute" if self.routes.udp.contains(&route) => {}
+                "UDPRoute" if self.routes.udp.contains_key(&route) => {}
                 "UDPRoute" => self.missing(&field, rule),
                 kind => {
                     let found = if kind.is_empty() {
@@ -175,15 +175,22 @@ impl TargetReader<'_> {
         self.found(Reason::RouteNotFound, format!("{field}.name"), message);
     }
 
-    /// The matches that a rule takes from its group.
-    fn http(&mut self, field: &str, route: &Key, rule: &Rule) -> Vec<HttpMatch> {
+    /// The matches that a rule takes from its group, but for those that were taken by group and name (or all).
+    fn http<'r>(
+        &mut self,
+        field: &str,
+        route: &Key,
+        rule: &'r Rule,
+        taken: &mut BTreeSet<(&'r str, Option<&'r str>)>,
+    ) -> Vec<HttpMatch> {
         let routes = self.routes;
         let Some(group) = routes.groups.get(route) else {
             self.missing(field, rule);
             return Vec::new();
         };
         let Some(names) = &rule.matches else {
-            return group.matches.iter().filter_map(|(_, read)| read.clone()).collect();
+            let is_new = taken.insert((rule.name.as_str(), None));
+            return group.all().filter(|_| is_new).cloned().collect();
         };
         if names.is_empty() {
             let message = "an empty list names no match, so the rule allows nothing";
@@ -193,23 +200,22 @@ impl TargetReader<'_> {
                     .hint("leave the field out to mean every match of the group"),
             );
         }
-        let mut taken = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let mut meant = group.matches.iter().filter(|(candidate, _)| candidate == name).peekable();
-            if meant.peek().is_none() {
-                self.match_not_found(&format!("{field}.matches[{index}]"), rule, name, group);
+        let mut matches = Vec::new();
+        let mut is_new = |name: &'r str| taken.insert((rule.name.as_str(), Some(name)));
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| is_new(name)) {
+            match group.named(name) {
+                Some(meant) => matches.extend(meant.cloned()),
+                None => self.match_not_found(&format!("{field}.matches[{index}]"), rule, name, group),
             }
-            taken.extend(meant.filter_map(|(_, read)| read.clone()));
         }
-        taken
+        matches
     }
 
     fn match_not_found(&mut self, field: &str, rule: &Rule, name: &str, group: &Group) {
-        let known: Vec<&str> = group.matches.iter().map(|(name, _)| name.as_str()).collect();
         let message = format!("HTTPRouteGroup {} has no match {name:?}; that name allows nothing", rule.name);
         let mut finding = Finding::new(self.object.clone(), Reason::MatchNotFound, message).at(field);
-        if !known.is_empty() {
-            finding = finding.hint(format!("it has {}", known.join(", ")));
+        if !group.names.is_empty() {
+            finding = finding.hint(format!("it has {}", group.names));
         }
         self.findings.push(finding);
     }

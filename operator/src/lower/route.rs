@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smidge_crds::specs::{self, HttpRouteGroup, TcpRoute};
+use smidge_crds::specs::{self, HttpRouteGroup, PortMatch};
 use smidge_xds::mesh::access::{HttpMatch, PathEnd, PathRegex, Ports};
 
 use super::{regex, settings::Settings};
 use crate::{
-    finding::{Finding, ObjectRef, Reason},
+    finding::{Finding, ObjectRef, Reason, in_short},
     inputs::{Inputs, Key, Objects},
 };
 
@@ -19,21 +19,54 @@ use crate::{
 pub(super) struct Routes<'a> {
     pub groups: BTreeMap<&'a Key, Group>,
     pub tcp: BTreeMap<&'a Key, Ports>,
-    pub udp: BTreeSet<&'a Key>,
+    /// Nothing is done with their ports: UDP is not proxied.
+    pub udp: BTreeMap<&'a Key, Ports>,
 }
 
-/// An HTTPRouteGroup: its matches in order by name, `None` for one that allows nothing. Names need not be unique.
+/// An HTTPRouteGroup: its matches in order, `None` for one that allows nothing. Names need not be unique.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    pub matches: Vec<(String, Option<HttpMatch>)>,
+    matches: Vec<Option<HttpMatch>>,
+    by_name: BTreeMap<String, Vec<usize>>,
+    /// The names in order, as far as anybody would read; empty if there is none.
+    pub names: String,
+}
+
+impl Group {
+    fn new(named: Vec<(String, Option<HttpMatch>)>) -> Self {
+        let mut group = Self { names: listed(&named), ..Self::default() };
+        for (index, (name, read)) in named.into_iter().enumerate() {
+            group.by_name.entry(name).or_default().push(index);
+            group.matches.push(read);
+        }
+        group
+    }
+
+    /// What its matches allow.
+    pub fn all(&self) -> impl Iterator<Item = &HttpMatch> {
+        self.matches.iter().flatten()
+    }
+
+    /// What the matches of that name allow; none if it has none of that name.
+    pub fn named(&self, name: &str) -> Option<impl Iterator<Item = &HttpMatch>> {
+        let indices = self.by_name.get(name)?;
+        Some(indices.iter().filter_map(|index| self.matches.get(*index)?.as_ref()))
+    }
+}
+
+fn listed(named: &[(String, Option<HttpMatch>)]) -> String {
+    const SHOWN: usize = 20;
+    let shown = named.iter().take(SHOWN).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let shown = in_short(shown);
+    if named.len() > SHOWN { format!("{shown} and {} more", named.len() - SHOWN) } else { shown }
 }
 
 impl<'a> Routes<'a> {
     pub fn read(inputs: &'a Inputs, settings: &Settings, findings: &mut Vec<Finding>) -> Self {
         Self {
             groups: read(&inputs.http_route_groups, |key, group| self::group(key, group, settings, findings)),
-            tcp: read(&inputs.tcp_routes, |key, route| tcp_ports(key, route, findings)),
-            udp: inputs.udp_routes.keys().collect(),
+            tcp: read(&inputs.tcp_routes, |key, route| ports("TCPRoute", key, &route.spec.matches, findings)),
+            udp: read(&inputs.udp_routes, |key, route| ports("UDPRoute", key, &route.spec.matches, findings)),
         }
     }
 }
@@ -64,7 +97,7 @@ fn group(key: &Key, group: &HttpRouteGroup, settings: &Settings, findings: &mut 
     if settings.path_end.is_none() && !unstated.is_empty() {
         findings.push(path_end_unstated(object, &unstated));
     }
-    Group { matches }
+    Group::new(matches)
 }
 
 fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
@@ -203,13 +236,13 @@ fn header(name: &str, pattern: &str) -> Result<(String, String), (Reason, String
     }
 }
 
-/// The ports of a TCPRoute: all if it names none. A port that is none is left out, and never widens the rest.
-fn tcp_ports(key: &Key, route: &TcpRoute, findings: &mut Vec<Finding>) -> Ports {
-    let written = &route.spec.matches.ports;
+/// The ports of a TCPRoute or UDPRoute: all if it names none. A port that is none is left out, and never widens the rest.
+fn ports(kind: &str, key: &Key, written: &PortMatch, findings: &mut Vec<Finding>) -> Ports {
+    let written = &written.ports;
     if written.is_empty() {
         return Ports::All;
     }
-    let object = ObjectRef::new("TCPRoute", &key.0, &key.1);
+    let object = ObjectRef::new(kind, &key.0, &key.1);
     let mut ports = BTreeSet::new();
     for (index, number) in written.iter().enumerate() {
         match number.as_i64().and_then(port) {

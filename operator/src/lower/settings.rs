@@ -35,6 +35,11 @@ impl Settings {
             path_end: None,
             namespaces: BTreeMap::new(),
         };
+        let default = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
+        if inputs.unreadable.contains_key(&default) {
+            // What it said about paths is not known, and closed allows less than open.
+            settings.path_end = Some(PathEnd::Closed);
+        }
         for ((namespace, name), config) in &inputs.mesh_configs {
             let object = ObjectRef::new("MeshConfig", namespace, name);
             if name == config::DEFAULT {
@@ -149,4 +154,20 @@ fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> 
     let held = if field == "spec.pathRegexEnd" { "closed" } else { first };
     let message = format!("{word:?} means nothing: expected {expected}; {held} holds");
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_read_leave_the_strictest_meaning() {
+        let key = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
+        let mut inputs = Inputs::default();
+        assert_eq!(Settings::read(&inputs, &mut Vec::new()).path_end, None);
+        inputs.unreadable.insert(key, "expected an object".to_owned());
+        let settings = Settings::read(&inputs, &mut Vec::new());
+        assert_eq!(settings.path_end, Some(PathEnd::Closed));
+        assert_eq!((settings.access("shop"), settings.mtls("shop")), (AccessMode::Enforce, MtlsMode::Strict));
+    }
 }

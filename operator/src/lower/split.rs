@@ -4,6 +4,7 @@
 //! split grants nothing; who may go where is `access`'s to say. A backend is never split again.
 
 mod matches;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +13,11 @@ use smidge_crds::split::TrafficSplit;
 use smidge_xds::mesh::{
     access::HttpMatch,
     id::ServiceId,
-    route::{Backend, Route, RouteRule},
+    route::{Route, RouteRule},
     service::Protocol,
 };
 
-use super::{
-    endpoints,
-    route::Routes,
-    service::{Known, Port},
-};
+use super::{route::Routes, service::Known};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key},
@@ -35,14 +32,18 @@ pub(super) struct Split<'a> {
     object: ObjectRef,
     created: Option<&'a Time>,
     root: ServiceId,
-    /// Every backend as written, and its weight; whether it exists is not yet asked.
+    /// The backends, each once.
     shares: Vec<Share>,
+    /// Whether any backend was written with a weight, be it one that does not exist.
+    is_weighted: bool,
     /// The requests that are split, any of these; `None` is all traffic, and an empty list none.
     matches: Option<Vec<HttpMatch>>,
 }
 
+/// A backend and its weight.
 #[derive(Debug)]
 struct Share {
+    /// Where it was named first.
     field: String,
     service: ServiceId,
     weight: u64,
@@ -79,16 +80,9 @@ pub(super) fn read<'a>(
             winners.insert(split.root.clone(), split);
         }
     }
-    for split in winners.values() {
-        for share in &split.shares {
-            if share.service != split.root && winners.contains_key(&share.service) {
-                let message = format!(
-                    "{} is the root of another split, which does not apply here: its own endpoints get the share",
-                    share.service.name
-                );
-                findings.push(split.finding(Reason::NestedSplit, &share.field, message));
-            }
-        }
+    let roots: BTreeSet<ServiceId> = winners.keys().cloned().collect();
+    for split in winners.values_mut() {
+        split.look_up(&roots, services, findings);
     }
     winners
 }
@@ -118,26 +112,12 @@ fn read_one<'a>(
     }
     // Everything is read before anything is given up, so that one look shows all that is wrong.
     let root = root(key, &split.spec.service, inputs, services, &object, findings);
-    let mut shares = Vec::new();
-    for (index, backend) in split.spec.backends.iter().enumerate() {
-        let field = format!("spec.backends[{index}]");
-        let weight = backend.weight.as_ref().and_then(|weight| u64::try_from(weight.as_i64()?).ok());
-        if weight.is_none() {
-            let written = backend.weight.as_ref().map_or("nothing".to_owned(), ToString::to_string);
-            let message =
-                format!("{written} is no weight: expected a whole number from 0 on; it counts as 0");
-            findings.push(
-                Finding::new(object.clone(), Reason::InvalidWeight, message).at(format!("{field}.weight")),
-            );
-        }
-        let name = local_name(&backend.service, &key.0, &inputs.cluster_domain).unwrap_or(&backend.service);
-        let service = ServiceId::new(&key.0, name);
-        shares.push(Share { field: format!("{field}.service"), service, weight: weight.unwrap_or(0) });
-    }
+    let shares = shares::read(key, &split.spec.backends, &inputs.cluster_domain, &object, findings);
     let matches =
         split.spec.matches.as_deref().map(|written| matches::read(key, written, routes, &object, findings));
     let created = split.metadata.creation_timestamp.as_ref();
-    Some(Split { object, created, root: root?, shares, matches })
+    let is_weighted = shares.iter().any(|share| share.weight > 0);
+    Some(Split { object, created, root: root?, shares, is_weighted, matches })
 }
 
 /// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
@@ -182,27 +162,37 @@ impl Split<'_> {
         Finding::new(self.object.clone(), reason, message).at(field)
     }
 
+    /// Leaves out the backends that do not exist, and says which are roots themselves.
+    fn look_up(&mut self, roots: &BTreeSet<ServiceId>, services: &Services<'_>, findings: &mut Vec<Finding>) {
+        for share in &self.shares {
+            let ServiceId { namespace, name } = &share.service;
+            if !services.contains_key(&share.service) {
+                let message =
+                    format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
+                findings.push(self.finding(Reason::BackendNotFound, &share.field, message));
+            } else if share.service != self.root && roots.contains(&share.service) {
+                let message = format!(
+                    "{name} is the root of another split, which does not apply here: its own endpoints get the share"
+                );
+                findings.push(self.finding(Reason::NestedSplit, &share.field, message));
+            }
+        }
+        self.shares.retain(|share| services.contains_key(&share.service));
+    }
+
     /// The backends that exist.
     pub fn backends<'b>(&'b self, services: &'b Services<'_>) -> impl Iterator<Item = &'b Known<'b>> {
         self.shares.iter().filter_map(|share| services.get(&share.service).copied())
     }
 
-    /// Says that nothing of the split is in the mesh, and what of it does not even exist.
-    pub fn outside_mesh(&self, services: &Services<'_>, findings: &mut Vec<Finding>) {
-        let absent = self.shares.iter().filter(|share| !services.contains_key(&share.service));
-        findings.extend(absent.map(|share| self.missing(share)));
+    /// Says that nothing of the split is in the mesh.
+    pub fn outside_mesh(&self) -> Finding {
         let message = format!(
             "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
             self.root.name
         );
-        let finding = self.finding(Reason::OutsideMesh, "spec.service", message);
-        findings.push(finding.hint("label the namespace smidge.mesh/inject=enabled and restart the pods"));
-    }
-
-    fn missing(&self, share: &Share) -> Finding {
-        let ServiceId { namespace, name } = &share.service;
-        let message = format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
-        self.finding(Reason::BackendNotFound, &share.field, message)
+        self.finding(Reason::OutsideMesh, "spec.service", message)
+            .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
     }
 
     /// Where the traffic to port `number` of the root goes.
@@ -249,7 +239,7 @@ impl Split<'_> {
     fn see_rest_is_served(&self, number: u16, services: &Services<'_>, findings: &mut Vec<Finding>) {
         let root = services.get(&self.root);
         let port = root.and_then(|root| Some((root, root.ports.get(&number)?)));
-        if port.is_some_and(|(root, port)| !is_ready(root, port)) {
+        if port.is_some_and(|(root, port)| !shares::is_ready(root, port)) {
             let message = format!(
                 "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \
                  with 503",
@@ -258,99 +248,6 @@ impl Split<'_> {
             findings.push(self.finding(Reason::BackendNotReady, "spec.service", message));
         }
     }
-
-    /// Who gets which share of port `number`.
-    fn backends_of(
-        &self,
-        number: u16,
-        protocol: Protocol,
-        services: &Services<'_>,
-        findings: &mut Vec<Finding>,
-    ) -> Vec<Backend> {
-        let mut shares: Vec<(ServiceId, u64)> = Vec::new();
-        for share in &self.shares {
-            if self.is_served(share, number, protocol, services, findings) {
-                match shares.iter_mut().find(|(service, _)| *service == share.service) {
-                    Some((_, weight)) => *weight = weight.saturating_add(share.weight),
-                    None => shares.push((share.service.clone(), share.weight)),
-                }
-            }
-        }
-        if shares.iter().all(|(_, weight)| *weight == 0) {
-            let whose = if self.shares.iter().all(|share| share.weight == 0) {
-                "all weights are 0"
-            } else {
-                "no backend that is left has a weight"
-            };
-            let what = if self.matches.is_some() { "what matches" } else { "everything" };
-            let message = format!("{whose}: port {number} of {} answers 503 to {what}", self.root.name);
-            findings.push(self.finding(Reason::AllWeightsZero, "spec.backends", message));
-        }
-        scaled(&shares)
-    }
-
-    /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
-    fn is_served(
-        &self,
-        share: &Share,
-        number: u16,
-        protocol: Protocol,
-        services: &Services<'_>,
-        findings: &mut Vec<Finding>,
-    ) -> bool {
-        let name = &share.service.name;
-        let Some(backend) = services.get(&share.service) else {
-            findings.push(self.missing(share));
-            return false;
-        };
-        let Some(port) = backend.ports.get(&number) else {
-            let message = format!(
-                "{name} has no TCP port {number}, which {} has; it gets nothing there",
-                self.root.name
-            );
-            findings.push(self.finding(Reason::BackendLacksPort, &share.field, message));
-            return false;
-        };
-        if port.protocol != protocol {
-            let message = format!(
-                "port {number} is {protocol:?} for {} and {:?} for {name}",
-                self.root.name, port.protocol
-            );
-            let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
-            findings.push(finding.hint("give both ports the same appProtocol"));
-        }
-        if share.weight > 0 && !is_ready(backend, port) {
-            let why = if backend.members.is_empty() && !backend.outside.is_empty() {
-                "no pod in the mesh"
-            } else {
-                "no ready endpoint"
-            };
-            let message = format!("{name} has {why} for port {number}; its share is answered with 503");
-            findings.push(self.finding(Reason::BackendNotReady, &share.field, message));
-        }
-        true
-    }
-}
-
-fn is_ready(service: &Known<'_>, port: &Port<'_>) -> bool {
-    !endpoints::of_port(service, port).is_empty()
-}
-
-/// The shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.
-fn scaled(shares: &[(ServiceId, u64)]) -> Vec<Backend> {
-    let mut shift = 0;
-    let sum = |shift: u32| shares.iter().map(|(_, weight)| u128::from(weight >> shift) + 1).sum::<u128>();
-    while sum(shift) > u128::from(u32::MAX) {
-        shift += 1;
-    }
-    let scale = |weight: u64| {
-        let least = u64::from(weight > 0);
-        u32::try_from((weight >> shift).max(least)).unwrap_or(u32::MAX)
-    };
-    shares
-        .iter()
-        .map(|(service, weight)| Backend { service: service.clone(), weight: scale(*weight) })
-        .collect()
 }
 
 /// The Services that must be in the mesh because a split sends to them.
@@ -382,16 +279,5 @@ mod tests {
         ] {
             assert_eq!(local_name(written, "shop", "cluster.local"), None, "{written}");
         }
-    }
-
-    #[test]
-    fn weights_beyond_32_bits_keep_their_ratio() {
-        let service = |name: &str| ServiceId::new("shop", name);
-        let scaled =
-            scaled(&[(service("a"), 3 << 40), (service("b"), 1 << 40), (service("c"), 1), (service("d"), 0)]);
-        let weights: Vec<u32> = scaled.iter().map(|backend| backend.weight).collect();
-        assert_eq!(weights[0], 3 * weights[1]);
-        assert_eq!(weights[2..], [1, 0]);
-        assert!(weights.iter().try_fold(0u32, |sum, weight| sum.checked_add(*weight)).is_some());
     }
 }

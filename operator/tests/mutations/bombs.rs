@@ -44,7 +44,7 @@ const WORLD: &str = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name
 
 /// The inputs by name.
 pub fn bombs() -> Vec<(&'static str, String)> {
-    [lists(), lists_of_one_thing(), names(), texts(), expressions()].concat()
+    [lists(), splits(), lists_of_one_thing(), names(), texts(), expressions()].concat()
 }
 
 fn lists() -> Vec<(&'static str, String)> {
@@ -58,6 +58,11 @@ fn lists() -> Vec<(&'static str, String)> {
         "{SOURCE}  rules: [{{kind: HTTPRouteGroup, name: g, matches: [{}]}}]\n",
         each_name.join(", ")
     ));
+    let by_names = |name: &dyn Fn(usize) -> String| {
+        let names = lines(SIZE / 2, |index| format!("    - {}", name(index)));
+        target(&format!("{SOURCE}  rules:\n  - kind: HTTPRouteGroup\n    name: g\n    matches:\n{names}"))
+    };
+    let one_name = group(&lines(SIZE / 2, |index| format!("  - {{name: m, pathRegex: /api/v{index}}}")));
     let rules = target(&format!(
         "{SOURCE}  rules:\n{}",
         lines(SIZE / 2, |_| "  - {kind: HTTPRouteGroup, name: g}".to_owned())
@@ -67,13 +72,6 @@ fn lists() -> Vec<(&'static str, String)> {
         "  rules: [{{kind: TCPRoute, name: none}}]\n  sources:\n{}",
         lines(SIZE, |index| format!("  - {{kind: ServiceAccount, name: a{index}}}"))
     ));
-    let backends = |line: &dyn Fn(usize) -> String| {
-        format!(
-            "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {{name: s, namespace: shop}}\nspec:\n  \
-             service: api\n  backends:\n{}{WORLD}",
-            lines(SIZE, line)
-        )
-    };
     vec![
         ("a megabyte of matches", format!("{matches}{all}{WORLD}")),
         (
@@ -89,7 +87,40 @@ fn lists() -> Vec<(&'static str, String)> {
         ),
         ("every match by its name", format!("{half}{by_name}{WORLD}")),
         ("a rule for all matches a thousand times", format!("{half}{rules}{WORLD}")),
+        (
+            "names that the group does not have",
+            format!("{half}{}{WORLD}", by_names(&|index| format!("x{index}"))),
+        ),
+        ("one name a thousand times", format!("{one_name}{}{WORLD}", by_names(&|_| "m".to_owned()))),
         ("many sources", sources),
+    ]
+}
+
+fn splits() -> Vec<(&'static str, String)> {
+    let backends = |line: &dyn Fn(usize) -> String| {
+        format!(
+            "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {{name: s, namespace: shop}}\nspec:\n  \
+             service: api\n  backends:\n{}{WORLD}",
+            lines(SIZE, line)
+        )
+    };
+    vec![
+        (
+            "many backends that are there, at many ports",
+            format!(
+                "{}{}",
+                backends(&|index| format!("  - {{service: b{index}, weight: 1}}")).replace(
+                    "ports: [",
+                    &format!(
+                        "ports: [{}",
+                        (1000..1020).fold(String::new(), |text, port| text + &format!("{{port: {port}}}, "))
+                    )
+                ),
+                lines(SIZE, |index| format!(
+                    "---\napiVersion: v1\nkind: Service\nmetadata: {{name: b{index}, namespace: shop}}\nspec: {{ports: [{{port: 80}}]}}"
+                ))
+            ),
+        ),
         ("many backends", backends(&|index| format!("  - {{service: b{index}, weight: 1}}"))),
         ("one backend again and again", backends(&|_| "  - {service: api, weight: 1}".to_owned())),
     ]

@@ -161,7 +161,7 @@ pub fn split(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -
         .zip(route::weights(backends))
         .filter(|(_, weight)| *weight > 0)
         .map(|(backend, weight)| ClusterWeight {
-            name: names::backend(service, port, exact, &backend.service),
+            name: names::backend(service, port, exact, backend),
             weight,
             ..ClusterWeight::default()
         })

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mesh::{id::ServiceId, service::Protocol};
+use crate::mesh::{id::ServiceId, route::Backend, service::Protocol};
 
 /// Where the redirected outbound connections arrive, on loopback.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -66,8 +66,12 @@ pub fn dialled(service: &ServiceId, port: u16) -> String {
 }
 
 /// The cluster that a Service's own port sends a backend's share to.
-pub fn backend(service: &ServiceId, port: u16, exact: bool, backend: &ServiceId) -> String {
-    if exact && service == backend { dialled(service, port) } else { service_port(backend, port) }
+pub fn backend(service: &ServiceId, port: u16, exact: bool, backend: &Backend) -> String {
+    if exact && *service == backend.service {
+        dialled(service, port)
+    } else {
+        service_port(&backend.service, backend.port(port))
+    }
 }
 
 /// The validation context by which clients judge the servers of a Service.

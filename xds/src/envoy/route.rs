@@ -119,7 +119,7 @@ fn action(service: &ServiceId, port: u16, exact: bool, backends: &[Backend]) -> 
         let text = if backends.is_empty() { "has no backend" } else { "has only backends of weight 0" };
         return direct(503, &format!("smidge: no backend: port {port} of {service} {text}"));
     }
-    let cluster = |backend: &Backend| names::backend(service, port, exact, &backend.service);
+    let cluster = |backend: &Backend| names::backend(service, port, exact, backend);
     let specifier = match backends {
         [backend] => route_action::ClusterSpecifier::Cluster(cluster(backend)),
         _ => route_action::ClusterSpecifier::WeightedClusters(WeightedCluster {
@@ -180,7 +180,8 @@ mod tests {
     use super::*;
 
     fn scaled(weights: &[u32]) -> Vec<u32> {
-        let backend = |weight: &u32| Backend { service: ServiceId::new("a", "b"), weight: *weight };
+        let backend =
+            |weight: &u32| Backend { service: ServiceId::new("a", "b"), port: None, weight: *weight };
         super::weights(&weights.iter().map(backend).collect::<Vec<_>>())
     }
 

@@ -38,15 +38,26 @@ pub struct RouteRule {
 impl RouteRule {
     /// Whatever no earlier rule matches, to the Service's own endpoints.
     pub fn own(service: ServiceId) -> Self {
-        Self { matches: None, backends: vec![Backend { service, weight: 1 }] }
+        Self { matches: None, backends: vec![Backend { service, port: None, weight: 1 }] }
     }
 }
 
-/// The own endpoints of a Service, at the root's port number, with a share. A backend is never split again.
+/// The own endpoints of a Service, with a share. A backend is never split again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Backend {
     /// The Service whose own endpoints serve.
     pub service: ServiceId,
+    /// Its port, where that is not the number that was called: behind a headless Service a pod is called by its own port,
+    /// and shares belong to the Service's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Its share, relative to the sum of the rule's weights.
     pub weight: u32,
+}
+
+impl Backend {
+    /// The port of its Service that serves a call to port `called`.
+    pub fn port(&self, called: u16) -> u16 {
+        self.port.unwrap_or(called)
+    }
 }

@@ -256,7 +256,8 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
 pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpMatch>>, weights: &[u32]) {
     let backends = weights.iter().enumerate();
     let backends = backends
-        .map(|(index, weight)| Backend { service: id(&format!("{name}-v{}", index + 1)), weight: *weight });
+        .map(|(index, weight)| (id(&format!("{name}-v{}", index + 1)), *weight))
+        .map(|(service, weight)| Backend { service, port: None, weight });
     let rule = RouteRule { matches, backends: backends.collect() };
     let port = mesh.services.get_mut(&id(name)).unwrap().ports.get_mut(&number).unwrap();
     port.route = Route { rules: vec![rule], split: None };

@@ -32,7 +32,7 @@ pub(super) fn read(
     let mut matches = BTreeSet::new();
     for (index, reference) in written.iter().enumerate() {
         match group(key, reference, routes) {
-            Ok(group) => matches.extend(group.matches.iter().filter_map(|(_, read)| read.clone())),
+            Ok(group) => matches.extend(group.all().cloned()),
             Err((reason, field, message)) => findings.push(
                 Finding::new(object.clone(), reason, format!("{message}; it matches no request"))
                     .at(format!("spec.matches[{index}].{field}")),
