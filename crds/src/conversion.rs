@@ -65,10 +65,20 @@ pub fn served(group: &str, kind: &str) -> &'static [&'static str] {
     }
 }
 
+/// Every kind of ours, with its group.
+pub const KINDS: [(&str, &str); 7] = [
+    (access::GROUP, "TrafficTarget"),
+    (access::GROUP, "IdentityBinding"),
+    (specs::GROUP, "HTTPRouteGroup"),
+    (specs::GROUP, "TCPRoute"),
+    (specs::GROUP, "UDPRoute"),
+    (split::GROUP, "TrafficSplit"),
+    (config::GROUP, "MeshConfig"),
+];
+
 /// The group of a kind of ours, for those who were told the kind only.
 pub fn group(kind: &str) -> Option<&'static str> {
-    let groups = [access::GROUP, specs::GROUP, split::GROUP, config::GROUP];
-    groups.into_iter().find(|group| !served(group, kind).is_empty())
+    KINDS.into_iter().find(|(_, known)| *known == kind).map(|(group, _)| group)
 }
 
 /// A field of the hub as users of another version call it: `spec.rules[0]` of a `TrafficTarget` is `specs[0]` at v1alpha1.

@@ -32,7 +32,7 @@ fn check_exits_by_what_it_finds() {
         ("split-weights", 0, "0 errors, 0 warnings"),
         ("split-backend-missing", 0, "0 errors, 1 warning"),
         ("access-empty-sources", 1, "1 error, 0 warnings"),
-        ("documents-unreadable", 2, "5 unreadable documents, 4 errors, 0 warnings"),
+        ("documents-unreadable", 2, "5 unreadable documents, 7 errors, 0 warnings"),
     ] {
         let output = smidge(&["check", "-f", &golden(case)]);
         assert_eq!(output.status.code(), Some(code), "{case}: {}", stdout(&output));

@@ -12,6 +12,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use crate::conversion::{Shape, Whereabouts};
 use crate::object::Kind;
 
+/// What is said of a field that a version does not have: older or newer ones do.
+const OF_OTHERS: &str = "Of other versions, and understood here as well.";
+
 /// The schema of the whole object.
 pub(super) fn of<Spec: Kind>(
     version: &str,
@@ -29,7 +32,7 @@ pub(super) fn of<Spec: Kind>(
             }
         };
         if let Some(field) = field {
-            prefix(field, "Of newer versions, and understood here as well.");
+            prefix(field, OF_OTHERS);
         }
     }
     if shape == Shape::Split && version == "v1alpha1" {
@@ -45,10 +48,12 @@ pub(super) fn of<Spec: Kind>(
         for place in slot.places {
             let mut field = field.clone();
             if *place != native {
-                prefix(
-                    &mut field,
-                    &format!("Understood here as well; {version} has it at {}.", slot.name_at(version)),
-                );
+                // Where the version would have it says this already, if it is so.
+                let text = field.description.take().unwrap_or_default();
+                field.description =
+                    Some(text.strip_prefix(OF_OTHERS).unwrap_or(&text).trim_start().to_owned());
+                let there = slot.name_at(version);
+                prefix(&mut field, &format!("Understood here as well; {version} has it at {there}."));
             }
             insert(&mut root, place, field);
         }

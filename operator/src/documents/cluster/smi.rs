@@ -8,6 +8,7 @@ use smidge_crds::{Kind, Object, conversion, object::ReadError};
 
 use super::{Document, Unreadable, key};
 use crate::{
+    explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
     inputs::Objects,
 };
@@ -41,6 +42,7 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
     let versions = conversion::served(group, kind);
     if !versions.is_empty() {
         let expected = versions.join(" or ");
+        let version = if version.is_empty() { "an empty version" } else { version };
         let message =
             format!("{version} of {kind} is not served: expected {expected}; the object has no effect");
         return Finding::new(object, Reason::NotServed, message).at("apiVersion");
@@ -53,9 +55,12 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
     let of = if group.is_empty() { "without an API group".to_owned() } else { format!("in {group}") };
     let message = format!("{kind} {of} is not served; the object has no effect");
     let finding = Finding::new(object, Reason::NotServed, message).at("apiVersion");
-    match conversion::group(kind) {
+    // `trafficsplit` and `TrafficSplits` are what kubectl takes on its command line.
+    let kinds = conversion::KINDS.map(|(_, kind)| kind);
+    let meant = nearest(kind, kinds.into_iter().filter(|kind| *kind != "MeshConfig"));
+    match meant.and_then(|kind| Some((kind, conversion::group(kind)?))) {
         None => finding,
-        Some(group) => finding.hint(format!(
+        Some((kind, group)) => finding.hint(format!(
             "if SMI's {kind} is meant, its group is {group}, with the versions {}",
             conversion::served(group, kind).join(", ")
         )),
