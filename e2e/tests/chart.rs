@@ -152,6 +152,48 @@ fn the_operator_may_do_no_more_than_it_must() {
     assert_eq!(container["readOnlyRootFilesystem"], true);
 }
 
+/// One line a resource: `traffictargets/status.access.smi-spec.io: patch`.
+fn rights(role: &Value) -> BTreeSet<String> {
+    let words = |rule: &Value, field: &str| texts(rule.get(field).unwrap_or(&json!([])));
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let verbs = words(rule, "verbs").into_iter().collect::<Vec<_>>().join(" ");
+        for group in words(rule, "apiGroups") {
+            let dot = if group.is_empty() { "" } else { "." };
+            all.extend(words(rule, "resources").iter().map(|it| format!("{it}{dot}{group}: {verbs}")));
+        }
+        all.extend(words(rule, "nonResourceURLs").iter().map(|url| format!("{url}: {verbs}")));
+    }
+    all
+}
+
+#[test]
+fn every_right_of_the_operator_is_in_this_list() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    let kinds = smidge_crds::definitions::all().unwrap();
+    let kinds: Vec<String> = kinds.into_iter().filter_map(|it| it.metadata.name).collect();
+    let read = |name: &str| format!("{name}: get list watch");
+    let mut wanted: BTreeSet<String> = kinds.iter().map(|name| read(name)).collect();
+    wanted.extend(kinds.iter().map(|name| format!("{}: patch", name.replacen('.', "/status.", 1))));
+    wanted.extend(["namespaces", "pods", "services", "endpointslices.discovery.k8s.io"].map(read));
+    wanted.extend(
+        [
+            "/.well-known/openid-configuration: get",
+            "/openid/v1/jwks: get",
+            "customresourcedefinitions.apiextensions.k8s.io: get list patch watch",
+            "events.events.k8s.io: create patch",
+            "mutatingwebhookconfigurations.admissionregistration.k8s.io: get list patch watch",
+            "tokenreviews.authentication.k8s.io: create",
+            "validatingwebhookconfigurations.admissionregistration.k8s.io: get list patch watch",
+        ]
+        .map(str::to_owned),
+    );
+    assert_eq!(rights(&objects["ClusterRole/smidge"]), wanted);
+    let own = ["leases.coordination.k8s.io: create get update", "secrets: create get update"];
+    assert_eq!(rights(&objects["Role/smidge"]), own.map(str::to_owned).into());
+}
+
 #[test]
 fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator() {
     let Some(helm) = helm() else { return };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::Value;
 use smidge_e2e::{
     Namespace, Pod,
     bookstore::{EVERYTHING, HTTP, caller, everything, shop, split, target, tcp_route},
@@ -94,6 +95,12 @@ async fn kubectl_waits_for_every_kind() -> anyhow::Result<()> {
                 println!("kubectl {line}: {}", namespace.kubectl(&line).await?);
             }
         }
+        // A change is waited for as well: what stands there of the generation before does not count.
+        namespace.apply(&split("v1alpha2", "shop", &[("shop", 9), ("shop-v2", 1)])).await?;
+        namespace.kubectl("wait --for=condition=Programmed trafficsplit/shop --timeout=30s").await?;
+        let split = namespace.smi("TrafficSplit", "shop").await?;
+        let observed = split.data.pointer("/status/observedGeneration").and_then(Value::as_i64);
+        anyhow::ensure!(observed == split.metadata.generation, "kubectl did not wait: {:?}", split.data);
         let reason = "jsonpath={.status.conditions[?(@.type==\"Programmed\")].reason}";
         let reason = namespace.kubectl(&format!("get udproute/names --output {reason}")).await?;
         anyhow::ensure!(reason == "UdpNotProxied", "the UDPRoute says {reason}");
