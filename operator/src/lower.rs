@@ -17,6 +17,7 @@ pub mod workload;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use smidge_xds::mesh::{
@@ -120,7 +121,7 @@ fn is_split_in_mesh(
 /// Puts the Services of one cluster into the mesh.
 struct ClusterReader<'a> {
     settings: &'a Settings,
-    grants: &'a BTreeMap<SpiffeId, Vec<Grant>>,
+    grants: &'a BTreeMap<SpiffeId, Vec<Arc<Grant>>>,
     splits: &'a BTreeMap<ServiceId, Split<'a>>,
     services: &'a Services<'a>,
 }

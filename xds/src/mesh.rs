@@ -11,7 +11,7 @@ pub mod service;
 pub mod trust;
 pub mod workload;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
@@ -32,6 +32,7 @@ pub struct Mesh {
     pub workloads: BTreeMap<ProxyId, Workload>,
     /// What workload instances with the same identity, ports and settings share.
     pub classes: BTreeMap<ClassId, Class>,
-    /// What each destination identity allows; an identity without an entry allows nothing.
-    pub grants: BTreeMap<SpiffeId, Vec<Grant>>,
+    /// What each destination identity allows; an identity without an entry allows nothing. Destinations of one grant share
+    /// it.
+    pub grants: BTreeMap<SpiffeId, Vec<Arc<Grant>>>,
 }

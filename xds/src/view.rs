@@ -58,6 +58,7 @@ impl Reach {
     /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
     pub fn new(mesh: &Mesh) -> Self {
         let mut reach = Self::default();
+        let mut callers = Callers::new();
         let modes = mesh.classes.values().map(|class| (&class.identity, class.access)).collect();
         for (id, service) in &mesh.services {
             for (number, port) in &service.ports {
@@ -67,11 +68,13 @@ impl Reach {
                         reach.everybody.insert(here);
                         continue;
                     }
-                    let grants = mesh.grants.get(identity).into_iter().flatten();
-                    for grant in grants.filter(|grant| grant.ports.contains(target)) {
-                        for source in &grant.sources {
-                            reach.only.entry(source.clone()).or_default().insert(here.clone());
-                        }
+                    let callers = callers.entry((identity, target)).or_insert_with(|| {
+                        let grants = mesh.grants.get(identity).into_iter().flatten();
+                        let here = grants.filter(|grant| grant.ports.contains(target));
+                        here.flat_map(|grant| &grant.sources).collect()
+                    });
+                    for caller in callers.iter() {
+                        reach.only.entry((*caller).clone()).or_default().insert(here.clone());
                     }
                 }
             }
@@ -83,6 +86,9 @@ impl Reach {
         self.everybody.iter().chain(self.only.get(identity).into_iter().flatten())
     }
 }
+
+/// Who may call an identity's port. Many Services may be served by one identity, whose grants are looked at once.
+type Callers<'a> = BTreeMap<(&'a SpiffeId, u16), BTreeSet<&'a SpiffeId>>;
 
 /// The identities that serve a port, each with the port on the instance and its access mode.
 fn servers<'a>(

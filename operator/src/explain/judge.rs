@@ -3,6 +3,8 @@
 //! An evaluator of its own over the mesh model; the proxies' configuration is not consulted. Does not know how the
 //! request got there, nor what an access mode makes of the verdict.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use smidge_xds::mesh::{
     access::{Grant, Payload, Ports},
@@ -67,7 +69,7 @@ impl Ruling {
 
 /// What grants make of a request from `caller` to `port`.
 pub(super) fn judge(
-    grants: &[Grant],
+    grants: &[Arc<Grant>],
     caller: &SpiffeId,
     port: u16,
     protocol: Protocol,

@@ -6,7 +6,10 @@
 mod binding;
 mod subject;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use smidge_crds::{
     Number,
@@ -29,9 +32,9 @@ pub(super) fn grants(
     inputs: &Inputs,
     routes: &Routes<'_>,
     findings: &mut Vec<Finding>,
-) -> BTreeMap<SpiffeId, Vec<Grant>> {
+) -> BTreeMap<SpiffeId, Vec<Arc<Grant>>> {
     let bindings = binding::read(inputs, findings);
-    let mut grants: BTreeMap<SpiffeId, Vec<Grant>> = BTreeMap::new();
+    let mut grants: BTreeMap<SpiffeId, Vec<Arc<Grant>>> = BTreeMap::new();
     for (key, target) in &inputs.traffic_targets {
         let mut reader = TargetReader {
             key,
@@ -42,8 +45,9 @@ pub(super) fn grants(
             findings,
         };
         if let Some((destinations, grant)) = reader.read(target) {
+            let grant = Arc::new(grant);
             for destination in destinations {
-                grants.entry(destination).or_default().push(grant.clone());
+                grants.entry(destination).or_default().push(Arc::clone(&grant));
             }
         }
     }

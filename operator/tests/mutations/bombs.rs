@@ -93,6 +93,15 @@ fn lists() -> Vec<(&'static str, String)> {
         ),
         ("one name a thousand times", format!("{one_name}{}{WORLD}", by_names(&|_| "m".to_owned()))),
         ("many sources", sources),
+        (
+            "many accounts as a destination",
+            format!(
+                "{half}{}---\napiVersion: access.smi-spec.io/v1alpha4\nkind: IdentityBinding\nmetadata: {{name: api, namespace: \
+                 shop}}\nspec:\n  schemes:\n    spiffeIdentities:\n{}{WORLD}",
+                all.replace("kind: ServiceAccount, name: api", "kind: IdentityBinding, name: api"),
+                lines(SIZE, |index| format!("    - cluster.local/ns/shop/sa/a{index}"))
+            ),
+        ),
     ]
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Uses Envoy's matcher API, one matcher for each grant. What a match demands of a request is `predicate`'s to say.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use envoy_types::pb::{
     envoy::{
@@ -41,9 +41,9 @@ pub enum Rules<'a> {
     /// Everybody may do everything.
     AllowAll,
     /// Everybody may do everything, and what none of the grants allows is told; they are looked at for this port.
-    Audit(&'a [Grant], u16),
+    Audit(&'a [Arc<Grant>], u16),
     /// Only what one of the grants allows; they are looked at for this port.
-    Only(&'a [Grant], u16),
+    Only(&'a [Arc<Grant>], u16),
 }
 
 /// The rules of an HTTP port.
@@ -94,9 +94,9 @@ pub fn network_denial() -> network::Rbac {
 }
 
 /// `None` if the port has no grant, as an empty list is one that Envoy refuses.
-fn matcher(grants: &[Grant], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Option<Matcher> {
+fn matcher(grants: &[Arc<Grant>], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Option<Matcher> {
     // The order of grants means nothing, so it must not reach the bytes either.
-    let mut here: Vec<&Grant> = grants.iter().filter(|grant| grant.ports.contains(port)).collect();
+    let mut here: Vec<&Arc<Grant>> = grants.iter().filter(|grant| grant.ports.contains(port)).collect();
     here.sort();
     let matchers: Vec<FieldMatcher> = here
         .into_iter()
@@ -114,13 +114,13 @@ fn matcher(grants: &[Grant], port: u16, demand: fn(&Grant) -> Option<Predicate>)
 }
 
 /// As `matcher`; what nothing matches bears the names of the grants that were asked, for the log (`audit`).
-fn shadow(grants: &[Grant], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Matcher {
+fn shadow(grants: &[Arc<Grant>], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Matcher {
     let denial = decision(consulted(grants, port), rbac::rbac::Action::Deny);
     Matcher { on_no_match: Some(Box::new(denial)), ..matcher(grants, port, demand).unwrap_or_default() }
 }
 
 /// The names of the grants for a port, or so many of them as a line of a log can bear.
-fn consulted(grants: &[Grant], port: u16) -> String {
+fn consulted(grants: &[Arc<Grant>], port: u16) -> String {
     const SHOWN: usize = 20;
     let names: BTreeSet<&str> =
         grants.iter().filter(|grant| grant.ports.contains(port)).map(|grant| grant.name.as_str()).collect();

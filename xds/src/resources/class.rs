@@ -24,7 +24,7 @@ use crate::{
 /// The resources of one class, and what they were made from.
 pub(super) struct ClassPart {
     class: Class,
-    grants: Vec<Grant>,
+    grants: Vec<Arc<Grant>>,
     marks: Marks,
     trust: Arc<Trust>,
     resources: Vec<Arc<Resource>>,
@@ -33,7 +33,7 @@ pub(super) struct ClassPart {
 impl ClassPart {
     pub(super) fn next(
         class: &Class,
-        grants: &[Grant],
+        grants: &[Arc<Grant>],
         marks: Marks,
         trust: &Arc<Trust>,
         previous: Option<&Arc<Self>>,
@@ -67,7 +67,7 @@ impl ClassPart {
     }
 }
 
-fn build(class: &Class, grants: &[Grant], marks: &Marks, trust: &Trust) -> Vec<Resource> {
+fn build(class: &Class, grants: &[Arc<Grant>], marks: &Marks, trust: &Trust) -> Vec<Resource> {
     let ports = || class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
     let rules = ports().map(|(port, protocol)| rules(class, grants, *port, *protocol));
     let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
@@ -83,7 +83,7 @@ fn build(class: &Class, grants: &[Grant], marks: &Marks, trust: &Trust) -> Vec<R
 }
 
 /// What a port asks its callers for.
-fn rules(class: &Class, grants: &[Grant], port: u16, protocol: Protocol) -> Resource {
+fn rules(class: &Class, grants: &[Arc<Grant>], port: u16, protocol: Protocol) -> Resource {
     let rules = match class.access {
         AccessMode::Permissive => Rules::AllowAll,
         AccessMode::Audit => Rules::Audit(grants, port),
@@ -104,7 +104,7 @@ fn plain(class: &Class, port: u16) -> Resource {
 }
 
 /// Who may connect to a TCP port at all.
-fn clients(class: &Class, grants: &[Grant], port: u16, trust: &Trust) -> Option<Resource> {
+fn clients(class: &Class, grants: &[Arc<Grant>], port: u16, trust: &Trust) -> Option<Resource> {
     let granted = || {
         let any = grants.iter().filter(|grant| grant.ports.contains(port) && grant.payload == Payload::Any);
         any.flat_map(|grant| &grant.sources).collect::<BTreeSet<_>>()

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use smidge_xds::mesh::{
@@ -266,12 +267,12 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
 /// Lets `sources` call `destination`.
 pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports, payload: Payload) {
     let grants = mesh.grants.entry(account(destination)).or_default();
-    grants.push(Grant {
+    grants.push(Arc::new(Grant {
         name: format!("{NAMESPACE}/{destination}-{}", grants.len()),
         sources: sources.iter().map(|source| account(source)).collect(),
         ports,
         payload,
-    });
+    }));
 }
 
 /// A match that demands nothing.
