@@ -17,6 +17,7 @@ pub mod config;
 pub mod conversion;
 pub mod definitions;
 pub mod labels;
+pub mod misfit;
 pub mod number;
 pub mod object;
 pub mod quantity;

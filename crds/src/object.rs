@@ -19,8 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use serde_json::Value;
 
-use crate::conversion;
 use crate::status::{self, Status};
+use crate::{conversion, misfit};
 
 /// What is particular to a kind. Implemented by its spec.
 pub trait Kind:
@@ -132,7 +132,7 @@ impl<Spec: Kind> Object<Spec> {
         conversion::understand(Spec::GROUP, Spec::KIND, Spec::VERSION, &mut object);
         let written: Written<Spec> = serde_path_to_error::deserialize(object).map_err(|error| ReadError {
             field: error.path().to_string(),
-            message: error.into_inner().to_string(),
+            message: misfit::plain(&error.into_inner().to_string()),
         })?;
         let Written { metadata, spec, status } = written;
         Ok(Self { metadata, spec, status })

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// A word of the set `T`, or one that this version does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is no text: expected one of the setting's words")]
 pub enum Setting<T> {
     /// A word of the set.
     Known(T),

@@ -52,6 +52,15 @@ const SMALL: Duration = Duration::from_secs(1);
 const LARGE: Duration = Duration::from_secs(8);
 /// How long a sentence about an object may be.
 const WORDS: usize = 4096;
+/// What users need not know.
+const INTERNAL: [&str; 6] = [
+    "untagged enum",
+    "expected struct",
+    "expected a sequence",
+    "Option<",
+    "DuplicateKeyPolicy",
+    "expected i32",
+];
 /// How much memory everything may take at its peak.
 const MEMORY_KIB: u64 = 1 << 20;
 
@@ -100,6 +109,8 @@ struct Tally {
     conversions: usize,
     converted: usize,
     questions: usize,
+    /// Bytes that were sent as they are, and refused by an answer rather than an error.
+    sent: usize,
     slowest: (Duration, String),
     wrong: Vec<String>,
 }
@@ -114,6 +125,7 @@ impl Tally {
         self.conversions += other.conversions;
         self.converted += other.converted;
         self.questions += other.questions;
+        self.sent += other.sent;
         if other.slowest.0 > self.slowest.0 {
             self.slowest = other.slowest;
         }
@@ -137,6 +149,7 @@ impl Tally {
     }
 
     fn through(&mut self, bytes: &[u8]) {
+        self.send(bytes);
         let Ok(text) = std::str::from_utf8(bytes) else {
             let mut file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
@@ -158,6 +171,24 @@ impl Tally {
         self.said(&Report { unreadable, findings });
     }
 
+    /// Puts the bytes as they are where the API server puts an object.
+    fn send(&mut self, bytes: &[u8]) {
+        let body = |before: &str, after: &str| [before.as_bytes(), bytes, after.as_bytes()].concat();
+        let kind = r#"{"group":"split.smi-spec.io","version":"v1alpha4","kind":"TrafficSplit"}"#;
+        let review = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u","operation":"CREATE","name":"s","namespace":"n","kind":{kind},"object":"#
+        );
+        let current = Current { inputs: Inputs::default(), read: true };
+        // An error is answered with 400, and a broken object is refused.
+        if let Ok(answer) = validation::answer(&body(&review, "}}"), |_| current) {
+            self.sent += usize::from(answer["response"]["allowed"] == json!(false));
+        }
+        let review = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","request":{"uid":"u","desiredAPIVersion":"split.smi-spec.io/v1alpha1","objects":["#;
+        if let Ok(answer) = conversion::answer(&body(review, "]}}")) {
+            self.sent += usize::from(answer["response"]["result"]["status"] != json!("Success"));
+        }
+    }
+
     /// What is said is readable: of a bounded length, and without what steers a terminal.
     fn said(&mut self, report: &Report) {
         self.unreadable += report.unreadable.len();
@@ -172,6 +203,9 @@ impl Tally {
                 line.len(),
                 &line.chars().take(300).collect::<String>()
             );
+        }
+        for word in INTERNAL {
+            assert!(!printed.contains(word), "{word:?} is no word for users: {printed}");
         }
         let steers = |c: char| c.is_control() && c != '\n';
         assert!(!printed.contains(steers), "a control character is printed");
@@ -192,6 +226,7 @@ impl Tally {
             self.refused += 1;
             let message = response["status"]["message"].as_str().unwrap();
             assert!(message.len() > 20 && message.len() < 20 * WORDS, "{} bytes", message.len());
+            is_clear(message, field("/kind"));
         }
     }
 
@@ -221,6 +256,22 @@ impl Tally {
             let _ = explain(mesh, inputs, findings, &question);
             self.questions += 1;
         }
+    }
+}
+
+/// A refusal names the object, and for each error the reason, in words for users.
+fn is_clear(message: &str, kind: &str) {
+    let short: String = kind.chars().take(20).collect();
+    assert!(message.starts_with(&short), "{kind} is not named: {message}");
+    let errors: Vec<&str> = message.split("\n- ").collect();
+    let is_list = errors.len() > 1;
+    for error in errors.iter().skip(usize::from(is_list)) {
+        let is_counted = error.starts_with("and ") && error.ends_with(" more");
+        let is_cut = error.ends_with("...");
+        assert!(is_counted || is_cut || error.contains(" ["), "no reason is named: {error}");
+    }
+    for word in INTERNAL {
+        assert!(!message.contains(word), "{word:?} is no word for users: {message}");
     }
 }
 

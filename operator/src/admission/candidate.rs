@@ -5,9 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use smidge_crds::conversion;
+use smidge_crds::{Kind, Object, conversion, object::ReadError};
 
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -84,16 +83,13 @@ impl Candidate {
         }
     }
 
-    fn put<K: DeserializeOwned>(&self, hub: &Value, objects: &mut Objects<K>) -> Option<Finding> {
-        match serde_path_to_error::deserialize(hub) {
+    fn put<Spec: Kind>(&self, hub: &Value, objects: &mut Objects<Object<Spec>>) -> Option<Finding> {
+        match Object::<Spec>::read(hub.clone()) {
             Ok(object) => {
                 objects.insert(self.key.clone(), Arc::new(object));
                 None
             }
-            Err(error) => {
-                let path = error.path().to_string();
-                Some(malformed(&self.object, &path, &error.into_inner().to_string()))
-            }
+            Err(ReadError { field, message }) => Some(malformed(&self.object, &field, &message)),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Offline {
             "TCPRoute" => smi::insert(document, &mut inputs.tcp_routes),
             "UDPRoute" => smi::insert(document, &mut inputs.udp_routes),
             "TrafficSplit" => smi::insert(document, &mut inputs.traffic_splits),
-            "MeshConfig" => insert(document, false, &mut inputs.mesh_configs),
+            "MeshConfig" => smi::insert(document, &mut inputs.mesh_configs),
             _ => Ok(()),
         }
     }

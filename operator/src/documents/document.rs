@@ -5,6 +5,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use smidge_crds::misfit;
 
 use super::{Source, Unreadable, unversioned};
 
@@ -32,7 +33,10 @@ impl Document {
     pub fn decode<K: DeserializeOwned>(&self) -> Result<K, Unreadable> {
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
             let path = error.path().to_string();
-            self.unreadable(if path == "." { "" } else { &path }, error.into_inner().to_string())
+            self.unreadable(
+                if path == "." { "" } else { &path },
+                misfit::plain(&error.into_inner().to_string()),
+            )
         })
     }
 
@@ -61,15 +65,14 @@ pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
             }
             Err(error) => {
                 let options = serde_saphyr::render_options! { line_offset: chunk.lines_before };
-                let why = error.render_with_options(options);
-                let why = first_line(&why);
+                let why = in_plain_words(&error.render_with_options(options));
                 let is_template = chunk.text.contains("{{");
                 let hint = if is_template { "; hint: this is a template, to be rendered first" } else { "" };
                 unreadable.push(Unreadable {
                     file: source.name.clone(),
                     document: Some(number),
                     field: None,
-                    message: format!("is not YAML: {}{hint}", why.strip_prefix("error: ").unwrap_or(why)),
+                    message: format!("is not YAML: {why}{hint}"),
                 });
             }
         }
@@ -77,9 +80,15 @@ pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
     (documents, unreadable)
 }
 
-/// The parser's messages go on with a picture of the text.
-fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or_default()
+/// The parser's messages go on with a picture of the text, and with advice for programmers.
+fn in_plain_words(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let line = line.strip_suffix(", set DuplicateKeyPolicy in Options if acceptable").unwrap_or(line);
+    line.replace(
+        "cannot deserialize null into string; use Option<String>",
+        "nothing stands where text is expected",
+    )
 }
 
 /// One document's text, and how many lines of its file stand before it.

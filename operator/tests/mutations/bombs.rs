@@ -179,8 +179,10 @@ fn names() -> Vec<(&'static str, String)> {
         ("a header name without end", group(&format!("  - {{name: m, headers: {{? {long} : a}}}}\n"))),
         (
             "a match name without end",
-            target(&format!("{SOURCE}  rules: [{{kind: HTTPRouteGroup, name: g, matches: [{long}]}}]\n"))
-                + &group("  - {name: m}\n"),
+            group("  - {name: m}\n")
+                + &target(&format!(
+                    "{SOURCE}  rules: [{{kind: HTTPRouteGroup, name: g, matches: [{long}]}}]\n"
+                )),
         ),
         ("a kind of rule without end", target(&format!("{SOURCE}  rules: [{{kind: {long}, name: g}}]\n"))),
         (

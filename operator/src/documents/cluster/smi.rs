@@ -1,10 +1,10 @@
-//! Documents of the SMI kinds: read at whatever version they are, by way of the hub.
+//! Documents of our kinds, SMI's above all: read at whatever version they are, by way of the hub.
 //!
 //! What is no served version is named with the versions that are; nothing is guessed.
 
 use std::sync::Arc;
 
-use smidge_crds::{Kind, Object, conversion, object::ReadError};
+use smidge_crds::{Kind, Object, config, conversion, object::ReadError};
 
 use super::{Document, Unreadable, key};
 use crate::{
@@ -23,7 +23,8 @@ pub(super) fn insert<Spec: Kind>(
     document: &Document,
     objects: &mut Objects<Object<Spec>>,
 ) -> Result<(), Unreadable> {
-    let key = key(document, true, document.value.get("metadata"))?;
+    let is_namespaced = Spec::GROUP != config::GROUP;
+    let key = key(document, is_namespaced, document.value.get("metadata"))?;
     let hub =
         conversion::to_hub(&document.value).map_err(|error| document.unreadable("", error.to_string()))?;
     let mut object = Object::<Spec>::read(hub).map_err(|ReadError { field, message }| {
@@ -31,7 +32,7 @@ pub(super) fn insert<Spec: Kind>(
         document.unreadable(&conversion::field_at(Spec::KIND, &document.version, field), message)
     })?;
     object.metadata.name = Some(key.1.clone());
-    object.metadata.namespace = Some(key.0.clone());
+    object.metadata.namespace = is_namespaced.then(|| key.0.clone());
     objects.insert(key, Arc::new(object));
     Ok(())
 }
