@@ -9,7 +9,7 @@ use smidge_e2e::{
     bookstore::{EVERYTHING, HTTP, caller, everything, shop, split, target, tcp_route},
     operator::Operator,
     refuser::{Refuser, WORDS},
-    status::message,
+    status::{STATUS, message},
     until, with_temp_ns,
 };
 
@@ -47,6 +47,8 @@ spec:
 "),
         )
         .await?;
+    // A proxy that comes later would be one more to acknowledge what the others have.
+    Pod::one(namespace, "shop-v2").await?;
     Ok((Pod::one(namespace, "shop").await?, Pod::one(namespace, "buyer").await?))
 }
 
@@ -131,8 +133,14 @@ async fn what_is_missing_shows_and_heals_when_it_comes() -> anyhow::Result<()> {
 async fn a_status_stays_untouched_while_others_change() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
         town(namespace).await?;
-        let (before, _) =
-            namespace.condition("TrafficTarget", "shop", "Programmed", "True", "Programmed").await?;
+        let before = until("both shops to have the target", STATUS, async || {
+            let target =
+                namespace.condition("TrafficTarget", "shop", "Programmed", "True", "Programmed").await;
+            let (target, programmed) = target?;
+            anyhow::ensure!(message(&programmed).contains("all 2 proxies"), "{programmed}");
+            Ok(target)
+        })
+        .await?;
         // Ten snapshots that the buyer acknowledges one by one are as long a quiet time as the target needs.
         for weight in 2..12 {
             namespace.apply(&split("v1alpha4", "shop", &[("shop", weight), ("shop-v2", 1)])).await?;
