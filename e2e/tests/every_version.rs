@@ -7,7 +7,7 @@ mod published;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use published::published;
+use published::{is_shaped, published};
 use serde_json::{Value, json};
 use smidge_crds::conversion::served;
 use smidge_e2e::{Cluster, Namespace, operator::Operator, raw::Write, until, with_temp_ns};
@@ -94,8 +94,12 @@ async fn every_kind_of_every_version_comes_back_as_it_was_through_every_other() 
             let versions = served(group, kind);
             anyhow::ensure!(versions.contains(&version), "{version} of {kind} is not served");
             for other in versions {
-                let other = format!("{group}/{other}");
+                let (version, other) = (other, format!("{group}/{other}"));
                 let seen = read(cluster, &other, kind, place, &name).await?;
+                anyhow::ensure!(
+                    is_shaped(kind, version, &seen),
+                    "{what} at {other} has another's shape: {seen}"
+                );
                 for (pointer, value) in
                     [("/metadata/labels/team", "a"), ("/metadata/annotations/example.org~1note", "kept")]
                 {
@@ -250,11 +254,13 @@ async fn kubectl_writes_an_old_version_and_loses_no_matches() -> anyhow::Result<
                     let line = format!("edit trafficsplits.{version}.{SPLIT} {name}");
                     namespace.kubectl_with(&line, "", "sed -i /weight:/s/100/90/").await?;
                 } else {
+                    // The first version has quantities.
+                    let weight = if version == "v1alpha1" { json!("90") } else { json!(90) };
                     let old = json!({
                         "apiVersion": format!("{SPLIT}/{version}"), "kind": "TrafficSplit",
                         "metadata": {"name": name},
                         "spec": {"service": "web", "backends": [
-                            {"service": "v1", "weight": 90}, {"service": "v2", "weight": 5},
+                            {"service": "v1", "weight": weight}, {"service": "v2", "weight": 5},
                         ]},
                     });
                     let line = format!("{way} --filename=-");

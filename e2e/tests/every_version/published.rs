@@ -104,3 +104,14 @@ fn splits() -> Vec<Shape> {
         matched(of("v1alpha4", json!(0), json!(100))),
     ]
 }
+
+/// Whether `seen` has the shape of `version`, where versions differ.
+pub fn is_shaped(kind: &str, version: &str, seen: &Value) -> bool {
+    let has = |place: &str| seen.pointer(place).is_some();
+    match (kind, version) {
+        ("TrafficTarget", "v1alpha1") | ("HTTPRouteGroup", "v1alpha1" | "v1alpha2") => !has("/spec"),
+        ("TrafficSplit", "v1alpha1" | "v1alpha2") => !has("/spec/matches"),
+        ("TrafficTarget" | "HTTPRouteGroup" | "TrafficSplit", _) => has("/spec"),
+        _ => true,
+    }
+}
