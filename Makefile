@@ -45,7 +45,7 @@ soak: ## what runs too long for `make test`; run by hand before a release
 	@e2e/suite soak
 
 .PHONY: soak-access
-soak-access: ## prove a million decisions of access with every Envoy; SMIDGE_SEED repeats a run
+soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED repeats a run
 	@e2e/suite soak-access
 
 .PHONY: bench

@@ -1,7 +1,7 @@
 //! The proof that the product means what the rulings say: generated worlds, put before a reference evaluator and
 //! before a real Envoy with the configuration that the product makes of them.
 //!
-//! `SMIDGE_SEED` repeats a run, `SMIDGE_DECISIONS` makes a longer one over every Envoy that there is
+//! `SMIDGE_SEED` repeats a run, `SMIDGE_DECISIONS` makes a longer one, which the Envoys that there are share
 //! (`docs/design/006-proof.md`).
 #![allow(
     clippy::unwrap_used,
@@ -71,8 +71,8 @@ const SEED: u64 = 4;
 /// Decisions of a run that names no number.
 const DECISIONS: usize = 20_000;
 /// Towns of such a run; a longer one has one for so many decisions.
-const TOWNS: u64 = 12;
-const DECISIONS_A_TOWN: u64 = 5000;
+const TOWNS: usize = 12;
+const DECISIONS_A_TOWN: usize = 10_000;
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable)
@@ -105,14 +105,19 @@ fn block_on(proof: impl Future<Output = ()>) {
         .block_on(proof);
 }
 
+/// The share of one of the Envoys in a run.
+fn decisions(envoys: &[PathBuf]) -> usize {
+    number("SMIDGE_DECISIONS")
+        .map_or(DECISIONS, |number| usize::try_from(number).unwrap().div_ceil(envoys.len()))
+}
+
 #[test]
 fn access() {
     network::isolated("access", || {
-        let decisions =
-            number("SMIDGE_DECISIONS").map_or(DECISIONS, |number| usize::try_from(number).unwrap());
-        for envoy in envoys() {
+        let envoys = envoys();
+        for envoy in &envoys {
             block_on(async {
-                access::prove(&envoy, seed(), decisions).await;
+                access::prove(envoy, seed(), decisions(&envoys)).await;
             });
         }
     });
@@ -121,10 +126,11 @@ fn access() {
 #[test]
 fn splits() {
     network::isolated("splits", || {
-        let towns = number("SMIDGE_DECISIONS").map_or(TOWNS, |number| (number / DECISIONS_A_TOWN).max(TOWNS));
-        for envoy in envoys() {
+        let envoys = envoys();
+        let towns = (decisions(&envoys) / DECISIONS_A_TOWN).max(TOWNS);
+        for envoy in &envoys {
             block_on(async {
-                splits::prove(&envoy, seed(), towns).await;
+                splits::prove(envoy, seed(), towns as u64).await;
             });
         }
     });

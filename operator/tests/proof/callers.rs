@@ -8,6 +8,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -75,9 +76,7 @@ impl Callers {
                 },
             }
         }
-        for (line, requests) in http1 {
-            self.over_http1(&line, &requests, &mut answers);
-        }
+        self.over_http1(&http1, &mut answers);
         for (line, requests) in http2 {
             for some in requests.chunks(AT_ONCE) {
                 self.over_http2(&line, some, &mut answers).await;
@@ -99,23 +98,48 @@ impl Callers {
         answer.unwrap_or_else(|error| closed(&error))
     }
 
-    fn over_http1(&mut self, line: &Line, requests: &[(usize, &Http)], answers: &mut [Answer]) {
+    /// Every line in a thread of its own: each waits for the Envoy most of the time.
+    fn over_http1(&mut self, lines: &BTreeMap<Line, Vec<(usize, &Http)>>, answers: &mut [Answer]) {
+        let open: Vec<Option<Tls>> = lines.keys().map(|line| self.http1.remove(line)).collect();
+        let this = &*self;
+        let heard: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = lines
+                .iter()
+                .zip(open)
+                .map(|((line, requests), kept)| scope.spawn(|| this.line(line, kept, requests)))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (line, (kept, heard)) in lines.keys().zip(heard) {
+            self.http1.extend(kept.map(|kept| (line.clone(), kept)));
+            for (index, answer) in heard {
+                answers[index] = answer;
+            }
+        }
+    }
+
+    /// Puts requests one after another; gives what came of them, and the connection if it goes on.
+    fn line(
+        &self,
+        line: &Line,
+        mut kept: Option<Tls>,
+        requests: &[(usize, &Http)],
+    ) -> (Option<Tls>, Vec<(usize, Answer)>) {
+        let mut heard = Vec::new();
         let mut rest = requests;
         while !rest.is_empty() {
-            let kept = self.http1.remove(line);
             let is_new = kept.is_none();
-            let Ok(mut tls) = kept.map_or_else(|| self.connect(line).map(BufReader::new), Ok) else {
+            let Ok(mut tls) = kept.take().map_or_else(|| self.connect(line).map(BufReader::new), Ok) else {
                 rest = &rest[1..];
                 continue;
             };
-            let (count, lives) = exchange(&mut tls, rest, answers);
-            if lives {
-                self.http1.insert(line.clone(), tls);
-            }
+            let (count, lives) = exchange(&mut tls, rest, &mut heard);
+            kept = lives.then_some(tls);
             // One that was kept may have been closed meanwhile; one that is new and has no answer was closed for that.
             let skipped = usize::from(count == 0 && is_new);
             rest = &rest[count + skipped..];
         }
+        (kept, heard)
     }
 
     async fn over_http2(&mut self, line: &Line, requests: &[(usize, &Http, Uri)], answers: &mut [Answer]) {
@@ -185,12 +209,12 @@ async fn exchange2<'a>(
 }
 
 /// Writes requests and reads their answers. How many came, and whether the connection can be used again.
-fn exchange(tls: &mut Tls, requests: &[(usize, &Http)], answers: &mut [Answer]) -> (usize, bool) {
+fn exchange(tls: &mut Tls, requests: &[(usize, &Http)], heard: &mut Vec<(usize, Answer)>) -> (usize, bool) {
     for (count, (index, http)) in requests.iter().enumerate() {
         let written = tls.get_mut().write_all(http1(http).as_bytes());
         match written.and_then(|()| read(tls, http.method == "HEAD")) {
             Ok((answer, lives)) => {
-                answers[*index] = answer;
+                heard.push((*index, answer));
                 if !lives {
                     return (count + 1, false);
                 }

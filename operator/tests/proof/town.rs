@@ -41,7 +41,7 @@ pub fn town(seed: u64, index: u64) -> Vec<Value> {
     for number in 0..random.between(1, 2) {
         objects.push(group(&mut random, SHOP, &format!("g{number}")));
     }
-    for number in 0..random.between(2, 5) {
+    for number in 0..random.between(2, 4) {
         let split = split(&mut random, number);
         // A second one of a name would replace the first.
         let is_same = |other: &Value| {
@@ -184,7 +184,7 @@ fn split(random: &mut Random, number: usize) -> Value {
         })
         .collect();
     let mut spec = json!({ "service": written, "backends": backends });
-    if random.percent(40) {
+    if random.percent(28) {
         let count = random.weighted(&[(5, "0"), (65, "1"), (30, "2")]).parse().unwrap();
         spec["matches"] = (0..count).map(|_| reference(random)).collect();
     }
@@ -196,7 +196,7 @@ fn split(random: &mut Random, number: usize) -> Value {
 
 fn weight(random: &mut Random) -> Value {
     match random.below(40) {
-        0..=5 | 13..=16 => json!(0),
+        0..=4 | 13..=14 => json!(0),
         6 => json!(-5),
         7 if random.percent(30) => json!(1.5),
         7 => json!(random.pick(&["500m", "20", "half", "-1"])),
