@@ -86,13 +86,12 @@ fn seed() -> u64 {
     seed
 }
 
-/// The newest Envoy, in a longer run every one.
-fn envoys() -> Vec<PathBuf> {
+/// The newest Envoy, and the others, which have their turn in a longer run.
+fn envoys() -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut all = binaries::envoys();
-    if number("SMIDGE_DECISIONS").is_none() {
-        all.drain(..all.len().saturating_sub(1));
-    }
-    all
+    let newest = all.split_off(all.len().saturating_sub(1));
+    let is_long = number("SMIDGE_DECISIONS").is_some();
+    (newest, if is_long { all } else { Vec::new() })
 }
 
 /// Runs a proof to its end.
@@ -106,32 +105,49 @@ fn block_on(proof: impl Future<Output = ()>) {
 }
 
 /// The share of one of the Envoys in a run.
-fn decisions(envoys: &[PathBuf]) -> usize {
-    number("SMIDGE_DECISIONS")
-        .map_or(DECISIONS, |number| usize::try_from(number).unwrap().div_ceil(envoys.len()))
+fn decisions() -> usize {
+    let (newest, others) = envoys();
+    let envoys = newest.len() + others.len();
+    number("SMIDGE_DECISIONS").map_or(DECISIONS, |number| usize::try_from(number).unwrap().div_ceil(envoys))
 }
 
-#[test]
-fn access() {
-    network::isolated("access", || {
-        let envoys = envoys();
-        for envoy in &envoys {
+fn prove_access(test: &str, envoys: &[PathBuf]) {
+    network::isolated(test, || {
+        for envoy in envoys {
             block_on(async {
-                access::prove(envoy, seed(), decisions(&envoys)).await;
+                access::prove(envoy, seed(), decisions()).await;
             });
         }
     });
 }
 
-#[test]
-fn splits() {
-    network::isolated("splits", || {
-        let envoys = envoys();
-        let towns = (decisions(&envoys) / DECISIONS_A_TOWN).max(TOWNS);
-        for envoy in &envoys {
+fn prove_splits(test: &str, envoys: &[PathBuf]) {
+    network::isolated(test, || {
+        let towns = (decisions() / DECISIONS_A_TOWN).max(TOWNS);
+        for envoy in envoys {
             block_on(async {
                 splits::prove(envoy, seed(), towns as u64).await;
             });
         }
     });
+}
+
+#[test]
+fn access() {
+    prove_access("access", &envoys().0);
+}
+
+#[test]
+fn access_of_older_proxies() {
+    prove_access("access_of_older_proxies", &envoys().1);
+}
+
+#[test]
+fn splits() {
+    prove_splits("splits", &envoys().0);
+}
+
+#[test]
+fn splits_of_older_proxies() {
+    prove_splits("splits_of_older_proxies", &envoys().1);
 }

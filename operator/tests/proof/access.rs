@@ -102,6 +102,7 @@ pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
             let answers = ask(&judge, &mut callers, &requests, &verdicts).await;
             for ((request, verdict), answer) in requests.iter().zip(verdicts).zip(answers) {
                 if answer.verdict != verdict || is_misread(request, &answer) {
+                    println!("after {} decisions", tally.decisions);
                     fail(&mut judge, &mut callers, world, request, &answer).await;
                 }
                 tally.add(request, verdict);

@@ -137,6 +137,10 @@ pub fn http(random: &mut Random, meant: Option<&Value>) -> Http {
     if random.percent(10) && http.headers.iter().all(|(_, value)| !value.is_empty()) {
         http.headers.push(("x-version".to_owned(), random.pick(&["v1", "v2", "buyer"]).to_owned()));
     }
+    // How empty lines are joined with others depends on the header's name: it is the workload's value in any case.
+    let names: Vec<String> = http.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let is_alone = |name: &str| names.iter().filter(|its| its.eq_ignore_ascii_case(name)).count() == 1;
+    http.headers.retain(|(name, value)| !value.trim().is_empty() || is_alone(name));
     if random.percent(3) {
         // Nothing that a caller says may pass for the path.
         http.headers.push(("x-envoy-original-path".to_owned(), "/books".to_owned()));

@@ -96,9 +96,10 @@ pub async fn prove(envoy: &Path, seed: u64, towns: u64) {
                 if let Err(why) = holds(town, &kind, &mut tally).await {
                     let Kind { called, port, shares, .. } = kind;
                     panic!(
-                        "town {index} of seed {seed}: port {port} of {called}: {why}\nthe reference says {shares:?} in\n{}\n\
+                        "after {} calls, town {index} of seed {seed}: port {port} of {called}: {why}\nthe reference says {shares:?} in\n{}\n\
                          Once it is clear who is right, keep the town as \
                          operator/tests/golden/proof-<what it shows>/in.yaml.\n",
+                        tally.calls,
                         yaml(&objects)
                     );
                 }

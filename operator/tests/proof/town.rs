@@ -38,7 +38,7 @@ pub fn town(seed: u64, index: u64) -> Vec<Value> {
         objects.push(service(&mut random, number, name));
     }
     objects.extend(settings(&mut random));
-    for number in 0..random.between(1, 2) {
+    for number in 0..2 {
         objects.push(group(&mut random, SHOP, &format!("g{number}")));
     }
     for number in 0..random.between(2, 4) {
@@ -185,7 +185,7 @@ fn split(random: &mut Random, number: usize) -> Value {
         .collect();
     let mut spec = json!({ "service": written, "backends": backends });
     if random.percent(28) {
-        let count = random.weighted(&[(5, "0"), (65, "1"), (30, "2")]).parse().unwrap();
+        let count = random.weighted(&[(5, "0"), (45, "1"), (50, "2")]).parse().unwrap();
         spec["matches"] = (0..count).map(|_| reference(random)).collect();
     }
     let mut split = object("split.smi-spec.io/v1alpha4", "TrafficSplit", SHOP, &name, &spec);
