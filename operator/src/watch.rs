@@ -61,7 +61,14 @@ pub trait Watched:
     }
 }
 
-impl Watched for Pod {}
+impl Watched for Pod {
+    /// Kubelets report on every pod again and again; what was kept of it (`Kind::trim`) seldom changes.
+    fn means(&self, before: &Self) -> Meaning {
+        let of = |pod: &Self| ObjectMeta { resource_version: None, ..pod.metadata.clone() };
+        let is_same = self.spec == before.spec && self.status == before.status && of(self) == of(before);
+        if is_same { Meaning::Same } else { Meaning::Changed }
+    }
+}
 impl Watched for Service {}
 impl Watched for EndpointSlice {}
 impl Watched for Namespace {}

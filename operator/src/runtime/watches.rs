@@ -9,7 +9,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use kube::Client;
 use tokio::sync::mpsc;
 
@@ -106,9 +106,12 @@ fn trim_pod(pod: &mut Pod) {
         };
     }
     if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
-        status.ephemeral_container_statuses = None;
+        *status = PodStatus {
+            phase: status.phase.take(),
+            pod_ip: status.pod_ip.take(),
+            pod_ips: status.pod_ips.take(),
+            ..PodStatus::default()
+        };
     }
 }
 
