@@ -130,6 +130,10 @@ impl fmt::Debug for Resource {
 }
 
 impl Resource {
+    fn key(self: &Arc<Self>) -> (Kind, &str) {
+        (self.kind, &self.name)
+    }
+
     /// Encodes a message. The same message has the same bytes in every process, as no builder makes a protobuf map
     /// with more than one entry.
     fn new<M: Message + Name>(kind: Kind, name: &str, message: &M) -> Self {
@@ -206,6 +210,26 @@ impl Resources {
         shared.map(|resource| (None, resource)).chain(classes)
     }
 
+    /// What is another resource than in `before`, if only Services have such, and no name came or went.
+    pub(crate) fn replaced(&self, before: &Self) -> Option<Replaced> {
+        let is_same = |(now, before): (&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(now, before);
+        let is_shared_alike =
+            self.shared.len() == before.shared.len() && self.shared.iter().zip(&before.shared).all(is_same);
+        if !is_shared_alike || differing(&self.classes, &before.classes)?.next().is_some() {
+            return None;
+        }
+        let mut replaced = Replaced::default();
+        for (id, now, before) in differing(&self.services, &before.services)? {
+            if !now.iter().map(Resource::key).eq(before.iter().map(Resource::key)) {
+                return None;
+            }
+            replaced.services.push(id.clone());
+            let changed = now.iter().zip(before.iter()).filter(|pair| !is_same(*pair));
+            replaced.resources.extend(changed.map(|(now, _)| Arc::clone(now)));
+        }
+        Some(replaced)
+    }
+
     /// What every proxy sees.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.shared.iter()
@@ -226,6 +250,25 @@ impl fmt::Debug for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
+}
+
+/// What changed from one pool to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Replaced {
+    /// The Services that it was made of.
+    pub services: Vec<ServiceId>,
+    /// The resources as they are now.
+    pub resources: Vec<Arc<Resource>>,
+}
+
+/// The entries whose value is not the very same in both; nothing if the keys are not the same.
+fn differing<'a, K: Ord, V>(
+    now: &'a BTreeMap<K, Arc<V>>,
+    before: &'a BTreeMap<K, Arc<V>>,
+) -> Option<impl Iterator<Item = (&'a K, &'a V, &'a V)>> {
+    let both = now.iter().zip(before.values());
+    let differing = both.filter(|((_, now), before)| !Arc::ptr_eq(now, before));
+    now.keys().eq(before.keys()).then(|| differing.map(|((key, now), before)| (key, &**now, &**before)))
 }
 
 /// The resources that a part had before, for it to go on with those that did not change.

@@ -7,6 +7,7 @@
 mod auth;
 mod cert;
 mod codec;
+mod herald;
 mod proxies;
 mod stream;
 
@@ -16,6 +17,7 @@ pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 use futures::Stream;
+use herald::Herald;
 pub use proxies::{Answer, Connected, Proxies, Words};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -103,6 +105,7 @@ pub struct ServeError(#[from] tonic::transport::Error);
 struct Shared<A, C, S> {
     server: Server<A, C, S>,
     memo: Memo,
+    herald: Herald,
     drain: watch::Receiver<bool>,
 }
 
@@ -116,7 +119,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
     {
         let settings = self.settings.clone();
         let (draining, drain) = watch::channel(false);
-        let open = Arc::new(Shared { server: self, memo: Memo::default(), drain });
+        let open = Arc::new(Shared { server: self, memo: Memo::default(), herald: Herald::default(), drain });
+        let shared = Arc::clone(&open);
         let (interval, timeout) = settings.keepalive;
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(interval))
@@ -134,6 +138,11 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
             () = async {
                 let _ = drained.wait_for(|draining| *draining).await;
                 tokio::time::sleep(settings.drain).await;
+            } => Ok(()),
+            // Without further snapshots there is nothing more to tell; serving goes on.
+            () = async {
+                shared.herald.run(&shared.server.views).await;
+                std::future::pending::<()>().await;
             } => Ok(()),
         }
     }

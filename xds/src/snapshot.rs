@@ -14,18 +14,21 @@ use crate::{
         Mesh,
         id::{ClassId, ProxyId},
     },
-    resources::{Resources, resources},
-    view::{Reach, View, view},
+    resources::{Resource, Resources, resources},
+    view::{Reach, View, reaches_alike, view},
 };
 
 /// A mesh, its resources, and the views that were asked for.
 pub struct Snapshot {
     mesh: Arc<Mesh>,
     resources: Resources,
-    reach: OnceLock<Reach>,
+    reach: OnceLock<Arc<Reach>>,
     views: BTreeMap<ClassId, OnceLock<Arc<View>>>,
     /// The views of the snapshot before, for a view that did not change to stay the same one.
     earlier: BTreeMap<ClassId, Arc<View>>,
+    /// What is another resource than before, if that is all that views have to know: no name came or went, and
+    /// everybody may call whom they could before.
+    replaced: Option<Vec<Arc<Resource>>>,
 }
 
 impl Snapshot {
@@ -35,7 +38,23 @@ impl Snapshot {
         let views = mesh.classes.keys().map(|class| (class.clone(), OnceLock::new())).collect();
         let earlier = previous.into_iter().flat_map(|previous| &previous.views);
         let earlier = earlier.filter_map(|(class, view)| Some((class.clone(), Arc::clone(view.get()?))));
-        Self { resources, reach: OnceLock::new(), views, earlier: earlier.collect(), mesh }
+        let (earlier, reach) = (earlier.collect(), OnceLock::new());
+        let next = Self { resources, reach, views, earlier, replaced: None, mesh };
+        let Some(previous) = previous else { return next };
+        let replaced = next.replaced(previous);
+        let known = previous.reach.get().filter(|_| replaced.is_some());
+        let reach = known.map_or_else(OnceLock::new, |reach| OnceLock::from(Arc::clone(reach)));
+        Self { reach, replaced, ..next }
+    }
+
+    /// What views of the snapshot before need to become views of this one, if everybody may call whom they could before.
+    fn replaced(&self, previous: &Self) -> Option<Vec<Arc<Resource>>> {
+        let replaced = self.resources.replaced(&previous.resources)?;
+        let is_alike = replaced.services.iter().all(|id| {
+            let (before, now) = (previous.mesh.services.get(id), self.mesh.services.get(id));
+            before.zip(now).is_some_and(|(before, now)| reaches_alike(before, now))
+        });
+        is_alike.then_some(replaced.resources)
     }
 
     /// The mesh.
@@ -58,11 +77,14 @@ impl Snapshot {
         if let Some(view) = cell.get() {
             return Some(Arc::clone(view));
         }
-        let reach = self.reach.get_or_init(|| Reach::new(&self.mesh));
-        let fresh = view(&self.mesh, &self.resources, reach, class)?;
-        let view = match self.earlier.get(class) {
-            Some(earlier) if earlier.is_same(&fresh) => Arc::clone(earlier),
-            _ => Arc::new(fresh),
+        let view = match (self.earlier.get(class), &self.replaced) {
+            (Some(earlier), Some(replaced)) => View::with(earlier, replaced),
+            (earlier, _) => {
+                let reach = self.reach.get_or_init(|| Arc::new(Reach::new(&self.mesh)));
+                let fresh = view(&self.mesh, &self.resources, reach, class)?;
+                let same = earlier.filter(|earlier| earlier.is_same(&fresh)).map(Arc::clone);
+                same.unwrap_or_else(|| Arc::new(fresh))
+            }
         };
         Some(Arc::clone(cell.get_or_init(|| view)))
     }

@@ -14,7 +14,7 @@ use crate::{
         access::AccessMode,
         id::{ClassId, ServiceId, SpiffeId},
         route::Backend,
-        service::ServicePort,
+        service::{Service, ServicePort},
     },
     resources::{Kind, Resource, Resources},
 };
@@ -37,6 +37,18 @@ impl View {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.resources.len() == other.resources.len()
             && self.resources.iter().zip(&other.resources).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
+    }
+
+    /// The view with those of `replaced` in place that it has under their names; itself if it has none.
+    pub(crate) fn with(view: &Arc<Self>, replaced: &[Arc<Resource>]) -> Arc<Self> {
+        let mut view = Arc::clone(view);
+        for resource in replaced {
+            let key = (resource.kind, Arc::clone(&resource.name));
+            if view.resources.get(&key).is_some_and(|held| !Arc::ptr_eq(held, resource)) {
+                Arc::make_mut(&mut view).resources.insert(key, Arc::clone(resource));
+            }
+        }
+        view
     }
 
     fn extend<'a>(&mut self, resources: impl IntoIterator<Item = &'a Arc<Resource>>) {
@@ -105,6 +117,16 @@ fn servers<'a>(
         .chain(backends)
         .filter_map(|server| Some((&server.identity, server.port, *modes.get(&server.identity)?)))
         .collect()
+}
+
+/// Whether two states of a Service mean the same to `Reach`.
+pub(crate) fn reaches_alike(before: &Service, now: &Service) -> bool {
+    let of_port = |one: &ServicePort, other: &ServicePort| {
+        let names = |port| backends(port).map(|backend| &backend.service);
+        one.servers == other.servers && names(one).eq(names(other))
+    };
+    before.ports.len() == now.ports.len()
+        && before.ports.iter().zip(&now.ports).all(|((a, one), (b, other))| a == b && of_port(one, other))
 }
 
 fn backends(port: &ServicePort) -> impl Iterator<Item = &Backend> {

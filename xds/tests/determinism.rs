@@ -84,6 +84,59 @@ fn what_did_not_change_is_the_same_resource_in_the_next_snapshot() {
     }
 }
 
+/// Views are carried from one snapshot to the next where nothing in them can have changed. Whatever came before, they
+/// must be the views of a snapshot that knows nothing of before.
+#[test]
+fn views_do_not_depend_on_what_was_before() {
+    let all = meshes::all();
+    for (case, mesh) in &all {
+        for (before, other) in &all {
+            assert_views_are_as_if_new(&format!("{before} → {case}"), other, mesh);
+        }
+        for (step, near) in nearby(mesh) {
+            assert_views_are_as_if_new(&format!("{case} → {step}"), mesh, &near);
+            assert_views_are_as_if_new(&format!("{case} ← {step}"), &near, mesh);
+        }
+    }
+}
+
+/// The mesh after each of the smallest steps: fewer endpoints, no server, one backend at a port of a Service.
+fn nearby(mesh: &Mesh) -> Vec<(String, Mesh)> {
+    let mut steps = Vec::new();
+    for id in mesh.services.keys() {
+        for step in ["endpoints", "servers", "backends"] {
+            let mut next = mesh.clone();
+            for port in next.services.get_mut(id).unwrap().ports.values_mut() {
+                match step {
+                    "endpoints" => port.endpoints.truncate(1),
+                    "servers" => port.servers.clear(),
+                    _ => port.route.rules.iter_mut().for_each(|rule| rule.backends.truncate(1)),
+                }
+            }
+            steps.push((format!("{step} of {id}"), next));
+        }
+    }
+    steps
+}
+
+fn assert_views_are_as_if_new(step: &str, before: &Mesh, mesh: &Mesh) {
+    let first = Snapshot::next(Arc::new(before.clone()), None);
+    for proxy in before.workloads.keys() {
+        first.view(proxy).unwrap();
+    }
+    let second = Snapshot::next(Arc::new(mesh.clone()), Some(&first));
+    let fresh = Snapshot::next(Arc::new(mesh.clone()), None);
+    for proxy in mesh.workloads.keys() {
+        let (carried, made) = (second.view(proxy).unwrap(), fresh.view(proxy).unwrap());
+        let names = |view: &View| view.resources.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&carried), names(&made), "{step}: {proxy}");
+        for (carried, made) in carried.resources.values().zip(made.resources.values()) {
+            // Marks of connections that are to end do depend on what was before.
+            assert!(carried.version.is_held_as(&made.version), "{step}: {proxy}: {carried:?}, not {made:?}");
+        }
+    }
+}
+
 #[test]
 fn names_are_unique_in_each_view_and_equal_names_of_the_pool_differ_in_class() {
     for (case, mesh) in meshes::all() {

@@ -26,6 +26,8 @@ pub fn between(old: &View, new: &View) -> Changes {
             (None, None) => return changes,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
+            // The same resource has the same name: that is cheaper to see, and it is nearly all of them.
+            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) => Ordering::Equal,
             (Some((old, _)), Some((new, _))) => old.cmp(new),
         };
         let gone = if order.is_le() { before.next() } else { None };
@@ -44,7 +46,18 @@ fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
 
 /// Remembers the changes between pairs of views for as long as both live.
 #[derive(Debug, Default)]
-pub struct Memo(Mutex<HashMap<(usize, usize), Entry>>);
+pub struct Memo(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    pairs: HashMap<(usize, usize), Entry>,
+    /// At how many pairs those that have ended are to be forgotten: twice as many as there were living ones before, so
+    /// that a thousand pairs in a row do not cost a thousand looks at all of them.
+    full: usize,
+}
+
+/// The fewest pairs that are worth a look.
+const FEW: usize = 64;
 
 /// The weak references keep the addresses of the key from being used again.
 #[derive(Debug)]
@@ -60,14 +73,17 @@ impl Memo {
         let key = (Arc::as_ptr(old) as usize, Arc::as_ptr(new) as usize);
         // Held while computing: those who wait would otherwise all compute the same.
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries.get(&key) {
+        if let Some(entry) = entries.pairs.get(&key) {
             return Arc::clone(&entry.changes);
         }
-        entries.retain(|_, entry| entry.old.strong_count() > 0 && entry.new.strong_count() > 0);
+        if entries.pairs.len() >= entries.full {
+            entries.pairs.retain(|_, entry| entry.old.strong_count() > 0 && entry.new.strong_count() > 0);
+            entries.full = FEW.max(entries.pairs.len() * 2);
+        }
         let changes = Arc::new(between(old, new));
         let entry =
             Entry { old: Arc::downgrade(old), new: Arc::downgrade(new), changes: Arc::clone(&changes) };
-        entries.insert(key, entry);
+        entries.pairs.insert(key, entry);
         changes
     }
 }

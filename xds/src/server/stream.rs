@@ -27,6 +27,7 @@ use super::{
 use crate::{
     delta::{Request, Response, Secret, SecretNeed, Session},
     resources::Version,
+    view::View,
 };
 
 /// The pause before a failed certificate is tried again: it doubles from the one to the other.
@@ -63,7 +64,7 @@ enum End {
 /// What may happen to a stream.
 enum Event {
     Request(Option<Result<Request, Status>>),
-    Snapshot,
+    View,
     Issued(Result<Credentials, IssueError>),
     Issuers,
     Due,
@@ -77,7 +78,7 @@ struct Stream<A, C, S> {
     entry: Entry,
     holder: Arc<Holder>,
     requests: Streaming<Request>,
-    snapshots: watch::Receiver<Option<Arc<S>>>,
+    views: watch::Receiver<Option<Arc<View>>>,
     drain: watch::Receiver<bool>,
     issuers: watch::Receiver<u64>,
     gone: BoxFuture<'static, ()>,
@@ -105,15 +106,15 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         let Admission { proxy, identity, workload_kind, workload_name, expires_in, gone } = admission;
         let entry = server.proxies.enter(proxy.clone(), identity.clone());
         server.metrics.streams.inc();
-        let mut snapshots = server.views.snapshots.clone();
-        snapshots.mark_changed();
+        let mut views = shared.herald.enter(entry.stream, &proxy, &server.views);
+        views.mark_changed();
         let ends_in = jittered(expires_in, &(&proxy, entry.stream));
         tracing::info!(%proxy, %identity, stream = entry.stream, "proxy connected");
         Self {
             session: Session::new(),
             entry,
             requests,
-            snapshots,
+            views,
             drain: shared.drain.clone(),
             issuers: server.certificates.issuers(),
             gone,
@@ -154,7 +155,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             () = &mut self.expiry => Event::End("its token expires"),
             Ok(()) = self.drain.changed() => Event::End("the server ends"),
             request = self.requests.next(), if listening => Event::Request(request),
-            Ok(()) = self.snapshots.changed() => Event::Snapshot,
+            Ok(()) = self.views.changed() => Event::View,
             Some(result) = issuing => Event::Issued(result),
             Ok(()) = self.issuers.changed() => Event::Issuers,
             Some(()) = due => Event::Due,
@@ -167,7 +168,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             Event::Request(Some(Ok(request))) => self.on_request(&request)?,
             Event::Request(Some(Err(status))) => return Err(End::With(status)),
             Event::Request(None) => return Err(End::Quietly),
-            Event::Snapshot => self.on_snapshot(),
+            Event::View => self.on_view(),
             Event::Issued(result) => self.on_leaf(result),
             Event::Issuers => {
                 let judge = |version| self.shared.server.certificates.renew_in(&self.holder, version);
@@ -217,12 +218,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         Err(End::With(RefusalReason::ForeignNode.status()))
     }
 
-    fn on_snapshot(&mut self) {
-        let views = &self.shared.server.views;
-        let snapshot = self.snapshots.borrow_and_update().clone();
-        // A proxy that is no longer in the mesh keeps what it has: its stream ends with its workload.
-        let view = snapshot.and_then(|snapshot| (views.view)(&snapshot, &self.holder.proxy));
-        let Some(view) = view else { return };
+    fn on_view(&mut self) {
+        let Some(view) = self.views.borrow_and_update().clone() else { return };
         match self.session.view() {
             Some(old) if Arc::ptr_eq(old, &view) => return,
             Some(old) => {
@@ -299,6 +296,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
 impl<A, C, S> Drop for Stream<A, C, S> {
     fn drop(&mut self) {
+        self.shared.herald.leave(self.entry.stream);
         self.shared.server.metrics.streams.dec();
         tracing::info!(proxy = %self.holder.proxy, stream = self.entry.stream, "proxy disconnected");
     }
