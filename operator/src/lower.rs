@@ -21,7 +21,7 @@ use std::{
 };
 
 use smidge_xds::mesh::{
-    Mesh,
+    Map, Mesh,
     access::Grant,
     id::{ClusterId, ServiceId, SpiffeId},
     route::Route,
@@ -69,20 +69,17 @@ fn add_cluster(cluster: &ClusterId, inputs: &Inputs, mesh: &mut Mesh, findings: 
     let served = service::served_ports(&known, findings);
     workload::add(&pods, &served, &settings, mesh, findings);
     for (destination, more) in grants {
-        let grants = mesh.grants.entry(destination).or_default();
+        let grants = Arc::make_mut(mesh.grants.entry(destination).or_default());
         grants.extend(more);
         grants.sort();
     }
 }
 
 fn add_trust(inputs: &Inputs, mesh: &mut Mesh) {
-    mesh.trust.domain = inputs.trust_domain.clone();
-    mesh.trust
-        .bundles
-        .entry(inputs.trust_domain.clone())
-        .or_default()
-        .roots
-        .extend(inputs.roots.iter().cloned());
+    let trust = Arc::make_mut(&mut mesh.trust);
+    trust.domain = inputs.trust_domain.clone();
+    let bundle = trust.bundles.entry(inputs.trust_domain.clone()).or_default();
+    bundle.roots.extend(inputs.roots.iter().cloned());
 }
 
 fn report_absent_kinds(inputs: &Inputs, findings: &mut Vec<Finding>) {
@@ -297,9 +294,9 @@ fn mixed(known: &Known<'_>) -> Finding {
 }
 
 /// A Service that several clusters have is one Service: the first cluster says what its ports are, all of them serve.
-fn merge(services: &mut BTreeMap<ServiceId, Service>, service: Service) {
-    let Some(present) = services.get_mut(&service.id) else {
-        services.insert(service.id.clone(), service);
+fn merge(services: &mut Map<ServiceId, Service>, service: Service) {
+    let Some(present) = services.get_mut(&service.id).map(Arc::make_mut) else {
+        services.insert(service.id.clone(), Arc::new(service));
         return;
     };
     present.identities.extend(service.identities);

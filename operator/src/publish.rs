@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use smidge_xds::{mesh::id::ClusterId, snapshot::Snapshot};
+use smidge_xds::{mesh::id::ClusterId, resources::Built, server::Board, snapshot::Snapshot};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -38,6 +38,8 @@ const GAP: Duration = Duration::from_millis(10);
 pub struct Outputs {
     /// The snapshot that streams serve.
     pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    /// Where streams wait for it.
+    pub board: Board<Snapshot>,
     /// What is wrong with the objects that it was made of.
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
     /// The kinds that were not read yet; empty when serving.
@@ -65,6 +67,9 @@ pub struct Turn {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     publishes: Counter,
+    services_built: Counter,
+    classes_built: Counter,
+    encoded: Counter,
     duration: Histogram,
     services: Gauge,
     workloads: Gauge,
@@ -76,6 +81,9 @@ impl Metrics {
         let buckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         let metrics = Self {
             publishes: Counter::default(),
+            services_built: Counter::default(),
+            classes_built: Counter::default(),
+            encoded: Counter::default(),
             duration: Histogram::new(buckets),
             services: Gauge::default(),
             workloads: Gauge::default(),
@@ -85,6 +93,13 @@ impl Metrics {
             "Snapshots that differed from the one before",
             metrics.publishes.clone(),
         );
+        for (name, help, counter) in [
+            ("services_built", "Services of which resources were built anew", &metrics.services_built),
+            ("classes_built", "Classes whose inbound side was built anew", &metrics.classes_built),
+            ("resources_encoded", "Resources encoded for the pool", &metrics.encoded),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         registry.register_with_unit(
             "publish_duration",
             "Time from a batch of changes to its snapshot",
@@ -94,6 +109,12 @@ impl Metrics {
         registry.register("services", "Services in the mesh", metrics.services.clone());
         registry.register("workloads", "Workload instances in the mesh", metrics.workloads.clone());
         metrics
+    }
+
+    fn built(&self, built: Built) {
+        self.services_built.inc_by(built.services);
+        self.classes_built.inc_by(built.classes);
+        self.encoded.inc_by(built.encoded);
     }
 }
 
@@ -221,9 +242,11 @@ fn push(world: &World, outputs: &Outputs, metrics: &Metrics) {
         if current.as_ref().is_some_and(|current| **current.mesh() == mesh) {
             return false;
         }
-        let next = Snapshot::next(Arc::new(mesh), current.as_deref());
-        *current = Some(Arc::new(next));
+        let next = Arc::new(Snapshot::next(Arc::new(mesh), current.as_deref()));
+        outputs.board.publish(Arc::clone(&next), Some(next.concerned()));
         metrics.publishes.inc();
+        metrics.built(next.resources().built());
+        *current = Some(next);
         true
     });
 }

@@ -15,7 +15,7 @@ mod secret;
 mod topic;
 mod wire;
 
-use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use changes::Changes;
 pub(crate) use per_kind::PerKind;
@@ -119,10 +119,7 @@ impl Session {
         let first = !topic.is_opened();
         let names = topic.on_answer(&request.response_nonce, request.error.is_some());
         let view = self.view.as_deref();
-        let shared = |name: &str| {
-            let key = (kind, Arc::from(name));
-            view.and_then(|view| view.resources.get_key_value(&key)).map(|((_, name), _)| Arc::clone(name))
-        };
+        let shared = |name: &str| view.and_then(|view| view.name(kind, name)).map(Arc::clone);
         topic.on_subscriptions(kind, request, shared, names_of(view, kind));
         match kind {
             // Versions that it brought along are of its old clusters, and do not warm the new ones.
@@ -324,7 +321,7 @@ impl Session {
                 Own::Missing | Own::Held => None,
             };
         }
-        view.resources.get(&(kind, Arc::clone(name))).map(|resource| Item::Shared(Arc::clone(resource)))
+        view.get(kind, name).map(|resource| Item::Shared(Arc::clone(resource)))
     }
 }
 
@@ -335,7 +332,7 @@ fn is_tcp_policy(name: &str) -> bool {
 /// Whether a TCP port's policy was changed while the client was away.
 fn has_missed_policy(topic: &Topic, view: &View) -> bool {
     topic.claims().filter(|(name, _)| is_tcp_policy(name)).any(|(name, held)| {
-        let now = view.resources.get(&(Kind::Extension, Arc::clone(name)));
+        let now = view.get(Kind::Extension, name);
         now.is_some_and(|now| !now.version.is_held_as(held))
     })
 }
@@ -348,14 +345,13 @@ fn offer<'v>(view: &'v View, own: &'v Own, kind: Kind, name: &Arc<str>) -> Offer
     if is_own(kind, name) {
         return own.offer();
     }
-    let resource = view.resources.get(&(kind, Arc::clone(name)));
+    let resource = view.get(kind, name);
     resource.map_or(Offer::Absent, |resource| Offer::Present(&resource.version))
 }
 
 /// The names of `kind` in the view.
 fn names_of(view: Option<&View>, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
-    let start = (Bound::Included((kind, Arc::from(""))), Bound::Unbounded);
-    let all =
-        view.into_iter().flat_map(move |view| view.resources.range::<(Kind, Arc<str>), _>(start.clone()));
+    let start = (kind, Arc::from(""));
+    let all = view.into_iter().flat_map(move |view| view.resources.range(start.clone()..));
     all.map(|((kind, name), _)| (*kind, name)).take_while(move |(of, _)| *of == kind).map(|(_, name)| name)
 }

@@ -12,6 +12,7 @@ mod envoy;
 pub mod mesh;
 pub mod metrics;
 pub mod provenance;
+mod reach;
 pub mod render;
 pub mod resources;
 pub mod server;

@@ -5,13 +5,14 @@
 //! that read the same objects. Every collection is ordered, so equal meshes print and encode alike.
 
 pub mod access;
+pub mod change;
 pub mod id;
 pub mod route;
 pub mod service;
 pub mod trust;
 pub mod workload;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -21,18 +22,29 @@ use service::Service;
 use trust::Trust;
 use workload::{Class, Workload};
 
-/// One mesh at one moment, read only as a whole.
+/// A map whose copies share what they have in common. A mesh that differs from another in one value costs that value, and
+/// is compared with the other at the cost of that value (`change`).
+pub type Map<K, V> = imbl::OrdMap<K, Arc<V>>;
+
+/// One mesh at one moment, read only as a whole. A copy costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Mesh {
     /// Whom the mesh trusts, and under which name it goes.
-    pub trust: Trust,
+    pub trust: Arc<Trust>,
     /// Every Service that is in the mesh: at least one of its own or its split's endpoints is.
-    pub services: BTreeMap<ServiceId, Service>,
+    pub services: Map<ServiceId, Service>,
     /// Every workload instance that runs a proxy.
-    pub workloads: BTreeMap<ProxyId, Workload>,
+    pub workloads: Map<ProxyId, Workload>,
     /// What workload instances with the same identity, ports and settings share.
-    pub classes: BTreeMap<ClassId, Class>,
+    pub classes: Map<ClassId, Class>,
     /// What each destination identity allows; an identity without an entry allows nothing. Destinations of one grant share
     /// it.
-    pub grants: BTreeMap<SpiffeId, Vec<Arc<Grant>>>,
+    pub grants: Map<SpiffeId, Vec<Arc<Grant>>>,
+}
+
+impl Mesh {
+    /// What `destination` allows; nothing without an entry.
+    pub fn grants_of(&self, destination: &SpiffeId) -> &[Arc<Grant>] {
+        self.grants.get(destination).map_or(&[], |grants| grants.as_slice())
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     envoy::names,
     mesh::{access::AccessMode, id::ClassId, service::Protocol},
-    resources::{Kind, Resource},
+    resources::Resource,
     snapshot::Snapshot,
 };
 
@@ -19,8 +19,12 @@ use crate::{
 /// not in the mesh has none.
 pub fn grants(snapshot: &Snapshot) -> BTreeMap<&str, Vec<Arc<Resource>>> {
     let mesh = snapshot.mesh();
-    let mut carried: BTreeMap<&str, Vec<Arc<Resource>>> =
-        mesh.grants.values().flatten().map(|grant| (grant.name.as_str(), Vec::new())).collect();
+    let mut carried: BTreeMap<&str, Vec<Arc<Resource>>> = mesh
+        .grants
+        .values()
+        .flat_map(|grants| grants.iter())
+        .map(|grant| (grant.name.as_str(), Vec::new()))
+        .collect();
     for (id, class) in &mesh.classes {
         // Where everything is allowed, no policy says what a grant says.
         if class.access == AccessMode::Permissive {
@@ -28,7 +32,7 @@ pub fn grants(snapshot: &Snapshot) -> BTreeMap<&str, Vec<Arc<Resource>>> {
         }
         let made: HashMap<&str, &Arc<Resource>> =
             snapshot.resources().class(id).map(|resource| (&*resource.name, resource)).collect();
-        for grant in mesh.grants.get(&class.identity).into_iter().flatten() {
+        for grant in mesh.grants_of(&class.identity) {
             let ports = class.ports.iter().filter(|(port, _)| grant.ports.contains(**port));
             let policies = ports.flat_map(|(port, protocol)| policies(*port, *protocol));
             let policies = policies.filter_map(|name| made.get(name.as_str()).copied().cloned());
@@ -50,9 +54,7 @@ pub fn splits(snapshot: &Snapshot) -> BTreeMap<&str, Vec<Arc<Resource>>> {
         for (number, port) in &service.ports {
             let Some(split) = &port.route.split else { continue };
             let made = snapshot.resources().service(id).and_then(|part| part.ports.get(number));
-            let entries = made.into_iter().flat_map(|port| &port.entries);
-            let says = entries.filter(|entry| matches!(entry.kind, Kind::Route | Kind::Extension));
-            carried.entry(split.as_str()).or_default().extend(says.cloned());
+            carried.entry(split.as_str()).or_default().extend(made.map(|port| Arc::clone(&port.way)));
         }
     }
     carried

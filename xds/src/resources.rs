@@ -5,9 +5,13 @@
 
 mod class;
 mod drain;
+pub(crate) mod index;
+mod kept;
 mod service;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
+
+use imbl::OrdMap;
 
 use prost::{Message, Name};
 use serde::Serialize;
@@ -17,13 +21,17 @@ use crate::{
     envoy::{cluster, listener::outbound, names, tls},
     mesh::{
         Mesh,
-        id::{ClassId, ServiceId},
-        trust::Trust,
+        change::Changes,
+        id::{ClassId, ServiceId, SpiffeId},
+        service::{Protocol, Service},
     },
 };
 use class::ClassPart;
 use drain::Drains;
-pub(crate) use service::ServicePart;
+use index::Index;
+pub use kept::Built;
+use kept::Kept;
+pub(crate) use service::{PortPart, ServicePart};
 
 /// The types of resources that are served, in the order in which additions are sent
 /// (xDS protocol, "Eventual consistency considerations"). Removals go in reverse.
@@ -130,10 +138,6 @@ impl fmt::Debug for Resource {
 }
 
 impl Resource {
-    fn key(self: &Arc<Self>) -> (Kind, &str) {
-        (self.kind, &self.name)
-    }
-
     /// Encodes a message. The same message has the same bytes in every process, as no builder makes a protobuf map
     /// with more than one entry.
     fn new<M: Message + Name>(kind: Kind, name: &str, message: &M) -> Self {
@@ -148,60 +152,123 @@ fn digest(bytes: &[u8]) -> String {
     format!("{:032x}", start.fold(0_u128, |number, byte| number << 8 | u128::from(byte)))
 }
 
-/// The pool: everything that any proxy of the mesh may be told, in the parts that it is made of.
+/// The pool: everything that any proxy of the mesh may be told, in the parts that it is made of. A copy costs nothing.
 #[derive(Clone, Default)]
 pub struct Resources {
-    trust: Arc<Trust>,
-    shared: Vec<Arc<Resource>>,
-    services: BTreeMap<ServiceId, Arc<ServicePart>>,
-    classes: BTreeMap<ClassId, Arc<ClassPart>>,
+    mesh: Mesh,
+    index: Index,
+    shared: Arc<Vec<Arc<Resource>>>,
+    services: OrdMap<ServiceId, Arc<ServicePart>>,
+    classes: OrdMap<ClassId, Arc<ClassPart>>,
     drains: Drains,
+    built: Built,
 }
 
 /// Builds the pool of a mesh.
 ///
-/// What the previous pool made of the same input is taken over as it is, and so is every resource whose bytes come
-/// out the same; drain marks are the one thing in the pool that depends on what was before.
+/// What the previous pool made of the same input is taken over as it is, at no cost, and so is every resource whose
+/// bytes come out the same; drain marks are the one thing in the pool that depends on what was before.
 pub fn resources(mesh: &Mesh, previous: Option<&Resources>) -> Resources {
-    let trust = match previous {
-        Some(previous) if *previous.trust == mesh.trust => Arc::clone(&previous.trust),
-        _ => Arc::new(mesh.trust.clone()),
+    let nothing = Resources::default();
+    let previous = previous.unwrap_or(&nothing);
+    let changes = Changes::between(&previous.mesh, mesh);
+    let mut pool = Resources {
+        mesh: mesh.clone(),
+        index: previous.index.next(&changes),
+        built: Built::default(),
+        ..previous.clone()
     };
-    let drains = Drains::next(mesh, previous.map(|previous| &previous.drains));
-    let services = mesh.services.iter().map(|(id, service)| {
-        let earlier = previous.and_then(|previous| previous.services.get(id));
-        (id.clone(), ServicePart::next(service, &trust, earlier))
-    });
-    let classes = mesh.classes.iter().map(|(id, class)| {
-        let earlier = previous.and_then(|previous| previous.classes.get(id));
-        let grants = mesh.grants.get(&class.identity).map_or(&[][..], Vec::as_slice);
-        (id.clone(), ClassPart::next(class, grants, drains.marks(class), &trust, earlier))
-    });
-    let (services, classes) = (services.collect(), classes.collect());
-    let kept = Kept::new(previous.into_iter().flat_map(|previous| &previous.shared));
-    let shared = shared(mesh).into_iter().map(|resource| kept.or_new(resource)).collect();
-    Resources { trust, shared, services, classes, drains }
-}
-
-/// What every proxy sees.
-fn shared(mesh: &Mesh) -> Vec<Resource> {
-    let mut addresses = outbound::Addresses::new();
-    for service in mesh.services.values() {
-        for (number, port) in &service.ports {
-            addresses.entry((*number, port.protocol)).or_default().extend(&port.addresses);
-        }
-    }
-    addresses.retain(|_, ips| !ips.is_empty());
-    let clusters = [cluster::passthrough(), cluster::inbound(), cluster::blackhole()];
-    let mut shared: Vec<Resource> =
-        clusters.iter().map(|cluster| Resource::new(Kind::Cluster, &cluster.name, cluster)).collect();
-    let listener = outbound::virtual_listener(&addresses);
-    shared.push(Resource::new(Kind::Listener, &listener.name, &listener));
-    shared.extend(tls::trust(&mesh.trust).map(|secret| Resource::new(Kind::Secret, names::TRUST, &secret)));
-    shared
+    pool.build_services(&changes, previous);
+    pool.build_classes(&changes, previous);
+    pool.build_shared(&changes, previous);
+    pool
 }
 
 impl Resources {
+    fn build_services(&mut self, changes: &Changes<'_>, previous: &Self) {
+        for gone in changes.services.iter().filter(|change| change.new.is_none()) {
+            self.services.remove(gone.key);
+        }
+        if changes.trust {
+            for (id, service) in &self.mesh.services.clone() {
+                let kept = Kept::new(previous.services.get(id).into_iter().flat_map(|part| part.iter()));
+                self.put_service(id, ServicePart::new(service, &self.mesh.trust, &kept), &kept);
+            }
+            return;
+        }
+        for change in &changes.services {
+            let Some(service) = change.new else { continue };
+            let earlier = previous.services.get(change.key);
+            let kept = Kept::new(earlier.into_iter().flat_map(|part| part.iter()));
+            let part = match change.old.zip(earlier) {
+                Some(old) => ServicePart::next(service, &self.mesh.trust, &kept, old),
+                None => ServicePart::new(service, &self.mesh.trust, &kept),
+            };
+            self.put_service(change.key, part, &kept);
+        }
+    }
+
+    fn put_service(&mut self, id: &ServiceId, part: ServicePart, kept: &Kept<'_>) {
+        self.built.services += 1;
+        self.built.encoded += kept.encoded();
+        self.services.insert(id.clone(), Arc::new(part));
+    }
+
+    fn build_classes(&mut self, changes: &Changes<'_>, previous: &Self) {
+        for gone in changes.classes.iter().filter(|change| change.new.is_none()) {
+            self.classes.remove(gone.key);
+        }
+        for identity in self.concerned(changes) {
+            self.drains.renew(&self.mesh, &self.index, &identity);
+            let ids: Vec<ClassId> = self.index.classes(&identity).cloned().collect();
+            for id in ids {
+                let Some(class) = self.mesh.classes.get(&id) else { continue };
+                let kept = Kept::new(previous.class(&id));
+                let grants = self.mesh.grants_of(&identity);
+                let part = ClassPart::new(class, grants, &self.drains.marks(class), &self.mesh.trust, &kept);
+                self.built.classes += 1;
+                self.built.encoded += kept.encoded();
+                self.classes.insert(id, Arc::new(part));
+            }
+        }
+    }
+
+    /// The identities whose inbound side may have changed.
+    fn concerned(&self, changes: &Changes<'_>) -> BTreeSet<SpiffeId> {
+        if changes.trust {
+            return self.mesh.classes.values().map(|class| class.identity.clone()).collect();
+        }
+        let classes = changes.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
+        let classes = classes.map(|class| class.identity.clone());
+        classes.chain(changes.grants.iter().map(|change| change.key.clone())).collect()
+    }
+
+    /// What every proxy sees.
+    fn build_shared(&mut self, changes: &Changes<'_>, previous: &Self) {
+        let is_entered_alike = changes.services.iter().all(|change| {
+            let (old, new) = (change.old.into_iter(), change.new.into_iter());
+            old.flat_map(|service| doors(service)).eq(new.flat_map(|service| doors(service)))
+        });
+        if is_entered_alike && !changes.trust && !previous.shared.is_empty() {
+            return;
+        }
+        let mut addresses = outbound::Addresses::new();
+        for (port, ips) in self.mesh.services.values().flat_map(|service| doors(service)) {
+            addresses.entry(port).or_default().extend(ips);
+        }
+        addresses.retain(|_, ips| !ips.is_empty());
+        let kept = Kept::new(previous.shared());
+        let clusters = [cluster::passthrough(), cluster::inbound(), cluster::blackhole()];
+        let clusters = clusters.iter().map(|cluster| kept.make(Kind::Cluster, &cluster.name, cluster));
+        let mut shared: Vec<Arc<Resource>> = clusters.collect();
+        let listener = outbound::virtual_listener(&addresses);
+        shared.push(kept.make(Kind::Listener, &listener.name, &listener));
+        let trust = tls::trust(&self.mesh.trust);
+        shared.extend(trust.map(|secret| kept.make(Kind::Secret, names::TRUST, &secret)));
+        self.shared = Arc::new(shared);
+        self.built.encoded += kept.encoded();
+    }
+
     /// Every resource, with the class that it belongs to if it is of the inbound side.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&ClassId>, &Arc<Resource>)> {
         let shared = self.shared.iter().chain(self.services.values().flat_map(|part| part.iter()));
@@ -210,24 +277,14 @@ impl Resources {
         shared.map(|resource| (None, resource)).chain(classes)
     }
 
-    /// What is another resource than in `before`, if only Services have such, and no name came or went.
-    pub(crate) fn replaced(&self, before: &Self) -> Option<Replaced> {
-        let is_same = |(now, before): (&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(now, before);
-        let is_shared_alike =
-            self.shared.len() == before.shared.len() && self.shared.iter().zip(&before.shared).all(is_same);
-        if !is_shared_alike || differing(&self.classes, &before.classes)?.next().is_some() {
-            return None;
-        }
-        let mut replaced = Replaced::default();
-        for (id, now, before) in differing(&self.services, &before.services)? {
-            if !now.iter().map(Resource::key).eq(before.iter().map(Resource::key)) {
-                return None;
-            }
-            replaced.services.push(id.clone());
-            let changed = now.iter().zip(before.iter()).filter(|pair| !is_same(*pair));
-            replaced.resources.extend(changed.map(|(now, _)| Arc::clone(now)));
-        }
-        Some(replaced)
+    /// What building it took, beyond what was taken over.
+    pub fn built(&self) -> Built {
+        self.built
+    }
+
+    /// Who is who in the mesh that it was made of.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// What every proxy sees.
@@ -236,8 +293,8 @@ impl Resources {
     }
 
     /// What a Service became.
-    pub(crate) fn service(&self, id: &ServiceId) -> Option<&ServicePart> {
-        self.services.get(id).map(AsRef::as_ref)
+    pub(crate) fn service(&self, id: &ServiceId) -> Option<&Arc<ServicePart>> {
+        self.services.get(id)
     }
 
     /// The inbound side of a class.
@@ -246,44 +303,13 @@ impl Resources {
     }
 }
 
+/// The addresses at which a Service is called, by port.
+fn doors(service: &Service) -> impl Iterator<Item = ((u16, Protocol), &BTreeSet<IpAddr>)> {
+    service.ports.iter().map(|(number, port)| ((*number, port.protocol), &port.addresses))
+}
+
 impl fmt::Debug for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-/// What changed from one pool to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Replaced {
-    /// The Services that it was made of.
-    pub services: Vec<ServiceId>,
-    /// The resources as they are now.
-    pub resources: Vec<Arc<Resource>>,
-}
-
-/// The entries whose value is not the very same in both; nothing if the keys are not the same.
-fn differing<'a, K: Ord, V>(
-    now: &'a BTreeMap<K, Arc<V>>,
-    before: &'a BTreeMap<K, Arc<V>>,
-) -> Option<impl Iterator<Item = (&'a K, &'a V, &'a V)>> {
-    let both = now.iter().zip(before.values());
-    let differing = both.filter(|((_, now), before)| !Arc::ptr_eq(now, before));
-    now.keys().eq(before.keys()).then(|| differing.map(|((key, now), before)| (key, &**now, &**before)))
-}
-
-/// The resources that a part had before, for it to go on with those that did not change.
-struct Kept<'a>(BTreeMap<(Kind, &'a str), &'a Arc<Resource>>);
-
-impl<'a> Kept<'a> {
-    fn new(resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
-        Self(resources.into_iter().map(|resource| ((resource.kind, &*resource.name), resource)).collect())
-    }
-
-    /// The earlier one if it is equal, so that whoever compares snapshots need compare pointers only.
-    fn or_new(&self, resource: Resource) -> Arc<Resource> {
-        match self.0.get(&(resource.kind, &*resource.name)) {
-            Some(earlier) if ***earlier == resource => Arc::clone(earlier),
-            _ => Arc::new(resource),
-        }
     }
 }

@@ -5,19 +5,19 @@
 //! Reads no environment and no clock but for timers, and knows nothing of Kubernetes.
 
 mod auth;
+mod board;
 mod cert;
 mod codec;
-mod herald;
 mod proxies;
 mod stream;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
+pub use board::Board;
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 use futures::Stream;
-use herald::Herald;
 pub use proxies::{Answer, Connected, Proxies, Words};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -29,7 +29,6 @@ use crate::{
     delta::{Refused, Request, changes::Memo},
     mesh::id::ProxyId,
     metrics::Metrics,
-    view::View,
 };
 
 /// All that serving takes. `S` is what is published: a snapshot.
@@ -38,8 +37,8 @@ pub struct Server<A, C, S> {
     pub authenticator: A,
     /// Issues the certificates.
     pub certificates: C,
-    /// What is served.
-    pub views: Views<S>,
+    /// What is served; nothing before something was put up.
+    pub board: Board<S>,
     /// Counts.
     pub metrics: Metrics,
     /// Who is connected.
@@ -48,14 +47,6 @@ pub struct Server<A, C, S> {
     pub nacks: mpsc::Sender<Nack>,
     /// Limits.
     pub settings: Settings,
-}
-
-/// Where views come from.
-pub struct Views<S> {
-    /// The latest snapshot; nothing is served before there is one.
-    pub snapshots: watch::Receiver<Option<Arc<S>>>,
-    /// A proxy's view in a snapshot. The same view as before is the same `Arc`.
-    pub view: fn(&S, &ProxyId) -> Option<Arc<View>>,
 }
 
 /// The limits of the server, each with a default that suits a cluster.
@@ -105,7 +96,6 @@ pub struct ServeError(#[from] tonic::transport::Error);
 struct Shared<A, C, S> {
     server: Server<A, C, S>,
     memo: Memo,
-    herald: Herald,
     drain: watch::Receiver<bool>,
 }
 
@@ -119,8 +109,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
     {
         let settings = self.settings.clone();
         let (draining, drain) = watch::channel(false);
-        let open = Arc::new(Shared { server: self, memo: Memo::default(), herald: Herald::default(), drain });
-        let shared = Arc::clone(&open);
+        let open = Arc::new(Shared { server: self, memo: Memo::default(), drain });
         let (interval, timeout) = settings.keepalive;
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(interval))
@@ -138,11 +127,6 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
             () = async {
                 let _ = drained.wait_for(|draining| *draining).await;
                 tokio::time::sleep(settings.drain).await;
-            } => Ok(()),
-            // Without further snapshots there is nothing more to tell; serving goes on.
-            () = async {
-                shared.herald.run(&shared.server.views).await;
-                std::future::pending::<()>().await;
             } => Ok(()),
         }
     }

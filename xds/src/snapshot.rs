@@ -1,60 +1,101 @@
 //! One mesh with everything that is made of it: the pool, and the views of those who ask.
 //!
-//! `operator::publish` makes the next one from the one before and hands it to `server`. Read only, shared by all
-//! streams, free of secrets.
+//! `operator::publish` makes the next one from the one before, at the cost of what differs, and hands it to `server`. Read
+//! only, shared by all streams, free of secrets.
+
+mod news;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock},
 };
 
+use imbl::OrdMap;
+use news::{Fate, News};
+
 use crate::{
     mesh::{
         Mesh,
+        change::Changes,
         id::{ClassId, ProxyId},
     },
+    reach::Reach,
     resources::{Resource, Resources, resources},
-    view::{Reach, View, reaches_alike, view},
+    view::{self, Named, View},
 };
 
 /// A mesh, its resources, and the views that were asked for.
+#[derive(Default)]
 pub struct Snapshot {
     mesh: Arc<Mesh>,
     resources: Resources,
-    reach: OnceLock<Arc<Reach>>,
-    views: BTreeMap<ClassId, OnceLock<Arc<View>>>,
-    /// The views of the snapshot before, for a view that did not change to stay the same one.
-    earlier: BTreeMap<ClassId, Arc<View>>,
-    /// What is another resource than before, if that is all that views have to know: no name came or went, and
-    /// everybody may call whom they could before.
-    replaced: Option<Vec<Arc<Resource>>>,
+    reach: Reach,
+    /// What everybody sees.
+    everybodys: Named,
+    views: OrdMap<ClassId, Arc<Awaited>>,
+    concerned: Vec<ProxyId>,
+}
+
+/// A view that is computed when somebody asks for it. Snapshots between which it does not change share it.
+#[derive(Default)]
+struct Awaited {
+    view: OnceLock<Arc<View>>,
+    earlier: Option<Arc<View>>,
+    /// What must be put into the earlier view to make this one; `None` if there is more to it.
+    patch: Option<Arc<Vec<Arc<Resource>>>>,
 }
 
 impl Snapshot {
     /// The snapshot of `mesh` after `previous`, from which it takes over whatever did not change.
     pub fn next(mesh: Arc<Mesh>, previous: Option<&Self>) -> Self {
-        let resources = resources(&mesh, previous.map(|previous| &previous.resources));
-        let views = mesh.classes.keys().map(|class| (class.clone(), OnceLock::new())).collect();
-        let earlier = previous.into_iter().flat_map(|previous| &previous.views);
-        let earlier = earlier.filter_map(|(class, view)| Some((class.clone(), Arc::clone(view.get()?))));
-        let (earlier, reach) = (earlier.collect(), OnceLock::new());
-        let next = Self { resources, reach, views, earlier, replaced: None, mesh };
-        let Some(previous) = previous else { return next };
-        let replaced = next.replaced(previous);
-        let known = previous.reach.get().filter(|_| replaced.is_some());
-        let reach = known.map_or_else(OnceLock::new, |reach| OnceLock::from(Arc::clone(reach)));
-        Self { reach, replaced, ..next }
+        let nothing = Self::default();
+        let previous = previous.unwrap_or(&nothing);
+        let compared = Arc::clone(&mesh);
+        let changes = Changes::between(&previous.mesh, &compared);
+        let resources = resources(&mesh, Some(&previous.resources));
+        let (reach, moved) = previous.reach.next(&mesh, resources.index(), &changes);
+        let news = News::new(&changes, &moved, &reach, (&previous.resources, &resources));
+        let everybodys = match news.everybody {
+            Fate::Same => previous.everybodys.clone(),
+            Fate::Patched => {
+                let mut patched = previous.everybodys.clone();
+                view::patch(&mut patched, &news.patch);
+                patched
+            }
+            Fate::Fresh => {
+                let mut grown = previous.everybodys.clone();
+                view::become_like(&mut grown, &view::everybodys(&mesh, &resources, &reach));
+                grown
+            }
+        };
+        let views = previous.views.clone();
+        let mut next = Self { mesh, resources, reach, everybodys, views, concerned: Vec::new() };
+        next.renew_views(&changes, &news, previous);
+        next
     }
 
-    /// What views of the snapshot before need to become views of this one, if everybody may call whom they could before.
-    fn replaced(&self, previous: &Self) -> Option<Vec<Arc<Resource>>> {
-        let replaced = self.resources.replaced(&previous.resources)?;
-        let is_alike = replaced.services.iter().all(|id| {
-            let (before, now) = (previous.mesh.services.get(id), self.mesh.services.get(id));
-            before.zip(now).is_some_and(|(before, now)| reaches_alike(before, now))
-        });
-        is_alike.then_some(replaced.resources)
+    fn renew_views(&mut self, changes: &Changes<'_>, news: &News, previous: &Self) {
+        for gone in changes.classes.iter().filter(|change| change.new.is_none()) {
+            self.views.remove(gone.key);
+        }
+        let index = self.resources.index();
+        let due: Vec<(ClassId, Fate)> = match news.everybody {
+            Fate::Same => news.classes.iter().map(|(class, fate)| (class.clone(), *fate)).collect(),
+            all => {
+                let fate = |class| news.classes.get(class).copied().unwrap_or(all).max(all);
+                self.mesh.classes.keys().map(|class| (class.clone(), fate(class))).collect()
+            }
+        };
+        for (class, fate) in due.into_iter().filter(|(class, _)| self.mesh.classes.contains_key(class)) {
+            let before = previous.views.get(&class);
+            let direct = before.and_then(|before| before.view.get());
+            let patch = direct.filter(|_| fate == Fate::Patched).map(|_| Arc::clone(&news.patch));
+            let earlier = direct.or_else(|| before?.earlier.as_ref()).map(Arc::clone);
+            self.concerned.extend(index.instances(&class).cloned());
+            self.views.insert(class, Arc::new(Awaited { view: OnceLock::new(), earlier, patch }));
+        }
+        let moved = changes.workloads.iter().filter(|change| change.new.is_some());
+        self.concerned.extend(moved.map(|change| change.key.clone()));
     }
 
     /// The mesh.
@@ -67,26 +108,34 @@ impl Snapshot {
         &self.resources
     }
 
+    /// The proxies whose view may differ from the one in the snapshot before.
+    pub fn concerned(&self) -> &[ProxyId] {
+        &self.concerned
+    }
+
     /// What a proxy sees; `None` if there is no such proxy in the mesh.
     ///
     /// Computed when first asked for, once for all proxies of a class. A view that did not change is the same `Arc`
     /// as in the snapshot before, if that was asked for it.
     pub fn view(&self, proxy: &ProxyId) -> Option<Arc<View>> {
         let class = &self.mesh.workloads.get(proxy)?.class;
-        let cell = self.views.get(class)?;
-        if let Some(view) = cell.get() {
+        let awaited = self.views.get(class)?;
+        if let Some(view) = awaited.view.get() {
             return Some(Arc::clone(view));
         }
-        let view = match (self.earlier.get(class), &self.replaced) {
-            (Some(earlier), Some(replaced)) => View::with(earlier, replaced),
-            (earlier, _) => {
-                let reach = self.reach.get_or_init(|| Arc::new(Reach::new(&self.mesh)));
-                let fresh = view(&self.mesh, &self.resources, reach, class)?;
-                let same = earlier.filter(|earlier| earlier.is_same(&fresh)).map(Arc::clone);
-                same.unwrap_or_else(|| Arc::new(fresh))
+        let fresh = match (&awaited.earlier, &awaited.patch) {
+            (Some(earlier), Some(patch)) => {
+                let mut view = View::clone(earlier);
+                view::patch(&mut view.resources, patch);
+                view
             }
+            _ => view::view(&self.mesh, &self.resources, &self.reach, &self.everybodys, class)?,
         };
-        Some(Arc::clone(cell.get_or_init(|| view)))
+        let view = match &awaited.earlier {
+            Some(earlier) if earlier.is_same(&fresh) => Arc::clone(earlier),
+            _ => Arc::new(fresh),
+        };
+        Some(Arc::clone(awaited.view.get_or_init(|| view)))
     }
 }
 

@@ -3,156 +3,136 @@
 //! Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may not
 //! know, and no secret.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Ordering, sync::Arc};
+
+use equivalent::{Comparable, Equivalent};
+use imbl::{OrdMap, ordmap::DiffItem};
 
 use crate::{
     mesh::{
         Mesh,
-        access::AccessMode,
-        id::{ClassId, ServiceId, SpiffeId},
-        route::Backend,
-        service::{Service, ServicePort},
+        id::{ClassId, ServiceId},
     },
-    resources::{Kind, Resource, Resources},
+    reach::{self, Reach},
+    resources::{Kind, PortPart, Resource, Resources, ServicePart},
 };
+
+/// Resources by type and name.
+pub type Named = OrdMap<(Kind, Arc<str>), Arc<Resource>>;
 
 /// The resources of one proxy by type and name. Shared by all proxies of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
     /// The resources. Equality of two entries is decided by pointer first: snapshots reuse what did not change.
-    pub resources: BTreeMap<(Kind, Arc<str>), Arc<Resource>>,
+    pub resources: Named,
+}
+
+/// A key that is looked for without making one.
+struct Sought<'a>(Kind, &'a str);
+
+impl Equivalent<(Kind, Arc<str>)> for Sought<'_> {
+    fn equivalent(&self, (kind, name): &(Kind, Arc<str>)) -> bool {
+        self.0 == *kind && *self.1 == **name
+    }
+}
+
+impl Comparable<(Kind, Arc<str>)> for Sought<'_> {
+    fn compare(&self, (kind, name): &(Kind, Arc<str>)) -> Ordering {
+        self.0.cmp(kind).then_with(|| self.1.cmp(name))
+    }
 }
 
 impl View {
     /// The resource of this name, if the proxy may know it.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
-        self.resources.get(&(kind, Arc::from(name)))
+        self.resources.get(&Sought(kind, name))
+    }
+
+    /// The view's own copy of a name, if it has the name.
+    pub(crate) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
+        self.resources.get_key_value(&Sought(kind, name)).map(|((_, name), _)| name)
     }
 
     /// Whether both have the very same resources. A resource that did not change is the same one in every snapshot, so
     /// pointers decide.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.resources.len() == other.resources.len()
-            && self.resources.iter().zip(&other.resources).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
+            && self.resources.values().zip(other.resources.values()).all(|(a, b)| Arc::ptr_eq(a, b))
     }
+}
 
-    /// The view with those of `replaced` in place that it has under their names; itself if it has none.
-    pub(crate) fn with(view: &Arc<Self>, replaced: &[Arc<Resource>]) -> Arc<Self> {
-        let mut view = Arc::clone(view);
-        for resource in replaced {
-            let key = (resource.kind, Arc::clone(&resource.name));
-            if view.resources.get(&key).is_some_and(|held| !Arc::ptr_eq(held, resource)) {
-                Arc::make_mut(&mut view).resources.insert(key, Arc::clone(resource));
+/// Puts in what `resources` are now, where their names are known.
+pub(crate) fn patch(named: &mut Named, resources: &[Arc<Resource>]) {
+    for resource in resources {
+        let sought = Sought(resource.kind, &resource.name);
+        if named.get(&sought).is_some_and(|known| !Arc::ptr_eq(known, resource)) {
+            extend(named, [resource]);
+        }
+    }
+}
+
+/// Makes of `named` what `target` is, at the cost of what differs, so that copies go on to share the rest.
+pub(crate) fn become_like(named: &mut Named, target: &Named) {
+    let earlier = named.clone();
+    for difference in earlier.diff(target) {
+        match difference {
+            DiffItem::Add(key, new) | DiffItem::Update { new: (key, new), .. } => {
+                named.insert(key.clone(), Arc::clone(new));
+            }
+            DiffItem::Remove(key, _) => {
+                named.remove(key);
             }
         }
-        view
-    }
-
-    fn extend<'a>(&mut self, resources: impl IntoIterator<Item = &'a Arc<Resource>>) {
-        for resource in resources {
-            self.resources.insert((resource.kind, Arc::clone(&resource.name)), Arc::clone(resource));
-        }
     }
 }
 
-/// Which ports of which Services each identity may call. Computed once for a mesh.
-#[derive(Debug, Default)]
-pub(crate) struct Reach {
-    /// Those that everybody may call.
-    everybody: BTreeSet<(ServiceId, u16)>,
-    only: BTreeMap<SpiffeId, BTreeSet<(ServiceId, u16)>>,
-}
-
-impl Reach {
-    /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
-    pub fn new(mesh: &Mesh) -> Self {
-        let mut reach = Self::default();
-        let mut callers = Callers::new();
-        let modes = mesh.classes.values().map(|class| (&class.identity, class.access)).collect();
-        for (id, service) in &mesh.services {
-            for (number, port) in &service.ports {
-                for (identity, target, access) in servers(mesh, &modes, *number, port) {
-                    let here = (id.clone(), *number);
-                    if !access.is_enforced() {
-                        reach.everybody.insert(here);
-                        continue;
-                    }
-                    let callers = callers.entry((identity, target)).or_insert_with(|| {
-                        let grants = mesh.grants.get(identity).into_iter().flatten();
-                        let here = grants.filter(|grant| grant.ports.contains(target));
-                        here.flat_map(|grant| &grant.sources).collect()
-                    });
-                    for caller in callers.iter() {
-                        reach.only.entry((*caller).clone()).or_default().insert(here.clone());
-                    }
-                }
-            }
-        }
-        reach
-    }
-
-    fn of(&self, identity: &SpiffeId) -> impl Iterator<Item = &(ServiceId, u16)> {
-        self.everybody.iter().chain(self.only.get(identity).into_iter().flatten())
+fn extend<'a>(named: &mut Named, resources: impl IntoIterator<Item = &'a Arc<Resource>>) {
+    for resource in resources {
+        named.insert((resource.kind, Arc::clone(&resource.name)), Arc::clone(resource));
     }
 }
 
-/// Who may call an identity's port. Many Services may be served by one identity, whose grants are looked at once.
-type Callers<'a> = BTreeMap<(&'a SpiffeId, u16), BTreeSet<&'a SpiffeId>>;
-
-/// The identities that serve a port, each with the port on the instance and its access mode.
-fn servers<'a>(
-    mesh: &'a Mesh,
-    modes: &BTreeMap<&SpiffeId, AccessMode>,
-    number: u16,
-    port: &'a ServicePort,
-) -> BTreeSet<(&'a SpiffeId, u16, AccessMode)> {
-    let backends = backends(port)
-        .filter_map(|backend| mesh.services.get(&backend.service)?.ports.get(&backend.port(number)))
-        .flat_map(|port| &port.servers);
-    port.servers
-        .iter()
-        .chain(backends)
-        .filter_map(|server| Some((&server.identity, server.port, *modes.get(&server.identity)?)))
-        .collect()
-}
-
-/// Whether two states of a Service mean the same to `Reach`.
-pub(crate) fn reaches_alike(before: &Service, now: &Service) -> bool {
-    let of_port = |one: &ServicePort, other: &ServicePort| {
-        let names = |port| backends(port).map(|backend| &backend.service);
-        one.servers == other.servers && names(one).eq(names(other))
-    };
-    before.ports.len() == now.ports.len()
-        && before.ports.iter().zip(&now.ports).all(|((a, one), (b, other))| a == b && of_port(one, other))
-}
-
-fn backends(port: &ServicePort) -> impl Iterator<Item = &Backend> {
-    port.route.rules.iter().flat_map(|rule| &rule.backends)
+/// What everybody sees.
+pub(crate) fn everybodys(mesh: &Mesh, resources: &Resources, reach: &Reach) -> Named {
+    let mut named = Named::new();
+    extend(&mut named, resources.shared());
+    for (service, number) in reach.everybody() {
+        call(&mut named, mesh, resources, service, *number);
+    }
+    named
 }
 
 /// The view of a class: what everybody sees, its own inbound side, and what its identity may call.
-pub(crate) fn view(mesh: &Mesh, resources: &Resources, reach: &Reach, id: &ClassId) -> Option<View> {
+pub(crate) fn view(
+    mesh: &Mesh,
+    resources: &Resources,
+    reach: &Reach,
+    everybodys: &Named,
+    id: &ClassId,
+) -> Option<View> {
     let class = mesh.classes.get(id)?;
-    let mut view = View::default();
-    view.extend(resources.shared());
-    view.extend(resources.class(id));
+    let mut named = everybodys.clone();
+    extend(&mut named, resources.class(id));
     for (service, number) in reach.of(&class.identity) {
-        let Some(called) = mesh.services.get(service).and_then(|service| service.ports.get(number)) else {
-            continue;
-        };
-        let made = |id: &ServiceId, number: u16| {
-            resources.service(id).and_then(|part| Some((part, part.ports.get(&number)?)))
-        };
-        view.extend(made(service, *number).into_iter().flat_map(|(_, port)| &port.entries));
-        // Backends of weight 0 as well, so that a change of weights moves no cluster.
-        let backends = backends(called).filter_map(|backend| made(&backend.service, backend.port(*number)));
-        for (service, port) in backends {
-            view.extend(&port.backend);
-            view.extend(&service.servers);
-        }
+        call(&mut named, mesh, resources, service, *number);
     }
-    Some(view)
+    Some(View { resources: named })
+}
+
+/// Puts in what a caller of a port needs.
+fn call(named: &mut Named, mesh: &Mesh, resources: &Resources, service: &ServiceId, number: u16) {
+    let Some(called) = mesh.services.get(service).and_then(|service| service.ports.get(&number)) else {
+        return;
+    };
+    let made = |id: &ServiceId, number: u16| -> Option<(&ServicePart, &PortPart)> {
+        let part = resources.service(id)?;
+        Some((part, part.ports.get(&number)?))
+    };
+    extend(named, made(service, number).into_iter().flat_map(|(_, port)| port.entries()));
+    // Backends of weight 0 as well, so that a change of weights moves no cluster.
+    let backends = reach::backends(called);
+    for (service, port) in backends.filter_map(|backend| made(&backend.service, backend.port(number))) {
+        extend(named, &port.backend);
+        extend(named, &service.servers);
+    }
 }

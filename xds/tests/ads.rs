@@ -17,7 +17,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use client::{Net, node, told};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-use fixture::{Handles, KEY, filled, server, view};
+use fixture::{Handles, KEY, filled, proxy, server, view};
 use smidge_xds::resources::Kind;
 use tonic::Code;
 
@@ -74,6 +74,22 @@ async fn a_stream_waits_for_its_view_but_not_for_ever() {
     assert_eq!(stranger.ends().await, (Code::Unavailable, "come again".to_owned()));
     let mut mute = net.open(Some("one")).await.unwrap();
     assert_eq!(mute.ends().await.0, Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_wakes_whom_it_concerns() {
+    let (net, handles) = start();
+    let (old, new) = (view(&[ONE]), view(&[(Kind::Cluster, "ns/one/80", "2")]));
+    handles.publish(&[("one", &old), ("two", &old)]);
+    let (mut one, mut two) = (net.connect("one").await, net.connect("two").await);
+    for client in [&mut one, &mut two] {
+        client.want(Kind::Cluster, &[], &[]).await;
+        assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+    }
+    handles.publish_to(Some(&[proxy("one")]), &[("one", &new), ("two", &new)]);
+    assert_eq!(told(&one.next().await), [("ns/one/80", "2")]);
+    two.hears_nothing().await;
+    assert!(handles.scrape().contains("streams_woken_total 3"), "{}", handles.scrape());
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,7 +106,7 @@ fn nearby(mesh: &Mesh) -> Vec<(String, Mesh)> {
     for id in mesh.services.keys() {
         for step in ["endpoints", "servers", "backends"] {
             let mut next = mesh.clone();
-            for port in next.services.get_mut(id).unwrap().ports.values_mut() {
+            for port in Arc::make_mut(next.services.get_mut(id).unwrap()).ports.values_mut() {
                 match step {
                     "endpoints" => port.endpoints.truncate(1),
                     "servers" => port.servers.clear(),
@@ -169,7 +169,7 @@ fn a_grant_changes_the_rules_of_its_destination_alone() {
 #[test]
 fn an_endpoint_changes_its_assignment_alone() {
     let mut moved = meshes::http();
-    let port = moved.services.get_mut(&meshes::id("api")).unwrap().ports.get_mut(&80).unwrap();
+    let port = meshes::port(&mut moved, "api", 80);
     port.endpoints[0].port = 8081;
     assert_eq!(changes(&meshes::http(), &moved), ["Endpoints shop/api/80"]);
 }
@@ -197,7 +197,7 @@ fn only_a_shrinking_allowance_renews_a_drain_mark() {
     };
     let permissive = || {
         let mut mesh = only(&["web"]);
-        mesh.classes.values_mut().for_each(|class| class.access = AccessMode::Permissive);
+        meshes::each_class(&mut mesh, |class| class.access = AccessMode::Permissive);
         mesh
     };
     let mut now = resources(&only(&["web"]), None);

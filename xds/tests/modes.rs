@@ -61,7 +61,7 @@ impl Town {
     fn mesh(self, authority: &Authority, access: AccessMode) -> Mesh {
         let mut mesh = meshes::http();
         let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        mesh.trust.bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
         mesh.grants.clear();
         meshes::workload(&mut mesh, "api", 10, &[(self.http, Protocol::Http), (self.tcp, Protocol::Tcp)]);
         let books = HttpMatch {
@@ -72,7 +72,7 @@ impl Town {
         let http = Payload::Http(BTreeSet::from([books]));
         meshes::grant(&mut mesh, "api", &["web"], only(self.http), http);
         meshes::grant(&mut mesh, "api", &["web"], only(self.tcp), Payload::Any);
-        mesh.classes.values_mut().for_each(|class| (class.access, class.mtls) = (access, self.mtls));
+        meshes::each_class(&mut mesh, |class| (class.access, class.mtls) = (access, self.mtls));
         mesh
     }
 

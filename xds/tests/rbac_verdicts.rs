@@ -52,7 +52,7 @@ impl Town {
     fn mesh(self, authority: &Authority) -> Mesh {
         let mut mesh = meshes::http();
         let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        mesh.trust.bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
         mesh.grants.clear();
         let ports = [(self.http, Protocol::Http), (self.tcp, Protocol::Tcp), (self.other, Protocol::Tcp)];
         meshes::workload(&mut mesh, "api", 10, &ports);
@@ -199,7 +199,7 @@ fn envoy_ends_tcp_connections_that_are_no_longer_allowed_and_no_others() {
         ending = echo(ending).unwrap();
 
         // It shrinks: the connections of this port end.
-        let grants = mesh.grants.get_mut(&meshes::account("api")).unwrap();
+        let grants = Arc::make_mut(mesh.grants.get_mut(&meshes::account("api")).unwrap());
         grants.retain(|grant| {
             !(grant.ports.contains(it.town.tcp) && grant.sources.contains(&meshes::account("web")))
         });

@@ -61,8 +61,7 @@ fn mesh() -> Mesh {
     ];
     meshes::split(&mut mesh, "api", 80, Some(matches), &[1]);
     let rest = Route::own(meshes::id("api"));
-    let port = mesh.services.get_mut(&meshes::id("api")).unwrap().ports.get_mut(&80).unwrap();
-    port.route.rules.extend(rest.rules);
+    meshes::port(&mut mesh, "api", 80).route.rules.extend(rest.rules);
     mesh
 }
 

@@ -3,7 +3,7 @@
 //! A workload is found in the mesh, or else among the pods outside it; a Service likewise. Several things of one name
 //! are one if the answer cannot differ, and else an error. Judges nothing.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use smidge_xds::mesh::{
     Mesh,
@@ -126,7 +126,8 @@ fn outside<'a>(name: String, mut notes: Vec<String>) -> Called<'a> {
 
 fn called_account<'a>(mesh: &'a Mesh, party: &Party) -> Result<Called<'a>, Senseless> {
     let is_it = |id: &SpiffeId| id.namespace == party.namespace && id.service_account == party.name;
-    let classes: Vec<&Class> = mesh.classes.values().filter(|class| is_it(&class.identity)).collect();
+    let classes: Vec<&Class> =
+        mesh.classes.values().map(Arc::as_ref).filter(|class| is_it(&class.identity)).collect();
     if classes.is_empty() {
         let known: Vec<String> = mesh
             .classes
@@ -147,7 +148,7 @@ fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result
     for (_, id) in instances(mesh, party) {
         let workload = mesh.workloads.get(id);
         kinds.extend(workload.map(|workload| workload.kind.as_str()));
-        let class = workload.and_then(|workload| mesh.classes.get(&workload.class));
+        let class = workload.and_then(|workload| mesh.classes.get(&workload.class)).map(Arc::as_ref);
         classes.extend(class.filter(|class| !classes.contains(class)));
     }
     if kinds.len() > 1 && classes.len() > 1 {

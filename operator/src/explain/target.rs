@@ -174,7 +174,7 @@ impl Call<'_> {
         }
         let ready: BTreeSet<(&SpiffeId, u16)> = places
             .iter()
-            .filter_map(|(class, port)| Some((&self.mesh.classes.get(class)?.identity, *port)))
+            .filter_map(|(class, port)| Some((&self.mesh.classes.get(*class)?.identity, *port)))
             .collect();
         for server in port.servers.iter().filter(|server| !ready.contains(&(&server.identity, server.port))) {
             let has_it =
@@ -234,7 +234,7 @@ impl Call<'_> {
     fn destination(&self, class: &Class, port: u16) -> Destination {
         let Class { identity, ports, access, mtls: _ } = class;
         let protocol = ports.get(&port).copied().unwrap_or(Protocol::Tcp);
-        let grants = self.mesh.grants.get(identity).map_or(&[][..], Vec::as_slice);
+        let grants = self.mesh.grants_of(identity);
         let refused = self.refusal(class, protocol);
         let ruling = match &self.caller.identity {
             Some(caller) if refused.is_none() => judge(grants, caller, port, protocol, self.request),

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::IpAddr,
+    sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
@@ -221,8 +222,8 @@ pub(super) fn add(
         let id = class_id(&member.id.cluster, &class);
         let (kind, name) = owner(member.pod);
         let workload = Workload { identity: member.identity.clone(), kind, name, class: id.clone() };
-        mesh.workloads.insert(member.id.clone(), workload);
-        mesh.classes.insert(id, class);
+        mesh.workloads.insert(member.id.clone(), Arc::new(workload));
+        mesh.classes.insert(id, Arc::new(class));
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
+    server::Board,
     snapshot::Snapshot,
 };
 use tokio::sync::{mpsc, watch};
@@ -27,6 +28,7 @@ use crate::{
 /// What the pipeline publishes.
 pub(super) struct Pipeline {
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub board: Board<Snapshot>,
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     pub world: watch::Receiver<World>,
@@ -42,6 +44,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let watches = watches::spawn(client, &edits, |name, task| tasks.spawn(name, task));
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
+    let board = Board::new(Snapshot::view);
     let (turns, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
     let cluster = ClusterId(settings.cluster_name.clone());
     let inputs = Inputs {
@@ -54,6 +57,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let world = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));
     let pipeline = Pipeline {
         snapshots: snapshots.subscribe(),
+        board: board.clone(),
         findings: findings.subscribe(),
         awaited: awaited.subscribe(),
         world: world.subscribe(),
@@ -61,7 +65,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         turns: turns.subscribe(),
         leader: leader.subscribe(),
     };
-    let outputs = Outputs { snapshots, findings, awaited, turns };
+    let outputs = Outputs { snapshots, board, findings, awaited, turns };
     let metrics = publish::Metrics::register(registry);
     tasks.spawn("publish", publish::publish(cluster, world, changes, outputs, metrics));
     let metrics = report::Metrics::register(registry);

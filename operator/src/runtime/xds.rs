@@ -7,8 +7,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
-    server::{self, Proxies, Server, Views},
-    snapshot::Snapshot,
+    server::{self, Proxies, Server},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,7 +59,7 @@ pub(super) async fn xds(
     let server = Server {
         authenticator: Arc::clone(&authenticator),
         certificates: authorities.leaves(),
-        views: Views { snapshots: pipeline.snapshots.clone(), view: Snapshot::view },
+        board: pipeline.board.clone(),
         metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
         proxies: proxies.clone(),
         nacks,

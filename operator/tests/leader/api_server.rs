@@ -123,7 +123,8 @@ async fn write(
     }
     assert_eq!(query["fieldManager"], "smidge-status");
     let object: Value = serde_json::from_str(&body).unwrap();
-    objects.writes.fetch_add(1, SeqCst);
+    // Counted once it stands there: who waits for the count looks at what was written.
     objects.statuses.lock().unwrap().insert((plural, name), object["status"].clone());
+    objects.writes.fetch_add(1, SeqCst);
     Json(object).into_response()
 }

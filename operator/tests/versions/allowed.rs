@@ -42,7 +42,7 @@ pub fn calls(mesh: &Mesh) -> BTreeSet<Call> {
     let all = || requests.iter().enumerate().map(|(index, it)| (Some(index), Some(it))).chain([(None, None)]);
     let mut allowed = BTreeSet::new();
     for (destination, grants) in &mesh.grants {
-        for grant in grants {
+        for grant in grants.iter() {
             for (index, _) in all().filter(|(_, request)| passes(grant, *request)) {
                 for port in [8080, 9000, 9090, 7].into_iter().filter(|port| grant.ports.contains(*port)) {
                     let call =

@@ -4,10 +4,11 @@
 //! Decides nothing about what is sent: that depends on the stream.
 
 use std::{
-    cmp::Ordering,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
+
+use imbl::ordmap::DiffItem;
 
 use crate::{
     resources::{Kind, Resource},
@@ -17,27 +18,15 @@ use crate::{
 /// The names whose resource is new, gone or of another version.
 pub type Changes = Vec<(Kind, Arc<str>)>;
 
-/// The changes from `old` to `new`.
+/// The changes from `old` to `new`, at the cost of what they do not share.
 pub fn between(old: &View, new: &View) -> Changes {
-    let mut changes = Changes::new();
-    let (mut before, mut after) = (old.resources.iter().peekable(), new.resources.iter().peekable());
-    loop {
-        let order = match (before.peek(), after.peek()) {
-            (None, None) => return changes,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            // The same resource has the same name: that is cheaper to see, and it is nearly all of them.
-            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) => Ordering::Equal,
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
-        };
-        let gone = if order.is_le() { before.next() } else { None };
-        let new = if order.is_ge() { after.next() } else { None };
-        match (gone, new) {
-            (Some((_, old)), Some((_, new))) if same(old, new) => {}
-            (_, Some((key, _))) | (Some((key, _)), None) => changes.push(key.clone()),
-            (None, None) => {}
+    let change = |item: DiffItem<'_, '_, (Kind, Arc<str>), Arc<Resource>>| match item {
+        DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
+        DiffItem::Update { new: (key, _), .. } | DiffItem::Add(key, _) | DiffItem::Remove(key, _) => {
+            Some(key.clone())
         }
-    }
+    };
+    old.resources.diff(&new.resources).filter_map(change).collect()
 }
 
 fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {

@@ -21,69 +21,43 @@ use crate::{
     },
 };
 
-/// The resources of one class, and what they were made from.
-pub(super) struct ClassPart {
-    class: Class,
-    grants: Vec<Arc<Grant>>,
-    marks: Marks,
-    trust: Arc<Trust>,
-    resources: Vec<Arc<Resource>>,
-}
+/// The resources of one class.
+pub(super) struct ClassPart(Vec<Arc<Resource>>);
 
 impl ClassPart {
-    pub(super) fn next(
+    pub(super) fn new(
         class: &Class,
         grants: &[Arc<Grant>],
-        marks: Marks,
-        trust: &Arc<Trust>,
-        previous: Option<&Arc<Self>>,
-    ) -> Arc<Self> {
-        let same = |previous: &Self| {
-            previous.class == *class
-                && previous.grants == *grants
-                && previous.marks == marks
-                && previous.trust == *trust
-        };
-        match previous {
-            Some(previous) if same(previous) => Arc::clone(previous),
-            _ => {
-                let kept = Kept::new(previous.into_iter().flat_map(|previous| previous.iter()));
-                Arc::new(Self {
-                    resources: build(class, grants, &marks, trust)
-                        .into_iter()
-                        .map(|it| kept.or_new(it))
-                        .collect(),
-                    trust: Arc::clone(trust),
-                    class: class.clone(),
-                    grants: grants.to_vec(),
-                    marks,
-                })
-            }
+        marks: &Marks,
+        trust: &Trust,
+        kept: &Kept<'_>,
+    ) -> Self {
+        let ports = || class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
+        let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
+        let mut built = vec![listener(class, marks, kept)];
+        built.extend(ports().map(|(port, protocol)| rules(class, grants, *port, *protocol, kept)));
+        built.extend(tcp().filter_map(|port| clients(class, grants, port, trust, kept)));
+        if class.mtls == MtlsMode::Permissive {
+            // No grant is about a port that nobody named.
+            built.push(rules(class, &[], names::OTHER_PORTS, Protocol::Tcp, kept));
+            built.extend(tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port, kept)));
         }
+        Self(built)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.iter()
+        self.0.iter()
     }
-}
-
-fn build(class: &Class, grants: &[Arc<Grant>], marks: &Marks, trust: &Trust) -> Vec<Resource> {
-    let ports = || class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
-    let rules = ports().map(|(port, protocol)| rules(class, grants, *port, *protocol));
-    let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
-    let clients = tcp().filter_map(|port| clients(class, grants, port, trust));
-    let mut built: Vec<Resource> =
-        std::iter::once(listener(class, marks)).chain(rules).chain(clients).collect();
-    if class.mtls == MtlsMode::Permissive {
-        // No grant is about a port that nobody named.
-        built.push(self::rules(class, &[], names::OTHER_PORTS, Protocol::Tcp));
-        built.extend(tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port)));
-    }
-    built
 }
 
 /// What a port asks its callers for.
-fn rules(class: &Class, grants: &[Arc<Grant>], port: u16, protocol: Protocol) -> Resource {
+fn rules(
+    class: &Class,
+    grants: &[Arc<Grant>],
+    port: u16,
+    protocol: Protocol,
+    kept: &Kept<'_>,
+) -> Arc<Resource> {
     let rules = match class.access {
         AccessMode::Permissive => Rules::AllowAll,
         AccessMode::Audit => Rules::Audit(grants, port),
@@ -94,33 +68,39 @@ fn rules(class: &Class, grants: &[Arc<Grant>], port: u16, protocol: Protocol) ->
         Protocol::Http => wire::extension(&name, rbac::http(rules)),
         Protocol::Tcp => wire::extension(&name, rbac::network(rules)),
     };
-    Resource::new(Kind::Extension, &name, &filter)
+    kept.make(Kind::Extension, &name, &filter)
 }
 
 /// Whether a TCP port lets plaintext callers in. They have no name, so enforcement never does.
-fn plain(class: &Class, port: u16) -> Resource {
+fn plain(class: &Class, port: u16, kept: &Kept<'_>) -> Arc<Resource> {
     let filter = filter::plain(port, !class.access.is_enforced());
-    Resource::new(Kind::Extension, &names::plain_filter(port), &filter)
+    kept.make(Kind::Extension, &names::plain_filter(port), &filter)
 }
 
 /// Who may connect to a TCP port at all.
-fn clients(class: &Class, grants: &[Arc<Grant>], port: u16, trust: &Trust) -> Option<Resource> {
+fn clients(
+    class: &Class,
+    grants: &[Arc<Grant>],
+    port: u16,
+    trust: &Trust,
+    kept: &Kept<'_>,
+) -> Option<Arc<Resource>> {
     let granted = || {
         let any = grants.iter().filter(|grant| grant.ports.contains(port) && grant.payload == Payload::Any);
         any.flat_map(|grant| &grant.sources).collect::<BTreeSet<_>>()
     };
     let secret = tls::clients(port, class.access.is_enforced().then(granted), trust)?;
-    Some(Resource::new(Kind::Secret, &secret.name, &secret))
+    Some(kept.make(Kind::Secret, &secret.name, &secret))
 }
 
 /// The listener, with a version that tells its marks from the rest (`Version::is_held_as`).
-fn listener(class: &Class, marks: &Marks) -> Resource {
-    let marked = Resource::new(Kind::Listener, names::INBOUND, &inbound::inbound(class, marks));
+fn listener(class: &Class, marks: &Marks, kept: &Kept<'_>) -> Arc<Resource> {
+    let marked = kept.encode(Kind::Listener, names::INBOUND, &inbound::inbound(class, marks));
     if marks.is_empty() {
-        return marked;
+        return kept.or_new(marked);
     }
-    let bare = Resource::new(Kind::Listener, names::INBOUND, &inbound::inbound(class, &Marks::new()));
+    let bare = kept.encode(Kind::Listener, names::INBOUND, &inbound::inbound(class, &Marks::new()));
     let text: Vec<String> = marks.iter().map(|(port, mark)| format!("{port}={mark}")).collect();
     let version = format!("{}+{}", bare.version, digest(text.join("\n").as_bytes()));
-    Resource { version: Version::new(&version), ..marked }
+    kept.or_new(Resource { version: Version::new(&version), ..marked })
 }

@@ -9,7 +9,9 @@ use std::{
     fmt::Write as _,
 };
 
-use super::digest;
+use imbl::OrdMap;
+
+use super::{digest, index::Index};
 use crate::{
     envoy::{listener::inbound::Marks, names},
     mesh::{
@@ -24,7 +26,7 @@ use crate::{
 /// The marks of a snapshot. Keyed by identity, not by class: a workload that gets another port has another class, and
 /// that must not end the connections of its other ports.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Drains(BTreeMap<(SpiffeId, u16), Drain>);
+pub(super) struct Drains(OrdMap<SpiffeId, BTreeMap<u16, Drain>>);
 
 #[derive(Debug, Clone)]
 struct Drain {
@@ -39,33 +41,36 @@ enum Allowed {
 }
 
 impl Drains {
-    /// The marks of `mesh` after those of `previous`.
-    pub fn next(mesh: &Mesh, previous: Option<&Self>) -> Self {
+    /// Renews the marks of an identity by what `mesh` says of it and what these marks were.
+    pub fn renew(&mut self, mesh: &Mesh, index: &Index, identity: &SpiffeId) {
         let mut now = BTreeMap::new();
-        for class in mesh.classes.values() {
+        for class in index.classes(identity).filter_map(|class| mesh.classes.get(class)) {
             for port in tcp_ports(class) {
-                let key = (class.identity.clone(), port);
                 let allowed = Allowed::of(mesh, class, port);
                 // All classes of an identity have one access mode, as they are in one namespace; if that ever ends,
                 // the stricter one decides, which drains more and never less.
-                let merged = match now.remove(&key) {
+                let merged = match now.remove(&port) {
                     Some(Allowed::Only(only)) => Allowed::Only(only),
                     _ => allowed,
                 };
-                now.insert(key, merged);
+                now.insert(port, merged);
             }
         }
-        let drain = |(key, allowed): ((SpiffeId, u16), Allowed)| {
-            let earlier = previous.and_then(|previous| previous.0.get(&key));
-            let mark = allowed.mark(earlier);
-            (key, Drain { allowed, mark })
+        let previous = self.0.remove(identity).unwrap_or_default();
+        let drain = |(port, allowed): (u16, Allowed)| {
+            let mark = allowed.mark(previous.get(&port));
+            (port, Drain { allowed, mark })
         };
-        Self(now.into_iter().map(drain).collect())
+        let now: BTreeMap<u16, Drain> = now.into_iter().map(drain).collect();
+        if !now.is_empty() {
+            self.0.insert(identity.clone(), now);
+        }
     }
 
     /// The marks of one class.
     pub fn marks(&self, class: &Class) -> Marks {
-        let mark = |port| Some((port, self.0.get(&(class.identity.clone(), port))?.mark.clone()));
+        let Some(drains) = self.0.get(&class.identity) else { return Marks::new() };
+        let mark = |port| Some((port, drains.get(&port)?.mark.clone()));
         tcp_ports(class).filter_map(mark).collect()
     }
 }
@@ -84,7 +89,7 @@ impl Allowed {
         if port == names::OTHER_PORTS {
             return Self::Only(BTreeSet::new());
         }
-        let grants = mesh.grants.get(&class.identity).into_iter().flatten();
+        let grants = mesh.grants_of(&class.identity).iter();
         let here = grants.filter(|grant| grant.payload == Payload::Any && grant.ports.contains(port));
         Self::Only(here.flat_map(|grant| grant.sources.iter().cloned()).collect())
     }

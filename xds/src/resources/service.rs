@@ -1,5 +1,5 @@
-//! What one Service becomes in the pool. A function of the Service and the mesh's trust, and made anew only when one
-//! of the two has changed.
+//! What one Service becomes in the pool. A function of the Service and the mesh's trust; what a change of the Service does
+//! not touch is taken over.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,10 +12,8 @@ use crate::{
     },
 };
 
-/// The resources of one Service, and what they were made from.
+/// The resources of one Service.
 pub(crate) struct ServicePart {
-    service: Service,
-    trust: Arc<Trust>,
     /// How its servers are judged; `None` while the mesh has no root.
     pub servers: Option<Arc<Resource>>,
     /// Its ports, by number.
@@ -23,71 +21,131 @@ pub(crate) struct ServicePart {
 }
 
 /// The resources of one port of a Service.
+#[derive(Clone)]
 pub(crate) struct PortPart {
-    /// The way there: a listener for each address, and the route or the filter that they ask for.
-    pub entries: Vec<Arc<Resource>>,
+    /// Where callers come in: a listener for each address, and the cluster of who dials an instance.
+    doors: Vec<Arc<Resource>>,
+    /// The route or the filter that the listeners ask for.
+    pub way: Arc<Resource>,
     /// The own endpoints: the cluster and what it asks for.
     pub backend: [Arc<Resource>; 2],
 }
 
 impl ServicePart {
-    pub(super) fn next(service: &Service, trust: &Arc<Trust>, previous: Option<&Arc<Self>>) -> Arc<Self> {
-        match previous {
-            Some(previous) if previous.service == *service && previous.trust == *trust => {
-                Arc::clone(previous)
-            }
-            _ => {
-                let kept = Kept::new(previous.into_iter().flat_map(|previous| previous.iter()));
-                Arc::new(Self::new(service, trust, &kept))
-            }
-        }
+    pub(super) fn new(service: &Service, trust: &Trust, kept: &Kept<'_>) -> Self {
+        let ports = service.ports.iter();
+        let ports = ports.map(|(number, port)| (*number, PortPart::new(service, *number, port, kept)));
+        Self { servers: servers(service, trust, kept), ports: ports.collect() }
     }
 
-    fn new(service: &Service, trust: &Arc<Trust>, kept: &Kept) -> Self {
-        let Service { id, ports, identities } = service;
-        let servers = tls::servers(id, identities, trust)
-            .map(|secret| kept.or_new(Resource::new(Kind::Secret, &secret.name, &secret)));
-        let ports = ports.iter().map(|(number, port)| (*number, PortPart::new(service, *number, port, kept)));
-        Self { servers, ports: ports.collect(), service: service.clone(), trust: Arc::clone(trust) }
+    /// The part of `service` after `old`, under the same trust.
+    pub(super) fn next(
+        service: &Service,
+        trust: &Trust,
+        kept: &Kept<'_>,
+        (old, earlier): (&Arc<Service>, &Arc<Self>),
+    ) -> Self {
+        let servers = if old.identities == service.identities {
+            earlier.servers.clone()
+        } else {
+            servers(service, trust, kept)
+        };
+        let port = |number: &u16, port| {
+            let before = old.ports.get(number).zip(earlier.ports.get(number));
+            match before {
+                Some(before) => PortPart::next(service, *number, port, kept, before),
+                None => PortPart::new(service, *number, port, kept),
+            }
+        };
+        Self { servers, ports: service.ports.iter().map(|(it, written)| (*it, port(it, written))).collect() }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        let ports = self.ports.values().flat_map(|port| port.backend.iter().chain(&port.entries));
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let ports = self.ports.values().flat_map(|port| port.backend.iter().chain(port.entries()));
         self.servers.iter().chain(ports)
     }
 }
 
+fn servers(service: &Service, trust: &Trust, kept: &Kept<'_>) -> Option<Arc<Resource>> {
+    let secret = tls::servers(&service.id, &service.identities, trust)?;
+    Some(kept.make(Kind::Secret, &secret.name, &secret))
+}
+
 impl PortPart {
-    fn new(service: &Service, number: u16, port: &ServicePort, kept: &Kept) -> Self {
-        let id = &service.id;
-        let ServicePort { protocol, addresses, exact, servers: _, endpoints, route } = port;
-        let cluster = cluster::service(id, number);
-        let assignment = endpoints::endpoints(&cluster.name, endpoints);
-        let mut entries: Vec<Resource> = addresses
-            .iter()
-            .map(|address| outbound::service(id, number, *protocol, *address))
-            .map(|listener| Resource::new(Kind::Listener, &listener.name, &listener))
-            .collect();
-        entries.push(match protocol {
-            Protocol::Http => {
-                let route = route::service(id, number, *exact, &route.rules);
-                Resource::new(Kind::Route, &route.name, &route)
-            }
-            Protocol::Tcp => {
-                let filter = filter::split(id, number, *exact, &route.rules);
-                Resource::new(Kind::Extension, &names::outbound_filter(id, number), &filter)
-            }
-        });
-        if *exact {
-            let cluster = cluster::dialled(id, number);
-            entries.push(Resource::new(Kind::Cluster, &cluster.name, &cluster));
-        }
+    fn new(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Self {
+        let cluster = cluster::service(&service.id, number);
         Self {
-            entries: entries.into_iter().map(|resource| kept.or_new(resource)).collect(),
+            doors: doors(service, number, port, kept),
+            way: way(service, number, port, kept),
             backend: [
-                kept.or_new(Resource::new(Kind::Cluster, &cluster.name, &cluster)),
-                kept.or_new(Resource::new(Kind::Endpoints, &cluster.name, &assignment)),
+                kept.make(Kind::Cluster, &cluster.name, &cluster),
+                assignment(service, number, port, kept),
             ],
+        }
+    }
+
+    fn next(
+        service: &Service,
+        number: u16,
+        port: &ServicePort,
+        kept: &Kept<'_>,
+        (old, earlier): (&ServicePort, &Self),
+    ) -> Self {
+        // Who serves decides who sees the port, and is in no resource of it.
+        let ServicePort { protocol, addresses, exact, servers: _, endpoints, route } = port;
+        let is_read_alike = old.protocol == *protocol && old.exact == *exact;
+        let doors = if is_read_alike && old.addresses == *addresses {
+            earlier.doors.clone()
+        } else {
+            doors(service, number, port, kept)
+        };
+        let way = if is_read_alike && old.route.rules == route.rules {
+            Arc::clone(&earlier.way)
+        } else {
+            way(service, number, port, kept)
+        };
+        let [cluster, assigned] = earlier.backend.clone();
+        let assigned =
+            if old.endpoints == *endpoints { assigned } else { assignment(service, number, port, kept) };
+        // A cluster is its name and nothing else.
+        Self { doors, way, backend: [cluster, assigned] }
+    }
+
+    /// The way there.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.doors.iter().chain([&self.way])
+    }
+}
+
+fn assignment(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Arc<Resource> {
+    let name = cluster::service(&service.id, number).name;
+    kept.make(Kind::Endpoints, &name, &endpoints::endpoints(&name, &port.endpoints))
+}
+
+fn doors(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Vec<Arc<Resource>> {
+    let ServicePort { protocol, addresses, exact, .. } = port;
+    let mut doors: Vec<Arc<Resource>> = addresses
+        .iter()
+        .map(|address| outbound::service(&service.id, number, *protocol, *address))
+        .map(|listener| kept.make(Kind::Listener, &listener.name, &listener))
+        .collect();
+    if *exact {
+        let cluster = cluster::dialled(&service.id, number);
+        doors.push(kept.make(Kind::Cluster, &cluster.name, &cluster));
+    }
+    doors
+}
+
+fn way(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Arc<Resource> {
+    let ServicePort { protocol, exact, route: rules, .. } = port;
+    match protocol {
+        Protocol::Http => {
+            let route = route::service(&service.id, number, *exact, &rules.rules);
+            kept.make(Kind::Route, &route.name, &route)
+        }
+        Protocol::Tcp => {
+            let filter = filter::split(&service.id, number, *exact, &rules.rules);
+            kept.make(Kind::Extension, &names::outbound_filter(&service.id, number), &filter)
         }
     }
 }

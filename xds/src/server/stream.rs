@@ -22,12 +22,11 @@ use tonic::{Status, Streaming};
 
 use super::{
     Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, RefusalReason, Shared,
-    codec::Responses, proxies::Entry,
+    board::Waiting, codec::Responses, proxies::Entry,
 };
 use crate::{
     delta::{Request, Response, Secret, SecretNeed, Session},
     resources::Version,
-    view::View,
 };
 
 /// The pause before a failed certificate is tried again: it doubles from the one to the other.
@@ -64,7 +63,7 @@ enum End {
 /// What may happen to a stream.
 enum Event {
     Request(Option<Result<Request, Status>>),
-    View,
+    Snapshot,
     Issued(Result<Credentials, IssueError>),
     Issuers,
     Due,
@@ -78,7 +77,7 @@ struct Stream<A, C, S> {
     entry: Entry,
     holder: Arc<Holder>,
     requests: Streaming<Request>,
-    views: watch::Receiver<Option<Arc<View>>>,
+    place: Waiting<S>,
     drain: watch::Receiver<bool>,
     issuers: watch::Receiver<u64>,
     gone: BoxFuture<'static, ()>,
@@ -106,15 +105,14 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         let Admission { proxy, identity, workload_kind, workload_name, expires_in, gone } = admission;
         let entry = server.proxies.enter(proxy.clone(), identity.clone());
         server.metrics.streams.inc();
-        let mut views = shared.herald.enter(entry.stream, &proxy, &server.views);
-        views.mark_changed();
+        let place = server.board.wait(proxy.clone());
         let ends_in = jittered(expires_in, &(&proxy, entry.stream));
         tracing::info!(%proxy, %identity, stream = entry.stream, "proxy connected");
         Self {
             session: Session::new(),
             entry,
             requests,
-            views,
+            place,
             drain: shared.drain.clone(),
             issuers: server.certificates.issuers(),
             gone,
@@ -155,7 +153,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             () = &mut self.expiry => Event::End("its token expires"),
             Ok(()) = self.drain.changed() => Event::End("the server ends"),
             request = self.requests.next(), if listening => Event::Request(request),
-            Ok(()) = self.views.changed() => Event::View,
+            () = self.place.changed() => Event::Snapshot,
             Some(result) = issuing => Event::Issued(result),
             Ok(()) = self.issuers.changed() => Event::Issuers,
             Some(()) = due => Event::Due,
@@ -168,7 +166,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             Event::Request(Some(Ok(request))) => self.on_request(&request)?,
             Event::Request(Some(Err(status))) => return Err(End::With(status)),
             Event::Request(None) => return Err(End::Quietly),
-            Event::View => self.on_view(),
+            Event::Snapshot => self.on_snapshot(),
             Event::Issued(result) => self.on_leaf(result),
             Event::Issuers => {
                 let judge = |version| self.shared.server.certificates.renew_in(&self.holder, version);
@@ -218,8 +216,9 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         Err(End::With(RefusalReason::ForeignNode.status()))
     }
 
-    fn on_view(&mut self) {
-        let Some(view) = self.views.borrow_and_update().clone() else { return };
+    fn on_snapshot(&mut self) {
+        // A proxy that is no longer in the mesh keeps what it has: its stream ends with its workload.
+        let Some(view) = self.place.view() else { return };
         match self.session.view() {
             Some(old) if Arc::ptr_eq(old, &view) => return,
             Some(old) => {
@@ -296,7 +295,6 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
 impl<A, C, S> Drop for Stream<A, C, S> {
     fn drop(&mut self) {
-        self.shared.herald.leave(self.entry.stream);
         self.shared.server.metrics.streams.dec();
         tracing::info!(proxy = %self.holder.proxy, stream = self.entry.stream, "proxy disconnected");
     }

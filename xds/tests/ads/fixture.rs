@@ -18,8 +18,8 @@ use smidge_xds::{
     metrics::Metrics,
     resources::{Kind, Resource, Version},
     server::{
-        Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
-        RefusalReason, Server, Settings, Views,
+        Admission, Authenticator, Board, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
+        RefusalReason, Server, Settings,
     },
     view::View,
 };
@@ -119,7 +119,7 @@ impl CertSource for Leaves {
 
 /// The handles of a server: what it serves, and what it did.
 pub struct Handles {
-    pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub board: Board<Snapshot>,
     pub tokens: Tokens,
     pub leaves: Leaves,
     pub metrics: Metrics,
@@ -130,8 +130,13 @@ pub struct Handles {
 
 impl Handles {
     pub fn publish(&self, views: &[(&str, &Arc<View>)]) {
+        self.publish_to(None, views);
+    }
+
+    /// Publishes what concerns some proxies only.
+    pub fn publish_to(&self, concerned: Option<&[ProxyId]>, views: &[(&str, &Arc<View>)]) {
         let snapshot = views.iter().map(|(name, view)| (proxy(name), Arc::clone(view))).collect();
-        self.snapshots.send_replace(Some(Arc::new(snapshot)));
+        self.board.publish(Arc::new(snapshot), concerned);
     }
 
     /// The metrics as they are scraped.
@@ -144,11 +149,10 @@ impl Handles {
 
 /// A server that nobody has connected to, with its handles.
 pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapshot>, Handles) {
-    let (snapshots, receiver) = watch::channel(None);
     let (nack_sender, nacks) = mpsc::channel(16);
     let mut registry = Registry::default();
     let handles = Handles {
-        snapshots,
+        board: Board::new(|snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned()),
         tokens: Tokens { expires_in: Duration::from_hours(10), gone: watch::Sender::new(false) },
         leaves: Leaves {
             issued: Arc::default(),
@@ -164,7 +168,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
     let server = Server {
         authenticator: handles.tokens.clone(),
         certificates: handles.leaves.clone(),
-        views: Views { snapshots: receiver, view: |snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned() },
+        board: handles.board.clone(),
         metrics: handles.metrics.clone(),
         proxies: handles.proxies.clone(),
         nacks: nack_sender,

@@ -104,7 +104,7 @@ pub fn http_split_matches() -> Mesh {
     };
     split(&mut mesh, "api", 80, Some(vec![canary]), &[1, 1, 0]);
     let rest = Route::own(id("api"));
-    mesh.services.get_mut(&id("api")).unwrap().ports.get_mut(&80).unwrap().route.rules.extend(rest.rules);
+    port(&mut mesh, "api", 80).route.rules.extend(rest.rules);
     mesh
 }
 
@@ -132,7 +132,7 @@ pub fn tcp_split(weights: &[u32]) -> Mesh {
 /// A Service without an address of its own: callers dial its instances, of both address families.
 pub fn headless() -> Mesh {
     let mut mesh = tcp();
-    let port = mesh.services.get_mut(&id("db")).unwrap().ports.get_mut(&5432).unwrap();
+    let port = port(&mut mesh, "db", 5432);
     port.exact = true;
     port.addresses = BTreeSet::from([ip("10.1.0.20"), ip("fd00::20")]);
     port.endpoints.push(Endpoint {
@@ -154,7 +154,7 @@ pub fn two_accounts() -> Mesh {
 /// Two trust domains.
 pub fn two_bundles() -> Mesh {
     let mut mesh = http();
-    bundle(&mut mesh.trust, "partner.example", include_str!("roots/partner.example.pem"));
+    bundle(Arc::make_mut(&mut mesh.trust), "partner.example", include_str!("roots/partner.example.pem"));
     mesh
 }
 
@@ -162,14 +162,14 @@ pub fn two_bundles() -> Mesh {
 pub fn mtls_permissive() -> Mesh {
     let mut mesh = tcp();
     grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
-    mesh.classes.values_mut().for_each(|class| class.mtls = MtlsMode::Permissive);
+    each_class(&mut mesh, |class| class.mtls = MtlsMode::Permissive);
     mesh
 }
 
 /// Grants are not looked at.
 pub fn access_permissive() -> Mesh {
     let mut mesh = tcp();
-    mesh.classes.values_mut().for_each(|class| class.access = AccessMode::Permissive);
+    each_class(&mut mesh, |class| class.access = AccessMode::Permissive);
     mesh
 }
 
@@ -177,14 +177,14 @@ pub fn access_permissive() -> Mesh {
 pub fn access_audit() -> Mesh {
     let mut mesh = tcp();
     grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
-    mesh.classes.values_mut().for_each(|class| class.access = AccessMode::Audit);
+    each_class(&mut mesh, |class| class.access = AccessMode::Audit);
     mesh
 }
 
 /// Everybody may do everything, on ports that nobody declared as well.
 pub fn open() -> Mesh {
     let mut mesh = access_permissive();
-    mesh.classes.values_mut().for_each(|class| class.mtls = MtlsMode::Permissive);
+    each_class(&mut mesh, |class| class.mtls = MtlsMode::Permissive);
     mesh
 }
 
@@ -197,7 +197,7 @@ pub fn no_grants() -> Mesh {
 
 fn town() -> Mesh {
     let mut mesh = Mesh::default();
-    bundle(&mut mesh.trust, "cluster.local", include_str!("roots/cluster.local.pem"));
+    bundle(Arc::make_mut(&mut mesh.trust), "cluster.local", include_str!("roots/cluster.local.pem"));
     workload(&mut mesh, "web", 1, &[]);
     mesh
 }
@@ -213,15 +213,15 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
     let identity = account(name);
     mesh.classes.insert(
         class.clone(),
-        Class {
+        Arc::new(Class {
             identity: identity.clone(),
             ports: ports.iter().copied().collect(),
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
-        },
+        }),
     );
     let workload = Workload { identity, kind: "Deployment".to_owned(), name: name.to_owned(), class };
-    mesh.workloads.insert(proxy(name), workload);
+    mesh.workloads.insert(proxy(name), Arc::new(workload));
 }
 
 /// A Service with one port, its address made of its number and position.
@@ -249,8 +249,8 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
         route: Route::own(id(name)),
     };
     let identities = servers.iter().map(|(server, _)| account(server)).collect();
-    mesh.services
-        .insert(id(name), Service { id: id(name), ports: BTreeMap::from([(number, port)]), identities });
+    let service = Service { id: id(name), ports: BTreeMap::from([(number, port)]), identities };
+    mesh.services.insert(id(name), Arc::new(service));
 }
 
 /// Splits a Service over `<name>-v1` and so on.
@@ -260,19 +260,31 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
         .map(|(index, weight)| (id(&format!("{name}-v{}", index + 1)), *weight))
         .map(|(service, weight)| Backend { service, port: None, weight });
     let rule = RouteRule { matches, backends: backends.collect() };
-    let port = mesh.services.get_mut(&id(name)).unwrap().ports.get_mut(&number).unwrap();
-    port.route = Route { rules: vec![rule], split: None };
+    port(mesh, name, number).route = Route { rules: vec![rule], split: None };
 }
 
 /// Lets `sources` call `destination`.
 pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports, payload: Payload) {
-    let grants = mesh.grants.entry(account(destination)).or_default();
+    let grants = Arc::make_mut(mesh.grants.entry(account(destination)).or_default());
     grants.push(Arc::new(Grant {
         name: format!("{NAMESPACE}/{destination}-{}", grants.len()),
         sources: sources.iter().map(|source| account(source)).collect(),
         ports,
         payload,
     }));
+}
+
+/// A port of a Service, to change.
+pub fn port<'a>(mesh: &'a mut Mesh, name: &str, number: u16) -> &'a mut ServicePort {
+    let service = Arc::make_mut(mesh.services.get_mut(&id(name)).unwrap());
+    service.ports.get_mut(&number).unwrap()
+}
+
+/// Changes every class.
+pub fn each_class(mesh: &mut Mesh, change: impl Fn(&mut Class)) {
+    for id in mesh.classes.keys().cloned().collect::<Vec<_>>() {
+        change(Arc::make_mut(mesh.classes.get_mut(&id).unwrap()));
+    }
 }
 
 /// A match that demands nothing.

@@ -1,0 +1,224 @@
+//! Which ports of which Services each identity may call.
+//!
+//! Made from a mesh and kept from mesh to mesh by `snapshot`: only Services that a change touches are asked again. `view`
+//! takes from it what a proxy sees. Says nothing about what may be said there; that is the grants' own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::{
+    mesh::{
+        Mesh,
+        access::AccessMode,
+        change::{Change, Changes},
+        id::{ServiceId, SpiffeId},
+        route::Backend,
+        service::{Service, ServicePort},
+    },
+    resources::index::{self, Index},
+};
+
+/// Who may call what. A copy costs nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reach {
+    callers: OrdMap<ServiceId, Arc<Callers>>,
+    /// What everybody may call.
+    everybody: OrdSet<(ServiceId, u16)>,
+    only: OrdMap<SpiffeId, OrdSet<(ServiceId, u16)>>,
+    /// The Services that an identity serves.
+    served: OrdMap<SpiffeId, OrdSet<ServiceId>>,
+    /// The Services that send to a backend.
+    roots: OrdMap<ServiceId, OrdSet<ServiceId>>,
+}
+
+/// Who may call the ports of one Service.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Callers {
+    everybody: BTreeSet<u16>,
+    only: BTreeMap<SpiffeId, BTreeSet<u16>>,
+}
+
+/// Whose reach a change moved.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub everybody: bool,
+    pub identities: BTreeSet<SpiffeId>,
+}
+
+impl Reach {
+    /// The reach after `changes`, which led to `mesh`, and whose it is that differs.
+    pub fn next(&self, mesh: &Mesh, index: &Index, changes: &Changes<'_>) -> (Self, Moved) {
+        let mut next = self.clone();
+        let mut due = BTreeSet::new();
+        for change in changes.services.iter().filter(|change| !is_reached_alike(change)) {
+            next.reindex(change);
+            due.insert(change.key.clone());
+        }
+        let classes = changes.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
+        let classes = classes.map(|class| &class.identity);
+        for identity in classes.chain(changes.grants.iter().map(|change| change.key)) {
+            due.extend(next.served.get(identity).into_iter().flatten().cloned());
+        }
+        let roots: Vec<ServiceId> = due.iter().flat_map(|service| next.roots(service)).cloned().collect();
+        due.extend(roots);
+        let mut moved = Moved::default();
+        let mut doors = Doors { mesh, index, let_in: BTreeMap::new() };
+        for service in &due {
+            next.renew(&mut doors, service, &mut moved);
+        }
+        (next, moved)
+    }
+
+    /// What everybody may call.
+    pub fn everybody(&self) -> impl Iterator<Item = &(ServiceId, u16)> {
+        self.everybody.iter()
+    }
+
+    /// What `identity` may call beyond what everybody may.
+    pub fn of(&self, identity: &SpiffeId) -> impl Iterator<Item = &(ServiceId, u16)> {
+        self.only.get(identity).into_iter().flatten()
+    }
+
+    /// Whether everybody sees something of a Service, because everybody may call it or what sends to it.
+    pub fn is_seen_by_everybody(&self, service: &ServiceId) -> bool {
+        self.seen_through(service).any(|callers| !callers.everybody.is_empty())
+    }
+
+    /// The identities that see something of a Service, because they may call it or what sends to it.
+    pub fn viewers<'a>(&'a self, service: &'a ServiceId) -> impl Iterator<Item = &'a SpiffeId> {
+        self.seen_through(service).flat_map(|callers| callers.only.keys())
+    }
+
+    fn seen_through<'a>(&'a self, service: &'a ServiceId) -> impl Iterator<Item = &'a Arc<Callers>> {
+        let all = std::iter::once(service).chain(self.roots(service));
+        all.filter_map(|service| self.callers.get(service))
+    }
+
+    fn roots<'a>(&'a self, backend: &ServiceId) -> impl Iterator<Item = &'a ServiceId> + use<'a> {
+        self.roots.get(backend).into_iter().flatten()
+    }
+
+    /// Takes over who serves a Service and where it sends.
+    fn reindex(&mut self, change: &Change<'_, ServiceId, Service>) {
+        for port in change.old.into_iter().flat_map(|service| service.ports.values()) {
+            for server in &port.servers {
+                index::remove(&mut self.served, &server.identity, change.key);
+            }
+            for backend in backends(port) {
+                index::remove(&mut self.roots, &backend.service, change.key);
+            }
+        }
+        for port in change.new.into_iter().flat_map(|service| service.ports.values()) {
+            for server in &port.servers {
+                self.served.entry(server.identity.clone()).or_default().insert(change.key.clone());
+            }
+            for backend in backends(port).filter(|backend| backend.service != *change.key) {
+                self.roots.entry(backend.service.clone()).or_default().insert(change.key.clone());
+            }
+        }
+    }
+
+    fn renew(&mut self, doors: &mut Doors<'_>, id: &ServiceId, moved: &mut Moved) {
+        let now = doors.mesh.services.get(id).map(|service| doors.callers(service)).unwrap_or_default();
+        let before = self.callers.remove(id).unwrap_or_default();
+        if *before != now {
+            let ports = |callers: &Callers, identity| callers.only.get(identity).cloned().unwrap_or_default();
+            let identities: BTreeSet<&SpiffeId> = before.only.keys().chain(now.only.keys()).collect();
+            for identity in identities {
+                let (old, new) = (ports(&before, identity), ports(&now, identity));
+                if old != new {
+                    let mut set = self.only.remove(identity).unwrap_or_default();
+                    replace(&mut set, id, &old, &new);
+                    if !set.is_empty() {
+                        self.only.insert(identity.clone(), set);
+                    }
+                    moved.identities.insert(identity.clone());
+                }
+            }
+            if before.everybody != now.everybody {
+                replace(&mut self.everybody, id, &before.everybody, &now.everybody);
+                moved.everybody = true;
+            }
+        }
+        if now != Callers::default() {
+            self.callers.insert(id.clone(), Arc::new(now));
+        }
+    }
+}
+
+fn replace(set: &mut OrdSet<(ServiceId, u16)>, id: &ServiceId, old: &BTreeSet<u16>, new: &BTreeSet<u16>) {
+    for port in old.difference(new) {
+        set.remove(&(id.clone(), *port));
+    }
+    for port in new.difference(old) {
+        set.insert((id.clone(), *port));
+    }
+}
+
+/// Whether a change of a Service leaves alone who serves it, its ports, and which Services it sends to.
+pub(crate) fn is_reached_alike(change: &Change<'_, ServiceId, Service>) -> bool {
+    let (Some(old), Some(new)) = (change.old, change.new) else { return false };
+    let place = |backend: &'_ Backend| (backend.service.clone(), backend.port);
+    let sends_alike = |old, new| backends(old).map(place).eq(backends(new).map(place));
+    old.ports.len() == new.ports.len()
+        && old.ports.iter().zip(&new.ports).all(|((number, old), (same, new))| {
+            number == same && old.servers == new.servers && sends_alike(old, new)
+        })
+}
+
+/// Who is let in where. Many Services may be served by one identity, whose grants are looked at once.
+struct Doors<'a> {
+    mesh: &'a Mesh,
+    index: &'a Index,
+    let_in: BTreeMap<(&'a SpiffeId, u16), BTreeSet<&'a SpiffeId>>,
+}
+
+impl<'a> Doors<'a> {
+    /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
+    fn callers(&mut self, service: &'a Service) -> Callers {
+        let mut callers = Callers::default();
+        for (number, port) in &service.ports {
+            for (identity, target, access) in self.servers(*number, port) {
+                if !access.is_enforced() {
+                    callers.everybody.insert(*number);
+                    continue;
+                }
+                let mesh = self.mesh;
+                let let_in = self.let_in.entry((identity, target)).or_insert_with(|| {
+                    let here = mesh.grants_of(identity).iter().filter(|grant| grant.ports.contains(target));
+                    here.flat_map(|grant| &grant.sources).collect()
+                });
+                for source in let_in.iter() {
+                    callers.only.entry((*source).clone()).or_default().insert(*number);
+                }
+            }
+        }
+        callers
+    }
+
+    /// The identities that serve a port, each with the port on the instance and its access mode.
+    fn servers(&self, number: u16, port: &'a ServicePort) -> BTreeSet<(&'a SpiffeId, u16, AccessMode)> {
+        let (mesh, index) = (self.mesh, self.index);
+        let backends = backends(port)
+            .filter_map(|backend| mesh.services.get(&backend.service)?.ports.get(&backend.port(number)))
+            .flat_map(|port| &port.servers);
+        let mode = |identity| {
+            let class = index.classes(identity).last()?;
+            mesh.classes.get(class).map(|class| class.access)
+        };
+        port.servers
+            .iter()
+            .chain(backends)
+            .filter_map(|server| Some((&server.identity, server.port, mode(&server.identity)?)))
+            .collect()
+    }
+}
+
+/// Where a port sends.
+pub(crate) fn backends(port: &ServicePort) -> impl Iterator<Item = &Backend> {
+    port.route.rules.iter().flat_map(|rule| &rule.backends)
+}

@@ -1,0 +1,119 @@
+//! What a change means to views: whose stay the same, whose have other content under the same names, and whose must be
+//! put together again.
+//!
+//! Made by `snapshot` for each step. Errs towards putting together again, which is always right.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    mesh::{
+        change::Changes,
+        id::{ClassId, ServiceId},
+    },
+    reach::{Moved, Reach, is_reached_alike},
+    resources::{Resource, Resources},
+};
+
+/// What becomes of a view.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// Nothing.
+    #[default]
+    Same,
+    /// It has the names that it had, some with other content.
+    Patched,
+    /// Anything.
+    Fresh,
+}
+
+/// What one step means.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// What becomes of all views, at least.
+    pub everybody: Fate,
+    /// What becomes of those of some classes.
+    pub classes: BTreeMap<ClassId, Fate>,
+    /// The resources with other content.
+    pub patch: Arc<Vec<Arc<Resource>>>,
+}
+
+impl News {
+    pub fn new(
+        changes: &Changes<'_>,
+        moved: &Moved,
+        reach: &Reach,
+        (old, new): (&Resources, &Resources),
+    ) -> Self {
+        let mut news = Self::default();
+        let mut patch = Vec::new();
+        if changes.trust || moved.everybody {
+            news.everybody = Fate::Fresh;
+        }
+        news.raise_everybody(compare(old.shared(), new.shared(), &mut patch));
+        for identity in moved.identities.iter().chain(changes.grants.iter().map(|change| change.key)) {
+            for class in new.index().classes(identity) {
+                news.raise(class, Fate::Fresh);
+            }
+        }
+        for change in &changes.classes {
+            // Its grants' drain marks are in the listeners of all classes of its identity.
+            let identities = change.old.into_iter().chain(change.new).map(|class| &class.identity);
+            for class in identities.flat_map(|identity| new.index().classes(identity)) {
+                news.raise(class, Fate::Fresh);
+            }
+        }
+        for change in &changes.services {
+            let part = |pool: &'_ Resources| pool.service(change.key).cloned();
+            let (before, after) = (part(old), part(new));
+            let before = before.iter().flat_map(|part| part.iter());
+            let same_names = compare(before, after.iter().flat_map(|part| part.iter()), &mut patch);
+            let fate = if is_reached_alike(change) { same_names } else { Fate::Fresh };
+            news.tell_viewers(change.key, fate, reach, new);
+        }
+        news.patch = Arc::new(patch);
+        news
+    }
+
+    fn tell_viewers(&mut self, service: &ServiceId, fate: Fate, reach: &Reach, pool: &Resources) {
+        if reach.is_seen_by_everybody(service) {
+            self.raise_everybody(fate);
+        }
+        for class in reach.viewers(service).flat_map(|identity| pool.index().classes(identity)) {
+            self.raise(class, fate);
+        }
+    }
+
+    fn raise_everybody(&mut self, fate: Fate) {
+        self.everybody = self.everybody.max(fate);
+    }
+
+    fn raise(&mut self, class: &ClassId, fate: Fate) {
+        if fate == Fate::Same {
+            return;
+        }
+        match self.classes.get_mut(class) {
+            Some(known) => *known = (*known).max(fate),
+            None => drop(self.classes.insert(class.clone(), fate)),
+        }
+    }
+}
+
+/// What becomes of a view that had `old` and now has `new`, both in a fixed order. Adds to `patch` what has other content.
+fn compare<'a>(
+    old: impl Iterator<Item = &'a Arc<Resource>>,
+    new: impl Iterator<Item = &'a Arc<Resource>>,
+    patch: &mut Vec<Arc<Resource>>,
+) -> Fate {
+    let (mut old, mut fate) = (old, Fate::Same);
+    for new in new {
+        match old.next() {
+            Some(old) if Arc::ptr_eq(old, new) => {}
+            Some(old) if old.kind == new.kind && old.name == new.name => {
+                patch.push(Arc::clone(new));
+                fate = fate.max(Fate::Patched);
+            }
+            _ => fate = Fate::Fresh,
+        }
+    }
+    if old.next().is_some() { Fate::Fresh } else { fate }
+}
