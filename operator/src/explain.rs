@@ -178,7 +178,7 @@ pub fn explain(
     notes.splice(0..0, caller.notes.iter().chain(&goal.notes).cloned());
     let verdict = if goal.is_outside { Verdict::Allowed } else { target::verdict(&shares) };
     let suggestion = suggest::suggest(inputs, &caller, (verdict, &shares), &asked, &mut notes);
-    let objects = objects::used(inputs, &shares);
+    let objects = objects::used(inputs, caller.identity.as_ref(), &shares);
     let findings = objects::findings(inputs, findings, &objects, &goal, &shares, verdict);
     Ok(Answer {
         verdict,

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::Inputs,
+    inputs::{Inputs, Key},
 };
 
 /// The mesh of all clusters, and what is wrong with their objects, errors first.
@@ -48,6 +48,11 @@ pub fn lower(clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Vec<Finding>) {
     findings.sort();
     findings.dedup();
     (mesh, findings)
+}
+
+/// The identities that each IdentityBinding of a cluster stands for.
+pub(crate) fn bindings(inputs: &Inputs) -> BTreeMap<&Key, BTreeSet<SpiffeId>> {
+    access::bindings(inputs, &mut Vec::new())
 }
 
 fn add_cluster(cluster: &ClusterId, inputs: &Inputs, mesh: &mut Mesh, findings: &mut Vec<Finding>) {

@@ -4,7 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smidge_crds::{access::TrafficTarget, config, labels};
+use smidge_crds::{
+    access::{Subject, TrafficTarget},
+    config, labels,
+};
+use smidge_xds::mesh::id::SpiffeId;
 
 use super::{
     Destination, Role, Share, Use, Verdict,
@@ -13,11 +17,13 @@ use super::{
 use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key},
+    lower::bindings,
 };
 
 /// The objects by their part, those that decide first.
-pub(super) fn used(inputs: &Inputs, shares: &[Share]) -> Vec<Use> {
+pub(super) fn used(inputs: &Inputs, caller: Option<&SpiffeId>, shares: &[Share]) -> Vec<Use> {
     let mut uses = Uses::default();
+    let bindings = bindings(inputs);
     for share in shares {
         if let Some(key) = share.split.as_deref().and_then(key) {
             uses.add("TrafficSplit", &key, Role::Splits, None);
@@ -32,10 +38,13 @@ pub(super) fn used(inputs: &Inputs, shares: &[Share]) -> Vec<Use> {
             }
             for by in &destination.allowed_by {
                 uses.add_target(inputs, &by.target, Role::Allows, destination.port);
+                uses.add_bindings(inputs, &bindings, &by.target, Role::Allows, (caller, &destination.id));
                 by.matches.iter().for_each(|name| uses.add_match(name, Role::Allows));
             }
             for considered in &destination.considered {
-                uses.add_target(inputs, &considered.target, Role::Considered, 0);
+                let target = &considered.target;
+                uses.add_target(inputs, target, Role::Considered, 0);
+                uses.add_bindings(inputs, &bindings, target, Role::Considered, (caller, &destination.id));
             }
         }
     }
@@ -72,6 +81,27 @@ impl Uses {
                 ports.is_empty() || ports.iter().any(|number| number.as_i64() == Some(i64::from(port)))
             }) {
                 self.add("TCPRoute", &route_key, role, None);
+            }
+        }
+    }
+
+    /// The IdentityBindings by which a target is about the caller and the destination.
+    fn add_bindings(
+        &mut self,
+        inputs: &Inputs,
+        bindings: &BTreeMap<&Key, BTreeSet<SpiffeId>>,
+        target: &str,
+        role: Role,
+        (caller, destination): (Option<&SpiffeId>, &SpiffeId),
+    ) {
+        let Some(key) = key(target) else { return };
+        let Some(target) = inputs.traffic_targets.get(&key) else { return };
+        let sources = target.spec.sources.iter().zip(std::iter::repeat(caller));
+        for (subject, meant) in sources.chain([(&target.spec.destination, Some(destination))]) {
+            let binding = binding(&key, subject);
+            let stands_for = |it: &SpiffeId| bindings.get(&binding).is_some_and(|all| all.contains(it));
+            if subject.kind == "IdentityBinding" && meant.is_some_and(stands_for) {
+                self.add("IdentityBinding", &binding, role, None);
             }
         }
     }
@@ -151,11 +181,17 @@ fn parts(key: &Key, target: &TrafficTarget) -> BTreeSet<ObjectRef> {
     let rules = target.spec.rules.iter().map(|rule| ObjectRef::new(&rule.kind, &key.0, &rule.name));
     let bindings = target.spec.sources.iter().filter(|source| source.kind == "IdentityBinding");
     let bindings = bindings.map(|source| {
-        let namespace = source.namespace.as_deref().filter(|it| !it.is_empty()).unwrap_or(&key.0);
-        ObjectRef::new("IdentityBinding", namespace, &source.name)
+        let (namespace, name) = binding(key, source);
+        ObjectRef::new("IdentityBinding", namespace, name)
     });
     let itself = ObjectRef::new("TrafficTarget", &key.0, &key.1);
     rules.chain(bindings).chain([itself]).collect()
+}
+
+/// The object that a subject of a target names.
+fn binding(target: &Key, subject: &Subject) -> Key {
+    let namespace = subject.namespace.as_deref().filter(|it| !it.is_empty()).unwrap_or(&target.0);
+    (namespace.to_owned(), subject.name.clone())
 }
 
 fn key(text: &str) -> Option<Key> {

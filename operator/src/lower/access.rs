@@ -20,6 +20,7 @@ use smidge_xds::mesh::{
     id::{SpiffeId, TrustDomain},
 };
 
+pub(super) use self::binding::read as bindings;
 use self::{binding::Bindings, subject::SubjectReader};
 use super::route::{self, Group, Routes};
 use crate::{

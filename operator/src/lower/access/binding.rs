@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The identities that each binding stands for.
-pub(super) type Bindings<'a> = BTreeMap<&'a Key, BTreeSet<SpiffeId>>;
+pub(in crate::lower) type Bindings<'a> = BTreeMap<&'a Key, BTreeSet<SpiffeId>>;
 
 /// A pod's name and labels.
 type Labelled<'a> = (&'a str, Option<&'a BTreeMap<String, String>>);
@@ -25,7 +25,7 @@ type Labelled<'a> = (&'a str, Option<&'a BTreeMap<String, String>>);
 type Accounts<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Labelled<'a>>>>;
 
 /// Every binding of a cluster.
-pub(super) fn read<'a>(inputs: &'a Inputs, findings: &mut Vec<Finding>) -> Bindings<'a> {
+pub(in crate::lower) fn read<'a>(inputs: &'a Inputs, findings: &mut Vec<Finding>) -> Bindings<'a> {
     let selects = |binding: &IdentityBinding| binding.spec.schemes.pod_label_selector.is_some();
     let is_asked = inputs.identity_bindings.values().any(|binding| selects(binding));
     let accounts = if is_asked { accounts(inputs) } else { Accounts::new() };
