@@ -171,20 +171,24 @@ pub struct Resources {
 pub fn resources(mesh: &Mesh, previous: Option<&Resources>) -> Resources {
     let nothing = Resources::default();
     let previous = previous.unwrap_or(&nothing);
-    let changes = Changes::between(&previous.mesh, mesh);
-    let mut pool = Resources {
-        mesh: mesh.clone(),
-        index: previous.index.next(&changes),
-        built: Built::default(),
-        ..previous.clone()
-    };
-    pool.build_services(&changes, previous);
-    pool.build_classes(&changes, previous);
-    pool.build_shared(&changes, previous);
-    pool
+    previous.next(mesh, &Changes::between(&previous.mesh, mesh))
 }
 
 impl Resources {
+    /// The pool after `changes`, which lead from this pool's mesh to `mesh`.
+    pub(crate) fn next(&self, mesh: &Mesh, changes: &Changes<'_>) -> Self {
+        let mut pool = Self {
+            mesh: mesh.clone(),
+            index: self.index.next(changes),
+            built: Built::default(),
+            ..self.clone()
+        };
+        pool.build_services(changes, self);
+        pool.build_classes(changes, self);
+        pool.build_shared(changes, self);
+        pool
+    }
+
     fn build_services(&mut self, changes: &Changes<'_>, previous: &Self) {
         for gone in changes.services.iter().filter(|change| change.new.is_none()) {
             self.services.remove(gone.key);

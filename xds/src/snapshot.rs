@@ -20,7 +20,7 @@ use crate::{
         id::{ClassId, ProxyId},
     },
     reach::Reach,
-    resources::{Resource, Resources, resources},
+    resources::{Resource, Resources},
     view::{self, Named, View},
 };
 
@@ -52,7 +52,7 @@ impl Snapshot {
         let previous = previous.unwrap_or(&nothing);
         let compared = Arc::clone(&mesh);
         let changes = Changes::between(&previous.mesh, &compared);
-        let resources = resources(&mesh, Some(&previous.resources));
+        let resources = previous.resources.next(&mesh, &changes);
         let (reach, moved) = previous.reach.next(&mesh, resources.index(), &changes);
         let news = News::new(&changes, &moved, &reach, (&previous.resources, &resources));
         let everybodys = match news.everybody {
