@@ -5,8 +5,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Deref,
     sync::Arc,
 };
+
+use imbl::OrdMap;
 
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service},
@@ -23,8 +26,54 @@ use smidge_xds::mesh::id::TrustDomain;
 /// Namespace (empty for what lives in none) and name of an object.
 pub type Key = (String, String);
 
-/// The objects of one kind. Cheap to clone: the objects are shared.
-pub type Objects<K> = BTreeMap<Key, Arc<K>>;
+/// The objects of one kind. A copy costs nothing, and is compared with the original at the cost of what differs.
+pub type Objects<K> = OrdMap<Key, Shared<K>>;
+
+/// An object that is held in several places. Equal at once to itself, else if it says the same.
+#[derive(Debug)]
+pub struct Shared<K>(Arc<K>);
+
+impl<K> Clone for Shared<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K> Deref for Shared<K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        &self.0
+    }
+}
+
+impl<K: PartialEq> PartialEq for Shared<K> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+/// Changes every object of a kind; whoever else holds one keeps it as it is.
+pub fn change_each<K: Clone>(objects: &mut Objects<K>, mut change: impl FnMut(&Key, &mut K)) {
+    let keys: Vec<Key> = objects.keys().cloned().collect();
+    for key in keys {
+        if let Some(Shared(object)) = objects.get_mut(&key) {
+            change(&key, Arc::make_mut(object));
+        }
+    }
+}
+
+impl<K> From<K> for Shared<K> {
+    fn from(object: K) -> Self {
+        Self(Arc::new(object))
+    }
+}
+
+impl<K> From<Arc<K>> for Shared<K> {
+    fn from(object: Arc<K>) -> Self {
+        Self(object)
+    }
+}
 
 /// The objects of one cluster, and what it knows of itself.
 #[derive(Debug, Clone, PartialEq)]

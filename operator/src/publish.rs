@@ -24,7 +24,7 @@ use tracing::{debug, info};
 use crate::{
     finding::Finding,
     inputs::Inputs,
-    lower::lower,
+    lower::{Lowered, Lowering},
     status::object::{self, KnownObjects},
     watch::{Edit, Meaning},
 };
@@ -67,6 +67,9 @@ pub struct Turn {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     publishes: Counter,
+    services_lowered: Counter,
+    units_lowered: Counter,
+    units_kept: Gauge,
     services_built: Counter,
     classes_built: Counter,
     encoded: Counter,
@@ -81,6 +84,9 @@ impl Metrics {
         let buckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         let metrics = Self {
             publishes: Counter::default(),
+            services_lowered: Counter::default(),
+            units_lowered: Counter::default(),
+            units_kept: Gauge::default(),
             services_built: Counter::default(),
             classes_built: Counter::default(),
             encoded: Counter::default(),
@@ -94,6 +100,12 @@ impl Metrics {
             metrics.publishes.clone(),
         );
         for (name, help, counter) in [
+            ("services_lowered", "Services that were lowered anew", &metrics.services_lowered),
+            (
+                "units_lowered",
+                "Objects that were read anew, and what was made of them",
+                &metrics.units_lowered,
+            ),
             ("services_built", "Services of which resources were built anew", &metrics.services_built),
             ("classes_built", "Classes whose inbound side was built anew", &metrics.classes_built),
             ("resources_encoded", "Resources encoded for the pool", &metrics.encoded),
@@ -106,9 +118,20 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
+        registry.register(
+            "units",
+            "Objects that were read, and what was made of them, kept for the next change",
+            metrics.units_kept.clone(),
+        );
         registry.register("services", "Services in the mesh", metrics.services.clone());
         registry.register("workloads", "Workload instances in the mesh", metrics.workloads.clone());
         metrics
+    }
+
+    fn lowered(&self, before: Lowered, after: Lowered) {
+        self.services_lowered.inc_by(after.services - before.services);
+        self.units_lowered.inc_by(after.units - before.units);
+        self.units_kept.set(i64::try_from(after.kept).unwrap_or(i64::MAX));
     }
 
     fn built(&self, built: Built) {
@@ -133,6 +156,7 @@ pub async fn publish(
     let mut pause = GAP;
     let mut meaning = Meaning::Same;
     let mut known = Arc::<KnownObjects>::default();
+    let mut lowering = Lowering::default();
     while let Some(edit) = edits.recv().await {
         if let Some(last) = last {
             tokio::time::sleep_until(last + pause).await;
@@ -155,7 +179,7 @@ pub async fn publish(
         let started = Instant::now();
         tokio::task::block_in_place(|| {
             let world = world.borrow();
-            push(&world, &outputs, &metrics);
+            push(&world, &mut lowering, &outputs, &metrics);
             outputs.turn(&known, world.get(&cluster));
         });
         let took = started.elapsed();
@@ -227,14 +251,16 @@ fn take(
 }
 
 /// One turn of the pipeline: inputs → (mesh, findings) → resources.
-fn push(world: &World, outputs: &Outputs, metrics: &Metrics) {
-    let (mesh, findings) = lower(world);
+fn push(world: &World, lowering: &mut Lowering, outputs: &Outputs, metrics: &Metrics) {
+    let before = lowering.lowered();
+    let (mesh, findings) = lowering.next(world);
+    metrics.lowered(before, lowering.lowered());
     metrics.services.set(i64::try_from(mesh.services.len()).unwrap_or(i64::MAX));
     metrics.workloads.set(i64::try_from(mesh.workloads.len()).unwrap_or(i64::MAX));
     outputs.findings.send_if_modified(|current| {
-        let changed = **current != findings;
+        let changed = !Arc::ptr_eq(current, &findings) && *current != findings;
         if changed {
-            *current = Arc::new(findings);
+            *current = findings;
         }
         changed
     });

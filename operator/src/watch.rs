@@ -5,7 +5,7 @@
 
 mod salvage;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::{
@@ -28,7 +28,7 @@ use smidge_crds::object::Object;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::inputs::{Inputs, Key};
+use crate::inputs::{Inputs, Key, Objects};
 
 /// One change of the inputs.
 pub struct Edit {
@@ -88,7 +88,7 @@ where
 }
 
 /// Where the objects of one kind live in `Inputs`.
-pub type Field<K> = fn(&mut Inputs) -> &mut BTreeMap<Key, Arc<K>>;
+pub type Field<K> = fn(&mut Inputs) -> &mut Objects<K>;
 
 /// What a kind is called, kept and trimmed to.
 pub struct Kind<K> {
@@ -230,7 +230,7 @@ fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, re
     match object {
         Ok(object) => {
             inputs.unreadable.remove(&(name.to_owned(), key.clone()));
-            let before = field(inputs).insert(key, Arc::clone(&object));
+            let before = field(inputs).insert(key, Arc::clone(&object).into());
             before.map_or(Meaning::Changed, |before| object.means(&before))
         }
         Err(error) => {

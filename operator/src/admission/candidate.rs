@@ -1,9 +1,6 @@
 //! Reads an object of any served version as the hub's, and puts it among inputs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use smidge_crds::{Kind, Object, conversion, object::ReadError};
@@ -86,7 +83,7 @@ impl Candidate {
     fn put<Spec: Kind>(&self, hub: &Value, objects: &mut Objects<Object<Spec>>) -> Option<Finding> {
         match Object::<Spec>::read(hub.clone()) {
             Ok(object) => {
-                objects.insert(self.key.clone(), Arc::new(object));
+                objects.insert(self.key.clone(), object.into());
                 None
             }
             Err(ReadError { field, message }) => Some(malformed(&self.object, &field, &message)),

@@ -9,7 +9,7 @@ mod network;
 mod smi;
 mod written;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
@@ -28,7 +28,7 @@ pub use self::written::Written;
 use super::{Document, Unreadable, unknown};
 use crate::{
     finding::{Finding, ObjectRef},
-    inputs::{Inputs, Key, Objects},
+    inputs::{Inputs, Key, Objects, change_each},
     lower::workload::{INJECTED, PROXY_CONTAINER},
 };
 
@@ -138,14 +138,14 @@ impl Offline {
             ..OwnerReference::default()
         }]);
         let pod = Pod { metadata, spec: template.spec, status: None };
-        self.inputs.pods.insert((key.0, name), Arc::new(pod));
+        self.inputs.pods.insert((key.0, name), pod.into());
         Ok(())
     }
 
     /// Marks the pods that the webhook would have injected.
     fn inject(&mut self) {
         let Inputs { pods, namespaces, .. } = &mut self.inputs;
-        for ((namespace, _), pod) in pods.iter_mut() {
+        change_each(pods, |(namespace, _), pod| {
             let is_disabled = |labels: &Option<BTreeMap<String, String>>| {
                 labels
                     .as_ref()
@@ -156,15 +156,14 @@ impl Offline {
             if is_disabled(&pod.metadata.labels)
                 || of_namespace.is_some_and(|of| is_disabled(&of.metadata.labels))
             {
-                continue;
+                return;
             }
-            let pod = Arc::make_mut(pod);
             pod.metadata.annotations.get_or_insert_default().insert(INJECTED.to_owned(), "true".to_owned());
             let containers = pod.spec.get_or_insert_default().init_containers.get_or_insert_default();
             if !containers.iter().any(|container| container.name == PROXY_CONTAINER) {
                 containers.push(Container { name: PROXY_CONTAINER.to_owned(), ..Container::default() });
             }
-        }
+        });
     }
 }
 
@@ -212,6 +211,6 @@ where
     let mut object: K = document.decode()?;
     object.meta_mut().name = Some(key.1.clone());
     object.meta_mut().namespace = is_namespaced.then(|| key.0.clone());
-    objects.insert(key, Arc::new(object));
+    objects.insert(key, object.into());
     Ok(())
 }

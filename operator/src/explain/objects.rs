@@ -17,7 +17,7 @@ use super::{
 use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key},
-    lower::bindings,
+    lower::{Bindings, bindings},
 };
 
 /// The objects by their part, those that decide first.
@@ -89,7 +89,7 @@ impl Uses {
     fn add_bindings(
         &mut self,
         inputs: &Inputs,
-        bindings: &BTreeMap<&Key, BTreeSet<SpiffeId>>,
+        bindings: &Bindings,
         target: &str,
         role: Role,
         (caller, destination): (Option<&SpiffeId>, &SpiffeId),

@@ -6,10 +6,7 @@
 mod binding;
 mod subject;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use smidge_crds::{
     Number,
@@ -17,55 +14,57 @@ use smidge_crds::{
 };
 use smidge_xds::mesh::{
     access::{Grant, HttpMatch, Payload, Ports},
-    id::{SpiffeId, TrustDomain},
+    id::SpiffeId,
 };
 
-pub(super) use self::binding::read as bindings;
-use self::{binding::Bindings, subject::SubjectReader};
-use super::route::{self, Group, Routes};
+pub(super) use self::binding::binding;
+use self::subject::SubjectReader;
+use super::{
+    look::Look,
+    route::{self, Group},
+    shape,
+    unit::Unit,
+};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key},
+    inputs::Key,
 };
 
-/// The grants of every TrafficTarget, by destination, sorted.
-pub(super) fn grants(
-    inputs: &Inputs,
-    routes: &Routes<'_>,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<SpiffeId, Vec<Arc<Grant>>> {
-    let bindings = binding::read(inputs, findings);
-    let mut grants: BTreeMap<SpiffeId, Vec<Arc<Grant>>> = BTreeMap::new();
-    for (key, target) in &inputs.traffic_targets {
-        let mut reader = TargetReader {
-            key,
-            object: ObjectRef::new("TrafficTarget", &key.0, &key.1),
-            domain: &inputs.trust_domain,
-            bindings: &bindings,
-            routes,
-            findings,
-        };
-        if let Some((destinations, grant)) = reader.read(target) {
-            let grant = Arc::new(grant);
-            for destination in destinations {
-                grants.entry(destination).or_default().push(Arc::clone(&grant));
-            }
-        }
+/// What a TrafficTarget allows, and at whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Allowed {
+    pub destinations: BTreeSet<SpiffeId>,
+    pub grant: Arc<Grant>,
+}
+
+/// What the TrafficTarget of that name allows.
+pub(super) fn target(key: &Key, look: &mut Look<'_>) -> Option<Allowed> {
+    let target = look.inputs.traffic_targets.get(key)?;
+    shape::report(key, target, look);
+    let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), look };
+    let (destinations, grant) = reader.read(target)?;
+    for destination in &destinations {
+        look.give(Unit::Grants(destination.clone()));
     }
-    for grants in grants.values_mut() {
-        grants.sort();
+    Some(Allowed { destinations, grant: Arc::new(grant) })
+}
+
+/// All that an identity allows, sorted.
+pub(super) fn grants(look: &mut Look<'_>) -> Vec<Arc<Grant>> {
+    let mut grants = Vec::new();
+    for giver in look.givers() {
+        let Unit::Target(key) = &*giver else { continue };
+        grants.extend(look.target(key).map(|allowed| Arc::clone(&allowed.grant)));
     }
+    grants.sort();
     grants
 }
 
 /// Reads one TrafficTarget.
-struct TargetReader<'a> {
+struct TargetReader<'a, 'l> {
     key: &'a Key,
     object: ObjectRef,
-    domain: &'a TrustDomain,
-    bindings: &'a Bindings<'a>,
-    routes: &'a Routes<'a>,
-    findings: &'a mut Vec<Finding>,
+    look: &'a mut Look<'l>,
 }
 
 /// What the rules of one target add up to.
@@ -79,18 +78,17 @@ struct Rules {
     unknown: bool,
 }
 
-impl TargetReader<'_> {
+impl TargetReader<'_, '_> {
     fn found(&mut self, reason: Reason, field: impl Into<String>, message: impl Into<String>) {
-        self.findings.push(Finding::new(self.object.clone(), reason, message).at(field));
+        self.look.found_at(&self.object, reason, field, message);
     }
 
     /// What the target allows, and at whom.
     fn read(&mut self, target: &TrafficTarget) -> Option<(BTreeSet<SpiffeId>, Grant)> {
-        let Self { key, object, domain, bindings, routes: _, findings } = self;
-        let subjects = SubjectReader { key, object, domain, bindings };
+        let mut subjects = SubjectReader { key: self.key, object: &self.object, look: self.look };
         // Everything is read before anything is given up, so that one look shows all that is wrong.
-        let destinations = subjects.destination(&target.spec.destination, findings);
-        let sources = subjects.sources(&target.spec.sources, findings);
+        let destinations = subjects.destination(&target.spec.destination);
+        let sources = subjects.sources(&target.spec.sources);
         let asked = self.asked(target.spec.destination.port.as_ref());
         let rules = self.rules(&target.spec.rules);
         let (ports, payload) = rules.payload()?;
@@ -139,18 +137,18 @@ impl TargetReader<'_> {
             let route = (self.key.0.clone(), rule.name.clone());
             match rule.kind.as_str() {
                 "HTTPRouteGroup" => {
-                    let matches = self.http(&field, &route, rule, &mut taken);
+                    let matches = self.http(&field, route, rule, &mut taken);
                     rules.http.get_or_insert_default().extend(matches);
                 }
                 "TCPRoute" => {
-                    let ports = self.routes.tcp.get(&route).cloned();
+                    let ports = self.look.tcp_route(route);
                     if ports.is_none() {
                         self.missing(&field, rule);
                     }
                     let ports = ports.unwrap_or(Ports::Only(BTreeSet::new()));
                     rules.tcp = Some(union(rules.tcp.take(), ports));
                 }
-                "UDPRoute" if self.routes.udp.contains_key(&route) => {}
+                "UDPRoute" if self.look.is_udp_route(route) => {}
                 "UDPRoute" => self.missing(&field, rule),
                 kind => {
                     let found = if kind.is_empty() {
@@ -184,12 +182,11 @@ impl TargetReader<'_> {
     fn http<'r>(
         &mut self,
         field: &str,
-        route: &Key,
+        route: Key,
         rule: &'r Rule,
         taken: &mut BTreeSet<(&'r str, Option<&'r str>)>,
     ) -> Vec<HttpMatch> {
-        let routes = self.routes;
-        let Some(group) = routes.groups.get(route) else {
+        let Some(group) = self.look.group(route) else {
             self.missing(field, rule);
             return Vec::new();
         };
@@ -199,7 +196,7 @@ impl TargetReader<'_> {
         };
         if names.is_empty() {
             let message = "an empty list names no match, so the rule allows nothing";
-            self.findings.push(
+            self.look.found(
                 Finding::new(self.object.clone(), Reason::Empty, message)
                     .at(format!("{field}.matches"))
                     .hint("leave the field out to mean every match of the group"),
@@ -210,7 +207,7 @@ impl TargetReader<'_> {
         for (index, name) in names.iter().enumerate().filter(|(_, name)| is_new(name)) {
             match group.named(name) {
                 Some(meant) => matches.extend(meant.cloned()),
-                None => self.match_not_found(&format!("{field}.matches[{index}]"), rule, name, group),
+                None => self.match_not_found(&format!("{field}.matches[{index}]"), rule, name, &group),
             }
         }
         matches
@@ -222,7 +219,7 @@ impl TargetReader<'_> {
         if !group.names.is_empty() {
             finding = finding.hint(format!("it has {}", group.names));
         }
-        self.findings.push(finding);
+        self.look.found(finding);
     }
 }
 

@@ -8,23 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use smidge_crds::specs::{self, HttpRouteGroup, PortMatch};
 use smidge_xds::mesh::access::{HttpMatch, PathEnd, PathRegex, Ports};
 
-use super::{regex, settings::Settings};
+use super::{look::Look, regex, shape};
 use crate::{
     finding::{Finding, ObjectRef, Reason, in_short},
-    inputs::{Inputs, Key, Objects},
+    inputs::Key,
 };
 
-/// The route objects of a cluster.
-#[derive(Debug, Default)]
-pub(super) struct Routes<'a> {
-    pub groups: BTreeMap<&'a Key, Group>,
-    pub tcp: BTreeMap<&'a Key, Ports>,
-    /// Nothing is done with their ports: UDP is not proxied.
-    pub udp: BTreeMap<&'a Key, Ports>,
-}
-
 /// An HTTPRouteGroup: its matches in order, `None` for one that allows nothing. Names need not be unique.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Group {
     matches: Vec<Option<HttpMatch>>,
     by_name: BTreeMap<String, Vec<usize>>,
@@ -61,21 +52,34 @@ fn listed(named: &[(String, Option<HttpMatch>)]) -> String {
     if named.len() > SHOWN { format!("{shown} and {} more", named.len() - SHOWN) } else { shown }
 }
 
-impl<'a> Routes<'a> {
-    pub fn read(inputs: &'a Inputs, settings: &Settings, findings: &mut Vec<Finding>) -> Self {
-        Self {
-            groups: read(&inputs.http_route_groups, |key, group| self::group(key, group, settings, findings)),
-            tcp: read(&inputs.tcp_routes, |key, route| ports("TCPRoute", key, &route.spec.matches, findings)),
-            udp: read(&inputs.udp_routes, |key, route| ports("UDPRoute", key, &route.spec.matches, findings)),
-        }
-    }
+/// The HTTPRouteGroup of that name.
+pub(super) fn group(key: &Key, look: &mut Look<'_>) -> Option<Group> {
+    let object = look.inputs.http_route_groups.get(key)?;
+    shape::report(key, object, look);
+    let path_end = look.mesh_wide().path_end;
+    Some(read_group(key, object, path_end, look.findings()))
 }
 
-fn read<K, V>(objects: &Objects<K>, mut read: impl FnMut(&Key, &K) -> V) -> BTreeMap<&Key, V> {
-    objects.iter().map(|(key, object)| (key, read(key, object))).collect()
+/// The ports of the TCPRoute of that name.
+pub(super) fn tcp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
+    let route = look.inputs.tcp_routes.get(key)?;
+    shape::report(key, route, look);
+    Some(ports("TCPRoute", key, &route.spec.matches, look.findings()))
 }
 
-fn group(key: &Key, group: &HttpRouteGroup, settings: &Settings, findings: &mut Vec<Finding>) -> Group {
+/// The ports of the UDPRoute of that name.
+pub(super) fn udp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
+    let route = look.inputs.udp_routes.get(key)?;
+    shape::report(key, route, look);
+    Some(ports("UDPRoute", key, &route.spec.matches, look.findings()))
+}
+
+fn read_group(
+    key: &Key,
+    group: &HttpRouteGroup,
+    path_end: Option<PathEnd>,
+    findings: &mut Vec<Finding>,
+) -> Group {
     let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
     if group.spec.matches.is_empty() {
         findings.push(
@@ -86,7 +90,7 @@ fn group(key: &Key, group: &HttpRouteGroup, settings: &Settings, findings: &mut 
     let mut unstated = Vec::new();
     let mut matches = Vec::new();
     for (index, written) in group.spec.matches.iter().enumerate() {
-        let reader = MatchReader { object: &object, field: format!("spec.matches[{index}]"), settings };
+        let reader = MatchReader { object: &object, field: format!("spec.matches[{index}]"), path_end };
         let read = reader.read(key, written, findings);
         let differs = |path: &PathRegex| !regex::is_same_open_and_closed(&path.pattern);
         if read.as_ref().and_then(|read| read.path.as_ref()).is_some_and(differs) {
@@ -94,7 +98,7 @@ fn group(key: &Key, group: &HttpRouteGroup, settings: &Settings, findings: &mut 
         }
         matches.push((written.name.clone(), read));
     }
-    if settings.path_end.is_none() && !unstated.is_empty() {
+    if path_end.is_none() && !unstated.is_empty() {
         findings.push(path_end_unstated(object, &unstated));
     }
     Group::new(matches)
@@ -118,7 +122,7 @@ struct Defect;
 struct MatchReader<'a> {
     object: &'a ObjectRef,
     field: String,
-    settings: &'a Settings,
+    path_end: Option<PathEnd>,
 }
 
 impl MatchReader<'_> {
@@ -149,7 +153,7 @@ impl MatchReader<'_> {
             findings.push(self.finding(Reason::InvalidRegex, "pathRegex", &format!("{pattern:?} {error}")));
             return Err(Defect);
         }
-        let end = self.settings.path_end.unwrap_or(PathEnd::Open);
+        let end = self.path_end.unwrap_or(PathEnd::Open);
         Ok(Some(PathRegex { pattern: pattern.to_owned(), end }))
     }
 

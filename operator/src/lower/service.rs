@@ -1,80 +1,86 @@
 //! Reads Kubernetes Services: which of their pods are in the mesh, under which addresses they are called, and what is
 //! spoken on their ports.
 //!
-//! `Known` is a Service as read, in the mesh or not; `add` puts those that are into the mesh. Where traffic to a port
+//! `Known` is a Service as read, in the mesh or not; `mesh_service` makes of it what the mesh has. Where traffic to a port
 //! goes is `split`'s to say, and who serves it `endpoints`'s.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use k8s_openapi::{
-    api::{
-        core::v1::{self, Service},
-        discovery::v1::EndpointSlice,
-    },
+    api::{core::v1, discovery::v1::EndpointSlice},
     apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 use smidge_xds::mesh::{id::ServiceId, service::Protocol};
 
 use super::{
-    endpoints,
-    workload::{Member, Pods, RESERVED_PORTS, ServedPorts, named_port},
+    endpoints::{self, Members},
+    look::Look,
+    unit::Unit,
+    workload::{Member, RESERVED_PORTS},
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key},
+    inputs::{Key, Shared},
 };
 
 /// A Service as the cluster has it.
-#[derive(Debug)]
-pub(super) struct Known<'a> {
+#[derive(Debug, PartialEq)]
+pub(super) struct Known {
     pub id: ServiceId,
     pub object: ObjectRef,
-    created: Option<&'a Time>,
+    created: Option<Time>,
     /// Its TCP ports by number.
-    pub ports: BTreeMap<u16, Port<'a>>,
+    pub ports: BTreeMap<u16, Port>,
     /// Its own pods that are in the mesh, ready or not.
-    pub members: Vec<&'a Member<'a>>,
+    pub members: Members,
     /// Its own pods that are not.
     pub outside: Vec<String>,
-    pub slices: Vec<&'a EndpointSlice>,
-    pub has_selector: bool,
     /// The addresses that the API server allocated; empty for a headless one.
     cluster_addresses: BTreeSet<IpAddr>,
     pub is_headless: bool,
 }
 
 /// A TCP port of a Service.
-#[derive(Debug)]
-pub(super) struct Port<'a> {
+#[derive(Debug, PartialEq)]
+pub(super) struct Port {
     pub field: String,
     pub number: u16,
     /// Empty for the only port without a name.
-    pub name: &'a str,
+    pub name: String,
     pub protocol: Protocol,
-    target: Option<&'a IntOrString>,
+    target: Option<IntOrString>,
+    /// The members behind it, each with its own port.
+    pub targets: BTreeMap<(Key, u16), Arc<Member>>,
 }
 
-impl Port<'_> {
+impl Port {
     /// The pod's port behind this one.
-    pub fn target(&self, member: &Member<'_>) -> Option<u16> {
-        match self.target {
+    fn target(&self, member: &Member) -> Option<u16> {
+        match &self.target {
             // 0 is what an unset number looks like on the wire.
             None | Some(IntOrString::Int(0)) => Some(self.number),
             Some(IntOrString::Int(target)) => u16::try_from(*target).ok(),
             Some(IntOrString::String(name)) if name.is_empty() => Some(self.number),
-            Some(IntOrString::String(name)) => named_port(member.pod, name),
+            Some(IntOrString::String(name)) => member.named_port(name),
         }
+    }
+
+    /// The ports of one pod behind it.
+    fn targets_at(&self, pod: &Key) -> impl Iterator<Item = u16> {
+        let all = (pod.clone(), u16::MIN)..=(pod.clone(), u16::MAX);
+        self.targets.range(all).map(|((_, target), _)| *target)
     }
 }
 
-impl Known<'_> {
+impl Known {
     /// The addresses that callers dial.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         if self.is_headless {
-            self.members.iter().flat_map(|member| member.addresses.iter().copied()).collect()
+            self.members.values().flat_map(|member| member.addresses.iter().copied()).collect()
         } else {
             self.cluster_addresses.clone()
         }
@@ -82,7 +88,7 @@ impl Known<'_> {
 
     /// Older objects win, as a newcomer must not take anything over.
     pub fn age(&self) -> (Option<&Time>, &ServiceId) {
-        (self.created, &self.id)
+        (self.created.as_ref(), &self.id)
     }
 }
 
@@ -111,82 +117,104 @@ pub(super) fn protocol_of(app_protocol: Option<&str>, name: Option<&str>) -> Pro
     }
 }
 
-/// Every Service of a cluster, the oldest first.
-pub(super) fn read<'a>(
-    inputs: &'a Inputs,
-    pods: &'a Pods<'a>,
-    findings: &mut Vec<Finding>,
-) -> Vec<Known<'a>> {
-    let slices = endpoints::by_service(inputs);
-    let mut all: Vec<Known<'a>> = inputs
-        .services
-        .iter()
-        .filter(|(_, service)| {
-            service.spec.as_ref().is_none_or(|spec| spec.type_.as_deref() != Some("ExternalName"))
-        })
-        .map(|(key, service)| {
-            known(key, service, slices.get(key).cloned().unwrap_or_default(), pods, findings)
-        })
-        .collect();
-    all.sort_by(|one, other| one.age().cmp(&other.age()));
-    all
+/// The Service of that name, unless it only stands for a name elsewhere.
+pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
+    let key = (id.namespace.clone(), id.name.clone());
+    let service = look.inputs.services.get(&key)?;
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        return None;
+    }
+    let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
+    let slices = look.slices(id);
+    let (members, outside) = pods(id, selector, &slices, look);
+    let object = ObjectRef::new("Service", &id.namespace, &id.name);
+    let mut ports = ports(spec, &object, look.findings());
+    for port in ports.values_mut() {
+        port.targets = targets(id, port, selector.is_some(), &members, &slices);
+    }
+    let known = Known {
+        id: id.clone(),
+        object,
+        created: service.metadata.creation_timestamp.clone(),
+        ports,
+        members,
+        outside,
+        cluster_addresses: cluster_addresses(spec),
+        is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
+    };
+    give(&known, look);
+    Some(known)
 }
 
-fn known<'a>(
-    key: &'a Key,
-    service: &'a Service,
-    slices: Vec<&'a EndpointSlice>,
-    pods: &'a Pods<'a>,
-    findings: &mut Vec<Finding>,
-) -> Known<'a> {
-    let object = ObjectRef::new("Service", &key.0, &key.1);
-    let spec = service.spec.as_ref();
-    let mut keys: BTreeSet<&Key> = spec
-        .and_then(|spec| spec.selector.as_ref())
-        .map(|selector| pods.selected(&key.0, selector).into_iter().collect())
-        .unwrap_or_default();
-    let mut outside = BTreeSet::new();
-    for place in endpoints::places(&slices, &key.0, pods) {
-        match place {
-            endpoints::Place::Member(member) => {
-                keys.extend(pods.members.get_key_value(&member).map(|(key, _)| *key));
-            }
-            endpoints::Place::Outside(name) => {
-                outside.insert(name);
+/// Tells those who are made of a Service.
+fn give(known: &Known, look: &mut Look<'_>) {
+    for unit in [Unit::Endpoints, Unit::Claims, Unit::Service] {
+        look.give(unit(known.id.clone()));
+    }
+    for port in known.ports.values() {
+        for (pod, target) in port.targets.keys() {
+            if RESERVED_PORTS.contains(target) {
+                look.found(reserved(known, port, *target));
+            } else {
+                look.give(Unit::Served(pod.clone()));
             }
         }
     }
-    let members: Vec<&Member<'_>> = keys.iter().filter_map(|key| pods.members.get(*key)).collect();
-    outside.extend(
-        keys.iter().filter(|key| !pods.members.contains_key(**key)).map(|key| format!("pod {}", key.1)),
-    );
-    let addresses = spec.map(|spec| {
-        spec.cluster_ips
-            .iter()
-            .flatten()
-            .chain(&spec.cluster_ip)
-            .filter_map(|text| text.parse().ok())
-            .collect()
-    });
-    Known {
-        id: ServiceId::new(&key.0, &key.1),
-        created: service.metadata.creation_timestamp.as_ref(),
-        ports: ports(spec, &object, findings),
-        object,
-        members,
-        outside: outside.into_iter().collect(),
-        slices,
-        has_selector: spec.and_then(|spec| spec.selector.as_ref()).is_some_and(|all| !all.is_empty()),
-        cluster_addresses: addresses.unwrap_or_default(),
-        is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
-    }
 }
 
-fn ports<'a>(
-    spec: Option<&'a v1::ServiceSpec>,
+/// The pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
+fn pods(
+    id: &ServiceId,
+    selector: Option<&BTreeMap<String, String>>,
+    slices: &[Shared<EndpointSlice>],
+    look: &mut Look<'_>,
+) -> (Members, Vec<String>) {
+    let (mut members, mut outside) = (Members::new(), BTreeSet::new());
+    for pod in selector.map(|labels| look.selected(&id.namespace, labels)).unwrap_or_default() {
+        match &pod.member {
+            Some(member) => drop(members.insert(pod.key.clone(), Arc::clone(member))),
+            None => drop(outside.insert(format!("pod {}", pod.key.1))),
+        }
+    }
+    for place in endpoints::places(slices, &id.namespace, look) {
+        match place {
+            endpoints::Place::Member(member) => drop(members.insert(member.key.clone(), member)),
+            endpoints::Place::Outside(name) => drop(outside.insert(name)),
+        }
+    }
+    (members, outside.into_iter().collect())
+}
+
+/// The members behind a port, with their own port: by selector and target port, so that a pod's inbound side is there
+/// before the pod is ready, and by the slices where there is no selector.
+fn targets(
+    id: &ServiceId,
+    port: &Port,
+    has_selector: bool,
+    members: &Members,
+    slices: &[Shared<EndpointSlice>],
+) -> BTreeMap<(Key, u16), Arc<Member>> {
+    let mut targets = BTreeMap::new();
+    for (key, member) in members.iter().filter(|_| has_selector) {
+        targets.extend(port.target(member).map(|target| ((key.clone(), target), Arc::clone(member))));
+    }
+    for served in endpoints::served(slices, &id.namespace, &port.name, members) {
+        targets.insert((served.member.key.clone(), served.port), Arc::clone(served.member));
+    }
+    targets
+}
+
+fn cluster_addresses(spec: Option<&v1::ServiceSpec>) -> BTreeSet<IpAddr> {
+    let texts = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+fn ports(
+    spec: Option<&v1::ServiceSpec>,
     object: &ObjectRef,
     findings: &mut Vec<Finding>,
-) -> BTreeMap<u16, Port<'a>> {
+) -> BTreeMap<u16, Port> {
     let mut ports = BTreeMap::new();
     let written = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).enumerate();
     for (index, port) in written {
@@ -195,13 +223,13 @@ fn ports<'a>(
         match u16::try_from(port.port).ok().filter(|number| *number != 0) {
             Some(number) if is_tcp => {
                 let protocol = protocol_of(port.app_protocol.as_deref(), port.name.as_deref());
-                let name = port.name.as_deref().unwrap_or_default();
                 ports.entry(number).or_insert(Port {
                     field,
                     number,
-                    name,
+                    name: port.name.clone().unwrap_or_default(),
                     protocol,
-                    target: port.target_port.as_ref(),
+                    target: port.target_port.clone(),
+                    targets: BTreeMap::new(),
                 });
             }
             Some(_) => {}
@@ -221,31 +249,29 @@ fn ports<'a>(
     ports
 }
 
-/// The ports that the Services send to, by pod. Two Services may disagree on what is spoken there: the older is
-/// believed.
-pub(super) fn served_ports<'a>(services: &[Known<'a>], findings: &mut Vec<Finding>) -> ServedPorts<'a> {
-    let mut owners: BTreeMap<(&Key, u16), (&Known<'_>, Protocol)> = BTreeMap::new();
-    let mut served = ServedPorts::new();
-    for service in services {
+/// The ports of a pod that Services send to. Two Services may disagree on what is spoken there: the older is believed.
+pub(super) fn served(pod: &Key, look: &mut Look<'_>) -> BTreeMap<u16, Protocol> {
+    let mut services = Vec::new();
+    for giver in look.givers() {
+        let Unit::Known(id) = &*giver else { continue };
+        services.extend(look.service(id));
+    }
+    services.sort_by(|one, other| one.age().cmp(&other.age()));
+    let mut owners: BTreeMap<u16, (&Known, Protocol)> = BTreeMap::new();
+    for service in &services {
         for port in service.ports.values() {
-            for (member, target) in endpoints::targets(service, port) {
-                let key = member.key;
-                if RESERVED_PORTS.contains(&target) {
-                    findings.push(reserved(service, port, target));
-                    continue;
-                }
-                let owner = owners.entry((key, target)).or_insert((service, port.protocol));
+            for target in port.targets_at(pod).filter(|target| !RESERVED_PORTS.contains(target)) {
+                let owner = *owners.entry(target).or_insert((service, port.protocol));
                 if owner.1 != port.protocol {
-                    findings.push(conflict(service, port, target, owner.0));
+                    look.found(conflict(service, port, target, owner.0));
                 }
-                served.entry(key).or_default().insert(target, owner.1);
             }
         }
     }
-    served
+    owners.into_iter().map(|(target, (_, protocol))| (target, protocol)).collect()
 }
 
-fn reserved(service: &Known<'_>, port: &Port<'_>, target: u16) -> Finding {
+fn reserved(service: &Known, port: &Port, target: u16) -> Finding {
     let message =
         format!("sends to the pods' port {target}, which the proxy needs for itself; it is not served");
     Finding::new(service.object.clone(), Reason::ReservedPort, message)
@@ -253,7 +279,7 @@ fn reserved(service: &Known<'_>, port: &Port<'_>, target: u16) -> Finding {
         .hint("let the application listen on another port")
 }
 
-fn conflict(service: &Known<'_>, port: &Port<'_>, target: u16, older: &Known<'_>) -> Finding {
+fn conflict(service: &Known, port: &Port, target: u16, older: &Known) -> Finding {
     let message = format!(
         "says {:?} for the pods' port {target}, and the older Service {} says otherwise; the older one is believed",
         port.protocol, older.id.name

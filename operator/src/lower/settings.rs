@@ -2,8 +2,6 @@
 //!
 //! A word that means nothing counts as the strictest one, with a finding: a typing error must not open anything.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::Namespace;
 use smidge_crds::{
     Setting,
@@ -12,63 +10,58 @@ use smidge_crds::{
 };
 use smidge_xds::mesh::access::{AccessMode, MtlsMode, PathEnd};
 
+use super::look::Look;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::Inputs,
+    inputs::Key,
 };
 
-/// The settings of one cluster.
-#[derive(Debug)]
-pub(super) struct Settings {
-    access: AccessMode,
-    mtls: MtlsMode,
+/// What holds where no namespace says otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct MeshWide {
+    pub access: AccessMode,
+    pub mtls: MtlsMode,
     /// How path expressions end; `None` when nobody said.
     pub path_end: Option<PathEnd>,
-    namespaces: BTreeMap<String, (AccessMode, MtlsMode)>,
 }
 
-impl Settings {
-    pub fn read(inputs: &Inputs, findings: &mut Vec<Finding>) -> Self {
-        let mut settings = Self {
-            access: AccessMode::Enforce,
-            mtls: MtlsMode::Strict,
-            path_end: None,
-            namespaces: BTreeMap::new(),
-        };
-        let default = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
-        if inputs.unreadable.contains_key(&default) {
-            // What it said about paths is not known, and closed allows less than open.
-            settings.path_end = Some(PathEnd::Closed);
-        }
-        for ((namespace, name), config) in &inputs.mesh_configs {
-            let object = ObjectRef::new("MeshConfig", namespace, name);
-            if name == config::DEFAULT {
-                settings.mesh_wide(config, &object, findings);
-            } else {
-                let message = format!("is not in use: only the one called {} is", config::DEFAULT);
-                findings.push(Finding::new(object, Reason::NotInUse, message).at("metadata.name"));
-            }
-        }
-        for ((_, name), namespace) in &inputs.namespaces {
-            let modes = settings.of_labels(name, namespace, findings);
-            if modes != (settings.access, settings.mtls) {
-                settings.namespaces.insert(name.clone(), modes);
-            }
-        }
-        settings
+impl Default for MeshWide {
+    fn default() -> Self {
+        Self { access: AccessMode::Enforce, mtls: MtlsMode::Strict, path_end: None }
     }
+}
 
-    /// Whether pods of `namespace` need grants.
-    pub fn access(&self, namespace: &str) -> AccessMode {
-        self.namespaces.get(namespace).map_or(self.access, |modes| modes.0)
+/// The settings of the mesh as a whole.
+pub(super) fn mesh_wide(look: &mut Look<'_>) -> MeshWide {
+    let inputs = look.inputs;
+    let mut settings = MeshWide::default();
+    let default = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
+    if inputs.unreadable.contains_key(&default) {
+        // What it said about paths is not known, and closed allows less than open.
+        settings.path_end = Some(PathEnd::Closed);
     }
-
-    /// Whether pods of `namespace` take plaintext.
-    pub fn mtls(&self, namespace: &str) -> MtlsMode {
-        self.namespaces.get(namespace).map_or(self.mtls, |modes| modes.1)
+    for ((namespace, name), config) in &inputs.mesh_configs {
+        let object = ObjectRef::new("MeshConfig", namespace, name);
+        if name == config::DEFAULT {
+            settings.read(config, &object, look.findings());
+        } else {
+            let message = format!("is not in use: only the one called {} is", config::DEFAULT);
+            look.found_at(&object, Reason::NotInUse, "metadata.name", message);
+        }
     }
+    settings
+}
 
-    fn mesh_wide(&mut self, config: &MeshConfig, object: &ObjectRef, findings: &mut Vec<Finding>) {
+/// The modes of a namespace, where there is an object for it: whether its pods need grants, and take plaintext.
+pub(super) fn modes(name: &str, look: &mut Look<'_>) -> Option<(AccessMode, MtlsMode)> {
+    let key: Key = (String::new(), name.to_owned());
+    let namespace = look.inputs.namespaces.get(&key)?;
+    let settings = look.mesh_wide();
+    Some(settings.of_labels(name, namespace, look.findings()))
+}
+
+impl MeshWide {
+    fn read(&mut self, config: &MeshConfig, object: &ObjectRef, findings: &mut Vec<Finding>) {
         let spec = &config.spec;
         let mut word = |field: &str, word: &str, expected: &str| {
             findings.push(unknown_word(object, field, word, expected));
@@ -158,16 +151,35 @@ fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use smidge_xds::mesh::id::ClusterId;
+
+    use super::{
+        super::{
+            graph::Graph,
+            unit::{Unit, Value},
+        },
+        *,
+    };
+    use crate::inputs::Inputs;
 
     #[test]
     fn settings_that_cannot_be_read_leave_the_strictest_meaning() {
         let key = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
         let mut inputs = Inputs::default();
-        assert_eq!(Settings::read(&inputs, &mut Vec::new()).path_end, None);
+        assert_eq!(read(&inputs).path_end, None);
         inputs.unreadable.insert(key, "expected an object".to_owned());
-        let settings = Settings::read(&inputs, &mut Vec::new());
-        assert_eq!(settings.path_end, Some(PathEnd::Closed));
-        assert_eq!((settings.access("shop"), settings.mtls("shop")), (AccessMode::Enforce, MtlsMode::Strict));
+        let closed = MeshWide { path_end: Some(PathEnd::Closed), ..MeshWide::default() };
+        assert_eq!(read(&inputs), closed);
+        assert_eq!((closed.access, closed.mtls), (AccessMode::Enforce, MtlsMode::Strict));
+    }
+
+    fn read(inputs: &Inputs) -> MeshWide {
+        let mut graph = Graph::default();
+        graph.touch(Unit::MeshWide);
+        graph.settle(&ClusterId::default(), inputs);
+        match graph.value(&Unit::MeshWide) {
+            Some(Value::MeshWide(settings)) => settings.clone(),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -8,26 +8,17 @@ use smidge_crds::{
     conversion::{Mixed, mixed},
 };
 
+use super::look::Look;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Objects},
+    inputs::Key,
 };
 
-/// Findings for all objects that mix shapes.
-pub(super) fn report(inputs: &Inputs, findings: &mut Vec<Finding>) {
-    of_kind(&inputs.traffic_targets, findings);
-    of_kind(&inputs.http_route_groups, findings);
-    of_kind(&inputs.tcp_routes, findings);
-    of_kind(&inputs.udp_routes, findings);
-    of_kind(&inputs.traffic_splits, findings);
-}
-
-fn of_kind<Spec: Kind>(objects: &Objects<Object<Spec>>, findings: &mut Vec<Finding>) {
-    for ((namespace, name), object) in objects {
-        for (version, mixed) in mixed(Spec::GROUP, Spec::KIND, &object.metadata) {
-            let object = ObjectRef::new(Spec::KIND, namespace, name);
-            findings.push(finding(object, version, mixed));
-        }
+/// Says where an object mixes shapes.
+pub(super) fn report<Spec: Kind>((namespace, name): &Key, object: &Object<Spec>, look: &mut Look<'_>) {
+    for (version, mixed) in mixed(Spec::GROUP, Spec::KIND, &object.metadata) {
+        let object = ObjectRef::new(Spec::KIND, namespace, name);
+        look.found(finding(object, version, mixed));
     }
 }
 

@@ -6,10 +6,7 @@
 mod matches;
 mod shares;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use smidge_crds::split::TrafficSplit;
 use smidge_xds::mesh::{
     access::HttpMatch,
     id::ServiceId,
@@ -17,20 +14,23 @@ use smidge_xds::mesh::{
     service::Protocol,
 };
 
-use super::{route::Routes, service::Known};
+use super::{look::Look, shape, unit::Unit};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key},
+    inputs::Key,
 };
 
-/// The Services of a cluster by name.
-pub(super) type Services<'a> = BTreeMap<&'a ServiceId, &'a Known<'a>>;
+/// A TrafficSplit as written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Written {
+    created: Option<Time>,
+    split: Split,
+}
 
-/// A split that is in effect.
-#[derive(Debug)]
-pub(super) struct Split<'a> {
+/// A split with its root. In effect, its shares are those of backends that exist.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Split {
     object: ObjectRef,
-    created: Option<&'a Time>,
     root: ServiceId,
     /// The backends, each once.
     shares: Vec<Share>,
@@ -41,7 +41,7 @@ pub(super) struct Split<'a> {
 }
 
 /// A backend and its weight.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Share {
     /// Where it was named first.
     field: String,
@@ -49,61 +49,19 @@ struct Share {
     weight: u64,
 }
 
-/// The splits in effect, by root.
-pub(super) fn read<'a>(
-    inputs: &'a Inputs,
-    routes: &Routes<'_>,
-    services: &Services<'_>,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<ServiceId, Split<'a>> {
-    let mut all: Vec<Split<'a>> = inputs
-        .traffic_splits
-        .iter()
-        .filter_map(|(key, split)| read_one(key, split, inputs, routes, services, findings))
-        .collect();
-    // The map of inputs is sorted by name, and sorting keeps that order among equals.
-    all.sort_by_key(|split| (split.matches.is_none(), split.created));
-    let mut winners: BTreeMap<ServiceId, Split<'a>> = BTreeMap::new();
-    for split in all {
-        if let Some(winner) = winners.get(&split.root) {
-            let why = if winner.matches.is_some() && split.matches.is_none() {
-                "has matches"
-            } else {
-                "is older (or first by name)"
-            };
-            let message = format!(
-                "{} of the same Service {} {why} and is in effect; this one is not",
-                winner.object, split.root.name
-            );
-            findings.push(Finding::new(split.object, Reason::Conflicted, message).at("spec.service"));
-        } else {
-            winners.insert(split.root.clone(), split);
-        }
-    }
-    let roots: BTreeSet<ServiceId> = winners.keys().cloned().collect();
-    for split in winners.values_mut() {
-        split.look_up(&roots, services, findings);
-    }
-    winners
-}
-
-fn read_one<'a>(
-    key: &Key,
-    split: &'a TrafficSplit,
-    inputs: &Inputs,
-    routes: &Routes<'_>,
-    services: &Services<'_>,
-    findings: &mut Vec<Finding>,
-) -> Option<Split<'a>> {
+/// The TrafficSplit of that name, given to its root.
+pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
+    let split = look.inputs.traffic_splits.get(key)?;
+    shape::report(key, split, look);
     let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
     if split.spec.backends.is_empty() {
         let message = "no backend; the split has no effect";
-        findings.push(Finding::new(object, Reason::Empty, message).at("spec.backends"));
+        look.found_at(&object, Reason::Empty, "spec.backends", message);
         return None;
     }
     if split.spec.backends.iter().any(|backend| backend.matches.is_some()) {
         let message = "backends with matches of their own have no meaning unless all have the same; the split has no effect";
-        findings.push(
+        look.found(
             Finding::new(object, Reason::NotServed, message)
                 .at("spec.backends[].matches")
                 .hint("write spec.matches, in one TrafficSplit for each set of requests"),
@@ -111,39 +69,60 @@ fn read_one<'a>(
         return None;
     }
     // Everything is read before anything is given up, so that one look shows all that is wrong.
-    let root = root(key, &split.spec.service, inputs, services, &object, findings);
-    let shares = shares::read(key, &split.spec.backends, &inputs.cluster_domain, &object, findings);
-    let matches =
-        split.spec.matches.as_deref().map(|written| matches::read(key, written, routes, &object, findings));
-    let created = split.metadata.creation_timestamp.as_ref();
+    let root = root(key, &split.spec.service, &object, look);
+    let domain = &look.inputs.cluster_domain;
+    let shares = shares::read(key, &split.spec.backends, domain, &object, look.findings());
+    let matches = split.spec.matches.as_deref().map(|written| matches::read(key, written, &object, look));
+    let created = split.metadata.creation_timestamp.clone();
     let is_weighted = shares.iter().any(|share| share.weight > 0);
-    Some(Split { object, created, root: root?, shares, is_weighted, matches })
+    let root = root?;
+    look.give(Unit::Splits(root.clone()));
+    look.give(Unit::Split(root.clone()));
+    Some(Written { created, split: Split { object, root, shares, is_weighted, matches } })
+}
+
+/// The split that is in effect for a root: one wins, and what it names must exist, with something of it in the mesh.
+pub(super) fn in_effect(look: &mut Look<'_>) -> Option<Split> {
+    let mut all = Vec::new();
+    for giver in look.givers() {
+        let Unit::Written(key) = &*giver else { continue };
+        all.extend(look.written(key));
+    }
+    // Givers are sorted by name, and sorting keeps that order among equals.
+    all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
+    let (winner, losers) = all.split_first()?;
+    for loser in losers {
+        look.found(winner.split.conflict(&loser.split));
+    }
+    let mut split = winner.split.clone();
+    split.look_up(look);
+    if !split.is_in_mesh(look) {
+        look.found(split.outside_mesh());
+        return None;
+    }
+    for share in &split.shares {
+        look.give(Unit::Senders(share.service.clone()));
+    }
+    Some(split)
 }
 
 /// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
 /// names into the field names the split after the Service).
-fn root(
-    key: &Key,
-    written: &str,
-    inputs: &Inputs,
-    services: &Services<'_>,
-    object: &ObjectRef,
-    findings: &mut Vec<Finding>,
-) -> Option<ServiceId> {
-    let by_name =
-        local_name(written, &key.0, &inputs.cluster_domain).map(|name| ServiceId::new(&key.0, name));
-    if let Some(root) = by_name.filter(|root| services.contains_key(root)) {
+fn root(key: &Key, written: &str, object: &ObjectRef, look: &mut Look<'_>) -> Option<ServiceId> {
+    let by_name = local_name(written, &key.0, &look.inputs.cluster_domain);
+    let by_name = by_name.map(|name| ServiceId::new(&key.0, name));
+    if let Some(root) = by_name.filter(|root| look.is_service(root)) {
         return Some(root);
     }
     let like_split = ServiceId::new(&key.0, &key.1);
-    let is_there = services.contains_key(&like_split);
+    let is_there = look.is_service(&like_split);
     let (reason, then) = if is_there {
         (Reason::RootByName, format!("the Service named like the split, {}, is split", key.1))
     } else {
         (Reason::ServiceNotFound, "the split has no effect".to_owned())
     };
     let message = format!("{written:?} is no Service in namespace {}; {then}", key.0);
-    findings.push(Finding::new(object.clone(), reason, message).at("spec.service"));
+    look.found_at(object, reason, "spec.service", message);
     is_there.then_some(like_split)
 }
 
@@ -157,36 +136,53 @@ fn local_name<'w>(written: &'w str, namespace: &str, cluster_domain: &str) -> Op
     (rest == namespace && !name.is_empty()).then_some(name)
 }
 
-impl Split<'_> {
+impl Split {
     fn finding(&self, reason: Reason, field: &str, message: String) -> Finding {
         Finding::new(self.object.clone(), reason, message).at(field)
     }
 
+    /// Says of another split of the same root that this one is in effect.
+    fn conflict(&self, loser: &Self) -> Finding {
+        let why = if self.matches.is_some() && loser.matches.is_none() {
+            "has matches"
+        } else {
+            "is older (or first by name)"
+        };
+        let message = format!(
+            "{} of the same Service {} {why} and is in effect; this one is not",
+            self.object, self.root.name
+        );
+        loser.finding(Reason::Conflicted, "spec.service", message)
+    }
+
     /// Leaves out the backends that do not exist, and says which are roots themselves.
-    fn look_up(&mut self, roots: &BTreeSet<ServiceId>, services: &Services<'_>, findings: &mut Vec<Finding>) {
-        for share in &self.shares {
+    fn look_up(&mut self, look: &mut Look<'_>) {
+        let shares = std::mem::take(&mut self.shares);
+        for share in shares {
             let ServiceId { namespace, name } = &share.service;
-            if !services.contains_key(&share.service) {
+            if !look.is_service(&share.service) {
                 let message =
                     format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
-                findings.push(self.finding(Reason::BackendNotFound, &share.field, message));
-            } else if share.service != self.root && roots.contains(&share.service) {
+                look.found_at(&self.object, Reason::BackendNotFound, &share.field, message);
+                continue;
+            }
+            if share.service != self.root && look.is_root(&share.service) {
                 let message = format!(
                     "{name} is the root of another split, which does not apply here: its own endpoints get the share"
                 );
-                findings.push(self.finding(Reason::NestedSplit, &share.field, message));
+                look.found_at(&self.object, Reason::NestedSplit, &share.field, message);
             }
+            self.shares.push(share);
         }
-        self.shares.retain(|share| services.contains_key(&share.service));
     }
 
-    /// The backends that exist.
-    pub fn backends<'b>(&'b self, services: &'b Services<'_>) -> impl Iterator<Item = &'b Known<'b>> {
-        self.shares.iter().filter_map(|share| services.get(&share.service).copied())
+    fn is_in_mesh(&self, look: &mut Look<'_>) -> bool {
+        let backends = self.shares.iter().map(|share| &share.service);
+        std::iter::once(&self.root).chain(backends).any(|service| look.has_members(service))
     }
 
     /// Says that nothing of the split is in the mesh.
-    pub fn outside_mesh(&self) -> Finding {
+    fn outside_mesh(&self) -> Finding {
         let message = format!(
             "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
             self.root.name
@@ -196,20 +192,14 @@ impl Split<'_> {
     }
 
     /// Where the traffic to port `number` of the root goes.
-    pub fn route(
-        &self,
-        number: u16,
-        protocol: Protocol,
-        services: &Services<'_>,
-        findings: &mut Vec<Finding>,
-    ) -> Route {
+    pub fn route(&self, number: u16, protocol: Protocol, look: &mut Look<'_>) -> Route {
         let own = || RouteRule::own(self.root.clone());
         if self.matches.is_some() && protocol == Protocol::Tcp {
-            findings.push(self.unmatchable(number));
+            look.found(self.unmatchable(number));
             return Route { rules: vec![own()], split: None };
         }
         let mut rules = Vec::new();
-        let backends = self.backends_of(number, protocol, services, findings);
+        let backends = self.backends_of(number, protocol, look);
         match self.matches.as_deref() {
             None => rules.push(RouteRule { matches: None, backends }),
             // Nothing matches, so nobody ever goes there.
@@ -220,7 +210,7 @@ impl Split<'_> {
             }
         }
         if self.matches.is_some() {
-            self.see_rest_is_served(number, services, findings);
+            self.see_rest_is_served(number, look);
         }
         let ObjectRef { namespace, name, .. } = &self.object;
         Route { rules, split: Some(format!("{namespace}/{name}")) }
@@ -236,26 +226,22 @@ impl Split<'_> {
     }
 
     /// Requests that match nothing need an endpoint as well.
-    fn see_rest_is_served(&self, number: u16, services: &Services<'_>, findings: &mut Vec<Finding>) {
-        let root = services.get(&self.root);
-        let port = root.and_then(|root| Some((root, root.ports.get(&number)?)));
-        if port.is_some_and(|(root, port)| !shares::is_ready(root, port)) {
+    fn see_rest_is_served(&self, number: u16, look: &mut Look<'_>) {
+        let root = look.service(&self.root);
+        if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, look) {
             let message = format!(
                 "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \
                  with 503",
                 self.root.name
             );
-            findings.push(self.finding(Reason::BackendNotReady, "spec.service", message));
+            look.found(self.finding(Reason::BackendNotReady, "spec.service", message));
         }
     }
 }
 
-/// The Services that must be in the mesh because a split sends to them.
-pub(super) fn needed(
-    splits: &BTreeMap<ServiceId, Split<'_>>,
-    services: &Services<'_>,
-) -> BTreeSet<ServiceId> {
-    splits.values().flat_map(|split| split.backends(services).map(|backend| backend.id.clone())).collect()
+/// Whether anybody can serve a port of a Service now.
+fn is_ready(service: &ServiceId, port: u16, look: &mut Look<'_>) -> bool {
+    look.endpoints(service).get(&port).is_some_and(|endpoints| !endpoints.is_empty())
 }
 
 #[cfg(test)]

@@ -1,28 +1,21 @@
 //! Finds the pods that are in the mesh, and turns them into workloads and classes.
 //!
 //! A pod is in the mesh when it was injected: the webhook's annotation and the proxy's container are both there. Says
-//! nothing about Services; `service` hands in the ports that they send to.
+//! nothing about Services; `service` says which ports they send to.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use sha2::{Digest, Sha256};
 use smidge_xds::mesh::{
-    Mesh,
     id::{ClassId, ClusterId, ProxyId, SpiffeId},
-    service::Protocol,
     workload::{Class, Workload},
 };
 
-use super::{service::protocol_of, settings::Settings};
+use super::{look::Look, service::protocol_of, unit::Unit};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key},
+    inputs::{Key, Shared},
 };
 
 /// The annotation that the webhook leaves on a pod it injected.
@@ -79,21 +72,53 @@ pub fn owner(pod: &Pod) -> (String, String) {
     (controller.kind.clone(), controller.name.clone())
 }
 
-/// A pod that is in the mesh.
+/// A pod that has not ended. Two are equal if nothing differs that matters here.
 #[derive(Debug)]
-pub(super) struct Member<'a> {
+pub(super) struct Instance {
+    pub key: Key,
+    pod: Shared<Pod>,
+    /// What it is in the mesh, if it is.
+    pub member: Option<Arc<Member>>,
+}
+
+impl PartialEq for Instance {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+            && self.labels() == other.labels()
+            && self.account() == other.account()
+            && self.member == other.member
+    }
+}
+
+impl Instance {
+    pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.pod.metadata.labels.as_ref()
+    }
+
+    /// The ServiceAccount that it runs under.
+    pub fn account(&self) -> &str {
+        account(&self.pod)
+    }
+}
+
+/// A pod that is in the mesh.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Member {
     pub id: ProxyId,
-    pub key: &'a Key,
-    pub pod: &'a Pod,
+    pub key: Key,
     pub identity: SpiffeId,
     /// As the cluster reports them, the primary one first.
     pub addresses: Vec<IpAddr>,
+    /// The kind and name of the thing that it is an instance of.
+    owner: (String, String),
+    /// The TCP ports that the application declares: name and number, as written.
+    ports: Vec<(Option<String>, i32)>,
 }
 
-impl Member<'_> {
+impl Member {
     /// The workload as an object, for findings: a pod's own name changes with every rollout.
     pub fn object(&self) -> ObjectRef {
-        let (kind, name) = owner(self.pod);
+        let (kind, name) = &self.owner;
         ObjectRef::new(kind, &self.id.namespace, name)
     }
 
@@ -101,6 +126,26 @@ impl Member<'_> {
     pub fn position(&self, address: IpAddr) -> Option<usize> {
         self.addresses.iter().position(|own| *own == address)
     }
+
+    /// The number of the TCP port called `name`.
+    pub fn named_port(&self, name: &str) -> Option<u16> {
+        let port = self.ports.iter().find(|(own, _)| own.as_deref() == Some(name));
+        port.and_then(|(_, number)| u16::try_from(*number).ok())
+    }
+}
+
+/// The pod of that name, unless it has ended.
+pub(super) fn instance(key: &Key, look: &mut Look<'_>) -> Option<Instance> {
+    let pod = look.inputs.pods.get(key).filter(|pod| !has_ended(pod))?;
+    for (name, value) in pod.metadata.labels.iter().flatten() {
+        look.give(Unit::Labelled(key.0.clone(), name.clone(), value.clone()));
+    }
+    look.give(Unit::PodsOf(key.0.clone()));
+    let member = is_member(pod).then(|| {
+        look.give(Unit::Workload(key.clone()));
+        Arc::new(member(key, pod, look))
+    });
+    Some(Instance { key: key.clone(), pod: pod.clone(), member })
 }
 
 /// The number of the TCP port called `name` in a container of the application.
@@ -125,106 +170,56 @@ fn declared(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     own.chain(sidecars).flat_map(|container| container.ports.iter().flatten())
 }
 
-/// The pods of a cluster: those in the mesh, and all of them by label.
-#[derive(Debug, Default)]
-pub(super) struct Pods<'a> {
-    pub members: BTreeMap<&'a Key, Member<'a>>,
-    by_label: BTreeMap<(&'a str, &'a str, &'a str), Vec<&'a Key>>,
-    labels: BTreeMap<&'a Key, &'a BTreeMap<String, String>>,
-}
-
-impl<'a> Pods<'a> {
-    pub fn read(cluster: &ClusterId, inputs: &'a Inputs) -> Self {
-        let mut pods = Self::default();
-        for (key, pod) in inputs.pods.iter().filter(|(_, pod)| !has_ended(pod)) {
-            if let Some(labels) = &pod.metadata.labels {
-                for (name, value) in labels {
-                    pods.by_label.entry((&key.0, name, value)).or_default().push(key);
-                }
-                pods.labels.insert(key, labels);
-            }
-            if is_member(pod) {
-                pods.members.insert(key, member(cluster, inputs, key, pod));
-            }
-        }
-        pods
-    }
-
-    /// The pods of `namespace` that a Service's selector selects. An empty selector selects nothing.
-    pub fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<&'a Key> {
-        // The rarest label first: a label that every pod has would make this quadratic.
-        let rarest = selector
-            .iter()
-            .map(|(name, value)| {
-                self.by_label.get(&(namespace, name.as_str(), value.as_str())).map_or(&[][..], Vec::as_slice)
-            })
-            .min_by_key(|pods| pods.len());
-        let carries = |key: &&'a Key| {
-            self.labels
-                .get(*key)
-                .is_some_and(|labels| selector.iter().all(|(name, value)| labels.get(name) == Some(value)))
-        };
-        rarest.into_iter().flatten().copied().filter(carries).collect()
-    }
-}
-
 /// The ServiceAccount that a pod runs under. The API server fills the field; a manifest on disk may lack it.
 pub(super) fn account(pod: &Pod) -> &str {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     account.filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
-fn member<'a>(cluster: &ClusterId, inputs: &Inputs, key: &'a Key, pod: &'a Pod) -> Member<'a> {
+fn member(key: &Key, pod: &Pod, look: &Look<'_>) -> Member {
     let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
     Member {
-        id: ProxyId { cluster: cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
-        key,
-        pod,
+        id: ProxyId { cluster: look.cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
+        key: key.clone(),
         identity: SpiffeId {
-            trust_domain: inputs.trust_domain.clone(),
+            trust_domain: look.inputs.trust_domain.clone(),
             namespace: key.0.clone(),
             service_account: account(pod).to_owned(),
         },
         addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
+        owner: owner(pod),
+        ports: declared(pod)
+            .filter(|port| is_tcp(port))
+            .map(|port| (port.name.clone(), port.container_port))
+            .collect(),
     }
 }
 
-/// The ports that Services send to, by pod.
-pub(super) type ServedPorts<'a> = BTreeMap<&'a Key, BTreeMap<u16, Protocol>>;
-
-/// Adds every member with its class to the mesh.
-pub(super) fn add(
-    pods: &Pods<'_>,
-    served: &ServedPorts<'_>,
-    settings: &Settings,
-    mesh: &mut Mesh,
-    findings: &mut Vec<Finding>,
-) {
-    for (key, member) in &pods.members {
-        let mut ports = served.get(key).cloned().unwrap_or_default();
-        for port in declared(member.pod).filter(|port| is_tcp(port)) {
-            let Some(number) = u16::try_from(port.container_port).ok().filter(|number| *number != 0) else {
-                continue;
-            };
-            if RESERVED_PORTS.contains(&number) {
-                findings.push(reserved(member.object(), number));
-            } else {
-                ports.entry(number).or_insert_with(|| protocol_of(None, port.name.as_deref()));
-            }
+/// The workload instance that a pod is, and its class.
+pub(super) fn workload(key: &Key, look: &mut Look<'_>) -> Option<(Workload, Class)> {
+    let instance = look.pod(key)?;
+    let member = instance.member.as_ref()?;
+    let mut ports = BTreeMap::clone(&*look.served(key));
+    for (name, number) in &member.ports {
+        let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
+        if RESERVED_PORTS.contains(&number) {
+            look.found(reserved(member.object(), number));
+        } else {
+            ports.entry(number).or_insert_with(|| protocol_of(None, name.as_deref()));
         }
-        let namespace = &member.id.namespace;
-        let class = Class {
-            identity: member.identity.clone(),
-            ports,
-            access: settings.access(namespace),
-            mtls: settings.mtls(namespace),
-        };
-        let id = class_id(&member.id.cluster, &class);
-        let (kind, name) = owner(member.pod);
-        let workload = Workload { identity: member.identity.clone(), kind, name, class: id.clone() };
-        mesh.workloads.insert(member.id.clone(), Arc::new(workload));
-        mesh.classes.insert(id, Arc::new(class));
     }
+    let (access, mtls) = look.modes(&key.0);
+    let identity = member.identity.clone();
+    let class = Class { identity: identity.clone(), ports, access, mtls };
+    let id = class_id(look.cluster, &class);
+    look.give(Unit::Class(id.clone()));
+    let (kind, name) = member.owner.clone();
+    Some((Workload { identity, kind, name, class: id }, class))
+}
+
+/// The class of those who say that they are of it: they say the same.
+pub(super) fn class(look: &mut Look<'_>) -> Option<Arc<Class>> {
+    look.givers().last().and_then(|instance| look.class(instance))
 }
 
 fn reserved(object: ObjectRef, port: u16) -> Finding {
@@ -252,9 +247,4 @@ fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
         let _ = write!(short, "{byte:02x}");
     }
     ClassId(format!("{}/{}/{short}", identity.namespace, identity.service_account))
-}
-
-/// The distinct identities of some members.
-pub(super) fn identities<'a>(members: impl IntoIterator<Item = &'a Member<'a>>) -> BTreeSet<SpiffeId> {
-    members.into_iter().map(|member| member.identity.clone()).collect()
 }

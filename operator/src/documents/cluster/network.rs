@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
 };
 
 use k8s_openapi::{
@@ -18,7 +17,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    inputs::{Inputs, Key},
+    inputs::{Inputs, Key, Shared, change_each},
     lower::workload::named_port,
 };
 
@@ -28,37 +27,40 @@ const PODS: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
 
 /// Adds addresses and slices.
 pub(super) fn complete(inputs: &mut Inputs) {
-    for (index, pod) in inputs.pods.values_mut().enumerate() {
+    let mut addresses = stand_ins(PODS);
+    change_each(&mut inputs.pods, |_, pod| {
+        let address = addresses.next();
         let has_address = pod.status.as_ref().is_some_and(|status| status.pod_ips.is_some());
-        if let Some(ip) = stand_in(PODS, index).filter(|_| !has_address) {
-            let status = Arc::make_mut(pod).status.get_or_insert_default();
+        if let Some(ip) = address.filter(|_| !has_address) {
+            let status = pod.status.get_or_insert_default();
             status.pod_ip = Some(ip.to_string());
             status.pod_ips = Some(vec![PodIP { ip: ip.to_string() }]);
         }
-    }
-    for (index, service) in inputs.services.values_mut().enumerate() {
+    });
+    let mut addresses = stand_ins(SERVICES);
+    change_each(&mut inputs.services, |_, service| {
+        let address = addresses.next();
         let spec = service.spec.as_ref();
         let is_external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
         let has_address = spec.is_some_and(|spec| spec.cluster_ip.is_some() || spec.cluster_ips.is_some());
-        if let Some(ip) = stand_in(SERVICES, index).filter(|_| !is_external && !has_address) {
-            let spec = Arc::make_mut(service).spec.get_or_insert_default();
+        if let Some(ip) = address.filter(|_| !is_external && !has_address) {
+            let spec = service.spec.get_or_insert_default();
             spec.cluster_ip = Some(ip.to_string());
             spec.cluster_ips = Some(vec![ip.to_string()]);
         }
-    }
+    });
     let slices: Vec<_> =
         inputs.services.iter().flat_map(|(key, service)| slices(key, service, inputs)).collect();
     inputs.slices.extend(slices);
 }
 
-/// The address number `index` of a half, if it has so many.
-fn stand_in(half: Ipv4Addr, index: usize) -> Option<IpAddr> {
-    let offset = u16::try_from(index).ok()?.checked_add(1)?;
-    Some(IpAddr::V4(Ipv4Addr::from(u32::from(half) + u32::from(offset))))
+/// The addresses of a half, as many as it has.
+fn stand_ins(half: Ipv4Addr) -> impl Iterator<Item = IpAddr> {
+    (1..=u16::MAX).map(move |offset| IpAddr::V4(Ipv4Addr::from(u32::from(half) + u32::from(offset))))
 }
 
 /// One slice for every pod that a Service selects.
-fn slices(key: &Key, service: &Service, inputs: &Inputs) -> Vec<(Key, Arc<EndpointSlice>)> {
+fn slices(key: &Key, service: &Service, inputs: &Inputs) -> Vec<(Key, Shared<EndpointSlice>)> {
     let Some(selector) =
         service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty())
     else {
@@ -76,7 +78,7 @@ fn slices(key: &Key, service: &Service, inputs: &Inputs) -> Vec<(Key, Arc<Endpoi
         .collect()
 }
 
-fn slice(key: &Key, service: &Service, pod_name: &str, pod: &Pod) -> (Key, Arc<EndpointSlice>) {
+fn slice(key: &Key, service: &Service, pod_name: &str, pod: &Pod) -> (Key, Shared<EndpointSlice>) {
     let name = format!("{}-{pod_name}", key.1);
     let status = pod.status.as_ref();
     let addresses: Vec<String> = status
@@ -115,7 +117,7 @@ fn slice(key: &Key, service: &Service, pod_name: &str, pod: &Pod) -> (Key, Arc<E
         },
         ports: Some(ports(service, pod)),
     };
-    ((key.0.clone(), name), Arc::new(slice))
+    ((key.0.clone(), name), slice.into())
 }
 
 /// The Service's ports as this pod has them; a named port that the pod lacks is not served by it.

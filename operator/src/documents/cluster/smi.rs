@@ -2,8 +2,6 @@
 //!
 //! What is no served version is named with the versions that are; nothing is guessed.
 
-use std::sync::Arc;
-
 use smidge_crds::{Kind, Object, config, conversion, object::ReadError};
 
 use super::{Document, Unreadable, key};
@@ -33,7 +31,7 @@ pub(super) fn insert<Spec: Kind>(
     })?;
     object.metadata.name = Some(key.1.clone());
     object.metadata.namespace = is_namespaced.then(|| key.0.clone());
-    objects.insert(key, Arc::new(object));
+    objects.insert(key, object.into());
     Ok(())
 }
 

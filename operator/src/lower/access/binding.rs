@@ -4,63 +4,38 @@
 //! selector stands for an account only while every pod of the account has the labels; else one pod without them would
 //! get what was meant for the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use smidge_crds::access::IdentityBinding;
 use smidge_xds::mesh::id::SpiffeId;
 
-use super::super::workload;
+use super::super::{look::Look, workload::Instance};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key},
+    inputs::Key,
 };
 
-/// The identities that each binding stands for.
-pub(in crate::lower) type Bindings<'a> = BTreeMap<&'a Key, BTreeSet<SpiffeId>>;
-
-/// A pod's name and labels.
-type Labelled<'a> = (&'a str, Option<&'a BTreeMap<String, String>>);
-
-/// The pods of every account, by namespace and account.
-type Accounts<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Labelled<'a>>>>;
-
-/// Every binding of a cluster.
-pub(in crate::lower) fn read<'a>(inputs: &'a Inputs, findings: &mut Vec<Finding>) -> Bindings<'a> {
-    let selects = |binding: &IdentityBinding| binding.spec.schemes.pod_label_selector.is_some();
-    let is_asked = inputs.identity_bindings.values().any(|binding| selects(binding));
-    let accounts = if is_asked { accounts(inputs) } else { Accounts::new() };
-    let bindings = inputs.identity_bindings.iter();
-    bindings
-        .map(|(key, binding)| {
-            let object = ObjectRef::new("IdentityBinding", &key.0, &key.1);
-            let mut reader = Reader { key, object, inputs, accounts: &accounts, findings };
-            (key, reader.read(binding))
-        })
-        .collect()
-}
-
-fn accounts(inputs: &Inputs) -> Accounts<'_> {
-    let mut accounts = Accounts::new();
-    for ((namespace, name), pod) in inputs.pods.iter().filter(|(_, pod)| !workload::has_ended(pod)) {
-        let pods = accounts.entry(namespace).or_default().entry(workload::account(pod)).or_default();
-        pods.push((name, pod.metadata.labels.as_ref()));
-    }
-    accounts
+/// The identities that the IdentityBinding of that name stands for.
+pub(in crate::lower) fn binding(key: &Key, look: &mut Look<'_>) -> Option<BTreeSet<SpiffeId>> {
+    let binding = look.inputs.identity_bindings.get(key)?;
+    let object = ObjectRef::new("IdentityBinding", &key.0, &key.1);
+    Some(Reader { key, object, look }.read(binding))
 }
 
 /// Reads one binding.
-struct Reader<'a> {
+struct Reader<'a, 'l> {
     key: &'a Key,
     object: ObjectRef,
-    inputs: &'a Inputs,
-    accounts: &'a Accounts<'a>,
-    findings: &'a mut Vec<Finding>,
+    look: &'a mut Look<'l>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     fn found(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
         let at = if field.is_empty() { "spec.schemes".to_owned() } else { format!("spec.schemes.{field}") };
-        self.findings.push(Finding::new(self.object.clone(), reason, message).at(at));
+        self.look.found_at(&self.object, reason, at, message);
     }
 
     fn read(&mut self, binding: &IdentityBinding) -> BTreeSet<SpiffeId> {
@@ -96,7 +71,7 @@ impl Reader<'_> {
     /// An account of the binding's own namespace.
     fn own(&self, account: &str) -> SpiffeId {
         SpiffeId {
-            trust_domain: self.inputs.trust_domain.clone(),
+            trust_domain: self.look.inputs.trust_domain.clone(),
             namespace: self.key.0.clone(),
             service_account: account.to_owned(),
         }
@@ -109,29 +84,34 @@ impl Reader<'_> {
             self.found(Reason::Empty, FIELD, "no label, so it stands for nobody");
             return identities;
         }
-        let matches = |(_, own): &Labelled<'_>| {
+        let matches = |pod: &Arc<Instance>| {
+            let own = pod.labels();
             own.is_some_and(|own| labels.iter().all(|(name, value)| own.get(name) == Some(value)))
         };
+        let mut accounts: BTreeMap<String, Vec<Arc<Instance>>> = BTreeMap::new();
+        for pod in self.look.pods_of(&self.key.0) {
+            accounts.entry(pod.account().to_owned()).or_default().push(pod);
+        }
         let mut is_any_selected = false;
-        let accounts = self.accounts;
-        for (account, pods) in accounts.get(self.key.0.as_str()).into_iter().flatten() {
+        for (account, pods) in accounts {
             if !pods.iter().any(matches) {
                 continue;
             }
             is_any_selected = true;
             match pods.iter().find(|pod| !matches(pod)) {
                 None => {
-                    identities.insert(self.own(account));
+                    identities.insert(self.own(&account));
                 }
-                Some((other, _)) => {
+                Some(other) => {
                     let message = format!(
-                        "pod {other} runs under ServiceAccount {account} without these labels, and labels are in no \
-                         certificate: the account is not taken"
+                        "pod {} runs under ServiceAccount {account} without these labels, and labels are in no \
+                         certificate: the account is not taken",
+                        other.key.1
                     );
                     let finding = Finding::new(self.object.clone(), Reason::LabelsNotIdentity, message)
                         .at(format!("spec.schemes.{FIELD}"))
                         .hint("give the pods with the labels a ServiceAccount of their own");
-                    self.findings.push(finding);
+                    self.look.found(finding);
                 }
             }
         }
@@ -147,7 +127,7 @@ impl Reader<'_> {
         const SCHEME: &str = "spiffe://";
         let full =
             if written.starts_with(SCHEME) { written.to_owned() } else { format!("{SCHEME}{written}") };
-        let domain = &self.inputs.trust_domain;
+        let domain = &self.look.inputs.trust_domain;
         let identity = full.parse::<SpiffeId>().ok().filter(|identity| identity.trust_domain == *domain);
         if identity.is_none() {
             let message = format!(

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use smidge_crds::access::{self, Subject};
-use smidge_xds::mesh::id::{SpiffeId, TrustDomain};
+use smidge_xds::mesh::id::SpiffeId;
 
-use super::binding::Bindings;
+use super::super::look::Look;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -15,45 +15,44 @@ use crate::{
 type Defect = (Reason, &'static str, String);
 
 /// Reads the subjects of one target.
-pub(super) struct SubjectReader<'a> {
+pub(super) struct SubjectReader<'a, 'l> {
     /// The target's own name.
     pub key: &'a Key,
     pub object: &'a ObjectRef,
-    pub domain: &'a TrustDomain,
-    pub bindings: &'a Bindings<'a>,
+    pub look: &'a mut Look<'l>,
 }
 
-impl SubjectReader<'_> {
+impl SubjectReader<'_, '_> {
     /// Who is protected: identities of the target's own namespace alone, as only its owner may open it.
-    pub fn destination(&self, subject: &Subject, findings: &mut Vec<Finding>) -> BTreeSet<SpiffeId> {
+    pub fn destination(&mut self, subject: &Subject) -> BTreeSet<SpiffeId> {
         const FIELD: &str = "spec.destination";
         let mut identities = match self.identities(subject) {
             Ok(identities) => identities,
             Err(defect) => {
-                findings.push(self.finding(FIELD, defect, "the target allows nothing"));
+                self.found(FIELD, defect, "the target allows nothing");
                 return BTreeSet::new();
             }
         };
         let own = self.key.0.as_str();
-        let namespace = self.namespace(subject);
+        let namespace = self.namespace(subject).to_owned();
         if namespace != own {
             let message = format!(
                 "{namespace:?} is not the target's own namespace: only that can be granted access to"
             );
             let defect = (Reason::ForeignNamespace, "namespace", message);
             let finding = self.finding(FIELD, defect, "the target allows nothing");
-            findings.push(finding.hint(format!("put the TrafficTarget into namespace {namespace}")));
+            self.look.found(finding.hint(format!("put the TrafficTarget into namespace {namespace}")));
             return BTreeSet::new();
         }
-        self.keep_those_of(own, FIELD, &mut identities, findings);
+        self.keep_those_of(own, FIELD, &mut identities);
         identities
     }
 
     /// Who may call.
-    pub fn sources(&self, subjects: &[Subject], findings: &mut Vec<Finding>) -> BTreeSet<SpiffeId> {
+    pub fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<SpiffeId> {
         if subjects.is_empty() {
             let message = "no source, so the target allows nobody";
-            findings.push(Finding::new(self.object.clone(), Reason::Empty, message).at("spec.sources"));
+            self.look.found_at(self.object, Reason::Empty, "spec.sources", message);
         }
         let mut sources = BTreeSet::new();
         for (index, subject) in subjects.iter().enumerate() {
@@ -61,40 +60,30 @@ impl SubjectReader<'_> {
             if subject.port.is_some() {
                 let message = "a source's port is never looked at: calls come from any port".to_owned();
                 let defect = (Reason::NoEffect, "port", message);
-                findings.push(self.finding(&field, defect, "the field has no effect"));
+                self.found(&field, defect, "the field has no effect");
             }
             match self.identities(subject) {
                 Ok(mut identities) => {
-                    let namespace = self.namespace(subject);
+                    let namespace = self.namespace(subject).to_owned();
                     // Otherwise whoever may write a binding anywhere could let anybody in here.
                     if subject.kind == BINDING && namespace != self.key.0 {
-                        self.keep_those_of(namespace, &field, &mut identities, findings);
+                        self.keep_those_of(&namespace, &field, &mut identities);
                     }
                     sources.extend(identities);
                 }
-                Err(defect) => findings.push(self.finding(&field, defect, "it allows nobody")),
+                Err(defect) => self.found(&field, defect, "it allows nobody"),
             }
         }
         sources
     }
 
     /// A binding vouches for whom its own namespace may speak for.
-    fn keep_those_of(
-        &self,
-        namespace: &str,
-        field: &str,
-        identities: &mut BTreeSet<SpiffeId>,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn keep_those_of(&mut self, namespace: &str, field: &str, identities: &mut BTreeSet<SpiffeId>) {
         identities.retain(|identity| {
             let is_own = identity.namespace == namespace;
             if !is_own {
                 let message = format!("its binding names {identity}, which is not of namespace {namespace}");
-                findings.push(self.finding(
-                    field,
-                    (Reason::NoEffect, "name", message),
-                    "that one is left out",
-                ));
+                self.found(field, (Reason::NoEffect, "name", message), "that one is left out");
             }
             is_own
         });
@@ -104,7 +93,7 @@ impl SubjectReader<'_> {
         subject.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&self.key.0)
     }
 
-    fn identities(&self, subject: &Subject) -> Result<BTreeSet<SpiffeId>, Defect> {
+    fn identities(&mut self, subject: &Subject) -> Result<BTreeSet<SpiffeId>, Defect> {
         let Subject { group, kind, name, namespace: _, port: _ } = subject;
         if let Some(group) = group.as_deref().filter(|group| !is_access(group)) {
             let message = format!("{group:?} is no group of identities: expected {}", access::GROUP);
@@ -124,14 +113,19 @@ impl SubjectReader<'_> {
         }
         let namespace = self.namespace(subject).to_owned();
         if kind == BINDING {
-            let found = self.bindings.get(&(namespace.clone(), name.clone()));
-            return found.cloned().ok_or_else(|| {
+            let found = self.look.binding((namespace.clone(), name.clone()));
+            return found.map(|found| BTreeSet::clone(&found)).ok_or_else(|| {
                 let message = format!("there is no IdentityBinding {name} in namespace {namespace}");
                 (Reason::BindingNotFound, "name", message)
             });
         }
-        let trust_domain = self.domain.clone();
+        let trust_domain = self.look.inputs.trust_domain.clone();
         Ok(BTreeSet::from([SpiffeId { trust_domain, namespace, service_account: name.clone() }]))
+    }
+
+    fn found(&mut self, field: &str, defect: Defect, then: &str) {
+        let finding = self.finding(field, defect, then);
+        self.look.found(finding);
     }
 
     fn finding(&self, field: &str, (reason, below, message): Defect, then: &str) -> Finding {

@@ -2,12 +2,12 @@
 //!
 //! What cannot be read matches nothing: a typing error must not send everybody to the new version.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use smidge_crds::{specs, split::RouteGroupReference};
 use smidge_xds::mesh::access::HttpMatch;
 
-use super::super::route::{Group, Routes};
+use super::super::{look::Look, route::Group};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -17,13 +17,12 @@ use crate::{
 pub(super) fn read(
     key: &Key,
     written: &[RouteGroupReference],
-    routes: &Routes<'_>,
     object: &ObjectRef,
-    findings: &mut Vec<Finding>,
+    look: &mut Look<'_>,
 ) -> Vec<HttpMatch> {
     if written.is_empty() {
         let message = "an empty list matches no request, so all go to the root's own endpoints";
-        findings.push(
+        look.found(
             Finding::new(object.clone(), Reason::Empty, message)
                 .at("spec.matches")
                 .hint("leave the field out to split all traffic"),
@@ -31,22 +30,24 @@ pub(super) fn read(
     }
     let mut matches = BTreeSet::new();
     for (index, reference) in written.iter().enumerate() {
-        match group(key, reference, routes) {
+        match group(key, reference, look) {
             Ok(group) => matches.extend(group.all().cloned()),
-            Err((reason, field, message)) => findings.push(
-                Finding::new(object.clone(), reason, format!("{message}; it matches no request"))
-                    .at(format!("spec.matches[{index}].{field}")),
+            Err((reason, field, message)) => look.found_at(
+                object,
+                reason,
+                format!("spec.matches[{index}].{field}"),
+                format!("{message}; it matches no request"),
             ),
         }
     }
     matches.into_iter().collect()
 }
 
-fn group<'a>(
+fn group(
     key: &Key,
     reference: &RouteGroupReference,
-    routes: &'a Routes<'_>,
-) -> Result<&'a Group, (Reason, &'static str, String)> {
+    look: &mut Look<'_>,
+) -> Result<Arc<Group>, (Reason, &'static str, String)> {
     let RouteGroupReference { api_group, kind, name } = reference;
     let unknown = |field, word: &str, expected: &str| {
         (
@@ -61,7 +62,7 @@ fn group<'a>(
     if let Some(group) = api_group.as_deref().filter(|group| !is_specs(group)) {
         return Err(unknown("apiGroup", group, specs::GROUP));
     }
-    routes.groups.get(&(key.0.clone(), name.clone())).ok_or_else(|| {
+    look.group((key.0.clone(), name.clone())).ok_or_else(|| {
         let message = format!("there is no HTTPRouteGroup {name:?} in namespace {}", key.0);
         (Reason::RouteNotFound, "name", message)
     })

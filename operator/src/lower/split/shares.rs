@@ -8,13 +8,7 @@ use std::collections::BTreeMap;
 use smidge_crds::split;
 use smidge_xds::mesh::{id::ServiceId, route::Backend, service::Protocol};
 
-use super::{
-    super::{
-        endpoints,
-        service::{Known, Port},
-    },
-    Services, Share, Split, local_name,
-};
+use super::{super::look::Look, Share, Split, is_ready, local_name};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -54,16 +48,10 @@ pub(super) fn read(
     shares
 }
 
-impl Split<'_> {
+impl Split {
     /// Who gets which share of port `number`.
-    pub(super) fn backends_of(
-        &self,
-        number: u16,
-        protocol: Protocol,
-        services: &Services<'_>,
-        findings: &mut Vec<Finding>,
-    ) -> Vec<Backend> {
-        let served = |share: &&Share| self.is_served(share, number, protocol, services, findings);
+    pub(super) fn backends_of(&self, number: u16, protocol: Protocol, look: &mut Look<'_>) -> Vec<Backend> {
+        let served = |share: &&Share| self.is_served(share, number, protocol, look);
         let shares: Vec<&Share> = self.shares.iter().filter(served).collect();
         if shares.iter().all(|share| share.weight == 0) {
             let whose =
@@ -74,28 +62,21 @@ impl Split<'_> {
                 Protocol::Http => "answers 503 to everything",
             };
             let message = format!("{whose}: port {number} of {} {does}", self.root.name);
-            findings.push(self.finding(Reason::AllWeightsZero, "spec.backends", message));
+            look.found(self.finding(Reason::AllWeightsZero, "spec.backends", message));
         }
         scaled(&shares)
     }
 
     /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
-    fn is_served(
-        &self,
-        share: &Share,
-        number: u16,
-        protocol: Protocol,
-        services: &Services<'_>,
-        findings: &mut Vec<Finding>,
-    ) -> bool {
+    fn is_served(&self, share: &Share, number: u16, protocol: Protocol, look: &mut Look<'_>) -> bool {
         let name = &share.service.name;
-        let Some(backend) = services.get(&share.service) else { return false };
+        let Some(backend) = look.service(&share.service) else { return false };
         let Some(port) = backend.ports.get(&number) else {
             let message = format!(
                 "{name} has no TCP port {number}, which {} has; it gets nothing there",
                 self.root.name
             );
-            findings.push(self.finding(Reason::BackendLacksPort, &share.field, message));
+            look.found(self.finding(Reason::BackendLacksPort, &share.field, message));
             return false;
         };
         if port.protocol != protocol {
@@ -104,9 +85,9 @@ impl Split<'_> {
                 self.root.name, port.protocol
             );
             let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
-            findings.push(finding.hint("give both ports the same appProtocol"));
+            look.found(finding.hint("give both ports the same appProtocol"));
         }
-        if share.weight > 0 && !is_ready(backend, port) {
+        if share.weight > 0 && !is_ready(&share.service, number, look) {
             let why = if backend.members.is_empty() && !backend.outside.is_empty() {
                 "no pod in the mesh"
             } else {
@@ -117,15 +98,10 @@ impl Split<'_> {
                 Protocol::Tcp => "closed",
             };
             let message = format!("{name} has {why} for port {number}; its share is {becomes}");
-            findings.push(self.finding(Reason::BackendNotReady, &share.field, message));
+            look.found(self.finding(Reason::BackendNotReady, &share.field, message));
         }
         true
     }
-}
-
-/// Whether anybody can serve a port now.
-pub(super) fn is_ready(service: &Known<'_>, port: &Port<'_>) -> bool {
-    !endpoints::of_port(service, port).is_empty()
 }
 
 /// The shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.

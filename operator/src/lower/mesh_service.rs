@@ -1,0 +1,210 @@
+//! Turns Services as the cluster has them into those of the mesh: under which addresses they are called, who serves them,
+//! and where calls go.
+//!
+//! A Service is in the mesh with one of its pods, or for the sake of a split. An address and port belong to the oldest
+//! Service that claims them. What a split makes of a call is `split`'s to say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use smidge_xds::mesh::{
+    id::{ServiceId, SpiffeId},
+    route::Route,
+    service::{Endpoint, Server, Service, ServicePort},
+};
+
+use super::{
+    look::Look,
+    service::{Known, Port},
+    split::Split,
+    unit::Unit,
+    workload::RESERVED_PORTS,
+};
+use crate::finding::{Finding, Reason};
+
+/// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
+pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
+    let known = look.service(id)?;
+    let is_root = look.split(id).is_some();
+    if known.members.is_empty() && !is_root && !look.is_sent_to(id) {
+        return None;
+    }
+    // One whose pods are all outside is there for a split's sake only: nobody who calls it directly notices.
+    let is_called = !known.members.is_empty() || is_root || known.outside.is_empty();
+    if !is_called {
+        return Some(BTreeSet::new());
+    }
+    let mut numbers: BTreeSet<u16> = known.ports.keys().copied().collect();
+    if known.is_headless {
+        numbers.extend(known.ports.values().flat_map(servers).map(|server| server.port));
+    }
+    let claims: BTreeSet<(IpAddr, u16)> = known
+        .addresses()
+        .into_iter()
+        .flat_map(|address| numbers.iter().map(move |number| (address, *number)))
+        .collect();
+    for (address, number) in &claims {
+        look.give(Unit::Address(*address, *number));
+    }
+    Some(claims)
+}
+
+/// The Service that has an address and port: the oldest of those that claim it.
+pub(super) fn owner(look: &mut Look<'_>) -> Option<ServiceId> {
+    let mut claimants = Vec::new();
+    for giver in look.givers() {
+        let Unit::Claims(id) = &*giver else { continue };
+        claimants.extend(look.service(id));
+    }
+    claimants.iter().min_by(|one, other| one.age().cmp(&other.age())).map(|known| known.id.clone())
+}
+
+/// The Service as the mesh has it.
+pub(super) fn service(id: &ServiceId, look: &mut Look<'_>) -> Option<Service> {
+    let known = look.service(id)?;
+    let claims = look.claims(id)?;
+    if !known.outside.is_empty() && !known.members.is_empty() {
+        look.found(mixed(&known));
+    }
+    let endpoints = look.endpoints(id);
+    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split: look.split(id) };
+    let mut ports = reader.ports(look);
+    if known.is_headless {
+        reader.add_dialled_ports(&mut ports, look);
+    }
+    Some(Service { id: id.clone(), ports, identities: identities(&known, look) })
+}
+
+/// Reads one Service that is in the mesh.
+struct Reader<'a> {
+    known: &'a Known,
+    claims: &'a BTreeSet<(IpAddr, u16)>,
+    endpoints: &'a BTreeMap<u16, Vec<Endpoint>>,
+    split: Option<Arc<Split>>,
+}
+
+impl Reader<'_> {
+    fn ports(&self, look: &mut Look<'_>) -> BTreeMap<u16, ServicePort> {
+        let mut ports = BTreeMap::new();
+        for (number, port) in &self.known.ports {
+            let route = match &self.split {
+                Some(split) => split.route(*number, port.protocol, look),
+                None => Route::own(self.known.id.clone()),
+            };
+            ports.insert(
+                *number,
+                ServicePort {
+                    protocol: port.protocol,
+                    addresses: self.addresses(*number, look),
+                    exact: self.known.is_headless,
+                    servers: servers(port).collect(),
+                    endpoints: self.endpoints.get(number).cloned().unwrap_or_default(),
+                    route,
+                },
+            );
+        }
+        ports
+    }
+
+    /// Nothing translates the port of a headless Service: who dials a pod's address dials the pod's port. A split of
+    /// the Service's port is about these calls as well.
+    fn add_dialled_ports(&self, ports: &mut BTreeMap<u16, ServicePort>, look: &mut Look<'_>) {
+        for port in self.known.ports.values() {
+            let Some(ServicePort { route, endpoints: all, .. }) = ports.get(&port.number) else { continue };
+            let route = self.dialled_route(port.number, route);
+            let mut endpoints: BTreeMap<u16, Vec<Endpoint>> = BTreeMap::new();
+            for endpoint in all {
+                endpoints.entry(endpoint.port).or_default().push(endpoint.clone());
+            }
+            for server in servers(port) {
+                let dialled = server.port;
+                if self.known.ports.contains_key(&dialled) {
+                    continue;
+                }
+                let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
+                    protocol: port.protocol,
+                    addresses: self.addresses(dialled, look),
+                    exact: true,
+                    servers: BTreeSet::new(),
+                    endpoints: endpoints.remove(&dialled).unwrap_or_default(),
+                    route: route.clone(),
+                });
+                entry.servers.insert(server);
+            }
+        }
+    }
+
+    /// The route of a Service's port for a call to the pod's own port: the Service's own share is the pod that was
+    /// dialled.
+    fn dialled_route(&self, number: u16, route: &Route) -> Route {
+        let mut route = route.clone();
+        for backend in route.rules.iter_mut().flat_map(|rule| &mut rule.backends) {
+            if backend.service != self.known.id {
+                backend.port = Some(number);
+            }
+        }
+        route
+    }
+
+    /// The addresses that nobody older has on this port.
+    fn addresses(&self, number: u16, look: &mut Look<'_>) -> BTreeSet<IpAddr> {
+        let mut own = BTreeSet::new();
+        for (address, _) in self.claims.iter().filter(|(_, claimed)| *claimed == number) {
+            match look.owner(*address, number) {
+                Some(owner) if owner != self.known.id => {
+                    let message = format!(
+                        "the older Service {owner} has {address} with port {number}; calls to it are its own"
+                    );
+                    look.found(Finding::new(self.known.object.clone(), Reason::AddressTaken, message));
+                }
+                _ => drop(own.insert(*address)),
+            }
+        }
+        own
+    }
+}
+
+/// Who may serve: the accounts of the Service's pods, under enforcement those that a target is about. So a pod that slips
+/// behind the selector with an account of its own is refused by the clients.
+fn identities(known: &Known, look: &mut Look<'_>) -> BTreeSet<SpiffeId> {
+    let all: BTreeSet<SpiffeId> = known.members.values().map(|member| member.identity.clone()).collect();
+    if !look.modes(&known.id.namespace).0.is_enforced() {
+        return all;
+    }
+    let (granted, refused): (BTreeSet<_>, BTreeSet<_>) =
+        all.into_iter().partition(|identity| look.is_granted(identity));
+    if !granted.is_empty() && !refused.is_empty() {
+        let accounts: Vec<&str> = refused.iter().map(|identity| identity.service_account.as_str()).collect();
+        let message = format!(
+            "some of its pods run as {}, which no TrafficTarget is about: clients refuse these pods",
+            accounts.join(", ")
+        );
+        look.found(
+            Finding::new(known.object.clone(), Reason::IdentityRefused, message)
+                .at("spec.selector")
+                .hint("narrow the selector, or add a TrafficTarget for the account"),
+        );
+    }
+    granted
+}
+
+/// Who is behind a port, ready or not.
+fn servers(port: &Port) -> impl Iterator<Item = Server> {
+    let targets = port.targets.iter().filter(|((_, target), _)| !RESERVED_PORTS.contains(target));
+    targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
+}
+
+fn mixed(known: &Known) -> Finding {
+    const SHOWN: usize = 3;
+    let mut names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if known.outside.len() > SHOWN {
+        names = format!("{names} and {} more", known.outside.len() - SHOWN);
+    }
+    let message = format!("not all of its endpoints are in the mesh: {names} get no traffic from the mesh");
+    Finding::new(known.object.clone(), Reason::MixedService, message)
+        .at("spec.selector")
+        .hint("restart these pods so that they are injected")
+}

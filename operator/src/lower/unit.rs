@@ -1,0 +1,150 @@
+//! The names of what lowering makes, one by one, and what it may come to.
+//!
+//! `graph` keeps a value for each unit, `lower` says how each is made, `look` how one asks for another. Says nothing about
+//! either.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use smidge_xds::mesh::{
+    access::{AccessMode, Grant, MtlsMode, Ports},
+    id::{ClassId, ServiceId, SpiffeId},
+    service::{self, Endpoint, Protocol},
+    workload::{self, Class},
+};
+
+use super::{
+    access::Allowed,
+    route::Group,
+    service::Known,
+    settings::MeshWide,
+    split::{Split, Written},
+    workload::Instance,
+};
+use crate::inputs::{Key, Shared};
+
+/// One thing that is made by itself. Each is made of objects of its own name, and of units that stand before it in this
+/// list; so making in this order makes each once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Unit {
+    /// The settings of the mesh as a whole.
+    MeshWide,
+    /// The access and mTLS modes of a namespace.
+    Modes(String),
+    /// A kind whose definition is absent: only said.
+    Absent(String),
+    /// An object that cannot be read: only said.
+    Unreadable(String, Key),
+    /// An HTTPRouteGroup.
+    Group(Key),
+    /// A TCPRoute.
+    TcpRoute(Key),
+    /// A UDPRoute.
+    UdpRoute(Key),
+    /// A pod, in the mesh or not.
+    Pod(Key),
+    /// *Set*: the pods of a namespace that carry a label with a value.
+    Labelled(String, String, String),
+    /// *Set*: the pods of a namespace.
+    PodsOf(String),
+    /// The identities that an IdentityBinding stands for.
+    Binding(Key),
+    /// What a TrafficTarget allows, and at whom.
+    Target(Key),
+    /// All that an identity allows.
+    Grants(SpiffeId),
+    /// Whether that is anything.
+    IsGranted(SpiffeId),
+    /// An EndpointSlice.
+    Slice(Key),
+    /// *Set*: the slices of a Service.
+    Slices(ServiceId),
+    /// A Service as the cluster has it.
+    Known(ServiceId),
+    /// Whether there is a Service of that name.
+    IsService(ServiceId),
+    /// Whether a Service has pods in the mesh.
+    HasMembers(ServiceId),
+    /// The endpoints of each port of a Service.
+    Endpoints(ServiceId),
+    /// A TrafficSplit as written.
+    Written(Key),
+    /// *Set*: the splits of a root.
+    Splits(ServiceId),
+    /// The split that is in effect for a root.
+    Split(ServiceId),
+    /// *Set*: the roots whose split sends to a Service.
+    Senders(ServiceId),
+    /// The addresses and ports that a Service in the mesh would be called by.
+    Claims(ServiceId),
+    /// The Service that has an address and port.
+    Address(IpAddr, u16),
+    /// A Service of the mesh.
+    Service(ServiceId),
+    /// The ports of a pod that Services send to.
+    Served(Key),
+    /// A workload instance of the mesh.
+    Workload(Key),
+    /// A class of the mesh.
+    Class(ClassId),
+}
+
+impl Unit {
+    /// Whether it stands for those who give to it, and has no value of its own.
+    pub fn is_set(&self) -> bool {
+        matches!(
+            self,
+            Self::Labelled(..) | Self::PodsOf(_) | Self::Slices(_) | Self::Splits(_) | Self::Senders(_)
+        )
+    }
+
+    /// Whether it is made of those who give to it, and so is nothing without them.
+    pub fn is_given(&self) -> bool {
+        matches!(
+            self,
+            Self::Grants(_)
+                | Self::Endpoints(_)
+                | Self::Split(_)
+                | Self::Claims(_)
+                | Self::Address(..)
+                | Self::Service(_)
+                | Self::Served(_)
+                | Self::Workload(_)
+                | Self::Class(_)
+        )
+    }
+
+    /// Whether it is there only for those who ask for it.
+    pub fn is_asked(&self) -> bool {
+        matches!(self, Self::IsGranted(_) | Self::IsService(_) | Self::HasMembers(_))
+    }
+}
+
+/// What a unit has come to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    /// It is so.
+    Yes,
+    MeshWide(MeshWide),
+    Modes(AccessMode, MtlsMode),
+    Group(Arc<Group>),
+    Ports(Ports),
+    Instance(Arc<Instance>),
+    Identities(Arc<BTreeSet<SpiffeId>>),
+    Allowed(Arc<Allowed>),
+    Grants(Arc<Vec<Arc<Grant>>>),
+    Slice(Shared<k8s_openapi::api::discovery::v1::EndpointSlice>),
+    Known(Arc<Known>),
+    Endpoints(Arc<BTreeMap<u16, Vec<Endpoint>>>),
+    Written(Arc<Written>),
+    Split(Arc<Split>),
+    Claims(Arc<BTreeSet<(IpAddr, u16)>>),
+    Owner(ServiceId),
+    Service(Arc<service::Service>),
+    Served(Arc<BTreeMap<u16, Protocol>>),
+    Workload(Arc<workload::Workload>, Arc<Class>),
+    Class(Arc<Class>),
+}

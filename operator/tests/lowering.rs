@@ -1,0 +1,76 @@
+//! Lowering that goes on from the state before is lowering everything: the same mesh, the same findings, at the cost of
+//! what has changed.
+//!
+//! The objects are those of all golden cases, which share names and namespaces: put, replaced, changed and taken away in
+//! any order they make worlds that nobody would write. `SMIDGE_STEPS` asks for more of them.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "lowering/cost.rs"]
+mod cost;
+#[path = "lowering/steps.rs"]
+mod steps;
+
+use std::{collections::BTreeMap, env, fs, path::Path};
+
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
+use smidge::{
+    documents::{self, Source},
+    inputs::Inputs,
+    lower::{Lowering, lower},
+};
+use smidge_xds::mesh::id::ClusterId;
+use steps::{Pool, Step, step};
+
+/// The objects of some text.
+fn inputs(text: &str) -> Inputs {
+    documents::assemble(&[Source { name: "in.yaml".to_owned(), text: text.to_owned() }]).inputs
+}
+
+/// The objects of every golden case.
+fn golden() -> Vec<Inputs> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.is_dir());
+    cases.sort();
+    assert!(cases.len() > 50, "the golden cases were not found");
+    cases.iter().map(|case| inputs(&fs::read_to_string(case.join("in.yaml")).unwrap())).collect()
+}
+
+/// Takes every step in one lowering and compares with a new one.
+fn hold(pool: &Pool, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut world = BTreeMap::from([(ClusterId::default(), Inputs::default())]);
+    let mut lowering = Lowering::default();
+    let mut taken = Vec::new();
+    for step in steps {
+        let inputs = world.values_mut().next().unwrap();
+        taken.push(pool.take(step, inputs));
+        let (mesh, findings) = lowering.next(&world);
+        let (anew, all) = lower(&world);
+        prop_assert_eq!(&mesh, &anew, "the meshes differ after {:#?}", taken);
+        prop_assert_eq!(&*findings, &all, "the findings differ after {:#?}", taken);
+    }
+    Ok(())
+}
+
+#[test]
+fn step_by_step_comes_to_the_same_as_at_once() {
+    let cases = env::var("SMIDGE_STEPS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
+    let pool = Pool::new(golden());
+    let config = ProptestConfig { failure_persistence: None, cases, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(config);
+    runner.run(&vec(step(), 1..60), |steps| hold(&pool, &steps)).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn what_is_taken_away_leaves_nothing() {
+    let pool = Pool::new(golden());
+    let mut lowering = Lowering::default();
+    for case in pool.cases() {
+        lowering.next(&BTreeMap::from([(ClusterId::default(), case.clone())]));
+    }
+    let empty = BTreeMap::from([(ClusterId::default(), Inputs::default())]);
+    let (mesh, findings) = lowering.next(&empty);
+    assert_eq!((mesh, findings.to_vec()), lower(&empty));
+    // The settings of the mesh as a whole were asked for, and are there for whoever asks next.
+    assert!(lowering.lowered().kept <= 1, "{:?}", lowering.lowered());
+}
