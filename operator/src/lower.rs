@@ -5,7 +5,7 @@
 //! it. Does not know Envoy.
 //!
 //! What is made of the objects is made in units (`unit`), each of which notes what it has looked at (`look`), so that a
-//! change makes again what it can touch and nothing else (`graph`, docs/design/008).
+//! change makes again what it can touch and nothing else (`graph`, docs/design/010).
 
 mod access;
 mod cluster;
