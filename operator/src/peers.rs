@@ -7,6 +7,8 @@
 pub mod fetch;
 pub mod serve;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -60,7 +62,7 @@ pub fn decode(body: &[u8]) -> Result<Tallies, serde_json::Error> {
     let tally = |row: Row| {
         let Row { kind, namespace, name, uid, generation, acknowledged, refused, words } = row;
         let tally = Tally { uid, generation, acknowledged, refused, words, ..Tally::default() };
-        (ObjectRef { kind, namespace, name }, tally)
+        (ObjectRef { kind, namespace, name }, Arc::new(tally))
     };
     Ok(rows.into_iter().map(tally).collect())
 }

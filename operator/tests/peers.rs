@@ -56,7 +56,7 @@ fn object() -> ObjectRef {
 
 fn tallies(acknowledged: usize) -> Arc<Tallies> {
     let tally = Tally { uid: "u".to_owned(), generation: Some(3), acknowledged, ..Tally::default() };
-    Arc::new(BTreeMap::from([(object(), tally)]))
+    Arc::new(Tallies::unit(object(), Arc::new(tally)))
 }
 
 /// Two replicas of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.

@@ -8,7 +8,13 @@
 
 #[path = "status/conditions.rs"]
 mod conditions;
+#[path = "../../xds/tests/golden/meshes.rs"]
+mod meshes;
 #[path = "status/plan.rs"]
 mod plan;
 #[path = "status/programmed.rs"]
 mod programmed;
+#[path = "status/steps.rs"]
+mod steps;
+#[path = "status/town.rs"]
+mod town;

@@ -49,6 +49,8 @@ pub struct Session {
     early: BTreeSet<Arc<str>>,
     nonce: u64,
     counters: PerKind<Counters>,
+    /// What users' objects say has changed in the view, as far as that was not asked for.
+    restated: bool,
 }
 
 /// What was done for one kind on one stream.
@@ -149,6 +151,7 @@ impl Session {
         for key in changes {
             let before = old.as_ref().and_then(|old| old.resources.get(key));
             self.topics.get_mut(key.0).on_change(&key.1, before.map(|resource| &resource.version));
+            self.restated |= key.0.is_stated();
         }
         self.view = Some(view);
         if old.is_none() {
@@ -168,6 +171,11 @@ impl Session {
     /// The view that the client gets.
     pub fn view(&self) -> Option<&Arc<View>> {
         self.view.as_ref()
+    }
+
+    /// Whether the view has come to differ, since this was last asked, in more than where Services have their endpoints.
+    pub fn take_restated(&mut self) -> bool {
+        std::mem::take(&mut self.restated)
     }
 
     /// What must be asked of the certificate source now.

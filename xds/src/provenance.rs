@@ -1,67 +1,152 @@
 //! Which resources of a snapshot carry what an object of the user's says.
 //!
-//! Asked by whoever tells users whether proxies have taken what they wrote. Made of the mesh's own names (a grant's, a
-//! Service's) and the pool; knows no kind of object, and does not say who sees a resource: a view does.
+//! Kept from snapshot to snapshot by `snapshot`, at the cost of what changed; asked by whoever tells users whether proxies
+//! have taken what they wrote. Made of the mesh's own names (a grant's, a Service's) and the pool; knows no kind of object,
+//! and does not say who sees a resource: the snapshot does.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+use imbl::OrdMap;
+
 use crate::{
     envoy::names,
-    mesh::{access::AccessMode, id::ClassId, service::Protocol},
-    resources::Resource,
-    snapshot::Snapshot,
+    mesh::{
+        Mesh,
+        access::AccessMode,
+        change::{Change, Changes},
+        id::{ClassId, ServiceId, SpiffeId},
+        service::{Protocol, Service},
+    },
+    resources::{Resource, Resources},
 };
 
-/// The resources that carry each grant, by the grant's name. A grant that nobody serves has an empty list; one that is
-/// not in the mesh has none.
-pub fn grants(snapshot: &Snapshot) -> BTreeMap<&str, Vec<Arc<Resource>>> {
-    let mesh = snapshot.mesh();
-    let mut carried: BTreeMap<&str, Vec<Arc<Resource>>> = mesh
-        .grants
-        .values()
-        .flat_map(|grants| grants.iter())
-        .map(|grant| (grant.name.as_str(), Vec::new()))
-        .collect();
-    for (id, class) in &mesh.classes {
-        // Where everything is allowed, no policy says what a grant says.
-        if class.access == AccessMode::Permissive {
-            continue;
+/// What an object says in the mesh, by the name that the object has there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Statement {
+    /// Who may call.
+    Grant(String),
+    /// Where calls go.
+    Split(String),
+}
+
+/// Where a statement stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// Among the grants of an identity, whether anybody has it or not. No resource is made for that alone.
+    Identity(SpiffeId),
+    /// On the inbound side of a class.
+    Class(ClassId),
+    /// On the way to a port of a Service.
+    Port(ServiceId, u16),
+}
+
+/// The places of one statement, each with the resources there that carry it.
+pub type Places = OrdMap<Place, Vec<Arc<Resource>>>;
+
+/// The statements that are in effect, with their places. A copy costs nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Provenance(OrdMap<Statement, Places>);
+
+/// A part of the statements, to be compared with what it was.
+type Stated = BTreeMap<(Statement, Place), Vec<Arc<Resource>>>;
+
+impl Provenance {
+    /// The provenance after `changes`, which led from the one mesh and its pool to the other.
+    pub(crate) fn next(
+        &self,
+        changes: &Changes<'_>,
+        (before, earlier): (&Mesh, &Resources),
+        (after, pool): (&Mesh, &Resources),
+    ) -> Self {
+        let mut next = self.clone();
+        for Change { key, old, new } in &changes.services {
+            let was = old.map(|service| splits(key, service, earlier)).unwrap_or_default();
+            let is = new.map(|service| splits(key, service, pool)).unwrap_or_default();
+            next.replace(&was, is);
         }
-        let made: HashMap<&str, &Arc<Resource>> =
-            snapshot.resources().class(id).map(|resource| (&*resource.name, resource)).collect();
-        for grant in mesh.grants_of(&class.identity) {
-            let ports = class.ports.iter().filter(|(port, _)| grant.ports.contains(**port));
-            let policies = ports.flat_map(|(port, protocol)| policies(*port, *protocol));
-            let policies = policies.filter_map(|name| made.get(name.as_str()).copied().cloned());
-            carried.entry(grant.name.as_str()).or_default().extend(policies);
+        let classes = changes.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
+        // What a policy says of clients depends on whom the mesh trusts.
+        let all = after.classes.values().filter(|_| changes.trust);
+        let identities = classes.chain(all).map(|class| &class.identity);
+        let identities = identities.chain(changes.grants.iter().map(|change| change.key));
+        for identity in identities.collect::<BTreeSet<_>>() {
+            next.replace(&grants(identity, before, earlier), grants(identity, after, pool));
+        }
+        next
+    }
+
+    fn replace(&mut self, was: &Stated, is: Stated) {
+        for (statement, place) in was.keys().filter(|key| !is.contains_key(key)) {
+            let Some(places) = self.0.get_mut(statement) else { continue };
+            places.remove(place);
+            if places.is_empty() {
+                self.0.remove(statement);
+            }
+        }
+        for ((statement, place), resources) in is {
+            let present = self.0.get(&statement).and_then(|places| places.get(&place));
+            if present != Some(&resources) {
+                self.0.entry(statement).or_default().insert(place, resources);
+            }
         }
     }
-    carried
+
+    /// Where a statement stands; `None` if it is not in effect.
+    pub fn places(&self, statement: &Statement) -> Option<&Places> {
+        self.0.get(statement)
+    }
+
+    /// The statements whose places, or the resources there, are not what they were.
+    pub(crate) fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a Statement> {
+        use imbl::ordmap::DiffItem::{Add, Remove, Update};
+        earlier.0.diff(&self.0).map(|item| match item {
+            Add(statement, _) | Remove(statement, _) | Update { new: (statement, _), .. } => statement,
+        })
+    }
+}
+
+/// What splits say of a Service's ports: where calls of them go.
+fn splits(id: &ServiceId, service: &Service, pool: &Resources) -> Stated {
+    let stated = service.ports.iter().filter_map(|(number, port)| {
+        let split = port.route.split.clone()?;
+        let made = pool.service(id).and_then(|part| part.ports.get(number));
+        let resources = made.map(|port| Arc::clone(&port.way)).into_iter().collect();
+        Some(((Statement::Split(split), Place::Port(id.clone(), *number)), resources))
+    });
+    stated.collect()
+}
+
+/// What grants say of those who have an identity.
+fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Stated {
+    let mut stated = Stated::new();
+    let grants = mesh.grants_of(identity);
+    for grant in grants {
+        let place = Place::Identity(identity.clone());
+        stated.insert((Statement::Grant(grant.name.clone()), place), Vec::new());
+    }
+    let classes = pool.index().classes(identity).filter_map(|id| Some((id, mesh.classes.get(id)?)));
+    // Where everything is allowed, no policy says what a grant says.
+    for (id, class) in classes.filter(|(_, class)| class.access != AccessMode::Permissive) {
+        let made: HashMap<&str, &Arc<Resource>> =
+            pool.class(id).map(|resource| (&*resource.name, resource)).collect();
+        for grant in grants {
+            let ports = class.ports.iter().filter(|(port, _)| grant.ports.contains(**port));
+            let policies = ports.flat_map(|(port, protocol)| policies(*port, *protocol));
+            let policies: Vec<_> =
+                policies.filter_map(|name| made.get(name.as_str()).copied().cloned()).collect();
+            if !policies.is_empty() {
+                let key = (Statement::Grant(grant.name.clone()), Place::Class(id.clone()));
+                stated.entry(key).or_default().extend(policies);
+            }
+        }
+    }
+    stated
 }
 
 fn policies(port: u16, protocol: Protocol) -> impl Iterator<Item = String> {
     let clients = (protocol == Protocol::Tcp).then(|| names::clients(port));
     std::iter::once(names::inbound_filter(port, protocol)).chain(clients)
-}
-
-/// The resources that carry each split that is in effect, by the split's name: they say where calls of its root go.
-pub fn splits(snapshot: &Snapshot) -> BTreeMap<&str, Vec<Arc<Resource>>> {
-    let mut carried: BTreeMap<&str, Vec<Arc<Resource>>> = BTreeMap::new();
-    for (id, service) in &snapshot.mesh().services {
-        for (number, port) in &service.ports {
-            let Some(split) = &port.route.split else { continue };
-            let made = snapshot.resources().service(id).and_then(|part| part.ports.get(number));
-            carried.entry(split.as_str()).or_default().extend(made.map(|port| Arc::clone(&port.way)));
-        }
-    }
-    carried
-}
-
-/// The whole inbound side of every class, which the mesh's own settings shape.
-pub fn inbound(snapshot: &Snapshot) -> Vec<Arc<Resource>> {
-    let classes: Vec<&ClassId> = snapshot.mesh().classes.keys().collect();
-    classes.into_iter().flat_map(|class| snapshot.resources().class(class)).cloned().collect()
 }

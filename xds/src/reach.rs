@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use imbl::{OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 
 use crate::{
     mesh::{
@@ -81,6 +81,24 @@ impl Reach {
     /// What `identity` may call beyond what everybody may.
     pub fn of(&self, identity: &SpiffeId) -> impl Iterator<Item = &(ServiceId, u16)> {
         self.only.get(identity).into_iter().flatten()
+    }
+
+    /// The identities that may call a port; `None` stands for everybody.
+    pub fn callers<'a>(&'a self, service: &ServiceId, number: u16) -> Option<Vec<&'a SpiffeId>> {
+        let Some(callers) = self.callers.get(service) else { return Some(Vec::new()) };
+        if callers.everybody.contains(&number) {
+            return None;
+        }
+        let only = callers.only.iter().filter(|(_, ports)| ports.contains(&number));
+        Some(only.map(|(identity, _)| identity).collect())
+    }
+
+    /// The Services that others may call than before.
+    pub fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a ServiceId> {
+        use DiffItem::{Add, Remove, Update};
+        earlier.callers.diff(&self.callers).map(|item| match item {
+            Add(service, _) | Remove(service, _) | Update { new: (service, _), .. } => service,
+        })
     }
 
     /// Whether everybody sees something of a Service, because everybody may call it or what sends to it.

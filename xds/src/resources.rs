@@ -73,6 +73,12 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)
     }
 
+    /// Whether what a user's object says can be in a resource of this kind: where a Service's endpoints are, no object
+    /// says (`provenance`).
+    pub(crate) fn is_stated(self) -> bool {
+        !matches!(self, Self::Cluster | Self::Endpoints)
+    }
+
     /// Whether a client gets all names of its view without naming them (CDS and LDS).
     pub fn is_wildcard(self) -> bool {
         matches!(self, Self::Cluster | Self::Listener)
@@ -299,6 +305,14 @@ impl Resources {
     /// What a Service became.
     pub(crate) fn service(&self, id: &ServiceId) -> Option<&Arc<ServicePart>> {
         self.services.get(id)
+    }
+
+    /// The classes whose inbound side is not what it was in an `earlier` pool.
+    pub(crate) fn other_classes<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a ClassId> {
+        use imbl::ordmap::DiffItem::{Add, Remove, Update};
+        earlier.classes.diff(&self.classes).map(|item| match item {
+            Add(class, _) | Remove(class, _) | Update { new: (class, _), .. } => class,
+        })
     }
 
     /// The inbound side of a class.

@@ -18,7 +18,7 @@ pub use board::Board;
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 use futures::Stream;
-pub use proxies::{Answer, Connected, Proxies, Words};
+pub use proxies::{Answer, Connected, Follower, Proxies, Words};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},

@@ -3,6 +3,7 @@
 //! `operator::publish` makes the next one from the one before, at the cost of what differs, and hands it to `server`. Read
 //! only, shared by all streams, free of secrets.
 
+mod difference;
 mod news;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+pub use difference::Difference;
 use imbl::OrdMap;
 use news::{Fate, News};
 
@@ -19,6 +21,7 @@ use crate::{
         change::Changes,
         id::{ClassId, ProxyId},
     },
+    provenance::Provenance,
     reach::Reach,
     resources::{Resource, Resources},
     view::{self, Named, View},
@@ -34,6 +37,7 @@ pub struct Snapshot {
     everybodys: Named,
     views: OrdMap<ClassId, Arc<Awaited>>,
     concerned: Vec<ProxyId>,
+    provenance: Provenance,
 }
 
 /// A view that is computed when somebody asks for it. Snapshots between which it does not change share it.
@@ -69,7 +73,12 @@ impl Snapshot {
             }
         };
         let views = previous.views.clone();
-        let mut next = Self { mesh, resources, reach, everybodys, views, concerned: Vec::new() };
+        let provenance = {
+            let (old, new) = ((&*previous.mesh, &previous.resources), (&*mesh, &resources));
+            previous.provenance.next(&changes, old, new)
+        };
+        let concerned = Vec::new();
+        let mut next = Self { mesh, resources, reach, everybodys, views, concerned, provenance };
         next.renew_views(&changes, &news, previous);
         next
     }
@@ -113,12 +122,21 @@ impl Snapshot {
         &self.concerned
     }
 
+    /// Which resources carry what users' objects say.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
     /// What a proxy sees; `None` if there is no such proxy in the mesh.
     ///
     /// Computed when first asked for, once for all proxies of a class. A view that did not change is the same `Arc`
     /// as in the snapshot before, if that was asked for it.
     pub fn view(&self, proxy: &ProxyId) -> Option<Arc<View>> {
-        let class = &self.mesh.workloads.get(proxy)?.class;
+        self.view_of(&self.mesh.workloads.get(proxy)?.class)
+    }
+
+    /// What every proxy of a class sees; `None` if there is no such class.
+    pub fn view_of(&self, class: &ClassId) -> Option<Arc<View>> {
         let awaited = self.views.get(class)?;
         if let Some(view) = awaited.view.get() {
             return Some(Arc::clone(view));

@@ -18,7 +18,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 use client::{Net, node, told};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, KEY, filled, proxy, server, view};
-use smidge_xds::resources::Kind;
+use smidge_xds::{
+    resources::Kind,
+    server::{Answer, Follower},
+};
+use tokio::time::timeout;
 use tonic::Code;
 
 const ONE: (Kind, &str, &str) = (Kind::Cluster, "ns/one/80", "1");
@@ -226,32 +230,40 @@ async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
     assert!(handles.proxies.is_empty());
 }
 
+/// What the one proxy that there is has answered, of which nobody was told yet.
+fn news(follower: &Follower) -> Answer {
+    let mut news: Vec<_> = follower.take().into_values().collect();
+    assert_eq!(news.len(), 1);
+    news.remove(0).expect("it is connected")
+}
+
 #[tokio::test(start_paused = true)]
-async fn whoever_watches_the_registry_hears_of_every_answer() {
+async fn whoever_follows_the_proxies_hears_of_every_answer() {
     let (net, handles) = start();
-    let mut changes = handles.proxies.changes();
+    let follower = handles.proxies.follow();
+    assert!(follower.take().is_empty());
     let first = view(&[ONE]);
     handles.publish(&[("one", &first)]);
     let mut client = net.connect("one").await;
-    changes.changed().await.unwrap();
-    assert!(handles.proxies.answers()[0].acknowledged.is_none());
+    follower.changed().await;
+    assert!(news(&follower).acknowledged.is_none());
     client.want(Kind::Cluster, &[], &[]).await;
     client.want(Kind::Listener, &[], &[]).await;
     assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
     assert!(told(&client.next().await).is_empty(), "the empty answer for listeners");
     client.hears_nothing().await;
-    let answer = handles.proxies.answers().remove(0);
+    let answer = news(&follower);
     assert!(std::sync::Arc::ptr_eq(&answer.acknowledged.unwrap(), &first));
     assert!(answer.refused.is_empty());
+    // Who comes later hears of all that are there.
+    assert!(std::sync::Arc::ptr_eq(&news(&handles.proxies.follow()).acknowledged.unwrap(), &first));
 
-    changes.mark_unchanged();
     let second = view(&[(Kind::Cluster, "ns/one/80", "2")]);
     handles.publish(&[("one", &second)]);
     let response = client.receive().await;
     client.answer(&response, Some("no such thing")).await;
     client.hears_nothing().await;
-    assert!(changes.has_changed().unwrap(), "nobody heard of the refusal");
-    let answer = handles.proxies.answers().remove(0);
+    let answer = news(&follower);
     let refused: Vec<_> = answer.refused.iter().map(|((_, name), words)| (&**name, &**words)).collect();
     assert_eq!(refused, [("ns/one/80", "no such thing")]);
 
@@ -259,8 +271,39 @@ async fn whoever_watches_the_registry_hears_of_every_answer() {
     handles.publish(&[("one", &view(&[(Kind::Cluster, "ns/one/80", "3")]))]);
     assert_eq!(told(&client.next().await), [("ns/one/80", "3")]);
     client.hears_nothing().await;
-    assert!(handles.proxies.answers()[0].refused.is_empty());
-    changes.mark_unchanged();
+    assert!(news(&follower).refused.is_empty());
     drop(client);
-    changes.changed().await.unwrap();
+    let gone = async {
+        while follower.take().into_values().all(|answer| answer.is_some()) {
+            follower.changed().await
+        }
+    };
+    timeout(Duration::from_secs(10), gone).await.expect("nobody heard of its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledged_endpoint_is_no_news_and_anything_else_is() {
+    let (net, handles) = start();
+    let listener = (Kind::Listener, "outbound/1", "1");
+    handles.publish(&[("one", &view(&[ONE, listener]))]);
+    let mut client = net.connect("one").await;
+    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(Kind::Listener, &[], &[]).await;
+    client.next().await;
+    client.next().await;
+    client.hears_nothing().await;
+    let follower = handles.proxies.follow();
+    assert!(news(&follower).acknowledged.is_some());
+    let moved = view(&[(Kind::Cluster, "ns/one/80", "2"), listener]);
+    handles.publish(&[("one", &moved)]);
+    client.next().await;
+    client.hears_nothing().await;
+    let list = handles.proxies.list();
+    assert!(std::sync::Arc::ptr_eq(list[0].acknowledged.as_ref().unwrap(), &moved));
+    assert!(follower.take().is_empty(), "of a change that no object says, nobody need hear");
+    let said = view(&[(Kind::Cluster, "ns/one/80", "2"), (Kind::Listener, "outbound/1", "2")]);
+    handles.publish(&[("one", &said)]);
+    client.next().await;
+    client.hears_nothing().await;
+    assert!(std::sync::Arc::ptr_eq(&news(&follower).acknowledged.unwrap(), &said));
 }

@@ -1,13 +1,9 @@
 //! The loop that keeps statuses true: counts acknowledgements on every replica, and writes on the one that leads.
 //!
 //! Started by `runtime`. Woken by what was published, by proxies that answer, by other replicas' counts and by the
-//! lease; looks at all objects then, which takes milliseconds, and writes what `plan` finds due.
+//! lease; takes in what differs then, at the cost of that, and writes what `judge` finds due.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
@@ -16,8 +12,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use smidge_crds::status::Status;
-use smidge_xds::server::Proxies;
+use smidge_xds::server::{Follower, Proxies};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -25,18 +20,11 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    conditions::{self, Facts, PROGRAMMED, REFUSED},
-    plan::{Due, Plan},
-    programmed::{Concerns, Tallies, Tally},
+    judge::{Evidence, Judge, Others, Wanted},
+    programmed::{Concerns, Tallies},
     write::{WriteError, write},
 };
-use crate::{
-    clock::Clock,
-    finding::{Finding, ObjectRef},
-    lease::Leader,
-    publish::Turn,
-    report,
-};
+use crate::{clock::Clock, lease::Leader, publish::Turn, report};
 
 /// The least time between two looks: proxies that answer one after another are counted together.
 const GAP: Duration = Duration::from_millis(100);
@@ -52,7 +40,7 @@ pub struct Sources {
     /// Who is connected here.
     pub proxies: Proxies,
     /// The counts of other replicas, by replica; empty where this one does not lead.
-    pub others: watch::Receiver<Arc<BTreeMap<String, Tallies>>>,
+    pub others: watch::Receiver<Arc<Others>>,
     /// Whether this replica leads.
     pub leader: watch::Receiver<Leader>,
     /// The counts of this one go here.
@@ -94,15 +82,21 @@ impl Metrics {
 
 /// Keeps statuses true until the publisher ends.
 pub async fn keep(sources: Sources) {
-    let cost = Duration::ZERO;
-    let mut keeper = Keeper { started: Instant::now(), cost, concerns: None, plan: None, sources };
-    let mut answers = keeper.sources.proxies.changes();
+    let answers = sources.proxies.follow();
+    let mut keeper = Keeper {
+        started: Instant::now(),
+        cost: Duration::ZERO,
+        concerns: Concerns::default(),
+        judge: None,
+        answers,
+        sources,
+    };
     let mut wake = Instant::now() + GLANCE;
     loop {
         let Sources { turns, others, leader, .. } = &mut keeper.sources;
         tokio::select! {
             changed = turns.changed() => if changed.is_err() { return },
-            Ok(()) = answers.changed() => {}
+            () = keeper.answers.changed() => {}
             Ok(()) = others.changed() => {}
             Ok(()) = leader.changed() => {}
             () = sleep_until(wake) => {}
@@ -116,21 +110,12 @@ pub async fn keep(sources: Sources) {
 
 struct Keeper {
     sources: Sources,
+    answers: Follower,
     started: Instant,
     /// What the last look took to compute.
     cost: Duration,
-    concerns: Option<(u64, Concerns)>,
-    plan: Option<Plan>,
-}
-
-/// A status that is to be written.
-struct Wanted {
-    object: ObjectRef,
-    uid: String,
-    status: Status,
-    /// It says for the first time that proxies refuse the object, and this is what they say.
-    refusal: Option<String>,
-    is_wording: bool,
+    concerns: Concerns,
+    judge: Option<Judge>,
 }
 
 impl Keeper {
@@ -138,7 +123,7 @@ impl Keeper {
         self.started.elapsed()
     }
 
-    /// Looks at everything once; says when to look again if nothing happens.
+    /// Takes in what differs once; says when to look again if nothing happens.
     async fn look(&mut self) -> Instant {
         let asleep = Instant::now() + GLANCE;
         let Some(turn) = self.sources.turns.borrow_and_update().clone() else { return asleep };
@@ -147,31 +132,27 @@ impl Keeper {
         self.cost = begun.elapsed();
         let leads = *self.sources.leader.borrow_and_update() == Leader::Me;
         if !leads {
-            self.plan = None;
+            self.judge = None;
             self.sources.metrics.waiting.set(0);
             return asleep;
         }
-        let now = self.now();
-        let plan = self.plan.take().unwrap_or_else(|| Plan::new(now));
-        let (plan, due, wake) = tokio::task::block_in_place(|| self.judge(plan, &turn, &tallies));
-        self.plan = Some(plan);
+        let (due, wake) = tokio::task::block_in_place(|| self.judge(&turn, &tallies));
         self.cost = begun.elapsed();
-        let wake = self.write(due).await.map_or(wake, |again| again.min(wake));
-        self.started + wake
+        let again = self.write(due).await;
+        wake.into_iter().chain(again).min().map_or(asleep, |wake| self.started + wake)
     }
 
     /// The counts of this replica, for itself and for the one that leads.
-    fn count(&mut self, turn: &Turn) -> Arc<Tallies> {
-        if self.concerns.as_ref().is_none_or(|(number, _)| *number != turn.number) {
-            self.concerns = Some((turn.number, Concerns::new(&turn.objects, &turn.snapshot)));
+    fn count(&mut self, turn: &Turn) -> Tallies {
+        self.concerns.publish(&turn.objects, &turn.snapshot);
+        for (proxy, answer) in self.answers.take() {
+            self.concerns.answer(proxy, answer);
         }
-        let answers = self.sources.proxies.answers();
-        let tallies = self.concerns.as_ref().map(|(_, concerns)| concerns.tally(&answers));
-        let tallies = Arc::new(tallies.unwrap_or_default());
+        let tallies = self.concerns.tallies().clone();
         self.sources.own.send_if_modified(|own| {
-            let changed = **own != *tallies;
+            let changed = !own.ptr_eq(&tallies);
             if changed {
-                *own = Arc::clone(&tallies);
+                *own = Arc::new(tallies.clone());
             }
             changed
         });
@@ -179,50 +160,21 @@ impl Keeper {
     }
 
     /// What is to be written now, and when to look again for the rest.
-    fn judge(&mut self, mut plan: Plan, turn: &Turn, tallies: &Tallies) -> (Plan, Vec<Wanted>, Duration) {
+    fn judge(&mut self, turn: &Turn, tallies: &Tallies) -> (Vec<Wanted>, Option<Duration>) {
         let now = self.now();
-        let time = time(&self.sources.clock);
         let others = self.sources.others.borrow_and_update().clone();
-        let mut found: HashMap<&ObjectRef, Vec<&Finding>> = HashMap::new();
-        for finding in turn.findings.iter() {
-            found.entry(&finding.object).or_default().push(finding);
-        }
-        plan.keep(|object| turn.objects.contains_key(object));
-        let (mut due, mut wake, mut later) = (Vec::new(), now + GLANCE, 0);
-        for (object, known) in turn.objects.iter() {
-            let Some(tally) = tallies.get(object) else { continue };
-            let tally = summed(tally, object, &others);
-            let (overdue, until) = plan.overdue(object, &tally, now);
-            wake = until.map_or(wake, |until| until.min(wake));
-            let present = plan.present(object, known.status.as_ref(), now).cloned();
-            let facts = Facts {
-                object,
-                generation: known.generation,
-                findings: found.get(object).map_or(&[][..], Vec::as_slice),
-                tally: &tally,
-                overdue,
-                present: present.as_ref(),
-                now: &time,
-            };
-            let status = conditions::status(&facts);
-            match plan.due(object, &status, present.as_ref(), now) {
-                Due::Now => due.push(Wanted::new(object, &known.uid, status, present.as_ref())),
-                Due::At(at) => {
-                    later += 1;
-                    wake = wake.min(at);
-                }
-                Due::Never => {}
-            }
-        }
-        self.sources.metrics.waiting.set(i64::try_from(due.len() + later).unwrap_or(i64::MAX));
-        due.sort_by_key(|wanted| wanted.is_wording);
-        (plan, due, wake)
+        let judge = self.judge.get_or_insert_with(|| Judge::new(now));
+        let Turn { objects, findings, .. } = turn;
+        let evidence = Evidence { objects, findings, tallies, others: &others };
+        let due = judge.judge(evidence, now, &time(&self.sources.clock));
+        self.sources.metrics.waiting.set(i64::try_from(judge.waiting()).unwrap_or(i64::MAX));
+        due
     }
 
     /// Writes as much as the budget allows; says when to go on if that is not all.
     async fn write(&mut self, due: Vec<Wanted>) -> Option<Duration> {
         let now = self.now();
-        let Some(plan) = &mut self.plan else { return None };
+        let plan = self.judge.as_mut()?.plan();
         let (budget, next) = plan.budget(now);
         let total = due.len();
         let client = &self.sources.client;
@@ -257,32 +209,6 @@ impl Keeper {
         }
         (total > budget).then_some(next)
     }
-}
-
-impl Wanted {
-    fn new(object: &ObjectRef, uid: &str, status: Status, present: Option<&Status>) -> Self {
-        let refusal = |status: &Status| {
-            let programmed = conditions::of(status, PROGRAMMED).filter(|it| it.reason == REFUSED);
-            programmed.map(|it| it.message.clone())
-        };
-        let is_new = present.and_then(refusal).is_none();
-        Self {
-            object: object.clone(),
-            uid: uid.to_owned(),
-            refusal: refusal(&status).filter(|_| is_new),
-            is_wording: present.is_some_and(|present| conditions::is_same_but_words(present, &status)),
-            status,
-        }
-    }
-}
-
-/// The count of all replicas.
-fn summed(own: &Tally, object: &ObjectRef, others: &BTreeMap<String, Tallies>) -> Tally {
-    let mut sum = own.clone();
-    for other in others.values().filter_map(|tallies| tallies.get(object)) {
-        sum.add(other);
-    }
-    sum
 }
 
 /// To the second: that is what conditions can say.

@@ -1,11 +1,11 @@
 //! Turns the objects that have a status into what is needed to write it: which object, at which generation, with which
 //! status, and which others it uses.
 //!
-//! Kept by `publish` beside the inputs, changed with them one by one, as copying all of them for each change would be
-//! most of the work. Does not judge: findings do.
+//! Kept by `publish` beside the inputs, changed with them one by one. Does not judge: findings do.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use smidge_crds::{access::TrafficTargetSpec, split::TrafficSplitSpec, status::Status};
 
@@ -38,8 +38,8 @@ pub struct Known {
     pub uses: Vec<ObjectRef>,
 }
 
-/// All of them.
-pub type KnownObjects = BTreeMap<ObjectRef, Arc<Known>>;
+/// All of them. A copy costs nothing, and two are compared at the cost of what they do not share.
+pub type KnownObjects = OrdMap<ObjectRef, Arc<Known>>;
 
 /// Takes over one object of `kind`, or all of them, as they are in `inputs`.
 pub fn refresh(known: &mut Arc<KnownObjects>, inputs: &Inputs, kind: &str, key: Option<&Key>) {
@@ -50,7 +50,11 @@ pub fn refresh(known: &mut Arc<KnownObjects>, inputs: &Inputs, kind: &str, key: 
 
 fn refresh_in(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
     let Some(key) = key else {
-        known.retain(|object, _| object.kind != kind);
+        let first = ObjectRef::new(kind, "", "");
+        let all = known.range(first..).map(|(object, _)| object).take_while(|object| object.kind == kind);
+        for object in all.cloned().collect::<Vec<_>>() {
+            known.remove(&object);
+        }
         for key in keys(inputs, kind) {
             refresh_in(known, inputs, kind, Some(&key));
         }

@@ -166,8 +166,14 @@ impl Plan {
         memory.failures += 1;
     }
 
-    /// Forgets objects that are gone.
-    pub fn keep(&mut self, exists: impl Fn(&ObjectRef) -> bool) {
-        self.objects.retain(|object, _| exists(object));
+    /// When a write that has not come back is taken for lost.
+    pub fn echo(&self, object: &ObjectRef) -> Option<Duration> {
+        let memory = self.objects.get(object).filter(|memory| !memory.uid.is_empty())?;
+        memory.written.as_ref().map(|(_, at)| *at + ECHO)
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&mut self, object: &ObjectRef) {
+        self.objects.remove(object);
     }
 }

@@ -1,234 +1,222 @@
 //! Counts, for each object, the proxies that it concerns and those that have acknowledged it.
 //!
 //! An object concerns a proxy that sees a resource which carries what the object says; the proxy has acknowledged the
-//! object when it has acknowledged each such resource as it is now. Pure. `Concerns` is made once for what was published,
-//! `tally` whenever a proxy has answered; both go by class, not by proxy, so that a thousand objects and a
-//! thousand proxies are milliseconds.
+//! object when it has acknowledged each such resource as it is now. Pure. `Concerns` goes on from what was published before
+//! and from answer to answer, at the cost of what differs: an endpoint concerns no object, a weight one split and those
+//! who see it.
+
+mod answers;
+mod audience;
+mod tally;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
+use imbl::ordmap::DiffItem;
 use smidge_xds::{
+    delta::changes,
     mesh::id::{ClassId, ProxyId},
-    provenance,
     resources::{Kind, Resource},
     server::Answer,
     snapshot::Snapshot,
     view::View,
 };
 
-use super::object::KnownObjects;
+pub use self::tally::{Tallies, Tally};
+use self::{
+    answers::{Answers, Placed, Verdict},
+    audience::Audiences,
+};
+use super::object::{Known, KnownObjects};
 use crate::finding::ObjectRef;
 
-/// How many of those who refuse are quoted.
-const QUOTED: usize = 3;
+/// An object's name, which many hold.
+type Name = Arc<ObjectRef>;
 
-/// How far an object has come.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
-    /// Which object this is about.
-    pub uid: String,
-    /// The generation that the snapshot was made with.
-    pub generation: Option<i64>,
-    /// Whether a part of what proxies are given says what the object says, even if no proxy sees it now.
-    pub in_effect: bool,
-    /// The proxies that see it, connected or not.
-    pub concerned: usize,
-    /// Those that have it.
-    pub acknowledged: usize,
-    /// Those that refused it.
-    pub refused: usize,
-    /// Some of them, with their words.
-    pub words: Vec<(String, String)>,
-}
-
-impl Tally {
-    /// Whether every proxy that it concerns has it.
-    pub fn is_complete(&self) -> bool {
-        self.acknowledged >= self.concerned
-    }
-
-    /// Adds what another replica counted among its own proxies. It counts only for the same state of the object.
-    pub fn add(&mut self, other: &Self) {
-        if self.uid != other.uid || self.generation != other.generation {
-            return;
-        }
-        self.refused = (self.refused + other.refused).min(self.concerned);
-        self.words.extend(other.words.iter().cloned());
-        self.words.truncate(QUOTED);
-        // While a proxy moves from one replica to another, both may have it; a refusal counts more.
-        self.acknowledged = (self.acknowledged + other.acknowledged).min(self.concerned - self.refused);
-    }
-}
-
-/// The tallies of every object.
-pub type Tallies = BTreeMap<ObjectRef, Tally>;
-
-/// Which objects concern which proxies, for one snapshot.
+/// Which objects concern which proxies, and who of these has what.
 #[derive(Debug, Default)]
 pub struct Concerns {
-    objects: Vec<(ObjectRef, Tally)>,
-    classes: Vec<Class>,
-    class_of: BTreeMap<ProxyId, usize>,
+    objects: KnownObjects,
+    snapshot: Arc<Snapshot>,
+    audiences: Audiences,
+    answers: Answers,
+    tallies: Tallies,
+    work: Work,
 }
 
-/// What the proxies of a class have to acknowledge.
-#[derive(Debug)]
-struct Class {
-    view: Arc<View>,
-    /// Numbers of objects.
-    objects: Vec<usize>,
-    relevant: Vec<Relevant>,
-}
-
-/// A resource that carries what some objects say.
-#[derive(Debug)]
-struct Relevant {
-    resource: Arc<Resource>,
-    objects: Vec<usize>,
+/// What was done so far: what a change costs is held by tests through these counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Objects that were counted.
+    pub objects: u64,
+    /// Classes of which it was asked what their proxies lack.
+    pub classes: u64,
 }
 
 impl Concerns {
-    /// What `objects` have become in `snapshot`, which was made of them.
-    pub fn new(objects: &KnownObjects, snapshot: &Snapshot) -> Self {
-        let carried = carried(objects, snapshot);
-        let mut by_resource: HashMap<*const Resource, Vec<usize>> = HashMap::new();
-        let mut concerns = Self::default();
-        for (number, (object, known)) in objects.iter().enumerate() {
-            let resources = carried.get(object);
-            for resource in resources.into_iter().flatten() {
-                by_resource.entry(Arc::as_ptr(resource)).or_default().push(number);
-            }
-            let tally = Tally {
-                uid: known.uid.clone(),
-                generation: known.generation,
-                in_effect: resources.is_some(),
-                ..Tally::default()
-            };
-            concerns.objects.push((object.clone(), tally));
+    /// Goes on with `objects`, and with `snapshot`, which was made of them.
+    pub fn publish(&mut self, objects: &KnownObjects, snapshot: &Arc<Snapshot>) {
+        let difference = snapshot.since(&self.snapshot);
+        let earlier = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        let mut moved = self.take_objects(objects);
+        for statement in &difference.statements {
+            self.audiences.carry(statement, &earlier, snapshot);
+            moved.extend(self.audiences.objects(statement, objects));
         }
-        concerns.add_proxies(snapshot, &by_resource);
-        concerns
+        let mut classes: BTreeSet<ClassId> = BTreeSet::new();
+        for object in moved {
+            self.address(object, &mut classes);
+        }
+        if self.audiences.has_settings() {
+            classes.extend(difference.inbound);
+        }
+        for class in &difference.classes {
+            self.answers.resize(class, earlier.instances(class), snapshot.instances(class));
+        }
+        difference.proxies.into_iter().for_each(|proxy| self.place_again(proxy));
+        classes.iter().for_each(|class| self.look_into(class));
     }
 
-    fn add_proxies(&mut self, snapshot: &Snapshot, by_resource: &HashMap<*const Resource, Vec<usize>>) {
-        let mut numbers: BTreeMap<&ClassId, usize> = BTreeMap::new();
-        for (proxy, workload) in &snapshot.mesh().workloads {
-            let number = if let Some(number) = numbers.get(&workload.class) {
-                *number
-            } else {
-                let Some(view) = snapshot.view(proxy) else { continue };
-                self.classes.push(Class::new(view, by_resource));
-                numbers.insert(&workload.class, self.classes.len() - 1);
-                self.classes.len() - 1
-            };
-            self.class_of.insert(proxy.clone(), number);
-            for object in self.classes.get(number).into_iter().flat_map(|class| &class.objects) {
-                if let Some((_, tally)) = self.objects.get_mut(*object) {
-                    tally.concerned += 1;
-                }
-            }
-        }
+    /// Takes in what a proxy has answered; `None` if it is gone.
+    pub fn answer(&mut self, proxy: ProxyId, answer: Option<Answer>) {
+        let placed = answer.map(|answer| self.judge(&proxy, answer));
+        self.answers.place(proxy, placed);
     }
 
-    /// Counts what the connected proxies have answered.
-    pub fn tally(&self, answers: &[Answer]) -> Tallies {
-        let mut objects = self.objects.clone();
-        // Proxies of a class that took the same view lack the same.
-        let mut lacking: HashMap<(usize, *const View), BTreeSet<usize>> = HashMap::new();
-        for Answer { proxy, acknowledged, refused } in answers {
-            let Some((number, class)) =
-                self.class_of.get(proxy).and_then(|number| Some((*number, self.classes.get(*number)?)))
-            else {
+    /// The counts of all that was taken in.
+    pub fn tallies(&mut self) -> &Tallies {
+        for object in self.answers.take_moved() {
+            let Some(tally) = self.tally(&object) else {
+                self.tallies.remove(&*object);
                 continue;
             };
-            let Some(taken) = acknowledged else { continue };
-            let lacking = lacking.entry((number, Arc::as_ptr(taken))).or_insert_with(|| class.lacking(taken));
-            let refusals: BTreeMap<usize, &str> = if refused.is_empty() {
-                BTreeMap::new()
-            } else {
-                class.refusals(|kind, name| refused.get(&(kind, Arc::clone(name))).map(AsRef::as_ref))
-            };
-            for object in &class.objects {
-                let Some((_, tally)) = objects.get_mut(*object) else { continue };
-                if lacking.contains(object) {
-                    continue;
-                }
-                match refusals.get(object) {
-                    Some(words) => {
-                        tally.refused += 1;
-                        if tally.words.len() < QUOTED {
-                            let who = format!("{}/{}", proxy.namespace, proxy.instance);
-                            tally.words.push((who, (*words).to_owned()));
-                        }
-                    }
-                    None => tally.acknowledged += 1,
-                }
+            self.work.objects += 1;
+            if self.tallies.get(&*object).is_none_or(|present| **present != tally) {
+                self.tallies.insert(ObjectRef::clone(&object), Arc::new(tally));
             }
         }
-        objects.into_iter().collect()
+        &self.tallies
     }
-}
 
-impl Class {
-    fn new(view: Arc<View>, by_resource: &HashMap<*const Resource, Vec<usize>>) -> Self {
-        let relevant = view.resources.values().filter_map(|resource| {
-            let objects = by_resource.get(&Arc::as_ptr(resource))?.clone();
-            Some(Relevant { resource: Arc::clone(resource), objects })
+    /// What was done so far.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Takes over other objects; those that may concern others than before.
+    fn take_objects(&mut self, objects: &KnownObjects) -> BTreeSet<Name> {
+        let earlier = std::mem::replace(&mut self.objects, objects.clone());
+        let mut moved = BTreeSet::new();
+        for item in earlier.diff(objects) {
+            let (object, old, new) = match item {
+                DiffItem::Add(object, new) => (object, None, Some(&**new)),
+                DiffItem::Remove(object, old) => (object, Some(&**old), None),
+                DiffItem::Update { old: (_, old), new: (object, new) } => {
+                    (object, Some(&**old), Some(&**new))
+                }
+            };
+            let uses = |known: &'_ Known| known.uses.clone();
+            let is = |known: &'_ Known| (known.uid.clone(), known.generation);
+            if old.map(uses) != new.map(uses) {
+                moved.extend(self.audiences.refer(object, old, new));
+            }
+            if old.map(is) != new.map(is) {
+                self.answers.touch(self.audiences.name(object));
+            }
+        }
+        moved
+    }
+
+    /// Finds out anew whom an object concerns; adds the classes whose proxies may now have it, or lack it.
+    fn address(&mut self, object: Name, classes: &mut BTreeSet<ClassId>) {
+        let (old, new) = self.audiences.renew(&object, &self.objects, &self.snapshot);
+        self.answers.address(&object, &old, &new);
+        if old.everybody || new.everybody {
+            classes.extend(self.answers.classes().cloned());
+        } else {
+            classes.extend(old.classes.into_iter().chain(new.classes));
+        }
+    }
+
+    /// Where a proxy stands with its answer.
+    fn judge(&self, proxy: &ProxyId, answer: Answer) -> Placed {
+        let class = self.snapshot.class(proxy);
+        let verdict = class.zip(answer.acknowledged.clone()).map(|(class, taken)| {
+            let lacking = self.answers.lacking(class, &taken);
+            let lacking = lacking.cloned().unwrap_or_else(|| self.lacking(class, &taken));
+            let mut refused = self.refused(class, &answer);
+            refused.retain(|object, _| !lacking.contains(object));
+            Verdict { class: class.clone(), taken, lacking, refused }
         });
-        let relevant: Vec<Relevant> = relevant.collect();
-        let objects: BTreeSet<usize> = relevant.iter().flat_map(|it| it.objects.iter().copied()).collect();
-        Self { objects: objects.into_iter().collect(), relevant, view }
+        Placed { answer, verdict }
+    }
+
+    fn place_again(&mut self, proxy: ProxyId) {
+        if let Some(answer) = self.answers.get(&proxy).cloned() {
+            self.answer(proxy, Some(answer));
+        }
+    }
+
+    /// Finds out anew what the proxies of a class lack and refuse.
+    fn look_into(&mut self, class: &ClassId) {
+        let taken = self.answers.taken(class);
+        self.work.classes += u64::from(!taken.is_empty());
+        for taken in taken {
+            let lacking = self.lacking(class, &taken);
+            self.answers.renew(class, &taken, lacking);
+        }
+        self.answers.refusing(class).into_iter().for_each(|proxy| self.place_again(proxy));
     }
 
     /// The objects of which a proxy that took `taken` lacks a part.
-    fn lacking(&self, taken: &Arc<View>) -> BTreeSet<usize> {
-        if Arc::ptr_eq(taken, &self.view) {
+    fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> BTreeSet<Name> {
+        let Some(view) = self.snapshot.view_of(class) else { return BTreeSet::new() };
+        if Arc::ptr_eq(taken, &view) {
             return BTreeSet::new();
         }
-        let has = |it: &&Relevant| {
-            let held = taken.resources.get(&(it.resource.kind, Arc::clone(&it.resource.name)));
-            held.is_some_and(|held| held.version == it.resource.version)
-        };
-        let missing = self.relevant.iter().filter(|it| !has(it));
-        missing.flat_map(|it| it.objects.iter().copied()).collect()
+        let changes = changes::between(taken, &view);
+        let here = changes.iter().filter(|(kind, name)| view.get(*kind, name).is_some());
+        here.flat_map(|(kind, name)| self.carried(class, *kind, name)).collect()
     }
 
-    /// The objects of which a part was refused, with the words that `of` has for it.
-    fn refusals<'w>(&self, of: impl Fn(Kind, &Arc<str>) -> Option<&'w str>) -> BTreeMap<usize, &'w str> {
-        let refused = self.relevant.iter().filter_map(|it| {
-            let words = of(it.resource.kind, &it.resource.name)?;
-            Some(it.objects.iter().map(move |object| (*object, words)))
+    /// The objects of which a proxy has refused a part, with its words.
+    fn refused(&self, class: &ClassId, answer: &Answer) -> answers::Refused {
+        let Some(view) = self.snapshot.view_of(class) else { return answers::Refused::new() };
+        let here = answer.refused.iter().filter(|((kind, name), _)| view.get(*kind, name).is_some());
+        let objects = here.flat_map(|((kind, name), words)| {
+            let objects = self.carried(class, *kind, name).into_iter();
+            objects.map(|object| (object, Arc::clone(words)))
         });
-        refused.flatten().collect()
+        objects.collect()
     }
-}
 
-/// The resources that say what an object says; nothing for one that is not in effect.
-fn carried<'o>(
-    objects: &'o KnownObjects,
-    snapshot: &Snapshot,
-) -> BTreeMap<&'o ObjectRef, Vec<Arc<Resource>>> {
-    let (grants, splits) = (provenance::grants(snapshot), provenance::splits(snapshot));
-    let mut carried: BTreeMap<&ObjectRef, Vec<Arc<Resource>>> = BTreeMap::new();
-    for (object, known) in objects {
-        let name = || format!("{}/{}", object.namespace, object.name);
-        let own = match object.kind.as_str() {
-            "TrafficTarget" => grants.get(name().as_str()).cloned(),
-            "TrafficSplit" => splits.get(name().as_str()).cloned(),
-            "MeshConfig" => Some(provenance::inbound(snapshot)),
-            _ => None,
-        };
-        let Some(own) = own else { continue };
-        for used in &known.uses {
-            if let Some((used, _)) = objects.get_key_value(used) {
-                carried.entry(used).or_default().extend(own.iter().cloned());
-            }
-        }
-        carried.entry(object).or_default().extend(own);
+    /// The objects that a resource in the view of a class carries.
+    fn carried(&self, class: &ClassId, kind: Kind, name: &Arc<str>) -> Vec<Name> {
+        let is_this = |resource: &Arc<Resource>| resource.kind == kind && resource.name == *name;
+        let settings = self.audiences.settings().filter(|_| self.snapshot.inbound(class).any(is_this));
+        let stated = self.audiences.carried(class, kind, name, &self.objects);
+        stated.into_iter().chain(settings.cloned()).collect()
     }
-    carried
+
+    fn tally(&self, object: &Name) -> Option<Tally> {
+        let known = self.objects.get(&**object)?;
+        let audience = self.audiences.get(object)?;
+        let (concerned, answering) = self.answers.count(audience, &self.snapshot);
+        let (lacking, refusals) = self.answers.against(object);
+        let quoted = refusals.into_iter().flatten().take(tally::QUOTED);
+        let refused = refusals.map_or(0, BTreeMap::len);
+        Some(Tally {
+            uid: known.uid.clone(),
+            generation: known.generation,
+            in_effect: audience.in_effect,
+            concerned,
+            acknowledged: answering.saturating_sub(lacking + refused),
+            refused,
+            words: quoted
+                .map(|(proxy, words)| (format!("{}/{}", proxy.namespace, proxy.instance), words.to_string()))
+                .collect(),
+        })
+    }
 }

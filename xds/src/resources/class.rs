@@ -22,6 +22,7 @@ use crate::{
 };
 
 /// The resources of one class.
+#[derive(PartialEq, Eq)]
 pub(super) struct ClassPart(Vec<Arc<Resource>>);
 
 impl ClassPart {

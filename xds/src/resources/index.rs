@@ -13,8 +13,8 @@ use crate::mesh::{
 /// The mesh's workloads, the other way round.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
-    classes: OrdMap<SpiffeId, OrdSet<ClassId>>,
-    instances: OrdMap<ClassId, OrdSet<ProxyId>>,
+    pub classes: OrdMap<SpiffeId, OrdSet<ClassId>>,
+    pub instances: OrdMap<ClassId, OrdSet<ProxyId>>,
 }
 
 impl Index {
@@ -48,6 +48,11 @@ impl Index {
     /// The instances of a class.
     pub fn instances(&self, class: &ClassId) -> impl Iterator<Item = &ProxyId> {
         self.instances.get(class).into_iter().flatten()
+    }
+
+    /// How many instances a class has.
+    pub fn count(&self, class: &ClassId) -> usize {
+        self.instances.get(class).map_or(0, OrdSet::len)
     }
 }
 

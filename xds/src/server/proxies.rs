@@ -3,15 +3,15 @@
 //! Written by the streams, read by debug pages and by whoever reports what has arrived. Holds no secret and no body.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{
     delta::{Refused, Session},
@@ -28,9 +28,14 @@ pub struct Proxies(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     next: AtomicU64,
-    /// Counts the changes of what anybody has acknowledged or refused.
-    changes: watch::Sender<u64>,
-    connected: Mutex<BTreeMap<u64, Arc<Mutex<Connected>>>>,
+    connected: Mutex<Streams>,
+    followers: Mutex<Vec<Weak<News>>>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    by_number: BTreeMap<u64, Arc<Mutex<Connected>>>,
+    by_proxy: HashMap<ProxyId, BTreeSet<u64>>,
 }
 
 /// One stream.
@@ -69,47 +74,81 @@ pub type Words = Arc<BTreeMap<(Kind, Arc<str>), Arc<str>>>;
 /// What one proxy has taken and refused.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Whose it is.
-    pub proxy: ProxyId,
-    /// The view that it was last settled with; it has all of that, but for what it refused.
+    /// A view that it was settled with. It has all that users' objects say there, but for what it refused; endpoints it may
+    /// have later ones.
     pub acknowledged: Option<Arc<View>>,
     /// What it refused, in its own words.
     pub refused: Words,
 }
 
+/// Hears of proxies whose answer is another one than before.
+#[derive(Debug)]
+pub struct Follower {
+    proxies: Proxies,
+    news: Arc<News>,
+}
+
+/// Who has answered since a follower last asked.
+#[derive(Debug, Default)]
+struct News {
+    answered: Mutex<BTreeSet<ProxyId>>,
+    woken: Notify,
+}
+
+impl Follower {
+    /// Completes when somebody has answered, or has come or gone. May be dropped half way.
+    pub async fn changed(&self) {
+        self.news.woken.notified().await;
+    }
+
+    /// The proxies whose answer may have changed since this was last asked, at first all; `None` if it is gone. Of several
+    /// streams of one proxy the latest one speaks.
+    pub fn take(&self) -> BTreeMap<ProxyId, Option<Answer>> {
+        let answered = std::mem::take(&mut *lock(&self.news.answered));
+        let answer = |proxy| (self.proxies.answer(&proxy), proxy);
+        answered.into_iter().map(answer).map(|(answer, proxy)| (proxy, answer)).collect()
+    }
+}
+
 impl Proxies {
-    /// What every connected proxy has taken and refused. Of several streams of one proxy the latest one speaks.
-    pub fn answers(&self) -> Vec<Answer> {
-        let connected: Vec<_> = lock(&self.0.connected).values().cloned().collect();
-        let mut latest = BTreeMap::new();
-        for connected in connected {
-            let connected = lock(&connected);
-            let Connected { proxy, acknowledged, words, .. } = &*connected;
-            let (proxy, acknowledged) = (proxy.clone(), acknowledged.clone());
-            let answer = Answer { proxy: proxy.clone(), acknowledged, refused: Arc::clone(words) };
-            latest.insert(proxy, answer);
-        }
-        latest.into_values().collect()
+    /// Follows what proxies answer. What a proxy acknowledges that differs in no more than clusters and endpoints is no
+    /// news: there it may be asked as often as endpoints change.
+    pub fn follow(&self) -> Follower {
+        let news = Arc::new(News::default());
+        lock(&self.0.followers).push(Arc::downgrade(&news));
+        lock(&news.answered).extend(lock(&self.0.connected).by_proxy.keys().cloned());
+        news.woken.notify_one();
+        Follower { proxies: self.clone(), news }
     }
 
-    /// Changes whenever what `answers` says may have changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    fn answer(&self, proxy: &ProxyId) -> Option<Answer> {
+        let latest = {
+            let connected = lock(&self.0.connected);
+            let stream = connected.by_proxy.get(proxy)?.last()?;
+            Arc::clone(connected.by_number.get(stream)?)
+        };
+        let latest = lock(&latest);
+        Some(Answer { acknowledged: latest.acknowledged.clone(), refused: Arc::clone(&latest.words) })
     }
 
-    fn changed(&self) {
-        self.0.changes.send_modify(|changes| *changes += 1);
+    fn changed(&self, proxy: &ProxyId) {
+        lock(&self.0.followers).retain(|follower| {
+            let Some(news) = follower.upgrade() else { return false };
+            lock(&news.answered).insert(proxy.clone());
+            news.woken.notify_one();
+            true
+        });
     }
 
     /// What is known of every connected proxy, in the order in which they came.
     pub fn list(&self) -> Vec<Connected> {
-        let connected: Vec<_> = lock(&self.0.connected).values().cloned().collect();
+        let connected: Vec<_> = lock(&self.0.connected).by_number.values().cloned().collect();
         connected.iter().map(|connected| lock(connected).clone()).collect()
     }
 
     /// How many streams are connected.
     pub fn len(&self) -> usize {
-        lock(&self.0.connected).len()
+        lock(&self.0.connected).by_number.len()
     }
 
     /// Whether nobody is connected.
@@ -120,7 +159,7 @@ impl Proxies {
     pub(super) fn enter(&self, proxy: ProxyId, identity: SpiffeId) -> Entry {
         let stream = self.0.next.fetch_add(1, Ordering::Relaxed);
         let connected = Arc::new(Mutex::new(Connected {
-            proxy,
+            proxy: proxy.clone(),
             identity,
             stream,
             settled: false,
@@ -131,9 +170,13 @@ impl Proxies {
             certificate: None,
             sent: BTreeMap::new(),
         }));
-        lock(&self.0.connected).insert(stream, Arc::clone(&connected));
-        self.changed();
-        Entry { proxies: self.clone(), stream, connected }
+        {
+            let mut streams = lock(&self.0.connected);
+            streams.by_number.insert(stream, Arc::clone(&connected));
+            streams.by_proxy.entry(proxy.clone()).or_default().insert(stream);
+        }
+        self.changed(&proxy);
+        Entry { proxies: self.clone(), proxy, stream, connected }
     }
 }
 
@@ -141,6 +184,7 @@ impl Proxies {
 #[derive(Debug)]
 pub(super) struct Entry {
     proxies: Proxies,
+    proxy: ProxyId,
     pub(super) stream: u64,
     connected: Arc<Mutex<Connected>>,
 }
@@ -159,8 +203,8 @@ impl Entry {
         }
         connected.refused = refused;
         if settled && connected.acknowledged.as_ref().map(Arc::as_ptr) != session.view().map(Arc::as_ptr) {
-            connected.acknowledged = session.view().cloned();
-            changed = true;
+            let before = std::mem::replace(&mut connected.acknowledged, session.view().cloned());
+            changed |= session.take_restated() || before.is_none();
         }
         connected.certificate = certificate.cloned();
         for kind in Kind::ALL {
@@ -172,7 +216,7 @@ impl Entry {
         }
         drop(connected);
         if changed {
-            self.proxies.changed();
+            self.proxies.changed(&self.proxy);
         }
     }
 
@@ -182,13 +226,24 @@ impl Entry {
         connected.complaint = Some(refused.message.clone());
         let named = refused.names.iter().map(|name| ((refused.kind, Arc::clone(name)), Arc::clone(&words)));
         Arc::make_mut(&mut connected.words).extend(named);
+        drop(connected);
+        self.proxies.changed(&self.proxy);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.proxies.0.connected).remove(&self.stream);
-        self.proxies.changed();
+        {
+            let mut streams = lock(&self.proxies.0.connected);
+            streams.by_number.remove(&self.stream);
+            if let Some(own) = streams.by_proxy.get_mut(&self.proxy) {
+                own.remove(&self.stream);
+                if own.is_empty() {
+                    streams.by_proxy.remove(&self.proxy);
+                }
+            }
+        }
+        self.proxies.changed(&self.proxy);
     }
 }
 

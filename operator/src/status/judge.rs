@@ -1,0 +1,209 @@
+//! Judges the objects of which anything differs from the last time, or whose time has come: which status each should have,
+//! and which are to be written now.
+//!
+//! Used by `keep` on the replica that leads, which writes what comes out and tells how that went. Pure. What it is given
+//! is compared with what it was given before, at the cost of what differs; a new judge finds everything new.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use imbl::ordmap::DiffItem;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use smidge_crds::status::Status;
+
+use super::{
+    agenda::Agenda,
+    conditions::{self, Facts, PROGRAMMED, REFUSED},
+    found::Found,
+    object::KnownObjects,
+    plan::{Due, Plan},
+    programmed::{Tallies, Tally},
+};
+use crate::finding::{Finding, ObjectRef};
+
+/// The counts of other replicas, by replica.
+pub type Others = BTreeMap<String, Tallies>;
+
+/// All that statuses are made of, as it is now.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The objects.
+    pub objects: &'a KnownObjects,
+    /// What is wrong with them, errors first.
+    pub findings: &'a Arc<Vec<Finding>>,
+    /// How far each has come here.
+    pub tallies: &'a Tallies,
+    /// How far each has come elsewhere.
+    pub others: &'a Arc<Others>,
+}
+
+/// A status that is to be written.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The object.
+    pub object: ObjectRef,
+    /// Which of that name.
+    pub uid: String,
+    /// What shall stand on it.
+    pub status: Status,
+    /// It says for the first time that proxies refuse the object, and this is what they say.
+    pub refusal: Option<String>,
+    is_wording: bool,
+}
+
+/// What was judged, and what is still to be.
+#[derive(Debug)]
+pub struct Judge {
+    plan: Plan,
+    objects: KnownObjects,
+    found: Found,
+    tallies: Tallies,
+    others: Arc<Others>,
+    agenda: Agenda,
+    /// Those that were to be written: however that went, they are judged again next time.
+    open: BTreeSet<ObjectRef>,
+    /// Those that do not say what they should.
+    waiting: BTreeSet<ObjectRef>,
+    judged: u64,
+}
+
+impl Judge {
+    /// The judge of a replica that leads from now on.
+    pub fn new(now: Duration) -> Self {
+        Self {
+            plan: Plan::new(now),
+            objects: KnownObjects::default(),
+            found: Found::default(),
+            tallies: Tallies::default(),
+            others: Arc::default(),
+            agenda: Agenda::default(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            judged: 0,
+        }
+    }
+
+    /// What is to be written now, and when to judge again if nothing else happens; `time` is what conditions say.
+    pub fn judge(
+        &mut self,
+        evidence: Evidence<'_>,
+        now: Duration,
+        time: &Time,
+    ) -> (Vec<Wanted>, Option<Duration>) {
+        let mut again = std::mem::take(&mut self.open);
+        again.extend(self.agenda.take(now));
+        self.take(evidence, &mut again);
+        let wanted = again.into_iter().filter_map(|object| self.judge_one(object, now, time));
+        let mut wanted: Vec<Wanted> = wanted.collect();
+        wanted.sort_by_key(|wanted| wanted.is_wording);
+        (wanted, self.agenda.first())
+    }
+
+    /// How many objects were judged so far: what a change costs is held by tests through this.
+    pub fn judged(&self) -> u64 {
+        self.judged
+    }
+
+    /// How many objects do not say what they should.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What was written when, and may be.
+    pub fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    /// Takes over what there is now; adds the objects of which anything differs.
+    fn take(&mut self, evidence: Evidence<'_>, differs: &mut BTreeSet<ObjectRef>) {
+        let Evidence { objects, findings, tallies, others } = evidence;
+        let earlier = std::mem::replace(&mut self.objects, objects.clone());
+        for item in earlier.diff(objects) {
+            if let DiffItem::Remove(object, _) = item {
+                self.plan.forget(object);
+                self.agenda.set(object, None);
+                self.waiting.remove(object);
+            }
+            differs.insert(key(item).clone());
+        }
+        differs.extend(self.found.take(findings));
+        differs.extend(self.tallies.diff(tallies).map(key).cloned());
+        self.tallies = tallies.clone();
+        if !Arc::ptr_eq(&self.others, others) {
+            let earlier = std::mem::replace(&mut self.others, Arc::clone(others));
+            for replica in earlier.keys().chain(others.keys()).collect::<BTreeSet<_>>() {
+                let of = |all: &Others| all.get(replica).cloned().unwrap_or_default();
+                differs.extend(of(&earlier).diff(&of(others)).map(key).cloned());
+            }
+        }
+    }
+
+    fn judge_one(&mut self, object: ObjectRef, now: Duration, time: &Time) -> Option<Wanted> {
+        let known = self.objects.get(&object)?;
+        let tally = self.summed(&object)?;
+        self.judged += 1;
+        let (overdue, until) = self.plan.overdue(&object, &tally, now);
+        let present = self.plan.present(&object, known.status.as_ref(), now).cloned();
+        let status = conditions::status(&Facts {
+            object: &object,
+            generation: known.generation,
+            findings: &self.found.of(&object),
+            tally: &tally,
+            overdue,
+            present: present.as_ref(),
+            now: time,
+        });
+        let due = self.plan.due(&object, &status, present.as_ref(), now);
+        let later = if let Due::At(at) = due { Some(at) } else { None };
+        let times = [until, later, self.plan.echo(&object)];
+        self.agenda.set(&object, times.into_iter().flatten().min());
+        if due == Due::Never {
+            self.waiting.remove(&object);
+        } else {
+            self.waiting.insert(object.clone());
+        }
+        if due != Due::Now {
+            return None;
+        }
+        self.open.insert(object.clone());
+        Some(Wanted::new(object, &known.uid, status, present.as_ref()))
+    }
+
+    /// The count of all replicas.
+    fn summed(&self, object: &ObjectRef) -> Option<Tally> {
+        let mut sum = Tally::clone(self.tallies.get(object)?);
+        for other in self.others.values().filter_map(|tallies| tallies.get(object)) {
+            sum.add(other);
+        }
+        Some(sum)
+    }
+}
+
+/// The object that an item of a comparison is about.
+fn key<'a, V>(item: DiffItem<'a, 'a, ObjectRef, V>) -> &'a ObjectRef {
+    match item {
+        DiffItem::Add(object, _)
+        | DiffItem::Remove(object, _)
+        | DiffItem::Update { new: (object, _), .. } => object,
+    }
+}
+
+impl Wanted {
+    fn new(object: ObjectRef, uid: &str, status: Status, present: Option<&Status>) -> Self {
+        let refusal = |status: &Status| {
+            let programmed = conditions::of(status, PROGRAMMED).filter(|it| it.reason == REFUSED);
+            programmed.map(|it| it.message.clone())
+        };
+        let is_new = present.and_then(refusal).is_none();
+        Self {
+            object,
+            uid: uid.to_owned(),
+            refusal: refusal(&status).filter(|_| is_new),
+            is_wording: present.is_some_and(|present| conditions::is_same_but_words(present, &status)),
+            status,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Counts that go on from those before are the counts that are made from nothing; and what a step costs is what it
+//! changes, by count.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::{collection::vec, prelude::*};
+use smidge::{
+    finding::ObjectRef,
+    status::{
+        object::{Known, KnownObjects},
+        programmed::{Concerns, Tally, Work},
+    },
+};
+use smidge_xds::{
+    delta::changes::between,
+    mesh::{
+        Mesh,
+        access::{Payload, Ports},
+        id::ProxyId,
+        service::Protocol,
+    },
+    resources::Kind,
+    server::{Answer, Words},
+    snapshot::Snapshot,
+    view::View,
+};
+
+use crate::{
+    meshes,
+    town::{self, Step, instance, step},
+};
+
+/// What the counts are made of, as the counter was told.
+#[derive(Default)]
+struct World {
+    mesh: Mesh,
+    objects: KnownObjects,
+    latest: Arc<Snapshot>,
+    told: (KnownObjects, Arc<Snapshot>),
+    given: BTreeMap<ProxyId, Vec<Arc<View>>>,
+    answers: BTreeMap<ProxyId, Answer>,
+    concerns: Concerns,
+}
+
+impl World {
+    fn take(&mut self, step: &Step) {
+        town::take(&mut self.mesh, &mut self.objects, step);
+        match step {
+            Step::Publish(told) => {
+                self.latest = Arc::new(Snapshot::next(Arc::new(self.mesh.clone()), Some(&self.latest)));
+                if *told {
+                    self.told = (self.objects.clone(), Arc::clone(&self.latest));
+                    self.concerns.publish(&self.told.0, &self.told.1);
+                }
+            }
+            Step::Answer(it, number, back, refused) => {
+                let proxy = instance(*it, *number);
+                let given = self.given.entry(proxy.clone()).or_default();
+                if let Some(view) = self.latest.view(&proxy)
+                    && given.last().is_none_or(|last| !Arc::ptr_eq(last, &view))
+                {
+                    given.push(view);
+                }
+                let Some(view) = given.iter().rev().nth(*back) else { return };
+                let answer = town::answer(view, refused);
+                let before = self.answers.insert(proxy.clone(), answer.clone());
+                // The server tells nobody of an answer that differs in clusters and endpoints alone.
+                if before.is_none_or(|before| is_news(&before, &answer)) {
+                    self.concerns.answer(proxy, Some(answer));
+                }
+            }
+            Step::Leave(it, number) => {
+                let proxy = instance(*it, *number);
+                self.answers.remove(&proxy);
+                self.concerns.answer(proxy, None);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_news(before: &Answer, now: &Answer) -> bool {
+    let (old, new) = (before.acknowledged.as_ref().unwrap(), now.acknowledged.as_ref().unwrap());
+    let quiet = |kind: &Kind| matches!(kind, Kind::Cluster | Kind::Endpoints);
+    before.refused != now.refused || !between(old, new).iter().all(|(kind, _)| quiet(kind))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
+    #[test]
+    fn counting_on_comes_to_the_same_as_counting_from_nothing(steps in vec(step(), 1..60)) {
+        let mut world = World { mesh: meshes::http(), ..World::default() };
+        for (it, step) in steps.iter().enumerate() {
+            world.take(step);
+            // Not after each step, so that several are taken in at once.
+            if it % 3 == 0 || it + 1 == steps.len() {
+                let (objects, snapshot) = &world.told;
+                let anew = town::count(objects, snapshot, &world.answers);
+                let tallies = world.concerns.tallies().iter();
+                let on: BTreeMap<_, Tally> = tallies.map(|(it, tally)| (it.clone(), Tally::clone(tally))).collect();
+                prop_assert_eq!(on, anew, "after {:?}", step);
+            }
+        }
+    }
+}
+
+/// `callers` call `api`, whose traffic a split that uses a route group sends on; everybody has what there is.
+fn town_of(callers: usize) -> World {
+    let mut world = World { mesh: meshes::http_split(&[90, 10]), ..World::default() };
+    let web = Arc::clone(&world.mesh.workloads[&meshes::proxy("web")]);
+    for number in 1..callers {
+        let id = ProxyId { instance: format!("web-{number}"), ..meshes::proxy("web") };
+        world.mesh.workloads.insert(id, Arc::clone(&web));
+    }
+    meshes::port(&mut world.mesh, "api", 80).route.split = Some("shop/api".to_owned());
+    for number in 0..100 {
+        meshes::service(&mut world.mesh, &format!("idle-{number}"), 80, Protocol::Http, &[]);
+    }
+    let uses = |name: &str| vec![ObjectRef::new("HTTPRouteGroup", "shop", name)];
+    for (kind, name, uses) in [
+        ("TrafficSplit", "api", uses("split")),
+        ("TrafficTarget", "api-0", uses("target")),
+        ("HTTPRouteGroup", "split", Vec::new()),
+        ("HTTPRouteGroup", "target", Vec::new()),
+    ] {
+        let known = Known { uid: "u".to_owned(), generation: Some(1), status: None, uses };
+        world.objects.insert(ObjectRef::new(kind, "shop", name), Arc::new(known));
+    }
+    let settings = Known { uid: "u".to_owned(), generation: Some(1), ..Known::default() };
+    world.objects.insert(ObjectRef::new("MeshConfig", "", "default"), Arc::new(settings));
+    world.take(&Step::Publish(true));
+    for proxy in world.mesh.workloads.keys() {
+        let acknowledged = world.latest.view(proxy);
+        world.concerns.answer(proxy.clone(), Some(Answer { acknowledged, refused: Words::default() }));
+    }
+    world.concerns.tallies();
+    world
+}
+
+/// What it takes to publish a change, and then what it takes when all have acknowledged it.
+fn cost(world: &mut World, change: impl Fn(&mut World)) -> [Work; 2] {
+    change(world);
+    let mut before = world.concerns.work();
+    let mut since = |world: &mut World| {
+        world.concerns.tallies();
+        let now = world.concerns.work();
+        let Work { objects, classes } = std::mem::replace(&mut before, now);
+        Work { objects: now.objects - objects, classes: now.classes - classes }
+    };
+    world.take(&Step::Publish(true));
+    let published = since(world);
+    for proxy in world.mesh.workloads.keys() {
+        let acknowledged = world.latest.view(proxy);
+        world.concerns.answer(proxy.clone(), Some(Answer { acknowledged, refused: Words::default() }));
+    }
+    [published, since(world)]
+}
+
+fn work(objects: u64, classes: u64) -> Work {
+    Work { objects, classes }
+}
+
+#[test]
+fn an_endpoint_change_counts_no_object_and_looks_at_no_class() {
+    let mut world = town_of(1000);
+    let took = cost(&mut world, |world| meshes::port(&mut world.mesh, "api", 80).endpoints[0].port = 8081);
+    assert_eq!(took, [work(0, 0), work(0, 0)]);
+}
+
+#[test]
+fn a_weight_counts_its_split_and_the_routes_that_this_uses() {
+    let mut world = town_of(1000);
+    let took = cost(&mut world, |world| {
+        meshes::port(&mut world.mesh, "api", 80).route.rules[0].backends[0].weight = 80;
+    });
+    assert_eq!(took, [work(2, 1), work(2, 0)]);
+    let tally = world.concerns.tallies()[&ObjectRef::new("TrafficSplit", "shop", "api")].clone();
+    assert_eq!((tally.concerned, tally.acknowledged), (1000, 1000));
+}
+
+#[test]
+fn a_grant_counts_its_target_and_what_concerns_who_serves() {
+    let mut world = town_of(10);
+    let took = cost(&mut world, |world| {
+        world.mesh.grants.remove(&meshes::account("api"));
+        meshes::grant(&mut world.mesh, "api", &["web", "db"], Ports::All, Payload::Any);
+    });
+    // The settings are in the inbound side as well, and `db` comes to see the split.
+    assert_eq!(took[0], work(5, 3));
+    assert_eq!(took[1], work(5, 0));
+}
+
+#[test]
+fn another_replica_counts_what_concerns_it() {
+    let mut world = town_of(10);
+    let took = cost(&mut world, |world| {
+        let web = Arc::clone(&world.mesh.workloads[&meshes::proxy("web")]);
+        let late = ProxyId { instance: "web-late".to_owned(), ..meshes::proxy("web") };
+        world.mesh.workloads.insert(late, web);
+    });
+    // The split, its routes, and the settings.
+    assert_eq!(took, [work(3, 0), work(3, 0)]);
+}

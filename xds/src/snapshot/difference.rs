@@ -1,0 +1,124 @@
+//! What differs between two snapshots for who wants to know whom an object of the user's concerns: found at the cost of
+//! what differs, and however many snapshots there were in between.
+//!
+//! Part of `snapshot`; asked by whoever counts who has taken what. Endpoints are no part of it: no object says them.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
+
+use super::Snapshot;
+use crate::{
+    mesh::id::{ClassId, ProxyId, ServiceId},
+    provenance::{Place, Statement},
+    resources::Resource,
+};
+
+/// What is not what it was.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Statements that are carried by other resources, or whose resources are seen by other classes.
+    pub statements: BTreeSet<Statement>,
+    /// Classes that are new or gone, or have other instances.
+    pub classes: BTreeSet<ClassId>,
+    /// Classes with another inbound side.
+    pub inbound: BTreeSet<ClassId>,
+    /// Instances that are new or gone, or of another class.
+    pub proxies: BTreeSet<ProxyId>,
+}
+
+impl Snapshot {
+    /// What differs from an `earlier` snapshot.
+    pub fn since(&self, earlier: &Self) -> Difference {
+        let mut difference = Difference::default();
+        difference.statements.extend(self.provenance.since(&earlier.provenance).cloned());
+        for service in self.reach.since(&earlier.reach) {
+            let ports = earlier.split_ports(service).chain(self.split_ports(service));
+            difference.statements.extend(ports.map(|(_, statement)| statement));
+        }
+        let (before, index) = (earlier.resources.index(), self.resources.index());
+        for (identity, old, new) in sets(&before.classes, &index.classes) {
+            // A class that is new sees what its identity could call before.
+            for (service, number) in self.reach.of(identity) {
+                let ports = self.split_ports(service).filter(|(port, _)| port == number);
+                difference.statements.extend(ports.map(|(_, statement)| statement));
+            }
+            for class in moved(old, new) {
+                difference.classes.insert(class.clone());
+                let instances = before.instances(class).chain(index.instances(class));
+                difference.proxies.extend(instances.cloned());
+            }
+        }
+        for (class, old, new) in sets(&before.instances, &index.instances) {
+            difference.classes.insert(class.clone());
+            difference.proxies.extend(moved(old, new).into_iter().cloned());
+        }
+        difference.inbound.extend(self.resources.other_classes(&earlier.resources).cloned());
+        difference
+    }
+
+    /// The ports of a Service whose calls a split sends on.
+    fn split_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, Statement)> {
+        let ports = self.mesh.services.get(service).into_iter().flat_map(|service| &service.ports);
+        ports.filter_map(|(number, port)| Some((*number, Statement::Split(port.route.split.clone()?))))
+    }
+
+    /// The classes that see what stands at a place; `None` stands for all.
+    pub fn audience(&self, place: &Place) -> Option<Vec<&ClassId>> {
+        let index = self.resources.index();
+        match place {
+            Place::Identity(_) => Some(Vec::new()),
+            Place::Class(class) => {
+                Some(self.mesh.classes.get_key_value(class).map(|(id, _)| id).into_iter().collect())
+            }
+            Place::Port(service, number) => {
+                let callers = self.reach.callers(service, *number)?;
+                Some(callers.into_iter().flat_map(|identity| index.classes(identity)).collect())
+            }
+        }
+    }
+
+    /// The class of a proxy, if it is one that sees something.
+    pub fn class(&self, proxy: &ProxyId) -> Option<&ClassId> {
+        let class = &self.mesh.workloads.get(proxy)?.class;
+        self.mesh.classes.contains_key(class).then_some(class)
+    }
+
+    /// How many proxies see what the class sees.
+    pub fn instances(&self, class: &ClassId) -> usize {
+        if self.mesh.classes.contains_key(class) { self.resources.index().count(class) } else { 0 }
+    }
+
+    /// The inbound side of a class.
+    pub fn inbound(&self, class: &ClassId) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.class(class)
+    }
+}
+
+type Sets<'a, K, V> = (&'a K, Option<&'a OrdSet<V>>, Option<&'a OrdSet<V>>);
+
+/// The keys of which the two maps have different sets, with both.
+fn sets<'a, K: Ord, V: Ord>(
+    old: &'a OrdMap<K, OrdSet<V>>,
+    new: &'a OrdMap<K, OrdSet<V>>,
+) -> impl Iterator<Item = Sets<'a, K, V>> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(key, new) => (key, None, Some(new)),
+        DiffItem::Remove(key, old) => (key, Some(old), None),
+        DiffItem::Update { old: (_, old), new: (key, new) } => (key, Some(old), Some(new)),
+    })
+}
+
+/// What only one of two sets has.
+fn moved<'a, V: Ord>(old: Option<&'a OrdSet<V>>, new: Option<&'a OrdSet<V>>) -> Vec<&'a V> {
+    use imbl::ordset::DiffItem as Item;
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            let item = |item| match item {
+                Item::Add(it) | Item::Remove(it) => it,
+            };
+            old.diff(new).map(item).collect()
+        }
+        (only, None) | (None, only) => only.into_iter().flatten().collect(),
+    }
+}
