@@ -8,6 +8,8 @@
 
 #[path = "status/conditions.rs"]
 mod conditions;
+#[path = "status/judge.rs"]
+mod judge;
 #[path = "../../xds/tests/golden/meshes.rs"]
 mod meshes;
 #[path = "status/plan.rs"]

@@ -1,0 +1,241 @@
+//! A judge that looks at what differs says the same, at the same time, as one that looks at everything each time; and what
+//! does not differ is not judged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use proptest::{collection::vec, prelude::*};
+use smidge::{
+    finding::{Finding, ObjectRef, Reason},
+    status::{
+        conditions::{self, Facts, is_same_but_words},
+        judge::{Evidence, Judge, Others},
+        object::{Known, KnownObjects},
+        plan::{Due, Plan},
+        programmed::{Tallies, Tally},
+    },
+};
+use smidge_crds::status::Status;
+
+/// Something that happens. The first number chooses the object.
+#[derive(Debug, Clone)]
+enum Step {
+    Object(usize, i64),
+    Gone(usize),
+    Tally(usize, [usize; 3]),
+    Other(usize, usize, [usize; 2]),
+    OtherGone(usize),
+    Finding(usize, usize),
+    /// What was written last comes back.
+    Echo(usize),
+    /// Somebody takes the status away.
+    Wiped(usize),
+    /// So many milliseconds later all is looked at; of what is due so many are written, and the next one fails or not.
+    Look(u64, usize, bool),
+}
+
+const OBJECTS: usize = 3;
+
+fn step() -> impl Strategy<Value = Step> {
+    let it = || 0..OBJECTS;
+    prop_oneof![
+        3 => (it(), 1..3_i64).prop_map(|(it, generation)| Step::Object(it, generation)),
+        1 => it().prop_map(Step::Gone),
+        4 => (it(), [0..3_usize, 0..3, 0..2]).prop_map(|(it, counts)| Step::Tally(it, counts)),
+        1 => (0..2_usize, it(), [0..2_usize, 0..2]).prop_map(|(by, it, counts)| Step::Other(by, it, counts)),
+        1 => (0..2_usize).prop_map(Step::OtherGone),
+        2 => (it(), 0..3_usize).prop_map(|(it, reason)| Step::Finding(it, reason)),
+        3 => it().prop_map(Step::Echo),
+        1 => it().prop_map(Step::Wiped),
+        8 => (prop_oneof![Just(0), Just(100), Just(1000), Just(3000), Just(11_000)], 0..3_usize, any::<bool>())
+            .prop_map(|(later, budget, fails)| Step::Look(later, budget, fails)),
+    ]
+}
+
+fn object(it: usize) -> ObjectRef {
+    ObjectRef::new(["TrafficTarget", "TrafficSplit", "UDPRoute"][it], "shop", "it")
+}
+
+/// What is known by now.
+#[derive(Default)]
+struct World {
+    now: Duration,
+    objects: KnownObjects,
+    findings: BTreeSet<Finding>,
+    tallies: Tallies,
+    others: Arc<Others>,
+    written: BTreeMap<ObjectRef, Status>,
+}
+
+impl World {
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Object(it, generation) => {
+                let status = self.objects.get(&object(it)).and_then(|known| known.status.clone());
+                self.put(it, status, generation);
+                let tally = Tally { uid: "u".to_owned(), generation: Some(generation), ..Tally::default() };
+                self.tallies.insert(object(it), Arc::new(tally));
+            }
+            Step::Gone(it) => {
+                self.objects.remove(&object(it));
+                self.tallies.remove(&object(it));
+            }
+            Step::Tally(it, [concerned, acknowledged, refused]) => {
+                let Some(tally) = self.tallies.get_mut(&object(it)) else { return };
+                let acknowledged = acknowledged.min(concerned);
+                let refused = refused.min(concerned - acknowledged);
+                let words = (0..refused).map(|_| ("shop/web".to_owned(), "no".to_owned())).collect();
+                let before = Tally::clone(tally);
+                *tally =
+                    Arc::new(Tally { in_effect: true, concerned, acknowledged, refused, words, ..before });
+            }
+            Step::Other(by, it, [acknowledged, refused]) => {
+                let generation = self.objects.get(&object(it)).and_then(|known| known.generation);
+                let tally =
+                    Tally { uid: "u".to_owned(), generation, acknowledged, refused, ..Tally::default() };
+                let replica = Arc::make_mut(&mut self.others).entry(format!("smidge-{by}")).or_default();
+                replica.insert(object(it), Arc::new(tally));
+            }
+            Step::OtherGone(by) => {
+                Arc::make_mut(&mut self.others).remove(&format!("smidge-{by}"));
+            }
+            Step::Finding(it, reason) => {
+                let reason = [Reason::Empty, Reason::RouteNotFound, Reason::RootByName][reason];
+                let finding = Finding::new(object(it), reason, "so it is");
+                if !self.findings.remove(&finding) {
+                    self.findings.insert(finding);
+                }
+            }
+            Step::Echo(it) => {
+                let Some(known) = self.objects.get(&object(it)).cloned() else { return };
+                self.put(it, self.written.get(&object(it)).cloned(), known.generation.unwrap());
+            }
+            Step::Wiped(it) => {
+                let Some(known) = self.objects.get(&object(it)).cloned() else { return };
+                self.put(it, None, known.generation.unwrap());
+            }
+            Step::Look(later, ..) => self.now += Duration::from_millis(later),
+        }
+    }
+
+    fn put(&mut self, it: usize, status: Option<Status>, generation: i64) {
+        let known = Known { uid: "u".to_owned(), generation: Some(generation), status, uses: Vec::new() };
+        self.objects.insert(object(it), Arc::new(known));
+    }
+
+    fn time(&self) -> Time {
+        Time(Timestamp::from_second(i64::try_from(self.now.as_secs()).unwrap()).unwrap())
+    }
+
+    /// What all objects should say, and those of them that are due, found by looking at every one; and the next time.
+    fn look_at_all(&self, plan: &mut Plan) -> (Vec<(ObjectRef, Status)>, usize, Option<Duration>) {
+        let (now, time) = (self.now, self.time());
+        (0..OBJECTS)
+            .filter(|it| !self.objects.contains_key(&object(*it)))
+            .for_each(|it| plan.forget(&object(it)));
+        let (mut due, mut waiting, mut next) = (Vec::new(), 0, None);
+        for (object, known) in &self.objects {
+            let mut tally = Tally::clone(&self.tallies[object]);
+            self.others.values().filter_map(|tallies| tallies.get(object)).for_each(|other| tally.add(other));
+            let (overdue, until) = plan.overdue(object, &tally, now);
+            let present = plan.present(object, known.status.as_ref(), now).cloned();
+            let findings: Vec<&Finding> = self.findings.iter().filter(|it| it.object == *object).collect();
+            let status = conditions::status(&Facts {
+                object,
+                generation: known.generation,
+                findings: &findings,
+                tally: &tally,
+                overdue,
+                present: present.as_ref(),
+                now: &time,
+            });
+            let mut at = None;
+            match plan.due(object, &status, present.as_ref(), now) {
+                Due::Now => {
+                    let is_wording = present.as_ref().is_some_and(|it| is_same_but_words(it, &status));
+                    due.push((is_wording, object.clone(), status));
+                    waiting += 1;
+                }
+                Due::At(then) => {
+                    at = Some(then);
+                    waiting += 1;
+                }
+                Due::Never => {}
+            }
+            next = [next, until, at].into_iter().flatten().min();
+        }
+        due.sort_by_key(|(is_wording, ..)| *is_wording);
+        (due.into_iter().map(|(_, object, status)| (object, status)).collect(), waiting, next)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 192, ..ProptestConfig::default() })]
+    #[test]
+    fn judging_what_differs_says_the_same_as_judging_everything(steps in vec(step(), 1..80)) {
+        let mut world = World::default();
+        let (mut judge, mut plan) = (Judge::new(world.now), Plan::new(world.now));
+        let mut findings = Arc::default();
+        for step in &steps {
+            world.take(step);
+            let Step::Look(_, budget, fails) = step else { continue };
+            let now = world.now;
+            // As the publisher does: the very same list as long as it says the same.
+            let found: Vec<Finding> = world.findings.iter().cloned().collect();
+            if *findings != found {
+                findings = Arc::new(found);
+            }
+            let World { objects, tallies, others, .. } = &world;
+            let evidence = Evidence { objects, findings: &findings, tallies, others };
+            let (wanted, wake) = judge.judge(evidence, now, &world.time());
+            let (due, waiting, next) = world.look_at_all(&mut plan);
+            let wanted: Vec<_> = wanted.into_iter().map(|wanted| (wanted.object, wanted.status)).collect();
+            prop_assert_eq!(&wanted, &due, "at {:?}", now);
+            prop_assert_eq!(judge.waiting(), waiting);
+            prop_assert!(next.is_none_or(|next| wake.is_some_and(|wake| wake <= next)), "it sleeps past {next:?}");
+            for (place, (object, status)) in wanted.into_iter().take(budget + 1).enumerate() {
+                if place < *budget {
+                    judge.plan().written(&object, status.clone(), now);
+                    plan.written(&object, status.clone(), now);
+                    world.written.insert(object, status);
+                } else if *fails {
+                    judge.plan().failed(&object, now);
+                    plan.failed(&object, now);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_differ_is_not_judged() {
+    let mut world = World::default();
+    let mut judge = Judge::new(world.now);
+    let findings = Arc::default();
+    let mut look = |world: &mut World| {
+        let before = judge.judged();
+        let World { objects, tallies, others, .. } = &*world;
+        let evidence = Evidence { objects, findings: &findings, tallies, others };
+        let (wanted, _) = judge.judge(evidence, world.now, &world.time());
+        for wanted in wanted {
+            judge.plan().written(&wanted.object, wanted.status.clone(), world.now);
+            world.written.insert(wanted.object, wanted.status);
+        }
+        judge.judged() - before
+    };
+    (0..OBJECTS).for_each(|it| world.take(&Step::Object(it, 1)));
+    assert_eq!(look(&mut world), 3);
+    (0..OBJECTS).for_each(|it| world.take(&Step::Echo(it)));
+    assert_eq!(look(&mut world), 3, "what was written, and has come back");
+    assert_eq!(look(&mut world), 0);
+    world.take(&Step::Tally(0, [2, 1, 0]));
+    assert_eq!(look(&mut world), 1);
+    world.now += Duration::from_secs(9);
+    assert_eq!(look(&mut world), 0);
+    world.now += Duration::from_secs(1);
+    assert_eq!(look(&mut world), 1, "its patience is at an end");
+}
