@@ -90,7 +90,7 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(it, generation, uses)| Step::Object(it, generation, uses)),
         1 => (0..OBJECTS.len()).prop_map(Step::NoObject),
         8 => any::<bool>().prop_map(Step::Publish),
-        10 => (name(), 0..3_u8, 0..3_usize, prop_oneof![3 => Just(Vec::new()), 1 => vec(0..40_usize, 1..3)])
+        14 => (name(), 0..3_u8, 0..3_usize, prop_oneof![Just(Vec::new()), vec(0..12_usize, 1..4)])
             .prop_map(|(it, number, back, refused)| Step::Answer(it, number, back, refused)),
         1 => (name(), 0..3_u8).prop_map(|(it, number)| Step::Leave(it, number)),
     ]
@@ -190,9 +190,10 @@ fn change_port(mesh: &mut Mesh, step: &Step) {
     }
 }
 
-/// An answer that refuses the names of `view` that these numbers choose.
+/// An answer that refuses the names of `view` that these numbers choose, among those that an object can be about.
 pub fn answer(view: &Arc<View>, refused: &[usize]) -> Answer {
-    let keys: Vec<_> = view.resources.keys().cloned().collect();
+    let keys = view.resources.keys().filter(|(kind, _)| !matches!(kind, Kind::Cluster | Kind::Endpoints));
+    let keys: Vec<_> = keys.cloned().collect();
     let named = refused.iter().filter_map(|it| keys.get(it % keys.len().max(1)).cloned());
     let words: BTreeMap<_, Arc<str>> = named.map(|key| (key, Arc::from(format!("no {refused:?}")))).collect();
     Answer { acknowledged: Some(Arc::clone(view)), refused: Words::from(Arc::new(words)) }
