@@ -127,16 +127,16 @@ impl Judge {
                 self.agenda.set(object, None);
                 self.waiting.remove(object);
             }
-            differs.insert(key(item).clone());
+            differs.insert(key(&item).clone());
         }
         differs.extend(self.found.take(findings));
-        differs.extend(self.tallies.diff(tallies).map(key).cloned());
+        differs.extend(self.tallies.diff(tallies).map(|item| key(&item).clone()));
         self.tallies = tallies.clone();
         if !Arc::ptr_eq(&self.others, others) {
             let earlier = std::mem::replace(&mut self.others, Arc::clone(others));
             for replica in earlier.keys().chain(others.keys()).collect::<BTreeSet<_>>() {
                 let of = |all: &Others| all.get(replica).cloned().unwrap_or_default();
-                differs.extend(of(&earlier).diff(&of(others)).map(key).cloned());
+                differs.extend(of(&earlier).diff(&of(others)).map(|item| key(&item).clone()));
             }
         }
     }
@@ -183,7 +183,7 @@ impl Judge {
 }
 
 /// The object that an item of a comparison is about.
-fn key<'a, V>(item: DiffItem<'a, 'a, ObjectRef, V>) -> &'a ObjectRef {
+fn key<'a, V>(item: &DiffItem<'a, 'a, ObjectRef, V>) -> &'a ObjectRef {
     match item {
         DiffItem::Add(object, _)
         | DiffItem::Remove(object, _)

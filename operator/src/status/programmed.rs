@@ -66,7 +66,7 @@ impl Concerns {
             moved.extend(self.audiences.objects(statement, objects));
         }
         let mut classes: BTreeSet<ClassId> = BTreeSet::new();
-        for object in moved {
+        for object in &moved {
             self.address(object, &mut classes);
         }
         if self.audiences.has_settings() {
@@ -75,8 +75,12 @@ impl Concerns {
         for class in &difference.classes {
             self.answers.resize(class, earlier.instances(class), snapshot.instances(class));
         }
-        difference.proxies.into_iter().for_each(|proxy| self.place_again(proxy));
-        classes.iter().for_each(|class| self.look_into(class));
+        for proxy in difference.proxies {
+            self.place_again(proxy);
+        }
+        for class in &classes {
+            self.look_into(class);
+        }
     }
 
     /// Takes in what a proxy has answered; `None` if it is gone.
@@ -130,9 +134,9 @@ impl Concerns {
     }
 
     /// Finds out anew whom an object concerns; adds the classes whose proxies may now have it, or lack it.
-    fn address(&mut self, object: Name, classes: &mut BTreeSet<ClassId>) {
-        let (old, new) = self.audiences.renew(&object, &self.objects, &self.snapshot);
-        self.answers.address(&object, &old, &new);
+    fn address(&mut self, object: &Name, classes: &mut BTreeSet<ClassId>) {
+        let (old, new) = self.audiences.renew(object, &self.objects, &self.snapshot);
+        self.answers.address(object, &old, &new);
         if old.everybody || new.everybody {
             classes.extend(self.answers.classes().cloned());
         } else {
@@ -165,9 +169,11 @@ impl Concerns {
         self.work.classes += u64::from(!taken.is_empty());
         for taken in taken {
             let lacking = self.lacking(class, &taken);
-            self.answers.renew(class, &taken, lacking);
+            self.answers.renew(class, &taken, &lacking);
         }
-        self.answers.refusing(class).into_iter().for_each(|proxy| self.place_again(proxy));
+        for proxy in self.answers.refusing(class) {
+            self.place_again(proxy);
+        }
     }
 
     /// The objects of which a proxy that took `taken` lacks a part.

@@ -162,7 +162,9 @@ fn who_is_not_connected_is_concerned_and_silent() {
     let nobody = count(&objects, &snapshot, &Answers::new());
     assert_eq!(of(&nobody, "TrafficTarget", "web"), (1, 0, 0));
     let mut unanswered = all_have(&snapshot);
-    unanswered.values_mut().for_each(|answer| answer.acknowledged = None);
+    for answer in unanswered.values_mut() {
+        answer.acknowledged = None;
+    }
     assert_eq!(of(&count(&objects, &snapshot, &unanswered), "TrafficTarget", "web"), (1, 0, 0));
 }
 

@@ -90,6 +90,9 @@ proptest! {
     #[test]
     fn counting_on_comes_to_the_same_as_counting_from_nothing(steps in vec(step(), 1..60)) {
         let mut world = World { mesh: meshes::http(), ..World::default() };
+        for it in 0..8 {
+            world.take(&Step::Object(it, 1, vec![4 + it % 2]));
+        }
         for (it, step) in steps.iter().enumerate() {
             world.take(step);
             // Not after each step, so that several are taken in at once.

@@ -115,7 +115,9 @@ pub fn take(mesh: &mut Mesh, objects: &mut KnownObjects, step: &Step) {
             (0..3).for_each(|number| drop(mesh.workloads.remove(&instance(*it, number))));
             let all = mesh.classes.iter().filter(|(_, class)| class.identity == meshes::account(NAMES[*it]));
             let all: Vec<_> = all.map(|(id, _)| id.clone()).collect();
-            all.iter().for_each(|class| drop(mesh.classes.remove(class)));
+            for class in all {
+                mesh.classes.remove(&class);
+            }
         }
         Step::Replica(it, number, here) => match mesh.workloads.get(&instance(*it, 0)).cloned() {
             Some(workload) if *here => drop(mesh.workloads.insert(instance(*it, *number), workload)),
@@ -132,8 +134,11 @@ pub fn take(mesh: &mut Mesh, objects: &mut KnownObjects, step: &Step) {
         Step::Grant(grant, to, from, all) => {
             let ports = if *all { Ports::All } else { Ports::Only(BTreeSet::from([PORTS[*to].0])) };
             let grants = Arc::make_mut(mesh.grants.entry(meshes::account(NAMES[*to])).or_default());
+            let name = format!("{}/{}", meshes::NAMESPACE, OBJECTS[*grant].1);
+            // One object may grant several things, and may be edited.
+            grants.retain(|grant| !all || grant.name != name);
             grants.push(Arc::new(Grant {
-                name: format!("{}/{}", meshes::NAMESPACE, OBJECTS[*grant].1),
+                name,
                 sources: BTreeSet::from([meshes::account(NAMES[*from])]),
                 ports,
                 payload: Payload::Any,
@@ -228,7 +233,7 @@ pub fn count(
             }
             let words =
                 |it: &&Arc<smidge_xds::resources::Resource>| refused.get(&(it.kind, Arc::clone(&it.name)));
-            match relevant.iter().filter_map(words).last() {
+            match relevant.iter().filter_map(words).next_back() {
                 None => tally.acknowledged += 1,
                 Some(words) => {
                     tally.refused += 1;

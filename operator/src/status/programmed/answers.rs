@@ -174,7 +174,9 @@ impl Answers {
             self.put_in(&proxy, now, !answer.refused.is_empty());
         }
         if old != new {
-            old.iter().chain(&new).for_each(|class| self.recount(class));
+            for class in old.iter().chain(&new) {
+                self.recount(class);
+            }
         }
         if let Some(old) = old {
             self.forget(&old);
@@ -228,14 +230,14 @@ impl Answers {
     }
 
     /// What those of a class who took this view lack now.
-    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: BTreeSet<Name>) {
+    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: &BTreeSet<Name>) {
         let class = self.classes.get_mut(class);
         let group = class.and_then(|class| class.groups.get_mut(&Same(Arc::clone(taken))));
-        if let Some(group) = group.filter(|group| group.lacking != lacking) {
+        if let Some(group) = group.filter(|group| group.lacking != *lacking) {
             let before = std::mem::replace(&mut group.lacking, lacking.clone());
             let members = group.members;
             self.lack(&before, members, 0);
-            self.lack(&lacking, 0, members);
+            self.lack(lacking, 0, members);
         }
     }
 
