@@ -37,8 +37,6 @@ impl Cluster {
         if old.trust_domain != new.trust_domain || old.cluster_domain != new.cluster_domain {
             // Both are part of every name. They are settings of the operator, and so never change but at its start.
             *self = Self::default();
-            self.inputs.trust_domain = inputs.trust_domain.clone();
-            self.inputs.cluster_domain = inputs.cluster_domain.clone();
         }
         self.touch(inputs);
         self.graph.settle(id, inputs);

@@ -148,7 +148,9 @@ impl Graph {
             node.value = value;
             let readers = node.readers.clone();
             self.changed.insert(Arc::clone(unit));
-            readers.into_iter().for_each(|reader| self.mark(reader));
+            for reader in readers {
+                self.mark(reader);
+            }
         }
         if old_findings != findings {
             self.say(&old_findings, findings);
@@ -165,7 +167,9 @@ impl Graph {
             }
         }
         if has_changed {
-            gives.into_iter().for_each(|given| self.mark(given));
+            for given in gives {
+                self.mark(given);
+            }
         }
         if old_reads != reads {
             for new in without(&reads, &old_reads) {
