@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 mod control_plane;
 mod probe;
+mod stats;
 
 pub use control_plane::{ControlPlane, TOKEN_FILE, TOKEN_SDS_FILE, token_sds};
 pub use probe::{Check, Probe};
@@ -110,20 +111,9 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
                 "max_active_downstream_connections": DOWNSTREAM_CONNECTIONS,
             },
         }]},
-        "stats_config": stats_config(),
+        "stats_config": stats::config(),
+        "deferred_stat_options": stats::deferred(),
     })
-}
-
-/// Statistics that multiply with workers, zones or TLS parameters and that nobody of a mesh looks at.
-fn stats_config() -> Value {
-    json!({"stats_matcher": {"exclusion_list": {"patterns": [
-        {"contains": ".worker_"},
-        {"contains": ".zone."},
-        {"contains": ".ssl.ciphers."},
-        {"contains": ".ssl.curves."},
-        {"contains": ".ssl.sigalgs."},
-        {"prefix": "vhost."},
-    ]}}})
 }
 
 fn admin_cluster() -> Value {

@@ -184,6 +184,8 @@ async fn a_proxy_is_ready_when_it_has_its_configuration() {
         assert_eq!(ready, (Some(503), None), "{}: ready without a configuration", binary.display());
         server.answer();
         until("ready", || proxy.ready() == Some(200)).await;
+        // What a cluster carries is counted from its first connection on, and not lost before.
+        until("the answer is counted", || proxy.statistic("cluster.admin.upstream_rq_total") > Some(0)).await;
     }
 }
 

@@ -20,6 +20,7 @@ mod http2;
 mod inject;
 mod names;
 mod null;
+mod permissive;
 mod process;
 mod report;
 mod scenario;
@@ -47,6 +48,8 @@ use crate::{
 enum Cli {
     /// Every scenario, in an empty cluster.
     Run(RunArgs),
+    /// Every proxy sees every Service: the operator with access enforced, and then permissive.
+    Permissive(RunArgs),
     /// The null server; `run` starts it.
     Null,
 }
@@ -94,14 +97,16 @@ struct RunArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Null => null::serve(),
-        Cli::Run(args) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run(args))
-        }
+        Cli::Run(args) => runtime()?.block_on(run(args, false)),
+        Cli::Permissive(args) => runtime()?.block_on(run(args, true)),
     }
 }
 
-async fn run(args: RunArgs) -> anyhow::Result<()> {
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     // Two providers are compiled in; a process must say which one it means.
     let _ = rustls::crypto::ring::default_provider().install_default();
     std::fs::create_dir_all(&args.out)?;
@@ -117,7 +122,11 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let proxies = crowds.usual.max(crowds.few).max(crowds.many);
     let settings = Settings { shape, changes: args.changes, proxies, keys: args.keys.clone() };
     let mut bench = Bench::open(settings, plan).await?;
-    let rows = scenario::all(&mut bench, crowds).await?;
+    let rows = if is_permissive {
+        permissive::all(&mut bench, crowds.usual).await?
+    } else {
+        scenario::all(&mut bench, crowds).await?
+    };
     let run = Run { about: about(&args), rows };
     println!("{}", report::tables(&run));
     report::write(&run, &args.out, &args.name)

@@ -57,7 +57,7 @@ const TCP: &str = "envoy.filters.network.tcp_proxy";
 /// The requests of a Service's port, by the route of that name.
 pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
     let name = names::service_port(service, port);
-    let rds = Rds { config_source: wire::ads(), route_config_name: name.clone() };
+    let rds = Rds { config_source: wire::ads(), route_config_name: name };
     let manager = HttpConnectionManager {
         // A route by matches must read what the server will judge, which the server makes of the path anyway. Escaped
         // slashes are the server's to refuse.
@@ -65,7 +65,7 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
         merge_slashes: true,
         early_header_mutation_extensions: vec![path_header()],
         local_reply_config: Some(withdrawn_text()),
-        ..manager(&name, RouteSpecifier::Rds(rds), vec![router()])
+        ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![router()])
     };
     typed(HTTP, &manager)
 }
@@ -177,7 +177,7 @@ pub fn split(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -
         },
     };
     let name = names::outbound_filter(service, port);
-    wire::extension(&name, TcpProxy { stat_prefix: names::service_port(service, port), ..proxy })
+    wire::extension(&name, TcpProxy { stat_prefix: names::OUTBOUND.to_owned(), ..proxy })
 }
 
 fn tcp_proxy(cluster: &str) -> TcpProxy {

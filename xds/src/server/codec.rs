@@ -1,7 +1,8 @@
 //! The gRPC method and codec of the aggregated discovery service, delta variant.
 //!
-//! Written by hand rather than taken from generated code, so that a response goes from the shared resources into the
-//! stream's buffer without a copy in between, and so that a key is not left in one. Knows no session.
+//! Written by hand rather than taken from generated code, so that a response goes from the shared resources into the frame
+//! that is sent without a copy in between, and so that neither a key nor the room of a large response stays behind in a
+//! stream's buffer. Knows no session.
 
 use std::{
     convert::Infallible,
@@ -11,14 +12,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{Stream, future::BoxFuture};
-use prost::Message;
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
+use http_body_util::StreamBody;
+use prost::{
+    Message,
+    bytes::{BufMut, Bytes, BytesMut},
+};
 use tonic::{
-    Status,
+    Code, Status, Streaming,
     body::Body,
-    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, DecodeBuf, Decoder},
     codegen::{Service, http},
-    server::{Grpc, NamedService, StreamingService},
+    metadata::{GRPC_CONTENT_TYPE, MetadataMap},
+    server::NamedService,
 };
 
 use crate::delta::{Request, Response};
@@ -69,64 +75,84 @@ impl<O: Open> Service<http::Request<Body>> for Ads<O> {
                 // State of the world included: one protocol, tested well, is enough.
                 return Ok(Status::unimplemented("only delta ADS is served").into_http());
             }
-            let mut grpc = Grpc::new(AdsCodec).apply_max_message_size_config(Some(max_request), None);
-            Ok(grpc.streaming(Method(open), request).await)
+            let (parts, body) = request.into_parts();
+            let requests = Streaming::new_request(RequestDecoder, body, None, Some(max_request));
+            let metadata = MetadataMap::from_headers(parts.headers);
+            let request = tonic::Request::from_parts(metadata, parts.extensions, requests);
+            Ok(match open.open(request).await {
+                Ok(responses) => answer(responses),
+                Err(status) => status.into_http(),
+            })
         })
     }
 }
 
-struct Method<O>(Arc<O>);
-
-impl<O: Open> StreamingService<Request> for Method<O> {
-    type Response = Response;
-    type ResponseStream = Responses;
-    type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<tonic::Streaming<Request>>) -> Self::Future {
-        let open = Arc::clone(&self.0);
-        Box::pin(async move { open.open(request).await.map(tonic::Response::new) })
-    }
-}
-
-#[derive(Clone, Copy)]
-struct AdsCodec;
-
-/// Bytes of a stream's buffers at rest: small, as thousands of streams are mostly idle. They grow for a large message.
+/// Bytes of a stream's buffer of requests at rest: small, as thousands of streams are mostly idle.
 const BUFFER: usize = 1024;
 /// Bytes of responses that go out as one frame if they are ready together.
 const FLUSH: usize = 32 * 1024;
+/// What stands before a message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
 
-impl Codec for AdsCodec {
-    type Encode = Response;
-    type Decode = Request;
-    type Encoder = Self;
-    type Decoder = Self;
+type Frame = hyper::body::Frame<Bytes>;
 
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
+fn answer(responses: Responses) -> http::Response<Body> {
+    let frames = stream::unfold(Some(responses), |responses| async {
+        let (frame, rest) = frame(responses?).await;
+        Some((Ok::<Frame, Infallible>(frame), rest))
+    });
+    let mut answer = http::Response::new(Body::new(StreamBody::new(frames)));
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    answer
 }
 
-impl Encoder for AdsCodec {
-    type Item = Response;
-    type Error = Status;
-
-    fn encode(&mut self, response: Response, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.reserve(response.encoded_len());
-        response.encode(buf);
-        Ok(())
+/// The next frame, in a buffer of its own that ends with it, and the responses after it unless it is the last one.
+async fn frame(mut responses: Responses) -> (Frame, Option<Responses>) {
+    let mut frame = BytesMut::new();
+    let mut next = responses.next().await;
+    loop {
+        match next {
+            Some(Ok(response)) => append(&response, &mut frame),
+            Some(Err(status)) if frame.is_empty() => return (end(&status), None),
+            None if frame.is_empty() => return (end(&Status::new(Code::Ok, "")), None),
+            Some(Err(status)) => {
+                // First what was said before.
+                let rest: Responses = Box::pin(stream::iter([Err(status)]));
+                return (Frame::data(frame.freeze()), Some(rest));
+            }
+            None => return (Frame::data(frame.freeze()), Some(Box::pin(stream::empty()))),
+        }
+        if frame.len() >= FLUSH {
+            break;
+        }
+        match responses.next().now_or_never() {
+            Some(ready) => next = ready,
+            None => break,
+        }
     }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER, FLUSH)
-    }
+    (Frame::data(frame.freeze()), Some(responses))
 }
 
-impl Decoder for AdsCodec {
+fn append(response: &Response, frame: &mut BytesMut) {
+    let len = response.encoded_len();
+    frame.reserve(PREFIX + len);
+    frame.put_u8(0);
+    // A response is far below 4 GB: it holds a part of what this process holds.
+    frame.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
+    response.encode(frame);
+}
+
+/// How a stream ends.
+fn end(status: &Status) -> Frame {
+    let mut trailers = http::HeaderMap::new();
+    // Cannot fail for a status whose words are text, and a stream that ends without one has failed for its client.
+    let _ = status.add_header(&mut trailers);
+    Frame::trailers(trailers)
+}
+
+struct RequestDecoder;
+
+impl Decoder for RequestDecoder {
     type Item = Request;
     type Error = Status;
 
@@ -137,5 +163,63 @@ impl Decoder for AdsCodec {
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::new(BUFFER, FLUSH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delta::Item,
+        resources::{Kind, Resource, Version},
+    };
+
+    fn response(nonce: u64, len: usize) -> Response {
+        let (kind, name, version) = (Kind::Route, "a".into(), Version::new("1"));
+        let resource = Resource { kind, name, version, body: vec![7; len].into() };
+        Response { kind, nonce, updated: vec![Item::Shared(Arc::new(resource))], removed: Vec::new() }
+    }
+
+    /// The data of the next frame, and what comes after it.
+    fn next(responses: Responses) -> (Result<Bytes, Frame>, Option<Responses>) {
+        let (frame, rest) = frame(responses).now_or_never().expect("it is ready");
+        (frame.into_data(), rest)
+    }
+
+    #[test]
+    fn what_is_ready_together_goes_together_and_leaves_no_buffer_behind() {
+        let all = [response(1, 10), response(2, 1 << 20), response(3, 10)].map(Ok);
+        let responses: Responses = Box::pin(stream::iter(all).chain(stream::pending()));
+        let (first, rest) = next(responses);
+        let first = first.expect("data");
+        let two = 2 * PREFIX + response(1, 10).encoded_len() + response(2, 1 << 20).encoded_len();
+        assert_eq!(first.len(), two);
+        // Whoever has sent it is the last to have it.
+        assert!(first.is_unique());
+        let (second, rest) = next(rest.expect("it goes on"));
+        let second = second.expect("data");
+        assert_eq!(
+            second.first_chunk(),
+            Some(&[0, 0, 0, 0, u8::try_from(second.len() - PREFIX).expect("small")])
+        );
+        assert!(second.is_unique());
+        assert!(frame(rest.expect("it goes on")).now_or_never().is_none(), "there is no more");
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_status_after_what_was_said() {
+        let all = [Ok(response(1, 10)), Err(Status::unavailable("later"))];
+        let (said, rest) = next(Box::pin(stream::iter(all)));
+        assert!(said.is_ok());
+        let (ended, rest) = next(rest.expect("it goes on"));
+        let trailers = ended.expect_err("no data").into_trailers().expect("trailers");
+        assert_eq!(
+            (&trailers["grpc-status"], &trailers["grpc-message"]),
+            (&"14".parse().expect("a value"), &"later".parse().expect("a value"))
+        );
+        assert!(rest.is_none());
+        let (ended, rest) = next(Box::pin(stream::empty()));
+        assert_eq!(ended.expect_err("no data").into_trailers().expect("trailers")["grpc-status"], "0");
+        assert!(rest.is_none());
     }
 }

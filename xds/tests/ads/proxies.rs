@@ -28,12 +28,23 @@ pub struct Envoy {
 impl Envoy {
     /// Starts the proxy of an instance. Its listeners have the ports of a sidecar, hence the network of its own.
     pub fn start(binary: &Path, folder: &Path, name: &str) -> Self {
+        Self::start_with(binary, folder, name, &bootstrap(folder, name), 1)
+    }
+
+    /// As `start`, with another bootstrap and so many workers.
+    pub fn start_with(
+        binary: &Path,
+        folder: &Path,
+        name: &str,
+        bootstrap: &serde_json::Value,
+        workers: u16,
+    ) -> Self {
         let config = folder.join(format!("{name}.json"));
-        fs::write(&config, bootstrap(folder, name).to_string()).unwrap();
+        fs::write(&config, bootstrap.to_string()).unwrap();
         let child = Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
             .arg(binary)
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"])
+            .args(["--use-dynamic-base-id", "--concurrency", &workers.to_string(), "--log-level", "warning"])
             .args(["--drain-time-s", "2", "--drain-strategy", "immediate", "-c"])
             .arg(config)
             .stdin(Stdio::null())
@@ -42,6 +53,11 @@ impl Envoy {
             .spawn()
             .unwrap();
         Self { child, folder: folder.to_owned(), name: name.to_owned() }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has said.

@@ -38,6 +38,8 @@ pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAd
             vec![filter],
         )],
         bind_to_port: wire::flag(false),
+        // One set of statistics for all of them, as for their filters: a Service's own are those of its cluster.
+        stat_prefix: names::OUTBOUND.to_owned(),
         ..listener(names::outbound_listener(address, port), address, port)
     }
 }

@@ -1,0 +1,161 @@
+//! What one real Envoy costs that sees a whole mesh, as every proxy does in permissive mode.
+//!
+//! `permissive ENVOY SERVICES...` serves meshes of these sizes, ten endpoints a Service, with the product's server to an
+//! Envoy with the product's bootstrap, and prints a row for each: memory, processor, time until everything is taken,
+//! statistics, bytes on the wire. The way between is a Unix socket without TLS; the processor's time of both shares the
+//! machine. Two more arguments tell where it goes: `only=Cluster,Endpoints,Secret` sends no other kinds, and one that
+//! begins with `{` is merged into the bootstrap (RFC 7396). Asserts nothing of the figures.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "figures are for people, and it ends where it goes wrong"
+)]
+
+#[path = "../tests/ads/fixture.rs"]
+mod fixture;
+#[path = "../tests/ads/proxies.rs"]
+mod proxies;
+#[path = "../tests/ads/wide.rs"]
+mod wide;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proxies::{Envoy, Serving};
+use serde_json::{Value, json};
+use smidge_xds::{mesh::service::Protocol, resources::Kind, snapshot::Snapshot, view::View};
+use wide::PROXY;
+
+/// How long an Envoy may take over a mesh.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// The workers of an injected proxy.
+const WORKERS: u16 = 2;
+
+/// What is changed of what a proxy would get.
+#[derive(Default)]
+struct Changed {
+    only: Option<String>,
+    bootstrap: Option<Value>,
+}
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let binary = PathBuf::from(arguments.next().expect("the first argument is an Envoy"));
+    let (mut changed, mut sizes) = (Changed::default(), Vec::new());
+    for argument in arguments {
+        if let Some(kinds) = argument.strip_prefix("only=") {
+            changed.only = Some(kinds.to_owned());
+        } else if argument.starts_with('{') {
+            changed.bootstrap = Some(serde_json::from_str(&argument).expect("JSON"));
+        } else {
+            sizes.push(argument.parse().expect("a number of Services"));
+        }
+    }
+    println!(
+        "services\tresources\tallocated MiB\tRSS MiB\tCPU s\tsettled s\tstatistics\tscrape MiB\twire MiB"
+    );
+    for services in sizes {
+        measure(&binary, services, &changed).await;
+    }
+}
+
+async fn measure(binary: &Path, services: usize, changed: &Changed) {
+    let snapshot = Snapshot::next(Arc::new(wide::mesh(services, Protocol::Http)), None);
+    let mut view = snapshot.view(&fixture::proxy(PROXY)).unwrap();
+    if let Some(kinds) = &changed.only {
+        let is_kept = |kind: &Kind| kinds.split(',').any(|it| it == format!("{kind:?}"));
+        let kept = view.resources.iter().filter(|((kind, _), _)| is_kept(kind));
+        view = Arc::new(View { resources: kept.map(|(key, it)| (key.clone(), Arc::clone(it))).collect() });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut bootstrap = wide::injected(folder.path());
+    if let Some(patch) = &changed.bootstrap {
+        merge(&mut bootstrap, patch);
+    }
+    let (server, handles) = fixture::server(Some(wide::leaf()));
+    let serving = Serving::start(server, folder.path());
+    handles.publish(&[(PROXY, &view)]);
+    let started = Instant::now();
+    let envoy = Envoy::start_with(binary, folder.path(), PROXY, &bootstrap, WORKERS);
+    let has_all = || {
+        let connected = handles.proxies.list();
+        assert!(connected.iter().all(|it| it.complaint.is_none()), "refused:\n{}", envoy.log());
+        let has_taken = connected.iter().any(|it| it.settled && it.acknowledged.is_some());
+        has_taken && envoy.admin("/ready").contains("LIVE")
+    };
+    proxies::until("the proxy has all", PATIENCE, || envoy.log(), has_all).await;
+    let settled = started.elapsed();
+    // Workers are told of the last ones still; allocators give back what loading took.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let allocated = allocated(&envoy);
+    let (resident, processor) = used(envoy.pid());
+    for warming in ["cluster_manager.warming_clusters", "listener_manager.total_listeners_warming"] {
+        assert_eq!(envoy.stat(warming), Some(0), "{warming}");
+    }
+    let statistics = envoy.admin("/stats").lines().filter(|line| line.contains(": ")).count();
+    let scrape = envoy.admin("/stats/prometheus").len() as u64;
+    let sent = handles.scrape();
+    let sent = sent.lines().filter_map(|line| line.strip_prefix("response_bytes_total")?.rsplit(' ').next());
+    let sent: u64 = sent.map(|number| number.parse::<u64>().unwrap()).sum();
+    println!(
+        "{services}\t{}\t{:.1}\t{:.1}\t{processor:.2}\t{:.2}\t{statistics}\t{:.2}\t{:.2}",
+        view.resources.len(),
+        mib(allocated),
+        mib(resident),
+        settled.as_secs_f64(),
+        mib(scrape),
+        mib(sent),
+    );
+    drop(envoy);
+    serving.stop().await;
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// The bytes that Envoy says it has allocated.
+fn allocated(envoy: &Envoy) -> u64 {
+    let page = envoy.admin("/memory");
+    let (_, after) = page.split_once("\"allocated\": \"").expect("a page that says what is allocated");
+    after.split('"').next().unwrap().parse().unwrap()
+}
+
+/// Resident bytes, and seconds of processor until now.
+fn used(pid: u32) -> (u64, f64) {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let status = read("status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")).unwrap();
+    let resident = resident.trim().parse::<u64>().unwrap() * 1024;
+    // Ticks of a hundredth of a second, after the name, which may have spaces.
+    let stat = read("stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: f64 = fields[11..=12].iter().map(|field| field.parse::<f64>().unwrap()).sum();
+    (resident, ticks / 100.0)
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (name, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(name);
+        } else {
+            merge(&mut target[name], value);
+        }
+    }
+}

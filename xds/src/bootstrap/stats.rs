@@ -1,0 +1,50 @@
+//! Which statistics a proxy keeps: those that somebody of a mesh looks at, whatever the number of Services that it sees.
+//!
+//! What multiplies with Services, workers or TLS parameters would be most of a proxy's memory in a large mesh, and most of
+//! every scrape (docs/design/009). What a Service's listeners count is shared by all of them, see
+//! `envoy::listener::outbound`.
+
+use serde_json::{Value, json};
+
+/// What a Service's cluster counts and nobody asks for: limits that are not set, balancing that is not used, and how its
+/// endpoints came, which the control plane says of every proxy in one place. Clusters of Services have a slash in their
+/// names. Its traffic, its TLS handshakes and the number of its endpoints stay.
+const OF_A_CLUSTER: &[&str] = &[
+    r"assignment_.*",
+    r"bind_errors",
+    r"circuit_breakers\..*",
+    r"client_ssl_socket_factory\..*",
+    r"default\.total_match_count",
+    r"init_fetch_timeout",
+    r"lb_.*",
+    r"max_host_weight",
+    r"membership_(change|degraded|excluded)",
+    r"original_dst_host_invalid",
+    r"retry_or_shadow_abandoned",
+    r"ssl\.(certificate|ocsp).*",
+    r"update_.*",
+    r"version(_text)?",
+    r"warming_state",
+];
+
+/// What is left out. A prefix that ends with a dot costs Envoy nothing; each other pattern is tried once for each name.
+pub(super) fn config() -> Value {
+    let of_a_cluster = format!(r"cluster\.[^/.]+/.*\.({})", OF_A_CLUSTER.join("|"));
+    json!({"stats_matcher": {"exclusion_list": {"patterns": [
+        {"prefix": "extension_config_discovery.network_filter.outbound/"},
+        {"prefix": "http.outbound.rds."},
+        {"prefix": "sds.servers/"},
+        {"prefix": "vhost."},
+        {"contains": ".worker_"},
+        {"contains": ".zone."},
+        {"contains": ".ssl.ciphers."},
+        {"contains": ".ssl.curves."},
+        {"contains": ".ssl.sigalgs."},
+        {"safe_regex": {"regex": of_a_cluster}},
+    ]}}})
+}
+
+/// The traffic of a cluster is counted from its first connection on: most workloads call few of those that they may.
+pub(super) fn deferred() -> Value {
+    json!({"enable_deferred_creation_stats": true})
+}
