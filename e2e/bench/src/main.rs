@@ -13,11 +13,13 @@
 
 mod bench;
 mod cluster;
+mod fairness;
 mod figures;
 mod fleet;
 mod floor;
 mod http2;
 mod inject;
+mod manner;
 mod names;
 mod null;
 mod process;
@@ -117,7 +119,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let proxies = crowds.usual.max(crowds.few).max(crowds.many);
     let settings = Settings { shape, changes: args.changes, proxies, keys: args.keys.clone() };
     let mut bench = Bench::open(settings, plan).await?;
-    let rows = scenario::all(&mut bench, crowds).await?;
+    let mut rows = scenario::all(&mut bench, crowds).await?;
+    rows.extend(fairness::all(&mut bench, crowds).await?);
     let run = Run { about: about(&args), rows };
     println!("{}", report::tables(&run));
     report::write(&run, &args.out, &args.name)
