@@ -275,7 +275,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     drop(client);
     let gone = async {
         while follower.take().into_values().all(|answer| answer.is_some()) {
-            follower.changed().await
+            follower.changed().await;
         }
     };
     timeout(Duration::from_secs(10), gone).await.expect("nobody heard of its end");
