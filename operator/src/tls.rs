@@ -6,6 +6,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
+use smidge_xds::server::Turns;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -15,8 +16,9 @@ use tracing::{debug, warn};
 
 /// Longer handshakes are given up: a peer that sends nothing would hold its slot for ever.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once. Each costs a signature, so more would only make all of them late.
-const CONCURRENT: usize = 512;
+/// Handshakes under way. Few of them compute at the same time (`Turns`); the others wait for their peers, and a peer that
+/// says nothing costs a place here and no more.
+const CONCURRENT: usize = 2048;
 
 /// A connection as servers take them.
 pub type Connection = io::Result<TlsStream<TcpStream>>;
@@ -24,7 +26,7 @@ pub type Connection = io::Result<TlsStream<TcpStream>>;
 /// Accepts until nobody takes connections any more. A peer that fails its handshake costs only itself.
 pub async fn accept(listener: TcpListener, config: Arc<ServerConfig>, connections: mpsc::Sender<Connection>) {
     let acceptor = TlsAcceptor::from(config);
-    let slots = Arc::new(Semaphore::new(CONCURRENT));
+    let (slots, turns) = (Arc::new(Semaphore::new(CONCURRENT)), Turns::default());
     while !connections.is_closed() {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let socket = tokio::select! {
@@ -40,16 +42,63 @@ pub async fn accept(listener: TcpListener, config: Arc<ServerConfig>, connection
                 continue;
             }
         };
-        let (acceptor, connections) = (acceptor.clone(), connections.clone());
+        let (acceptor, turns, connections) = (acceptor.clone(), turns.clone(), connections.clone());
         tokio::spawn(async move {
             let _slot = slot;
             // Deltas are small and latency is what the mesh is judged by.
             let _ = socket.set_nodelay(true);
-            match tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await {
+            match tokio::time::timeout(HANDSHAKE, turns.take(acceptor.accept(socket))).await {
                 Ok(Ok(stream)) => drop(connections.send(Ok(stream)).await),
                 Ok(Err(error)) => debug!(%peer, %error, "failed TLS handshake"),
                 Err(_) => debug!(%peer, "TLS handshake took too long"),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{PrivateKeyDer, ServerName},
+    };
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// A server's configuration, and that of a client which trusts it.
+    fn configs() -> (ServerConfig, ClientConfig) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let server =
+            server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        (server, client.unwrap().with_root_certificates(roots).with_no_client_auth())
+    }
+
+    #[tokio::test]
+    async fn peers_that_say_nothing_hold_up_nobody() {
+        let (server, client) = configs();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, mut connections) = mpsc::channel(1);
+        tokio::spawn(accept(listener, Arc::new(server), accepted));
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let socket = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let handshake = TlsConnector::from(Arc::new(client)).connect(name, socket);
+        // As long as a silent one is given.
+        tokio::time::timeout(HANDSHAKE, handshake).await.expect("no handshake").unwrap();
+        connections.recv().await.unwrap().unwrap();
+        drop(silent);
     }
 }

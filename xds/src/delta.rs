@@ -114,6 +114,13 @@ impl Session {
         Self::default()
     }
 
+    /// Whether this is an answer to what the client was told and nothing more: it asks for nothing.
+    pub fn is_mere_answer(&self, request: &Request) -> bool {
+        let asks = !request.subscribe.is_empty() || !request.unsubscribe.is_empty();
+        let kind = Kind::from_type_url(&request.type_url);
+        !asks && kind.is_some_and(|kind| self.topics.get(kind).awaits(&request.response_nonce))
+    }
+
     /// Takes in what the client says. A kind that is not served is passed over.
     pub fn on_request(&mut self, request: &Request) -> Option<Refused> {
         let kind = Kind::from_type_url(&request.type_url)?;

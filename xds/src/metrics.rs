@@ -20,6 +20,8 @@ pub struct Metrics {
     pub(crate) streams: Gauge,
     /// How often a stream was woken by a new snapshot that changed its view.
     pub(crate) woken: Counter,
+    /// How often a stream was not listened to for a while.
+    pub(crate) hushed: Counter,
     /// Leaf certificates that could not be issued.
     pub(crate) unissued: Counter,
     refused: Family<Label, Counter>,
@@ -57,6 +59,7 @@ impl Metrics {
         let metrics = Self {
             streams: Gauge::default(),
             woken: Counter::default(),
+            hushed: Counter::default(),
             unissued: Counter::default(),
             refused: family(),
             kinds,
@@ -66,6 +69,11 @@ impl Metrics {
             "streams_woken",
             "Wake-ups of streams by a change of their view",
             metrics.woken.clone(),
+        );
+        registry.register(
+            "streams_hushed",
+            "Times a stream was not listened to for a while, as it said too much",
+            metrics.hushed.clone(),
         );
         registry.register("streams_refused", "Streams refused, by reason", metrics.refused.clone());
         registry.register("unissued", "Leaf certificates that could not be issued", metrics.unissued.clone());

@@ -4,12 +4,15 @@
 //! TLS is the caller's: connections come in ready to speak HTTP/2, so a serving certificate may change at any time.
 //! Reads no environment and no clock but for timers, and knows nothing of Kubernetes.
 
+mod allowance;
 mod auth;
 mod board;
 mod cert;
 mod codec;
+mod entrance;
 mod proxies;
 mod stream;
+mod turns;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,6 +20,7 @@ pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
 pub use board::Board;
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
+use entrance::Entrance;
 use futures::Stream;
 pub use proxies::{Answer, Connected, Follower, Proxies, Words};
 use tokio::{
@@ -24,6 +28,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tonic::{Status, Streaming, transport::server::Connected as Connection};
+pub use turns::Turns;
 
 use crate::{
     delta::{Refused, Request, changes::Memo},
@@ -62,9 +67,18 @@ pub struct Settings {
     pub max_request: usize,
     /// How many streams one connection may hold. A proxy needs one, and a second while the first one ends. Default 16.
     pub streams_per_connection: u32,
+    /// How many newcomers are let in at a time: those whose token is being judged and those who have not acknowledged
+    /// everything yet, each for a second at most. Default 64: enough to keep two cores busy while proxies need 50 ms each.
+    pub newcomers: usize,
+    /// How many certificates are made at a time. Default half of the runtime's workers.
+    pub turns: Turns,
     /// How long connections may take to end after the server was told to. Default 5 s.
     pub drain: Duration,
 }
+
+/// What a client may send before the server has looked at it, in bytes: to a stream, and to a connection. Enough for
+/// what most proxies bring when they come back; longer messages take further round trips.
+const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
 
 impl Default for Settings {
     fn default() -> Self {
@@ -73,6 +87,8 @@ impl Default for Settings {
             keepalive: (Duration::from_secs(30), Duration::from_secs(10)),
             max_request: 4 << 20,
             streams_per_connection: 16,
+            newcomers: 64,
+            turns: Turns::default(),
             drain: Duration::from_secs(5),
         }
     }
@@ -96,6 +112,7 @@ pub struct ServeError(#[from] tonic::transport::Error);
 struct Shared<A, C, S> {
     server: Server<A, C, S>,
     memo: Memo,
+    entrance: Entrance,
     drain: watch::Receiver<bool>,
 }
 
@@ -109,12 +126,15 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
     {
         let settings = self.settings.clone();
         let (draining, drain) = watch::channel(false);
-        let open = Arc::new(Shared { server: self, memo: Memo::default(), drain });
+        let entrance = Entrance::new(settings.newcomers);
+        let open = Arc::new(Shared { server: self, memo: Memo::default(), entrance, drain });
         let (interval, timeout) = settings.keepalive;
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(interval))
             .http2_keepalive_timeout(Some(timeout))
             .max_concurrent_streams(settings.streams_per_connection)
+            .initial_stream_window_size(WINDOWS.0)
+            .initial_connection_window_size(WINDOWS.1)
             .serve_with_incoming_shutdown(Ads { open, max_request: settings.max_request }, incoming, async {
                 stop.await;
                 draining.send_replace(true);
@@ -134,17 +154,19 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
 
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<A, C, S> {
     async fn open(self: Arc<Self>, request: tonic::Request<Streaming<Request>>) -> Result<Responses, Status> {
+        let ticket = self.entrance.enter().await;
         if *self.drain.borrow() {
             return Err(RefusalReason::Unavailable.status());
         }
         let (metadata, _, requests) = request.into_parts();
-        match self.server.authenticator.admit(&metadata).await {
-            Ok(admission) => Ok(stream::run(self, admission, requests)),
-            Err(refusal) => {
-                tracing::info!(%refusal, "stream refused");
-                self.server.metrics.refuse(refusal.reason);
-                Err(refusal.reason.status())
-            }
-        }
+        let admitted = match self.server.authenticator.admit(&metadata).await {
+            Ok(admission) => stream::run(Arc::clone(&self), admission, requests, ticket),
+            Err(refusal) => Err(refusal),
+        };
+        admitted.map_err(|refusal| {
+            tracing::info!(%refusal, "stream refused");
+            self.server.metrics.refuse(refusal.reason);
+            refusal.reason.status()
+        })
     }
 }

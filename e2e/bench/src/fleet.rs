@@ -4,13 +4,15 @@
 //! little as a client can: one thread, one poll, a read and a write for each message, no task and no timer for each
 //! proxy. Each proxy has a connection of its own, as sidecars do.
 
+mod expectation;
 mod link;
 
 use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -21,10 +23,12 @@ use rustls_pki_types::ServerName;
 use tokio::sync::oneshot;
 
 use crate::{
-    names::{Id, Names},
-    sidecar::{Change, Sidecar},
+    manner::Manner,
+    names::Names,
+    sidecar::Sidecar,
     wire::{self, Kind},
 };
+use expectation::Expectation;
 use link::Link;
 
 /// The token by which the steering thread wakes the poll. No seat has it.
@@ -104,16 +108,31 @@ enum Command {
 pub struct Fleet {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
+    /// Who has been seated, for fleets beside this one.
+    seats: Mutex<Vec<Seat>>,
 }
 
 impl Fleet {
     /// A fleet without proxies.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_as("fleet", Manner::Honest)
+    }
+
+    /// A fleet of its own, in a thread of its own, for some of the seats of this one, which must not be connected here.
+    pub fn beside(&self, seats: Range<usize>, manner: Manner) -> anyhow::Result<Self> {
+        let all = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = all.get(seats).context("no such seats")?.to_vec();
+        let fleet = Self::start_as("crowd", manner)?;
+        fleet.seat(some)?;
+        Ok(fleet)
+    }
+
+    fn start_as(name: &str, manner: Manner) -> anyhow::Result<Self> {
         let poll = Poll::new().context("failed to make a poll")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (commands, orders) = mpsc::channel();
-        std::thread::Builder::new().name("fleet".to_owned()).spawn(move || run(poll, &orders))?;
-        Ok(Self { commands, waker })
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(poll, manner, &orders))?;
+        Ok(Self { commands, waker, seats: Mutex::default() })
     }
 
     fn send(&self, command: Command) -> anyhow::Result<()> {
@@ -123,6 +142,7 @@ impl Fleet {
 
     /// Whose proxies there are from now on. None may be connected.
     pub fn seat(&self, seats: Vec<Seat>) -> anyhow::Result<()> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&seats);
         self.send(Command::Seats(seats))
     }
 
@@ -172,16 +192,6 @@ impl Fleet {
     }
 }
 
-/// What is being waited for.
-struct Expectation {
-    kind: Kind,
-    name: Id,
-    count: usize,
-    seen: Vec<bool>,
-    times: Vec<Instant>,
-    reply: Option<oneshot::Sender<Vec<Instant>>>,
-}
-
 struct Connecting {
     target: Target,
     count: usize,
@@ -196,6 +206,7 @@ struct Connecting {
 /// Everything that the thread has.
 struct Crew {
     poll: Poll,
+    manner: Manner,
     seats: Vec<Seat>,
     sidecars: Vec<Sidecar>,
     links: Vec<Option<Link>>,
@@ -206,9 +217,10 @@ struct Crew {
     buffer: Vec<u8>,
 }
 
-fn run(poll: Poll, orders: &mpsc::Receiver<Command>) {
+fn run(poll: Poll, manner: Manner, orders: &mpsc::Receiver<Command>) {
     let mut crew = Crew {
         poll,
+        manner,
         seats: Vec::new(),
         sidecars: Vec::new(),
         links: Vec::new(),
@@ -259,9 +271,8 @@ impl Crew {
                 self.connecting = Some(Connecting { target, count, report, reply, queue, again, under_way });
             }
             Command::Expect { kind, name, count, reply } => {
-                let (seen, times) = (vec![false; self.seats.len()], Vec::with_capacity(count));
                 let name = self.names.id(name.as_bytes());
-                self.expected = Some(Expectation { kind, name, count, seen, times, reply: Some(reply) });
+                self.expected = Some(Expectation::new((kind, name), self.seats.len(), count, reply));
             }
             Command::Totals(reply) => {
                 self.totals.open = self.links.iter().flatten().count() as u64;
@@ -300,10 +311,14 @@ impl Crew {
     }
 
     fn on_socket(&mut self, seat: usize) {
-        let Self { seats, sidecars, links, names, totals, expected, connecting, buffer, .. } = self;
+        let Self { manner, seats, sidecars, links, names, totals, expected, connecting, buffer, .. } = self;
         let Some(slot) = links.get_mut(seat) else { return };
         let Some(link) = slot else { return };
         let sidecar = &mut sidecars[seat];
+        let manner = if link.configured { *manner } else { Manner::Honest };
+        if manner == Manner::Deaf {
+            return;
+        }
         if !link.opened {
             sidecar.open(&seats[seat].node, names, &mut link.outbox);
             link.opened = true;
@@ -317,6 +332,10 @@ impl Crew {
             totals.bodies +=
                 response.resources.iter().map(|resource| resource.body.len() as u64).sum::<u64>();
             totals.removed += response.removed.len() as u64;
+            if manner != Manner::Honest {
+                manner.answer(&response, outbox);
+                return;
+            }
             sidecar.take(&response, names, outbox, |change| {
                 if let Some(expected) = expected {
                     expected.see(seat, change, at);
@@ -361,22 +380,5 @@ impl Connecting {
         self.under_way = self.under_way.saturating_sub(1);
         self.report.retries += 1;
         self.again.push_back((Instant::now() + AGAIN, seat));
-    }
-}
-
-impl Expectation {
-    fn see(&mut self, seat: usize, change: Change, at: Instant) {
-        if change.kind != self.kind
-            || change.name != self.name
-            || std::mem::replace(&mut self.seen[seat], true)
-        {
-            return;
-        }
-        self.times.push(at);
-        if self.times.len() == self.count
-            && let Some(reply) = self.reply.take()
-        {
-            let _ = reply.send(std::mem::take(&mut self.times));
-        }
     }
 }

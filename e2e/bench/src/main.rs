@@ -13,11 +13,13 @@
 
 mod bench;
 mod cluster;
+mod fairness;
 mod figures;
 mod fleet;
 mod floor;
 mod http2;
 mod inject;
+mod manner;
 mod names;
 mod null;
 mod permissive;
@@ -125,7 +127,9 @@ async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     let rows = if is_permissive {
         permissive::all(&mut bench, crowds.usual).await?
     } else {
-        scenario::all(&mut bench, crowds).await?
+        let mut rows = scenario::all(&mut bench, crowds).await?;
+        rows.extend(fairness::all(&mut bench, crowds).await?);
+        rows
     };
     let run = Run { about: about(&args), rows };
     println!("{}", report::tables(&run));

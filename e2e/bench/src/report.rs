@@ -24,7 +24,7 @@ const CHANGES: [(&str, &str); 11] = [
 ];
 
 /// What the other rows show, if they have it: words, the figure, its unit. The rest is in the JSON only.
-const OTHERS: [(&str, &str, &str); 16] = [
+const OTHERS: [(&str, &str, &str); 23] = [
     ("first proxy configured after the lists", "lists_to_first_proxy_s", " s"),
     ("after the start", "start_to_first_proxy_s", " s"),
     ("last configured", "configured_max_ms", " ms"),
@@ -41,6 +41,13 @@ const OTHERS: [(&str, &str, &str); 16] = [
     ("resources for each", "body_bytes_each", " bytes"),
     ("on the wire for each", "bytes_each", " bytes"),
     ("tries beyond the first", "retries", ""),
+    ("memory before", "before_mb", " MB"),
+    ("and then", "then_mb", " MB"),
+    ("changes", "made", ""),
+    ("in", "took_s", " s"),
+    ("snapshots", "publishes", ""),
+    ("streams woken", "streams_woken", ""),
+    ("behind them", "behind_ms", " ms"),
 ];
 
 /// The run as Markdown, which reads well on a terminal, too.

@@ -13,7 +13,7 @@ const EVERYBODYS: usize = 3;
 /// Services in a namespace.
 const NAMESPACE: usize = 100;
 /// Endpoints in an EndpointSlice, as Kubernetes' own controller cuts them.
-const SLICE: usize = 100;
+pub const SLICE: usize = 100;
 
 /// The size of a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -169,6 +169,8 @@ pub struct Request<'a> {
     pub subscribe: Vec<&'a str>,
     pub initial_versions: Vec<(&'a str, &'a str)>,
     pub nonce: &'a [u8],
+    /// Why the response with that nonce is refused; empty if it is not.
+    pub refusal: &'a str,
 }
 
 impl Request<'_> {
@@ -189,6 +191,10 @@ impl Request<'_> {
         }
         if !self.nonce.is_empty() {
             field(6, self.nonce, out);
+        }
+        if !self.refusal.is_empty() {
+            header(7, field_len(self.refusal.len()), out);
+            field(2, self.refusal.as_bytes(), out);
         }
     }
 }

@@ -11,9 +11,9 @@ use std::{
 use super::Request;
 use crate::resources::{Kind, Version};
 
-/// How many names that do not exist a client may wait for, and how long they may be. Further ones are answered and
-/// forgotten: names that exist are shared with the view, but these are the client's own and cost memory.
-const UNKNOWN_NAMES: usize = 16_384;
+/// How many names that do not exist a client may wait for, and how long they may be. Further ones are passed over: names
+/// that exist are shared with the view, but these are the client's own, and cost memory and a look for each event.
+const STRANGERS: usize = 1024;
 const NAME_LENGTH: usize = 256;
 
 /// What the client is believed to have of a name, where that may not be what the view has.
@@ -77,6 +77,8 @@ pub(super) struct Topic {
     opened: bool,
     wildcard: bool,
     named: BTreeSet<Arc<str>>,
+    /// Those of them that the view did not have when they were asked for.
+    strangers: BTreeSet<Arc<str>>,
     /// A wildcard subscription waits for an answer, even if that is empty.
     pub(super) unanswered: bool,
     pub(super) behind: BTreeMap<Arc<str>, Lag>,
@@ -109,13 +111,17 @@ impl Topic {
         self.wildcard || self.is_named(name)
     }
 
+    /// Whether this is the nonce of the response that the client has not answered.
+    pub(super) fn awaits(&self, nonce: &str) -> bool {
+        self.outstanding.as_ref().is_some_and(|outstanding| outstanding.nonce.to_string() == nonce)
+    }
+
     /// The client's ACK or NACK: the names in the response if it was refused. A stale nonce says nothing.
     pub(super) fn on_answer(&mut self, nonce: &str, refused: bool) -> Option<Vec<Arc<str>>> {
-        let Outstanding { nonce: sent, told } = self.outstanding.take()?;
-        if sent.to_string() != nonce {
-            self.outstanding = Some(Outstanding { nonce: sent, told });
+        if !self.awaits(nonce) {
             return None;
         }
+        let told = self.outstanding.take()?.told;
         if !refused {
             return None;
         }
@@ -172,11 +178,15 @@ impl Topic {
 
     fn subscribe(&mut self, name: &str, first: bool, shared: &impl Fn(&str) -> Option<Arc<str>>) {
         let known = shared(name);
-        let fits = known.is_some() || (name.len() <= NAME_LENGTH && self.named.len() < UNKNOWN_NAMES);
-        let name = known.unwrap_or_else(|| Arc::from(name));
-        if fits {
-            self.named.insert(Arc::clone(&name));
+        let is_strange = known.is_none() && !self.is_named(name);
+        if is_strange && (name.len() > NAME_LENGTH || self.strangers.len() >= STRANGERS) {
+            return;
         }
+        let name = known.unwrap_or_else(|| Arc::from(name));
+        if is_strange {
+            self.strangers.insert(Arc::clone(&name));
+        }
+        self.named.insert(Arc::clone(&name));
         self.ask(name, first);
     }
 
@@ -221,6 +231,7 @@ impl Topic {
             self.behind.retain(|name, _| named.contains(name));
             return;
         }
+        self.strangers.remove(name);
         match self.named.take(name) {
             // "Leaving a specific name under a wildcard": the client cannot know whether the wildcard covers it.
             Some(name) if self.wildcard => self.ask(name, false),

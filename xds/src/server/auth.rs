@@ -76,6 +76,8 @@ pub enum RefusalReason {
     ForeignNode,
     /// The instance exists and has no proxy of this mesh.
     NotInMesh,
+    /// The proxy has too many streams that do not end, as it reads nothing of them.
+    TooManyStreams,
     /// The token cannot be judged just now; the proxy shall come again.
     Unavailable,
 }
@@ -90,6 +92,7 @@ impl RefusalReason {
             Self::UnknownInstance => "UnknownInstance",
             Self::ForeignNode => "ForeignNode",
             Self::NotInMesh => "NotInMesh",
+            Self::TooManyStreams => "TooManyStreams",
             Self::Unavailable => "Unavailable",
         }
     }
@@ -99,7 +102,7 @@ impl RefusalReason {
         match self {
             Self::NoToken | Self::InvalidToken | Self::ExpiredToken => Code::Unauthenticated,
             Self::UnknownInstance | Self::ForeignNode | Self::NotInMesh => Code::PermissionDenied,
-            Self::Unavailable => Code::Unavailable,
+            Self::TooManyStreams | Self::Unavailable => Code::Unavailable,
         }
     }
 

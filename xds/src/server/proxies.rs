@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     delta::{Refused, Session},
@@ -35,8 +35,15 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Streams {
     by_number: BTreeMap<u64, Arc<Mutex<Connected>>>,
-    by_proxy: HashMap<ProxyId, BTreeSet<u64>>,
+    /// The numbers of each proxy's streams. Those that have lost their sender were told to end.
+    by_proxy: HashMap<ProxyId, BTreeMap<u64, Option<oneshot::Sender<()>>>>,
 }
+
+/// How many streams a proxy may go on with: one, and another while the first one ends, which a connection that broke
+/// unnoticed may take long to do.
+const STREAMS: usize = 2;
+/// How many there may be with those that were told to end and did not.
+const UNENDED: usize = 8;
 
 /// One stream.
 #[derive(Debug, Clone, Serialize)]
@@ -124,7 +131,7 @@ impl Proxies {
     fn answer(&self, proxy: &ProxyId) -> Option<Answer> {
         let latest = {
             let connected = lock(&self.0.connected);
-            let stream = connected.by_proxy.get(proxy)?.last()?;
+            let (stream, _) = connected.by_proxy.get(proxy)?.last_key_value()?;
             Arc::clone(connected.by_number.get(stream)?)
         };
         let latest = lock(&latest);
@@ -156,8 +163,11 @@ impl Proxies {
         self.len() == 0
     }
 
-    pub(super) fn enter(&self, proxy: ProxyId, identity: SpiffeId) -> Entry {
+    /// An entry for a new stream, which ends the oldest ones of a proxy that has many; `None` if there are too many that
+    /// do not end.
+    pub(super) fn enter(&self, proxy: ProxyId, identity: SpiffeId) -> Option<Entry> {
         let stream = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let (goes_on, replaced) = oneshot::channel();
         let connected = Arc::new(Mutex::new(Connected {
             proxy: proxy.clone(),
             identity,
@@ -172,11 +182,17 @@ impl Proxies {
         }));
         {
             let mut streams = lock(&self.0.connected);
+            let own = streams.by_proxy.entry(proxy.clone()).or_default();
+            if own.len() >= UNENDED {
+                return None;
+            }
+            own.insert(stream, Some(goes_on));
+            let older = own.len().saturating_sub(STREAMS);
+            own.values_mut().take(older).for_each(|goes_on| *goes_on = None);
             streams.by_number.insert(stream, Arc::clone(&connected));
-            streams.by_proxy.entry(proxy.clone()).or_default().insert(stream);
         }
         self.changed(&proxy);
-        Entry { proxies: self.clone(), proxy, stream, connected }
+        Some(Entry { proxies: self.clone(), proxy, stream, connected, replaced })
     }
 }
 
@@ -187,11 +203,13 @@ pub(super) struct Entry {
     proxy: ProxyId,
     pub(super) stream: u64,
     connected: Arc<Mutex<Connected>>,
+    /// Completes, with an error, when the proxy has come again often enough.
+    pub(super) replaced: oneshot::Receiver<()>,
 }
 
 impl Entry {
-    /// Writes down where the session is. Called when it has nothing more to say.
-    pub(super) fn update(&self, session: &mut Session, certificate: Option<&Version>) {
+    /// Writes down where the session is, and says whether it is settled. Called when it has nothing more to say.
+    pub(super) fn update(&self, session: &mut Session, certificate: Option<&Version>) -> bool {
         let settled = session.is_settled();
         let refused = session.refused();
         let mut connected = lock(&self.connected);
@@ -218,6 +236,7 @@ impl Entry {
         if changed {
             self.proxies.changed(&self.proxy);
         }
+        settled
     }
 
     pub(super) fn complain(&self, refused: &Refused) {

@@ -16,13 +16,14 @@ use futures::{
 };
 use tokio::{
     sync::watch,
+    task::{JoinSet, coop::consume_budget},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 use tonic::{Status, Streaming};
 
 use super::{
-    Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, RefusalReason, Shared,
-    board::Waiting, codec::Responses, proxies::Entry,
+    Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, Refusal, RefusalReason,
+    Shared, allowance::Allowance, board::Waiting, codec::Responses, entrance::Ticket, proxies::Entry,
 };
 use crate::{
     delta::{Request, Response, Secret, SecretNeed, Session},
@@ -32,26 +33,27 @@ use crate::{
 /// The pause before a failed certificate is tried again: it doubles from the one to the other.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// The responses of a stream whose client is `admission`.
+/// The responses of a stream whose client is `admission`, and which has a `ticket` until it is served.
 pub(super) fn run<A, C, S>(
     shared: Arc<Shared<A, C, S>>,
     admission: Admission,
     requests: Streaming<Request>,
-) -> Responses
+    ticket: Ticket,
+) -> Result<Responses, Refusal>
 where
     A: Authenticator,
     C: CertSource,
     S: Send + Sync + 'static,
 {
-    let stream = Stream::new(shared, admission, requests);
-    Box::pin(stream::unfold(Some(stream), |stream| async {
+    let stream = Stream::new(shared, admission, requests, ticket)?;
+    Ok(Box::pin(stream::unfold(Some(stream), |stream| async {
         let mut stream = stream?;
         match stream.next().await {
             Ok(response) => Some((Ok(response), Some(stream))),
             Err(End::Quietly) => None,
             Err(End::With(status)) => Some((Err(status), None)),
         }
-    }))
+    })))
 }
 
 /// How a stream ends.
@@ -67,6 +69,7 @@ enum Event {
     Issued(Result<Credentials, IssueError>),
     Issuers,
     Due,
+    Heard,
     OutOfPatience,
     End(&'static str),
 }
@@ -85,6 +88,9 @@ struct Stream<A, C, S> {
     /// Runs until the client has said who it is and there is something to tell it.
     patience: std::pin::Pin<Box<Sleep>>,
     introduced: bool,
+    /// Until the client has everything for the first time.
+    ticket: Option<Ticket>,
+    allowance: Allowance,
     leaf: Leaf,
 }
 
@@ -95,20 +101,28 @@ struct Leaf {
     version: Option<Version>,
     /// When to renew it.
     due: Option<Instant>,
-    issuing: Option<BoxFuture<'static, Result<Credentials, IssueError>>>,
+    /// Makes the next one, unless it is empty; ends with the stream.
+    issuing: JoinSet<Result<Credentials, IssueError>>,
     failures: u32,
 }
 
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> {
-    fn new(shared: Arc<Shared<A, C, S>>, admission: Admission, requests: Streaming<Request>) -> Self {
+    fn new(
+        shared: Arc<Shared<A, C, S>>,
+        admission: Admission,
+        requests: Streaming<Request>,
+        ticket: Ticket,
+    ) -> Result<Self, Refusal> {
         let server = &shared.server;
         let Admission { proxy, identity, workload_kind, workload_name, expires_in, gone } = admission;
-        let entry = server.proxies.enter(proxy.clone(), identity.clone());
+        let Some(entry) = server.proxies.enter(proxy.clone(), identity.clone()) else {
+            return Err(Refusal { reason: RefusalReason::TooManyStreams, detail: proxy.to_string() });
+        };
         server.metrics.streams.inc();
         let place = server.board.wait(proxy.clone());
         let ends_in = jittered(expires_in, &(&proxy, entry.stream));
         tracing::info!(%proxy, %identity, stream = entry.stream, "proxy connected");
-        Self {
+        Ok(Self {
             session: Session::new(),
             entry,
             requests,
@@ -119,10 +133,12 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             expiry: Box::pin(sleep(ends_in)),
             patience: Box::pin(sleep(server.settings.patience)),
             introduced: false,
+            ticket: Some(ticket),
+            allowance: Allowance::default(),
             leaf: Leaf::default(),
             holder: Arc::new(Holder { proxy, identity, workload_kind, workload_name }),
             shared,
-        }
+        })
     }
 
     /// The next response, however long that takes.
@@ -133,8 +149,14 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 self.count(&response);
                 return Ok(response);
             }
-            self.entry.update(&mut self.session, self.leaf.version.as_ref());
+            if self.entry.update(&mut self.session, self.leaf.version.as_ref()) {
+                self.ticket = None;
+            }
             let event = self.event().await;
+            if matches!(event, Event::Request(_)) {
+                // A client that floods would keep its thread for as long as there is something to read.
+                consume_budget().await;
+            }
             self.on_event(event)?;
         }
     }
@@ -143,20 +165,25 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
     async fn event(&mut self) -> Event {
         let seen = self.session.view().is_some();
         // A client that came before its view has to wait with what else it wants to say.
-        let listening = seen || !self.introduced;
+        let deaf_until = self.allowance.deaf_until();
+        let listening = (seen || !self.introduced) && deaf_until.is_none();
         let waiting = !seen || !self.introduced;
         let due = OptionFuture::from(self.leaf.due.map(sleep_until));
-        let issuing = OptionFuture::from(self.leaf.issuing.as_mut());
+        let deaf = OptionFuture::from(deaf_until.map(sleep_until));
         tokio::select! {
             biased;
             () = &mut self.gone => Event::End("its workload has ended"),
             () = &mut self.expiry => Event::End("its token expires"),
+            _ = &mut self.entry.replaced => Event::End("its proxy has come again"),
             Ok(()) = self.drain.changed() => Event::End("the server ends"),
             request = self.requests.next(), if listening => Event::Request(request),
             () = self.place.changed() => Event::Snapshot,
-            Some(result) = issuing => Event::Issued(result),
+            Some(result) = self.leaf.issuing.join_next() => {
+                Event::Issued(result.unwrap_or_else(|error| Err(IssueError(error.to_string()))))
+            }
             Ok(()) = self.issuers.changed() => Event::Issuers,
             Some(()) = due => Event::Due,
+            Some(()) = deaf => Event::Heard,
             () = &mut self.patience, if waiting => Event::OutOfPatience,
         }
     }
@@ -177,6 +204,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 self.leaf.due = None;
                 self.issue();
             }
+            Event::Heard => self.allowance.renew(),
             Event::OutOfPatience => return Err(End::With(RefusalReason::Unavailable.status())),
             Event::End(reason) => {
                 tracing::info!(proxy = %self.holder.proxy, reason, "ending stream");
@@ -188,6 +216,10 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     fn on_request(&mut self, request: &Request) -> Result<(), End> {
         self.check_claim(request)?;
+        if !self.session.is_mere_answer(request) && self.allowance.heard() {
+            tracing::warn!(proxy = %self.holder.proxy, "proxy says too much; not listening for a while");
+            self.shared.server.metrics.hushed.inc();
+        }
         let Some(refused) = self.session.on_request(request) else { return Ok(()) };
         let proxy = &self.holder.proxy;
         tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response refused");
@@ -232,7 +264,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     /// Gets a certificate for the client, or finds that what it has is good.
     fn look_after_leaf(&mut self) {
-        if self.leaf.issuing.is_some() {
+        if !self.leaf.issuing.is_empty() {
             return;
         }
         match self.session.secret_need() {
@@ -258,14 +290,14 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             0 => Duration::ZERO,
             failures => last.min(first * 2_u32.saturating_pow(failures - 1)),
         };
-        self.leaf.issuing = Some(Box::pin(async move {
+        // Renewals that fall together go in turns, in tasks of their own as `Turns` asks.
+        self.leaf.issuing.spawn(async move {
             sleep(pause).await;
-            shared.server.certificates.issue(&holder).await
-        }));
+            shared.server.settings.turns.take(shared.server.certificates.issue(&holder)).await
+        });
     }
 
     fn on_leaf(&mut self, result: Result<Credentials, IssueError>) {
-        self.leaf.issuing = None;
         match result {
             Ok(Credentials { chain, key, version }) => {
                 self.leaf.failures = 0;

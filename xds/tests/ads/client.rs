@@ -1,9 +1,16 @@
 //! A delta client over an in-memory connection.
 
+#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
+
 use std::{
     collections::HashMap,
     future::Ready,
     io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,7 +31,7 @@ use smidge_xds::{
     server::{Authenticator, CertSource, Server},
 };
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
@@ -63,20 +70,38 @@ impl Net {
         drop(self.stop.take());
     }
 
-    async fn channel(&self) -> Channel {
+    /// Opens a stream whose connection reads no byte any more once it is told so.
+    pub async fn stoppable(&self, token: Option<&str>) -> (Client, Arc<AtomicBool>) {
+        let stopped = Arc::<AtomicBool>::default();
+        let channel = self.channel(None, Arc::clone(&stopped)).await;
+        (Self::open_over(channel, token).await.unwrap(), stopped)
+    }
+
+    async fn channel(&self, window: Option<u32>, stopped: Arc<AtomicBool>) -> Channel {
         let (near, far) = tokio::io::duplex(1 << 16);
+        let near = Stoppable(near, stopped);
         self.connections.send(Ok(far)).unwrap();
-        Endpoint::from_static("http://server").connect_with_connector(Once(Some(near))).await.unwrap()
+        let endpoint = Endpoint::from_static("http://server").initial_stream_window_size(window);
+        endpoint.connect_with_connector(Once(Some(near))).await.unwrap()
     }
 
     /// Opens a stream with a token.
     pub async fn open(&self, token: Option<&str>) -> Result<Client, Status> {
+        self.open_with(token, None).await
+    }
+
+    /// Opens a stream on which the server may send so many bytes before the client reads.
+    pub async fn open_with(&self, token: Option<&str>, window: Option<u32>) -> Result<Client, Status> {
+        Self::open_over(self.channel(window, Arc::default()).await, token).await
+    }
+
+    async fn open_over(channel: Channel, token: Option<&str>) -> Result<Client, Status> {
         let (requests, receiver) = mpsc::channel(16);
         let mut request = Request::new(ReceiverStream::new(receiver));
         if let Some(token) = token {
             request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
-        let mut service = AggregatedDiscoveryServiceClient::new(self.channel().await);
+        let mut service = AggregatedDiscoveryServiceClient::new(channel);
         let responses = service.delta_aggregated_resources(request).await?.into_inner();
         Ok(Client { requests, responses })
     }
@@ -84,15 +109,13 @@ impl Net {
     /// An honest client of that name.
     pub async fn connect(&self, name: &str) -> Client {
         let client = self.open(Some(name)).await.unwrap();
-        client
-            .send(DeltaDiscoveryRequest { node: Some(node(name)), ..DeltaDiscoveryRequest::default() })
-            .await;
+        client.introduce(name).await;
         client
     }
 
     /// What the state-of-the-world variant answers.
     pub async fn state_of_the_world(&self) -> Status {
-        let mut service = AggregatedDiscoveryServiceClient::new(self.channel().await);
+        let mut service = AggregatedDiscoveryServiceClient::new(self.channel(None, Arc::default()).await);
         let requests = futures::stream::pending::<DiscoveryRequest>();
         service.stream_aggregated_resources(Request::new(requests)).await.unwrap_err()
     }
@@ -110,6 +133,10 @@ pub struct Client {
 impl Client {
     pub async fn send(&self, request: DeltaDiscoveryRequest) {
         self.requests.send(request).await.unwrap();
+    }
+
+    pub async fn introduce(&self, name: &str) {
+        self.send(DeltaDiscoveryRequest { node: Some(node(name)), ..DeltaDiscoveryRequest::default() }).await;
     }
 
     /// Subscribes, with what it has from before.
@@ -168,11 +195,44 @@ pub fn told(response: &DeltaDiscoveryResponse) -> Vec<(&str, &str)> {
     response.resources.iter().map(|resource| (resource.name.as_str(), resource.version.as_str())).collect()
 }
 
+/// A connection of which nothing more is read once the flag is set.
+struct Stoppable(DuplexStream, Arc<AtomicBool>);
+
+impl Stoppable {
+    fn is_stopped(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
+impl AsyncRead for Stoppable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_stopped() { Poll::Pending } else { Pin::new(&mut self.0).poll_read(cx, buf) }
+    }
+}
+
+impl AsyncWrite for Stoppable {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 /// Connects once, to this.
-struct Once(Option<DuplexStream>);
+struct Once(Option<Stoppable>);
 
 impl Service<Uri> for Once {
-    type Response = TokioIo<DuplexStream>;
+    type Response = TokioIo<Stoppable>;
     type Error = io::Error;
     type Future = Ready<Result<Self::Response, io::Error>>;
 

@@ -1,0 +1,48 @@
+//! A change that is awaited at a number of proxies, and when it came to each.
+//!
+//! Filled by `fleet` as resources come. Does not know what the change is.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::{names::Id, sidecar::Change, wire::Kind};
+
+/// What is being waited for.
+pub(super) struct Expectation {
+    kind: Kind,
+    name: Id,
+    count: usize,
+    seen: Vec<bool>,
+    times: Vec<Instant>,
+    reply: Option<oneshot::Sender<Vec<Instant>>>,
+}
+
+impl Expectation {
+    /// The first change of a resource, by kind and name, at each of `count` among so many proxies.
+    pub fn new(
+        (kind, name): (Kind, Id),
+        seats: usize,
+        count: usize,
+        reply: oneshot::Sender<Vec<Instant>>,
+    ) -> Self {
+        let (seen, times) = (vec![false; seats], Vec::with_capacity(count));
+        Self { kind, name, count, seen, times, reply: Some(reply) }
+    }
+
+    /// A proxy has got something.
+    pub fn see(&mut self, seat: usize, change: Change, at: Instant) {
+        if change.kind != self.kind
+            || change.name != self.name
+            || std::mem::replace(&mut self.seen[seat], true)
+        {
+            return;
+        }
+        self.times.push(at);
+        if self.times.len() == self.count
+            && let Some(reply) = self.reply.take()
+        {
+            let _ = reply.send(std::mem::take(&mut self.times));
+        }
+    }
+}

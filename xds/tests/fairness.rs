@@ -1,0 +1,313 @@
+//! Proxies that misbehave, and many at once: what they cost the others and the server, in counts.
+//!
+//! Over connections in memory and a paused clock, which moves on only when nobody has anything to do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
+#[path = "ads/client.rs"]
+mod client;
+#[path = "ads/fixture.rs"]
+mod fixture;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use client::{Client, Net, told};
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use fixture::{Handles, filled, server, view};
+use futures::{StreamExt, stream::FuturesUnordered};
+use smidge_xds::{
+    delta::{Request, Session},
+    resources::Kind,
+    server::Turns,
+    view::View,
+};
+use tokio::time::{Instant, timeout};
+use tonic::Code;
+
+/// What a stream may send to a client that reads nothing, in bytes.
+const NARROW: u32 = 65_535;
+
+fn start() -> (Net, Handles) {
+    let (server, handles) = server(None);
+    (Net::serve(server), handles)
+}
+
+/// A view with one cluster and one listener, so that whoever has asked for both and answered is served.
+fn version(version: &str) -> Arc<View> {
+    view(&[(Kind::Cluster, "ns/one/80", version), (Kind::Listener, "inbound", "l")])
+}
+
+/// A client that has everything.
+async fn served(net: &Net, name: &str) -> Client {
+    let mut client = net.connect(name).await;
+    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(Kind::Listener, &[], &[]).await;
+    client.next().await;
+    client.next().await;
+    client
+}
+
+fn responses(handles: &Handles) -> u64 {
+    count(handles, "responses_total")
+}
+
+/// The sum of a counter over its labels.
+fn count(handles: &Handles, name: &str) -> u64 {
+    let scraped = handles.scrape();
+    let lines = scraped.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_nothing_holds_a_few_answers_however_many_there_are() {
+    let (net, handles) = start();
+    let large = |version: &'static str| filled([(Kind::Cluster, "ns/one/80", version, vec![b'x'; 40 << 10])]);
+    let names: Vec<&'static str> = (0..200).map(|n: u32| &*n.to_string().leak()).collect();
+    handles.publish(&[("stuck", &large("0")), ("other", &version("0"))]);
+    let mut other = served(&net, "other").await;
+    let before = responses(&handles);
+    let stuck = net.open_with(Some("stuck"), Some(NARROW)).await.unwrap();
+    stuck.introduce("stuck").await;
+    stuck.want(Kind::Cluster, &[], &[]).await;
+    for (number, name) in names.iter().enumerate().skip(1) {
+        handles.publish(&[("stuck", &large(name)), ("other", &version(name))]);
+        assert_eq!(told(&other.next().await), [("ns/one/80", *name)]);
+        // It knows without reading what it would have to answer.
+        let type_url = Kind::Cluster.type_url().to_owned();
+        let response_nonce = number.to_string();
+        stuck
+            .send(DeltaDiscoveryRequest { type_url, response_nonce, ..DeltaDiscoveryRequest::default() })
+            .await;
+    }
+    other.hears_nothing().await;
+    let held = responses(&handles) - before - 199;
+    assert!((1..=4).contains(&held), "{held} answers to a client that reads nothing");
+    // Whatever it missed in between, it gets the last one when it reads.
+    let mut stuck = stuck;
+    let mut last = String::new();
+    while let Ok(response) = timeout(Duration::from_secs(5), stuck.responses.message()).await {
+        let response = response.unwrap().unwrap();
+        stuck.answer(&response, None).await;
+        last.clone_from(&response.resources[0].version);
+    }
+    assert_eq!(last, "199");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_answers_is_told_once_and_then_the_last() {
+    let (net, handles) = start();
+    handles.publish(&[("mute", &version("0")), ("other", &version("0"))]);
+    let mut other = served(&net, "other").await;
+    let mut mute = net.connect("mute").await;
+    mute.want(Kind::Cluster, &[], &[]).await;
+    mute.want(Kind::Listener, &[], &[]).await;
+    let first = mute.receive().await;
+    mute.receive().await;
+    let before = responses(&handles);
+    for number in 1..=100 {
+        let name = number.to_string();
+        handles.publish(&[("mute", &version(&name)), ("other", &version(&name))]);
+        assert_eq!(told(&other.next().await), [("ns/one/80", name.as_str())]);
+    }
+    mute.hears_nothing().await;
+    assert_eq!(responses(&handles) - before, 100, "only the other one was told");
+    mute.answer(&first, None).await;
+    assert_eq!(told(&mute.receive().await), [("ns/one/80", "100")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refuses_everything_is_told_each_version_once() {
+    let (net, handles) = start();
+    handles.publish(&[("sulky", &version("0")), ("other", &version("0"))]);
+    let mut other = served(&net, "other").await;
+    let mut sulky = net.connect("sulky").await;
+    sulky.want(Kind::Cluster, &[], &[]).await;
+    let mut last = sulky.receive().await;
+    sulky.answer(&last, Some("no")).await;
+    let before = responses(&handles);
+    for number in 1..=50 {
+        let name = number.to_string();
+        handles.publish(&[("sulky", &version(&name)), ("other", &version(&name))]);
+        assert_eq!(told(&other.next().await), [("ns/one/80", name.as_str())]);
+        last = sulky.receive().await;
+        assert_eq!(told(&last), [("ns/one/80", name.as_str())]);
+        for _ in 0..5 {
+            sulky.answer(&last, Some("no")).await;
+        }
+    }
+    sulky.hears_nothing().await;
+    assert_eq!(responses(&handles) - before, 100, "one for each version and client");
+    assert_eq!(count(&handles, "nacks_total"), 51, "an answer counts once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
+    let (net, handles) = start();
+    handles.publish(&[("loud", &version("0")), ("other", &version("0"))]);
+    let mut other = served(&net, "other").await;
+    let mut loud = net.connect("loud").await;
+    loud.want(Kind::Cluster, &[], &[]).await;
+    loud.next().await;
+    let begin = Instant::now();
+    // A thousand in ten seconds: two of them were the first ones.
+    for _ in 0..998 {
+        loud.want(Kind::Route, &[], &[]).await;
+    }
+    loud.want(Kind::Listener, &[], &[]).await;
+    handles.publish(&[("loud", &version("1")), ("other", &version("1"))]);
+    assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
+    assert_eq!(told(&loud.receive().await), [("ns/one/80", "1")], "deaf, and not mute");
+    assert_eq!((begin.elapsed().as_secs(), count(&handles, "streams_hushed_total")), (0, 1));
+    let listener = timeout(Duration::from_secs(20), loud.responses.message()).await.unwrap();
+    assert_eq!(told(&listener.unwrap().unwrap()), [("inbound", "l")]);
+    assert_eq!(begin.elapsed().as_secs(), 10, "what was said too much was heard later");
+}
+
+#[test]
+fn a_flood_of_names_that_do_not_exist_is_bounded() {
+    let mut session = Session::new();
+    session.on_view(version("0"));
+    let mut told = 0;
+    for number in 0..40 {
+        let subscribe = (0..1000).map(|name| format!("no/{number}/{name}")).collect();
+        let type_url = Kind::Route.type_url().to_owned();
+        session.on_request(&Request { type_url, subscribe, ..Request::default() });
+        while let Some(response) = session.next_response() {
+            told += response.removed.len();
+            // Every answer is acknowledged, so that nothing but the bound ends the telling.
+            let (type_url, response_nonce) =
+                (response.kind.type_url().to_owned(), response.nonce.to_string());
+            session.on_request(&Request { type_url, response_nonce, ..Request::default() });
+        }
+    }
+    assert_eq!(told, 1024);
+    // Names that are dropped make room, and names that exist need none.
+    let type_url = Kind::Route.type_url().to_owned();
+    let unsubscribe = vec!["no/0/0".to_owned()];
+    let subscribe = vec!["another".to_owned(), "one/more".to_owned()];
+    session.on_request(&Request { type_url, subscribe, unsubscribe, ..Request::default() });
+    assert_eq!(session.next_response().unwrap().removed.len(), 1);
+    let type_url = Kind::Cluster.type_url().to_owned();
+    session.on_request(&Request { type_url, subscribe: vec!["ns/one/80".to_owned()], ..Request::default() });
+    assert_eq!(session.next_response().unwrap().updated.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_comes_again_and_again_ends_its_own_streams() {
+    let (net, handles) = start();
+    handles.publish(&[("one", &version("0")), ("other", &version("0"))]);
+    let mut other = served(&net, "other").await;
+    let mut first = served(&net, "one").await;
+    let mut second = served(&net, "one").await;
+    let mut third = served(&net, "one").await;
+    assert_eq!(first.ends().await.0, Code::Ok);
+    assert_eq!(handles.proxies.len(), 3);
+    handles.publish(&[("one", &version("1")), ("other", &version("1"))]);
+    for client in [&mut second, &mut third, &mut other] {
+        assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_cannot_be_ended_are_few() {
+    let (net, handles) = start();
+    let body = || vec![b'x'; 100 << 10];
+    let large = filled([(Kind::Cluster, "c", "1", body()), (Kind::Listener, "inbound", "1", body())]);
+    handles.publish(&[("stuck", &large)]);
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let client = net.open_with(Some("stuck"), Some(NARROW)).await.unwrap();
+        client.introduce("stuck").await;
+        client.want(Kind::Cluster, &[], &[]).await;
+        client.want(Kind::Listener, &[], &[]).await;
+        // Whatever can be sent is sent once time passes.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        stuck.push(client);
+    }
+    let refused = net.open(Some("stuck")).await.err().expect("let in");
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "come again"));
+    assert!(handles.scrape().contains("TooManyStreams\"} 1"), "{}", handles.scrape());
+    drop(stuck.pop());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    net.open(Some("stuck")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() {
+    let (mut server, handles) = server(None);
+    server.settings.newcomers = 2;
+    let net = Net::serve(server);
+    let crowd: Vec<String> = (0..10).map(|number| format!("n{number}")).collect();
+    let publish = |version: &Arc<View>| {
+        let everybody = crowd.iter().map(|name| (name.as_str(), version));
+        handles.publish(&everybody.chain([("other", version)]).collect::<Vec<_>>());
+    };
+    publish(&version("0"));
+    let mut other = served(&net, "other").await;
+    let begin = Instant::now();
+    let open = |name| {
+        let net = &net;
+        async move { (name, net.open(Some(name)).await.unwrap()) }
+    };
+    let mut opening: FuturesUnordered<_> = crowd.iter().map(|name| open(name.as_str())).collect();
+    let (name, mut quick) = opening.next().await.unwrap();
+    let (_, _slow) = opening.next().await.unwrap();
+    assert!(timeout(Duration::from_millis(100), opening.next()).await.is_err(), "a third one was let in");
+    publish(&version("1"));
+    assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
+    assert_eq!(handles.proxies.len(), 3);
+
+    // One of the two is served: the next one comes in at once.
+    quick.introduce(name).await;
+    quick.want(Kind::Cluster, &[], &[]).await;
+    quick.want(Kind::Listener, &[], &[]).await;
+    quick.next().await;
+    quick.next().await;
+    let (_, _third) = opening.next().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    // The others never say a word, and hold nobody up for more than a second each.
+    let rest: Vec<_> = opening.collect().await;
+    assert_eq!((rest.len(), begin.elapsed().as_secs()), (7, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_waits_for_its_turn_and_nothing_waits_for_it() {
+    let (mut server, handles) = server(None);
+    server.settings.turns = Turns::new(0);
+    let net = Net::serve(server);
+    handles.publish(&[("one", &version("0"))]);
+    let mut client = served(&net, "one").await;
+    client.want(Kind::Secret, &["identity"], &[]).await;
+    client.hears_nothing().await;
+    assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 0);
+    handles.publish(&[("one", &version("1"))]);
+    assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_stopped_altogether_is_given_up() {
+    let (net, handles) = start();
+    let body = || vec![b'x'; 300 << 10];
+    let large = filled([(Kind::Cluster, "c", "1", body()), (Kind::Listener, "inbound", "1", body())]);
+    handles.publish(&[("stopped", &large)]);
+    let (client, stopped) = net.stoppable(Some("stopped")).await;
+    client.introduce("stopped").await;
+    client.want(Kind::Cluster, &[], &[]).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    stopped.store(true, Ordering::SeqCst);
+    client.want(Kind::Listener, &[], &[]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((handles.proxies.len(), responses(&handles)), (1, 2), "the second answer has nowhere to go");
+    // It is asked after 30 s without a word, and has 10 s to answer.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert!(handles.proxies.is_empty(), "{:?}", handles.proxies);
+}
