@@ -1,5 +1,6 @@
 //! Measures Smidge end to end: `smidge-bench run` fills a cluster that has no nodes, runs the operator as a plain process,
-//! and stands for its proxies. `make bench` calls it, through `e2e/bench/bench`.
+//! and stands for its proxies; `growth` does so in meshes of other sizes. `make bench` and `make bench-growth` call it,
+//! through `e2e/bench/bench`.
 //!
 //! Reads the command line and hands on. What comes out are figures, and beside them what they are to be; a target that is
 //! missed is no failure.
@@ -18,12 +19,14 @@ mod cluster;
 mod figures;
 mod fleet;
 mod floor;
+mod growth;
 mod http2;
 mod inject;
 mod ledger;
 mod machine;
 mod names;
 mod null;
+mod plot;
 mod process;
 mod report;
 mod scenario;
@@ -58,7 +61,18 @@ use crate::{
 enum Cli {
     /// Every scenario, in an empty cluster.
     Run(RunArgs),
-    /// The null server; `run` starts it.
+    /// How cost grows, one series at a time, each in an empty cluster.
+    Growth(growth::Args),
+    /// Draws what `growth` has measured.
+    Plot {
+        /// The file with the points of all series.
+        #[arg(long)]
+        data: PathBuf,
+        /// Where the pictures go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// The null server; `run` and `growth` start it.
     Null,
 }
 
@@ -128,7 +142,9 @@ struct RunArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Null => null::serve(),
+        Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
         Cli::Run(args) => block_on(run(args)),
+        Cli::Growth(args) => block_on(growth::run(args)),
     }
 }
 
