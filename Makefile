@@ -52,6 +52,10 @@ soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED r
 bench: ## measure the release program, end to end; ARGS are those of `smidge-bench run`
 	@e2e/bench/bench $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: ## measure how cost grows, and draw it into docs/growth; ARGS as in `e2e/bench/bench help`
+	@e2e/bench/bench growth $(ARGS)
+
 .PHONY: crds
 crds: ## write the generated definitions into the chart
 	cargo run --quiet --locked --package smidge -- crds > $(CRDS).new

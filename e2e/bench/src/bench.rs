@@ -1,9 +1,9 @@
 //! A cluster, an operator and its proxies, and the one measurement that most scenarios are made of.
 //!
-//! Set up by `main`, used by `scenario`. Knows how a change is made and when it has arrived, and not which changes matter.
+//! Set up by `main` and `growth`, used by the scenarios. Knows how a change is made and when it has arrived, and not which changes matter.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,9 +15,9 @@ use rustls_pki_types::ServerName;
 use serde_json::Value;
 
 use crate::{
-    cluster::{Cluster, Watched},
+    cluster::{Cluster, Pod, Watched},
     figures::{Row, in_millis, millis},
-    fleet::{Fleet, Seat, Target, Totals},
+    fleet::{Connected, Fleet, Seat, Target, Totals},
     floor::Floor,
     process::{self, Operator, Plan},
     shape::Shape,
@@ -26,16 +26,14 @@ use crate::{
     wire::Kind,
 };
 
-/// What is to be measured.
-#[derive(Debug, Clone)]
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub shape: Shape,
     /// How many changes make a quantile.
     pub changes: usize,
-    /// How many proxies there will be at most.
-    pub proxies: usize,
-    /// The folder with the cluster's keys.
-    pub keys: PathBuf,
+    /// How long these may take; at least a fifth of them is made.
+    pub budget: Duration,
 }
 
 /// Everything that runs.
@@ -47,6 +45,7 @@ pub struct Bench {
     pub fleet: Fleet,
     pub floor: Floor,
     pub target: Target,
+    signer: Signer,
 }
 
 /// One kind of change.
@@ -61,86 +60,120 @@ pub struct Change<'a> {
 }
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two changes: all acknowledgements have come, and the operator has nothing more to do.
 const QUIET: Duration = Duration::from_millis(40);
+/// The longest that is waited for an operator that rests.
+const LONGEST_REST: Duration = Duration::from_secs(2);
+/// For how long nothing may have happened for everything to be over. Longer than the operator rests between two
+/// publishes or two rounds of statuses.
+const STILL: Duration = Duration::from_secs(1);
+/// Changes before those that count.
+const WARM: usize = 6;
 
 impl Bench {
-    /// Fills the cluster, starts the operator, and makes tokens for the proxies.
-    pub async fn open(settings: Settings, plan: Plan) -> anyhow::Result<Self> {
-        let mut cluster = Cluster::connect(&plan.kubeconfig).await?;
-        cluster.install(&process::definitions(&plan.program)?).await?;
-        let Shape { services, pods } = settings.shape;
-        eprintln!("==> filling the cluster: {services} Services with {pods} pods each");
-        let started = Instant::now();
-        let pods = cluster.fill(settings.shape).await?;
-        eprintln!("    took {:.0?}", started.elapsed());
+    /// Starts everything, in a cluster with our definitions in it. Nobody has a seat yet.
+    pub async fn open(cluster: Cluster, settings: Settings, plan: Plan, keys: &Path) -> anyhow::Result<Self> {
         // The first start makes the authorities, which the figures are not about.
         let mut operator = plan.start()?;
         operator.ready(PATIENCE).await?;
         let target = target(&cluster, &plan).await?;
-        let signer = Signer::of(&cluster, &settings.keys).await?;
-        let seats = pods.iter().take(settings.proxies).enumerate().map(|(seat, pod)| {
-            let (service, _) = settings.shape.seat(seat);
-            Ok(Seat { node: format!("{}.{}", pod.name, pod.namespace), token: signer.token(pod, service)? })
+        let signer = Signer::of(&cluster, keys).await?;
+        let (fleet, floor) = (Fleet::start()?, Floor::start()?);
+        Ok(Self { settings, cluster, plan, operator, fleet, floor, target, signer })
+    }
+
+    /// Says whose proxies there are: each pod with the account that it runs under. None may be connected.
+    pub fn seat<'a>(&self, pods: impl IntoIterator<Item = (&'a Pod, String)>) -> anyhow::Result<()> {
+        let seats = pods.into_iter().map(|(pod, account)| {
+            let node = format!("{}.{}", pod.name, pod.namespace);
+            Ok(Seat { node, token: self.signer.token(pod, &account)? })
         });
-        let seats = seats.collect::<anyhow::Result<Vec<Seat>>>()?;
-        let fleet = Fleet::start()?;
-        fleet.seat(seats)?;
-        let floor = Floor::start()?;
-        Ok(Self { settings, cluster, plan, operator, fleet, floor, target })
+        self.fleet.seat(seats.collect::<anyhow::Result<Vec<Seat>>>()?)
     }
 
     /// Ends the operator and starts it again; the answer is how long it took to be ready.
     pub async fn restart(&mut self) -> anyhow::Result<Duration> {
-        let next = {
-            // Its ports must be free before the next one takes them.
-            self.operator.stop()?;
-            self.plan.start()?
-        };
-        self.operator = next;
+        // Its ports must be free before the next one takes them.
+        self.operator.stop()?;
+        self.operator = self.plan.start()?;
         self.operator.ready(PATIENCE).await
     }
 
+    /// Waits until nothing goes on any more: no snapshot is published, no status written or waiting to be, and no proxy
+    /// is sent anything.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let (mut last, mut since) = (None, started);
+        while since.elapsed() < STILL {
+            let operator = self.operator.counters(&[
+                "smidge_publish_duration_seconds_count",
+                "smidge_status_writes_total",
+                "smidge_status_writes_waiting",
+            ])?;
+            self.operator.cpu();
+            let totals = self.fleet.totals().await?;
+            let waiting = operator.last().is_some_and(|waiting| *waiting > 0.0);
+            let now = Some((operator, totals.messages, totals.open));
+            if now != last || waiting {
+                (last, since) = (now, Instant::now());
+            }
+            anyhow::ensure!(
+                started.elapsed() < PATIENCE,
+                "after {PATIENCE:?} there is no end to it: {last:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the operator has published what it read.
+    pub async fn published(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while self.operator.counters(&["smidge_publishes_total"])? == [0.0] {
+            anyhow::ensure!(started.elapsed() < PATIENCE, "nothing was published");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// Connects the first `count` proxies.
-    pub async fn connect(&self, count: usize) -> anyhow::Result<crate::fleet::Connected> {
+    pub async fn connect(&self, count: usize) -> anyhow::Result<Connected> {
         let mut target = self.target.clone();
         // A thousand at once; of ten thousand, no more than that at a time, as they do not start in one instant.
         target.window = 1000;
-        self.fleet.connect(&target, count, Duration::from_mins(2)).await
+        self.fleet.connect(&target, count, PATIENCE).await
     }
 
     /// Makes changes one after the other, each when the one before has arrived everywhere.
-    pub async fn changes(&mut self, row: &mut Row, change: Change<'_>) -> anyhow::Result<()> {
-        let Change { watched, patches, carrier: (kind, name), receivers } = change;
-        let (mut first, mut last) = (Vec::new(), Vec::new());
-        let mut before = None;
-        let warm = 6;
-        for number in 0..warm + self.settings.changes {
-            if number == warm {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                before = Some(self.costs().await?);
-            }
-            let answer = self.fleet.expect(kind, &name, receivers)?;
-            let patch = patches.get(number % 2).context("no patch")?;
-            let from = watched.change(patch).await?;
-            let times = tokio::time::timeout(PATIENCE, answer).await;
-            let times = times.with_context(|| format!("change {number} of {name} did not arrive"))??;
-            if number >= warm {
-                first.extend(times.first().map(|at| millis(from, *at)));
-                last.extend(times.last().map(|at| millis(from, *at)));
-            }
-            tokio::time::sleep(QUIET).await;
+    pub async fn changes(&mut self, row: &mut Row, mut change: Change<'_>) -> anyhow::Result<()> {
+        let Settings { changes, budget, .. } = self.settings;
+        for number in 0..WARM {
+            self.change(&mut change, number).await?;
         }
-        let before = before.context("no change was made")?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        let (before, started) = (self.costs().await?, Instant::now());
+        while last.len() < changes && (last.len() < changes / 5 || started.elapsed() < budget) {
+            let times = self.change(&mut change, WARM + last.len()).await?;
+            first.extend(times.first().copied());
+            last.push(times.last().copied().context("a change that nobody sees")?);
+        }
         let after = self.costs().await?;
-        let each = |value: f64| value / self.settings.changes as f64;
-        row.set("receivers", receivers as f64);
+        let made = last.len();
+        // Whatever comes next finds the object as it was.
+        if made % 2 == 1 {
+            self.change(&mut change, WARM + made).await?;
+        }
+        let each = |value: f64| value / made as f64;
+        row.set("changes", made as f64);
+        row.set("receivers", change.receivers as f64);
         row.quantiles("last", &last);
         row.quantiles("first", &first);
         row.set("cpu_ms", each(in_millis(after.operator.saturating_sub(before.operator))));
         row.set("client_cpu_ms", each(in_millis(after.client.saturating_sub(before.client))));
         row.set("bytes", each((after.totals.bytes - before.totals.bytes) as f64));
+        row.set("mb", row.get("bytes").unwrap_or_default() / 1e6);
         row.set("messages", each((after.totals.messages - before.totals.messages) as f64));
         row.set("resources", each((after.resources() - before.resources()) as f64));
         row.set("woken", each(after.woken - before.woken));
@@ -154,31 +187,39 @@ impl Bench {
         Ok(())
     }
 
+    /// Makes one change; the answer is when each receiver had it, in milliseconds after the watch told of it.
+    async fn change(&self, change: &mut Change<'_>, number: usize) -> anyhow::Result<Vec<f64>> {
+        let Change { watched, patches, carrier: (kind, name), receivers } = change;
+        let answer = self.fleet.expect(*kind, name, *receivers)?;
+        let from = watched.change(patches.get(number % 2).context("no patch")?).await?;
+        let times = tokio::time::timeout(PATIENCE, answer).await;
+        let times = times.with_context(|| format!("change {number} of {name} did not arrive"))??;
+        // An operator that needed long rests for twice as long: the next change would wait for that, and not be alone.
+        let took = times.last().map_or(Duration::ZERO, |last| last.saturating_duration_since(from));
+        tokio::time::sleep(QUIET + (took * 2).min(LONGEST_REST)).await;
+        self.operator.cpu();
+        Ok(times.into_iter().map(|at| millis(from, at)).collect())
+    }
+
     /// What the same change costs with a server that only writes. The proxies must be connected to the null server.
     pub async fn floor(&mut self, row: &mut Row) -> anyhow::Result<()> {
         let receivers = row.get("receivers").unwrap_or_default();
         let bytes = row.get("bytes").unwrap_or_default() / receivers.max(1.0);
         let size = (receivers as usize, bytes as usize, self.settings.changes);
         self.floor.measure(&self.fleet, row, size).await?;
-        for (name, one, other) in [
-            ("ratio_p50", "last_p50_ms", "floor_p50_ms"),
-            ("ratio_p99", "last_p99_ms", "floor_p99_ms"),
-            ("ratio_cpu", "cpu_ms", "floor_cpu_ms"),
-        ] {
-            if let (Some(one), Some(other)) = (row.get(one), row.get(other)) {
-                row.set(name, one / other.max(0.001));
-            }
-        }
+        row.divide("ratio_p50", "last_p50_ms", "floor_p50_ms");
+        row.divide("ratio_p99", "last_p99_ms", "floor_p99_ms");
+        row.divide("ratio_cpu", "cpu_ms", "floor_cpu_ms");
         Ok(())
     }
 
     /// What was used so far.
     pub async fn costs(&self) -> anyhow::Result<Costs> {
         Ok(Costs {
-            operator: process::cpu(self.operator.pid()),
+            operator: self.operator.cpu(),
             client: process::own_cpu("fleet"),
             totals: self.fleet.totals().await?,
-            woken: self.operator.counter("smidge_xds_streams_woken_total")?,
+            woken: self.operator.counters(&["smidge_xds_streams_woken_total"])?.into_iter().sum(),
         })
     }
 }

@@ -18,10 +18,12 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::shape::{Object, Shape};
+use crate::shape::Object;
 
 /// Writes at once.
 const WRITES: usize = 48;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster with the objects of a shape.
 #[derive(Clone)]
@@ -56,11 +58,14 @@ impl Cluster {
         };
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = Request::builder().method(method).uri(path).header("content-type", kind).body(bytes)?;
-        let text = self.client.request_text(request).await.with_context(|| format!("failed at {path}"))?;
+        let answer = tokio::time::timeout(PATIENCE, self.client.request_text(request)).await;
+        let text = answer
+            .with_context(|| format!("no answer at {path}"))?
+            .with_context(|| format!("failed at {path}"))?;
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Installs the definitions that `smidge crds` prints, and waits until they are served.
+    /// Installs the definitions that `smidge crds` prints, waits until they are served, and makes the operator's namespace.
     ///
     /// Conversion is left out: there is nobody to convert, and everything here is written as it is stored.
     pub async fn install(&mut self, definitions: &str) -> anyhow::Result<()> {
@@ -84,6 +89,8 @@ impl Cluster {
             )
             .await?;
         }
+        let system = json!({"metadata": {"name": "smidge-system"}});
+        self.call(Method::POST, "/api/v1/namespaces", Some(&system)).await?;
         for kind in ["TrafficTarget", "HTTPRouteGroup", "TrafficSplit"] {
             let path = self.path(kind, "")?;
             for _ in 0..100 {
@@ -121,42 +128,32 @@ impl Cluster {
         Ok(format!("/apis/{version}"))
     }
 
-    /// Makes all objects of a shape; the answer has the pods in the order of seats.
-    pub async fn fill(&self, shape: Shape) -> anyhow::Result<Vec<Pod>> {
-        self.namespace("smidge-system").await?;
+    /// Makes objects, namespaces first; the answer has those that are pods.
+    pub async fn fill(&self, objects: Vec<Object>) -> anyhow::Result<HashMap<(String, String), Pod>> {
         let (first, rest): (Vec<Object>, Vec<Object>) =
-            shape.objects().into_iter().partition(|object| object.kind == "Namespace");
+            objects.into_iter().partition(|object| object.kind == "Namespace");
         let total = rest.len();
         for object in &first {
             self.make(object).await?;
         }
         let started = Instant::now();
-        let made: HashMap<(String, String), String> = stream::iter(rest.iter().enumerate())
+        let pods = stream::iter(rest.iter().enumerate())
             .map(|(number, object)| async move {
                 if number % 5000 == 4999 {
                     eprintln!("    {} of {total} objects after {:.0?}", number + 1, started.elapsed());
                 }
-                anyhow::Ok(((object.kind, object), self.make(object).await?))
+                anyhow::Ok((object, self.make(object).await?))
             })
             .buffer_unordered(WRITES)
-            .try_filter_map(|((kind, object), uid)| async move {
-                let key = (object.namespace.clone(), object.name.clone());
-                Ok((kind == "Pod").then_some((key, uid)))
+            .try_filter_map(|(object, uid)| async move {
+                let (namespace, name) = (object.namespace.clone(), object.name.clone());
+                let key = (namespace.clone(), name.clone());
+                Ok((object.kind == "Pod").then_some((key, Pod { namespace, name, uid })))
             })
             .try_collect()
             .await?;
-        let seats = (0..shape.services * shape.pods).map(|seat| shape.seat(seat));
-        let pods = seats.map(|(service, pod)| {
-            let (namespace, name) = (Shape::namespace(service), Shape::pod(service, pod));
-            let uid = made.get(&(namespace.clone(), name.clone())).context("a pod was not made")?.clone();
-            Ok(Pod { namespace, name, uid })
-        });
-        pods.collect()
-    }
-
-    async fn namespace(&self, name: &str) -> anyhow::Result<()> {
-        let body = json!({"metadata": {"name": name}});
-        self.call(Method::POST, "/api/v1/namespaces", Some(&body)).await.map(drop)
+        eprintln!("    {total} objects took {:.0?}", started.elapsed());
+        Ok(pods)
     }
 
     async fn make(&self, object: &Object) -> anyhow::Result<String> {
@@ -231,7 +228,7 @@ impl Watched {
             }
             None
         };
-        let told = tokio::time::timeout(Duration::from_secs(10), told).await;
+        let told = tokio::time::timeout(PATIENCE, told).await;
         told.context("the watch did not tell of a change")?.context("the watch has ended")
     }
 }

@@ -97,7 +97,7 @@ impl Marker {
 
     fn row(&self, id: &str, condition: &str, usual: usize, times: &[f64]) -> Row {
         let what = format!("endpoint change → the last of {} (of {usual}){condition}", self.receivers);
-        let mut row = row(&format!("fair-{id}"), &what);
+        let mut row = Row::new(&format!("fair-{id}"), &what);
         row.quantiles("last", times);
         row.set("made", times.len() as f64);
         eprintln!(
@@ -108,10 +108,6 @@ impl Marker {
         );
         row
     }
-}
-
-fn row(id: &str, what: &str) -> Row {
-    Row::new(id, what, "changes keep flowing")
 }
 
 fn readiness(endpoint: usize, is_ready: bool) -> Value {
@@ -183,7 +179,7 @@ async fn misfits(
     }
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
     rows.push(marker.row("misfits", &format!(", beside {each} of each manner"), usual, &times));
-    let mut row = row(
+    let mut row = Row::new(
         "fair-misfits-cost",
         &format!(
             "{each} proxies that read nothing, {each} that never answer, {each} that refuse everything, {each} that refuse and ask again"
@@ -220,7 +216,7 @@ async fn storms(
         let connected;
         (crowd, connected) = storm.await??;
         rows.push(marker.row(id, &format!(", while {count} {condition}"), usual, &times));
-        let mut row = row(&format!("fair-{id}-cost"), &format!("{count} proxies {condition}, at once"));
+        let mut row = Row::new(&format!("fair-{id}-cost"), &format!("{count} proxies {condition}, at once"));
         let configured = connected.configured.iter().map(|at| millis(connected.started, *at));
         row.quantiles("configured", &configured.collect::<Vec<_>>());
         row.set("retries", connected.retries as f64);
@@ -253,7 +249,7 @@ async fn burst(bench: &Bench, marker: &mut Marker, usual: usize, rows: &mut Vec<
     let made = storm.await??;
     let behind = marker.change(bench).await?;
     rows.push(marker.row("burst", &format!(", while {count} endpoints change"), usual, &times));
-    let mut row = row("fair-burst-cost", &format!("{count} endpoints change at once, {usual} proxies"));
+    let mut row = Row::new("fair-burst-cost", &format!("{count} endpoints change at once, {usual} proxies"));
     row.set("made", made as f64);
     row.set("behind_ms", behind);
     mark.set(&mut row, bench)?;

@@ -1,7 +1,6 @@
 //! What was measured, as rows; quantiles.
 //!
-//! Filled by the scenarios, printed by `report`, drawn by `plot`. Judges nothing: whether a figure is good is the
-//! reader's to say, with the floor beside it.
+//! Filled by the scenarios and by `growth`, printed by `report`, drawn by `plot`. Judges nothing: that is for `targets`.
 
 use std::{
     collections::BTreeMap,
@@ -17,20 +16,25 @@ pub struct Row {
     pub id: String,
     /// The same for people.
     pub what: String,
-    /// What issue and design ask for.
-    pub target: String,
     /// The figures; the end of each name is its unit.
     pub figures: BTreeMap<String, f64>,
 }
 
 impl Row {
-    pub fn new(id: &str, what: &str, target: &str) -> Self {
-        Self { id: id.to_owned(), what: what.to_owned(), target: target.to_owned(), figures: BTreeMap::new() }
+    pub fn new(id: &str, what: &str) -> Self {
+        Self { id: id.to_owned(), what: what.to_owned(), figures: BTreeMap::new() }
     }
 
     pub fn set(&mut self, name: &str, value: f64) {
         // Microseconds of a millisecond are the most that any figure here is good for.
         self.figures.insert(name.to_owned(), (value * 1000.0).round() / 1000.0);
+    }
+
+    /// Sets the ratio of two figures, if both are there.
+    pub fn divide(&mut self, name: &str, one: &str, other: &str) {
+        if let (Some(one), Some(other)) = (self.get(one), self.get(other)) {
+            self.set(name, one / other.max(0.001));
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<f64> {
@@ -43,14 +47,6 @@ impl Row {
             self.set(&format!("{prefix}_{name}_ms"), quantile(times, part));
         }
     }
-}
-
-/// One run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Run {
-    /// What was run, on what.
-    pub about: BTreeMap<String, String>,
-    pub rows: Vec<Row>,
 }
 
 /// The value below which `part` of the values lie; the nearest one that occurred.

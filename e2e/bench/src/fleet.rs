@@ -266,8 +266,13 @@ impl Crew {
                 let count = count.min(self.seats.len());
                 let queue = (0..count).filter(|seat| self.links[*seat].is_none()).collect::<VecDeque<_>>();
                 let report = Connected { started: Instant::now(), configured: Vec::new(), retries: 0 };
-                let (reply, again, under_way) = (Some(reply), VecDeque::new(), 0);
+                let (again, under_way) = (VecDeque::new(), 0);
                 let count = queue.len();
+                if count == 0 {
+                    let _ = reply.send(report);
+                    return;
+                }
+                let reply = Some(reply);
                 self.connecting = Some(Connecting { target, count, report, reply, queue, again, under_way });
             }
             Command::Expect { kind, name, count, reply } => {

@@ -78,10 +78,11 @@ impl Floor {
         row: &mut Row,
         (receivers, bytes, changes): (usize, usize, usize),
     ) -> anyhow::Result<()> {
-        let (mut last, mut cpu, mut warm) = (Vec::new(), Duration::ZERO, 5);
+        let used = |floor: &Self| (process::cpu(floor.pid()), process::own_cpu("fleet"));
+        let (mut last, mut before, mut warm) = (Vec::new(), used(self), 5);
         while last.len() < changes {
-            if warm == 0 && cpu.is_zero() {
-                cpu = process::cpu(self.pid());
+            if warm == 0 && last.is_empty() {
+                before = used(self);
             }
             let answer = fleet.expect(Kind::Endpoints, null::NAME, receivers)?;
             let from = Instant::now();
@@ -95,9 +96,11 @@ impl Floor {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let used = in_millis(process::cpu(self.pid()).saturating_sub(cpu));
+        let after = used(self);
+        let each = |after: Duration, before| in_millis(after.saturating_sub(before)) / last.len() as f64;
         row.quantiles("floor", &last);
-        row.set("floor_cpu_ms", used / last.len() as f64);
+        row.set("floor_cpu_ms", each(after.0, before.0));
+        row.set("floor_client_cpu_ms", each(after.1, before.1));
         Ok(())
     }
 }

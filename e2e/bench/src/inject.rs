@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     bench::{Bench, roots},
     figures::{Row, in_millis},
-    process, tls,
+    tls,
 };
 
 /// Reviews.
@@ -27,8 +27,7 @@ const CALLS: usize = 3000;
 /// Injects the same pod again and again.
 pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
     eprintln!("==> injection");
-    let mut row =
-        Row::new("inject", "injection of a pod, TLS and HTTP included", "≤ 1 ms in the handler, p99");
+    let mut row = Row::new("inject", "injection of a pod, TLS and HTTP included");
     let mut config = tls::client(&roots(&bench.cluster, "webhooks").await?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut failed = None;
@@ -61,7 +60,7 @@ fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> any
     let mut cpu = None;
     for number in 0..warm + CALLS {
         if number == warm {
-            cpu = Some(process::cpu(bench.operator.pid()));
+            cpu = Some(bench.operator.cpu());
         }
         let started = Instant::now();
         stream.get_mut().write_all(request.as_bytes())?;
@@ -71,7 +70,7 @@ fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> any
         }
         anyhow::ensure!(answer.contains("\"patch\""), "the webhook has injected nothing: {answer}");
     }
-    let used = process::cpu(bench.operator.pid()).saturating_sub(cpu.context("no call")?);
+    let used = bench.operator.cpu().saturating_sub(cpu.context("no call")?);
     Ok((times, in_millis(used)))
 }
 

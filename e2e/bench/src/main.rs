@@ -1,7 +1,9 @@
 //! Measures Smidge end to end: `smidge-bench run` fills a cluster that has no nodes, runs the operator as a plain process,
-//! and stands for its proxies. `make bench` calls it, through `e2e/bench/bench`.
+//! and stands for its proxies; `growth` does so in meshes of other sizes. `make bench` and `make bench-growth` call it,
+//! through `e2e/bench/bench`.
 //!
-//! Reads the command line and hands on. What comes out are figures, never a verdict.
+//! Reads the command line and hands on. What comes out are figures, and beside them what they are to be; a target that is
+//! missed is no failure.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -12,33 +14,45 @@
 )]
 
 mod bench;
+mod churn;
 mod cluster;
 mod fairness;
 mod figures;
 mod fleet;
 mod floor;
+mod growth;
 mod http2;
 mod inject;
+mod ledger;
+mod machine;
 mod manner;
 mod names;
 mod null;
 mod permissive;
+mod plot;
 mod process;
 mod report;
 mod scenario;
 mod shape;
 mod sidecar;
+mod targets;
 mod tls;
 mod token;
 mod wire;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use anyhow::Context as _;
 use clap::Parser;
 
 use crate::{
     bench::{Bench, Settings},
-    figures::Run,
+    cluster::Cluster,
+    figures::Row,
+    ledger::Ledger,
     process::Plan,
     scenario::Crowds,
     shape::Shape,
@@ -52,12 +66,24 @@ enum Cli {
     Run(RunArgs),
     /// Every proxy sees every Service: the operator with access enforced, and then permissive.
     Permissive(RunArgs),
-    /// The null server; `run` starts it.
+    /// How cost grows, one series at a time, each in an empty cluster.
+    Growth(growth::Args),
+    /// Draws what `growth` has measured.
+    Plot {
+        /// The file with the points of all series.
+        #[arg(long)]
+        data: PathBuf,
+        /// Where the pictures go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// The null server; `run` and `growth` start it.
     Null,
 }
 
+/// What is measured, and where.
 #[derive(Debug, clap::Args)]
-struct RunArgs {
+struct System {
     /// The program that is measured.
     #[arg(long)]
     smidge: PathBuf,
@@ -67,6 +93,28 @@ struct RunArgs {
     /// The folder with the cluster's keys.
     #[arg(long, env = "CLUSTER_PKI")]
     keys: PathBuf,
+    /// The first of four ports of the operator.
+    #[arg(long, default_value_t = 25_012)]
+    port: u16,
+    /// Where the results and the operator's log go.
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+impl System {
+    /// How the operator is started in a run of that name.
+    fn plan(&self, name: &str) -> anyhow::Result<Plan> {
+        std::fs::create_dir_all(&self.out)?;
+        let log = self.out.join(format!("{name}-operator.log"));
+        let (program, kubeconfig) = (self.smidge.clone(), self.kubeconfig.clone());
+        Ok(Plan { program, kubeconfig, port: self.port, log })
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    #[command(flatten)]
+    system: System,
     /// Services in the mesh.
     #[arg(long, default_value_t = 1000)]
     services: usize,
@@ -85,12 +133,12 @@ struct RunArgs {
     /// Changes of each kind.
     #[arg(long, default_value_t = 100)]
     changes: usize,
-    /// The first of four ports of the operator.
-    #[arg(long, default_value_t = 25_012)]
-    port: u16,
-    /// Where the results go.
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
+    /// The seconds that the changes of one kind may take.
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    budget: Duration,
+    /// A figure that another program has measured, for the tables: ROW.FIGURE=VALUE.
+    #[arg(long, value_parser = figure)]
+    with: Vec<Row>,
     /// What the results are called.
     #[arg(long, default_value = "bench")]
     name: String,
@@ -99,67 +147,69 @@ struct RunArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Null => null::serve(),
-        Cli::Run(args) => runtime()?.block_on(run(args, false)),
-        Cli::Permissive(args) => runtime()?.block_on(run(args, true)),
+        Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
+        Cli::Run(args) => block_on(run(args, false)),
+        Cli::Permissive(args) => block_on(run(args, true)),
+        Cli::Growth(args) => block_on(growth::run(args)),
     }
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // Two providers are compiled in; a process must say which one it means.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
-    // Two providers are compiled in; a process must say which one it means.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    std::fs::create_dir_all(&args.out)?;
-    let shape = Shape { services: args.services, pods: args.pods };
-    let most = args.services * args.pods;
-    let crowds = Crowds { usual: args.proxies.min(most), few: args.few.min(most), many: args.many.min(most) };
-    let plan = Plan {
-        program: args.smidge.clone(),
-        kubeconfig: args.kubeconfig.clone(),
-        port: args.port,
-        log: args.out.join(format!("{}-operator.log", args.name)),
-    };
-    let proxies = crowds.usual.max(crowds.few).max(crowds.many);
-    let settings = Settings { shape, changes: args.changes, proxies, keys: args.keys.clone() };
-    let mut bench = Bench::open(settings, plan).await?;
-    let rows = if is_permissive {
-        permissive::all(&mut bench, crowds.usual).await?
+    let RunArgs { services, pods, proxies, few, many, changes, .. } = args;
+    let started = Instant::now();
+    let mut about = machine::about();
+    about.insert("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+    let sizes = format!(
+        "{services} Services × {pods} pods; {proxies}, {few} and {many} proxies; {changes} changes each"
+    );
+    about.insert("shape".to_owned(), sizes);
+    let plan = args.system.plan(&args.name)?;
+    let mut ledger = Ledger::open(about, args.system.out, args.name)?;
+    for figure in args.with {
+        ledger.add(figure)?;
+    }
+    let shape = Shape { services, pods };
+    let most = services * pods;
+    let crowds = Crowds { usual: proxies.min(most), few: few.min(most), many: many.min(most) };
+    let mut cluster = Cluster::connect(&plan.kubeconfig).await?;
+    cluster.install(&process::definitions(&plan.program)?).await?;
+    eprintln!("==> filling the cluster: {services} Services with {pods} pods each");
+    let made = cluster.fill(shape.objects()).await?;
+    let settings = Settings { shape, changes, budget: args.budget };
+    let mut bench = Bench::open(cluster, settings, plan, &args.system.keys).await?;
+    let seats = (0..crowds.usual.max(crowds.few).max(crowds.many)).map(|seat| {
+        let (service, pod) = shape.seat(seat);
+        let pod = made.get(&(Shape::namespace(service), Shape::pod(service, pod)));
+        pod.map(|pod| (pod, Shape::name(service))).context("a pod was not made")
+    });
+    bench.seat(seats.collect::<anyhow::Result<Vec<_>>>()?)?;
+    let outcome = if is_permissive {
+        permissive::all(&mut bench, crowds.usual, &mut ledger).await
     } else {
-        let mut rows = scenario::all(&mut bench, crowds).await?;
-        rows.extend(fairness::all(&mut bench, crowds).await?);
-        rows
+        scenario::all(&mut bench, crowds, &mut ledger).await
     };
-    let run = Run { about: about(&args), rows };
-    println!("{}", report::tables(&run));
-    report::write(&run, &args.out, &args.name)
+    ledger.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));
+    ledger.write()?;
+    // Whatever was measured is worth having, even if the rest was not.
+    println!("{}", ledger.tables());
+    outcome
 }
 
-fn about(args: &RunArgs) -> BTreeMap<String, String> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let machine = format!(
-        "{cores} cores ({}), {} of memory, Linux {}",
-        field(&read("/proc/cpuinfo"), "model name"),
-        field(&read("/proc/meminfo"), "MemTotal"),
-        read("/proc/sys/kernel/osrelease").trim()
-    );
-    let load = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
-    let RunArgs { services, pods, proxies, few, many, changes, .. } = args;
-    BTreeMap::from([
-        ("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-        (
-            "shape".to_owned(),
-            format!(
-                "{services} Services × {pods} pods; {proxies}, {few} and {many} proxies; {changes} changes each"
-            ),
-        ),
-        ("machine".to_owned(), machine),
-        ("load before the report".to_owned(), load),
-    ])
+/// A figure of another program, as `ROW.FIGURE=VALUE`.
+fn figure(text: &str) -> anyhow::Result<Row> {
+    let (name, value) = text.split_once('=').context("no `=`")?;
+    let (id, figure) = name.split_once('.').context("no `.` in the name")?;
+    let mut row = Row::new(id, &id.replace('-', " "));
+    row.set(figure, value.parse()?);
+    Ok(row)
+}
+
+fn seconds(text: &str) -> anyhow::Result<Duration> {
+    Ok(Duration::from_secs(text.parse()?))
 }

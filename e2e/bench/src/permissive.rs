@@ -12,6 +12,7 @@ use crate::{
     bench::{Bench, Change},
     cluster::Watched,
     figures::{Row, in_millis, millis},
+    ledger::Ledger,
     process,
     shape::Shape,
     wire::Kind,
@@ -20,32 +21,30 @@ use crate::{
 const CONFIGS: &str = "/apis/smidge.mesh/v1alpha1/meshconfigs";
 
 /// Connecting, reconnecting and an endpoint's change, in the two modes.
-pub async fn all(bench: &mut Bench, proxies: usize) -> anyhow::Result<Vec<Row>> {
-    let mut rows = in_mode(bench, "enforced", proxies).await?;
+pub async fn all(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
+    in_mode(bench, "enforced", proxies, ledger).await?;
     let config = json!({
         "apiVersion": "smidge.mesh/v1alpha1", "kind": "MeshConfig", "metadata": {"name": "default"},
         "spec": {"access": {"mode": "permissive"}},
     });
     bench.cluster.call(Method::POST, CONFIGS, Some(&config)).await?;
-    rows.extend(in_mode(bench, "permissive", proxies).await?);
-    Ok(rows)
+    in_mode(bench, "permissive", proxies, ledger).await
 }
 
-async fn in_mode(bench: &mut Bench, mode: &str, proxies: usize) -> anyhow::Result<Vec<Row>> {
+async fn in_mode(bench: &mut Bench, mode: &str, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
     eprintln!("==> {proxies} proxies, {mode}");
     bench.fleet.disconnect(true).await?;
-    let connected = arrival(bench, mode, "new", proxies).await?;
-    let changed = endpoint(bench, mode, proxies).await?;
+    ledger.add(arrival(bench, mode, "new", proxies).await?)?;
+    ledger.add(endpoint(bench, mode, proxies).await?)?;
     bench.operator.stop()?;
     bench.fleet.disconnect(false).await?;
-    let reconnected = arrival(bench, mode, "returning", proxies).await?;
-    Ok(vec![connected, changed, reconnected])
+    ledger.add(arrival(bench, mode, "returning", proxies).await?)
 }
 
 /// Proxies come to an operator that was just started.
 async fn arrival(bench: &mut Bench, mode: &str, who: &str, proxies: usize) -> anyhow::Result<Row> {
     let mut row =
-        Row::new(&format!("{mode}-{who}"), &format!("{proxies} {who} proxies connect at once, {mode}"), "");
+        Row::new(&format!("{mode}-{who}"), &format!("{proxies} {who} proxies connect at once, {mode}"));
     bench.restart().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (empty, before) = (process::memory(bench.operator.pid()), bench.costs().await?);
@@ -77,7 +76,7 @@ async fn endpoint(bench: &mut Bench, mode: &str, proxies: usize) -> anyhow::Resu
     let service = shape.cold_plain();
     let receivers = if mode == "permissive" { proxies } else { shape.receivers(service, proxies) };
     let what = format!("endpoint change → the last of {receivers} (of {proxies} proxies), {mode}");
-    let mut row = Row::new(&format!("{mode}-endpoint"), &what, "");
+    let mut row = Row::new(&format!("{mode}-endpoint"), &what);
     let (namespace, name) = (Shape::namespace(service), Shape::name(service));
     let slice = format!("{name}-0");
     let mut watched: Watched = bench.cluster.watch("EndpointSlice", &namespace, &slice).await?;

@@ -3,6 +3,8 @@
 //! Used by the scenarios for the operator and by `floor` for the null server. Linux only.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -15,24 +17,42 @@ use anyhow::Context as _;
 
 /// The CPU time that the threads of a process have used, to the nanosecond; threads that have ended do not count.
 pub fn cpu(pid: u32) -> Duration {
-    threads(pid, |_| true)
+    Duration::from_nanos(threads(pid).map(|(_, used)| used).sum())
 }
 
 /// The CPU time of this program's threads of that name.
 pub fn own_cpu(thread: &str) -> Duration {
-    threads(std::process::id(), |name| name.trim() == thread)
+    let pid = std::process::id();
+    let name = |id: &str| fs::read_to_string(format!("/proc/{pid}/task/{id}/comm")).unwrap_or_default();
+    let named = threads(pid).filter(|(id, _)| name(id).trim() == thread);
+    Duration::from_nanos(named.map(|(_, used)| used).sum())
 }
 
-fn threads(pid: u32, counts: impl Fn(&str) -> bool) -> Duration {
+/// The threads of a process, each with its number and the nanoseconds that it has run.
+fn threads(pid: u32) -> impl Iterator<Item = (String, u64)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let used = tasks.filter_map(|task| {
-        let task = task.path();
-        if !counts(&fs::read_to_string(task.join("comm")).ok()?) {
-            return None;
-        }
-        fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(used.sum())
+    tasks.filter_map(|task| {
+        let used = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        Some((task.file_name().into_string().ok()?, used.split(' ').next()?.parse().ok()?))
+    })
+}
+
+/// The CPU time of a process whose threads come and go, as those of the operator's runtime do: one that has nothing to do
+/// for ten seconds ends, and what it has used would be missing. Right if it is read more often than that.
+#[derive(Debug, Default)]
+struct Meter {
+    threads: HashMap<String, u64>,
+    ended: u64,
+}
+
+impl Meter {
+    fn read(&mut self, threads: impl Iterator<Item = (String, u64)>) -> Duration {
+        let mut before = std::mem::replace(&mut self.threads, threads.collect());
+        // A number that has run for less than before is another thread's.
+        before.retain(|id, used| self.threads.get(id).is_none_or(|now| now < used));
+        self.ended += before.values().sum::<u64>();
+        Duration::from_nanos(self.ended + self.threads.values().sum::<u64>())
+    }
 }
 
 /// The memory of a process, in bytes.
@@ -111,7 +131,7 @@ impl Plan {
             .stderr(log)
             .spawn()
             .with_context(|| format!("failed to start {}", self.program.display()))?;
-        Ok(Operator { child, pages: self.pages(), started, log: self.log.clone() })
+        Ok(Operator { child, pages: self.pages(), started, log: self.log.clone(), meter: RefCell::default() })
     }
 }
 
@@ -121,11 +141,17 @@ pub struct Operator {
     pages: SocketAddr,
     pub started: Instant,
     log: PathBuf,
+    meter: RefCell<Meter>,
 }
 
 impl Operator {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The CPU time that it has used. To be asked now and then, even if nobody wants to know.
+    pub fn cpu(&self) -> Duration {
+        self.meter.borrow_mut().read(threads(self.pid()))
     }
 
     /// Waits until it serves; the answer is how long that took since it was started.
@@ -155,11 +181,19 @@ impl Operator {
         Ok(page)
     }
 
-    /// The sum of its counters of that name, over all labels.
+    /// Its counters and gauges of these names, each summed over all labels.
     pub fn counter(&self, name: &str) -> anyhow::Result<f64> {
+        Ok(self.counters(&[name])?.first().copied().unwrap_or_default())
+    }
+
+    /// Several of them, at one moment.
+    pub fn counters(&self, names: &[&str]) -> anyhow::Result<Vec<f64>> {
         let page = self.page("/metrics")?;
-        let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        let sum = |name: &&str| {
+            let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        Ok(names.iter().map(sum).collect())
     }
 
     /// When its log first said `text`, since its first line.
@@ -196,4 +230,22 @@ fn seconds(line: &str) -> Option<f64> {
 pub fn definitions(program: &Path) -> anyhow::Result<String> {
     let output = Command::new(program).arg("crds").output().context("failed to run `smidge crds`")?;
     Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_ended_thread_has_used_counts() {
+        let mut meter = Meter::default();
+        let mut read = |threads: &[(&str, u64)]| {
+            let threads = threads.iter().map(|(id, used)| ((*id).to_owned(), *used));
+            meter.read(threads).as_nanos()
+        };
+        assert_eq!(read(&[("1", 10), ("2", 20)]), 30);
+        assert_eq!(read(&[("1", 11)]), 31, "2 has ended");
+        assert_eq!(read(&[("1", 11), ("2", 5)]), 36, "another 2");
+        assert_eq!(read(&[("1", 12), ("2", 6)]), 38);
+    }
 }

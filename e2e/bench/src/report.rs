@@ -1,15 +1,16 @@
-//! Prints a run: for people as tables, for machines as JSON, for the documentation as Markdown.
+//! Rows as tables in Markdown, which read well on a terminal, too: the changes, everything else, and the targets.
 //!
-//! Called by `main` at the end. Leaves nothing out and rounds for people only.
+//! Called by `ledger`. Rounds, and leaves out what only machines read.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
-use anyhow::Context as _;
-
-use crate::figures::{Row, Run};
+use crate::{
+    figures::Row,
+    targets::{self, Judged},
+};
 
 /// The columns of changes, with the figure of each.
-const CHANGES: [(&str, &str); 11] = [
+const CHANGES: [(&str, &str); 12] = [
     ("p50", "last_p50_ms"),
     ("p99", "last_p99_ms"),
     ("max", "last_max_ms"),
@@ -19,12 +20,13 @@ const CHANGES: [(&str, &str); 11] = [
     ("× p99", "ratio_p99"),
     ("CPU", "cpu_ms"),
     ("floor CPU", "floor_cpu_ms"),
+    ("× CPU", "ratio_cpu"),
     ("bytes", "bytes"),
     ("resources", "resources"),
 ];
 
 /// What the other rows show, if they have it: words, the figure, its unit. The rest is in the JSON only.
-const OTHERS: [(&str, &str, &str); 23] = [
+const OTHERS: [(&str, &str, &str); 25] = [
     ("first proxy configured after the lists", "lists_to_first_proxy_s", " s"),
     ("after the start", "start_to_first_proxy_s", " s"),
     ("last configured", "configured_max_ms", " ms"),
@@ -35,9 +37,9 @@ const OTHERS: [(&str, &str, &str); 23] = [
     ("CPU", "cpu_ms", " ms"),
     ("floor CPU", "floor_cpu_ms", " ms"),
     ("CPU of the client", "client_cpu_ms", " ms"),
-    ("resident", "resident_mib", " MiB"),
-    ("most ever", "peak_mib", " MiB"),
-    ("of it for each proxy", "kib_each", " KiB"),
+    ("resident", "resident_mb", " MB"),
+    ("most ever", "peak_mb", " MB"),
+    ("of it for each proxy", "kb_each", " KB"),
     ("resources for each", "body_bytes_each", " bytes"),
     ("on the wire for each", "bytes_each", " bytes"),
     ("tries beyond the first", "retries", ""),
@@ -48,39 +50,95 @@ const OTHERS: [(&str, &str, &str); 23] = [
     ("snapshots", "publishes", ""),
     ("streams woken", "streams_woken", ""),
     ("behind them", "behind_ms", " ms"),
+    ("changes meanwhile", "churn_per_s", "/s"),
+    ("per second", "per_second", ""),
 ];
 
-/// The run as Markdown, which reads well on a terminal, too.
-pub fn tables(run: &Run) -> String {
-    let mut text = String::new();
-    let mut line = |cells: &[String]| {
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    };
+/// All tables.
+pub fn tables(rows: &[Row]) -> String {
     let (changes, others): (Vec<&Row>, Vec<&Row>) =
-        run.rows.iter().partition(|row| row.get("last_p50_ms").is_some());
-    let width = changes.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
-    let first = |text: &str| format!("{text:width$}");
-    let heads = CHANGES.iter().map(|(head, _)| format!("{head:>9}"));
-    line(&[vec![first("change (times in ms)")], heads.collect(), vec!["target".to_owned()]].concat());
-    let rules = CHANGES.iter().map(|_| "--------:".to_owned());
-    line(&[vec!["-".repeat(width)], rules.collect(), vec!["---".to_owned()]].concat());
-    for row in changes {
-        let cells = CHANGES.iter().map(|(_, name)| row.get(name).map_or(format!("{:>9}", "–"), number));
-        line(&[vec![first(&row.what)], cells.collect(), vec![row.target.clone()]].concat());
-    }
+        rows.iter().partition(|row| row.get("last_p50_ms").is_some());
+    let mut text = changes_table(&changes);
     text.push('\n');
-    let mut line = |cells: [&str; 3]| {
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    };
-    line(["what", "figures", "target"]);
-    line(["---", "---", "---"]);
-    for row in others {
-        let figures = OTHERS.iter().filter_map(|(name, figure, unit)| {
-            Some(format!("{name} {}{unit}", number(row.get(figure)?).trim()))
-        });
-        line([&row.what, &figures.collect::<Vec<_>>().join("; "), &row.target]);
+    text.push_str(&others_table(&others));
+    text.push('\n');
+    text.push_str(&targets_table(&targets::judge(rows)));
+    text
+}
+
+fn changes_table(rows: &[&Row]) -> String {
+    let mut table = Table::new("change (times in ms)", &CHANGES.map(|(head, _)| head));
+    for row in rows {
+        let cells = CHANGES.iter().map(|(_, figure)| row.get(figure).map_or("–".to_owned(), number));
+        table.line(&row.what, cells.collect());
+    }
+    table.text()
+}
+
+fn others_table(rows: &[&Row]) -> String {
+    let mut text = "| what | figures |\n| --- | --- |\n".to_owned();
+    for row in rows {
+        let figures = OTHERS
+            .iter()
+            .filter_map(|(name, figure, unit)| Some(format!("{name} {}{unit}", number(row.get(figure)?))));
+        let _ = writeln!(text, "| {} | {} |", row.what, figures.collect::<Vec<_>>().join("; "));
     }
     text
+}
+
+fn targets_table(targets: &[Judged]) -> String {
+    let mut table = Table::new("target", &["measured", "floor", "figure", "is to be", "verdict"]);
+    for judged in targets {
+        let with = |value: f64, unit: &str| format!("{} {unit}", number(value));
+        let none = || "–".to_owned();
+        let measured = judged.of.map_or_else(none, |(one, _, unit)| with(one, unit));
+        let floor = judged.of.map_or_else(none, |(_, floor, unit)| with(floor, unit));
+        let figure = judged.value.map_or_else(none, |value| with(value, judged.unit));
+        let cells = vec![measured, floor, figure, judged.target.clone(), judged.verdict.to_owned()];
+        table.line(&judged.what, cells);
+    }
+    table.text()
+}
+
+/// A table whose columns are as wide as they need to be.
+struct Table {
+    lines: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(first: &str, heads: &[&str]) -> Self {
+        let heads = std::iter::once(first).chain(heads.iter().copied());
+        Self { lines: vec![heads.map(str::to_owned).collect()] }
+    }
+
+    fn line(&mut self, first: &str, cells: Vec<String>) {
+        self.lines.push(std::iter::once(first.to_owned()).chain(cells).collect());
+    }
+
+    fn text(&self) -> String {
+        let columns = self.lines.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            let cells = self.lines.iter().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default().max(4)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for (number, line) in self.lines.iter().enumerate() {
+            let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+            let _ = writeln!(text, "| {} |", cells.collect::<Vec<_>>().join(" | "));
+            if number == 0 {
+                let rules = widths.iter().enumerate().map(|(column, width)| match column {
+                    0 => "-".repeat(*width),
+                    _ => format!("{}:", "-".repeat(width - 1)),
+                });
+                let _ = writeln!(text, "| {} |", rules.collect::<Vec<_>>().join(" | "));
+            }
+        }
+        text
+    }
 }
 
 /// A figure with as many digits as mean anything.
@@ -90,20 +148,5 @@ fn number(value: f64) -> String {
         middle if middle >= 10.0 => 1,
         _ => 2,
     };
-    format!("{value:9.digits$}")
-}
-
-/// Writes the run for machines, and as a page.
-pub fn write(run: &Run, folder: &Path, name: &str) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let file = folder.join(format!("{name}.json"));
-    std::fs::write(&file, serde_json::to_vec_pretty(run)?)
-        .with_context(|| format!("failed to write {}", file.display()))?;
-    let mut page = String::new();
-    for (name, value) in &run.about {
-        let _ = writeln!(page, "- {name}: {value}");
-    }
-    std::fs::write(folder.join(format!("{name}.md")), format!("{page}\n{}", tables(run)))?;
-    eprintln!("    written: {}", file.display());
-    Ok(())
+    format!("{value:.digits$}")
 }

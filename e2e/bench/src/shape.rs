@@ -2,12 +2,13 @@
 //!
 //! Applied by `cluster`, and compiled into the operator's benches as well, so that both measure the same mesh. Pure. The
 //! shape: Services of equal size, each with an account of its own, each called by ten others. The first three are called
-//! by everybody: what changes there, everybody must be told. Nothing of it ever runs.
+//! by everybody: what changes there, everybody must be told. Nothing of it ever runs. `growth` makes its own mesh of the
+//! same objects.
 
 use serde_json::{Value, json};
 
 /// How many Services call each Service.
-const CALLERS: usize = 10;
+pub const CALLERS: usize = 10;
 /// How many Services are called by everybody: a root and its two backends.
 const EVERYBODYS: usize = 3;
 /// Services in a namespace.
@@ -98,11 +99,13 @@ impl Shape {
     pub fn objects(self) -> Vec<Object> {
         let namespaces = self.services.div_ceil(NAMESPACE);
         let mut all: Vec<Object> = (0..namespaces).flat_map(namespace).collect();
-        for service in 0..self.services {
-            all.push(service_object(service));
-            all.extend((0..self.pods).map(|pod| self.pod_object(service, pod)));
-            all.extend(self.slices(service));
-            all.push(self.target(service));
+        for number in 0..self.services {
+            let pods: Vec<(usize, String)> =
+                (0..self.pods).map(|pod| (pod, address(number * self.pods + pod))).collect();
+            all.push(service(number));
+            all.extend(pods.iter().map(|(of, address)| pod(number, *of, address)));
+            all.extend(slices(number, &pods));
+            all.push(target(number, &self.callers(number)));
         }
         all.push(split(Self::HOT, self.services));
         if self.cold() != Self::HOT {
@@ -110,78 +113,85 @@ impl Shape {
         }
         all
     }
+}
 
-    fn address(self, service: usize, pod: usize) -> String {
-        let number = service * self.pods + pod;
-        format!("10.{}.{}.{}", 128 + (number >> 16), number >> 8 & 255, number & 255)
-    }
+/// The namespaces that so many Services live in, if those were made that a mesh of `before` Services has.
+pub fn namespaces(before: usize, services: usize) -> Vec<Object> {
+    (before.div_ceil(NAMESPACE)..services.div_ceil(NAMESPACE)).flat_map(namespace).collect()
+}
 
-    fn pod_object(self, service: usize, pod: usize) -> Object {
-        let account = Self::name(service);
-        let address = self.address(service, pod);
-        let body = json!({
-            "metadata": {
-                "labels": {"app": account, "pod-template-hash": "7d9c"},
-                "annotations": {"smidge.mesh/injected": "true"},
-                "ownerReferences": [{
-                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{account}-7d9c"),
-                    "uid": format!("00000000-0000-0000-0000-{service:012}"), "controller": true,
-                }],
-            },
-            "spec": {
-                "serviceAccountName": account,
+/// The address of the `number`th pod of all.
+pub fn address(number: usize) -> String {
+    format!("10.{}.{}.{}", 128 + (number >> 16), number >> 8 & 255, number & 255)
+}
+
+/// A pod of a Service, injected and ready.
+pub fn pod(service: usize, pod: usize, address: &str) -> Object {
+    let account = Shape::name(service);
+    let body = json!({
+        "metadata": {
+            "labels": {"app": account, "pod-template-hash": "7d9c"},
+            "annotations": {"smidge.mesh/injected": "true"},
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{account}-7d9c"),
+                "uid": format!("00000000-0000-0000-0000-{service:012}"), "controller": true,
+            }],
+        },
+        "spec": {
+            "serviceAccountName": account,
+            "nodeName": "bench",
+            "initContainers": [{"name": "smidge-proxy", "image": "envoy", "restartPolicy": "Always"}],
+            "containers": [{
+                "name": "app", "image": "app",
+                "ports": [{"name": "http", "containerPort": 8080}],
+            }],
+        },
+    });
+    let status = json!({
+        "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    });
+    let (namespace, name) = (Shape::namespace(service), Shape::pod(service, pod));
+    Object { kind: "Pod", namespace, name, body, status: Some(status) }
+}
+
+/// The slices with these pods of a Service, each a number and an address. Each is called for the number of its first pod.
+pub fn slices(service: usize, pods: &[(usize, String)]) -> Vec<Object> {
+    let slices = pods.chunks(SLICE).map(|pods| {
+        let endpoints = pods.iter().map(|(pod, address)| {
+            json!({
+                "addresses": [address],
+                "conditions": {"ready": true, "serving": true, "terminating": false},
                 "nodeName": "bench",
-                "initContainers": [{"name": "smidge-proxy", "image": "envoy", "restartPolicy": "Always"}],
-                "containers": [{
-                    "name": "app", "image": "app",
-                    "ports": [{"name": "http", "containerPort": 8080}],
-                }],
-            },
+                "targetRef": {
+                    "kind": "Pod", "name": Shape::pod(service, *pod), "namespace": Shape::namespace(service),
+                },
+            })
         });
-        let status = json!({
-            "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-            "conditions": [{"type": "Ready", "status": "True"}],
+        let body = json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": Shape::name(service)}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": endpoints.collect::<Vec<Value>>(),
         });
-        let (namespace, name) = (Self::namespace(service), Self::pod(service, pod));
-        Object { kind: "Pod", namespace, name, body, status: Some(status) }
-    }
+        let first = pods.first().map_or(0, |(pod, _)| *pod);
+        let name = format!("{}-{first}", Shape::name(service));
+        Object { kind: "EndpointSlice", namespace: Shape::namespace(service), name, body, status: None }
+    });
+    slices.collect()
+}
 
-    fn slices(self, service: usize) -> Vec<Object> {
-        let pods: Vec<usize> = (0..self.pods).collect();
-        let slices = pods.chunks(SLICE).enumerate().map(|(number, pods)| {
-            let endpoints = pods.iter().map(|pod| {
-                json!({
-                    "addresses": [self.address(service, *pod)],
-                    "conditions": {"ready": true, "serving": true, "terminating": false},
-                    "nodeName": "bench",
-                    "targetRef": {
-                        "kind": "Pod", "name": Self::pod(service, *pod), "namespace": Self::namespace(service),
-                    },
-                })
-            });
-            let body = json!({
-                "metadata": {"labels": {"kubernetes.io/service-name": Self::name(service)}},
-                "addressType": "IPv4",
-                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-                "endpoints": endpoints.collect::<Vec<Value>>(),
-            });
-            let name = format!("{}-{number}", Self::name(service));
-            Object { kind: "EndpointSlice", namespace: Self::namespace(service), name, body, status: None }
-        });
-        slices.collect()
-    }
-
-    fn target(self, service: usize) -> Object {
-        let account = |service: usize| json!({"kind": "ServiceAccount", "name": Self::name(service), "namespace": Self::namespace(service)});
-        let sources: Vec<Value> = self.callers(service).into_iter().map(account).collect();
-        let body = json!({"spec": {
-            "destination": account(service),
-            "sources": sources,
-            "rules": [{"kind": "HTTPRouteGroup", "name": "all", "matches": ["all"]}],
-        }});
-        let (namespace, name) = (Self::namespace(service), Self::name(service));
-        Object { kind: "TrafficTarget", namespace, name, body, status: None }
-    }
+/// Lets the accounts of some Services call another one.
+pub fn target(service: usize, callers: &[usize]) -> Object {
+    let account = |service: usize| json!({"kind": "ServiceAccount", "name": Shape::name(service), "namespace": Shape::namespace(service)});
+    let sources: Vec<Value> = callers.iter().copied().map(account).collect();
+    let body = json!({"spec": {
+        "destination": account(service),
+        "sources": sources,
+        "rules": [{"kind": "HTTPRouteGroup", "name": "all", "matches": ["all"]}],
+    }});
+    let (namespace, name) = (Shape::namespace(service), Shape::name(service));
+    Object { kind: "TrafficTarget", namespace, name, body, status: None }
 }
 
 fn namespace(number: usize) -> [Object; 2] {
@@ -206,7 +216,8 @@ fn namespace(number: usize) -> [Object; 2] {
     ]
 }
 
-fn service_object(service: usize) -> Object {
+/// A Service; its pods are another matter.
+pub fn service(service: usize) -> Object {
     let body = json!({"spec": {
         "selector": {"app": Shape::name(service)},
         "ports": [{"name": "http", "port": 80, "targetPort": 8080}],

@@ -1,6 +1,6 @@
 //! Tokens of pods that no kubelet runs, signed with the cluster's own key as the API server would.
 //!
-//! Used once at the start. Knows the form of a bound token and nothing of who judges it.
+//! Used before proxies connect. Knows the form of a bound token and nothing of who judges it.
 
 use std::{
     path::Path,
@@ -14,10 +14,7 @@ use ring::{rand::SystemRandom, rsa::KeyPair, signature::RSA_PKCS1_SHA256};
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Cluster, Pod},
-    shape::Shape,
-};
+use crate::cluster::{Cluster, Pod};
 
 /// How long the tokens are good: longer than any run.
 const LIFETIME: u64 = 24 * 3600;
@@ -46,9 +43,8 @@ impl Signer {
         Ok(Self { key, header, issuer, now })
     }
 
-    /// The token of a pod whose account is called as its Service.
-    pub fn token(&self, pod: &Pod, service: usize) -> anyhow::Result<String> {
-        let account = Shape::name(service);
+    /// The token of a pod that runs under this account of its namespace.
+    pub fn token(&self, pod: &Pod, account: &str) -> anyhow::Result<String> {
         let claims = json!({
             "iss": self.issuer,
             "aud": ["smidge/cluster.local/local"],
