@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A thousand streams on a few threads give back what other threads took; this allocator keeps that cheap and in place.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     smidge::cli::run(smidge::cli::Cli::parse())
 }

@@ -269,7 +269,7 @@ fn push(world: &World, lowering: &mut Lowering, outputs: &Outputs, metrics: &Met
             return false;
         }
         let next = Arc::new(Snapshot::next(Arc::new(mesh), current.as_deref()));
-        outputs.board.publish(Arc::clone(&next), Some(next.concerned()));
+        outputs.board.publish(Arc::clone(&next), |waiting| next.wake(waiting));
         metrics.publishes.inc();
         metrics.built(next.resources().built());
         *current = Some(next);

@@ -3,7 +3,7 @@
 //!
 //! The objects are those of all golden cases, which share names and namespaces: put, replaced, changed and taken away in
 //! any order they make worlds that nobody would write. `SMIDGE_STEPS` asks for more of them.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::assigning_clones)]
 
 #[path = "lowering/cost.rs"]
 mod cost;

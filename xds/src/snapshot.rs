@@ -7,6 +7,7 @@ mod difference;
 mod news;
 
 use std::{
+    collections::{BTreeSet, HashSet},
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -24,6 +25,7 @@ use crate::{
     provenance::Provenance,
     reach::Reach,
     resources::{Resource, Resources},
+    server::Wake,
     view::{self, Named, View},
 };
 
@@ -36,8 +38,18 @@ pub struct Snapshot {
     /// What everybody sees.
     everybodys: Named,
     views: OrdMap<ClassId, Arc<Awaited>>,
-    concerned: Vec<ProxyId>,
+    concerned: Concerned,
     provenance: Provenance,
+}
+
+/// Whose view may differ from the one in the snapshot before.
+#[derive(Default)]
+struct Concerned {
+    classes: HashSet<ClassId>,
+    /// How many instances these have.
+    instances: usize,
+    /// Those who are new, or of another class than before.
+    moved: BTreeSet<ProxyId>,
 }
 
 /// A view that is computed when somebody asks for it. Snapshots between which it does not change share it.
@@ -77,7 +89,7 @@ impl Snapshot {
             let (old, new) = ((&*previous.mesh, &previous.resources), (&*mesh, &resources));
             previous.provenance.next(&changes, old, new)
         };
-        let concerned = Vec::new();
+        let concerned = Concerned::default();
         let mut next = Self { mesh, resources, reach, everybodys, views, concerned, provenance };
         next.renew_views(&changes, &news, previous);
         next
@@ -100,11 +112,12 @@ impl Snapshot {
             let direct = before.and_then(|before| before.view.get());
             let patch = direct.filter(|_| fate == Fate::Patched).map(|_| Arc::clone(&news.patch));
             let earlier = direct.or_else(|| before?.earlier.as_ref()).map(Arc::clone);
-            self.concerned.extend(index.instances(&class).cloned());
+            self.concerned.instances += index.count(&class);
+            self.concerned.classes.insert(class.clone());
             self.views.insert(class, Arc::new(Awaited { view: OnceLock::new(), earlier, patch }));
         }
         let moved = changes.workloads.iter().filter(|change| change.new.is_some());
-        self.concerned.extend(moved.map(|change| change.key.clone()));
+        self.concerned.moved.extend(moved.map(|change| change.key.clone()));
     }
 
     /// The mesh.
@@ -118,8 +131,26 @@ impl Snapshot {
     }
 
     /// The proxies whose view may differ from the one in the snapshot before.
-    pub fn concerned(&self) -> &[ProxyId] {
-        &self.concerned
+    pub fn concerned(&self) -> impl Iterator<Item = &ProxyId> {
+        let Concerned { classes, moved, instances: _ } = &self.concerned;
+        classes.iter().flat_map(|class| self.resources.index().instances(class)).chain(moved)
+    }
+
+    /// Whether a proxy is one of these.
+    fn concerns(&self, proxy: &ProxyId) -> bool {
+        let Concerned { classes, moved, instances: _ } = &self.concerned;
+        let is_of = |class: &ClassId| classes.contains(class);
+        moved.contains(proxy) || self.mesh.workloads.get(proxy).is_some_and(|workload| is_of(&workload.class))
+    }
+
+    /// Whom to wake of so many who wait: whichever is fewer is gone through, those who wait or those who are concerned, of
+    /// whom most may be connected elsewhere.
+    pub fn wake(&self, waiting: usize) -> Wake<'_> {
+        if self.concerned.instances + self.concerned.moved.len() > waiting {
+            Wake::Where(Box::new(|proxy| self.concerns(proxy)))
+        } else {
+            Wake::These(Box::new(self.concerned()))
+        }
     }
 
     /// Which resources carry what users' objects say.

@@ -56,8 +56,12 @@ impl View {
     /// Whether both have the very same resources. A resource that did not change is the same one in every snapshot, so
     /// pointers decide.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.resources.len() == other.resources.len()
-            && self.resources.values().zip(other.resources.values()).all(|(a, b)| Arc::ptr_eq(a, b))
+        // What both share is passed over, and of the rest the first that differs decides.
+        let is_same = |item| match item {
+            DiffItem::Update { old: (_, old), new: (_, new) } => Arc::ptr_eq(old, new),
+            DiffItem::Add(..) | DiffItem::Remove(..) => false,
+        };
+        self.resources.diff(&other.resources).all(is_same)
     }
 }
 

@@ -190,7 +190,7 @@ proptest! {
         for step in &steps {
             take(&mut mesh, step);
             let next = Snapshot::next(Arc::new(mesh.clone()), Some(&now));
-            let concerned: BTreeSet<&ProxyId> = next.concerned().iter().collect();
+            let concerned: BTreeSet<&ProxyId> = next.concerned().collect();
             seen.retain(|proxy, _| !concerned.contains(proxy));
             // Whoever is not concerned has the very same view as before, whenever it looked.
             for (proxy, view) in &seen {
@@ -217,7 +217,7 @@ fn cost(before: &Mesh, change: impl Fn(&mut Mesh)) -> (Built, Vec<String>) {
     let mut after = before.clone();
     change(&mut after);
     let next = Snapshot::next(Arc::new(after), Some(&first));
-    let concerned = next.concerned().iter().map(|proxy| proxy.instance.clone()).collect();
+    let concerned = next.concerned().map(|proxy| proxy.instance.clone()).collect();
     (next.resources().built(), concerned)
 }
 

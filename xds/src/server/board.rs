@@ -16,6 +16,26 @@ use crate::{mesh::id::ProxyId, view::View};
 /// A proxy's view in a snapshot. The same view as before is the same `Arc`.
 type Look<S> = fn(&S, &ProxyId) -> Option<Arc<View>>;
 
+/// Whose streams are to be woken.
+pub enum Wake<'a> {
+    /// All.
+    All,
+    /// Those of these proxies.
+    These(Box<dyn Iterator<Item = &'a ProxyId> + 'a>),
+    /// Those of the proxies that are such.
+    Where(Box<dyn Fn(&ProxyId) -> bool + 'a>),
+}
+
+impl fmt::Debug for Wake<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "All",
+            Self::These(_) => "These",
+            Self::Where(_) => "Where",
+        })
+    }
+}
+
 /// The latest snapshot, of type `S`, and who waits for the next. Clones are the same board.
 pub struct Board<S>(Arc<Inner<S>>);
 
@@ -31,16 +51,17 @@ impl<S> Board<S> {
         Self(Arc::new(Inner { look, latest: Mutex::default(), waiting: Mutex::default() }))
     }
 
-    /// Puts up a snapshot and wakes the streams of these proxies; `None` wakes all. Nobody waits for the first one by
-    /// name, so it must be for all.
-    pub fn publish(&self, snapshot: Arc<S>, concerned: Option<&[ProxyId]>) {
+    /// Puts up a snapshot and wakes those whom it concerns. Nobody waits for the first one by name, so it must be for all.
+    /// `whom` is told how many proxies wait.
+    pub fn publish<'a>(&self, snapshot: Arc<S>, whom: impl FnOnce(usize) -> Wake<'a>) {
         *lock(&self.0.latest) = Some(snapshot);
         let waiting = lock(&self.0.waiting);
-        match concerned {
-            None => waiting.values().flatten().for_each(|stream| stream.notify_one()),
-            Some(proxies) => {
-                let streams = proxies.iter().filter_map(|proxy| waiting.get(proxy)).flatten();
-                streams.for_each(|stream| stream.notify_one());
+        let wake = |streams: &Vec<Arc<Notify>>| streams.iter().for_each(|stream| stream.notify_one());
+        match whom(waiting.len()) {
+            Wake::All => waiting.values().for_each(wake),
+            Wake::These(proxies) => proxies.filter_map(|proxy| waiting.get(proxy)).for_each(wake),
+            Wake::Where(is_meant) => {
+                waiting.iter().filter(|(proxy, _)| is_meant(proxy)).for_each(|(_, streams)| wake(streams));
             }
         }
     }

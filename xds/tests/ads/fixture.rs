@@ -19,7 +19,7 @@ use smidge_xds::{
     resources::{Kind, Resource, Version},
     server::{
         Admission, Authenticator, Board, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
-        RefusalReason, Server, Settings,
+        RefusalReason, Server, Settings, Wake,
     },
     view::View,
 };
@@ -136,7 +136,10 @@ impl Handles {
     /// Publishes what concerns some proxies only.
     pub fn publish_to(&self, concerned: Option<&[ProxyId]>, views: &[(&str, &Arc<View>)]) {
         let snapshot = views.iter().map(|(name, view)| (proxy(name), Arc::clone(view))).collect();
-        self.board.publish(Arc::new(snapshot), concerned);
+        self.board.publish(Arc::new(snapshot), |_| match concerned {
+            Some(proxies) => Wake::These(Box::new(proxies.iter())),
+            None => Wake::All,
+        });
     }
 
     /// The metrics as they are scraped.
