@@ -65,8 +65,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const QUIET: Duration = Duration::from_millis(40);
 /// The longest that is waited for an operator that rests.
 const LONGEST_REST: Duration = Duration::from_secs(2);
-/// For how long nothing may have happened for everything to be over. Longer than the operator rests between two
-/// publishes or two rounds of statuses.
+/// For how long nothing may have happened for everything to be over, beside what the operator may rest.
 const STILL: Duration = Duration::from_secs(1);
 /// Changes before those that count.
 const WARM: usize = 6;
@@ -104,13 +103,18 @@ impl Bench {
     /// is sent anything.
     pub async fn settle(&self) -> anyhow::Result<()> {
         let started = Instant::now();
-        let (mut last, mut since) = (None, started);
-        while since.elapsed() < STILL {
+        let (mut last, mut since, mut still) = (None, started, STILL);
+        while since.elapsed() < still {
             let operator = self.operator.counters(&[
                 "smidge_publish_duration_seconds_count",
+                "smidge_publish_duration_seconds_sum",
                 "smidge_status_writes_total",
                 "smidge_status_writes_waiting",
             ])?;
+            if let [count, sum, ..] = operator.as_slice() {
+                // It rests for twice as long as a publish took, and then goes on with what has come meanwhile.
+                still = STILL + Duration::from_secs_f64(4.0 * sum / count.max(1.0));
+            }
             self.operator.cpu();
             let totals = self.fleet.totals().await?;
             let waiting = operator.last().is_some_and(|waiting| *waiting > 0.0);

@@ -216,9 +216,9 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     let quiet = vec![Shape::HOT, Shape::HOT + 1, Shape::HOT + 2, shape.cold_plain()];
     let churn = Churn::start(bench.cluster.clone(), shape, quiet, Duration::from_millis(10));
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let started = Instant::now();
+    let (cpu, started) = (bench.operator.cpu(), Instant::now());
     let toggled = toggle(bench, &mut row, shape.cold_plain(), receivers).await;
-    let seconds = started.elapsed().as_secs_f64();
+    let (cpu, seconds) = (bench.operator.cpu().saturating_sub(cpu), started.elapsed().as_secs_f64());
     let churned = churn.stop().await?;
     toggled?;
     // What is under way still arrives: nothing may change while the proxies of the next scenario are away.
@@ -226,8 +226,7 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     row.set("churn_per_s", churned);
     row.what = format!("endpoint change → {told}, under {churned:.0} changes/s elsewhere");
     // What the operator used went to the churn as well; it says nothing of one change.
-    let cpu = row.get("cpu_ms").unwrap_or_default() * row.get("changes").unwrap_or_default();
-    row.set("cpu_cores", cpu / 1000.0 / seconds);
+    row.set("cpu_cores", cpu.as_secs_f64() / seconds);
     for shared in ["cpu_ms", "client_cpu_ms", "bytes", "mb", "messages", "resources", "woken"] {
         row.figures.remove(shared);
     }
