@@ -14,7 +14,7 @@ CRDS := charts/smidge/files/crds.yaml
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## from a bare clone to a running bookstore in a real cluster, with a tour
@@ -51,6 +51,10 @@ soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED r
 .PHONY: bench
 bench: ## measure the release program, end to end; ARGS are those of `smidge-bench run`
 	@e2e/bench/bench $(ARGS)
+
+.PHONY: bench-sidecars
+bench-sidecars: ## measure what sidecars add to a request; ARGS are those of `smidge-bench hop measure`
+	@e2e/bench/sidecars $(ARGS)
 
 .PHONY: crds
 crds: ## write the generated definitions into the chart

@@ -16,6 +16,7 @@ mod cluster;
 mod figures;
 mod fleet;
 mod floor;
+mod hop;
 mod http2;
 mod inject;
 mod names;
@@ -49,6 +50,9 @@ enum Cli {
     Run(RunArgs),
     /// The null server; `run` starts it.
     Null,
+    /// What a sidecar adds to a request.
+    #[command(subcommand)]
+    Hop(hop::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -94,6 +98,7 @@ struct RunArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Null => null::serve(),
+        Cli::Hop(command) => hop::run(&command),
         Cli::Run(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run(args))
