@@ -52,6 +52,11 @@ soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED r
 bench: ## measure the release program, end to end; ARGS are those of `smidge-bench run`
 	@e2e/bench/bench $(ARGS)
 
+.PHONY: bench-hops
+bench-hops: ## measure each hop of the pipeline by itself; ARGS are those of criterion, such as a filter
+	@e2e/mesh compiler
+	@cargo bench --quiet --locked --package smidge --bench hops -- --quiet $(ARGS)
+
 .PHONY: bench-sidecars
 bench-sidecars: ## measure what sidecars add to a request; ARGS are those of `smidge-bench hop measure`
 	@e2e/bench/sidecars $(ARGS)
