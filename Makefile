@@ -14,7 +14,7 @@ CRDS := charts/smidge/files/crds.yaml
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## from a bare clone to a running bookstore in a real cluster, with a tour
@@ -55,6 +55,15 @@ bench: ## measure the release program, end to end; ARGS are those of `smidge-ben
 .PHONY: bench-growth
 bench-growth: ## measure how cost grows, and draw it into docs/growth; ARGS as in `e2e/bench/bench help`
 	@e2e/bench/bench growth $(ARGS)
+
+.PHONY: bench-hops
+bench-hops: ## measure each hop of the pipeline by itself; ARGS are those of criterion, such as a filter
+	@e2e/mesh compiler
+	@cargo bench --quiet --locked --package smidge --bench hops -- --quiet $(ARGS)
+
+.PHONY: bench-sidecars
+bench-sidecars: ## measure what sidecars add to a request; ARGS are those of `smidge-bench hop measure`
+	@e2e/bench/sidecars $(ARGS)
 
 .PHONY: crds
 crds: ## write the generated definitions into the chart

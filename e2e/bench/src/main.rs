@@ -21,6 +21,7 @@ mod figures;
 mod fleet;
 mod floor;
 mod growth;
+mod hop;
 mod http2;
 mod inject;
 mod ledger;
@@ -79,6 +80,9 @@ enum Cli {
     },
     /// The null server; `run` and `growth` start it.
     Null,
+    /// What a sidecar adds to a request.
+    #[command(subcommand)]
+    Hop(hop::Command),
 }
 
 /// What is measured, and where.
@@ -147,6 +151,7 @@ struct RunArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Null => null::serve(),
+        Cli::Hop(command) => hop::run(&command),
         Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
         Cli::Run(args) => block_on(run(args, false)),
         Cli::Permissive(args) => block_on(run(args, true)),

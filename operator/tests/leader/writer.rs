@@ -1,7 +1,6 @@
 //! The loop that writes, with one TCPRoute that nobody uses: its status needs no proxy.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -66,7 +65,7 @@ impl Town {
         };
         self.turns.send_replace(Some(Arc::new(Turn {
             number,
-            objects: Arc::new(names.iter().map(known).collect::<BTreeMap<_, _>>()),
+            objects: Arc::new(names.iter().map(known).collect()),
             findings: Arc::default(),
             snapshot: Arc::new(Snapshot::next(Arc::new(Mesh::default()), None)),
             neighbours: Arc::default(),

@@ -1,0 +1,285 @@
+//! The client of the hop: requests at a fixed rate, whatever becomes of the ones before, or as many as are answered.
+//!
+//! Started by `hop` in the client's pod; prints what it saw as JSON. At a fixed rate every request has a moment at which
+//! it is due, and its time counts from then: where no connection is free it waits, and the wait counts, so that a server
+//! that stalls cannot hide the requests that it kept from being sent (coordinated omission). A thread sends what is due,
+//! another one hears the answers.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use serde::{Deserialize, Serialize};
+
+/// What is sent, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where to.
+    #[arg(long)]
+    pub to: SocketAddr,
+    #[arg(long, default_value = "/books/17")]
+    pub path: String,
+    /// Requests a second; 0 is the next one upon each answer.
+    #[arg(long)]
+    pub rate: u32,
+    #[arg(long)]
+    pub connections: usize,
+    /// For how long answers count.
+    #[arg(long)]
+    pub seconds: f64,
+    /// For how long they do not, before that.
+    #[arg(long)]
+    pub warm: f64,
+    /// What every answer must be.
+    #[arg(long, default_value_t = 200)]
+    pub expect: u16,
+}
+
+/// What came back.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Heard {
+    /// Answers that counted, and in how many seconds.
+    pub answers: usize,
+    pub seconds: f64,
+    /// The time of each of them in microseconds, at a fixed rate.
+    pub times: Vec<f64>,
+    /// Answers of whatever kind, with those before counting: what the proxies had to do with.
+    pub all: usize,
+}
+
+/// Which connections are free, and what is due without one. One lock for both, as they must never both be filled.
+#[derive(Default)]
+struct Queue {
+    free: VecDeque<usize>,
+    due: VecDeque<Instant>,
+    /// When the request that is under way on each connection was due.
+    sent: Vec<Option<Instant>>,
+    ended: bool,
+}
+
+struct Client {
+    sockets: Vec<TcpStream>,
+    request: Vec<u8>,
+    queue: Mutex<Queue>,
+    counts_from: Instant,
+    ends: Instant,
+}
+
+/// Sends, and prints what was heard.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(&send(args)?)?);
+    Ok(())
+}
+
+fn send(args: &Args) -> anyhow::Result<Heard> {
+    // By default a wait may end 50 µs late, which is as much as is measured. The threads below inherit this.
+    fs::write("/proc/self/timerslack_ns", "1").context("failed to ask for exact timers")?;
+    let sockets = (0..args.connections).map(|_| {
+        let socket = TcpStream::connect_timeout(&args.to, Duration::from_secs(2))?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        io::Result::Ok(socket)
+    });
+    let sockets =
+        sockets.collect::<io::Result<Vec<_>>>().with_context(|| format!("no way to {}", args.to))?;
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: server.shop\r\nuser-agent: smidge-bench\r\naccept: */*\r\n\r\n",
+        args.path
+    );
+    let counts_from = Instant::now() + Duration::from_secs_f64(args.warm);
+    let client = Client {
+        queue: Mutex::new(Queue {
+            free: (0..sockets.len()).collect(),
+            sent: vec![None; sockets.len()],
+            ..Queue::default()
+        }),
+        sockets,
+        request: request.into_bytes(),
+        counts_from,
+        ends: counts_from + Duration::from_secs_f64(args.seconds),
+    };
+    let mut heard = thread::scope(|scope| {
+        let pace = match args.rate {
+            0 => {
+                client.fill()?;
+                None
+            }
+            rate => {
+                let gap = Duration::from_secs(1) / rate;
+                Some(scope.spawn({
+                    let client = &client;
+                    move || client.pace(gap)
+                }))
+            }
+        };
+        let heard = client.hear(args);
+        client.queue().ended = true;
+        if let Some(Err(error)) = pace.and_then(|pace| pace.join().ok()) {
+            return Err(error.into());
+        }
+        heard
+    })?;
+    heard.seconds = args.seconds;
+    if args.rate == 0 {
+        heard.times.clear();
+    }
+    Ok(heard)
+}
+
+impl Client {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request on every connection, at once.
+    fn fill(&self) -> io::Result<()> {
+        let mut queue = self.queue();
+        while let Some(connection) = queue.free.pop_front() {
+            self.write(&mut queue, connection, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is due as it falls due, until the end.
+    fn pace(&self, gap: Duration) -> io::Result<()> {
+        let mut due = Instant::now();
+        while due < self.ends {
+            let wait = due.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                thread::park_timeout(wait);
+                continue;
+            }
+            let mut queue = self.queue();
+            if queue.ended {
+                return Ok(());
+            }
+            match queue.free.pop_front() {
+                Some(connection) => self.write(&mut queue, connection, due)?,
+                None => queue.due.push_back(due),
+            }
+            due += gap;
+        }
+        Ok(())
+    }
+
+    fn write(&self, queue: &mut Queue, connection: usize, due: Instant) -> io::Result<()> {
+        queue.sent[connection] = Some(due);
+        // One request under way: there is always room for it.
+        (&self.sockets[connection]).write_all(&self.request)
+    }
+
+    /// Hears answers until all that was due before the end is answered, or a second after it.
+    fn hear(&self, args: &Args) -> anyhow::Result<Heard> {
+        let mut poll = Poll::new()?;
+        for (number, socket) in self.sockets.iter().enumerate() {
+            let fd = socket.as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), Token(number), Interest::READABLE)?;
+        }
+        let mut read = vec![Vec::new(); self.sockets.len()];
+        let (mut heard, mut events) = (Heard::default(), Events::with_capacity(256));
+        loop {
+            let now = Instant::now();
+            if now >= self.ends
+                && (args.rate == 0 || self.is_idle() || now > self.ends + Duration::from_secs(1))
+            {
+                let late = self.queue().sent.iter().flatten().count();
+                anyhow::ensure!(args.rate == 0 || late == 0, "{late} requests were never answered");
+                return Ok(heard);
+            }
+            match poll.poll(&mut events, Some(Duration::from_millis(20))) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
+            for event in &events {
+                let Token(connection) = event.token();
+                self.read(connection, &mut read[connection], args, &mut heard)?;
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let queue = self.queue();
+        queue.due.is_empty() && queue.sent.iter().all(Option::is_none)
+    }
+
+    /// Reads what there is on a connection. With a whole answer, the connection takes what is due, or is free.
+    fn read(
+        &self,
+        connection: usize,
+        read: &mut Vec<u8>,
+        args: &Args,
+        heard: &mut Heard,
+    ) -> anyhow::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let len = match (&self.sockets[connection]).read(&mut buffer) {
+                Ok(0) => anyhow::bail!("a connection was closed after {} answers", heard.all),
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            read.extend_from_slice(&buffer[..len]);
+            if let Some((status, whole)) = answer(read)? {
+                let now = Instant::now();
+                anyhow::ensure!(status == args.expect, "{status}: {}", String::from_utf8_lossy(read));
+                read.drain(..whole);
+                let mut queue = self.queue();
+                let due = queue.sent[connection].take().context("an answer to nothing")?;
+                heard.all += 1;
+                let counted = if args.rate == 0 { now } else { due };
+                if counted >= self.counts_from && counted < self.ends {
+                    heard.answers += 1;
+                    heard.times.push((now - due).as_secs_f64() * 1e6);
+                }
+                let next =
+                    if args.rate == 0 { (now < self.ends).then_some(now) } else { queue.due.pop_front() };
+                match next {
+                    Some(due) => self.write(&mut queue, connection, due)?,
+                    None => queue.free.push_back(connection),
+                }
+            }
+            if len < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The status and the length of the answer that `read` begins with, once all of it is there.
+fn answer(read: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
+    let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&read[..end]).context("an answer that is no text")?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("no status")?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    let whole = end + 4 + length.context("an answer without a length")?;
+    Ok((read.len() >= whole).then_some((status, whole)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_taken_when_all_of_it_is_there() {
+        let text = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno\nHTTP";
+        let whole = text.len() - 4;
+        for len in 0..whole {
+            assert_eq!(answer(&text[..len]).expect("nothing is wrong yet"), None, "{len}");
+        }
+        assert_eq!(answer(text).expect("an answer"), Some((403, whole)));
+        answer(b"HTTP/1.1 200 OK\r\n\r\n").expect_err("where does it end?");
+    }
+}

@@ -1,0 +1,188 @@
+//! One way from the client to the server: its pods, what runs in them, and one measurement of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::{
+    Args,
+    load::Heard,
+    minimal, ours,
+    pods::{PORT, Pods, Running, SERVICE, Side},
+    tally::{self, Measure, Sample},
+};
+
+/// The path that a TrafficTarget of `mesh.yaml` does not allow.
+const FORBIDDEN: &str = "/forbidden";
+/// Until everything of a path is up.
+const START: Duration = Duration::from_secs(15);
+
+/// For how long a path that was just started is used before that counts.
+const WARM: &str = "--warm=0.4";
+
+/// One way.
+pub struct Hop {
+    pub name: String,
+    pods: Pods,
+    folder: PathBuf,
+    envoy: PathBuf,
+    /// The arguments of the client's and the server's proxy; none on the bare way.
+    proxies: Vec<(Side, Vec<String>)>,
+    /// Where the client calls.
+    to: String,
+    /// Whether the server's proxy judges who calls what.
+    judges: bool,
+}
+
+/// What runs while a path is measured: the server, and the proxies.
+struct Up {
+    /// Held for its end.
+    _server: Running,
+    proxies: Vec<(Side, Running)>,
+}
+
+/// Makes a program known to every user: home folders are closed to most.
+pub fn mount(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+    let at = folder.join("envoy");
+    fs::write(&at, "")?;
+    let status = Command::new("mount").arg("--bind").arg(program).arg(&at).status()?;
+    anyhow::ensure!(status.success(), "failed to mount {}", program.display());
+    Ok(at)
+}
+
+impl Hop {
+    /// No proxy and no redirection.
+    pub fn bare(folder: &Path) -> anyhow::Result<Self> {
+        let hop = Self::make(tally::BARE, folder, Path::new(""))?;
+        Ok(Self { to: format!("{}:{PORT}", Side::Server.address()), ..hop })
+    }
+
+    /// The least that two Envoys can do.
+    pub fn minimal(name: &str, folder: &Path, envoy: &Path, smidge: &Path) -> anyhow::Result<Self> {
+        let mut hop = Self::make(name, folder, envoy)?;
+        hop.pods.redirect(smidge)?;
+        // What the injector says to the sidecar, so that both have the same threads.
+        let places = ours::Places { smidge, keys: folder, folder: hop.folder.clone() };
+        for side in Side::BOTH {
+            let args = ours::proxy(side, &places, &[])?.args;
+            hop.add(side, &minimal::bootstrap(side, folder), args)?;
+        }
+        Ok(hop)
+    }
+
+    /// What Smidge would serve, without some parts.
+    pub fn ours(
+        name: &str,
+        folder: &Path,
+        envoy: &Path,
+        smidge: &Path,
+        without: &[String],
+    ) -> anyhow::Result<Self> {
+        let mut hop = Self::make(name, folder, envoy)?;
+        hop.pods.redirect(smidge)?;
+        for side in Side::BOTH {
+            let places = ours::Places { smidge, keys: folder, folder: hop.folder.join(side.name()) };
+            let ours::Proxy { config, args } = ours::proxy(side, &places, without)?;
+            hop.add(side, &config, args)?;
+        }
+        hop.judges = !without.iter().any(|part| part.starts_with("inbound/"));
+        Ok(hop)
+    }
+
+    fn make(name: &str, parent: &Path, envoy: &Path) -> anyhow::Result<Self> {
+        // Namespaces and folders are called by number, as parts of ours may be called anything.
+        let number = fs::read_dir(parent)?.count();
+        let folder = parent.join(format!("path-{number}"));
+        fs::create_dir(&folder)?;
+        let pods = Pods::make(&format!("p{number}"))?;
+        let (name, to, envoy) = (name.to_owned(), SERVICE.to_owned(), envoy.to_owned());
+        Ok(Self { name, pods, folder, envoy, proxies: Vec::new(), to, judges: false })
+    }
+
+    fn add(&mut self, side: Side, config: &Value, mut args: Vec<String>) -> anyhow::Result<()> {
+        let file = self.folder.join(format!("{}-envoy.json", side.name()));
+        fs::write(&file, config.to_string())?;
+        args.extend(["--config-path".to_owned(), file.display().to_string()]);
+        self.proxies.push((side, args));
+        Ok(())
+    }
+
+    /// Starts the path, measures it at a rate and at its limit, and ends it. It is started anew each time, as connections
+    /// fall to threads by chance and stay there; what else runs on this machine then is nothing of ours.
+    pub fn measure(&self, args: &Args) -> anyhow::Result<Sample> {
+        let mut up = self.start()?;
+        self.ready(args, &mut up)?;
+        let steady = self.sample(args, &up, args.rate, args.seconds)?;
+        let full = (args.saturated > 0.0).then(|| self.sample(args, &up, 0, args.saturated)).transpose()?;
+        Ok(Sample { steady, full })
+    }
+
+    fn start(&self) -> anyhow::Result<Up> {
+        let mut command = self.pods.command(Side::Server, &std::env::current_exe()?);
+        command.args(["hop", "server", &format!("0.0.0.0:{PORT}")]);
+        let server = Running::start(command, &self.folder.join("server.log"))?;
+        let proxies = self.proxies.iter().map(|(side, args)| {
+            let mut command = self.pods.proxy(*side, &self.envoy);
+            command.args(args);
+            Ok((*side, Running::start(command, &self.log(*side))?))
+        });
+        Ok(Up { _server: server, proxies: proxies.collect::<anyhow::Result<_>>()? })
+    }
+
+    fn log(&self, side: Side) -> PathBuf {
+        self.folder.join(format!("{}-envoy.log", side.name()))
+    }
+
+    /// Waits until a request arrives, and sees that one that may not does not.
+    fn ready(&self, args: &Args, up: &mut Up) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.send(args, &["--rate=20", "--seconds=0.1", "--warm=0"]) {
+            let ended = up.proxies.iter_mut().any(|(_, proxy)| proxy.has_ended().unwrap_or(true));
+            if ended || started.elapsed() > START {
+                let log = |side| fs::read_to_string(self.log(side)).unwrap_or_default();
+                let said = Side::BOTH.map(|side| format!("the {} says:\n{}", side.name(), log(side)));
+                return Err(error).with_context(|| format!("{}: {}", self.name, said.join("\n")));
+            }
+        }
+        if self.judges {
+            let refused = ["--rate=20", "--seconds=0.1", "--warm=0", "--expect=403", "--path", FORBIDDEN];
+            self.send(args, &refused).with_context(|| format!("{}: nothing is refused", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// A rate of 0 is as much as it can do.
+    fn sample(&self, args: &Args, up: &Up, rate: u32, seconds: f64) -> anyhow::Result<Measure> {
+        let before = up.cpu();
+        let (rate, seconds) = (format!("--rate={rate}"), format!("--seconds={seconds}"));
+        let heard = self.send(args, &[&rate, &seconds, WARM]);
+        let heard = heard.with_context(|| format!("{}: a measurement failed", self.name))?;
+        Ok(Measure {
+            per_second: heard.answers as f64 / heard.seconds,
+            proxies_cpu: (up.cpu() - before) / heard.all as f64,
+            times: heard.times,
+        })
+    }
+
+    fn send(&self, args: &Args, words: &[&str]) -> anyhow::Result<Heard> {
+        let mut command = self.pods.command(Side::Client, &std::env::current_exe()?);
+        command.args(["hop", "load", "--to", &self.to]).args(words);
+        let output = command.arg(format!("--connections={}", args.connections)).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        anyhow::ensure!(output.status.success(), "the client failed: {}", said.trim());
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+impl Up {
+    /// Microseconds of CPU that the proxies have used.
+    fn cpu(&self) -> f64 {
+        self.proxies.iter().map(|(_, proxy)| proxy.cpu()).sum()
+    }
+}

@@ -1,0 +1,202 @@
+//! What the rounds have shown: quantiles and throughput of each path, what ours adds against what the minimal one adds.
+//!
+//! Ratios are taken within a round, whose measurements are seconds apart, and their median is told with the quarter below
+//! and above: the machine drifts more between rounds than two paths are apart. Measures nothing itself.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use anyhow::Context as _;
+
+use super::Args;
+use crate::figures::{Row, Run, quantile};
+
+/// The names of the paths.
+pub const BARE: &str = "no proxy";
+pub const MINIMAL: &str = "minimal";
+pub const CONTROL: &str = "minimal, once more";
+pub const OURS: &str = "ours";
+
+/// One measurement.
+#[derive(Debug, Clone, Default)]
+pub struct Measure {
+    /// The time of each request in microseconds; empty at the limit.
+    pub times: Vec<f64>,
+    pub per_second: f64,
+    /// Microseconds of CPU of both proxies for a request.
+    pub proxies_cpu: f64,
+}
+
+/// One path in one round.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    pub steady: Measure,
+    pub full: Option<Measure>,
+}
+
+impl Sample {
+    fn time(&self, part: f64) -> f64 {
+        quantile(&self.steady.times, part)
+    }
+}
+
+/// All paths in all rounds.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// In the order of the first round.
+    paths: Vec<(String, Vec<Sample>)>,
+}
+
+impl Tally {
+    pub fn add(&mut self, path: &str, sample: Sample) {
+        match self.paths.iter_mut().find(|(name, _)| name == path) {
+            Some((_, samples)) => samples.push(sample),
+            None => self.paths.push((path.to_owned(), vec![sample])),
+        }
+    }
+
+    fn samples(&self, path: &str) -> &[Sample] {
+        self.paths.iter().find(|(name, _)| name == path).map_or(&[], |(_, samples)| samples)
+    }
+
+    /// A row for each path.
+    fn rows(&self) -> Vec<Row> {
+        let (bare, minimal) = (self.samples(BARE), self.samples(MINIMAL));
+        let row = |(name, samples): &(String, Vec<Sample>)| {
+            let target =
+                if name == OURS { "within 5 % of minimal: added p50 and p99, throughput" } else { "" };
+            let mut row = Row::new(&name.replace([' ', ','], "-"), name, target);
+            for (figure, part) in [("p50", 0.5), ("p99", 0.99)] {
+                row.set(&format!("{figure}_us"), median(samples.iter().map(|it| it.time(part))));
+                if name != BARE {
+                    let added = |all: &[Sample]| -> Vec<f64> {
+                        all.iter().zip(bare).map(|(it, bare)| it.time(part) - bare.time(part)).collect()
+                    };
+                    row.set(&format!("added_{figure}_us"), quantile(&added(samples), 0.5));
+                    ratio(&mut row, &format!("added_{figure}"), &added(samples), &added(minimal));
+                }
+            }
+            let full = |all: &[Sample]| -> Vec<f64> {
+                all.iter().filter_map(|it| Some(it.full.as_ref()?.per_second)).collect()
+            };
+            row.set("per_second", quantile(&full(samples), 0.5));
+            ratio(&mut row, "per_second", &full(samples), &full(minimal));
+            let cpu = |all: &[Sample]| -> Vec<f64> { all.iter().map(|it| it.steady.proxies_cpu).collect() };
+            let full_cpu = |all: &[Sample]| -> Vec<f64> {
+                all.iter().filter_map(|it| Some(it.full.as_ref()?.proxies_cpu)).collect()
+            };
+            for (figure, ours, theirs) in [
+                ("proxies_cpu", cpu(samples), cpu(minimal)),
+                ("full_cpu", full_cpu(samples), full_cpu(minimal)),
+            ] {
+                row.set(&format!("{figure}_us"), quantile(&ours, 0.5));
+                ratio(&mut row, figure, &ours, &theirs);
+            }
+            row
+        };
+        self.paths.iter().map(row).collect()
+    }
+
+    /// For people, and as Markdown.
+    pub fn table(&self) -> String {
+        let rows = self.rows();
+        let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
+        let mut text = String::new();
+        let heads = ["p50", "p99", "added p50", "added p99", "CPU of both", "requests/s", "CPU at that"];
+        let _ = writeln!(text, "| {:width$} | {} |", "path (times in µs)", heads.join(" | "));
+        let _ = writeln!(text, "| {} |{}", "-".repeat(width), " ---: |".repeat(heads.len()));
+        for row in rows {
+            let plain = |name: &str| row.get(name).map_or("–".to_owned(), |value| format!("{value:.0}"));
+            let compared = |name: &str, figure: &str| {
+                let part = |which: &str| row.get(&format!("{figure}_ratio{which}"));
+                match (part(""), part("_low"), part("_high")) {
+                    (Some(ratio), Some(low), Some(high)) if ![MINIMAL, BARE].contains(&row.what.as_str()) => {
+                        format!("{} (× {ratio:.3}, {low:.2}–{high:.2})", plain(name))
+                    }
+                    _ => plain(name),
+                }
+            };
+            let cells = [
+                plain("p50_us"),
+                plain("p99_us"),
+                compared("added_p50_us", "added_p50"),
+                compared("added_p99_us", "added_p99"),
+                compared("proxies_cpu_us", "proxies_cpu"),
+                compared("per_second", "per_second"),
+                compared("full_cpu_us", "full_cpu"),
+            ];
+            let _ = writeln!(text, "| {:width$} | {} |", row.what, cells.join(" | "));
+        }
+        text + "\n× is against the minimal path of the same round: the median of the rounds, and the quarters around it.\n"
+    }
+
+    /// Writes it for machines, and as a page.
+    pub fn write(&self, args: &Args) -> anyhow::Result<()> {
+        let Args { rounds, rate, connections, seconds, saturated, .. } = args;
+        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let about = BTreeMap::from([
+            ("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+            ("machine".to_owned(), format!("{cores} cores")),
+            (
+                "shape".to_owned(),
+                format!(
+                    "{rounds} rounds; {rate} requests/s over {connections} connections for {seconds} s, and as many \
+                     as are answered for {saturated} s"
+                ),
+            ),
+            ("load before the report".to_owned(), load.split(' ').next().unwrap_or_default().to_owned()),
+        ]);
+        let mut page = String::new();
+        for (name, value) in &about {
+            let _ = writeln!(page, "- {name}: {value}");
+        }
+        let file = args.out.join(format!("{}.json", args.name));
+        std::fs::write(args.out.join(format!("{}.md", args.name)), format!("{page}\n{}", self.table()))?;
+        std::fs::write(&file, serde_json::to_vec_pretty(&Run { about, rows: self.rows() })?)
+            .with_context(|| format!("failed to write {}", file.display()))?;
+        eprintln!("    written: {}", file.display());
+        Ok(())
+    }
+}
+
+/// The ratios of two series, round by round: the median, and the quarters around it.
+fn ratio(row: &mut Row, figure: &str, ours: &[f64], theirs: &[f64]) {
+    let pairs = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
+    let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours / theirs).filter(|ratio| *ratio != 0.0).collect();
+    if !ratios.is_empty() {
+        for (name, part) in [("", 0.5), ("_low", 0.25), ("_high", 0.75)] {
+            row.set(&format!("{figure}_ratio{name}"), quantile(&ratios, part));
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quantile(&values.collect::<Vec<_>>(), 0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(time: f64, per_second: f64) -> Sample {
+        let steady = Measure { times: vec![time], per_second: 10.0, proxies_cpu: time / 10.0 };
+        Sample { steady, full: Some(Measure { per_second, ..Measure::default() }) }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let mut tally = Tally::default();
+        // The machine is twice as slow in the second round.
+        for slow in [1.0, 2.0, 2.0] {
+            tally.add(BARE, sample(100.0 * slow, 100.0));
+            tally.add(MINIMAL, sample(300.0 * slow, 10.0 / slow));
+            tally.add(OURS, sample(320.0 * slow, 9.0 / slow));
+        }
+        let rows = tally.rows();
+        let of = |figure: &str| rows[2].get(figure).map(|value| value.to_string());
+        assert_eq!(of("added_p50_us"), Some("440".to_owned()));
+        assert_eq!(of("added_p99_ratio"), Some("1.1".to_owned()));
+        assert_eq!(of("per_second_ratio_low"), Some("0.9".to_owned()));
+        assert_eq!(of("proxies_cpu_ratio_high"), Some("1.067".to_owned()));
+    }
+}

@@ -1,0 +1,83 @@
+//! `xds::delta`: one stream's side of the protocol, to the bytes: all that a new proxy is told, and one change.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{BenchmarkId, Criterion};
+use smidge_xds::{
+    delta::{
+        Request, Session,
+        changes::{self, Changes},
+    },
+    resources::Kind,
+    snapshot::Snapshot,
+    view::View,
+};
+
+use crate::town::{Change, Town};
+
+pub fn bench(criterion: &mut Criterion, town: &Town) {
+    let mut group = criterion.benchmark_group("delta");
+    let [before, after] = town.meshes(Change::Endpoint);
+    let proxy = before.workloads.keys().next().unwrap().clone();
+    let before = Snapshot::next(before, None);
+    let after = Snapshot::next(after, Some(&before));
+    let views = [before.view(&proxy).unwrap(), after.view(&proxy).unwrap()];
+    let questions: Vec<Request> = ORDER.iter().map(|kind| question(*kind, &views[0])).collect();
+    let mut buffer = Vec::new();
+    group.bench_function(BenchmarkId::new("new proxy", &town.size), |bencher| {
+        bencher.iter(|| {
+            let mut session = Session::new();
+            session.on_view(Arc::clone(&views[0]));
+            for question in black_box(&questions) {
+                drop(session.on_request(question));
+                tell(&mut session, &mut buffer);
+            }
+            session
+        });
+    });
+    let mut session = Session::new();
+    session.on_view(Arc::clone(&views[0]));
+    for question in &questions {
+        drop(session.on_request(question));
+        tell(&mut session, &mut buffer);
+    }
+    let changes: [Changes; 2] =
+        [changes::between(&views[1], &views[0]), changes::between(&views[0], &views[1])];
+    let mut turn = 0;
+    group.bench_function(BenchmarkId::new("endpoint", &town.size), |bencher| {
+        bencher.iter(|| {
+            turn += 1;
+            session.on_changes(Arc::clone(&views[turn % 2]), black_box(&changes[turn % 2]));
+            let told = tell(&mut session, &mut buffer);
+            assert_eq!(told, 1, "an endpoint is one assignment");
+        });
+    });
+}
+
+/// The order in which an Envoy asks.
+const ORDER: [Kind; 6] =
+    [Kind::Cluster, Kind::Endpoints, Kind::Secret, Kind::Listener, Kind::Route, Kind::Extension];
+
+/// What a proxy asks that needs all of a kind. Its own certificate is another hop.
+fn question(kind: Kind, view: &View) -> Request {
+    let names = view.resources.keys().filter(|(of, _)| *of == kind && !kind.is_wildcard());
+    let subscribe = names.map(|(_, name)| name.to_string()).collect();
+    Request { type_url: kind.type_url().to_owned(), subscribe, ..Request::default() }
+}
+
+/// Encodes and acknowledges whatever there is to tell; the answer is how many resources.
+fn tell(session: &mut Session, buffer: &mut Vec<u8>) -> usize {
+    let mut told = 0;
+    while let Some(response) = session.next_response() {
+        buffer.clear();
+        response.encode(buffer);
+        told += response.updated.len();
+        let answer = Request {
+            type_url: response.kind.type_url().to_owned(),
+            response_nonce: response.nonce.to_string(),
+            ..Request::default()
+        };
+        drop(session.on_request(black_box(&answer)));
+    }
+    told
+}

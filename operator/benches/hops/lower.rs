@@ -1,0 +1,28 @@
+//! `operator::lower`: from nothing, and going on from the state before one change.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use smidge::lower::{Lowering, lower};
+
+use crate::town::{Change, Town};
+
+pub fn bench(criterion: &mut Criterion, town: &Town) {
+    let mut group = criterion.benchmark_group("lower");
+    group.bench_function(BenchmarkId::new("everything", &town.size), |bencher| {
+        bencher.iter_with_large_drop(|| lower(black_box(&town.world)));
+    });
+    for change in Change::ALL {
+        let worlds = [&town.world, &town.after(change)];
+        let mut lowering = Lowering::default();
+        drop(lowering.next(worlds[0]));
+        // There and back again: either way it is one change.
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
+            bencher.iter(|| {
+                turn += 1;
+                lowering.next(black_box(worlds[turn % 2]))
+            });
+        });
+    }
+}

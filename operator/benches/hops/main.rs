@@ -1,0 +1,67 @@
+//! What each hop of the pipeline costs, from the objects of a cluster to the bytes for one proxy. `make bench-hops`.
+//!
+//! One program for all hops, those of `xds` among them: what they measure is the mesh that `lower` makes of the objects that
+//! the bench end to end puts into its cluster (`e2e/bench/src/shape.rs`), and only here both are at hand. The size is in
+//! each name. Figures come out (`table`); none is judged.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a bench ends where it goes wrong"
+)]
+
+mod certificate;
+mod delta;
+mod injection;
+mod lower;
+mod publish;
+mod resources;
+#[path = "../../../e2e/bench/src/shape.rs"]
+#[allow(dead_code, reason = "proxies have seats in the bench end to end only")]
+mod shape;
+mod table;
+mod town;
+mod view;
+
+use std::time::Duration;
+
+use criterion::Criterion;
+use shape::Shape;
+use town::Town;
+
+/// The sizes: 100 and 1,000 Services, of 100, 1,000 and 10,000 pods.
+const SIZES: [Shape; 5] = [
+    Shape { services: 100, pods: 1 },
+    Shape { services: 100, pods: 10 },
+    Shape { services: 100, pods: 100 },
+    Shape { services: 1000, pods: 1 },
+    Shape { services: 1000, pods: 10 },
+];
+
+fn main() {
+    let folder = table::folder();
+    let mut criterion = Criterion::default()
+        .output_directory(&folder)
+        .without_plots()
+        // Some ninety figures in some three minutes.
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(20)
+        .nresamples(10_000)
+        .configure_from_args();
+    for shape in SIZES {
+        let town = Town::new(shape);
+        lower::bench(&mut criterion, &town);
+        publish::bench(&mut criterion, &town);
+        resources::bench(&mut criterion, &town);
+        view::bench(&mut criterion, &town);
+        delta::bench(&mut criterion, &town);
+    }
+    certificate::bench(&mut criterion);
+    injection::bench(&mut criterion);
+    criterion.final_summary();
+    table::print(&folder);
+}

@@ -1,0 +1,91 @@
+//! `operator::publish`: from the edit that a watch sends to the snapshot that streams are woken for, with all between.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion};
+use prometheus_client::registry::Registry;
+use smidge::{
+    publish::{Metrics, Outputs, publish},
+    watch::{Edit, Meaning},
+};
+use smidge_xds::{mesh::id::ClusterId, server::Board, snapshot::Snapshot};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    shape::Object,
+    town::{self, Change, Town},
+};
+
+pub fn bench(criterion: &mut Criterion, town: &Town) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut group = criterion.benchmark_group("publish");
+    // Between two changes the operator must come to rest, or the second one is held back as part of a burst: most of
+    // the time here is spent waiting for that, and not measured.
+    group.measurement_time(Duration::from_millis(20)).warm_up_time(Duration::from_millis(5));
+    group.sample_size(10);
+    for change in Change::ALL {
+        let mut publisher = Publisher::start(&runtime, town, change);
+        group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
+            bencher.iter_custom(|turns| (0..turns).map(|_| publisher.turn(&runtime)).sum());
+        });
+    }
+}
+
+/// A pipeline at work, and an object that changes there and back again.
+struct Publisher {
+    edits: mpsc::Sender<Edit>,
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    objects: [Object; 2],
+    turn: usize,
+    took: Duration,
+}
+
+impl Publisher {
+    fn start(runtime: &Runtime, town: &Town, change: Change) -> Self {
+        let (edits, waiting) = mpsc::channel(16);
+        let (snapshots, seen) = watch::channel(None);
+        let outputs = Outputs {
+            snapshots,
+            board: Board::new(|snapshot: &Snapshot, proxy| snapshot.view(proxy)),
+            findings: watch::Sender::default(),
+            awaited: watch::Sender::new(BTreeSet::new()),
+            turns: watch::Sender::new(None),
+        };
+        let metrics = Metrics::register(&mut Registry::default());
+        let world = watch::Sender::new(town.world.clone());
+        runtime.spawn(publish(ClusterId::default(), world, waiting, outputs, metrics));
+        let objects = [town.edited(change), town.original(change)];
+        let mut publisher = Self { edits, snapshots: seen, objects, turn: 0, took: Duration::ZERO };
+        publisher.turn(runtime);
+        publisher
+    }
+
+    fn turn(&mut self, runtime: &Runtime) -> Duration {
+        runtime.block_on(async {
+            tokio::time::sleep(Duration::from_millis(12).max(self.took * 5 / 2)).await;
+            let object = self.objects[self.turn % 2].clone();
+            self.turn += 1;
+            let edit = Edit {
+                kind: object.kind,
+                key: Some((object.namespace.clone(), object.name.clone())),
+                apply: Box::new(move |inputs| {
+                    town::add(inputs, object);
+                    Meaning::Changed
+                }),
+                complete: false,
+            };
+            let started = Instant::now();
+            assert!(self.edits.send(edit).await.is_ok(), "the pipeline has ended");
+            self.snapshots.changed().await.unwrap();
+            self.took = started.elapsed();
+            self.took
+        })
+    }
+}

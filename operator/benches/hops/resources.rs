@@ -1,0 +1,23 @@
+//! `xds::snapshot`: the pool of resources with all that goes along with it, from nothing and after one change.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{BenchmarkId, Criterion};
+use smidge_xds::snapshot::Snapshot;
+
+use crate::town::{Change, Town};
+
+pub fn bench(criterion: &mut Criterion, town: &Town) {
+    let mut group = criterion.benchmark_group("resources");
+    let [mesh, _] = town.meshes(Change::Endpoint);
+    group.bench_function(BenchmarkId::new("everything", &town.size), |bencher| {
+        bencher.iter_with_large_drop(|| Snapshot::next(black_box(Arc::clone(&mesh)), None));
+    });
+    for change in Change::ALL {
+        let [before, after] = town.meshes(change);
+        let snapshot = Snapshot::next(before, None);
+        group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
+            bencher.iter(|| Snapshot::next(black_box(Arc::clone(&after)), Some(&snapshot)));
+        });
+    }
+}
