@@ -129,7 +129,7 @@ impl Mark {
         Ok(Self {
             at: Instant::now(),
             memory: process::memory(operator.pid()).resident,
-            cpu: process::cpu(operator.pid()),
+            cpu: operator.cpu(),
             publishes: operator.counter("smidge_publishes_total")?,
             woken: operator.counter("smidge_xds_streams_woken_total")?,
         })

@@ -3,9 +3,15 @@
 //!
 //! Filled by `scenario`, opened and closed by `main`. What it looks like for people is `report`'s matter.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{figures::Row, report, targets};
@@ -30,6 +36,17 @@ impl Ledger {
     /// Writes down what was measured.
     pub fn add(&mut self, row: Row) -> anyhow::Result<()> {
         self.rows.push(row);
+        self.write()
+    }
+
+    /// Adds the rows of another program's results.
+    pub fn add_all(&mut self, file: &Path) -> anyhow::Result<()> {
+        #[derive(Deserialize)]
+        struct Results {
+            rows: Vec<Row>,
+        }
+        let text = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+        self.rows.extend(serde_json::from_slice::<Results>(&text)?.rows);
         self.write()
     }
 

@@ -42,7 +42,7 @@ mod token;
 mod wire;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -140,9 +140,12 @@ struct RunArgs {
     /// The seconds that the changes of one kind may take.
     #[arg(long, default_value = "30", value_parser = seconds)]
     budget: Duration,
-    /// A figure that another program has measured, for the tables: ROW.FIGURE=VALUE.
-    #[arg(long, value_parser = figure)]
-    with: Vec<Row>,
+    /// The results of `hop measure`, for the tables.
+    #[arg(long)]
+    sidecars: Option<PathBuf>,
+    /// The folder with the results of the benches of single hops, for the tables.
+    #[arg(long)]
+    hops: Option<PathBuf>,
     /// What the results are called.
     #[arg(long, default_value = "bench")]
     name: String,
@@ -176,8 +179,11 @@ async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     about.insert("shape".to_owned(), sizes);
     let plan = args.system.plan(&args.name)?;
     let mut ledger = Ledger::open(about, args.system.out, args.name)?;
-    for figure in args.with {
-        ledger.add(figure)?;
+    if let Some(file) = &args.sidecars {
+        ledger.add_all(file)?;
+    }
+    if let Some(folder) = &args.hops {
+        ledger.add(leaf_certificates(folder)?)?;
     }
     let shape = Shape { services, pods };
     let most = services * pods;
@@ -206,12 +212,14 @@ async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     outcome
 }
 
-/// A figure of another program, as `ROW.FIGURE=VALUE`.
-fn figure(text: &str) -> anyhow::Result<Row> {
-    let (name, value) = text.split_once('=').context("no `=`")?;
-    let (id, figure) = name.split_once('.').context("no `.` in the name")?;
-    let mut row = Row::new(id, &id.replace('-', " "));
-    row.set(figure, value.parse()?);
+/// How many leaf certificates one core makes, as criterion has measured it.
+fn leaf_certificates(folder: &Path) -> anyhow::Result<Row> {
+    let file = folder.join("certificate/one core/new/estimates.json");
+    let text = std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let estimates: serde_json::Value = serde_json::from_slice(&text)?;
+    let nanoseconds = estimates.pointer("/mean/point_estimate").and_then(serde_json::Value::as_f64);
+    let mut row = Row::new("leaf-certificates", "leaf certificates on one core");
+    row.set("per_second", 1e9 / nanoseconds.context("no estimate")?);
     Ok(row)
 }
 

@@ -53,13 +53,13 @@ async fn arrival(bench: &mut Bench, mode: &str, who: &str, proxies: usize) -> an
     row.quantiles("configured", &times);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (memory, after) = (process::memory(bench.operator.pid()), bench.costs().await?);
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mb = |bytes: u64| bytes as f64 / 1e6;
     let each = |value: u64| value as f64 / proxies as f64;
     row.set("proxies", proxies as f64);
-    row.set("alone_mib", mib(empty.resident));
-    row.set("resident_mib", mib(memory.resident));
-    row.set("peak_mib", mib(memory.peak));
-    row.set("kib_each", each(memory.resident.saturating_sub(empty.resident)) / 1024.0);
+    row.set("before_mb", mb(empty.resident));
+    row.set("resident_mb", mb(memory.resident));
+    row.set("peak_mb", mb(memory.peak));
+    row.set("kb_each", each(memory.resident.saturating_sub(empty.resident)) / 1e3);
     row.set("cpu_ms", in_millis(after.operator.saturating_sub(before.operator)));
     row.set("client_cpu_ms", in_millis(after.client.saturating_sub(before.client)));
     row.set("bytes_each", each(after.totals.bytes - before.totals.bytes));

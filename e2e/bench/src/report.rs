@@ -26,7 +26,7 @@ const CHANGES: [(&str, &str); 12] = [
 ];
 
 /// What the other rows show, if they have it: words, the figure, its unit. The rest is in the JSON only.
-const OTHERS: [(&str, &str, &str); 25] = [
+const OTHERS: [(&str, &str, &str); 29] = [
     ("first proxy configured after the lists", "lists_to_first_proxy_s", " s"),
     ("after the start", "start_to_first_proxy_s", " s"),
     ("last configured", "configured_max_ms", " ms"),
@@ -52,6 +52,10 @@ const OTHERS: [(&str, &str, &str); 25] = [
     ("behind them", "behind_ms", " ms"),
     ("changes meanwhile", "churn_per_s", "/s"),
     ("per second", "per_second", ""),
+    ("added p50", "added_p50_us", " µs"),
+    ("added p99", "added_p99_us", " µs"),
+    ("CPU of both proxies", "proxies_cpu_us", " µs"),
+    ("resources held by each", "held_each", ""),
 ];
 
 /// All tables.

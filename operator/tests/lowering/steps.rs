@@ -201,7 +201,7 @@ fn slice(slice: &mut EndpointSlice, way: usize) {
 fn namespace(namespace: &mut Namespace, way: usize) {
     let labels = namespace.metadata.labels.get_or_insert_default();
     let words = ["enforce", "audit", "permissive", "nonsense"];
-    let label = if way % 2 == 0 { "smidge.mesh/mtls" } else { "smidge.mesh/access" };
+    let label = if way.is_multiple_of(2) { "smidge.mesh/mtls" } else { "smidge.mesh/access" };
     labels.insert(label.to_owned(), words[way % words.len()].to_owned());
 }
 

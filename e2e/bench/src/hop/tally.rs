@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use anyhow::Context as _;
 
 use super::Args;
-use crate::figures::{Row, Run, quantile};
+use serde_json::json;
+
+use crate::figures::{Row, quantile};
 
 /// The names of the paths.
 pub const BARE: &str = "no proxy";
@@ -62,9 +64,7 @@ impl Tally {
     fn rows(&self) -> Vec<Row> {
         let (bare, minimal) = (self.samples(BARE), self.samples(MINIMAL));
         let row = |(name, samples): &(String, Vec<Sample>)| {
-            let target =
-                if name == OURS { "within 5 % of minimal: added p50 and p99, throughput" } else { "" };
-            let mut row = Row::new(&name.replace([' ', ','], "-"), name, target);
+            let mut row = Row::new(&format!("sidecars-{}", name.replace([' ', ','], "-")), name);
             for (figure, part) in [("p50", 0.5), ("p99", 0.99)] {
                 row.set(&format!("{figure}_us"), median(samples.iter().map(|it| it.time(part))));
                 if name != BARE {
@@ -152,7 +152,7 @@ impl Tally {
         }
         let file = args.out.join(format!("{}.json", args.name));
         std::fs::write(args.out.join(format!("{}.md", args.name)), format!("{page}\n{}", self.table()))?;
-        std::fs::write(&file, serde_json::to_vec_pretty(&Run { about, rows: self.rows() })?)
+        std::fs::write(&file, serde_json::to_vec_pretty(&json!({"about": about, "rows": self.rows()}))?)
             .with_context(|| format!("failed to write {}", file.display()))?;
         eprintln!("    written: {}", file.display());
         Ok(())
