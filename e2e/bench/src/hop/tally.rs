@@ -3,12 +3,16 @@
 //! Ratios are taken within a round, whose measurements are seconds apart, and their median is told with the quarter below
 //! and above: the machine drifts more between rounds than two paths are apart. Measures nothing itself.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use super::Args;
-use crate::figures::{Row, Run, quantile};
+use crate::{
+    figures::{Row, quantile},
+    machine,
+};
 
 /// The names of the paths.
 pub const BARE: &str = "no proxy";
@@ -62,9 +66,7 @@ impl Tally {
     fn rows(&self) -> Vec<Row> {
         let (bare, minimal) = (self.samples(BARE), self.samples(MINIMAL));
         let row = |(name, samples): &(String, Vec<Sample>)| {
-            let target =
-                if name == OURS { "within 5 % of minimal: added p50 and p99, throughput" } else { "" };
-            let mut row = Row::new(&name.replace([' ', ','], "-"), name, target);
+            let mut row = Row::new(&name.replace([' ', ','], "-"), name);
             for (figure, part) in [("p50", 0.5), ("p99", 0.99)] {
                 row.set(&format!("{figure}_us"), median(samples.iter().map(|it| it.time(part))));
                 if name != BARE {
@@ -132,27 +134,20 @@ impl Tally {
     /// Writes it for machines, and as a page.
     pub fn write(&self, args: &Args) -> anyhow::Result<()> {
         let Args { rounds, rate, connections, seconds, saturated, .. } = args;
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let about = BTreeMap::from([
-            ("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-            ("machine".to_owned(), format!("{cores} cores")),
-            (
-                "shape".to_owned(),
-                format!(
-                    "{rounds} rounds; {rate} requests/s over {connections} connections for {seconds} s, and as many \
-                     as are answered for {saturated} s"
-                ),
-            ),
-            ("load before the report".to_owned(), load.split(' ').next().unwrap_or_default().to_owned()),
-        ]);
+        let mut about = machine::about();
+        about.insert("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+        let shape = format!(
+            "{rounds} rounds; {rate} requests/s over {connections} connections for {seconds} s, and as many as are \
+             answered for {saturated} s"
+        );
+        about.insert("shape".to_owned(), shape);
         let mut page = String::new();
         for (name, value) in &about {
             let _ = writeln!(page, "- {name}: {value}");
         }
         let file = args.out.join(format!("{}.json", args.name));
         std::fs::write(args.out.join(format!("{}.md", args.name)), format!("{page}\n{}", self.table()))?;
-        std::fs::write(&file, serde_json::to_vec_pretty(&Run { about, rows: self.rows() })?)
+        std::fs::write(&file, serde_json::to_vec_pretty(&json!({"about": about, "rows": self.rows()}))?)
             .with_context(|| format!("failed to write {}", file.display()))?;
         eprintln!("    written: {}", file.display());
         Ok(())
