@@ -3,14 +3,16 @@
 //! Ratios are taken within a round, whose measurements are seconds apart, and their median is told with the quarter below
 //! and above: the machine drifts more between rounds than two paths are apart. Measures nothing itself.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use anyhow::Context as _;
-
-use super::Args;
 use serde_json::json;
 
-use crate::figures::{Row, quantile};
+use super::Args;
+use crate::{
+    figures::{Row, quantile},
+    machine,
+};
 
 /// The names of the paths.
 pub const BARE: &str = "no proxy";
@@ -132,20 +134,13 @@ impl Tally {
     /// Writes it for machines, and as a page.
     pub fn write(&self, args: &Args) -> anyhow::Result<()> {
         let Args { rounds, rate, connections, seconds, saturated, .. } = args;
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let about = BTreeMap::from([
-            ("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-            ("machine".to_owned(), format!("{cores} cores")),
-            (
-                "shape".to_owned(),
-                format!(
-                    "{rounds} rounds; {rate} requests/s over {connections} connections for {seconds} s, and as many \
-                     as are answered for {saturated} s"
-                ),
-            ),
-            ("load before the report".to_owned(), load.split(' ').next().unwrap_or_default().to_owned()),
-        ]);
+        let mut about = machine::about();
+        about.insert("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+        let shape = format!(
+            "{rounds} rounds; {rate} requests/s over {connections} connections for {seconds} s, and as many as are \
+             answered for {saturated} s"
+        );
+        about.insert("shape".to_owned(), shape);
         let mut page = String::new();
         for (name, value) in &about {
             let _ = writeln!(page, "- {name}: {value}");
