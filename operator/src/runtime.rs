@@ -15,7 +15,11 @@ use futures::future::BoxFuture;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use smidge_xds::mesh::id::TrustDomain;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+    task::JoinSet,
+};
 use tracing::{Instrument, error, info, info_span};
 
 use crate::{ca, clock::Clock, injector, peers};
@@ -173,10 +177,10 @@ async fn run(settings: Settings) -> Result<(), Error> {
     let maintained = Arc::clone(&core.authorities);
     tasks.spawn("authorities", async move { maintained.maintain().await });
     let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
-    let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks).await?;
-    status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks).await?;
-    webhooks::webhooks(&core, &pipeline, &mut tasks).await?;
-    pages::pages(&core, &pipeline, proxies.registry, registry, &mut tasks).await?;
+    let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks)?;
+    status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks)?;
+    webhooks::webhooks(&core, &pipeline, &mut tasks)?;
+    pages::pages(&core, &pipeline, proxies.registry, registry, &mut tasks)?;
     supervise(tasks).await
 }
 
@@ -189,9 +193,20 @@ async fn open(settings: Settings, client: Client, registry: &mut Registry) -> Co
     Core { settings, client, clock, authorities }
 }
 
-async fn listen(server: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| Error::Listen { server, address, source })?;
+/// How many connections the kernel keeps that are not yet accepted. Whoever does not fit in is dropped and tries again after a
+/// second, then two, then four; the usual 128 are fewer than proxies that come back at once. The kernel has a limit of its own
+/// (`net.core.somaxconn`, 4096).
+const BACKLOG: u32 = 4096;
+
+fn listen(server: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As `TcpListener::bind` does: a new operator takes the place of one that has just ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = bound().map_err(|source| Error::Listen { server, address, source })?;
     info!(server, %address, "listening");
     Ok(listener)
 }

@@ -12,14 +12,14 @@ use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
 use crate::admin;
 
 /// Shows what goes on.
-pub(super) async fn pages(
+pub(super) fn pages(
     core: &Core,
     pipeline: &Pipeline,
     proxies: Proxies,
     registry: Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
-    let listener = listen("pages", core.settings.admin_listen).await?;
+    let listener = listen("pages", core.settings.admin_listen)?;
     let router = admin::router(admin::Pages {
         awaited: pipeline.awaited.clone(),
         snapshots: pipeline.snapshots.clone(),

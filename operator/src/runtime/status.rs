@@ -22,7 +22,7 @@ use crate::{
 const SERVICE: &str = "smidge";
 
 /// Says on the objects what became of them.
-pub(super) async fn status(
+pub(super) fn status(
     core: &Core,
     pipeline: &Pipeline,
     xds: &Xds,
@@ -45,7 +45,7 @@ pub(super) async fn status(
 
     let Core { settings, authorities, .. } = core;
     let names = settings.names_of(SERVICE);
-    let listener = listen("replicas", settings.peer_listen).await?;
+    let listener = listen("replicas", settings.peer_listen)?;
     let failed = |source| Error::Tls { server: "replicas", source };
     let certificate = Arc::new(authorities.control_plane_certificate(names.clone()).map_err(failed)?);
     let config = certificate.tls(&[b"http/1.1"]).map_err(failed)?;

@@ -22,9 +22,9 @@ const VALIDATOR: &str = "smidge-validator";
 const SERVICE: &str = "smidge-webhook";
 
 /// Injects proxies into pods, converts and judges the objects of the mesh.
-pub(super) async fn webhooks(core: &Core, pipeline: &Pipeline, tasks: &mut Tasks) -> Result<(), Error> {
+pub(super) fn webhooks(core: &Core, pipeline: &Pipeline, tasks: &mut Tasks) -> Result<(), Error> {
     let Core { settings, client, authorities, .. } = core;
-    let listener = listen("webhooks", settings.webhook_listen).await?;
+    let listener = listen("webhooks", settings.webhook_listen)?;
     let failed = |source| Error::Tls { server: "webhooks", source };
     let names = settings.names_of(SERVICE);
     let certificate = Arc::new(authorities.webhook_certificate(names).map_err(failed)?);

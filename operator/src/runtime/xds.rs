@@ -25,14 +25,14 @@ pub(super) struct Xds {
 }
 
 /// Serves snapshots and certificates to proxies.
-pub(super) async fn xds(
+pub(super) fn xds(
     core: &Core,
     pipeline: &Pipeline,
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<Xds, Error> {
     let Core { settings, client, clock, authorities } = core;
-    let listener = listen("xds", settings.xds_listen).await?;
+    let listener = listen("xds", settings.xds_listen)?;
     let failed = |source| Error::Tls { server: "xds", source };
     let certificate =
         Arc::new(authorities.control_plane_certificate(settings.names_of("smidge")).map_err(failed)?);
