@@ -9,8 +9,6 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
 #[path = "corpus/place.rs"]
 mod place;
 #[path = "corpus/report.rs"]
@@ -18,6 +16,7 @@ mod report;
 #[path = "corpus/shares.rs"]
 mod shares;
 
+use smidge_xds_testing::binaries;
 use std::{
     collections::BTreeMap,
     env, fs,

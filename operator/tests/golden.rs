@@ -4,9 +4,6 @@
 //! Every configuration is put before every Envoy that there is.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -24,6 +21,7 @@ use smidge_xds::mesh::{
     Mesh,
     id::{ClusterId, ProxyId},
 };
+use smidge_xds_testing::binaries;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")

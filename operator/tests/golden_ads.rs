@@ -4,13 +4,7 @@
 //! made-up proxies and certificates.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test ends where it goes wrong")]
 
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
-#[path = "../../xds/tests/ads/fixture.rs"]
-mod fixture;
-#[path = "../../xds/tests/ads/proxies.rs"]
-mod proxies;
-
+use smidge_xds_testing::{binaries, fixture, proxies};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -5,13 +5,12 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use smidge_xds_testing::binaries;
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
 
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
 #[path = "inject/envoy.rs"]
 mod envoy;
 

@@ -6,13 +6,12 @@
 
 #[path = "inject_probes/application.rs"]
 mod application;
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
 #[path = "inject/envoy.rs"]
 mod envoy;
 #[path = "inject_probes/proxy.rs"]
 mod proxy;
 
+use smidge_xds_testing::binaries;
 use std::time::Duration;
 
 use application::{Application, Grpc, Http};

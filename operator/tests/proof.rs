@@ -19,16 +19,10 @@ mod app;
 mod askers;
 #[path = "proof/audit.rs"]
 mod audit;
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
-#[path = "../../xds/tests/envoy/caller.rs"]
-mod caller;
 #[path = "proof/callers.rs"]
 mod callers;
 #[path = "proof/chance.rs"]
 mod chance;
-#[path = "../../xds/tests/ads/fixture.rs"]
-mod fixture;
 #[path = "proof/judge.rs"]
 mod judge;
 #[path = "proof/network.rs"]
@@ -37,8 +31,6 @@ mod network;
 mod path;
 #[path = "proof/pattern.rs"]
 mod pattern;
-#[path = "../../xds/tests/ads/proxies.rs"]
-mod proxies;
 #[path = "proof/random.rs"]
 mod random;
 #[path = "proof/reference.rs"]
@@ -64,6 +56,7 @@ mod town;
 #[path = "proof/world.rs"]
 mod world;
 
+use smidge_xds_testing::{binaries, caller, fixture, proxies};
 use std::{env, path::PathBuf};
 
 /// The seed of every run that names none.

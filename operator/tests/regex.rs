@@ -3,9 +3,7 @@
 //! An Envoy that refuses one expression refuses the whole resource, and goes on with the policy that it had.
 #![allow(clippy::panic)]
 
-#[path = "../../xds/tests/envoy/binaries.rs"]
-mod binaries;
-
+use smidge_xds_testing::binaries;
 use std::{path::Path, process::Command};
 
 use smidge::lower::regex::{RegexError, check};

@@ -10,8 +10,6 @@
 mod conditions;
 #[path = "status/judge.rs"]
 mod judge;
-#[path = "../../xds/tests/golden/meshes.rs"]
-mod meshes;
 #[path = "status/plan.rs"]
 mod plan;
 #[path = "status/programmed.rs"]

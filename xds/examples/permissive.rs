@@ -14,13 +14,6 @@
     reason = "figures are for people, and it ends where it goes wrong"
 )]
 
-#[path = "../tests/ads/fixture.rs"]
-mod fixture;
-#[path = "../tests/ads/proxies.rs"]
-mod proxies;
-#[path = "../tests/ads/wide.rs"]
-mod wide;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,10 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxies::{Envoy, Serving};
 use serde_json::{Value, json};
 use smidge_xds::{mesh::service::Protocol, resources::Kind, snapshot::Snapshot, view::View};
-use wide::PROXY;
+use smidge_xds_testing::{
+    fixture,
+    proxies::{self, Envoy, Serving},
+    wide::{self, PROXY},
+};
 
 /// How long an Envoy may take over a mesh.
 const PATIENCE: Duration = Duration::from_mins(10);

@@ -7,7 +7,7 @@ mod difference;
 mod news;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -45,7 +45,7 @@ pub struct Snapshot {
 /// Whose view may differ from the one in the snapshot before.
 #[derive(Default)]
 struct Concerned {
-    classes: HashSet<ClassId>,
+    classes: BTreeSet<ClassId>,
     /// How many instances these have.
     instances: usize,
     /// Those who are new, or of another class than before.

@@ -8,11 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "ads/client.rs"]
-mod client;
-#[path = "ads/fixture.rs"]
-mod fixture;
-
+use smidge_xds_testing::{client, fixture};
 use std::{sync::atomic::Ordering, time::Duration};
 
 use client::{Net, node, told};

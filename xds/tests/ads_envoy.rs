@@ -8,15 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
-#[path = "ads/fixture.rs"]
-mod fixture;
-#[path = "golden/meshes.rs"]
-mod meshes;
-#[path = "ads/proxies.rs"]
-mod proxies;
-
+use smidge_xds_testing::{binaries, fixture, meshes, proxies};
 use std::{path::Path, sync::Arc, time::Duration};
 
 use envoy_types::pb::{envoy::config::cluster::v3::Cluster, google::protobuf::Duration as Seconds};

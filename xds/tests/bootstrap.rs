@@ -9,11 +9,10 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
 #[path = "bootstrap/control_plane.rs"]
 mod control_plane;
 
+use smidge_xds_testing::binaries;
 use std::{
     fs,
     io::{Read, Write},

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it goes wrong")]
 
+use smidge_xds_testing::meshes;
 use std::{collections::BTreeMap, sync::Arc};
 
 use smidge_xds::{
@@ -16,9 +17,6 @@ use smidge_xds::{
     snapshot::Snapshot,
     view::View,
 };
-
-#[path = "golden/meshes.rs"]
-mod meshes;
 
 fn mesh(sources: &[&str]) -> Mesh {
     let mut mesh = meshes::no_grants();

@@ -7,9 +7,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
-
+use smidge_xds_testing::binaries;
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -10,11 +10,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "ads/client.rs"]
-mod client;
-#[path = "ads/fixture.rs"]
-mod fixture;
-
+use smidge_xds_testing::{client, fixture};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,

@@ -8,17 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
-#[path = "envoy/caller.rs"]
-mod caller;
-#[path = "envoy/inbound.rs"]
-mod inbound;
-#[path = "golden/meshes.rs"]
-mod meshes;
-#[path = "envoy/process.rs"]
-mod process;
-
+use smidge_xds_testing::{binaries, caller, inbound, meshes};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
@@ -77,7 +67,7 @@ impl Town {
     }
 
     fn start(self, binary: &Path, access: AccessMode, greeting: &'static str) -> (Inbound, Snapshot) {
-        let authority = Authority::new();
+        let authority = Authority::generate();
         let snapshot = Snapshot::next(Arc::new(self.mesh(&authority, access)), None);
         let ports = [self.http, self.tcp, self.stray];
         (Inbound::start(binary, authority, &ports, &snapshot, echo_server(greeting)), snapshot)
@@ -177,7 +167,7 @@ fn plaintext_callers_get_no_byte_where_access_is_enforced() {
 fn a_switch_changes_rules_and_at_most_the_marks_of_a_listener() {
     for mtls in [MtlsMode::Strict, MtlsMode::Permissive] {
         let town = Town::new(mtls);
-        let authority = Authority::new();
+        let authority = Authority::generate();
         for (from, to) in MODES.iter().flat_map(|from| MODES.map(|to| (*from, to))) {
             let before = Snapshot::next(Arc::new(town.mesh(&authority, from)), None);
             let after = Snapshot::next(Arc::new(town.mesh(&authority, to)), Some(&before));

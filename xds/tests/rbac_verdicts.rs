@@ -8,17 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
-#[path = "envoy/caller.rs"]
-mod caller;
-#[path = "envoy/inbound.rs"]
-mod inbound;
-#[path = "golden/meshes.rs"]
-mod meshes;
-#[path = "envoy/process.rs"]
-mod process;
-
+use smidge_xds_testing::{binaries, caller, inbound, meshes};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read},
@@ -226,7 +216,7 @@ impl Running {
     fn start(binary: &Path) -> Self {
         let [http, tcp, other] = free_ports();
         let town = Town { http, tcp, other };
-        let authority = Authority::new();
+        let authority = Authority::generate();
         let snapshot = Snapshot::next(Arc::new(town.mesh(&authority)), None);
         let inbound = Inbound::start(binary, authority, &[http, tcp, other], &snapshot, echo_server(""));
         Self { town, snapshot, inbound }
@@ -274,7 +264,7 @@ impl Running {
         let head = "GET /books HTTP/1.1\nHost: api";
         let here = at(self.town.http);
         assert!(request(plain(here).unwrap(), head).is_err(), "plaintext got an answer");
-        let stranger = Authority::new().issue(&spiffe("web"));
+        let stranger = Authority::generate().issue(&spiffe("web"));
         assert!(
             request(stranger.connect(here).unwrap(), head).is_err(),
             "another root's certificate got an answer"

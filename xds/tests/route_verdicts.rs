@@ -8,15 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
-#[path = "envoy/caller.rs"]
-mod caller;
-#[path = "golden/meshes.rs"]
-mod meshes;
-#[path = "envoy/process.rs"]
-mod process;
-
+use smidge_xds_testing::{binaries, caller, meshes, process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},

@@ -8,15 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "envoy/binaries.rs"]
-mod binaries;
-#[path = "ads/fixture.rs"]
-mod fixture;
-#[path = "ads/proxies.rs"]
-mod proxies;
-#[path = "ads/wide.rs"]
-mod wide;
-
+use smidge_xds_testing::{binaries, fixture, proxies, wide};
 use std::{path::Path, sync::Arc, time::Duration};
 
 use proxies::{Envoy, Serving, until};

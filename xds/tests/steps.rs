@@ -8,9 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-#[path = "golden/meshes.rs"]
-mod meshes;
-
+use smidge_xds_testing::meshes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

@@ -13,11 +13,11 @@ use std::{
 use anyhow::Context as _;
 use rustls::{ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
-use serde_json::{Value, json};
 
 use crate::{
     bench::{Bench, roots},
     figures::{Row, in_millis},
+    review::review,
     tls,
 };
 
@@ -90,35 +90,4 @@ fn answer(stream: &mut impl std::io::BufRead) -> anyhow::Result<String> {
     let mut body = vec![0; len.context("an answer without a length")?];
     stream.read_exact(&mut body)?;
     Ok(String::from_utf8(body)?)
-}
-
-/// The review of a pod of a usual size: two containers with probes, ports and volumes.
-fn review() -> Value {
-    let container = |name: &str, port: u16| {
-        json!({
-            "name": name, "image": format!("registry.example/{name}:1.2.3"),
-            "ports": [{"name": "http", "containerPort": port}],
-            "env": (0..20).map(|n| json!({"name": format!("VARIABLE_{n}"), "value": "some value"})).collect::<Vec<_>>(),
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
-            "livenessProbe": {"tcpSocket": {"port": port}},
-            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
-        })
-    };
-    json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE", "namespace": "bench-0",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "object": {
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"generateName": "shop-7d9c-", "namespace": "bench-0", "labels": {"app": "shop"}},
-                "spec": {
-                    "serviceAccountName": "shop",
-                    "containers": [container("app", 8080), container("log", 9000)],
-                    "volumes": [{"name": "data", "emptyDir": {}}],
-                },
-            },
-        },
-    })
 }

@@ -79,26 +79,14 @@ impl Shape {
         all
     }
 
-    /// The Service and the number of the pod that the `seat`th proxy runs in: one pod of each Service first.
-    pub fn seat(self, seat: usize) -> (usize, usize) {
-        (seat % self.services, seat / self.services)
-    }
-
     /// The name of a pod.
     pub fn pod(service: usize, pod: usize) -> String {
         format!("{}-{pod}", Self::name(service))
     }
 
-    /// How many of the first `seats` proxies see a change at `service`.
-    pub fn receivers(self, service: usize, seats: usize) -> usize {
-        let callers = self.callers(service);
-        (0..seats).filter(|seat| callers.binary_search(&self.seat(*seat).0).is_ok()).count()
-    }
-
     /// Every object, those first that others live in.
     pub fn objects(self) -> Vec<Object> {
-        let namespaces = self.services.div_ceil(NAMESPACE);
-        let mut all: Vec<Object> = (0..namespaces).flat_map(namespace).collect();
+        let mut all = namespaces(0, self.services);
         for number in 0..self.services {
             let pods: Vec<(usize, String)> =
                 (0..self.pods).map(|pod| (pod, address(number * self.pods + pod))).collect();

@@ -19,8 +19,9 @@ mod injection;
 mod lower;
 mod publish;
 mod resources;
+#[path = "../../../e2e/bench/src/review.rs"]
+mod review;
 #[path = "../../../e2e/bench/src/shape.rs"]
-#[allow(dead_code, reason = "proxies have seats in the bench end to end only")]
 mod shape;
 mod table;
 mod town;

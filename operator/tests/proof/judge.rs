@@ -48,7 +48,7 @@ pub struct Judge {
 
 impl Judge {
     pub fn start(binary: &Path) -> Self {
-        let authority = Authority::new();
+        let authority = Authority::generate();
         let leaf = authority.issue("spiffe://cluster.local/ns/shop/sa/api");
         let folder = TempDir::new().unwrap();
         let (server, handles) = fixture::server(Some(leaf.pems()));

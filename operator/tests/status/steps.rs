@@ -25,10 +25,9 @@ use smidge_xds::{
     view::View,
 };
 
-use crate::{
-    meshes,
-    town::{self, Step, instance, step},
-};
+use smidge_xds_testing::meshes;
+
+use crate::town::{self, Step, instance, step};
 
 /// What the counts are made of, as the counter was told.
 #[derive(Default)]

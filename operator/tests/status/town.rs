@@ -29,7 +29,7 @@ use smidge_xds::{
     view::View,
 };
 
-use crate::meshes;
+use smidge_xds_testing::meshes;
 
 /// Workloads and Services go by these names.
 pub const NAMES: [&str; 4] = ["api", "db", "web", "cron"];

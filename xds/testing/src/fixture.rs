@@ -1,7 +1,5 @@
 //! A server with made-up proxies, views and certificates, for tests that are clients of it.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     collections::BTreeMap,
     sync::{

@@ -1,7 +1,5 @@
 //! A mesh of any number of Services in permissive mode, and a proxy of it that starts as it would be injected.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
@@ -37,7 +35,7 @@ const ENDPOINTS: usize = 10;
 /// Everybody may call everybody.
 pub fn mesh(services: usize, protocol: Protocol) -> Mesh {
     let mut mesh = Mesh::default();
-    let root = include_str!("../golden/roots/cluster.local.pem").to_owned();
+    let root = include_str!("../../tests/golden/roots/cluster.local.pem").to_owned();
     let bundle = Bundle { roots: BTreeSet::from([root]) };
     Arc::make_mut(&mut mesh.trust).bundles.insert(TrustDomain::default(), bundle);
     for number in 0..services {

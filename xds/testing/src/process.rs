@@ -2,8 +2,6 @@
 //!
 //! Only the transport differs from a proxy's: listeners, extensions and secrets are the resources of the pool.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     fs::{self, File},
     io::{Read, Write},

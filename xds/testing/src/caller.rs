@@ -1,8 +1,6 @@
 //! Callers of a proxy: certificates of a test's own, TLS as a proxy of the mesh speaks it, and requests by hand, so
 //! that a header can be repeated and a path can be anything.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -32,8 +30,8 @@ pub struct Leaf {
 }
 
 impl Authority {
-    /// A new root.
-    pub fn new() -> Self {
+    /// A new root, unlike any other.
+    pub fn generate() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];

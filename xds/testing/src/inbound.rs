@@ -1,8 +1,6 @@
 //! A running Envoy with the inbound side of the workload `api`, its listener at ports of this machine instead of
 //! behind a redirection, and a workload that answers behind it.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},

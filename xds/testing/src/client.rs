@@ -1,7 +1,5 @@
 //! A delta client over an in-memory connection.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     collections::HashMap,
     future::Ready,

@@ -1,7 +1,5 @@
 //! The meshes of the golden directory, one function each, made of a small town: workloads, Services, grants.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -154,7 +152,11 @@ pub fn two_accounts() -> Mesh {
 /// Two trust domains.
 pub fn two_bundles() -> Mesh {
     let mut mesh = http();
-    bundle(Arc::make_mut(&mut mesh.trust), "partner.example", include_str!("roots/partner.example.pem"));
+    bundle(
+        Arc::make_mut(&mut mesh.trust),
+        "partner.example",
+        include_str!("../../tests/golden/roots/partner.example.pem"),
+    );
     mesh
 }
 
@@ -197,7 +199,11 @@ pub fn no_grants() -> Mesh {
 
 fn town() -> Mesh {
     let mut mesh = Mesh::default();
-    bundle(Arc::make_mut(&mut mesh.trust), "cluster.local", include_str!("roots/cluster.local.pem"));
+    bundle(
+        Arc::make_mut(&mut mesh.trust),
+        "cluster.local",
+        include_str!("../../tests/golden/roots/cluster.local.pem"),
+    );
     workload(&mut mesh, "web", 1, &[]);
     mesh
 }

@@ -1,7 +1,5 @@
 //! Real Envoys as clients: each in a network of its own, with the server on a Unix socket between.
 
-#![allow(dead_code, reason = "every test that includes this file uses its own part of it")]
-
 use std::{
     fs::{self, File},
     io::{Read, Write},
