@@ -237,9 +237,9 @@ impl Session {
     }
 
     /// The names that the client refused as they are now.
-    pub fn refused(&self) -> Vec<(Kind, Arc<str>)> {
+    pub fn refused(&self) -> impl Iterator<Item = (Kind, Arc<str>)> {
         let of = |kind| self.topics.get(kind).refused().map(move |name| (kind, Arc::clone(name)));
-        Kind::ALL.into_iter().flat_map(of).collect()
+        Kind::ALL.into_iter().flat_map(of)
     }
 
     /// The next thing to tell the client. To be called until it returns nothing, after every other call.

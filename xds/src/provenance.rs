@@ -5,7 +5,7 @@
 //! and does not say who sees a resource: the snapshot does.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     mesh::{
         Mesh,
         access::AccessMode,
-        change::{Change, Changes},
+        change::{Change, Changes, changes},
         id::{ClassId, ServiceId, SpiffeId},
         service::{Protocol, Service},
     },
@@ -67,12 +67,7 @@ impl Provenance {
             let is = new.map(|service| splits(key, service, pool)).unwrap_or_default();
             next.replace(&was, is);
         }
-        let classes = changes.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
-        // What a policy says of clients depends on whom the mesh trusts.
-        let all = after.classes.values().filter(|_| changes.trust);
-        let identities = classes.chain(all).map(|class| &class.identity);
-        let identities = identities.chain(changes.grants.iter().map(|change| change.key));
-        for identity in identities.collect::<BTreeSet<_>>() {
+        for identity in changes.identities(after) {
             next.replace(&grants(identity, before, earlier), grants(identity, after, pool));
         }
         next
@@ -101,10 +96,7 @@ impl Provenance {
 
     /// The statements whose places, or the resources there, are not what they were.
     pub(crate) fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a Statement> {
-        use imbl::ordmap::DiffItem::{Add, Remove, Update};
-        earlier.0.diff(&self.0).map(|item| match item {
-            Add(statement, _) | Remove(statement, _) | Update { new: (statement, _), .. } => statement,
-        })
+        changes(&earlier.0, &self.0).map(|change| change.key)
     }
 }
 

@@ -8,13 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
+use imbl::{OrdMap, OrdSet};
 
 use crate::{
     mesh::{
         Mesh,
         access::AccessMode,
-        change::{Change, Changes},
+        change::{Change, Changes, changes},
         id::{ServiceId, SpiffeId},
         route::Backend,
         service::{Service, ServicePort},
@@ -58,9 +58,7 @@ impl Reach {
             next.reindex(change);
             due.insert(change.key.clone());
         }
-        let classes = changes.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
-        let classes = classes.map(|class| &class.identity);
-        for identity in classes.chain(changes.grants.iter().map(|change| change.key)) {
+        for identity in changes.identities(mesh) {
             due.extend(next.served.get(identity).into_iter().flatten().cloned());
         }
         let roots: Vec<ServiceId> = due.iter().flat_map(|service| next.roots(service)).cloned().collect();
@@ -95,10 +93,7 @@ impl Reach {
 
     /// The Services that others may call than before.
     pub fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a ServiceId> {
-        use DiffItem::{Add, Remove, Update};
-        earlier.callers.diff(&self.callers).map(|item| match item {
-            Add(service, _) | Remove(service, _) | Update { new: (service, _), .. } => service,
-        })
+        changes(&earlier.callers, &self.callers).map(|change| change.key)
     }
 
     /// Whether everybody sees something of a Service, because everybody may call it or what sends to it.
@@ -121,7 +116,7 @@ impl Reach {
     }
 
     /// Takes over who serves a Service and where it sends.
-    fn reindex(&mut self, change: &Change<'_, ServiceId, Service>) {
+    fn reindex(&mut self, change: &Change<'_, ServiceId, Arc<Service>>) {
         for port in change.old.into_iter().flat_map(|service| service.ports.values()) {
             for server in &port.servers {
                 index::remove(&mut self.served, &server.identity, change.key);
@@ -178,7 +173,7 @@ fn replace(set: &mut OrdSet<(ServiceId, u16)>, id: &ServiceId, old: &BTreeSet<u1
 }
 
 /// Whether a change of a Service leaves alone who serves it, its ports, and which Services it sends to.
-pub(crate) fn is_reached_alike(change: &Change<'_, ServiceId, Service>) -> bool {
+pub(crate) fn is_reached_alike(change: &Change<'_, ServiceId, Arc<Service>>) -> bool {
     let (Some(old), Some(new)) = (change.old, change.new) else { return false };
     let place = |backend: &'_ Backend| (backend.service.clone(), backend.port);
     let sends_alike = |old, new| backends(old).map(place).eq(backends(new).map(place));

@@ -21,8 +21,8 @@ use crate::{
     envoy::{cluster, listener::outbound, names, tls},
     mesh::{
         Mesh,
-        change::Changes,
-        id::{ClassId, ServiceId, SpiffeId},
+        change::{Changes, changes},
+        id::{ClassId, ServiceId},
         service::{Protocol, Service},
     },
 };
@@ -228,29 +228,20 @@ impl Resources {
         for gone in changes.classes.iter().filter(|change| change.new.is_none()) {
             self.classes.remove(gone.key);
         }
-        for identity in self.concerned(changes) {
-            self.drains.renew(&self.mesh, &self.index, &identity);
-            let ids: Vec<ClassId> = self.index.classes(&identity).cloned().collect();
+        let mesh = self.mesh.clone();
+        for identity in changes.identities(&mesh) {
+            self.drains.renew(&mesh, &self.index, identity);
+            let ids: Vec<ClassId> = self.index.classes(identity).cloned().collect();
             for id in ids {
-                let Some(class) = self.mesh.classes.get(&id) else { continue };
+                let Some(class) = mesh.classes.get(&id) else { continue };
                 let kept = Kept::new(previous.class(&id));
-                let grants = self.mesh.grants_of(&identity);
-                let part = ClassPart::new(class, grants, &self.drains.marks(class), &self.mesh.trust, &kept);
+                let grants = mesh.grants_of(identity);
+                let part = ClassPart::new(class, grants, &self.drains.marks(class), &mesh.trust, &kept);
                 self.built.classes += 1;
                 self.built.encoded += kept.encoded();
                 self.classes.insert(id, Arc::new(part));
             }
         }
-    }
-
-    /// The identities whose inbound side may have changed.
-    fn concerned(&self, changes: &Changes<'_>) -> BTreeSet<SpiffeId> {
-        if changes.trust {
-            return self.mesh.classes.values().map(|class| class.identity.clone()).collect();
-        }
-        let classes = changes.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
-        let classes = classes.map(|class| class.identity.clone());
-        classes.chain(changes.grants.iter().map(|change| change.key.clone())).collect()
     }
 
     /// What every proxy sees.
@@ -309,10 +300,7 @@ impl Resources {
 
     /// The classes whose inbound side is not what it was in an `earlier` pool.
     pub(crate) fn other_classes<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a ClassId> {
-        use imbl::ordmap::DiffItem::{Add, Remove, Update};
-        earlier.classes.diff(&self.classes).map(|item| match item {
-            Add(class, _) | Remove(class, _) | Update { new: (class, _), .. } => class,
-        })
+        changes(&earlier.classes, &self.classes).map(|change| change.key)
     }
 
     /// The inbound side of a class.

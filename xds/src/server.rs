@@ -17,7 +17,7 @@ mod turns;
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
-pub use board::{Board, Wake};
+pub use board::Board;
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 use entrance::Entrance;

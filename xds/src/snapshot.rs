@@ -25,7 +25,6 @@ use crate::{
     provenance::Provenance,
     reach::Reach,
     resources::{Resource, Resources},
-    server::Wake,
     view::{self, Named, View},
 };
 
@@ -50,6 +49,26 @@ struct Concerned {
     instances: usize,
     /// Those who are new, or of another class than before.
     moved: BTreeSet<ProxyId>,
+}
+
+/// Whose streams a snapshot concerns.
+pub enum Wake<'a> {
+    /// All.
+    All,
+    /// Those of these proxies.
+    These(Box<dyn Iterator<Item = &'a ProxyId> + 'a>),
+    /// Those of the proxies that are such.
+    Where(Box<dyn Fn(&ProxyId) -> bool + 'a>),
+}
+
+impl fmt::Debug for Wake<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "All",
+            Self::These(_) => "These",
+            Self::Where(_) => "Where",
+        })
+    }
 }
 
 /// A view that is computed when somebody asks for it. Snapshots between which it does not change share it.
@@ -181,7 +200,7 @@ impl Snapshot {
             _ => view::view(&self.mesh, &self.resources, &self.reach, &self.everybodys, class)?,
         };
         let view = match &awaited.earlier {
-            Some(earlier) if earlier.is_same(&fresh) => Arc::clone(earlier),
+            Some(earlier) if **earlier == fresh => Arc::clone(earlier),
             _ => Arc::new(fresh),
         };
         Some(Arc::clone(awaited.view.get_or_init(|| view)))

@@ -23,7 +23,7 @@ pub type Named = OrdMap<(Kind, Arc<str>), Arc<Resource>>;
 /// The resources of one proxy by type and name. Shared by all proxies of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    /// The resources. Equality of two entries is decided by pointer first: snapshots reuse what did not change.
+    /// The resources. What two views share is passed over when they are compared: snapshots reuse what did not change.
     pub resources: Named,
 }
 
@@ -51,17 +51,6 @@ impl View {
     /// The view's own copy of a name, if it has the name.
     pub(crate) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
         self.resources.get_key_value(&Sought(kind, name)).map(|((_, name), _)| name)
-    }
-
-    /// Whether both have the very same resources. A resource that did not change is the same one in every snapshot, so
-    /// pointers decide.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        // What both share is passed over, and of the rest the first that differs decides.
-        let is_same = |item| match item {
-            DiffItem::Update { old: (_, old), new: (_, new) } => Arc::ptr_eq(old, new),
-            DiffItem::Add(..) | DiffItem::Remove(..) => false,
-        };
-        self.resources.diff(&other.resources).all(is_same)
     }
 }
 

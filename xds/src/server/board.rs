@@ -11,30 +11,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{mesh::id::ProxyId, view::View};
+use crate::{mesh::id::ProxyId, snapshot::Wake, view::View};
 
 /// A proxy's view in a snapshot. The same view as before is the same `Arc`.
 type Look<S> = fn(&S, &ProxyId) -> Option<Arc<View>>;
-
-/// Whose streams are to be woken.
-pub enum Wake<'a> {
-    /// All.
-    All,
-    /// Those of these proxies.
-    These(Box<dyn Iterator<Item = &'a ProxyId> + 'a>),
-    /// Those of the proxies that are such.
-    Where(Box<dyn Fn(&ProxyId) -> bool + 'a>),
-}
-
-impl fmt::Debug for Wake<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "All",
-            Self::These(_) => "These",
-            Self::Where(_) => "Where",
-        })
-    }
-}
 
 /// The latest snapshot, of type `S`, and who waits for the next. Clones are the same board.
 pub struct Board<S>(Arc<Inner<S>>);

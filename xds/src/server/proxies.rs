@@ -60,12 +60,9 @@ pub struct Connected {
     /// The view that it was last settled with. What it has of it is what it acknowledged, but for what it refused.
     #[serde(skip)]
     pub acknowledged: Option<Arc<View>>,
-    /// Names that it refused as they are now.
+    /// Names that it refused as they are now, with what it said of each.
     #[serde(serialize_with = "as_names")]
-    pub refused: Vec<(Kind, Arc<str>)>,
-    /// What it said of each of them.
-    #[serde(skip)]
-    pub words: Words,
+    pub refused: Words,
     /// Its last complaint.
     pub complaint: Option<String>,
     /// The version of its certificate, as far as known.
@@ -73,6 +70,22 @@ pub struct Connected {
     pub certificate: Option<Version>,
     /// Responses, resources, removals and refusals by kind.
     pub sent: BTreeMap<&'static str, [u64; 4]>,
+}
+
+impl Connected {
+    /// Drops what is refused no longer, as it is told otherwise or not wanted any more; says whether that was anything.
+    fn forget_taken(&mut self, session: &Session) -> bool {
+        if self.refused.is_empty() {
+            return false;
+        }
+        let refused: BTreeSet<_> = session.refused().collect();
+        let is_taken = |key: &(Kind, Arc<str>)| !refused.contains(key);
+        let has_news = self.refused.keys().any(is_taken);
+        if has_news {
+            Arc::make_mut(&mut self.refused).retain(|key, _| !is_taken(key));
+        }
+        has_news
+    }
 }
 
 /// A client's complaints, by what it refused.
@@ -135,7 +148,7 @@ impl Proxies {
             Arc::clone(connected.by_number.get(stream)?)
         };
         let latest = lock(&latest);
-        Some(Answer { acknowledged: latest.acknowledged.clone(), refused: Arc::clone(&latest.words) })
+        Some(Answer { acknowledged: latest.acknowledged.clone(), refused: Arc::clone(&latest.refused) })
     }
 
     fn changed(&self, proxy: &ProxyId) {
@@ -174,8 +187,7 @@ impl Proxies {
             stream,
             settled: false,
             acknowledged: None,
-            refused: Vec::new(),
-            words: Words::default(),
+            refused: Words::default(),
             complaint: None,
             certificate: None,
             sent: BTreeMap::new(),
@@ -211,15 +223,9 @@ impl Entry {
     /// Writes down where the session is, and says whether it is settled. Called when it has nothing more to say.
     pub(super) fn update(&self, session: &mut Session, certificate: Option<&Version>) -> bool {
         let settled = session.is_settled();
-        let refused = session.refused();
         let mut connected = lock(&self.connected);
         connected.settled = settled;
-        let mut changed = connected.refused != refused;
-        if changed {
-            let words = connected.words.iter().filter(|(key, _)| refused.contains(key));
-            connected.words = Arc::new(words.map(|(key, words)| (key.clone(), Arc::clone(words))).collect());
-        }
-        connected.refused = refused;
+        let mut changed = connected.forget_taken(session);
         if settled && connected.acknowledged.as_ref().map(Arc::as_ptr) != session.view().map(Arc::as_ptr) {
             let before = std::mem::replace(&mut connected.acknowledged, session.view().cloned());
             changed |= session.take_restated() || before.is_none();
@@ -227,8 +233,8 @@ impl Entry {
         connected.certificate = certificate.cloned();
         for kind in Kind::ALL {
             let counters = session.counters(kind);
-            if counters.responses > 0 {
-                let row = [counters.responses, counters.updated, counters.removed, counters.nacks];
+            let row = [counters.responses, counters.updated, counters.removed, counters.nacks];
+            if counters.responses > 0 && connected.sent.get(short_name(kind)) != Some(&row) {
                 connected.sent.insert(short_name(kind), row);
             }
         }
@@ -244,7 +250,7 @@ impl Entry {
         let mut connected = lock(&self.connected);
         connected.complaint = Some(refused.message.clone());
         let named = refused.names.iter().map(|name| ((refused.kind, Arc::clone(name)), Arc::clone(&words)));
-        Arc::make_mut(&mut connected.words).extend(named);
+        Arc::make_mut(&mut connected.refused).extend(named);
         drop(connected);
         self.proxies.changed(&self.proxy);
     }
@@ -275,8 +281,8 @@ fn as_text<S: serde::Serializer>(value: &SpiffeId, serializer: S) -> Result<S::O
     serializer.collect_str(value)
 }
 
-fn as_names<S: serde::Serializer>(names: &[(Kind, Arc<str>)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(names.iter().map(|(kind, name)| format!("{}:{name}", short_name(*kind))))
+fn as_names<S: serde::Serializer>(refused: &Words, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(refused.keys().map(|(kind, name)| format!("{}:{name}", short_name(*kind))))
 }
 
 #[expect(clippy::ref_option, reason = "the shape that serde asks for")]

@@ -5,11 +5,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
+use imbl::OrdSet;
 
 use super::Snapshot;
 use crate::{
-    mesh::id::{ClassId, ProxyId, ServiceId},
+    mesh::{
+        change::{Change, changes},
+        id::{ClassId, ProxyId, ServiceId},
+    },
     provenance::{Place, Statement},
     resources::Resource,
 };
@@ -37,7 +40,7 @@ impl Snapshot {
             difference.statements.extend(ports.map(|(_, statement)| statement));
         }
         let (before, index) = (earlier.resources.index(), self.resources.index());
-        for (identity, old, new) in sets(&before.classes, &index.classes) {
+        for Change { key: identity, old, new } in changes(&before.classes, &index.classes) {
             // A class that is new sees what its identity could call before.
             for (service, number) in self.reach.of(identity) {
                 let ports = self.split_ports(service).filter(|(port, _)| port == number);
@@ -49,7 +52,7 @@ impl Snapshot {
                 difference.proxies.extend(instances.cloned());
             }
         }
-        for (class, old, new) in sets(&before.instances, &index.instances) {
+        for Change { key: class, old, new } in changes(&before.instances, &index.instances) {
             difference.classes.insert(class.clone());
             difference.proxies.extend(moved(old, new).into_iter().cloned());
         }
@@ -93,20 +96,6 @@ impl Snapshot {
     pub fn inbound(&self, class: &ClassId) -> impl Iterator<Item = &Arc<Resource>> {
         self.resources.class(class)
     }
-}
-
-type Sets<'a, K, V> = (&'a K, Option<&'a OrdSet<V>>, Option<&'a OrdSet<V>>);
-
-/// The keys of which the two maps have different sets, with both.
-fn sets<'a, K: Ord, V: Ord>(
-    old: &'a OrdMap<K, OrdSet<V>>,
-    new: &'a OrdMap<K, OrdSet<V>>,
-) -> impl Iterator<Item = Sets<'a, K, V>> {
-    old.diff(new).map(|item| match item {
-        DiffItem::Add(key, new) => (key, None, Some(new)),
-        DiffItem::Remove(key, old) => (key, Some(old), None),
-        DiffItem::Update { old: (_, old), new: (key, new) } => (key, Some(old), Some(new)),
-    })
 }
 
 /// What only one of two sets has.

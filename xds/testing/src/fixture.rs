@@ -17,8 +17,9 @@ use smidge_xds::{
     resources::{Kind, Resource, Version},
     server::{
         Admission, Authenticator, Board, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
-        RefusalReason, Server, Settings, Wake,
+        RefusalReason, Server, Settings,
     },
+    snapshot::Wake,
     view::View,
 };
 use tokio::sync::{mpsc, watch};
