@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service},
@@ -51,6 +51,16 @@ impl<K: PartialEq> PartialEq for Shared<K> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
+}
+
+/// The names of the objects that differ, at the cost of what two lists do not share.
+pub fn differing<'a, K: PartialEq>(
+    old: &'a Objects<K>,
+    new: &'a Objects<K>,
+) -> impl Iterator<Item = &'a Key> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _) => key,
+    })
 }
 
 /// Changes every object of a kind; whoever else holds one keeps it as it is.

@@ -10,6 +10,7 @@
 mod access;
 mod cluster;
 mod endpoints;
+mod found;
 mod graph;
 mod look;
 mod mesh_service;
@@ -54,16 +55,25 @@ pub(crate) type Bindings = BTreeMap<Key, Arc<BTreeSet<SpiffeId>>>;
 
 /// The identities that each IdentityBinding of a cluster stands for.
 pub(crate) fn bindings(inputs: &Inputs) -> Bindings {
+    // Nothing else is read for them.
+    let inputs = Inputs {
+        pods: inputs.pods.clone(),
+        identity_bindings: inputs.identity_bindings.clone(),
+        trust_domain: inputs.trust_domain.clone(),
+        ..Inputs::default()
+    };
     let mut cluster = Cluster::default();
-    cluster.step(&ClusterId::default(), inputs);
+    cluster.step(&ClusterId::default(), &inputs);
     cluster.bindings()
 }
 
 /// What was made of the clusters so far, so that the next mesh costs what has changed. Comes to what `lower` comes to.
+/// Beside the first cluster, the others cost what they are at each step: their meshes are put together anew.
 #[derive(Debug, Default)]
 pub struct Lowering {
     clusters: BTreeMap<ClusterId, Cluster>,
     findings: Arc<Vec<Finding>>,
+    lowered: Lowered,
 }
 
 /// How much was ever made, and how much there is.
@@ -80,20 +90,27 @@ pub struct Lowered {
 }
 
 impl Lowering {
-    /// The mesh of all clusters as they are now, and what is wrong with their objects, errors first. Findings that are
-    /// the same as before are the same `Arc`.
+    /// The mesh of all clusters as they are now, and what is wrong with their objects, errors first. Where no unit says
+    /// anything else than before, that is the same `Arc`.
     pub fn next(&mut self, clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Arc<Vec<Finding>>) {
         let known = self.clusters.len();
         self.clusters.retain(|cluster, _| clusters.contains_key(cluster));
         let mut has_news = self.clusters.len() != known;
+        self.lowered.kept = 0;
         for (id, inputs) in clusters {
             let cluster = self.clusters.entry(id.clone()).or_default();
             cluster.step(id, inputs);
-            has_news |= cluster.has_news();
+            has_news |= cluster.found().take_news();
+            self.lowered.add(cluster.take_lowered());
         }
         if has_news {
-            let all: BTreeSet<&Finding> = self.clusters.values().flat_map(Cluster::findings).collect();
-            self.findings = Arc::new(all.into_iter().cloned().collect());
+            let of_each = self.clusters.values_mut().map(|cluster| cluster.found().all());
+            let mut all: Vec<Finding> = of_each.flatten().cloned().collect();
+            if self.clusters.len() > 1 {
+                all.sort();
+                all.dedup();
+            }
+            self.findings = Arc::new(all);
         }
         let mut meshes = self.clusters.values().map(Cluster::mesh);
         let mut mesh = meshes.next().cloned().unwrap_or_default();
@@ -103,14 +120,16 @@ impl Lowering {
 
     /// How much was made so far.
     pub fn lowered(&self) -> Lowered {
-        let mut sum = Lowered::default();
-        for lowered in self.clusters.values().map(Cluster::lowered) {
-            sum.services += lowered.services;
-            sum.workloads += lowered.workloads;
-            sum.units += lowered.units;
-            sum.kept += lowered.kept;
-        }
-        sum
+        self.lowered
+    }
+}
+
+impl Lowered {
+    fn add(&mut self, more: Self) {
+        self.services += more.services;
+        self.workloads += more.workloads;
+        self.units += more.units;
+        self.kept += more.kept;
     }
 }
 
@@ -134,18 +153,19 @@ fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
         Unit::IsGranted(identity) => look.grants(identity).map(|_| Value::Yes)?,
         Unit::Slice(key) => Value::Slice(endpoints::slice(key, look)?),
         Unit::Known(id) => Value::Known(service::known(id, look)?.into()),
-        Unit::IsService(id) => look.service(id).map(|_| Value::Yes)?,
-        Unit::HasMembers(id) => look.service(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?,
+        Unit::IsService(id) => look.known(id).map(|_| Value::Yes)?,
+        Unit::HasMembers(id) => look.known(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?,
         Unit::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, look)?.into()),
         Unit::Written(key) => Value::Written(split::written(key, look)?.into()),
         Unit::Split(_) => Value::Split(split::in_effect(look)?.into()),
+        Unit::HasSplit(root) => look.split(root).map(|_| Value::Yes)?,
         Unit::Claims(id) => Value::Claims(mesh_service::claims(id, look)?.into()),
         Unit::Address(..) => Value::Owner(mesh_service::owner(look)?),
         Unit::Service(id) => Value::Service(mesh_service::service(id, look)?.into()),
         Unit::Served(pod) => Value::Served(service::served(pod, look).into()),
         Unit::Workload(pod) => {
             let (workload, class) = workload::workload(pod, look)?;
-            Value::Workload(workload.into(), class.into())
+            Value::Workload((workload.into(), class.into()))
         }
         Unit::Class(_) => Value::Class(workload::class(look)?),
         // Sets are those who give to them.

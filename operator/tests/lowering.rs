@@ -10,13 +10,14 @@ mod cost;
 #[path = "lowering/steps.rs"]
 mod steps;
 
-use std::{collections::BTreeMap, env, fs, path::Path};
+use std::{env, fs, path::Path};
 
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use smidge::{
     documents::{self, Source},
     inputs::Inputs,
-    lower::{Lowering, lower},
+    lower::{Lowered, Lowering, lower},
+    publish::World,
 };
 use smidge_xds::mesh::id::ClusterId;
 use steps::{Pool, Step, step};
@@ -36,18 +37,20 @@ fn golden() -> Vec<Inputs> {
     cases.iter().map(|case| inputs(&fs::read_to_string(case.join("in.yaml")).unwrap())).collect()
 }
 
-/// Takes every step in one lowering and compares with a new one.
+/// Takes every step in one lowering and compares with a new one. The second cluster comes and goes.
 fn hold(pool: &Pool, steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut world = BTreeMap::from([(ClusterId::default(), Inputs::default())]);
+    let mut world = World::from([(ClusterId::default(), Inputs::default())]);
     let mut lowering = Lowering::default();
-    let mut taken = Vec::new();
+    let (mut taken, mut before) = (Vec::new(), Lowered::default());
     for step in steps {
-        let inputs = world.values_mut().next().unwrap();
-        taken.push(pool.take(step, inputs));
+        taken.push(pool.take(step, &mut world));
         let (mesh, findings) = lowering.next(&world);
         let (anew, all) = lower(&world);
         prop_assert_eq!(&mesh, &anew, "the meshes differ after {:#?}", taken);
         prop_assert_eq!(&*findings, &all, "the findings differ after {:#?}", taken);
+        let now = lowering.lowered();
+        prop_assert!(now.units >= before.units && now.services >= before.services, "it counts down");
+        before = now;
     }
     Ok(())
 }
@@ -66,9 +69,9 @@ fn what_is_taken_away_leaves_nothing() {
     let pool = Pool::new(golden());
     let mut lowering = Lowering::default();
     for case in pool.cases() {
-        lowering.next(&BTreeMap::from([(ClusterId::default(), case.clone())]));
+        lowering.next(&World::from([(ClusterId::default(), case.clone())]));
     }
-    let empty = BTreeMap::from([(ClusterId::default(), Inputs::default())]);
+    let empty = World::from([(ClusterId::default(), Inputs::default())]);
     let (mesh, findings) = lowering.next(&empty);
     assert_eq!((mesh, findings.to_vec()), lower(&empty));
     // The settings of the mesh as a whole were asked for, and are there for whoever asks next.

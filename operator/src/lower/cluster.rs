@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use imbl::ordmap::DiffItem;
 use smidge_xds::mesh::{
     Map, Mesh,
     id::{ClusterId, ProxyId, ServiceId},
@@ -14,13 +13,11 @@ use smidge_xds::mesh::{
 
 use super::{
     Bindings, Lowered,
+    found::Found,
     graph::Graph,
-    unit::{Unit, Value},
+    unit::{Unit, variant},
 };
-use crate::{
-    finding::Finding,
-    inputs::{Inputs, Key, Objects},
-};
+use crate::inputs::{Inputs, Key, differing};
 
 /// One cluster as it was lowered last.
 #[derive(Debug, Default)]
@@ -57,26 +54,21 @@ impl Cluster {
         &self.mesh
     }
 
-    /// What is wrong with the objects, errors first.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.graph.findings()
+    /// What is wrong with the objects.
+    pub fn found(&mut self) -> &mut Found {
+        self.graph.found()
     }
 
-    /// Whether that differs from when this was asked last.
-    pub fn has_news(&mut self) -> bool {
-        self.graph.has_news()
-    }
-
-    /// How much was made so far.
-    pub fn lowered(&self) -> Lowered {
-        self.graph.lowered()
+    /// How much was made since this was asked last, and how much there is.
+    pub fn take_lowered(&mut self) -> Lowered {
+        self.graph.take_lowered()
     }
 
     /// The identities that each IdentityBinding stands for.
     pub fn bindings(&self) -> Bindings {
-        let value = |key: &Key| match self.graph.value(&Unit::Binding(key.clone()))? {
-            Value::Identities(identities) => Some((key.clone(), Arc::clone(identities))),
-            _ => None,
+        let value = |key: &Key| {
+            let identities = variant!(self.graph.value(&Unit::Binding(key.clone()))?, Identities)?;
+            Some((key.clone(), Arc::clone(identities)))
         };
         self.inputs.identity_bindings.keys().filter_map(value).collect()
     }
@@ -104,63 +96,46 @@ impl Cluster {
             system_namespace: _,
         } = &self.inputs;
         let graph = &mut self.graph;
-        each(pods, &new.pods, |key| graph.touch(Unit::Pod(key)));
-        each(services, &new.services, |(namespace, name)| {
-            graph.touch(Unit::Known(ServiceId { namespace, name }));
-        });
-        each(slices, &new.slices, |key| graph.touch(Unit::Slice(key)));
-        each(namespaces, &new.namespaces, |(_, name)| graph.touch(Unit::Modes(name)));
-        each(traffic_targets, &new.traffic_targets, |key| graph.touch(Unit::Target(key)));
-        each(identity_bindings, &new.identity_bindings, |key| graph.touch(Unit::Binding(key)));
-        each(http_route_groups, &new.http_route_groups, |key| graph.touch(Unit::Group(key)));
-        each(tcp_routes, &new.tcp_routes, |key| graph.touch(Unit::TcpRoute(key)));
-        each(udp_routes, &new.udp_routes, |key| graph.touch(Unit::UdpRoute(key)));
-        each(traffic_splits, &new.traffic_splits, |key| graph.touch(Unit::Written(key)));
-        each(mesh_configs, &new.mesh_configs, |_| graph.touch(Unit::MeshWide));
+        let mut touch = |key: &Key, unit: fn(Key) -> Unit| graph.touch(unit(key.clone()));
+        differing(pods, &new.pods).for_each(|key| touch(key, Unit::Pod));
+        differing(slices, &new.slices).for_each(|key| touch(key, Unit::Slice));
+        differing(traffic_targets, &new.traffic_targets).for_each(|key| touch(key, Unit::Target));
+        differing(identity_bindings, &new.identity_bindings).for_each(|key| touch(key, Unit::Binding));
+        differing(http_route_groups, &new.http_route_groups).for_each(|key| touch(key, Unit::Group));
+        differing(tcp_routes, &new.tcp_routes).for_each(|key| touch(key, Unit::TcpRoute));
+        differing(udp_routes, &new.udp_routes).for_each(|key| touch(key, Unit::UdpRoute));
+        differing(traffic_splits, &new.traffic_splits).for_each(|key| touch(key, Unit::Written));
+        for (namespace, name) in differing(services, &new.services) {
+            graph.touch(Unit::Known(ServiceId::new(namespace, name)));
+        }
+        for (_, name) in differing(namespaces, &new.namespaces) {
+            graph.touch(Unit::Modes(name.clone()));
+        }
         for kind in absent_kinds.symmetric_difference(&new.absent_kinds) {
             graph.touch(Unit::Absent(kind.clone()));
         }
-        if *unreadable != new.unreadable {
-            // Whether the settings in use can be read is part of what they say.
+        // Whether the settings in use can be read is part of what they say.
+        if *mesh_configs != new.mesh_configs || *unreadable != new.unreadable {
             graph.touch(Unit::MeshWide);
+        }
+        if *unreadable != new.unreadable {
             for (kind, key) in unreadable.keys().chain(new.unreadable.keys()) {
                 graph.touch(Unit::Unreadable(kind.clone(), key.clone()));
             }
         }
     }
 
-    /// Puts what a unit has come to into the mesh, if it is a part of that.
+    /// Puts what a unit has come to into the mesh.
     fn publish(&mut self, unit: &Unit, cluster: &ClusterId) {
-        let value = self.graph.value(unit);
+        let (value, mesh) = (self.graph.value(unit), &mut self.mesh);
         match unit {
-            Unit::Service(id) => {
-                let service = value.and_then(|value| match value {
-                    Value::Service(service) => Some(service),
-                    _ => None,
-                });
-                put(&mut self.mesh.services, id, service);
-            }
+            Unit::Service(id) => put(&mut mesh.services, id, value.and_then(|it| variant!(it, Service))),
+            Unit::Class(id) => put(&mut mesh.classes, id, value.and_then(|it| variant!(it, Class))),
+            Unit::Grants(id) => put(&mut mesh.grants, id, value.and_then(|it| variant!(it, Grants))),
             Unit::Workload((namespace, name)) => {
-                let workload = value.and_then(|value| match value {
-                    Value::Workload(workload, _) => Some(workload),
-                    _ => None,
-                });
                 let (cluster, namespace, instance) = (cluster.clone(), namespace.clone(), name.clone());
-                put(&mut self.mesh.workloads, &ProxyId { cluster, namespace, instance }, workload);
-            }
-            Unit::Class(id) => {
-                let class = value.and_then(|value| match value {
-                    Value::Class(class) => Some(class),
-                    _ => None,
-                });
-                put(&mut self.mesh.classes, id, class);
-            }
-            Unit::Grants(id) => {
-                let grants = value.and_then(|value| match value {
-                    Value::Grants(grants) => Some(grants),
-                    _ => None,
-                });
-                put(&mut self.mesh.grants, id, grants);
+                let workload = value.and_then(|it| variant!(it, Workload)).map(|(workload, _)| workload);
+                put(&mut mesh.workloads, &ProxyId { cluster, namespace, instance }, workload);
             }
             _ => {}
         }
@@ -171,14 +146,5 @@ fn put<K: Ord + Clone, V>(map: &mut Map<K, V>, key: &K, value: Option<&Arc<V>>) 
     match value {
         Some(value) => drop(map.insert(key.clone(), Arc::clone(value))),
         None => drop(map.remove(key)),
-    }
-}
-
-/// Tells of every object that differs.
-fn each<K: PartialEq>(old: &Objects<K>, new: &Objects<K>, mut tell: impl FnMut(Key)) {
-    for difference in old.diff(new) {
-        let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) =
-            difference;
-        tell(key.clone());
     }
 }

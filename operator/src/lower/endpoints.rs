@@ -113,7 +113,7 @@ pub(super) fn served<'a>(
 
 /// The endpoints of every port of a Service.
 pub(super) fn endpoints(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
-    let service = look.service(id)?;
+    let service = look.known(id)?;
     let slices = look.slices(id);
     let of_port = |name: &str| of_port(&service, &slices, name);
     Some(service.ports.values().map(|port| (port.number, of_port(&port.name))).collect())

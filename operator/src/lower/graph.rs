@@ -5,7 +5,7 @@
 //! stops there: whoever has read it is left alone. Knows no object and no meaning.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     mem,
     sync::Arc,
 };
@@ -14,6 +14,7 @@ use smidge_xds::mesh::id::ClusterId;
 
 use super::{
     Lowered,
+    found::Found,
     look::Look,
     unit::{Unit, Value},
 };
@@ -46,12 +47,9 @@ pub(super) struct Made {
 pub(super) struct Graph {
     nodes: HashMap<Arc<Unit>, Node>,
     due: BTreeSet<Arc<Unit>>,
-    /// Every finding, with the number of units that have it.
-    findings: BTreeMap<Finding, usize>,
-    /// Whether the findings are others since that was asked last.
-    is_told: bool,
-    /// The units that have come to something else.
-    changed: BTreeSet<Arc<Unit>>,
+    found: Found,
+    /// The parts of the mesh that have come to something else.
+    changed: Vec<Arc<Unit>>,
     lowered: Lowered,
 }
 
@@ -66,29 +64,29 @@ impl Graph {
         self.nodes.get(unit).into_iter().flat_map(|node| &node.givers)
     }
 
-    /// The findings, errors first.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.keys()
+    /// How many give to a unit.
+    pub fn count(&self, unit: &Unit) -> usize {
+        self.nodes.get(unit).map_or(0, |node| node.givers.len())
     }
 
-    /// Whether the findings are others than when this was asked last.
-    pub fn has_news(&mut self) -> bool {
-        !mem::replace(&mut self.is_told, true)
+    /// What is wrong with the objects.
+    pub fn found(&mut self) -> &mut Found {
+        &mut self.found
     }
 
-    /// The units that have come to something else since this was asked last.
-    pub fn take_changed(&mut self) -> BTreeSet<Arc<Unit>> {
+    /// The parts of the mesh that have come to something else since this was asked last; one may be named twice.
+    pub fn take_changed(&mut self) -> Vec<Arc<Unit>> {
         mem::take(&mut self.changed)
     }
 
-    /// How much was ever made.
-    pub fn lowered(&self) -> Lowered {
-        Lowered { kept: u64::try_from(self.nodes.len()).unwrap_or(u64::MAX), ..self.lowered }
+    /// How much was made since this was asked last, and how much there is.
+    pub fn take_lowered(&mut self) -> Lowered {
+        Lowered { kept: u64::try_from(self.nodes.len()).unwrap_or(u64::MAX), ..mem::take(&mut self.lowered) }
     }
 
     /// Notes that the object of a unit has changed.
     pub fn touch(&mut self, unit: Unit) {
-        let unit = self.known(unit);
+        let unit = self.shared(unit);
         self.mark(unit);
     }
 
@@ -101,20 +99,27 @@ impl Graph {
     }
 
     /// The unit as it is shared.
-    pub fn known(&mut self, unit: Unit) -> Arc<Unit> {
-        if let Some((known, _)) = self.nodes.get_key_value(&unit) {
-            return Arc::clone(known);
+    pub fn shared(&mut self, unit: Unit) -> Arc<Unit> {
+        if let Some((shared, _)) = self.nodes.get_key_value(&unit) {
+            return Arc::clone(shared);
         }
         let unit = Arc::new(unit);
         self.nodes.insert(Arc::clone(&unit), Node::default());
         unit
     }
 
-    /// Makes a unit that nobody has asked for before. Whoever asks is about to be noted as its reader.
-    pub fn ensure(&mut self, unit: &Arc<Unit>, cluster: &ClusterId, inputs: &Inputs) {
-        if !unit.is_set() && self.nodes.get(unit).is_none_or(|node| !node.is_made) {
-            self.make(unit, cluster, inputs);
+    /// A unit with what it has come to; it is made if nobody has asked for it before. Whoever asks is about to be noted as
+    /// its reader.
+    pub fn ask(&mut self, unit: Unit, cluster: &ClusterId, inputs: &Inputs) -> (Arc<Unit>, Option<Value>) {
+        if let Some((unit, node)) = self.nodes.get_key_value(&unit)
+            && node.is_made
+        {
+            return (Arc::clone(unit), node.value.clone());
         }
+        let unit = self.shared(unit);
+        self.make(&unit, cluster, inputs);
+        let value = self.value(&unit).cloned();
+        (unit, value)
     }
 
     fn make(&mut self, unit: &Arc<Unit>, cluster: &ClusterId, inputs: &Inputs) {
@@ -136,48 +141,59 @@ impl Graph {
         self.keep(unit, value, made);
     }
 
+    /// Keeps what came of a unit, and marks whoever is concerned. Most of it is what it was.
     fn keep(&mut self, unit: &Arc<Unit>, value: Option<Value>, made: Made) {
         let Made { findings, reads, gives } = made;
-        let node = self.nodes.entry(Arc::clone(unit)).or_default();
+        let Self { nodes, due, found, changed, .. } = self;
+        let node = nodes.entry(Arc::clone(unit)).or_default();
         node.is_made = true;
-        let old_findings = mem::replace(&mut node.findings, findings.clone());
-        let old_reads = mem::replace(&mut node.reads, reads.clone());
-        let old_gives = mem::replace(&mut node.gives, gives.clone());
         let has_changed = node.value != value;
         if has_changed {
             node.value = value;
-            let readers = node.readers.clone();
-            self.changed.insert(Arc::clone(unit));
-            for reader in readers {
-                self.mark(reader);
+            // Nobody who has read something is a set.
+            due.extend(node.readers.iter().cloned());
+            if unit.is_of_mesh() {
+                changed.push(Arc::clone(unit));
             }
         }
-        if old_findings != findings {
-            self.say(&old_findings, findings);
+        if node.findings != findings {
+            found.replace(&node.findings, &findings);
+            node.findings = findings;
         }
-        if old_gives != gives {
-            for gone in without(&old_gives, &gives) {
-                self.nodes.entry(Arc::clone(gone)).or_default().givers.remove(unit);
-                self.mark(Arc::clone(gone));
-                self.forget_idle(gone);
-            }
-            for new in without(&gives, &old_gives) {
-                self.nodes.entry(Arc::clone(new)).or_default().givers.insert(Arc::clone(unit));
-                self.mark(Arc::clone(new));
-            }
+        let heirs = if has_changed { gives.clone() } else { Vec::new() };
+        let given = (node.gives != gives).then(|| (mem::replace(&mut node.gives, gives.clone()), gives));
+        let read = (node.reads != reads).then(|| (mem::replace(&mut node.reads, reads.clone()), reads));
+        if let Some((old, new)) = given {
+            self.give(unit, &old, &new);
         }
-        if has_changed {
-            for given in gives {
-                self.mark(given);
-            }
+        if let Some((old, new)) = read {
+            self.read(unit, &old, &new);
         }
-        if old_reads != reads {
-            for new in without(&reads, &old_reads) {
-                self.nodes.entry(Arc::clone(new)).or_default().readers.insert(Arc::clone(unit));
-            }
-            for gone in without(&old_reads, &reads) {
-                self.unread(gone, unit);
-            }
+        for heir in heirs {
+            self.mark(heir);
+        }
+    }
+
+    /// A unit gives to `new` now where it gave to `old`.
+    fn give(&mut self, unit: &Arc<Unit>, old: &[Arc<Unit>], new: &[Arc<Unit>]) {
+        for gone in without(old, new) {
+            self.nodes.entry(Arc::clone(gone)).or_default().givers.remove(unit);
+            self.mark(Arc::clone(gone));
+            self.forget_idle(gone);
+        }
+        for given in without(new, old) {
+            self.nodes.entry(Arc::clone(given)).or_default().givers.insert(Arc::clone(unit));
+            self.mark(Arc::clone(given));
+        }
+    }
+
+    /// A unit has read `new` now where it had read `old`.
+    fn read(&mut self, unit: &Arc<Unit>, old: &[Arc<Unit>], new: &[Arc<Unit>]) {
+        for read in without(new, old) {
+            self.nodes.entry(Arc::clone(read)).or_default().readers.insert(Arc::clone(unit));
+        }
+        for gone in without(old, new) {
+            self.unread(gone, unit);
         }
     }
 
@@ -185,10 +201,9 @@ impl Graph {
     fn mark(&mut self, unit: Arc<Unit>) {
         if !unit.is_set() {
             self.due.insert(unit);
-            return;
+        } else if let Some(node) = self.nodes.get(&unit) {
+            self.due.extend(node.readers.iter().cloned());
         }
-        let readers = self.nodes.get(&unit).map(|node| node.readers.clone()).unwrap_or_default();
-        self.due.extend(readers);
     }
 
     fn unread(&mut self, unit: &Arc<Unit>, reader: &Arc<Unit>) {
@@ -210,23 +225,6 @@ impl Graph {
         let Some(node) = self.nodes.remove(unit) else { return };
         for read in &node.reads {
             self.unread(read, unit);
-        }
-    }
-
-    fn say(&mut self, old: &[Finding], new: Vec<Finding>) {
-        for finding in new {
-            *self.findings.entry(finding).or_insert_with(|| {
-                self.is_told = false;
-                0
-            }) += 1;
-        }
-        for finding in old {
-            let Some(count) = self.findings.get_mut(finding) else { continue };
-            *count -= 1;
-            if *count == 0 {
-                self.findings.remove(finding);
-                self.is_told = false;
-            }
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     service::Known,
     settings::MeshWide,
     split::{Split, Written},
-    unit::{Unit, Value},
+    unit::{Unit, Value, variant},
     workload::Instance,
 };
 use crate::{
@@ -41,13 +41,10 @@ pub(super) struct Look<'a> {
     made: Made,
 }
 
-/// Asks for a unit and takes its value out of the one variant that it can have.
+/// Asks for a unit that has values of one variant.
 macro_rules! ask {
     ($look:expr, $unit:expr, $variant:ident) => {
-        match $look.ask($unit) {
-            Some(Value::$variant(value)) => Some(value),
-            _ => None,
-        }
+        $look.ask($unit).and_then(|value| variant!(value, $variant))
     };
 }
 
@@ -88,26 +85,32 @@ impl<'a> Look<'a> {
 
     /// Gives to another unit, which is then made of this one, too.
     pub fn give(&mut self, unit: Unit) {
-        let unit = self.graph.known(unit);
+        let unit = self.graph.shared(unit);
         debug_assert!(unit > *self.unit, "{:?} gives to {unit:?}, which was made before", self.unit);
         self.made.gives.push(unit);
     }
 
     fn ask(&mut self, unit: Unit) -> Option<Value> {
-        let unit = self.graph.known(unit);
-        debug_assert!(unit < *self.unit, "{:?} asks for {unit:?}, which is made later", self.unit);
-        self.graph.ensure(&unit, self.cluster, self.inputs);
-        let value = self.graph.value(&unit).cloned();
+        debug_assert!(unit < **self.unit, "{:?} asks for {unit:?}, which is made later", self.unit);
+        let (unit, value) = self.graph.ask(unit, self.cluster, self.inputs);
         self.made.reads.push(unit);
         value
     }
 
     /// The members of a set.
     fn members(&mut self, set: Unit) -> Vec<Arc<Unit>> {
-        let set = self.graph.known(set);
+        let set = self.graph.shared(set);
         let members = self.graph.givers(&set).cloned().collect();
         self.made.reads.push(set);
         members
+    }
+
+    /// Whether a set has members.
+    fn is_any(&mut self, set: Unit) -> bool {
+        let set = self.graph.shared(set);
+        let is_any = self.graph.count(&set) > 0;
+        self.made.reads.push(set);
+        is_any
     }
 
     /// Who gives to the unit that is being made. Needs no note: a giver that changes makes it due.
@@ -161,21 +164,17 @@ impl<'a> Look<'a> {
             Unit::Labelled(namespace.to_owned(), name.clone(), value.clone())
         };
         // The rarest label: one that every pod has would make this quadratic.
-        let rarest = labels.iter().map(set).min_by_key(|set| self.graph.givers(set).count());
+        let rarest = labels.iter().map(set).min_by_key(|set| self.graph.count(set));
         let Some(rarest) = rarest else { return Vec::new() };
         let members = self.members(rarest);
-        let carries = |pod: &Arc<Instance>| {
-            labels.iter().all(|(name, value)| pod.labels().is_some_and(|own| own.get(name) == Some(value)))
-        };
+        let carries =
+            |pod: &Arc<Instance>| labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value));
         members.iter().filter_map(|unit| self.instance(unit)).filter(carries).collect()
     }
 
     /// A member of a set of pods: the set makes its readers due when the pod changes.
     fn instance(&self, unit: &Unit) -> Option<Arc<Instance>> {
-        match self.graph.value(unit)? {
-            Value::Instance(pod) => Some(Arc::clone(pod)),
-            _ => None,
-        }
+        variant!(self.graph.value(unit)?, Instance).map(Arc::clone)
     }
 
     /// The identities that an IdentityBinding stands for.
@@ -201,15 +200,12 @@ impl<'a> Look<'a> {
     /// The slices of a Service by name.
     pub fn slices(&mut self, service: &ServiceId) -> Vec<Shared<EndpointSlice>> {
         let members = self.members(Unit::Slices(service.clone()));
-        let slice = |unit: &Arc<Unit>| match self.graph.value(unit)? {
-            Value::Slice(slice) => Some(slice.clone()),
-            _ => None,
-        };
+        let slice = |unit: &Arc<Unit>| variant!(self.graph.value(unit)?, Slice).cloned();
         members.iter().filter_map(slice).collect()
     }
 
     /// The Service of that name.
-    pub fn service(&mut self, id: &ServiceId) -> Option<Arc<Known>> {
+    pub fn known(&mut self, id: &ServiceId) -> Option<Arc<Known>> {
         ask!(self, Unit::Known(id.clone()), Known)
     }
 
@@ -235,7 +231,7 @@ impl<'a> Look<'a> {
 
     /// Whether any split is of this root, in effect or not.
     pub fn is_root(&mut self, id: &ServiceId) -> bool {
-        !self.members(Unit::Splits(id.clone())).is_empty()
+        self.is_any(Unit::Splits(id.clone()))
     }
 
     /// The split that is in effect for a root.
@@ -243,9 +239,14 @@ impl<'a> Look<'a> {
         ask!(self, Unit::Split(root.clone()), Split)
     }
 
+    /// Whether there is one.
+    pub fn has_split(&mut self, root: &ServiceId) -> bool {
+        self.ask(Unit::HasSplit(root.clone())).is_some()
+    }
+
     /// Whether a split in effect sends to a Service.
     pub fn is_sent_to(&mut self, id: &ServiceId) -> bool {
-        !self.members(Unit::Senders(id.clone())).is_empty()
+        self.is_any(Unit::Senders(id.clone()))
     }
 
     /// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
@@ -263,11 +264,8 @@ impl<'a> Look<'a> {
         ask!(self, Unit::Served(pod.clone()), Served).unwrap_or_default()
     }
 
-    /// A workload instance and its class, where one of those who give is one.
+    /// The class of a workload instance, where one of those who give is one.
     pub fn class(&self, giver: &Unit) -> Option<Arc<smidge_xds::mesh::workload::Class>> {
-        match self.graph.value(giver)? {
-            Value::Workload(_, class) => Some(Arc::clone(class)),
-            _ => None,
-        }
+        variant!(self.graph.value(giver)?, Workload).map(|(_, class)| Arc::clone(class))
     }
 }

@@ -27,8 +27,8 @@ use crate::finding::{Finding, Reason};
 
 /// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
 pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
-    let known = look.service(id)?;
-    let is_root = look.split(id).is_some();
+    let known = look.known(id)?;
+    let is_root = look.has_split(id);
     if known.members.is_empty() && !is_root && !look.is_sent_to(id) {
         return None;
     }
@@ -57,14 +57,14 @@ pub(super) fn owner(look: &mut Look<'_>) -> Option<ServiceId> {
     let mut claimants = Vec::new();
     for giver in look.givers() {
         let Unit::Claims(id) = &*giver else { continue };
-        claimants.extend(look.service(id));
+        claimants.extend(look.known(id));
     }
     claimants.iter().min_by(|one, other| one.age().cmp(&other.age())).map(|known| known.id.clone())
 }
 
 /// The Service as the mesh has it.
 pub(super) fn service(id: &ServiceId, look: &mut Look<'_>) -> Option<Service> {
-    let known = look.service(id)?;
+    let known = look.known(id)?;
     let claims = look.claims(id)?;
     if !known.outside.is_empty() && !known.members.is_empty() {
         look.found(mixed(&known));

@@ -254,7 +254,7 @@ pub(super) fn served(pod: &Key, look: &mut Look<'_>) -> BTreeMap<u16, Protocol> 
     let mut services = Vec::new();
     for giver in look.givers() {
         let Unit::Known(id) = &*giver else { continue };
-        services.extend(look.service(id));
+        services.extend(look.known(id));
     }
     services.sort_by(|one, other| one.age().cmp(&other.age()));
     let mut owners: BTreeMap<u16, (&Known, Protocol)> = BTreeMap::new();

@@ -227,7 +227,7 @@ impl Split {
 
     /// Requests that match nothing need an endpoint as well.
     fn see_rest_is_served(&self, number: u16, look: &mut Look<'_>) {
-        let root = look.service(&self.root);
+        let root = look.known(&self.root);
         if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, look) {
             let message = format!(
                 "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \

@@ -76,6 +76,8 @@ pub(super) enum Unit {
     Splits(ServiceId),
     /// The split that is in effect for a root.
     Split(ServiceId),
+    /// Whether there is one.
+    HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
     Senders(ServiceId),
     /// The addresses and ports that a Service in the mesh would be called by.
@@ -119,7 +121,12 @@ impl Unit {
 
     /// Whether it is there only for those who ask for it.
     pub fn is_asked(&self) -> bool {
-        matches!(self, Self::IsGranted(_) | Self::IsService(_) | Self::HasMembers(_))
+        matches!(self, Self::IsGranted(_) | Self::IsService(_) | Self::HasMembers(_) | Self::HasSplit(_))
+    }
+
+    /// Whether what it comes to is a part of the mesh.
+    pub fn is_of_mesh(&self) -> bool {
+        matches!(self, Self::Grants(_) | Self::Service(_) | Self::Workload(_) | Self::Class(_))
     }
 }
 
@@ -145,6 +152,17 @@ pub(super) enum Value {
     Owner(ServiceId),
     Service(Arc<service::Service>),
     Served(Arc<BTreeMap<u16, Protocol>>),
-    Workload(Arc<workload::Workload>, Arc<Class>),
+    Workload((Arc<workload::Workload>, Arc<Class>)),
     Class(Arc<Class>),
 }
+
+/// What a value holds, if it is of that variant.
+macro_rules! variant {
+    ($value:expr, $variant:ident) => {
+        match $value {
+            crate::lower::unit::Value::$variant(value) => Some(value),
+            _ => None,
+        }
+    };
+}
+pub(super) use variant;

@@ -15,7 +15,7 @@ use smidge_xds::mesh::{
 use super::{look::Look, service::protocol_of, unit::Unit};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Key, Shared},
+    inputs::Key,
 };
 
 /// The annotation that the webhook leaves on a pod it injected.
@@ -72,33 +72,15 @@ pub fn owner(pod: &Pod) -> (String, String) {
     (controller.kind.clone(), controller.name.clone())
 }
 
-/// A pod that has not ended. Two are equal if nothing differs that matters here.
-#[derive(Debug)]
+/// A pod that has not ended, as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Instance {
     pub key: Key,
-    pod: Shared<Pod>,
+    pub labels: BTreeMap<String, String>,
+    /// The ServiceAccount that it runs under.
+    pub account: String,
     /// What it is in the mesh, if it is.
     pub member: Option<Arc<Member>>,
-}
-
-impl PartialEq for Instance {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-            && self.labels() == other.labels()
-            && self.account() == other.account()
-            && self.member == other.member
-    }
-}
-
-impl Instance {
-    pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
-        self.pod.metadata.labels.as_ref()
-    }
-
-    /// The ServiceAccount that it runs under.
-    pub fn account(&self) -> &str {
-        account(&self.pod)
-    }
 }
 
 /// A pod that is in the mesh.
@@ -145,7 +127,8 @@ pub(super) fn instance(key: &Key, look: &mut Look<'_>) -> Option<Instance> {
         look.give(Unit::Workload(key.clone()));
         Arc::new(member(key, pod, look))
     });
-    Some(Instance { key: key.clone(), pod: pod.clone(), member })
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    Some(Instance { key: key.clone(), labels, account: account(pod).to_owned(), member })
 }
 
 /// The number of the TCP port called `name` in a container of the application.

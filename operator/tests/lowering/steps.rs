@@ -10,8 +10,18 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use proptest::{prelude::*, sample::Index};
-use smidge::inputs::{Inputs, Objects};
-use smidge_crds::{access::TrafficTarget, config::MeshConfig, specs::HttpRouteGroup, split::TrafficSplit};
+use smidge::{
+    inputs::{Inputs, Key, Objects},
+    publish::World,
+};
+use smidge_crds::{
+    Number,
+    access::{IdentityBinding, TrafficTarget},
+    config::MeshConfig,
+    specs::HttpRouteGroup,
+    split::TrafficSplit,
+};
+use smidge_xds::mesh::id::{ClusterId, TrustDomain};
 
 /// One change.
 #[derive(Debug, Clone)]
@@ -28,6 +38,12 @@ pub enum Step {
     Spoil(usize, Index),
     /// A definition is absent, or is there again.
     Absent(bool),
+    /// There are other roots.
+    Roots(usize),
+    /// Names are under another domain.
+    Domain(bool),
+    /// The second cluster has the objects of a case, and those of the same names as the first; or is gone.
+    Second(Option<Index>),
 }
 
 /// The number of kinds of which there are objects.
@@ -44,6 +60,9 @@ pub fn step() -> impl Strategy<Value = Step> {
         8 => (one(), 0..WAYS).prop_map(|((kind, which), way)| Step::Change(kind, which, way)),
         1 => one().prop_map(|(kind, which)| Step::Spoil(kind, which)),
         1 => any::<bool>().prop_map(Step::Absent),
+        1 => (0..3_usize).prop_map(Step::Roots),
+        1 => any::<bool>().prop_map(Step::Domain),
+        2 => any::<Option<Index>>().prop_map(Step::Second),
     ]
 }
 
@@ -60,51 +79,65 @@ impl Pool {
     }
 
     /// Takes a step, and says which.
-    pub fn take(&self, step: &Step, inputs: &mut Inputs) -> String {
+    pub fn take(&self, step: &Step, world: &mut World) -> String {
+        let second = ClusterId("second".to_owned());
+        let inputs = world.entry(ClusterId::default()).or_default();
+        match step {
+            Step::Case(which) => add(inputs, which.get(&self.0)),
+            Step::Absent(is_absent) => {
+                inputs.absent_kinds.clear();
+                inputs.absent_kinds.extend(is_absent.then(|| "tcproutes.specs.smi-spec.io".to_owned()));
+            }
+            Step::Roots(count) => {
+                inputs.roots = (0..*count).map(|number| format!("root {number}")).collect();
+            }
+            Step::Domain(is_other) => {
+                let domain = if *is_other { "example.org" } else { "cluster.local" };
+                inputs.trust_domain = TrustDomain(domain.to_owned());
+            }
+            Step::Second(Some(case)) => drop(world.insert(second, case.get(&self.0).clone())),
+            Step::Second(None) => drop(world.remove(&second)),
+            Step::Put(kind, _) | Step::Remove(kind, _) | Step::Change(kind, ..) | Step::Spoil(kind, _) => {
+                let object = self.one(*kind, step, inputs);
+                return format!("{step:?}: {object:?}");
+            }
+        }
+        format!("{step:?}")
+    }
+
+    /// Takes a step with one object of the kind of that number, and says which.
+    fn one(&self, kind: usize, step: &Step, inputs: &mut Inputs) -> Option<(&'static str, Key)> {
         macro_rules! kinds {
-            ($kind:expr; $($number:literal => $name:literal, $field:ident, $change:expr;)*) => {
-                match $kind {
+            ($($number:literal => $name:literal, $field:ident, $change:expr;)*) => {
+                match kind {
                     $($number => {
                         let pool: Vec<&Objects<_>> = self.0.iter().map(|case| &case.$field).collect();
-                        let gone = one(&mut inputs.$field, &pool, step, $change);
-                        if let (Step::Spoil(..), Some(key)) = (step, &gone) {
-                            inputs.unreadable.insert(($name.to_owned(), key.clone()), "spoilt".to_owned());
-                        } else if let Some(key) = &gone {
-                            inputs.unreadable.remove(&($name.to_owned(), key.clone()));
-                        }
-                        format!("{step:?}: {} {gone:?}", $name)
+                        ($name, one(&mut inputs.$field, &pool, step, $change)?)
                     })*
                     _ => unreachable!(),
                 }
             };
         }
-        match step {
-            Step::Case(which) => {
-                let case = which.get(&self.0);
-                add(inputs, case);
-                format!("{step:?}")
-            }
-            Step::Absent(is_absent) => {
-                inputs.absent_kinds.clear();
-                inputs.absent_kinds.extend(is_absent.then(|| "tcproutes.specs.smi-spec.io".to_owned()));
-                format!("{step:?}")
-            }
-            Step::Put(kind, _) | Step::Remove(kind, _) | Step::Change(kind, ..) | Step::Spoil(kind, _) => {
-                kinds! { *kind;
-                    0 => "Pod", pods, pod;
-                    1 => "Service", services, service;
-                    2 => "EndpointSlice", slices, slice;
-                    3 => "Namespace", namespaces, namespace;
-                    4 => "TrafficTarget", traffic_targets, target;
-                    5 => "IdentityBinding", identity_bindings, |_, _| ();
-                    6 => "HTTPRouteGroup", http_route_groups, group;
-                    7 => "TCPRoute", tcp_routes, |_, _| ();
-                    8 => "UDPRoute", udp_routes, |_, _| ();
-                    9 => "TrafficSplit", traffic_splits, split;
-                    10 => "MeshConfig", mesh_configs, config;
-                }
-            }
+        let (name, key) = kinds! {
+            0 => "Pod", pods, pod;
+            1 => "Service", services, service;
+            2 => "EndpointSlice", slices, slice;
+            3 => "Namespace", namespaces, namespace;
+            4 => "TrafficTarget", traffic_targets, target;
+            5 => "IdentityBinding", identity_bindings, binding;
+            6 => "HTTPRouteGroup", http_route_groups, group;
+            7 => "TCPRoute", tcp_routes, |route, way| ports(&mut route.spec.matches.ports, way);
+            8 => "UDPRoute", udp_routes, |route, way| ports(&mut route.spec.matches.ports, way);
+            9 => "TrafficSplit", traffic_splits, split;
+            10 => "MeshConfig", mesh_configs, config;
+        };
+        let object = (name.to_owned(), key.clone());
+        if matches!(step, Step::Spoil(..)) {
+            inputs.unreadable.insert(object, "spoilt".to_owned());
+        } else {
+            inputs.unreadable.remove(&object);
         }
+        Some((name, key))
     }
 }
 
@@ -126,7 +159,7 @@ fn one<K: Clone + Resource<DynamicType = ()>>(
     pool: &[&Objects<K>],
     step: &Step,
     change: fn(&mut K, usize),
-) -> Option<(String, String)> {
+) -> Option<Key> {
     let (which, keys): (&Index, Vec<_>) = match step {
         Step::Put(_, which) => (which, pool.iter().flat_map(|objects| objects.keys().cloned()).collect()),
         Step::Remove(_, which) | Step::Change(_, which, _) | Step::Spoil(_, which) => {
@@ -213,6 +246,24 @@ fn target(target: &mut TrafficTarget, way: usize) {
         3 => spec.destination.name = "api".to_owned(),
         4 => spec.rules.iter_mut().for_each(|rule| rule.matches = None),
         _ => spec.destination.kind = "IdentityBinding".to_owned(),
+    }
+}
+
+fn binding(binding: &mut IdentityBinding, way: usize) {
+    let schemes = &mut binding.spec.schemes;
+    match way {
+        1 => schemes.pod_label_selector = None,
+        2 => schemes.spiffe_identities = None,
+        3 => schemes.service_account = None,
+        _ => schemes.service_account = Some("api".to_owned()),
+    }
+}
+
+fn ports(ports: &mut Vec<Number>, way: usize) {
+    match way {
+        1 => ports.clear(),
+        2 => drop(ports.pop()),
+        _ => ports.push(Number::from(9999)),
     }
 }
 

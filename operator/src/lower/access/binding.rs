@@ -84,13 +84,11 @@ impl Reader<'_, '_> {
             self.found(Reason::Empty, FIELD, "no label, so it stands for nobody");
             return identities;
         }
-        let matches = |pod: &Arc<Instance>| {
-            let own = pod.labels();
-            own.is_some_and(|own| labels.iter().all(|(name, value)| own.get(name) == Some(value)))
-        };
+        let matches =
+            |pod: &Arc<Instance>| labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value));
         let mut accounts: BTreeMap<String, Vec<Arc<Instance>>> = BTreeMap::new();
         for pod in self.look.pods_of(&self.key.0) {
-            accounts.entry(pod.account().to_owned()).or_default().push(pod);
+            accounts.entry(pod.account.clone()).or_default().push(pod);
         }
         let mut is_any_selected = false;
         for (account, pods) in accounts {

@@ -70,7 +70,7 @@ impl Split {
     /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
     fn is_served(&self, share: &Share, number: u16, protocol: Protocol, look: &mut Look<'_>) -> bool {
         let name = &share.service.name;
-        let Some(backend) = look.service(&share.service) else { return false };
+        let Some(backend) = look.known(&share.service) else { return false };
         let Some(port) = backend.ports.get(&number) else {
             let message = format!(
                 "{name} has no TCP port {number}, which {} has; it gets nothing there",
