@@ -162,6 +162,31 @@ async fn a_leaf_is_renewed_in_time_and_kept_while_it_cannot_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_certificate_is_tried_at_a_time_however_often_issuers_change() {
+    let (net, handles) = start();
+    handles.publish(&[("one", &view(&[]))]);
+    let mut client = net.connect("one").await;
+    client.want(Kind::Secret, &["identity"], &[]).await;
+    assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
+    handles.leaves.fails.store(true, Ordering::SeqCst);
+    for issuer in 2..12 {
+        handles.leaves.issuer.send_replace(issuer);
+        client.hears_nothing().await;
+    }
+    let before = handles.leaves.asked.load(Ordering::SeqCst);
+    let outage = timeout(Duration::from_mins(10), client.responses.message()).await;
+    assert!(outage.is_err(), "heard {outage:?}");
+    let asked = handles.leaves.asked.load(Ordering::SeqCst) - before;
+    // Six while the pauses grow to a minute, and one a minute from then on.
+    assert!((9..=16).contains(&asked), "asked {asked} times in ten minutes");
+    handles.leaves.fails.store(false, Ordering::SeqCst);
+    let response = timeout(Duration::from_mins(2), client.responses.message()).await.expect("no certificate");
+    assert_eq!(told(&response.unwrap().unwrap()), [("identity", "one 11 2")]);
+    client.hears_nothing().await;
+    assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_is_reported_and_not_repeated() {
     let (net, mut handles) = start();
     handles.publish(&[("one", &view(&[ONE]))]);

@@ -101,7 +101,7 @@ struct Leaf {
     version: Option<Version>,
     /// When to renew it.
     due: Option<Instant>,
-    /// Makes the next one, unless it is empty; ends with the stream.
+    /// Makes the next one, one at a time, unless it is empty; ends with the stream.
     issuing: JoinSet<Result<Credentials, IssueError>>,
     failures: u32,
 }
@@ -290,6 +290,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             0 => Duration::ZERO,
             failures => last.min(first * 2_u32.saturating_pow(failures - 1)),
         };
+        // What may be under way or pausing is out of date, and would go on beside the new one for ever.
+        self.leaf.issuing = JoinSet::new();
         // Renewals that fall together go in turns, in tasks of their own as `Turns` asks.
         self.leaf.issuing.spawn(async move {
             sleep(pause).await;

@@ -87,6 +87,8 @@ pub fn identity(name: &str) -> SpiffeId {
 /// Issues leaves of version `<instance> <issuer> <number>`, good for an hour under the current issuer.
 #[derive(Clone)]
 pub struct Leaves {
+    /// How often one was asked for.
+    pub asked: Arc<AtomicU64>,
     pub issued: Arc<AtomicU64>,
     pub fails: Arc<AtomicBool>,
     pub issuer: watch::Sender<u64>,
@@ -96,6 +98,7 @@ pub struct Leaves {
 
 impl CertSource for Leaves {
     async fn issue(&self, holder: &Holder) -> Result<Credentials, IssueError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         if self.fails.load(Ordering::SeqCst) {
             return Err(IssueError("the issuer is away".to_owned()));
         }
@@ -157,6 +160,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
         board: Board::new(|snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned()),
         tokens: Tokens { expires_in: Duration::from_hours(10), gone: watch::Sender::new(false) },
         leaves: Leaves {
+            asked: Arc::default(),
             issued: Arc::default(),
             fails: Arc::default(),
             issuer: watch::Sender::new(1),
