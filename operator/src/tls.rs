@@ -1,7 +1,7 @@
 //! Turns a TCP listener into TLS connections, ready to be served.
 //!
-//! Used by `runtime` for the xDS and the webhook server. Does not know what is served, and holds no certificate: the
-//! configuration's resolver decides which one is shown.
+//! Used by `runtime` for the xDS server and by `webhook` for what the API server and other replicas call. Does not know
+//! what is served, and holds no certificate: the configuration's resolver decides which one is shown.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -23,10 +23,16 @@ const CONCURRENT: usize = 2048;
 /// A connection as servers take them.
 pub type Connection = io::Result<TlsStream<TcpStream>>;
 
-/// Accepts until nobody takes connections any more. A peer that fails its handshake costs only itself.
-pub async fn accept(listener: TcpListener, config: Arc<ServerConfig>, connections: mpsc::Sender<Connection>) {
+/// Accepts until nobody takes connections any more; handshakes take `turns`. A peer that fails its handshake costs only
+/// itself.
+pub async fn accept(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    turns: Turns,
+    connections: mpsc::Sender<Connection>,
+) {
     let acceptor = TlsAcceptor::from(config);
-    let (slots, turns) = (Arc::new(Semaphore::new(CONCURRENT)), Turns::default());
+    let slots = Arc::new(Semaphore::new(CONCURRENT));
     while !connections.is_closed() {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let socket = tokio::select! {
@@ -58,10 +64,13 @@ pub async fn accept(listener: TcpListener, config: Arc<ServerConfig>, connection
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use rustls::{
         ClientConfig, RootCertStore,
         pki_types::{PrivateKeyDer, ServerName},
     };
+    use tokio::time::timeout;
     use tokio_rustls::TlsConnector;
 
     use super::*;
@@ -88,17 +97,35 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, mut connections) = mpsc::channel(1);
-        tokio::spawn(accept(listener, Arc::new(server), accepted));
+        tokio::spawn(accept(listener, Arc::new(server), Turns::new(1), accepted));
         let mut silent = Vec::new();
         for _ in 0..100 {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
-        let socket = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let handshake = TlsConnector::from(Arc::new(client)).connect(name, socket);
-        // As long as a silent one is given.
-        tokio::time::timeout(HANDSHAKE, handshake).await.expect("no handshake").unwrap();
-        connections.recv().await.unwrap().unwrap();
+        // Long before a silent one is given up.
+        timeout(HANDSHAKE / 2, async {
+            shake_hands(client, address).await.unwrap();
+            connections.recv().await.unwrap().unwrap();
+        })
+        .await
+        .expect("the silent ones hold the handshake up");
         drop(silent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_waits_for_its_turn() {
+        let (server, client) = configs();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, _connections) = mpsc::channel(1);
+        tokio::spawn(accept(listener, Arc::new(server), Turns::new(0), accepted));
+        let shaken = timeout(2 * HANDSHAKE, shake_hands(client, address)).await.expect("not given up");
+        shaken.expect_err("nobody has a turn");
+    }
+
+    async fn shake_hands(client: ClientConfig, address: SocketAddr) -> io::Result<()> {
+        let socket = TcpStream::connect(address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(client)).connect(name, socket).await.map(drop)
     }
 }

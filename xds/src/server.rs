@@ -26,6 +26,7 @@ pub use proxies::{Answer, Connected, Follower, Proxies, Words};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
+    time::Instant,
 };
 use tonic::{Status, Streaming, transport::server::Connected as Connection};
 pub use turns::Turns;
@@ -50,6 +51,8 @@ pub struct Server<A, C, S> {
     pub proxies: Proxies,
     /// Told of every refused response, as long as there is room: a reader that is slow misses some.
     pub nacks: mpsc::Sender<Nack>,
+    /// Who may compute now: who judges a token, or makes a certificate. Whoever makes the connections needs the same.
+    pub turns: Turns,
     /// Limits.
     pub settings: Settings,
 }
@@ -67,11 +70,9 @@ pub struct Settings {
     pub max_request: usize,
     /// How many streams one connection may hold. A proxy needs one, and a second while the first one ends. Default 16.
     pub streams_per_connection: u32,
-    /// How many newcomers are let in at a time: those whose token is being judged and those who have not acknowledged
-    /// everything yet, each for a second at most. Default 64: enough to keep two cores busy while proxies need 50 ms each.
+    /// How many newcomers are let in at a time: those whose token is good and who have not acknowledged everything yet,
+    /// each for a second at most. Default 64: enough to keep two cores busy while proxies need 50 ms each.
     pub newcomers: usize,
-    /// How many certificates are made at a time. Default half of the runtime's workers.
-    pub turns: Turns,
     /// How long connections may take to end after the server was told to. Default 5 s.
     pub drain: Duration,
 }
@@ -88,7 +89,6 @@ impl Default for Settings {
             max_request: 4 << 20,
             streams_per_connection: 16,
             newcomers: 64,
-            turns: Turns::default(),
             drain: Duration::from_secs(5),
         }
     }
@@ -154,19 +154,23 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
 
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<A, C, S> {
     async fn open(self: Arc<Self>, request: tonic::Request<Streaming<Request>>) -> Result<Responses, Status> {
+        let (metadata, _, requests) = request.into_parts();
+        let Server { authenticator, turns, metrics, .. } = &self.server;
+        let refuse = |refusal: Refusal| {
+            tracing::info!(%refusal, "stream refused");
+            metrics.refuse(refusal.reason);
+            refusal.reason.status()
+        };
+        // Who is nobody must not queue ahead of those who are somebody. gRPC runs this in a task of its own, as `Turns`
+        // asks, which ends with the connection: who goes away while it queues leaves nothing behind.
+        let mut admission = turns.take(authenticator.admit(&metadata)).await.map_err(refuse)?;
+        drop(metadata);
+        let judged = Instant::now();
         let ticket = self.entrance.enter().await;
         if *self.drain.borrow() {
             return Err(RefusalReason::Unavailable.status());
         }
-        let (metadata, _, requests) = request.into_parts();
-        let admitted = match self.server.authenticator.admit(&metadata).await {
-            Ok(admission) => stream::run(Arc::clone(&self), admission, requests, ticket),
-            Err(refusal) => Err(refusal),
-        };
-        admitted.map_err(|refusal| {
-            tracing::info!(%refusal, "stream refused");
-            self.server.metrics.refuse(refusal.reason);
-            refusal.reason.status()
-        })
+        admission.expires_in = admission.expires_in.saturating_sub(judged.elapsed());
+        stream::run(Arc::clone(&self), admission, requests, ticket).map_err(refuse)
     }
 }

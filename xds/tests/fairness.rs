@@ -13,6 +13,7 @@
 use smidge_xds_testing::{client, fixture};
 use std::{
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -40,6 +41,25 @@ fn start() -> (Net, Handles) {
 /// A view with one cluster and one listener, so that whoever has asked for both and answered is served.
 fn version(version: &str) -> Arc<View> {
     view(&[(Kind::Cluster, "ns/one/80", version), (Kind::Listener, "inbound", "l")])
+}
+
+/// Keeps the only turn for as long as the answer lives: it is given to somebody who is not polled any more.
+async fn hold(turns: &Turns) -> impl Future<Output = ()> {
+    let turns = turns.clone();
+    let line = turns.clone();
+    let mut next = Box::pin(async move { line.take(std::future::pending()).await });
+    turns.take(std::future::poll_fn(|cx| Poll::Ready(assert!(next.as_mut().poll(cx).is_pending())))).await;
+    next
+}
+
+/// Waits for what must come soon. The clock is paused, so it takes as long as it takes to be done.
+async fn until(what: &str, is_true: impl Fn() -> bool) {
+    let wait = async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), wait).await.unwrap_or_else(|_| panic!("not within 5 s: {what}"));
 }
 
 /// A client that has everything.
@@ -278,15 +298,86 @@ async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() 
 #[tokio::test(start_paused = true)]
 async fn a_certificate_waits_for_its_turn_and_nothing_waits_for_it() {
     let (mut server, handles) = server(None);
-    server.settings.turns = Turns::new(0);
+    server.turns = Turns::new(1);
+    let turns = server.turns.clone();
     let net = Net::serve(server);
     handles.publish(&[("one", &version("0"))]);
     let mut client = served(&net, "one").await;
+    let turn = hold(&turns).await;
     client.want(Kind::Secret, &["identity"], &[]).await;
     client.hears_nothing().await;
-    assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 0);
+    assert_eq!(handles.leaves.asked.load(Ordering::SeqCst), 0);
     handles.publish(&[("one", &version("1"))]);
     assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+    drop(turn);
+    assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_wait_for_their_turns_and_nothing_waits_for_them() {
+    let (mut server, handles) = server(None);
+    server.turns = Turns::new(1);
+    let turns = server.turns.clone();
+    let net = Net::serve(server);
+    handles.publish(&[("other", &version("0"))]);
+    let mut other = served(&net, "other").await;
+    let turn = hold(&turns).await;
+    let mut opening: FuturesUnordered<_> = (0..100).map(|_| net.open(Some("forged"))).collect();
+    let judged = timeout(Duration::from_secs(5), opening.next()).await;
+    assert!(judged.is_err(), "judged out of turn");
+    handles.publish(&[("other", &version("1"))]);
+    assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
+    drop(turn);
+    let judged = timeout(Duration::from_secs(5), opening.collect::<Vec<_>>()).await.expect("not judged");
+    assert!(judged.iter().all(Result::is_err), "let in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_nobody_yet_holds_nobody_up_and_waits_for_nobody() {
+    let (mut server, handles) = server(None);
+    server.settings.newcomers = 2;
+    let net = Net::serve(server);
+    handles.publish(&[]);
+    let mut unjudged: FuturesUnordered<_> = (0..10).map(|_| net.open(Some("unjudged"))).collect();
+    assert!(timeout(Duration::from_millis(100), unjudged.next()).await.is_err(), "judged");
+    let begin = Instant::now();
+    let _one = net.open(Some("one")).await.unwrap();
+    let _two = net.open(Some("two")).await.unwrap();
+    for token in [None, Some("forged")] {
+        let refused = net.open(token).await.err().expect("let in");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO, "who is judged at once is heard at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_grows_older_in_the_queue() {
+    let (mut server, _handles) = server(None);
+    (server.settings.newcomers, server.authenticator.expires_in) = (1, Duration::from_secs(5));
+    let net = Net::serve(server);
+    let begin = Instant::now();
+    let opening: FuturesUnordered<_> =
+        ["a", "b", "c", "d"].map(|name| net.open(Some(name))).into_iter().collect();
+    for client in &mut opening.collect::<Vec<_>>().await {
+        assert_eq!(client.as_mut().unwrap().ends().await.0, Code::Ok);
+    }
+    assert!(begin.elapsed() <= Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_in_the_queue_leaves_nothing_behind() {
+    let (mut server, handles) = server(None);
+    server.settings.newcomers = 1;
+    let net = Net::serve(server);
+    let begin = Instant::now();
+    let _first = net.open(Some("one")).await.unwrap();
+    let second = timeout(Duration::from_millis(100), net.open(Some("two"))).await;
+    assert!(second.is_err(), "let in");
+    // Each identity that is held looks whether its workload has ended.
+    until("the second one is forgotten", || handles.tokens.gone.receiver_count() == 1).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "only when its turn had come");
+    assert_eq!(handles.proxies.len(), 1);
+    timeout(Duration::from_secs(5), net.open(Some("three"))).await.expect("not let in").unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
-    server::{self, Proxies, Server},
+    server::{self, Proxies, Server, Turns},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,8 +38,10 @@ pub(super) fn xds(
         Arc::new(authorities.control_plane_certificate(settings.names_of("smidge")).map_err(failed)?);
     let config = certificate.tls(&[b"h2"]).map_err(failed)?;
     tasks.spawn("xds certificate", certificate.keep_fresh());
+    // For everything that a crowd of proxies makes us compute.
+    let turns = Turns::half();
     let (accepted, connections) = mpsc::channel(64);
-    tasks.spawn("xds listener", tls::accept(listener, config, accepted));
+    tasks.spawn("xds listener", tls::accept(listener, config, turns.clone(), accepted));
 
     let authenticator = Arc::new(auth::TokenAuthenticator::new(auth::Settings {
         domain: TrustDomain(settings.trust_domain.clone()),
@@ -63,6 +65,7 @@ pub(super) fn xds(
         metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
         proxies: proxies.clone(),
         nacks,
+        turns,
         settings: server::Settings::default(),
     };
     let stop = tasks.stopping();

@@ -1,6 +1,6 @@
 //! How many newcomers are served at the same time: a storm of them queues here, where a stream costs nothing yet.
 //!
-//! Between the authenticator and the streams. A newcomer has a place from before its token is looked at until it has
+//! Between the authenticator and the streams. A newcomer has a place from when its token was found good until it has
 //! acknowledged everything; those who are served already need none, so however many come, a change waits behind few.
 
 use std::{sync::Arc, time::Duration};

@@ -295,7 +295,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         // Renewals that fall together go in turns, in tasks of their own as `Turns` asks.
         self.leaf.issuing.spawn(async move {
             sleep(pause).await;
-            shared.server.settings.turns.take(shared.server.certificates.issue(&holder)).await
+            shared.server.turns.take(shared.server.certificates.issue(&holder)).await
         });
     }
 

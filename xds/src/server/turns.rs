@@ -1,8 +1,8 @@
-//! Long computations take turns: a handshake, a key and its signature.
+//! Long computations take turns: a handshake, the judgement of a token, a key and its signature.
 //!
-//! Used by the streams for certificates and by `operator::tls` for handshakes. A runtime runs its tasks in the order in
-//! which they were woken, so a change would wait behind everybody who is computing; of those who take turns there are
-//! never more than a few among them. Who waits for a peer holds no turn.
+//! Used by the server for tokens and certificates and by `operator::tls` for handshakes. A runtime runs its tasks in the
+//! order in which they were woken, so a change would wait behind everybody who is computing; of those who take turns
+//! there are never more than a few among them. Who waits for a peer holds no turn.
 
 use std::{future::Future, pin::pin, sync::Arc, task::Poll};
 
@@ -12,15 +12,14 @@ use tokio::{runtime::Handle, sync::Semaphore};
 #[derive(Debug, Clone)]
 pub struct Turns(Arc<Semaphore>);
 
-/// As many as leave half of the runtime's workers to everything else.
-impl Default for Turns {
-    fn default() -> Self {
+impl Turns {
+    /// As many as leave half of the runtime's workers to everything else, if this is called once for all who compute:
+    /// two halves are everything.
+    pub fn half() -> Self {
         let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Self::new((workers / 2).max(1))
     }
-}
 
-impl Turns {
     /// So many at the same time.
     pub fn new(count: usize) -> Self {
         Self(Arc::new(Semaphore::new(count)))

@@ -17,7 +17,7 @@ use smidge_xds::{
     resources::{Kind, Resource, Version},
     server::{
         Admission, Authenticator, Board, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
-        RefusalReason, Server, Settings,
+        RefusalReason, Server, Settings, Turns,
     },
     snapshot::Wake,
     view::View,
@@ -54,7 +54,7 @@ pub fn filled<'a>(resources: impl IntoIterator<Item = (Kind, &'a str, &'a str, V
     Arc::new(View { resources: resources.collect() })
 }
 
-/// Takes `Bearer <instance>` for the instance's token.
+/// Takes `Bearer <instance>` for the instance's token, but for those that are `forged`, or cannot be judged (`unjudged`).
 #[derive(Clone)]
 pub struct Tokens {
     pub expires_in: Duration,
@@ -68,6 +68,9 @@ impl Authenticator for Tokens {
         let name = token.to_str().ok().and_then(|token| token.strip_prefix("Bearer "));
         let name =
             name.filter(|name| *name != "forged").ok_or_else(|| refuse(RefusalReason::InvalidToken))?;
+        if name == "unjudged" {
+            std::future::pending::<()>().await;
+        }
         let mut gone = self.gone.subscribe();
         Ok(Admission {
             proxy: proxy(name),
@@ -178,6 +181,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
         metrics: handles.metrics.clone(),
         proxies: handles.proxies.clone(),
         nacks: nack_sender,
+        turns: Turns::half(),
         settings: Settings::default(),
     };
     (server, handles)
