@@ -21,13 +21,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde_json::Value;
+use smidge_xds::server::Turns;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
     injector::Settings,
     inputs::Inputs,
     publish::World,
+    tls,
 };
 
 pub mod ca_bundle;
@@ -51,12 +53,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 const VERDICT: Duration = Duration::from_secs(2);
 /// How many verdicts may be in the making at once: one object can be large enough to cost seconds.
 const VERDICTS: usize = 4;
-/// A caller that takes longer to shake hands is not the API server, which gives up after seconds itself.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long calls under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long to wait after an accept that failed, which happens when the process has no file descriptor left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the webhooks look at. Each call sees what there is at its moment.
 #[derive(Clone)]
@@ -140,50 +138,59 @@ impl Views {
 /// Serves `router` over TLS until `shutdown` is done, and then lets calls under way end.
 pub async fn serve(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    config: Arc<rustls::ServerConfig>,
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let acceptor = TlsAcceptor::from(tls);
     let (stop, stopped) = watch::channel(());
+    let (accepted, mut arriving) = mpsc::channel(1);
+    // Turns of their own: who calls here must not wait behind a crowd of proxies.
+    let mut accepting = Box::pin(tls::accept(listener, config, Turns::new(1), accepted));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            () = &mut accepting => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let task = connection(acceptor.clone(), stream, router.clone(), stopped.clone());
-                    connections.spawn(task.instrument(info_span!("webhook", %peer)));
-                }
-                Err(error) => {
-                    warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
-            }
+            Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &router, &stopped),
         }
     }
+    // Others find the port closed and go to another replica.
+    drop(accepting);
     drop(stop);
+    let end = async {
+        loop {
+            tokio::select! {
+                Some(_) = connections.join_next() => {}
+                // Its handshake was under way.
+                Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &router, &stopped),
+                else => break,
+            }
+        }
+    };
     // What does not end in time ends with the set.
-    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = timeout(GRACE, end).await;
     Ok(())
 }
 
-async fn connection(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    router: Router,
-    mut stopped: watch::Receiver<()>,
+fn start(
+    connections: &mut JoinSet<()>,
+    stream: TlsStream<TcpStream>,
+    router: &Router,
+    stopped: &watch::Receiver<()>,
 ) {
-    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%error, "no TLS"),
-        Err(_) => return debug!("the TLS handshake took too long"),
-    };
+    let peer = stream.get_ref().0.peer_addr().ok();
+    let task = connection(stream, router.clone(), stopped.clone());
+    connections.spawn(task.instrument(info_span!("webhook", peer = peer.map(display))));
+}
+
+async fn connection(stream: TlsStream<TcpStream>, router: Router, mut stopped: watch::Receiver<()>) {
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let ended = tokio::select! {
+        // First, so that who has called already is answered.
+        biased;
         ended = serving.as_mut() => ended,
         _ = stopped.changed() => {
             serving.as_mut().graceful_shutdown();

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -23,7 +23,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{oneshot, watch},
+    time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 fn a_review(pod: &Value) -> Value {
     json!({
@@ -173,7 +175,10 @@ async fn serve() -> Served {
     Served { address, roots, stop, ended }
 }
 
-async fn post(served: &Served, path: &str, body: &[u8]) -> (String, Vec<u8>) {
+/// Longer than anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn connect(served: &Served) -> TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -182,11 +187,19 @@ async fn post(served: &Served, path: &str, body: &[u8]) -> (String, Vec<u8>) {
         .with_no_client_auth();
     let stream = TcpStream::connect(served.address).await.unwrap();
     let name = ServerName::try_from("smidge-webhook.smidge-system.svc").unwrap();
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: webhook\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+fn head(path: &str, body: &[u8], more: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: webhook\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n",
         body.len(),
-    );
+    )
+}
+
+async fn post(served: &Served, path: &str, body: &[u8]) -> (String, Vec<u8>) {
+    let mut stream = connect(served).await;
+    let head = head(path, body, "");
     stream.write_all(head.as_bytes()).await.unwrap();
     // A server that refuses a body does not read it to its end.
     let _ = stream.write_all(body).await;
@@ -231,6 +244,25 @@ async fn the_server_answers_over_tls_and_ends_when_told() {
     assert_eq!(post(&served, "/inject", &large).await.0, "HTTP/1.1 413 Payload Too Large");
     served.stop.send(()).unwrap();
     served.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_under_way_is_answered_when_the_server_ends() {
+    let served = serve().await;
+    let mut stream = connect(&served).await;
+    let body = a_review(&a_pod()).to_string();
+    stream.write_all(head("/inject", body.as_bytes(), "expect: 100-continue\r\n").as_bytes()).await.unwrap();
+    let mut asked = [0; 12];
+    timeout(DEADLINE, stream.read_exact(&mut asked)).await.expect("not asked for the body").unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100");
+    served.stop.send(()).unwrap();
+    let refused = async { while TcpStream::connect(served.address).await.is_ok() {} };
+    timeout(DEADLINE, refused).await.expect("the port is still open");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("not answered").unwrap();
+    assert!(answer.contains("HTTP/1.1 200 OK"), "{answer}");
+    timeout(DEADLINE, served.ended).await.expect("the server does not end").unwrap().unwrap();
 }
 
 #[test]
