@@ -11,7 +11,7 @@
 use smidge_xds_testing::{client, fixture};
 use std::{sync::atomic::Ordering, time::Duration};
 
-use client::{Net, node, told};
+use client::{Net, node, soon, told};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, KEY, filled, proxy, server, view};
 use smidge_xds::{
@@ -194,7 +194,7 @@ async fn a_refusal_is_reported_and_not_repeated() {
     client.want(Kind::Cluster, &[], &[]).await;
     let response = client.receive().await;
     client.answer(&response, Some("no such thing")).await;
-    let nack = handles.nacks.recv().await.unwrap();
+    let nack = soon("a report", handles.nacks.recv()).await.unwrap();
     assert_eq!((nack.proxy.instance.as_str(), nack.refused.message.as_str()), ("one", "no such thing"));
     client.hears_nothing().await;
     let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
@@ -220,7 +220,7 @@ async fn a_slow_reader_delays_nobody_and_skips_what_it_missed() {
         assert_eq!(told(&fast.next().await), [("ns/one/80", version)]);
     }
     let first = slow.responses.message();
-    let first = tokio::time::timeout(Duration::from_secs(5), first).await.unwrap();
+    let first = soon("the first answer", first).await;
     // Four megabytes are more than this client accepts; what counts is what was sent.
     assert_eq!(first.unwrap_err().code(), Code::OutOfRange);
     assert!(handles.scrape().contains("responses_total{kind=\"cds\"} 5"), "{}", handles.scrape());
@@ -247,7 +247,7 @@ async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
     net.stop();
     assert_eq!(client.ends().await.0, Code::Ok);
     drop(client);
-    net.task.await.unwrap();
+    soon("the server ends", net.task).await.unwrap();
     assert!(handles.proxies.is_empty());
 }
 
@@ -285,7 +285,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     let first = view(&[ONE]);
     handles.publish(&[("one", &first)]);
     let mut client = net.connect("one").await;
-    follower.changed().await;
+    soon("news of the newcomer", follower.changed()).await;
     assert!(news(&follower).acknowledged.is_none());
     client.want(Kind::Cluster, &[], &[]).await;
     client.want(Kind::Listener, &[], &[]).await;
@@ -318,7 +318,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
             follower.changed().await;
         }
     };
-    timeout(Duration::from_secs(10), gone).await.expect("nobody heard of its end");
+    soon("news of its end", gone).await;
 }
 
 #[tokio::test(start_paused = true)]

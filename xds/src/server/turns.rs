@@ -59,9 +59,15 @@ mod tests {
         time::Duration,
     };
 
-    use tokio::sync::{Notify, oneshot};
+    use tokio::{
+        sync::{Notify, oneshot},
+        time::timeout,
+    };
 
     use super::*;
+
+    /// Longer than anything here takes on a busy machine.
+    const DEADLINE: Duration = Duration::from_secs(30);
 
     /// Computes in so many steps and says how many compute together.
     async fn compute(steps: usize, together: &AtomicUsize, most: &AtomicUsize) {
@@ -83,7 +89,7 @@ mod tests {
             tokio::spawn(async move { turns.take(compute(20, &counts.0, &counts.1)).await })
         });
         for task in tasks.collect::<Vec<_>>() {
-            task.await.unwrap();
+            timeout(DEADLINE, task).await.expect("somebody gets no turn").unwrap();
         }
         assert!((1..=2).contains(&counts.1.load(Ordering::SeqCst)), "{counts:?}");
         assert_eq!(turns.0.available_permits(), 2);
@@ -102,10 +108,9 @@ mod tests {
             })
             .await
         });
-        waits.notified().await;
-        let others = tokio::time::timeout(Duration::from_secs(5), turns.take(async {}));
-        others.await.expect("the silent one holds the turn");
+        timeout(DEADLINE, waits.notified()).await.expect("the silent one gets no turn");
+        timeout(DEADLINE, turns.take(async {})).await.expect("the silent one holds the turn");
         word.send(()).unwrap();
-        silent.await.unwrap().unwrap();
+        timeout(DEADLINE, silent).await.expect("the word is not heard").unwrap().unwrap();
     }
 }

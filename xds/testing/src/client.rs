@@ -41,6 +41,9 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+/// Longer than anything takes that is waited for here.
+const DEADLINE: Duration = Duration::from_mins(1);
+
 /// A serving server, reached through memory.
 pub struct Net {
     connections: mpsc::UnboundedSender<io::Result<DuplexStream>>,
@@ -71,8 +74,7 @@ impl Net {
     /// Opens a stream whose connection reads no byte any more once it is told so.
     pub async fn stoppable(&self, token: Option<&str>) -> (Client, Arc<AtomicBool>) {
         let stopped = Arc::<AtomicBool>::default();
-        let channel = self.channel(None, Arc::clone(&stopped)).await;
-        (Self::open_over(channel, token).await.unwrap(), stopped)
+        (self.open_over(None, Arc::clone(&stopped), token).await.unwrap(), stopped)
     }
 
     async fn channel(&self, window: Option<u32>, stopped: Arc<AtomicBool>) -> Channel {
@@ -80,7 +82,7 @@ impl Net {
         let near = Stoppable(near, stopped);
         self.connections.send(Ok(far)).unwrap();
         let endpoint = Endpoint::from_static("http://server").initial_stream_window_size(window);
-        endpoint.connect_with_connector(Once(Some(near))).await.unwrap()
+        soon("a connection", endpoint.connect_with_connector(Once(Some(near)))).await.unwrap()
     }
 
     /// Opens a stream with a token.
@@ -90,17 +92,24 @@ impl Net {
 
     /// Opens a stream on which the server may send so many bytes before the client reads.
     pub async fn open_with(&self, token: Option<&str>, window: Option<u32>) -> Result<Client, Status> {
-        Self::open_over(self.channel(window, Arc::default()).await, token).await
+        self.open_over(window, Arc::default(), token).await
     }
 
-    async fn open_over(channel: Channel, token: Option<&str>) -> Result<Client, Status> {
+    async fn open_over(
+        &self,
+        window: Option<u32>,
+        stopped: Arc<AtomicBool>,
+        token: Option<&str>,
+    ) -> Result<Client, Status> {
+        let channel = self.channel(window, stopped).await;
         let (requests, receiver) = mpsc::channel(16);
         let mut request = Request::new(ReceiverStream::new(receiver));
         if let Some(token) = token {
             request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         let mut service = AggregatedDiscoveryServiceClient::new(channel);
-        let responses = service.delta_aggregated_resources(request).await?.into_inner();
+        let answer = service.delta_aggregated_resources(request);
+        let responses = soon("the stream opens", answer).await?.into_inner();
         Ok(Client { requests, responses })
     }
 
@@ -115,7 +124,8 @@ impl Net {
     pub async fn state_of_the_world(&self) -> Status {
         let mut service = AggregatedDiscoveryServiceClient::new(self.channel(None, Arc::default()).await);
         let requests = futures::stream::pending::<DiscoveryRequest>();
-        service.stream_aggregated_resources(Request::new(requests)).await.unwrap_err()
+        let answer = service.stream_aggregated_resources(Request::new(requests));
+        soon("an answer", answer).await.unwrap_err()
     }
 }
 
@@ -130,7 +140,7 @@ pub struct Client {
 
 impl Client {
     pub async fn send(&self, request: DeltaDiscoveryRequest) {
-        self.requests.send(request).await.unwrap();
+        soon("the connection takes a message", self.requests.send(request)).await.unwrap();
     }
 
     pub async fn introduce(&self, name: &str) {
@@ -186,6 +196,21 @@ impl Client {
             Err(status) => (status.code(), status.message().to_owned()),
         }
     }
+}
+
+/// Waits, but not for ever.
+pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+}
+
+/// Waits until something is true. The clock is paused, so it moves on when nobody has anything to do.
+pub async fn until(what: &str, is_true: impl Fn() -> bool) {
+    let wait = async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(what, wait).await;
 }
 
 /// The names and versions in a response.
