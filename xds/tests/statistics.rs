@@ -43,7 +43,7 @@ async fn statistics(binary: &Path, services: usize, protocol: Protocol) -> Vec<S
     let snapshot = Snapshot::next(Arc::new(wide::mesh(services, protocol)), None);
     let view = snapshot.view(&fixture::proxy(PROXY)).unwrap();
     let folder = TempDir::new().unwrap();
-    let (server, handles) = fixture::server(Some(wide::leaf()));
+    let (server, mut handles) = fixture::server(Some(wide::leaf()));
     let serving = Serving::start(server, folder.path());
     handles.publish(&[(PROXY, &view)]);
     let envoy = Envoy::start_with(binary, folder.path(), PROXY, &wide::injected(folder.path()), 1);
@@ -53,6 +53,10 @@ async fn statistics(binary: &Path, services: usize, protocol: Protocol) -> Vec<S
         has_taken && envoy.stat("listener_manager.total_listeners_warming") == Some(0)
     };
     until("the proxy has all", DEADLINE, || (handles.proxies.list(), envoy.log()), has_all).await;
+    // A proxy that refuses everything has nothing, and is settled all the same.
+    let refused = handles.nacks.try_recv();
+    assert!(refused.is_err(), "{}: {refused:#?}", binary.display());
+    assert_eq!(envoy.log(), "", "{} complains", binary.display());
     let page = envoy.admin("/stats");
     let names =
         page.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name.to_owned()).collect();
