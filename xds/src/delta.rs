@@ -51,6 +51,9 @@ pub struct Session {
     counters: PerKind<Counters>,
     /// What users' objects say has changed in the view, as far as that was not asked for.
     restated: bool,
+    /// What was said before the first view. What is kept of it depends on which names there are.
+    unheard: Vec<Request>,
+    overclaims: bool,
 }
 
 /// What was done for one kind on one stream.
@@ -121,15 +124,19 @@ impl Session {
         !asks && kind.is_some_and(|kind| self.topics.get(kind).awaits(&request.response_nonce))
     }
 
-    /// Takes in what the client says. A kind that is not served is passed over.
+    /// Takes in what the client says. A kind that is not served is passed over. Before the first view it is only kept, in
+    /// full: whoever listens should not go on to do so.
     pub fn on_request(&mut self, request: &Request) -> Option<Refused> {
         let kind = Kind::from_type_url(&request.type_url)?;
+        let Some(view) = self.view.as_deref() else {
+            self.unheard.push(request.clone());
+            return None;
+        };
         let topic = self.topics.get_mut(kind);
         let first = !topic.is_opened();
         let names = topic.on_answer(&request.response_nonce, request.error.is_some());
-        let view = self.view.as_deref();
-        let shared = |name: &str| view.and_then(|view| view.name(kind, name)).map(Arc::clone);
-        topic.on_subscriptions(kind, request, shared, names_of(view, kind));
+        let shared = |name: &str| view.name(kind, name).map(Arc::clone);
+        self.overclaims |= topic.on_subscriptions(kind, request, shared, names_of(view, kind)).is_err();
         match kind {
             // Versions that it brought along are of its old clusters, and do not warm the new ones.
             Kind::Endpoints => std::mem::take(&mut self.early).iter().for_each(|name| topic.repeat(name)),
@@ -145,25 +152,35 @@ impl Session {
 
     /// What the proxy shall see from now on. Nothing is answered before the first view.
     pub fn on_view(&mut self, view: Arc<View>) {
-        let changes = match &self.view {
-            Some(old) => changes::between(old, &view),
-            None => changes::between(&View::default(), &view),
-        };
+        let changes = self.view.as_ref().map(|old| changes::between(old, &view)).unwrap_or_default();
         self.on_changes(view, &changes);
     }
 
     /// `on_view` for a caller that knows what differs from the view before (`changes::Memo`).
     pub fn on_changes(&mut self, view: Arc<View>, changes: &Changes) {
-        let old = self.view.take();
+        let Some(old) = self.view.take() else { return self.on_first_view(view) };
         for key in changes {
-            let before = old.as_ref().and_then(|old| old.resources.get(key));
-            self.topics.get_mut(key.0).on_change(&key.1, before.map(|resource| &resource.version));
+            let before = old.resources.get(key);
+            let topic = self.topics.get_mut(key.0);
+            topic.on_presence(&key.1, || before.is_none() || view.resources.contains_key(key));
+            topic.on_change(&key.1, before.map(|resource| &resource.version));
             self.restated |= key.0.is_stated();
         }
         self.view = Some(view);
-        if old.is_none() {
-            self.renew_drains();
+    }
+
+    fn on_first_view(&mut self, view: Arc<View>) {
+        self.restated = view.resources.keys().any(|(kind, _)| kind.is_stated());
+        self.view = Some(view);
+        for request in std::mem::take(&mut self.unheard) {
+            // Nothing was sent yet that could be refused.
+            drop(self.on_request(&request));
         }
+    }
+
+    /// Whether the client claims to hold more than a proxy can have been told: the stream shall end.
+    pub fn claims_too_much(&self) -> bool {
+        self.overclaims
     }
 
     /// A TCP policy that was changed while the proxy was away may have shrunk: connections that the old one let in end
@@ -365,8 +382,7 @@ fn offer<'v>(view: &'v View, own: &'v Own, kind: Kind, name: &Arc<str>) -> Offer
 }
 
 /// The names of `kind` in the view.
-fn names_of(view: Option<&View>, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
-    let start = (kind, Arc::from(""));
-    let all = view.into_iter().flat_map(move |view| view.resources.range(start.clone()..));
-    all.map(|((kind, name), _)| (*kind, name)).take_while(move |(of, _)| *of == kind).map(|(_, name)| name)
+fn names_of(view: &View, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
+    let all = view.resources.range((kind, Arc::from(""))..).map(|((kind, name), _)| (*kind, name));
+    all.take_while(move |(of, _)| *of == kind).map(|(_, name)| name)
 }

@@ -177,35 +177,6 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
     assert_eq!(begin.elapsed().as_secs(), 10, "what was said too much was heard later");
 }
 
-#[test]
-fn a_flood_of_names_that_do_not_exist_is_bounded() {
-    let mut session = Session::new();
-    session.on_view(version("0"));
-    let mut told = 0;
-    for number in 0..40 {
-        let subscribe = (0..1000).map(|name| format!("no/{number}/{name}")).collect();
-        let type_url = Kind::Route.type_url().to_owned();
-        session.on_request(&Request { type_url, subscribe, ..Request::default() });
-        while let Some(response) = session.next_response() {
-            told += response.removed.len();
-            // Every answer is acknowledged, so that nothing but the bound ends the telling.
-            let (type_url, response_nonce) =
-                (response.kind.type_url().to_owned(), response.nonce.to_string());
-            session.on_request(&Request { type_url, response_nonce, ..Request::default() });
-        }
-    }
-    assert_eq!(told, 1024);
-    // Names that are dropped make room, and names that exist need none.
-    let type_url = Kind::Route.type_url().to_owned();
-    let unsubscribe = vec!["no/0/0".to_owned()];
-    let subscribe = vec!["another".to_owned(), "one/more".to_owned()];
-    session.on_request(&Request { type_url, subscribe, unsubscribe, ..Request::default() });
-    assert_eq!(session.next_response().unwrap().removed.len(), 1);
-    let type_url = Kind::Cluster.type_url().to_owned();
-    session.on_request(&Request { type_url, subscribe: vec!["ns/one/80".to_owned()], ..Request::default() });
-    assert_eq!(session.next_response().unwrap().updated.len(), 1);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_comes_again_and_again_ends_its_own_streams() {
     let (net, handles) = start();

@@ -4,17 +4,21 @@
 //! has them cost no memory here beyond their subscription: only the differences are written down.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use super::Request;
 use crate::resources::{Kind, Version};
 
-/// How many names that do not exist a client may wait for, and how long they may be. Further ones are passed over: names
-/// that exist are shared with the view, but these are the client's own, and cost memory and a look for each event.
+/// How many names that do not exist a client may wait for. Further ones are passed over: names that exist are shared with
+/// the view, but these are the client's own, and cost memory and a look for each event.
 const STRANGERS: usize = 1024;
-const NAME_LENGTH: usize = 256;
+/// How many names that do not exist a client may claim to hold: more than any mesh loses while a proxy is away. These cannot
+/// be passed over, as the client must hear that they are gone.
+const CLAIMS: usize = 16_384;
+/// How long the client's own names may be, and all versions. Those of ours have no more than 200 bytes.
+const LENGTH: usize = 256;
 
 /// What the client is believed to have of a name, where that may not be what the view has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,10 @@ pub(super) struct Lag {
     /// What it refused last: a version, or the removal. Not said again before something else was.
     refused: Option<Told>,
 }
+
+/// The client claims more than it can have been told.
+#[derive(Debug)]
+pub(super) struct Excess;
 
 /// What was said of a name: its version, or that it does not exist.
 type Told = Option<Version>;
@@ -77,7 +85,7 @@ pub(super) struct Topic {
     opened: bool,
     wildcard: bool,
     named: BTreeSet<Arc<str>>,
-    /// Those of them that the view did not have when they were asked for.
+    /// Those of them that the view does not have.
     strangers: BTreeSet<Arc<str>>,
     /// A wildcard subscription waits for an answer, even if that is empty.
     pub(super) unanswered: bool,
@@ -135,7 +143,7 @@ impl Topic {
         Some(names)
     }
 
-    /// Takes over subscriptions and, from the first message, what the client brought along.
+    /// Takes over subscriptions and, from the first message, what the client brought along; `Excess` if that is too much.
     /// `shared` gives the view's own copy of a name, if it has the name.
     pub(super) fn on_subscriptions<'v>(
         &mut self,
@@ -143,13 +151,10 @@ impl Topic {
         request: &Request,
         shared: impl Fn(&str) -> Option<Arc<str>>,
         names: impl Iterator<Item = &'v Arc<str>>,
-    ) {
+    ) -> Result<(), Excess> {
         let first = !std::mem::replace(&mut self.opened, true);
         if first {
-            for (name, version) in &request.initial_versions {
-                let name = shared(name).unwrap_or_else(|| Arc::from(name.as_str()));
-                self.behind.insert(name, Lag { held: Held::Claimed(Version::new(version)), refused: None });
-            }
+            self.on_claims(&request.initial_versions, &shared)?;
         }
         for name in &request.unsubscribe {
             self.unsubscribe(name);
@@ -174,12 +179,31 @@ impl Topic {
         for name in request.subscribe.iter().filter(|name| *name != "*") {
             self.subscribe(name, first, &shared);
         }
+        Ok(())
+    }
+
+    fn on_claims(
+        &mut self,
+        claims: &HashMap<String, String>,
+        shared: &impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Result<(), Excess> {
+        let mut strange = 0;
+        for (name, version) in claims {
+            let known = shared(name);
+            strange += usize::from(known.is_none());
+            if strange > CLAIMS || name.len() > LENGTH || version.len() > LENGTH {
+                return Err(Excess);
+            }
+            let name = known.unwrap_or_else(|| Arc::from(name.as_str()));
+            self.behind.insert(name, Lag { held: Held::Claimed(Version::new(version)), refused: None });
+        }
+        Ok(())
     }
 
     fn subscribe(&mut self, name: &str, first: bool, shared: &impl Fn(&str) -> Option<Arc<str>>) {
         let known = shared(name);
         let is_strange = known.is_none() && !self.is_named(name);
-        if is_strange && (name.len() > NAME_LENGTH || self.strangers.len() >= STRANGERS) {
+        if is_strange && (name.len() > LENGTH || self.strangers.len() >= STRANGERS) {
             return;
         }
         let name = known.unwrap_or_else(|| Arc::from(name));
@@ -237,6 +261,19 @@ impl Topic {
             Some(name) if self.wildcard => self.ask(name, false),
             _ if self.wildcard => {}
             _ => drop(self.behind.remove(name)),
+        }
+    }
+
+    /// The view has come to have `name`, or to have it no longer.
+    pub(super) fn on_presence(&mut self, name: &Arc<str>, is_present: impl FnOnce() -> bool) {
+        if !self.is_named(name) {
+            return;
+        }
+        if !is_present() {
+            self.strangers.insert(Arc::clone(name));
+        } else if self.strangers.remove(name) {
+            // From now on it is the view's own.
+            self.named.replace(Arc::clone(name));
         }
     }
 

@@ -78,6 +78,8 @@ pub enum RefusalReason {
     NotInMesh,
     /// The proxy has too many streams that do not end, as it reads nothing of them.
     TooManyStreams,
+    /// The proxy claims to hold more resources than it can have been told.
+    TooManyClaims,
     /// The token cannot be judged just now; the proxy shall come again.
     Unavailable,
 }
@@ -93,6 +95,7 @@ impl RefusalReason {
             Self::ForeignNode => "ForeignNode",
             Self::NotInMesh => "NotInMesh",
             Self::TooManyStreams => "TooManyStreams",
+            Self::TooManyClaims => "TooManyClaims",
             Self::Unavailable => "Unavailable",
         }
     }
@@ -102,6 +105,7 @@ impl RefusalReason {
         match self {
             Self::NoToken | Self::InvalidToken | Self::ExpiredToken => Code::Unauthenticated,
             Self::UnknownInstance | Self::ForeignNode | Self::NotInMesh => Code::PermissionDenied,
+            Self::TooManyClaims => Code::ResourceExhausted,
             Self::TooManyStreams | Self::Unavailable => Code::Unavailable,
         }
     }
@@ -111,6 +115,7 @@ impl RefusalReason {
         let text = match self.code() {
             Code::Unauthenticated => "no valid credentials",
             Code::PermissionDenied => "not permitted",
+            Code::ResourceExhausted => "too many resources claimed",
             _ => "come again",
         };
         Status::new(self.code(), text)

@@ -211,7 +211,17 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 return Err(End::Quietly);
             }
         }
+        if self.session.claims_too_much() {
+            return Err(self.refuse(RefusalReason::TooManyClaims, ""));
+        }
         Ok(())
+    }
+
+    /// The end of a stream for something that its client has said.
+    fn refuse(&self, reason: RefusalReason, detail: &str) -> End {
+        tracing::warn!(proxy = %self.holder.proxy, reason = reason.as_str(), detail, "stream refused");
+        self.shared.server.metrics.refuse(reason);
+        End::With(reason.status())
     }
 
     fn on_request(&mut self, request: &Request) -> Result<(), End> {
@@ -243,9 +253,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             return Ok(());
         }
         let claimed = request.node.as_ref().map_or("", |node| node.id.as_str());
-        tracing::warn!(%proxy, claimed, "stream refused: proxy claims to be another");
-        self.shared.server.metrics.refuse(RefusalReason::ForeignNode);
-        Err(End::With(RefusalReason::ForeignNode.status()))
+        Err(self.refuse(RefusalReason::ForeignNode, claimed))
     }
 
     fn on_snapshot(&mut self) {
