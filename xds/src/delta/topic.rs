@@ -121,7 +121,10 @@ impl Topic {
 
     /// Whether this is the nonce of the response that the client has not answered.
     pub(super) fn awaits(&self, nonce: &str) -> bool {
-        self.outstanding.as_ref().is_some_and(|outstanding| outstanding.nonce.to_string() == nonce)
+        // As numbers, for every message is asked about. None of ours has a sign or a zero in front.
+        let number =
+            nonce.starts_with(|first| matches!(first, '1'..='9')).then(|| nonce.parse().ok()).flatten();
+        number.is_some() && number == self.outstanding.as_ref().map(|outstanding| outstanding.nonce)
     }
 
     /// The client's ACK or NACK: the names in the response if it was refused. A stale nonce says nothing.
@@ -347,6 +350,22 @@ impl Lag {
             (Held::Sent(held), Some(version)) if held == version => Verdict::Forget,
             (Held::Claimed(held), Some(version)) if version.is_held_as(held) => Verdict::Forget,
             (_, Some(_)) => Verdict::Update,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_what_was_said_to_the_letter() {
+        let mut topic = Topic::default();
+        assert!(!topic.awaits("") && !topic.awaits("0"));
+        topic.on_sent(10, Vec::new());
+        assert!(topic.awaits("10"));
+        for other in ["", "1", "100", "010", "+10", " 10", "10 ", "ten", "99999999999999999999"] {
+            assert!(!topic.awaits(other), "{other}");
         }
     }
 }
