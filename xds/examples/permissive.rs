@@ -22,7 +22,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use smidge_xds::{mesh::service::Protocol, resources::Kind, snapshot::Snapshot, view::View};
+use smidge_xds::{
+    mesh::service::Protocol,
+    resources::Kind,
+    snapshot::Snapshot,
+    view::{Named, View},
+};
 use smidge_xds_testing::{
     fixture,
     proxies::{self, Envoy, Serving},
@@ -69,7 +74,7 @@ async fn measure(binary: &Path, services: usize, changed: &Changed) {
     if let Some(kinds) = &changed.only {
         let is_kept = |kind: &Kind| kinds.split(',').any(|it| it == format!("{kind:?}"));
         let kept = view.resources.iter().filter(|((kind, _), _)| is_kept(kind));
-        view = Arc::new(View { resources: kept.map(|(key, it)| (key.clone(), Arc::clone(it))).collect() });
+        view = Arc::new(View::from(kept.map(|(key, it)| (key.clone(), Arc::clone(it))).collect::<Named>()));
     }
     let folder = tempfile::tempdir().unwrap();
     let mut bootstrap = wide::injected(folder.path());

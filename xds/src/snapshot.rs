@@ -193,15 +193,15 @@ impl Snapshot {
         }
         let fresh = match (&awaited.earlier, &awaited.patch) {
             (Some(earlier), Some(patch)) => {
-                let mut view = View::clone(earlier);
-                view::patch(&mut view.resources, patch);
-                view
+                let mut patched = earlier.resources.clone();
+                view::patch(&mut patched, patch);
+                patched
             }
             _ => view::view(&self.mesh, &self.resources, &self.reach, &self.everybodys, class)?,
         };
         let view = match &awaited.earlier {
-            Some(earlier) if **earlier == fresh => Arc::clone(earlier),
-            _ => Arc::new(fresh),
+            Some(earlier) => View::after(earlier, fresh),
+            None => Arc::new(View::from(fresh)),
         };
         Some(Arc::clone(awaited.view.get_or_init(|| view)))
     }

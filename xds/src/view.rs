@@ -3,12 +3,16 @@
 //! Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may not
 //! know, and no secret.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{
+    cmp::Ordering,
+    sync::{Arc, Weak},
+};
 
 use equivalent::{Comparable, Equivalent};
 use imbl::{OrdMap, ordmap::DiffItem};
 
 use crate::{
+    delta::changes::{self, Changes},
     mesh::{
         Mesh,
         id::{ClassId, ServiceId},
@@ -21,10 +25,34 @@ use crate::{
 pub type Named = OrdMap<(Kind, Arc<str>), Arc<Resource>>;
 
 /// The resources of one proxy by type and name. Shared by all proxies of a class.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct View {
     /// The resources. What two views share is passed over when they are compared: snapshots reuse what did not change.
     pub resources: Named,
+    step: Option<Step>,
+}
+
+/// How a view came to be: the view that its class had before, and what differs.
+#[derive(Debug, Clone)]
+struct Step {
+    /// Keeps the address from being used again, and nothing else.
+    earlier: Weak<View>,
+    changes: Arc<Changes>,
+}
+
+/// What a view shows counts, not how it came to be.
+impl PartialEq for View {
+    fn eq(&self, other: &Self) -> bool {
+        self.resources == other.resources
+    }
+}
+
+impl Eq for View {}
+
+impl From<Named> for View {
+    fn from(resources: Named) -> Self {
+        Self { resources, step: None }
+    }
 }
 
 /// A key that is looked for without making one.
@@ -43,6 +71,22 @@ impl Comparable<(Kind, Arc<str>)> for Sought<'_> {
 }
 
 impl View {
+    /// The view after `earlier` that shows `resources`: the same one if that is no other content.
+    pub(crate) fn after(earlier: &Arc<Self>, resources: Named) -> Arc<Self> {
+        let changes = changes::of(&earlier.resources, &resources);
+        if changes.is_empty() {
+            return Arc::clone(earlier);
+        }
+        let step = Step { earlier: Arc::downgrade(earlier), changes: Arc::new(changes) };
+        Arc::new(Self { resources, step: Some(step) })
+    }
+
+    /// What differs from `earlier`, if that is the view that this one was made after.
+    pub(crate) fn changes_after(&self, earlier: &Arc<Self>) -> Option<&Arc<Changes>> {
+        let step = self.step.as_ref()?;
+        std::ptr::eq(step.earlier.as_ptr(), Arc::as_ptr(earlier)).then_some(&step.changes)
+    }
+
     /// The resource of this name, if the proxy may know it.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
         self.resources.get(&Sought(kind, name))
@@ -102,14 +146,14 @@ pub(crate) fn view(
     reach: &Reach,
     everybodys: &Named,
     id: &ClassId,
-) -> Option<View> {
+) -> Option<Named> {
     let class = mesh.classes.get(id)?;
     let mut named = everybodys.clone();
     extend(&mut named, resources.class(id));
     for (service, number) in reach.of(&class.identity) {
         call(&mut named, mesh, resources, service, *number);
     }
-    Some(View { resources: named })
+    Some(named)
 }
 
 /// Puts in what a caller of a port needs.

@@ -1,18 +1,19 @@
 //! What differs between two views, found once for all the streams that go from the one to the other.
 //!
-//! Used by the server's streams; a thousand proxies of one class then cost one comparison, not a thousand.
+//! Used by the server's streams; a thousand proxies of one class then cost one comparison, not a thousand. What differs
+//! from the view just before was found when the view was made, and is written there.
 //! Decides nothing about what is sent: that depends on the stream.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use imbl::ordmap::DiffItem;
 
 use crate::{
     resources::{Kind, Resource},
-    view::View,
+    view::{Named, View},
 };
 
 /// The names whose resource is new, gone or of another version.
@@ -20,13 +21,17 @@ pub type Changes = Vec<(Kind, Arc<str>)>;
 
 /// The changes from `old` to `new`, at the cost of what they do not share.
 pub fn between(old: &View, new: &View) -> Changes {
+    of(&old.resources, &new.resources)
+}
+
+pub(crate) fn of(old: &Named, new: &Named) -> Changes {
     let change = |item: DiffItem<'_, '_, (Kind, Arc<str>), Arc<Resource>>| match item {
         DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
         DiffItem::Update { new: (key, _), .. } | DiffItem::Add(key, _) | DiffItem::Remove(key, _) => {
             Some(key.clone())
         }
     };
-    old.resources.diff(&new.resources).filter_map(change).collect()
+    old.diff(new).filter_map(change).collect()
 }
 
 fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
@@ -57,11 +62,14 @@ struct Entry {
 }
 
 impl Memo {
-    /// `between(old, new)`, computed by whoever asks first.
+    /// The changes from `old` to `new`: known if that is one step, and otherwise computed by whoever asks first.
     pub fn between(&self, old: &Arc<View>, new: &Arc<View>) -> Arc<Changes> {
+        if let Some(changes) = new.changes_after(old) {
+            return Arc::clone(changes);
+        }
         let key = (Arc::as_ptr(old) as usize, Arc::as_ptr(new) as usize);
         // Held while computing: those who wait would otherwise all compute the same.
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = lock(&self.0);
         if let Some(entry) = entries.pairs.get(&key) {
             return Arc::clone(&entry.changes);
         }
@@ -77,6 +85,11 @@ impl Memo {
     }
 }
 
+/// A panic of another holder leaves plain data behind, which is as good as before.
+fn lock(entries: &Mutex<Entries>) -> MutexGuard<'_, Entries> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +101,7 @@ mod tests {
             let (version, body) = (Version::new(version), prost::bytes::Bytes::new());
             ((kind, Arc::clone(&name)), Arc::new(Resource { kind, name, version, body }))
         });
-        Arc::new(View { resources: resources.collect() })
+        Arc::new(View::from(resources.collect::<Named>()))
     }
 
     #[test]
@@ -107,5 +120,24 @@ mod tests {
         assert_eq!(named, expected);
         assert!(Arc::ptr_eq(&changes, &memo.between(&old, &new)), "computed twice");
         assert!(memo.between(&new, &new).is_empty());
+    }
+
+    #[test]
+    fn one_step_is_known_and_several_are_found() {
+        let first = view(&[(Kind::Route, "r", "1")]);
+        let next = |earlier: &Arc<View>, resources| View::after(earlier, view(resources).resources.clone());
+        let second = next(&first, &[(Kind::Route, "r", "2")]);
+        let third = next(&second, &[(Kind::Route, "r", "2"), (Kind::Route, "s", "1")]);
+        assert!(Arc::ptr_eq(&third, &next(&third, &[(Kind::Route, "r", "2"), (Kind::Route, "s", "1")])));
+        let memo = Memo::default();
+        let names = |old, new| -> Vec<String> {
+            memo.between(old, new).iter().map(|(_, name)| name.to_string()).collect()
+        };
+        assert_eq!(names(&first, &second), ["r"]);
+        assert_eq!(names(&second, &third), ["s"]);
+        assert_eq!(lock(&memo.0).pairs.len(), 0, "a step was computed again");
+        assert_eq!(names(&first, &third), ["r", "s"]);
+        assert_eq!(names(&third, &second), ["s"]);
+        assert_eq!(lock(&memo.0).pairs.len(), 2);
     }
 }

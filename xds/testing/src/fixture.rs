@@ -20,7 +20,7 @@ use smidge_xds::{
         RefusalReason, Server, Settings, Turns,
     },
     snapshot::Wake,
-    view::View,
+    view::{Named, View},
 };
 use tokio::sync::{mpsc, watch};
 use tonic::metadata::MetadataMap;
@@ -51,7 +51,7 @@ pub fn filled<'a>(resources: impl IntoIterator<Item = (Kind, &'a str, &'a str, V
             Resource { kind, name: Arc::clone(&name), version: Version::new(version), body: body.into() };
         ((kind, name), Arc::new(resource))
     });
-    Arc::new(View { resources: resources.collect() })
+    Arc::new(View::from(resources.collect::<Named>()))
 }
 
 /// Takes `Bearer <instance>` for the instance's token, but for those that are `forged`, or cannot be judged (`unjudged`).

@@ -8,7 +8,7 @@ use std::{
 use smidge_xds::{
     delta::{IDENTITY, Request, Response, Secret, SecretNeed, Session},
     resources::{Kind, Resource, Version},
-    view::View,
+    view::{Named, View},
 };
 
 use crate::envoy::{BAD, Envoy};
@@ -85,7 +85,7 @@ impl World {
             let (version, body) = (Version::new(version), Vec::new().into());
             ((*kind, Arc::clone(&name)), Arc::new(Resource { kind: *kind, name, version, body }))
         });
-        Arc::new(View { resources: resources.collect() })
+        Arc::new(View::from(resources.collect::<Named>()))
     }
 
     pub fn reconnect(&mut self) {
