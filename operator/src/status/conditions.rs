@@ -1,7 +1,7 @@
 //! Turns what is known of an object into its status. Pure: the time is a parameter.
 //!
-//! Called by `keep` for every object whenever something has changed, so equal facts give an equal status, down to the
-//! times. docs/status.md says what each condition means.
+//! Called by `judge`, again whenever anything about the object may differ, so equal facts give an equal status, down to
+//! the times. docs/status.md says what each condition means.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use smidge_crds::status::Status;

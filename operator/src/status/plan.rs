@@ -1,7 +1,7 @@
 //! Decides which statuses are written now, which later, and which never. Pure: time is a parameter, counted from
 //! anywhere.
 //!
-//! Used by `keep`. Nothing is written that stands there already. Good news goes out at once, bad news waits a second, as
+//! Used by `judge`. Nothing is written that stands there already. Good news goes out at once, bad news waits a second, as
 //! the objects of one `kubectl apply` arrive one by one; a change of wording alone waits ten. All writes share a budget.
 
 use std::{collections::BTreeMap, time::Duration};
