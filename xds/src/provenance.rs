@@ -95,9 +95,20 @@ impl Provenance {
     }
 
     /// The statements whose places, or the resources there, are not what they were.
-    pub(crate) fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a Statement> {
-        changes(&earlier.0, &self.0).map(|change| change.key)
+    pub(crate) fn since<'a>(
+        &'a self,
+        earlier: &'a Self,
+    ) -> impl Iterator<Item = Change<'a, Statement, Places>> {
+        changes(&earlier.0, &self.0)
     }
+}
+
+/// Whether resources of the same names stand at the same places.
+pub(crate) fn is_named_alike(old: &Places, new: &Places) -> bool {
+    let names = |resources: &Vec<Arc<Resource>>| -> Vec<_> {
+        resources.iter().map(|resource| (resource.kind, Arc::clone(&resource.name))).collect()
+    };
+    changes(old, new).all(|change| change.old.map(names) == change.new.map(names))
 }
 
 /// What splits say of a Service's ports: where calls of them go.

@@ -10,7 +10,7 @@ mod audience;
 mod tally;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use imbl::ordmap::DiffItem;
 use smidge_xds::{
     delta::changes,
     mesh::id::{ClassId, ProxyId},
-    resources::{Kind, Resource},
+    resources::Resource,
     server::Answer,
     snapshot::Snapshot,
     view::View,
@@ -26,14 +26,17 @@ use smidge_xds::{
 
 pub use self::tally::{Tallies, Tally};
 use self::{
-    answers::{Answers, Placed, Verdict},
-    audience::Audiences,
+    answers::{Answers, Count, Lacking, Placed, Verdict},
+    audience::{Audience, Audiences, Key},
 };
 use super::object::{Known, KnownObjects};
 use crate::finding::ObjectRef;
 
 /// An object's name, which many hold.
 type Name = Arc<ObjectRef>;
+
+/// What proxies lack to whom these resources are new, if no class has a part in it: worked out once for all classes.
+type Memo = HashMap<Vec<Key>, Lacking>;
 
 /// Which objects concern which proxies, and who of these has what.
 #[derive(Debug, Default)]
@@ -65,28 +68,42 @@ impl Concerns {
             self.audiences.carry(statement, &earlier, snapshot);
             moved.extend(self.audiences.objects(statement, objects));
         }
-        let mut classes: BTreeSet<ClassId> = BTreeSet::new();
-        for object in &moved {
-            self.address(object, &mut classes);
-        }
-        if self.audiences.has_settings() {
-            classes.extend(difference.inbound);
-        }
         for class in &difference.classes {
             self.answers.resize(class, earlier.instances(class), snapshot.instances(class));
         }
+        let mut concerned: Vec<Arc<Audience>> = Vec::new();
+        for object in &moved {
+            concerned.extend(self.address(object));
+        }
+        let restated = difference.restated.iter();
+        let restated = restated.flat_map(|statement| self.audiences.objects(statement, objects));
+        concerned.extend(restated.filter_map(|object| self.audiences.get(&object).cloned()));
+        // A split and the routes that it uses concern the same.
+        concerned.dedup();
         for proxy in difference.proxies {
             self.place_again(proxy);
         }
-        for class in &classes {
-            self.look_into(class);
+        let all = concerned.iter().any(|audience| audience.everybody);
+        let all: Vec<ClassId> = self.answers.classes().filter(|_| all).cloned().collect();
+        let inbound = difference.inbound.iter().filter(|_| self.audiences.has_settings());
+        let classes = concerned.iter().flat_map(|audience| &audience.classes).chain(&all).chain(inbound);
+        let mut memo = Memo::new();
+        for class in classes.collect::<HashSet<_>>() {
+            self.look_into(class, &mut memo);
         }
     }
 
     /// Takes in what a proxy has answered; `None` if it is gone.
     pub fn answer(&mut self, proxy: ProxyId, answer: Option<Answer>) {
-        let placed = answer.map(|answer| self.judge(&proxy, answer));
-        self.answers.place(proxy, placed);
+        let Some(answer) = answer else { return self.answers.place(proxy, None) };
+        if let Some(answer) = self.answers.step(&proxy, answer) {
+            self.place(proxy, answer);
+        }
+    }
+
+    fn place(&mut self, proxy: ProxyId, answer: Answer) {
+        let placed = self.judge(&proxy, answer);
+        self.answers.place(proxy, Some(placed));
     }
 
     /// The counts of all that was taken in.
@@ -133,23 +150,20 @@ impl Concerns {
         moved
     }
 
-    /// Finds out anew whom an object concerns; adds the classes whose proxies may now have it, or lack it.
-    fn address(&mut self, object: &Name, classes: &mut BTreeSet<ClassId>) {
+    /// Finds out anew whom an object concerns; those whose proxies may now have it, or lack it.
+    fn address(&mut self, object: &Name) -> [Arc<Audience>; 2] {
         let (old, new) = self.audiences.renew(object, &self.objects, &self.snapshot);
-        self.answers.address(object, &old, &new);
-        if old.everybody || new.everybody {
-            classes.extend(self.answers.classes().cloned());
-        } else {
-            classes.extend(old.classes.into_iter().chain(new.classes));
-        }
+        self.answers.address(object, &old, &new, &self.snapshot);
+        [old, new]
     }
 
     /// Where a proxy stands with its answer.
     fn judge(&self, proxy: &ProxyId, answer: Answer) -> Placed {
         let class = self.snapshot.class(proxy);
         let verdict = class.zip(answer.acknowledged.clone()).map(|(class, taken)| {
-            let lacking = self.answers.lacking(class, &taken);
-            let lacking = lacking.cloned().unwrap_or_else(|| self.lacking(class, &taken));
+            let view = || self.snapshot.view_of(class);
+            let anew = || Some(self.lacking(class, &taken, &view()?, &mut Memo::new()));
+            let lacking = self.answers.lacking(class, &taken).cloned().or_else(anew).unwrap_or_default();
             let mut refused = self.refused(class, &answer);
             refused.retain(|object, _| !lacking.contains(object));
             Verdict { class: class.clone(), taken, lacking, refused }
@@ -159,57 +173,86 @@ impl Concerns {
 
     fn place_again(&mut self, proxy: ProxyId) {
         if let Some(answer) = self.answers.get(&proxy).cloned() {
-            self.answer(proxy, Some(answer));
+            self.place(proxy, answer);
         }
     }
 
     /// Finds out anew what the proxies of a class lack and refuse.
-    fn look_into(&mut self, class: &ClassId) {
+    fn look_into(&mut self, class: &ClassId, memo: &mut Memo) {
         let taken = self.answers.taken(class);
-        self.work.classes += u64::from(!taken.is_empty());
-        for taken in taken {
-            let lacking = self.lacking(class, &taken);
-            self.answers.renew(class, &taken, &lacking);
+        if taken.is_empty() {
+            return;
+        }
+        self.work.classes += 1;
+        if let Some(view) = self.snapshot.view_of(class) {
+            for taken in taken {
+                let lacking = self.lacking(class, &taken, &view, memo);
+                self.answers.renew(class, &taken, lacking);
+            }
+            self.answers.expect(class, view);
         }
         for proxy in self.answers.refusing(class) {
             self.place_again(proxy);
         }
     }
 
-    /// The objects of which a proxy that took `taken` lacks a part.
-    fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> BTreeSet<Name> {
-        let Some(view) = self.snapshot.view_of(class) else { return BTreeSet::new() };
-        if Arc::ptr_eq(taken, &view) {
-            return BTreeSet::new();
+    /// The objects of which a proxy that took `taken` lacks a part, and that should have `view`.
+    fn lacking(&self, class: &ClassId, taken: &Arc<View>, view: &Arc<View>, memo: &mut Memo) -> Lacking {
+        if Arc::ptr_eq(taken, view) {
+            return Lacking::default();
         }
-        let changes = changes::between(taken, &view);
-        let here = changes.iter().filter(|(kind, name)| view.get(*kind, name).is_some());
-        here.flat_map(|(kind, name)| self.carried(class, *kind, name)).collect()
+        let (mut everywhere, mut objects) = (Vec::new(), BTreeSet::new());
+        for key in changes::between(taken, view) {
+            let is_everywhere = self.audiences.is_carried_everywhere(&key);
+            let own = self.carried_by(class, &key);
+            if (is_everywhere || !own.is_empty()) && view.get(key.0, &key.1).is_some() {
+                objects.extend(own);
+                everywhere.extend(Some(key).filter(|_| is_everywhere));
+            }
+        }
+        if objects.is_empty() {
+            let known = memo.get(&everywhere).cloned();
+            return known.unwrap_or_else(|| {
+                let lacking: BTreeSet<Name> = self.carried_everywhere(&everywhere).collect();
+                let lacking: Lacking = lacking.into_iter().collect();
+                memo.insert(everywhere, Arc::clone(&lacking));
+                lacking
+            });
+        }
+        objects.extend(self.carried_everywhere(&everywhere));
+        objects.into_iter().collect()
     }
 
     /// The objects of which a proxy has refused a part, with its words.
     fn refused(&self, class: &ClassId, answer: &Answer) -> answers::Refused {
         let Some(view) = self.snapshot.view_of(class) else { return answers::Refused::new() };
         let here = answer.refused.iter().filter(|((kind, name), _)| view.get(*kind, name).is_some());
-        let objects = here.flat_map(|((kind, name), words)| {
-            let objects = self.carried(class, *kind, name).into_iter();
+        let objects = here.flat_map(|(key, words)| {
+            let objects = self.carried_everywhere([key]).chain(self.carried_by(class, key));
             objects.map(|object| (object, Arc::clone(words)))
         });
         objects.collect()
     }
 
-    /// The objects that a resource in the view of a class carries.
-    fn carried(&self, class: &ClassId, kind: Kind, name: &Arc<str>) -> Vec<Name> {
-        let is_this = |resource: &Arc<Resource>| resource.kind == kind && resource.name == *name;
+    fn carried_everywhere<'a>(
+        &'a self,
+        keys: impl IntoIterator<Item = &'a Key>,
+    ) -> impl Iterator<Item = Name> {
+        keys.into_iter().flat_map(|key| self.audiences.carried_everywhere(key, &self.objects))
+    }
+
+    /// The objects that a resource carries in the view of this class alone.
+    fn carried_by(&self, class: &ClassId, key: &Key) -> Vec<Name> {
+        let (kind, name) = key;
+        let is_this = |resource: &Arc<Resource>| resource.kind == *kind && resource.name == *name;
         let settings = self.audiences.settings().filter(|_| self.snapshot.inbound(class).any(is_this));
-        let stated = self.audiences.carried(class, kind, name, &self.objects);
-        stated.into_iter().chain(settings.cloned()).collect()
+        self.audiences.carried_by(class, key, &self.objects).chain(settings.cloned()).collect()
     }
 
     fn tally(&self, object: &Name) -> Option<Tally> {
         let known = self.objects.get(&**object)?;
         let audience = self.audiences.get(object)?;
-        let (concerned, answering) = self.answers.count(audience, &self.snapshot);
+        let Count { instances: concerned, answering } = self.answers.count(object, audience);
         let (lacking, refusals) = self.answers.against(object);
         let quoted = refusals.into_iter().flatten().take(tally::QUOTED);
         let refused = refusals.map_or(0, BTreeMap::len);

@@ -203,3 +203,27 @@ fn another_replica_counts_what_concerns_it() {
     // The split, its routes, and the settings.
     assert_eq!(took, [work(3, 0), work(3, 0)]);
 }
+
+#[test]
+fn a_view_that_all_left_before_taking_it_is_judged_when_somebody_comes_with_it() {
+    let mut world = town_of(1);
+    let weigh = |world: &mut World, weight| {
+        meshes::port(&mut world.mesh, "api", 80).route.rules[0].backends[0].weight = weight;
+        world.take(&Step::Publish(true));
+    };
+    let web = meshes::proxy("web");
+    weigh(&mut world, 80);
+    let missed = world.latest.view(&web);
+    world.concerns.answer(web.clone(), None);
+    weigh(&mut world, 70);
+    let answer = |acknowledged| Some(Answer { acknowledged, refused: Words::default() });
+    world.concerns.answer(web.clone(), answer(missed));
+    let of = |world: &mut World| {
+        let tally = &world.concerns.tallies()[&ObjectRef::new("TrafficSplit", "shop", "api")];
+        (tally.concerned, tally.acknowledged)
+    };
+    assert_eq!(of(&mut world), (1, 0));
+    let latest = world.latest.view(&web);
+    world.concerns.answer(web, answer(latest));
+    assert_eq!(of(&mut world), (1, 1));
+}

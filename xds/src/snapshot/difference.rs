@@ -13,15 +13,17 @@ use crate::{
         change::{Change, changes},
         id::{ClassId, ProxyId, ServiceId},
     },
-    provenance::{Place, Statement},
+    provenance::{self, Place, Statement},
     resources::Resource,
 };
 
 /// What is not what it was.
 #[derive(Debug, Default)]
 pub struct Difference {
-    /// Statements that are carried by other resources, or whose resources are seen by other classes.
+    /// Statements that stand elsewhere, or whose resources have other names or are seen by other classes.
     pub statements: BTreeSet<Statement>,
+    /// All others whose resources are not what they were: whom they concern is as before.
+    pub restated: BTreeSet<Statement>,
     /// Classes that are new or gone, or have other instances.
     pub classes: BTreeSet<ClassId>,
     /// Classes with another inbound side.
@@ -34,7 +36,11 @@ impl Snapshot {
     /// What differs from an `earlier` snapshot.
     pub fn since(&self, earlier: &Self) -> Difference {
         let mut difference = Difference::default();
-        difference.statements.extend(self.provenance.since(&earlier.provenance).cloned());
+        for Change { key: statement, old, new } in self.provenance.since(&earlier.provenance) {
+            let is_restated = old.zip(new).is_some_and(|(old, new)| provenance::is_named_alike(old, new));
+            let Difference { statements, restated, .. } = &mut difference;
+            if is_restated { restated } else { statements }.insert(statement.clone());
+        }
         for service in self.reach.since(&earlier.reach) {
             let ports = earlier.split_ports(service).chain(self.split_ports(service));
             difference.statements.extend(ports.map(|(_, statement)| statement));
@@ -57,6 +63,7 @@ impl Snapshot {
             difference.proxies.extend(moved(old, new).into_iter().cloned());
         }
         difference.inbound.extend(self.resources.other_classes(&earlier.resources).cloned());
+        difference.restated.retain(|statement| !difference.statements.contains(statement));
         difference
     }
 

@@ -18,6 +18,9 @@ use smidge_xds::{
 
 use super::{Name, audience::Audience};
 
+/// The objects of which a proxy lacks a part, in order. Shared by all that lack the same for the same reason.
+pub(super) type Lacking = Arc<[Name]>;
+
 /// The objects of which a proxy has refused a part, with what it said.
 pub(super) type Refused = BTreeMap<Name, Arc<str>>;
 
@@ -35,7 +38,7 @@ pub(super) struct Verdict {
     pub class: ClassId,
     pub taken: Arc<View>,
     /// The objects of which it lacks a part, where nobody else of the class has taken this view.
-    pub lacking: BTreeSet<Name>,
+    pub lacking: Lacking,
     /// Objects that it does not lack, and has refused.
     pub refused: Refused,
 }
@@ -43,17 +46,23 @@ pub(super) struct Verdict {
 /// The answers of all connected proxies.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    proxies: BTreeMap<ProxyId, Placed>,
-    classes: BTreeMap<ClassId, Class>,
+    proxies: HashMap<ProxyId, Placed>,
+    classes: HashMap<ClassId, Class>,
     /// The objects that concern every proxy.
     everybodys: BTreeSet<Name>,
-    /// All proxies, connected or not, and those that have taken a view.
-    instances: usize,
-    answering: usize,
-    /// How many proxies lack an object.
-    lacking: BTreeMap<Name, usize>,
-    refused: BTreeMap<Name, BTreeMap<ProxyId, Arc<str>>>,
+    everybody: Count,
+    /// Of all other objects.
+    counts: HashMap<Name, Count>,
+    lacking: Lacks,
+    refused: HashMap<Name, BTreeMap<ProxyId, Arc<str>>>,
     moved: BTreeSet<Name>,
+}
+
+/// How many proxies there are, connected or not, and how many of them have taken a view.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    pub instances: usize,
+    pub answering: usize,
 }
 
 #[derive(Debug, Default)]
@@ -61,33 +70,64 @@ struct Class {
     /// The objects that concern it, beyond those that concern everybody.
     objects: BTreeSet<Name>,
     answering: usize,
-    groups: HashMap<Same, Group>,
+    groups: HashMap<Same<View>, Group>,
     /// Proxies that refuse anything.
     refusing: BTreeSet<ProxyId>,
 }
 
-/// The proxies of a class that took one view.
-#[derive(Debug)]
+/// The proxies of a class that took one view; nobody yet, if it is the view that they are about to take.
+#[derive(Debug, Default)]
 struct Group {
     members: usize,
-    lacking: BTreeSet<Name>,
+    lacking: Lacking,
 }
 
-/// A view that is the same as another if it is the very one.
-#[derive(Debug, Clone)]
-struct Same(Arc<View>);
+/// How many proxies lack an object. One that moves from list to list is counted by the list, which is added up when
+/// somebody asks: a thousand answers in a row are then one sum.
+#[derive(Debug, Default)]
+struct Lacks {
+    counts: HashMap<Name, usize>,
+    pending: HashMap<Same<[Name]>, isize>,
+}
 
-impl PartialEq for Same {
+impl Lacks {
+    /// So many more proxies, or fewer, lack these.
+    fn add(&mut self, objects: &Lacking, more: isize) {
+        if !objects.is_empty() {
+            *self.pending.entry(Same(Arc::clone(objects))).or_default() += more;
+        }
+    }
+
+    /// Adds up; the objects of which the count is another one.
+    fn settle(&mut self, moved: &mut BTreeSet<Name>) {
+        for (objects, more) in self.pending.drain().filter(|(_, more)| *more != 0) {
+            for object in &*objects.0 {
+                let count = self.counts.entry(Arc::clone(object)).or_default();
+                *count = count.saturating_add_signed(more);
+                if *count == 0 {
+                    self.counts.remove(object);
+                }
+                moved.insert(Arc::clone(object));
+            }
+        }
+    }
+}
+
+/// A value that is the same as another if it is the very one.
+#[derive(Debug)]
+struct Same<T: ?Sized>(Arc<T>);
+
+impl<T: ?Sized> PartialEq for Same<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Same {}
+impl<T: ?Sized> Eq for Same<T> {}
 
-impl Hash for Same {
+impl<T: ?Sized> Hash for Same<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
+        Arc::as_ptr(&self.0).cast::<()>().hash(state);
     }
 }
 
@@ -103,12 +143,12 @@ impl Answers {
 
     /// The views that proxies of a class have taken.
     pub fn taken(&self, class: &ClassId) -> Vec<Arc<View>> {
-        let groups = self.classes.get(class).into_iter().flat_map(|class| class.groups.keys());
-        groups.map(|view| Arc::clone(&view.0)).collect()
+        let groups = self.classes.get(class).into_iter().flat_map(|class| &class.groups);
+        groups.filter(|(_, group)| group.members > 0).map(|(view, _)| Arc::clone(&view.0)).collect()
     }
 
-    /// What those lack who took this view, if there is one.
-    pub fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> Option<&BTreeSet<Name>> {
+    /// What those lack who took this view, if that is known.
+    pub fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> Option<&Lacking> {
         let group = self.classes.get(class)?.groups.get(&Same(Arc::clone(taken)))?;
         Some(&group.lacking)
     }
@@ -120,6 +160,7 @@ impl Answers {
 
     /// The objects of which something was counted otherwise since this was last asked.
     pub fn take_moved(&mut self) -> BTreeSet<Name> {
+        self.lacking.settle(&mut self.moved);
         std::mem::take(&mut self.moved)
     }
 
@@ -128,21 +169,30 @@ impl Answers {
         self.moved.extend(object.cloned());
     }
 
-    /// An object concerned some, and concerns others now.
-    pub fn address(&mut self, object: &Name, old: &Audience, new: &Audience) {
+    /// An object concerned some, and concerns others now. Classes have as many instances as `snapshot` says.
+    pub fn address(&mut self, object: &Name, old: &Audience, new: &Audience, snapshot: &Snapshot) {
         if new.everybody {
             self.everybodys.insert(Arc::clone(object));
         } else {
             self.everybodys.remove(object);
         }
+        let mut count = self.counts.remove(object).unwrap_or_default();
         for id in old.classes.difference(&new.classes) {
             if let Some(class) = self.classes.get_mut(id) {
                 class.objects.remove(object);
+                count.instances -= snapshot.instances(id);
+                count.answering -= class.answering;
                 self.forget(id);
             }
         }
         for id in new.classes.difference(&old.classes) {
-            self.class(id).objects.insert(Arc::clone(object));
+            let class = self.class(id);
+            class.objects.insert(Arc::clone(object));
+            count.instances += snapshot.instances(id);
+            count.answering += class.answering;
+        }
+        if !new.classes.is_empty() {
+            self.counts.insert(Arc::clone(object), count);
         }
         self.moved.insert(Arc::clone(object));
     }
@@ -150,36 +200,60 @@ impl Answers {
     /// A class had so many instances, and has so many now.
     pub fn resize(&mut self, id: &ClassId, before: usize, now: usize) {
         if before != now {
-            self.instances = self.instances + now - before;
-            self.recount(id);
+            self.recount(id, |count| count.instances = count.instances + now - before);
         }
     }
 
-    /// What concerns a class, and everybody, is to be counted anew.
-    fn recount(&mut self, id: &ClassId) {
+    /// Counts what concerns a class, and everybody, otherwise.
+    fn recount(&mut self, id: &ClassId, change: impl Fn(&mut Count)) {
+        change(&mut self.everybody);
         self.moved.extend(self.everybodys.iter().cloned());
-        let objects = self.classes.get(id).into_iter().flat_map(|class| &class.objects);
-        self.moved.extend(objects.cloned());
+        for object in self.classes.get(id).into_iter().flat_map(|class| &class.objects) {
+            self.counts.get_mut(object).into_iter().for_each(&change);
+            self.moved.insert(Arc::clone(object));
+        }
+    }
+
+    /// Takes in an answer that needs no judging, as most: the proxy has refused nothing and refuses nothing, and what
+    /// those lack who took the view is known. Gives back any other.
+    pub fn step(&mut self, proxy: &ProxyId, answer: Answer) -> Option<Answer> {
+        let Some(Placed { answer: before, verdict: Some(verdict) }) = self.proxies.get_mut(proxy) else {
+            return Some(answer);
+        };
+        let Some(taken) = answer.acknowledged.clone().map(Same) else { return Some(answer) };
+        let groups = self.classes.get_mut(&verdict.class).map(|class| &mut class.groups);
+        let Some(groups) = groups.filter(|_| before.refused.is_empty() && answer.refused.is_empty()) else {
+            return Some(answer);
+        };
+        let Some(group) = groups.get_mut(&taken) else { return Some(answer) };
+        group.members += 1;
+        self.lacking.add(&group.lacking, 1);
+        leave(groups, &mut self.lacking, std::mem::replace(&mut verdict.taken, taken.0));
+        *before = answer;
+        None
     }
 
     /// Puts a proxy where its answer belongs, from where it was.
-    pub fn place(&mut self, proxy: ProxyId, mut placed: Option<Placed>) {
+    pub fn place(&mut self, proxy: ProxyId, placed: Option<Placed>) {
         let before = self.proxies.remove(&proxy).and_then(|placed| placed.verdict);
-        let (old, new) = (before.as_ref(), placed.as_ref().and_then(|placed| placed.verdict.as_ref()));
-        let (old, new) = (old.map(|it| it.class.clone()), new.map(|it| it.class.clone()));
+        let now = placed.as_ref().and_then(|placed| placed.verdict.as_ref());
         if let Some(before) = &before {
             self.take_out(&proxy, before);
         }
-        if let Some(Placed { answer, verdict: Some(now) }) = &mut placed {
+        if let Some((Placed { answer, .. }, now)) = placed.as_ref().zip(now) {
             self.put_in(&proxy, now, !answer.refused.is_empty());
         }
-        if old != new {
-            for class in old.iter().chain(&new) {
-                self.recount(class);
+        let (old, new) = (before.map(|it| it.class), now.map(|it| &it.class));
+        if old.as_ref() != new {
+            if let Some(new) = new {
+                self.class(new).answering += 1;
+                self.recount(new, |count| count.answering += 1);
             }
-        }
-        if let Some(old) = old {
-            self.forget(&old);
+            if let Some(old) = &old {
+                self.class(old).answering -= 1;
+                self.recount(old, |count| count.answering -= 1);
+                self.forget(old);
+            }
         }
         if let Some(placed) = placed {
             self.proxies.insert(proxy, placed);
@@ -198,77 +272,54 @@ impl Answers {
         }
         let Some(class) = self.classes.get_mut(&verdict.class) else { return };
         class.refusing.remove(proxy);
-        class.answering -= 1;
-        self.answering -= 1;
-        let key = Same(Arc::clone(&verdict.taken));
-        let Some(group) = class.groups.get_mut(&key) else { return };
-        group.members -= 1;
-        let lacking = group.lacking.clone();
-        if group.members == 0 {
-            class.groups.remove(&key);
-        }
-        self.lack(&lacking, 1, 0);
+        leave(&mut class.groups, &mut self.lacking, Arc::clone(&verdict.taken));
     }
 
-    fn put_in(&mut self, proxy: &ProxyId, verdict: &mut Verdict, refuses: bool) {
+    fn put_in(&mut self, proxy: &ProxyId, verdict: &Verdict, refuses: bool) {
         for (object, words) in &verdict.refused {
             self.refused.entry(Arc::clone(object)).or_default().insert(proxy.clone(), Arc::clone(words));
             self.moved.insert(Arc::clone(object));
         }
-        self.answering += 1;
-        let class = self.class(&verdict.class);
-        class.answering += 1;
+        let class = self.classes.entry(verdict.class.clone()).or_default();
         if refuses {
             class.refusing.insert(proxy.clone());
         }
-        let key = Same(Arc::clone(&verdict.taken));
-        let lacking = std::mem::take(&mut verdict.lacking);
-        let group = class.groups.entry(key).or_insert(Group { members: 0, lacking });
+        let group = Group { members: 0, lacking: Arc::clone(&verdict.lacking) };
+        let group = class.groups.entry(Same(Arc::clone(&verdict.taken))).or_insert(group);
         group.members += 1;
-        let lacking = group.lacking.clone();
-        self.lack(&lacking, 0, 1);
+        self.lacking.add(&group.lacking, 1);
     }
 
     /// What those of a class who took this view lack now.
-    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: &BTreeSet<Name>) {
+    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: Lacking) {
         let class = self.classes.get_mut(class);
         let group = class.and_then(|class| class.groups.get_mut(&Same(Arc::clone(taken))));
-        if let Some(group) = group.filter(|group| group.lacking != *lacking) {
-            let before = std::mem::replace(&mut group.lacking, lacking.clone());
-            let members = group.members;
-            self.lack(&before, members, 0);
-            self.lack(lacking, 0, members);
+        if let Some(group) = group.filter(|group| group.lacking != lacking) {
+            let members = isize::try_from(group.members).unwrap_or(isize::MAX);
+            self.lacking.add(&group.lacking, -members);
+            self.lacking.add(&lacking, members);
+            group.lacking = lacking;
         }
     }
 
-    /// Of these objects so many fewer, and so many more, lack a part.
-    fn lack(&mut self, objects: &BTreeSet<Name>, fewer: usize, more: usize) {
-        for object in objects {
-            let count = self.lacking.entry(Arc::clone(object)).or_default();
-            *count = *count + more - fewer;
-            if *count == 0 {
-                self.lacking.remove(object);
-            }
-            self.moved.insert(Arc::clone(object));
-        }
+    /// The proxies of a class are about to take this view, and whoever does lacks nothing.
+    pub fn expect(&mut self, class: &ClassId, view: Arc<View>) {
+        let Some(class) = self.classes.get_mut(class) else { return };
+        class.groups.retain(|_, group| group.members > 0);
+        class.groups.entry(Same(view)).or_default();
     }
 
-    /// How many proxies an audience has, and how many of them have answered.
-    pub fn count(&self, audience: &Audience, snapshot: &Snapshot) -> (usize, usize) {
+    /// How many proxies an object concerns that has this audience.
+    pub fn count(&self, object: &Name, audience: &Audience) -> Count {
         if audience.everybody {
-            return (self.instances, self.answering);
+            return self.everybody;
         }
-        let of = |id: &ClassId| {
-            let answering = self.classes.get(id).map_or(0, |class| class.answering);
-            (snapshot.instances(id), answering)
-        };
-        let counts = audience.classes.iter().map(of);
-        counts.fold((0, 0), |(all, answering), (more, and)| (all + more, answering + and))
+        self.counts.get(object).copied().unwrap_or_default()
     }
 
     /// How many lack an object, and who refuses it.
     pub fn against(&self, object: &Name) -> (usize, Option<&BTreeMap<ProxyId, Arc<str>>>) {
-        (self.lacking.get(object).copied().unwrap_or_default(), self.refused.get(object))
+        (self.lacking.counts.get(object).copied().unwrap_or_default(), self.refused.get(object))
     }
 
     fn class(&mut self, id: &ClassId) -> &mut Class {
@@ -280,8 +331,21 @@ impl Answers {
 
     /// Forgets a class that nothing concerns and of which nobody has answered.
     fn forget(&mut self, id: &ClassId) {
-        if self.classes.get(id).is_some_and(|class| class.objects.is_empty() && class.answering == 0) {
+        let Some(class) = self.classes.get_mut(id).filter(|class| class.answering == 0) else { return };
+        class.groups.clear();
+        if class.objects.is_empty() {
             self.classes.remove(id);
         }
+    }
+}
+
+/// One fewer has taken this view.
+fn leave(groups: &mut HashMap<Same<View>, Group>, lacking: &mut Lacks, taken: Arc<View>) {
+    let taken = Same(taken);
+    let Some(group) = groups.get_mut(&taken) else { return };
+    group.members -= 1;
+    lacking.add(&group.lacking, -1);
+    if group.members == 0 {
+        groups.remove(&taken);
     }
 }

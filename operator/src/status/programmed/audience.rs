@@ -4,7 +4,7 @@
 //! Part of `programmed`, which tells it what has changed. Knows nothing of what proxies have answered.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -32,22 +32,28 @@ pub(super) struct Audience {
     pub classes: BTreeSet<ClassId>,
 }
 
-/// A resource in the views of a class, or in views of any class: names that classes share have other content in each.
-type Carrier = (Option<ClassId>, Kind, Arc<str>);
+/// A resource by its type and name.
+pub(super) type Key = (Kind, Arc<str>);
+
+/// The statements that resources carry.
+type Carriers = HashMap<Key, BTreeSet<Statement>>;
 
 /// The audiences of all objects.
 #[derive(Debug, Default)]
 pub(super) struct Audiences {
-    objects: BTreeMap<Name, Audience>,
+    objects: BTreeMap<Name, Arc<Audience>>,
     /// Who refers to an object, whether it exists or not.
     users: BTreeMap<ObjectRef, BTreeSet<Name>>,
     /// The objects that the whole inbound side is about.
     settings: BTreeSet<Name>,
-    carriers: BTreeMap<Carrier, BTreeSet<Statement>>,
+    /// What resources carry in the views of any class.
+    everywhere: Carriers,
+    /// What resources carry in those of one class alone: of a name that classes share, each has a resource of its own.
+    own: HashMap<ClassId, Carriers>,
 }
 
 impl Audiences {
-    pub fn get(&self, object: &Name) -> Option<&Audience> {
+    pub fn get(&self, object: &Name) -> Option<&Arc<Audience>> {
         self.objects.get(object)
     }
 
@@ -93,16 +99,24 @@ impl Audiences {
 
     /// Takes over which resources carry a statement.
     pub fn carry(&mut self, statement: &Statement, earlier: &Snapshot, now: &Snapshot) {
-        for carrier in carriers(earlier.provenance().places(statement)) {
-            if let Some(statements) = self.carriers.get_mut(&carrier) {
-                statements.remove(statement);
-                if statements.is_empty() {
-                    self.carriers.remove(&carrier);
+        for (class, key) in carriers(earlier.provenance().places(statement)) {
+            let Some(class) = class else {
+                remove(&mut self.everywhere, &key, statement);
+                continue;
+            };
+            if let Some(own) = self.own.get_mut(class) {
+                remove(own, &key, statement);
+                if own.is_empty() {
+                    self.own.remove(class);
                 }
             }
         }
-        for carrier in carriers(now.provenance().places(statement)) {
-            self.carriers.entry(carrier).or_default().insert(statement.clone());
+        for (class, key) in carriers(now.provenance().places(statement)) {
+            let carriers = match class {
+                Some(class) => self.own.entry(class.clone()).or_default(),
+                None => &mut self.everywhere,
+            };
+            carriers.entry(key).or_default().insert(statement.clone());
         }
     }
 
@@ -118,12 +132,26 @@ impl Audiences {
         used.chain([object]).collect()
     }
 
-    /// The objects whose statements a resource in the view of a class carries.
-    pub fn carried(&self, class: &ClassId, kind: Kind, name: &Arc<str>, objects: &KnownObjects) -> Vec<Name> {
-        let everywhere = self.carriers.get(&(None, kind, Arc::clone(name)));
-        let here = self.carriers.get(&(Some(class.clone()), kind, Arc::clone(name)));
-        let statements = everywhere.into_iter().chain(here).flatten();
-        statements.flat_map(|statement| self.objects(statement, objects)).collect()
+    /// Whether a resource carries anything in the views of any class.
+    pub fn is_carried_everywhere(&self, key: &Key) -> bool {
+        self.everywhere.contains_key(key)
+    }
+
+    /// The objects whose statements a resource carries in the views of any class.
+    pub fn carried_everywhere(&self, key: &Key, objects: &KnownObjects) -> impl Iterator<Item = Name> {
+        let statements = self.everywhere.get(key).into_iter().flatten();
+        statements.flat_map(|statement| self.objects(statement, objects))
+    }
+
+    /// The objects whose statements a resource carries in the view of this class alone.
+    pub fn carried_by(
+        &self,
+        class: &ClassId,
+        key: &Key,
+        objects: &KnownObjects,
+    ) -> impl Iterator<Item = Name> {
+        let statements = self.own.get(class).and_then(|own| own.get(key)).into_iter().flatten();
+        statements.flat_map(|statement| self.objects(statement, objects))
     }
 
     /// Finds out anew whom an object concerns; the audience that it had, and the one that it has. One that does not exist,
@@ -133,12 +161,12 @@ impl Audiences {
         object: &Name,
         known: &KnownObjects,
         snapshot: &Snapshot,
-    ) -> (Audience, Audience) {
+    ) -> (Arc<Audience>, Arc<Audience>) {
         if !known.contains_key(&**object) {
-            return (self.objects.remove(object).unwrap_or_default(), Audience::default());
+            return (self.objects.remove(object).unwrap_or_default(), Arc::default());
         }
-        let now = self.find(object, snapshot);
-        let before = self.objects.insert(Arc::clone(object), now.clone());
+        let now = Arc::new(self.find(object, snapshot));
+        let before = self.objects.insert(Arc::clone(object), Arc::clone(&now));
         (before.unwrap_or_default(), now)
     }
 
@@ -165,13 +193,23 @@ impl Audiences {
     }
 }
 
-fn carriers(places: Option<&Places>) -> impl Iterator<Item = Carrier> {
+fn remove(carriers: &mut Carriers, key: &Key, statement: &Statement) {
+    if let Some(statements) = carriers.get_mut(key) {
+        statements.remove(statement);
+        if statements.is_empty() {
+            carriers.remove(key);
+        }
+    }
+}
+
+/// The resources that stand at these places, and the class if they stand there for one alone.
+fn carriers(places: Option<&Places>) -> impl Iterator<Item = (Option<&ClassId>, Key)> {
     places.into_iter().flatten().flat_map(|(place, resources)| {
         let class = match place {
             Place::Class(class) => Some(class),
             Place::Identity(_) | Place::Port(..) => None,
         };
-        resources.iter().map(move |it| (class.cloned(), it.kind, Arc::clone(&it.name)))
+        resources.iter().map(move |it| (class, (it.kind, Arc::clone(&it.name))))
     })
 }
 
