@@ -1,46 +1,48 @@
 //! What was found about each object, looked up by object; and about which something else was found than before.
 //!
-//! Used by `judge`. Pure. Findings that are the very list of before cost nothing.
+//! Used by `judge`. Pure. Findings come in order, errors first: two lists are gone through side by side, and what both
+//! have costs a comparison. The very list of before costs nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use super::object::KINDS;
-use crate::finding::{Finding, ObjectRef};
+use crate::finding::{Finding, ObjectRef, Severity};
 
-/// The findings about objects that have a status.
+/// The findings, in order.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    all: Arc<Vec<Finding>>,
-    /// Where those about an object are.
-    places: BTreeMap<ObjectRef, Vec<usize>>,
-}
+pub(super) struct Found(Arc<Vec<Finding>>);
 
 impl Found {
-    /// Goes on with these findings; the objects about which something else was found before.
-    pub fn take(&mut self, findings: &Arc<Vec<Finding>>) -> Vec<ObjectRef> {
-        if Arc::ptr_eq(&self.all, findings) {
-            return Vec::new();
+    /// Goes on with these findings; the objects that have a status, and about which something else was found before.
+    pub fn take(&mut self, findings: &Arc<Vec<Finding>>) -> BTreeSet<ObjectRef> {
+        if Arc::ptr_eq(&self.0, findings) {
+            return BTreeSet::new();
         }
-        let mut places: BTreeMap<ObjectRef, Vec<usize>> = BTreeMap::new();
-        let own = findings.iter().enumerate();
-        for (place, finding) in own.filter(|(_, finding)| KINDS.contains(&finding.object.kind.as_str())) {
-            if let Some(places) = places.get_mut(&finding.object) {
-                places.push(place);
-            } else {
-                places.insert(finding.object.clone(), vec![place]);
-            }
+        let before = std::mem::replace(&mut self.0, Arc::clone(findings));
+        let (mut old, mut new) = (before.iter().peekable(), findings.iter().peekable());
+        let mut differs = BTreeSet::new();
+        loop {
+            let first = match (old.peek(), new.peek()) {
+                (None, None) => return differs,
+                (Some(old), Some(new)) => old.cmp(new),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            let gone = old.next_if(|_| first.is_le());
+            let come = new.next_if(|_| first.is_ge());
+            let finding = gone.xor(come).filter(|finding| KINDS.contains(&finding.object.kind.as_str()));
+            differs.extend(finding.map(|finding| finding.object.clone()));
         }
-        let now = Self { all: Arc::clone(findings), places };
-        let before = std::mem::replace(self, now);
-        let gone = before.places.keys().filter(|object| !self.places.contains_key(*object));
-        let here = self.places.keys().filter(|object| self.of(object) != before.of(object));
-        gone.chain(here).cloned().collect()
     }
 
     /// What was found about an object, errors first.
     pub fn of(&self, object: &ObjectRef) -> Vec<&Finding> {
-        let places = self.places.get(object).into_iter().flatten();
-        places.filter_map(|place| self.all.get(*place)).collect()
+        let of = |severity: Severity| {
+            let start = self.0.partition_point(|it| (it.severity, &it.object) < (severity, object));
+            let rest = self.0.get(start..).unwrap_or_default();
+            rest.iter().take_while(move |it| it.severity == severity && it.object == *object)
+        };
+        of(Severity::Error).chain(of(Severity::Warning)).collect()
     }
 }
 
@@ -52,17 +54,34 @@ mod tests {
     #[test]
     fn what_is_found_anew_or_otherwise_or_no_longer_is_told_once() {
         let object = |name: &str| ObjectRef::new("TCPRoute", "shop", name);
-        let finding = |name: &str, text: &str| Finding::new(object(name), Reason::Empty, text);
+        let finding = |name: &str, text: &str| {
+            let reason = if text == "9" { Reason::RouteNotFound } else { Reason::Empty };
+            Finding::new(object(name), reason, text)
+        };
         let list = |all: &[(&str, &str)]| {
             Arc::new(all.iter().map(|(name, text)| finding(name, text)).collect::<Vec<_>>())
         };
         let mut found = Found::default();
-        assert_eq!(found.take(&list(&[("a", "1"), ("b", "1")])), [object("a"), object("b")]);
-        assert!(found.take(&list(&[("a", "1"), ("b", "1")])).is_empty());
+        let take = |found: &mut Found, all: &[(&str, &str)]| Vec::from_iter(found.take(&list(all)));
+        assert_eq!(take(&mut found, &[("a", "1"), ("b", "1")]), [object("a"), object("b")]);
+        assert!(take(&mut found, &[("a", "1"), ("b", "1")]).is_empty());
         // One more in front moves all others in the list.
-        let now = list(&[("a", "0"), ("a", "1"), ("b", "1")]);
-        assert_eq!(found.take(&now), [object("a")]);
+        assert_eq!(take(&mut found, &[("a", "0"), ("a", "1"), ("b", "1")]), [object("a")]);
         assert_eq!(found.of(&object("b")), [&finding("b", "1")]);
-        assert_eq!(found.take(&list(&[("b", "1")])), [object("a")]);
+        // Warnings stand behind the errors of all objects.
+        assert_eq!(
+            take(&mut found, &[("a", "1"), ("b", "1"), ("a", "9"), ("c", "9")]),
+            [object("a"), object("c")]
+        );
+        assert_eq!(found.of(&object("a")), [&finding("a", "1"), &finding("a", "9")]);
+        assert_eq!(found.of(&object("c")), [&finding("c", "9")]);
+        assert_eq!(take(&mut found, &[("b", "1"), ("c", "9")]), [object("a")]);
+        assert!(found.of(&object("a")).is_empty());
+    }
+
+    #[test]
+    fn who_has_no_status_is_not_told() {
+        let service = Finding::new(ObjectRef::new("Service", "shop", "a"), Reason::OutsideMesh, "");
+        assert!(Found::default().take(&Arc::new(vec![service])).is_empty());
     }
 }
