@@ -28,6 +28,13 @@ impl Agenda {
         }
     }
 
+    /// The object is to be judged again at this time, if not before.
+    pub fn hasten(&mut self, object: &ObjectRef, at: Duration) {
+        if self.times.get(object).is_none_or(|present| at < *present) {
+            self.set(object, Some(at));
+        }
+    }
+
     /// Takes out the objects whose time has come.
     pub fn take(&mut self, now: Duration) -> Vec<ObjectRef> {
         let mut due = Vec::new();
@@ -61,6 +68,8 @@ mod tests {
         assert_eq!(agenda.first(), Some(Duration::from_secs(2)));
         assert_eq!(agenda.take(Duration::from_secs(2)), [two]);
         assert!(agenda.take(Duration::from_secs(2)).is_empty());
+        agenda.hasten(&one, Duration::from_secs(4));
+        assert_eq!(agenda.first(), Some(Duration::from_secs(3)));
         agenda.set(&one, None);
         assert_eq!(agenda.first(), None);
     }

@@ -86,20 +86,48 @@ impl Judge {
         }
     }
 
-    /// What is to be written now, and when to judge again if nothing else happens; `time` is what conditions say.
-    pub fn judge(
-        &mut self,
-        evidence: Evidence<'_>,
-        now: Duration,
-        time: &Time,
-    ) -> (Vec<Wanted>, Option<Duration>) {
+    /// What is to be written now; `time` is what conditions say. However much of it is written is told by `written`,
+    /// `failed` and `gone`.
+    pub fn judge(&mut self, evidence: Evidence<'_>, now: Duration, time: &Time) -> Vec<Wanted> {
         let mut again = std::mem::take(&mut self.open);
         again.extend(self.agenda.take(now));
         self.take(evidence, &mut again);
         let wanted = again.into_iter().filter_map(|object| self.judge_one(object, now, time));
         let mut wanted: Vec<Wanted> = wanted.collect();
         wanted.sort_by_key(|wanted| wanted.is_wording);
-        (wanted, self.agenda.first())
+        wanted
+    }
+
+    /// How much of it may be written now, and when there may be more.
+    pub fn budget(&mut self, now: Duration) -> (usize, Duration) {
+        self.plan.budget(now)
+    }
+
+    /// The status stands on the object now.
+    pub fn written(&mut self, object: &ObjectRef, status: Status, now: Duration) {
+        self.plan.spent();
+        self.plan.written(object, status, now);
+        self.waiting.remove(object);
+        self.plan.echo(object).into_iter().for_each(|at| self.agenda.hasten(object, at));
+    }
+
+    /// The status could not be written.
+    pub fn failed(&mut self, object: &ObjectRef, now: Duration) {
+        self.plan.spent();
+        let at = self.plan.failed(object, now);
+        self.agenda.hasten(object, at);
+    }
+
+    /// There is no such object, although it was not seen to go.
+    pub fn gone(&mut self, object: &ObjectRef, now: Duration) {
+        self.plan.spent();
+        let at = self.plan.gone(object, now);
+        self.agenda.hasten(object, at);
+    }
+
+    /// When to judge again if nothing else happens, beside what the budget has put off.
+    pub fn next(&self) -> Option<Duration> {
+        self.agenda.first()
     }
 
     /// How many objects were judged so far: what a change costs is held by tests through this.
@@ -110,11 +138,6 @@ impl Judge {
     /// How many objects do not say what they should.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// What was written when, and may be.
-    pub fn plan(&mut self) -> &mut Plan {
-        &mut self.plan
     }
 
     /// Takes over what there is now; adds the objects of which anything differs.

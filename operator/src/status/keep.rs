@@ -136,10 +136,10 @@ impl Keeper {
             self.sources.metrics.waiting.set(0);
             return asleep;
         }
-        let (due, wake) = tokio::task::block_in_place(|| self.judge(&turn, &tallies));
+        let due = tokio::task::block_in_place(|| self.judge(&turn, &tallies));
         self.cost = begun.elapsed();
-        let again = self.write(due).await;
-        wake.into_iter().chain(again).min().map_or(asleep, |wake| self.started + wake)
+        let wake = self.write(due).await;
+        wake.map_or(asleep, |wake| self.started + wake)
     }
 
     /// The counts of this replica, for itself and for the one that leads.
@@ -159,25 +159,23 @@ impl Keeper {
         tallies
     }
 
-    /// What is to be written now, and when to look again for the rest.
-    fn judge(&mut self, turn: &Turn, tallies: &Tallies) -> (Vec<Wanted>, Option<Duration>) {
+    /// What is to be written now.
+    fn judge(&mut self, turn: &Turn, tallies: &Tallies) -> Vec<Wanted> {
         let now = self.now();
         let others = self.sources.others.borrow_and_update().clone();
         let judge = self.judge.get_or_insert_with(|| Judge::new(now));
         let Turn { objects, findings, .. } = turn;
         let evidence = Evidence { objects, findings, tallies, others: &others };
-        let due = judge.judge(evidence, now, &time(&self.sources.clock));
-        self.sources.metrics.waiting.set(i64::try_from(judge.waiting()).unwrap_or(i64::MAX));
-        due
+        judge.judge(evidence, now, &time(&self.sources.clock))
     }
 
-    /// Writes as much as the budget allows; says when to go on if that is not all.
+    /// Writes as much as the budget allows; says when to look again.
     async fn write(&mut self, due: Vec<Wanted>) -> Option<Duration> {
         let now = self.now();
-        let plan = self.judge.as_mut()?.plan();
-        let (budget, next) = plan.budget(now);
-        let total = due.len();
-        let client = &self.sources.client;
+        let judge = self.judge.as_mut()?;
+        let (budget, mut again) = judge.budget(now);
+        let mut is_left = due.len() > budget;
+        let Sources { client, metrics, .. } = &self.sources;
         let mut writes = stream::iter(due.into_iter().take(budget))
             .map(|wanted| async move {
                 let result = write(client, &wanted.object, &wanted.uid, &wanted.status).await;
@@ -185,29 +183,33 @@ impl Keeper {
             })
             .buffer_unordered(AT_ONCE);
         while let Some((wanted, result)) = writes.next().await {
-            plan.spent();
             match result {
                 Ok(()) => {
-                    self.sources.metrics.writes.inc();
+                    metrics.writes.inc();
                     debug!(object = %wanted.object, "status written");
                     if let Some(words) = &wanted.refusal {
                         report::refused(client, &wanted.object, &wanted.uid, words).await;
                     }
-                    plan.written(&wanted.object, wanted.status, now);
+                    judge.written(&wanted.object, wanted.status, now);
                 }
-                Err(error @ WriteError::Gone { .. }) => debug!(%error, "no status written"),
+                Err(error @ WriteError::Gone { .. }) => {
+                    debug!(%error, "no status written");
+                    judge.gone(&wanted.object, now);
+                }
                 Err(error) => {
-                    self.sources.metrics.failures.inc();
+                    metrics.failures.inc();
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     warn!(%error, cause, "will try again");
-                    plan.failed(&wanted.object, now);
+                    judge.failed(&wanted.object, now);
                     // Those that were not tried are still due; the API server may need a moment.
-                    return Some(now + GAP * 10);
+                    (is_left, again) = (true, now + GAP * 10);
+                    break;
                 }
             }
         }
-        (total > budget).then_some(next)
+        metrics.waiting.set(i64::try_from(judge.waiting()).unwrap_or(i64::MAX));
+        judge.next().into_iter().chain(Some(again).filter(|_| is_left)).min()
     }
 }
 

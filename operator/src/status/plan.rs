@@ -20,7 +20,7 @@ const HOLD: Duration = Duration::from_secs(1);
 const WORDS: Duration = Duration::from_secs(10);
 /// For how long a proxy that is silent, or refuses, can hold an object up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a write may take to come back through the watch.
+/// How long a write, or that its object is gone, may take to come back through the watch.
 const ECHO: Duration = Duration::from_secs(10);
 /// The pause after a failed write doubles from the one to the other.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
@@ -28,7 +28,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const RATE: f64 = 50.0;
 
 /// What is remembered of the objects between two looks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     objects: BTreeMap<ObjectRef, Memory>,
     /// Writes that may be made, and when that was counted.
@@ -37,7 +37,7 @@ pub struct Plan {
     since: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Memory {
     uid: String,
     generation: Option<i64>,
@@ -158,12 +158,20 @@ impl Plan {
         memory.differs = None;
     }
 
-    /// The status could not be written.
-    pub fn failed(&mut self, object: &ObjectRef, now: Duration) {
+    /// The status could not be written; when to try again.
+    pub fn failed(&mut self, object: &ObjectRef, now: Duration) -> Duration {
         let memory = self.objects.entry(object.clone()).or_default();
         let (first, last) = RETRY;
         memory.not_before = now + first.saturating_mul(1 << memory.failures.min(10)).min(last);
         memory.failures += 1;
+        memory.not_before
+    }
+
+    /// There is no such object to write it onto; when to try again, if the watch does not say so by then.
+    pub fn gone(&mut self, object: &ObjectRef, now: Duration) -> Duration {
+        let memory = self.objects.entry(object.clone()).or_default();
+        memory.not_before = now + ECHO;
+        memory.not_before
     }
 
     /// When a write that has not come back is taken for lost.

@@ -34,8 +34,15 @@ enum Step {
     Echo(usize),
     /// Somebody takes the status away.
     Wiped(usize),
-    /// So many milliseconds later all is looked at; of what is due so many are written, and the next one fails or not.
-    Look(u64, usize, bool),
+    /// So many milliseconds later all is looked at; of what is due so many are written, and this happens to the next one.
+    Look(u64, usize, Next),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Waits,
+    Fails,
+    Gone,
 }
 
 const OBJECTS: usize = 3;
@@ -51,8 +58,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (it(), 0..3_usize).prop_map(|(it, reason)| Step::Finding(it, reason)),
         3 => it().prop_map(Step::Echo),
         1 => it().prop_map(Step::Wiped),
-        8 => (prop_oneof![Just(0), Just(100), Just(1000), Just(3000), Just(11_000)], 0..3_usize, any::<bool>())
-            .prop_map(|(later, budget, fails)| Step::Look(later, budget, fails)),
+        8 => (prop_oneof![Just(0), Just(100), Just(1000), Just(3000), Just(11_000)], 0..3_usize, prop_oneof![Just(Next::Waits), Just(Next::Fails), Just(Next::Gone)])
+            .prop_map(|(later, budget, next)| Step::Look(later, budget, next)),
     ]
 }
 
@@ -166,7 +173,7 @@ impl World {
                 }
                 Due::Never => {}
             }
-            next = [next, until, at].into_iter().flatten().min();
+            next = [next, until, at, plan.echo(object)].into_iter().flatten().min();
         }
         due.sort_by_key(|(is_wording, ..)| *is_wording);
         (due.into_iter().map(|(_, object, status)| (object, status)).collect(), waiting, next)
@@ -182,7 +189,7 @@ proptest! {
         let mut findings = Arc::default();
         for step in &steps {
             world.take(step);
-            let Step::Look(_, budget, fails) = step else { continue };
+            let Step::Look(_, budget, outcome) = step else { continue };
             let now = world.now;
             // As the publisher does: the very same list as long as it says the same.
             let found: Vec<Finding> = world.findings.iter().cloned().collect();
@@ -191,22 +198,35 @@ proptest! {
             }
             let World { objects, tallies, others, .. } = &world;
             let evidence = Evidence { objects, findings: &findings, tallies, others };
-            let (wanted, wake) = judge.judge(evidence, now, &world.time());
-            let (due, waiting, next) = world.look_at_all(&mut plan);
+            let wanted = judge.judge(evidence, now, &world.time());
+            let (due, waiting, _) = world.look_at_all(&mut plan);
             let wanted: Vec<_> = wanted.into_iter().map(|wanted| (wanted.object, wanted.status)).collect();
             prop_assert_eq!(&wanted, &due, "at {:?}", now);
             prop_assert_eq!(judge.waiting(), waiting);
-            prop_assert!(next.is_none_or(|next| wake.is_some_and(|wake| wake <= next)), "it sleeps past {next:?}");
             for (place, (object, status)) in wanted.into_iter().take(budget + 1).enumerate() {
                 if place < *budget {
-                    judge.plan().written(&object, status.clone(), now);
+                    judge.written(&object, status.clone(), now);
                     plan.written(&object, status.clone(), now);
                     world.written.insert(object, status);
-                } else if *fails {
-                    judge.plan().failed(&object, now);
-                    plan.failed(&object, now);
+                    continue;
+                }
+                match outcome {
+                    Next::Waits => {}
+                    Next::Fails => {
+                        judge.failed(&object, now);
+                        plan.failed(&object, now);
+                    }
+                    Next::Gone => {
+                        judge.gone(&object, now);
+                        plan.gone(&object, now);
+                    }
                 }
             }
+            // A copy, as a look remembers what it has seen, and this one is not the judge's.
+            let (_, _, next) = world.look_at_all(&mut plan.clone());
+            let wake = judge.next();
+            prop_assert!(wake.is_none_or(|wake| wake > now), "it does not sleep");
+            prop_assert!(next.is_none_or(|next| wake.is_some_and(|wake| wake <= next)), "it sleeps past {next:?}");
         }
     }
 }
@@ -220,9 +240,8 @@ fn what_does_not_differ_is_not_judged() {
         let before = judge.judged();
         let World { objects, tallies, others, .. } = &*world;
         let evidence = Evidence { objects, findings: &findings, tallies, others };
-        let (wanted, _) = judge.judge(evidence, world.now, &world.time());
-        for wanted in wanted {
-            judge.plan().written(&wanted.object, wanted.status.clone(), world.now);
+        for wanted in judge.judge(evidence, world.now, &world.time()) {
+            judge.written(&wanted.object, wanted.status.clone(), world.now);
             world.written.insert(wanted.object, wanted.status);
         }
         judge.judged() - before
