@@ -51,10 +51,8 @@ pub struct Outputs {
 /// One turn of the pipeline: objects, and what has become of just these.
 #[derive(Debug, Clone)]
 pub struct Turn {
-    /// Grows with every lowering. A turn with the same number has the same objects, with other statuses.
-    pub number: u64,
     /// The objects that have a status.
-    pub objects: Arc<KnownObjects>,
+    pub objects: KnownObjects,
     /// What is wrong with them, errors first.
     pub findings: Arc<Vec<Finding>>,
     /// What the proxies are given.
@@ -155,7 +153,7 @@ pub async fn publish(
     let mut last = None::<Instant>;
     let mut pause = GAP;
     let mut meaning = Meaning::Same;
-    let mut known = Arc::<KnownObjects>::default();
+    let mut known = KnownObjects::default();
     let mut lowering = Lowering::default();
     while let Some(edit) = edits.recv().await {
         if let Some(last) = last {
@@ -192,22 +190,19 @@ pub async fn publish(
 
 impl Outputs {
     /// Tells of a turn that was lowered.
-    fn turn(&self, known: &Arc<KnownObjects>, inputs: Option<&Inputs>) {
+    fn turn(&self, known: &KnownObjects, inputs: Option<&Inputs>) {
         let Some(snapshot) = self.snapshots.borrow().clone() else { return };
         let findings = self.findings.borrow().clone();
         let neighbours = Arc::new(inputs.map(neighbours).unwrap_or_default());
-        self.turns.send_modify(|turn| {
-            let number = turn.as_ref().map_or(0, |turn| turn.number) + 1;
-            let objects = Arc::clone(known);
-            *turn = Some(Arc::new(Turn { number, objects, findings, snapshot, neighbours }));
-        });
+        let turn = Turn { objects: known.clone(), findings, snapshot, neighbours };
+        self.turns.send_replace(Some(Arc::new(turn)));
     }
 
     /// Tells of other statuses under what was lowered before.
-    fn restate(&self, known: &Arc<KnownObjects>) {
+    fn restate(&self, known: &KnownObjects) {
         self.turns.send_if_modified(|turn| {
             let Some(turn) = turn else { return false };
-            *turn = Arc::new(Turn { objects: Arc::clone(known), ..(**turn).clone() });
+            *turn = Arc::new(Turn { objects: known.clone(), ..(**turn).clone() });
             true
         });
     }
@@ -229,7 +224,7 @@ fn neighbours(inputs: &Inputs) -> BTreeMap<String, (String, IpAddr)> {
 fn take(
     edit: Edit,
     inputs: &mut Inputs,
-    known: &mut Arc<KnownObjects>,
+    known: &mut KnownObjects,
     awaited: &watch::Sender<BTreeSet<&'static str>>,
 ) -> Meaning {
     let Edit { kind, key, apply, complete } = edit;

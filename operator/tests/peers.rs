@@ -28,7 +28,10 @@ use smidge::{
         serve::{Replica, router},
     },
     publish::Turn,
-    status::programmed::{Tallies, Tally},
+    status::{
+        object::KnownObjects,
+        programmed::{Tallies, Tally},
+    },
     webhook,
 };
 use smidge_xds::{
@@ -54,15 +57,15 @@ fn object() -> ObjectRef {
     ObjectRef::new("TrafficTarget", "shop", "web")
 }
 
-fn tallies(acknowledged: usize) -> Arc<Tallies> {
+fn tallies(acknowledged: usize) -> Tallies {
     let tally = Tally { uid: "u".to_owned(), generation: Some(3), acknowledged, ..Tally::default() };
-    Arc::new(Tallies::unit(object(), Arc::new(tally)))
+    Tallies::unit(object(), Arc::new(tally))
 }
 
 /// Two replicas of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.
 struct Two {
     world: World,
-    own: watch::Sender<Arc<Tallies>>,
+    own: watch::Sender<Tallies>,
     turns: watch::Sender<Option<Arc<Turn>>>,
     address: SocketAddr,
     roots: Vec<String>,
@@ -73,8 +76,7 @@ struct Two {
 fn turn() -> Arc<Turn> {
     let pod = |name: &str| (name.to_owned(), ("web".to_owned(), LOCALHOST));
     Arc::new(Turn {
-        number: 1,
-        objects: Arc::default(),
+        objects: KnownObjects::default(),
         findings: Arc::default(),
         snapshot: Arc::new(Snapshot::next(Arc::new(Mesh::default()), None)),
         neighbours: Arc::new(BTreeMap::from([pod("web-0"), pod("web-1")])),
@@ -141,7 +143,7 @@ fn replicas_claims() -> serde_json::Value {
 fn counts_read_as_they_were_written() {
     let all = tallies(2);
     let (body, tag) = encode(&all);
-    assert_eq!(decode(&body).unwrap(), *all);
+    assert_eq!(decode(&body).unwrap(), all);
     assert_eq!(tag, encode(&tallies(2)).1);
     assert_ne!(tag, encode(&tallies(1)).1);
     assert!(decode(&encode(&tallies(0)).0).unwrap().is_empty(), "silence is not told");
@@ -156,7 +158,7 @@ async fn a_leader_hears_of_a_change_at_once() {
     tokio::spawn(async move { asker.ask(address, |tallies| drop(told.send_replace(Some(tallies)))).await });
     for count in 1..4 {
         two.own.send_replace(tallies(count));
-        let wanted = |heard: &Option<Tallies>| heard.as_ref() == Some(&*tallies(count));
+        let wanted = |heard: &Option<Tallies>| heard.as_ref() == Some(&tallies(count));
         timeout(SOON, hears.wait_for(wanted)).await.expect("nothing was heard").unwrap();
     }
 }
@@ -201,7 +203,7 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     };
     tokio::spawn(fetcher.keep());
     leader.send_replace(Leader::Me);
-    let known = |known: &Arc<BTreeMap<String, Tallies>>| known.get("web-1") == Some(&*tallies(1));
+    let known = |known: &Arc<BTreeMap<String, Tallies>>| known.get("web-1") == Some(&tallies(1));
     timeout(SOON, others.wait_for(known)).await.expect("it was not asked").unwrap();
     leader.send_replace(Leader::Other);
     timeout(SOON, others.wait_for(|known| known.is_empty())).await.expect("it goes on asking").unwrap();

@@ -32,7 +32,7 @@ pub struct Replica {
     /// Judges who asks.
     pub authenticator: Arc<TokenAuthenticator>,
     /// The counts.
-    pub tallies: watch::Receiver<Arc<Tallies>>,
+    pub tallies: watch::Receiver<Tallies>,
     /// Knows the ServiceAccount of this pod.
     pub turns: watch::Receiver<Option<Arc<Turn>>>,
     /// The namespace of the operator.

@@ -14,7 +14,10 @@ use crate::{
         fetch::{self, Asker, Fetcher},
         serve::{self, Replica},
     },
-    status::keep::{self, Sources},
+    status::{
+        keep::{self, Sources},
+        programmed::Tallies,
+    },
     webhook,
 };
 
@@ -29,7 +32,7 @@ pub(super) fn status(
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
-    let (own, tallies) = watch::channel(Arc::default());
+    let (own, tallies) = watch::channel(Tallies::default());
     let (replicas, others) = watch::channel(Arc::default());
     let sources = Sources {
         turns: pipeline.turns.clone(),

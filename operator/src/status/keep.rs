@@ -44,7 +44,7 @@ pub struct Sources {
     /// Whether this replica leads.
     pub leader: watch::Receiver<Leader>,
     /// The counts of this one go here.
-    pub own: watch::Sender<Arc<Tallies>>,
+    pub own: watch::Sender<Tallies>,
     /// The API server.
     pub client: Client,
     /// The time that conditions say.
@@ -152,7 +152,7 @@ impl Keeper {
         self.sources.own.send_if_modified(|own| {
             let changed = !own.ptr_eq(&tallies);
             if changed {
-                *own = Arc::new(tallies.clone());
+                *own = tallies.clone();
             }
             changed
         });

@@ -42,13 +42,10 @@ pub struct Known {
 pub type KnownObjects = OrdMap<ObjectRef, Arc<Known>>;
 
 /// Takes over one object of `kind`, or all of them, as they are in `inputs`.
-pub fn refresh(known: &mut Arc<KnownObjects>, inputs: &Inputs, kind: &str, key: Option<&Key>) {
-    if KINDS.contains(&kind) {
-        refresh_in(Arc::make_mut(known), inputs, kind, key);
+pub fn refresh(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
+    if !KINDS.contains(&kind) {
+        return;
     }
-}
-
-fn refresh_in(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
     let Some(key) = key else {
         let first = ObjectRef::new(kind, "", "");
         let all = known.range(first..).map(|(object, _)| object).take_while(|object| object.kind == kind);
@@ -56,7 +53,7 @@ fn refresh_in(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option
             known.remove(&object);
         }
         for key in keys(inputs, kind) {
-            refresh_in(known, inputs, kind, Some(&key));
+            refresh(known, inputs, kind, Some(&key));
         }
         return;
     };

@@ -14,6 +14,7 @@ use smidge::{
     status::{
         keep::{Metrics, Sources, keep},
         object::Known,
+        programmed::Tallies,
     },
 };
 use smidge_xds::{mesh::Mesh, server::Proxies, snapshot::Snapshot};
@@ -40,7 +41,7 @@ async fn start(leader: Leader) -> Town {
         proxies: Proxies::default(),
         others: watch::channel(Arc::default()).1,
         leader: leader.subscribe(),
-        own: watch::Sender::new(Arc::default()),
+        own: watch::Sender::new(Tallies::default()),
         client,
         clock: Clock::system(),
         metrics: Metrics::register(&mut Registry::default()),
@@ -51,7 +52,7 @@ async fn start(leader: Leader) -> Town {
 
 impl Town {
     /// Publishes TCPRoutes of these names, at this generation, with the statuses that the API server has.
-    fn publish(&self, number: u64, names: &[&str], generation: i64) {
+    fn publish(&self, names: &[&str], generation: i64) {
         let statuses = self.objects.statuses.lock().unwrap();
         let known = |name: &&str| {
             let status = statuses.get(&("tcproutes".to_owned(), (*name).to_owned()));
@@ -64,8 +65,7 @@ impl Town {
             (ObjectRef::new("TCPRoute", "shop", *name), Arc::new(known))
         };
         self.turns.send_replace(Some(Arc::new(Turn {
-            number,
-            objects: Arc::new(names.iter().map(known).collect()),
+            objects: names.iter().map(known).collect(),
             findings: Arc::default(),
             snapshot: Arc::new(Snapshot::next(Arc::new(Mesh::default()), None)),
             neighbours: Arc::default(),
@@ -83,10 +83,10 @@ impl Town {
     }
 
     /// Makes the loop write another status, after everything else that it may have to write.
-    async fn quiet(&self, number: u64, names: &[&str], writes: u64) {
+    async fn quiet(&self, names: &[&str], writes: u64) {
         let mut all = names.to_vec();
         all.push("marker");
-        self.publish(number, &all, 1);
+        self.publish(&all, 1);
         self.writes(writes + 1).await;
         assert_eq!(self.objects.writes.load(SeqCst), writes + 1, "more was written than the marker");
     }
@@ -95,17 +95,17 @@ impl Town {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_is_written_once_and_again_for_another_generation() {
     let town = start(Leader::Me).await;
-    town.publish(1, &["one"], 1);
+    town.publish(&["one"], 1);
     town.writes(1).await;
     let key = ("tcproutes".to_owned(), "one".to_owned());
     let status = town.objects.statuses.lock().unwrap()[&key].clone();
     assert_eq!(status["observedGeneration"], 1);
     assert_eq!(status["conditions"][2]["reason"], "NotInUse");
     // It comes back through the watch, under the turn that was; later other turns come.
-    town.publish(1, &["one"], 1);
-    town.publish(2, &["one"], 1);
-    town.quiet(3, &["one"], 1).await;
-    town.publish(4, &["one"], 2);
+    town.publish(&["one"], 1);
+    town.publish(&["one"], 1);
+    town.quiet(&["one"], 1).await;
+    town.publish(&["one"], 2);
     town.writes(3).await;
     assert_eq!(town.objects.statuses.lock().unwrap()[&key]["observedGeneration"], 2);
 }
@@ -113,7 +113,7 @@ async fn a_status_is_written_once_and_again_for_another_generation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_lead_writes_nothing_and_who_comes_to_lead_catches_up() {
     let town = start(Leader::Other).await;
-    town.publish(1, &["one", "two"], 1);
+    town.publish(&["one", "two"], 1);
     town.leader.send_replace(Leader::Nobody);
     assert_eq!(town.objects.writes.load(SeqCst), 0);
     town.leader.send_replace(Leader::Me);
@@ -125,7 +125,7 @@ async fn a_failure_is_tried_again_and_what_is_gone_is_not() {
     let town = start(Leader::Me).await;
     town.objects.gone.lock().unwrap().push("gone".to_owned());
     town.objects.down.store(true, SeqCst);
-    town.publish(1, &["gone", "one"], 1);
+    town.publish(&["gone", "one"], 1);
     assert_eq!(town.objects.writes.load(SeqCst), 0);
     town.objects.down.store(false, SeqCst);
     town.writes(1).await;
@@ -135,11 +135,11 @@ async fn a_failure_is_tried_again_and_what_is_gone_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_somebody_takes_away_is_written_again() {
     let town = start(Leader::Me).await;
-    town.publish(1, &["one"], 1);
+    town.publish(&["one"], 1);
     town.writes(1).await;
-    town.publish(1, &["one"], 1);
-    town.quiet(2, &["one"], 1).await;
+    town.publish(&["one"], 1);
+    town.quiet(&["one"], 1).await;
     town.objects.statuses.lock().unwrap().clear();
-    town.publish(3, &["one"], 1);
+    town.publish(&["one"], 1);
     town.writes(3).await;
 }

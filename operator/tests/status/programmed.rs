@@ -80,12 +80,12 @@ fn deployment(app: &str) -> String {
 fn publish(text: String, before: Option<&Snapshot>) -> (KnownObjects, Arc<Snapshot>) {
     let offline = documents::assemble(&[Source { name: "in.yaml".to_owned(), text }]);
     assert!(offline.unreadable.is_empty(), "{:?}", offline.unreadable);
-    let mut known = Arc::default();
+    let mut known = KnownObjects::default();
     for kind in KINDS {
         refresh(&mut known, &offline.inputs, kind, None);
     }
     let (mesh, _) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
-    (Arc::unwrap_or_clone(known), Arc::new(Snapshot::next(Arc::new(mesh), before)))
+    (known, Arc::new(Snapshot::next(Arc::new(mesh), before)))
 }
 
 /// Every proxy has what `snapshot` gives it.
