@@ -193,6 +193,7 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     let two = Two::start().await;
     let leader = watch::Sender::new(Leader::Other);
     let (replicas, mut others) = watch::channel(Arc::default());
+    let late = replicas.clone();
     let fetcher = Fetcher {
         turns: two.turns.subscribe(),
         leader: leader.subscribe(),
@@ -207,6 +208,11 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     timeout(SOON, others.wait_for(known)).await.expect("it was not asked").unwrap();
     leader.send_replace(Leader::Other);
     timeout(SOON, others.wait_for(|known| known.is_empty())).await.expect("it goes on asking").unwrap();
+    // One that was told to end was about to tell.
+    late.send_modify(|replicas: &mut Arc<BTreeMap<_, _>>| {
+        Arc::make_mut(replicas).insert("web-1".to_owned(), tallies(1));
+    });
+    timeout(SOON, others.wait_for(|known| known.is_empty())).await.expect("it counts for ever").unwrap();
     leader.send_replace(Leader::Me);
     timeout(SOON, others.wait_for(known)).await.expect("it does not ask again").unwrap();
     two.stop.send(()).unwrap();

@@ -128,6 +128,8 @@ impl Fetcher {
                     tasks.spawn(async move { asker.follow(&name, address, &replicas).await })
                 });
             }
+            // A task that was told to end may have been about to tell.
+            retain(&replicas, |name| followed.keys().any(|(peer, _)| peer == name));
             tokio::select! {
                 changed = self.turns.changed() => if changed.is_err() { return },
                 Ok(()) = self.leader.changed() => {}
@@ -149,12 +151,17 @@ impl Fetcher {
 }
 
 fn forget(replicas: &watch::Sender<Arc<BTreeMap<String, Tallies>>>, name: &str) {
+    retain(replicas, |known| known != name);
+}
+
+/// Forgets all others.
+fn retain(replicas: &watch::Sender<Arc<BTreeMap<String, Tallies>>>, is_kept: impl Fn(&str) -> bool) {
     replicas.send_if_modified(|replicas| {
-        let known = replicas.contains_key(name);
-        if known {
-            Arc::make_mut(replicas).remove(name);
+        let is_less = !replicas.keys().all(|name| is_kept(name));
+        if is_less {
+            Arc::make_mut(replicas).retain(|name, _| is_kept(name));
         }
-        known
+        is_less
     });
 }
 
