@@ -4,10 +4,7 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion};
 use smidge_xds::{
-    delta::{
-        Request, Session,
-        changes::{self, Changes},
-    },
+    delta::{Request, Session, changes},
     resources::Kind,
     snapshot::Snapshot,
     view::View,
@@ -41,8 +38,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
         drop(session.on_request(question));
         tell(&mut session, &mut buffer);
     }
-    let changes: [Changes; 2] =
-        [changes::between(&views[1], &views[0]), changes::between(&views[0], &views[1])];
+    let changes = [changes::between(&views[1], &views[0]), changes::between(&views[0], &views[1])];
     let mut turn = 0;
     group.bench_function(BenchmarkId::new("endpoint", &town.size), |bencher| {
         bencher.iter(|| {

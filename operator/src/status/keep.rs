@@ -15,7 +15,7 @@ use prometheus_client::{
 use smidge_xds::server::{Follower, Proxies};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, warn};
 
@@ -26,7 +26,8 @@ use super::{
 };
 use crate::{clock::Clock, lease::Leader, publish::Turn, report};
 
-/// The least time between two looks: proxies that answer one after another are counted together.
+/// How long to wait before a look: what woke it reaches the proxies first, and those who answer one after another are
+/// counted together.
 const GAP: Duration = Duration::from_millis(100);
 /// Writes under way at once.
 const AT_ONCE: usize = 4;
@@ -101,10 +102,9 @@ pub async fn keep(sources: Sources) {
             Ok(()) = leader.changed() => {}
             () = sleep_until(wake) => {}
         }
-        let begun = Instant::now();
+        // After a look that was long it is longer, so that a burst is one look, however large the mesh is.
+        sleep(GAP.max(keeper.cost * 4)).await;
         wake = keeper.look().await.min(Instant::now() + GLANCE);
-        // Answers that come meanwhile wait, so that a burst is one look, however large the mesh is.
-        sleep_until(begun + GAP.max(keeper.cost * 4)).await;
     }
 }
 

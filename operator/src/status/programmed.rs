@@ -202,12 +202,12 @@ impl Concerns {
             return Lacking::default();
         }
         let (mut everywhere, mut objects) = (Vec::new(), BTreeSet::new());
-        for key in changes::between(taken, view) {
-            let is_everywhere = self.audiences.is_carried_everywhere(&key);
-            let own = self.carried_by(class, &key);
+        for key in changes::between(taken, view).iter() {
+            let is_everywhere = self.audiences.is_carried_everywhere(key);
+            let own = self.carried_by(class, key);
             if (is_everywhere || !own.is_empty()) && view.get(key.0, &key.1).is_some() {
                 objects.extend(own);
-                everywhere.extend(Some(key).filter(|_| is_everywhere));
+                everywhere.extend(Some(key.clone()).filter(|_| is_everywhere));
             }
         }
         if objects.is_empty() {

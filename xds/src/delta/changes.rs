@@ -19,11 +19,12 @@ use crate::{
 /// The names whose resource is new, gone or of another version.
 pub type Changes = Vec<(Kind, Arc<str>)>;
 
-/// The changes from `old` to `new`, at the cost of what they do not share.
-pub fn between(old: &View, new: &View) -> Changes {
-    of(&old.resources, &new.resources)
+/// The changes from `old` to `new`: known if that is one step, and otherwise found.
+pub fn between(old: &Arc<View>, new: &View) -> Arc<Changes> {
+    new.changes_after(old).cloned().unwrap_or_else(|| Arc::new(of(&old.resources, &new.resources)))
 }
 
+/// The changes from `old` to `new`, at the cost of what they do not share.
 pub(crate) fn of(old: &Named, new: &Named) -> Changes {
     let change = |item: DiffItem<'_, '_, (Kind, Arc<str>), Arc<Resource>>| match item {
         DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
@@ -77,7 +78,7 @@ impl Memo {
             entries.pairs.retain(|_, entry| entry.old.strong_count() > 0 && entry.new.strong_count() > 0);
             entries.full = FEW.max(entries.pairs.len() * 2);
         }
-        let changes = Arc::new(between(old, new));
+        let changes = Arc::new(of(&old.resources, &new.resources));
         let entry =
             Entry { old: Arc::downgrade(old), new: Arc::downgrade(new), changes: Arc::clone(&changes) };
         entries.pairs.insert(key, entry);
