@@ -62,7 +62,7 @@ bench-hops: ## measure each hop of the pipeline by itself; ARGS are those of cri
 	@cargo bench --quiet --locked --package smidge --bench hops -- --quiet $(ARGS)
 
 .PHONY: bench-sidecars
-bench-sidecars: ## measure what sidecars add to a request; ARGS are those of `smidge-bench hop measure`
+bench-sidecars: ## measure what sidecars add to a request; ARGS are those of `smidge-bench sidecars measure`
 	@e2e/bench/sidecars $(ARGS)
 
 .PHONY: crds

@@ -21,7 +21,6 @@ mod figures;
 mod fleet;
 mod floor;
 mod growth;
-mod hop;
 mod http2;
 mod inject;
 mod ledger;
@@ -38,6 +37,7 @@ mod scenario;
 mod seats;
 mod shape;
 mod sidecar;
+mod sidecars;
 mod targets;
 mod tls;
 mod token;
@@ -82,9 +82,9 @@ enum Cli {
     },
     /// The null server; `run` and `growth` start it.
     Null,
-    /// What a sidecar adds to a request.
+    /// What sidecars add to a request.
     #[command(subcommand)]
-    Hop(hop::Command),
+    Sidecars(sidecars::Command),
 }
 
 /// What is measured, and where.
@@ -142,7 +142,7 @@ struct RunArgs {
     /// The seconds that the changes of one kind may take.
     #[arg(long, default_value = "30", value_parser = seconds)]
     budget: Duration,
-    /// The results of `hop measure`, for the tables.
+    /// The results of `sidecars measure`, for the tables.
     #[arg(long)]
     sidecars: Option<PathBuf>,
     /// The results of the benches of single hops, for the tables.
@@ -156,7 +156,7 @@ struct RunArgs {
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Null => null::serve(),
-        Cli::Hop(command) => hop::run(&command),
+        Cli::Sidecars(command) => sidecars::run(&command),
         Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
         Cli::Run(args) => block_on(run(args, false)),
         Cli::Permissive(args) => block_on(run(args, true)),

@@ -1,4 +1,4 @@
-//! The hop that ours is compared with: the least Envoy configuration that takes HTTP/1.1 through mTLS, by hand.
+//! The way that ours is compared with: the least Envoy configuration that takes HTTP/1.1 through mTLS, by hand.
 //!
 //! No policy, no split, no discovery, no log. It is leaner than most who write one would leave it: what a mesh has no use
 //! for and Envoy does by default (request ids, its own headers, timers for each request) is off, as it is in ours. The
@@ -63,7 +63,7 @@ fn context(side: Side, keys: &Path) -> Value {
 fn listener(address: &str, port: u16, tls: Option<Value>) -> Value {
     let manager = json!({
         "@type": HCM,
-        "stat_prefix": "hop",
+        "stat_prefix": "minimal",
         "generate_request_id": false,
         "stream_idle_timeout": "0s",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
@@ -76,7 +76,7 @@ fn listener(address: &str, port: u16, tls: Option<Value>) -> Value {
         chain["transport_socket"] = tls;
     }
     json!({
-        "name": "hop",
+        "name": "minimal",
         "address": {"socket_address": {"address": address, "port_value": port}},
         "filter_chains": [chain],
     })

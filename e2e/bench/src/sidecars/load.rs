@@ -1,9 +1,9 @@
-//! The client of the hop: requests at a fixed rate, whatever becomes of the ones before, or as many as are answered.
+//! The client of a way: requests at a fixed rate, whatever becomes of the ones before, or as many as are answered.
 //!
-//! Started by `hop` in the client's pod; prints what it saw as JSON. At a fixed rate every request has a moment at which
-//! it is due, and its time counts from then: where no connection is free it waits, and the wait counts, so that a server
-//! that stalls cannot hide the requests that it kept from being sent (coordinated omission). A thread sends what is due,
-//! another one hears the answers.
+//! Started by `sidecars` in the client's pod; prints what it saw as JSON. At a fixed rate every request has a moment at
+//! which it is due, and its time counts from then: where no connection is free it waits, and the wait counts, so that a
+//! server that stalls cannot hide the requests that it kept from being sent (coordinated omission). A thread sends what
+//! is due, another one hears the answers.
 
 use std::{
     collections::VecDeque,

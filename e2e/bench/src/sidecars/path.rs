@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(15);
 const WARM: &str = "--warm=0.4";
 
 /// One way.
-pub struct Hop {
+pub struct Way {
     pub name: String,
     pods: Pods,
     folder: PathBuf,
@@ -56,24 +56,24 @@ pub fn mount(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(at)
 }
 
-impl Hop {
+impl Way {
     /// No proxy and no redirection.
     pub fn bare(folder: &Path) -> anyhow::Result<Self> {
-        let hop = Self::make(tally::BARE, folder, Path::new(""))?;
-        Ok(Self { to: format!("{}:{PORT}", Side::Server.address()), ..hop })
+        let way = Self::make(tally::BARE, folder, Path::new(""))?;
+        Ok(Self { to: format!("{}:{PORT}", Side::Server.address()), ..way })
     }
 
     /// The least that two Envoys can do.
     pub fn minimal(name: &str, folder: &Path, envoy: &Path, smidge: &Path) -> anyhow::Result<Self> {
-        let mut hop = Self::make(name, folder, envoy)?;
-        hop.pods.redirect(smidge)?;
+        let mut way = Self::make(name, folder, envoy)?;
+        way.pods.redirect(smidge)?;
         // What the injector says to the sidecar, so that both have the same threads.
-        let places = ours::Places { smidge, keys: folder, folder: hop.folder.clone() };
+        let places = ours::Places { smidge, keys: folder, folder: way.folder.clone() };
         for side in Side::BOTH {
             let args = ours::proxy(side, &places, &[])?.args;
-            hop.add(side, &minimal::bootstrap(side, folder), args)?;
+            way.add(side, &minimal::bootstrap(side, folder), args)?;
         }
-        Ok(hop)
+        Ok(way)
     }
 
     /// What Smidge would serve, without some parts.
@@ -84,15 +84,15 @@ impl Hop {
         smidge: &Path,
         without: &[String],
     ) -> anyhow::Result<Self> {
-        let mut hop = Self::make(name, folder, envoy)?;
-        hop.pods.redirect(smidge)?;
+        let mut way = Self::make(name, folder, envoy)?;
+        way.pods.redirect(smidge)?;
         for side in Side::BOTH {
-            let places = ours::Places { smidge, keys: folder, folder: hop.folder.join(side.name()) };
+            let places = ours::Places { smidge, keys: folder, folder: way.folder.join(side.name()) };
             let ours::Proxy { config, args } = ours::proxy(side, &places, without)?;
-            hop.add(side, &config, args)?;
+            way.add(side, &config, args)?;
         }
-        hop.judges = !without.iter().any(|part| part.starts_with("inbound/"));
-        Ok(hop)
+        way.judges = !without.iter().any(|part| part.starts_with("inbound/"));
+        Ok(way)
     }
 
     fn make(name: &str, parent: &Path, envoy: &Path) -> anyhow::Result<Self> {
@@ -125,7 +125,7 @@ impl Hop {
 
     fn start(&self) -> anyhow::Result<Up> {
         let mut command = self.pods.command(Side::Server, &std::env::current_exe()?);
-        command.args(["hop", "server", &format!("0.0.0.0:{PORT}")]);
+        command.args(["sidecars", "server", &format!("0.0.0.0:{PORT}")]);
         let server = Running::start(command, &self.folder.join("server.log"))?;
         let proxies = self.proxies.iter().map(|(side, args)| {
             let mut command = self.pods.proxy(*side, &self.envoy);
@@ -172,7 +172,7 @@ impl Hop {
 
     fn send(&self, args: &Args, words: &[&str]) -> anyhow::Result<Heard> {
         let mut command = self.pods.command(Side::Client, &std::env::current_exe()?);
-        command.args(["hop", "load", "--to", &self.to]).args(words);
+        command.args(["sidecars", "load", "--to", &self.to]).args(words);
         let output = command.arg(format!("--connections={}", args.connections)).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         anyhow::ensure!(output.status.success(), "the client failed: {}", said.trim());

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use crate::process;
 
 /// Set in the process that has its own namespaces.
-const INSIDE: &str = "SMIDGE_HOP_INSIDE";
+const INSIDE: &str = "SMIDGE_SIDECARS_INSIDE";
 /// Where the server serves, in either pod's words.
 pub const PORT: u16 = 8080;
 /// The address of the Service that the client calls. Nobody has it: it is redirected, or it is nobody's.
@@ -24,7 +24,7 @@ pub const SERVICE: &str = "10.9.9.9:80";
 /// The user that the redirection lets through.
 const PROXY_USER: &str = "1337";
 
-/// One end of the hop.
+/// One end of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Client,

@@ -1,6 +1,7 @@
-//! The server at the end of the hop: HTTP/1.1, one answer to everything, as lean as a server can be.
+//! The server at the end of a way: HTTP/1.1, one answer to everything, as lean as a server can be.
 //!
-//! One thread. Started by `hop` in the server's pod. Reads no further into a request than to its end, and takes no bodies.
+//! One thread. Started by `sidecars` in the server's pod. Reads no further into a request than to its end, and takes no
+//! bodies.
 
 use std::{
     collections::HashMap,

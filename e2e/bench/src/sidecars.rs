@@ -1,9 +1,10 @@
 //! What a sidecar adds: a request from one pod to another, with our configuration, with a minimal one, and with none.
 //!
-//! `smidge-bench hop measure`, behind `make bench-sidecars`. Each path has two pods of its own (`hop::pods`), a server
-//! (`hop::server`), and, but for the bare one, an Envoy at either end. One round measures all of them, one after the
-//! other, in turns of order, so that a machine that drifts does so under all alike; a second minimal path tells how far two
-//! equal ones are apart. Knows nothing of a cluster. Figures come out (`hop::tally`), no verdict.
+//! `smidge-bench sidecars measure`, behind `make bench-sidecars`. Each path has two pods of its own (`sidecars::pods`),
+//! a server (`sidecars::server`), and, but for the bare one, an Envoy at either end. One round measures all of them,
+//! one after the other, in turns of order, so that a machine that drifts does so under all alike; a second minimal path
+//! tells how far two equal ones are apart. Knows nothing of a cluster. Figures come out (`sidecars::tally`), no
+//! verdict.
 
 mod identity;
 mod load;
@@ -20,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::{path::Hop, tally::Tally};
+use self::{path::Way, tally::Tally};
 
 /// What is measured and what takes part in it.
 #[derive(Debug, clap::Subcommand)]
@@ -78,26 +79,26 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     fs::create_dir_all(&args.out)?;
     pods::isolate()?;
     // Below /run, which every user may read and which goes with this process.
-    let folder = Path::new("/run/hop");
+    let folder = Path::new("/run/sidecars");
     fs::create_dir(folder)?;
     identity::write(folder)?;
     let envoy = path::mount(&args.envoy, folder)?;
-    let mut hops = vec![Hop::bare(folder)?];
+    let mut ways = vec![Way::bare(folder)?];
     for name in [tally::MINIMAL, tally::CONTROL] {
-        hops.push(Hop::minimal(name, folder, &envoy, &args.smidge)?);
+        ways.push(Way::minimal(name, folder, &envoy, &args.smidge)?);
     }
-    hops.push(Hop::ours(tally::OURS, folder, &envoy, &args.smidge, &[])?);
+    ways.push(Way::ours(tally::OURS, folder, &envoy, &args.smidge, &[])?);
     for parts in &args.without {
         let name = format!("ours without {parts}");
         let parts: Vec<String> = parts.split('+').map(str::to_owned).collect();
-        hops.push(Hop::ours(&name, folder, &envoy, &args.smidge, &parts)?);
+        ways.push(Way::ours(&name, folder, &envoy, &args.smidge, &parts)?);
     }
     let mut tally = Tally::default();
     for round in 0..args.rounds {
         eprintln!("==> round {} of {}", round + 1, args.rounds);
-        for at in 0..hops.len() {
-            let hop = &hops[(round + at) % hops.len()];
-            tally.add(&hop.name, hop.measure(args)?);
+        for at in 0..ways.len() {
+            let way = &ways[(round + at) % ways.len()];
+            tally.add(&way.name, way.measure(args)?);
         }
     }
     println!("{}", tally.table());
