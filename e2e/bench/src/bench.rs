@@ -1,6 +1,7 @@
 //! A cluster, an operator and its proxies, and the one measurement that most scenarios are made of.
 //!
-//! Set up by `main` and `growth`, used by the scenarios. Knows how a change is made and when it has arrived, and not which changes matter.
+//! Set up by `main` and `growth`, used by the scenarios. Knows how a change is made and when it has arrived, and not
+//! which changes matter.
 
 use std::{
     path::Path,
@@ -12,13 +13,14 @@ use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::Method;
 use rustls_pki_types::ServerName;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Pod, Watched},
-    figures::{Row, in_millis, millis},
-    fleet::{Connected, Fleet, Seat, Target, Totals},
-    floor::Floor,
+    costs::Costs,
+    figures::{Row, Times, millis},
+    fleet::{Connected, Fleet, Seat, Target},
+    floor::{Floor, Said},
     process::{self, Operator, Plan},
     shape::Shape,
     tls,
@@ -49,8 +51,8 @@ pub struct Bench {
 }
 
 /// One kind of change.
-pub struct Change<'a> {
-    pub watched: &'a mut Watched,
+pub struct Change {
+    pub watched: Watched,
     /// Made in turn.
     pub patches: [Value; 2],
     /// The resource that carries it.
@@ -62,7 +64,7 @@ pub struct Change<'a> {
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two changes: all acknowledgements have come, and the operator has nothing more to do.
-const QUIET: Duration = Duration::from_millis(40);
+pub const QUIET: Duration = Duration::from_millis(40);
 /// The longest that is waited for an operator that rests.
 const LONGEST_REST: Duration = Duration::from_secs(2);
 /// For how long nothing may have happened for everything to be over, beside what the operator may rest.
@@ -78,7 +80,7 @@ impl Bench {
         operator.ready(PATIENCE).await?;
         let target = target(&cluster, &plan).await?;
         let signer = Signer::of(&cluster, keys).await?;
-        let (fleet, floor) = (Fleet::start()?, Floor::start()?);
+        let (fleet, floor) = (Fleet::start()?, Floor::start().await?);
         Ok(Self { settings, cluster, plan, operator, fleet, floor, target, signer })
     }
 
@@ -91,19 +93,20 @@ impl Bench {
         self.fleet.seat(seats.collect::<anyhow::Result<Vec<Seat>>>()?)
     }
 
-    /// Ends the operator and starts it again; the answer is how long it took to be ready.
-    pub async fn restart(&mut self) -> anyhow::Result<Duration> {
+    /// Ends the operator and starts it again; it has read every object then, and perhaps served none of them.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
         // Its ports must be free before the next one takes them.
         self.operator.stop()?;
         self.operator = self.plan.start()?;
         self.operator.ready(PATIENCE).await
     }
 
-    /// Waits until nothing goes on any more: no snapshot is published, no status written or waiting to be, and no proxy
-    /// is sent anything.
+    /// Waits until nothing goes on any more: there is a snapshot, no other one is published, no status is written or waits
+    /// to be, and no proxy is sent anything.
     pub async fn settle(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         let (mut last, mut since, mut still) = (None, started, STILL);
+        self.published().await?;
         while since.elapsed() < still {
             let operator = self.operator.counters(&[
                 "smidge_publish_duration_seconds_count",
@@ -115,7 +118,6 @@ impl Bench {
                 // It rests for twice as long as a publish took, and then goes on with what has come meanwhile.
                 still = STILL + Duration::from_secs_f64(4.0 * sum / count.max(1.0));
             }
-            self.operator.cpu();
             let totals = self.fleet.totals().await?;
             let waiting = operator.last().is_some_and(|waiting| *waiting > 0.0);
             let now = Some((operator, totals.messages, totals.open));
@@ -126,12 +128,13 @@ impl Bench {
                 started.elapsed() < PATIENCE,
                 "after {PATIENCE:?} there is no end to it: {last:?}"
             );
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Not often: the answers are the operator's work, too.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
 
-    /// Waits until the operator has published what it read.
+    /// Waits until the operator has published what it read, from when on a proxy is served.
     pub async fn published(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         while self.operator.counters(&["smidge_publishes_total"])? == [0.0] {
@@ -150,37 +153,28 @@ impl Bench {
     }
 
     /// Makes changes one after the other, each when the one before has arrived everywhere.
-    pub async fn changes(&mut self, row: &mut Row, mut change: Change<'_>) -> anyhow::Result<()> {
+    pub async fn changes(&mut self, row: &mut Row, mut change: Change) -> anyhow::Result<()> {
         let Settings { changes, budget, .. } = self.settings;
         for number in 0..WARM {
             self.change(&mut change, number).await?;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let (mut first, mut last) = (Vec::new(), Vec::new());
-        let (before, started) = (self.costs().await?, Instant::now());
-        while last.len() < changes && (last.len() < changes / 5 || started.elapsed() < budget) {
-            let times = self.change(&mut change, WARM + last.len()).await?;
-            first.extend(times.first().copied());
-            last.push(times.last().copied().context("a change that nobody sees")?);
+        let mut last = Times::default();
+        let (before, started) = (self.before().await?, Instant::now());
+        while last.made() < changes && (last.made() < changes / 5 || started.elapsed() < budget) {
+            last.add(self.change(&mut change, WARM + last.made()).await?);
         }
-        let after = self.costs().await?;
-        let made = last.len();
+        let after = self.after().await?;
+        let made = last.made();
         // Whatever comes next finds the object as it was.
         if made % 2 == 1 {
             self.change(&mut change, WARM + made).await?;
         }
-        let each = |value: f64| value / made as f64;
         row.set("changes", made as f64);
         row.set("receivers", change.receivers as f64);
-        row.quantiles("last", &last);
-        row.quantiles("first", &first);
-        row.set("cpu_ms", each(in_millis(after.operator.saturating_sub(before.operator))));
-        row.set("client_cpu_ms", each(in_millis(after.client.saturating_sub(before.client))));
-        row.set("bytes", each((after.totals.bytes - before.totals.bytes) as f64));
-        row.set("mb", row.get("bytes").unwrap_or_default() / 1e6);
-        row.set("messages", each((after.totals.messages - before.totals.messages) as f64));
-        row.set("resources", each((after.resources() - before.resources()) as f64));
-        row.set("woken", each(after.woken - before.woken));
+        last.set(row);
+        after.set(row, &before, made as f64);
+        row.set("mb", row.get("wire_bytes").unwrap_or_default() / 1e6);
         eprintln!(
             "    {}: p50 {:.1} ms, p99 {:.1} ms, CPU {:.2} ms",
             row.id,
@@ -191,55 +185,77 @@ impl Bench {
         Ok(())
     }
 
-    /// Makes one change; the answer is when each receiver had it, in milliseconds after the watch told of it.
-    async fn change(&self, change: &mut Change<'_>, number: usize) -> anyhow::Result<Vec<f64>> {
+    /// The readiness of the first endpoint of a Service, to and fro.
+    pub async fn readiness(&self, service: usize, receivers: usize) -> anyhow::Result<Change> {
+        let (namespace, name) = (Shape::namespace(service), Shape::name(service));
+        let watched = self.cluster.watch("EndpointSlice", &namespace, &format!("{name}-0")).await?;
+        let (patches, carrier) = ([ready(0, false), ready(0, true)], format!("{namespace}/{name}/80"));
+        Ok(Change { watched, patches, carrier: (Kind::Endpoints, carrier), receivers })
+    }
+
+    /// Makes one change, and lets the operator rest.
+    async fn change(&self, change: &mut Change, number: usize) -> anyhow::Result<f64> {
+        let last = self.once(change, number).await?;
+        // An operator that needed long rests for twice as long: the next change would wait for that, and not be alone.
+        let took = Duration::from_secs_f64(last.max(0.0) / 1000.0);
+        tokio::time::sleep(QUIET + (took * 2).min(LONGEST_REST)).await;
+        Ok(last)
+    }
+
+    /// Makes one change; the answer is when the last receiver had it, in milliseconds after the API server told of it.
+    pub async fn once(&self, change: &mut Change, number: usize) -> anyhow::Result<f64> {
         let Change { watched, patches, carrier: (kind, name), receivers } = change;
         let answer = self.fleet.expect(*kind, name, *receivers)?;
         let from = watched.change(patches.get(number % 2).context("no patch")?).await?;
         let times = tokio::time::timeout(PATIENCE, answer).await;
         let times = times.with_context(|| format!("change {number} of {name} did not arrive"))??;
-        // An operator that needed long rests for twice as long: the next change would wait for that, and not be alone.
-        let took = times.last().map_or(Duration::ZERO, |last| last.saturating_duration_since(from));
-        tokio::time::sleep(QUIET + (took * 2).min(LONGEST_REST)).await;
-        self.operator.cpu();
-        Ok(times.into_iter().map(|at| millis(from, at)).collect())
+        Ok(millis(from, *times.last().context("a change that nobody sees")?))
     }
 
     /// What the same change costs with a server that only writes. The proxies must be connected to the null server.
     pub async fn floor(&mut self, row: &mut Row) -> anyhow::Result<()> {
-        let receivers = row.get("receivers").unwrap_or_default();
-        let bytes = row.get("bytes").unwrap_or_default() / receivers.max(1.0);
-        let size = (receivers as usize, bytes as usize, self.settings.changes);
-        self.floor.measure(&self.fleet, row, size).await?;
+        let figure = |name: &str| row.get(name).unwrap_or_default();
+        let receivers = figure("receivers") as usize;
+        // Whoever is told beside those that see the change is told as much.
+        let messages = (figure("messages").round() as usize).max(receivers);
+        let bytes = (figure("message_bytes") / messages.max(1) as f64) as usize;
+        let said = Said { messages, bytes, receivers };
+        self.floor.measure(&self.fleet, row, said, self.settings.changes).await?;
         row.divide("ratio_p50", "last_p50_ms", "floor_p50_ms");
         row.divide("ratio_p99", "last_p99_ms", "floor_p99_ms");
         row.divide("ratio_cpu", "cpu_ms", "floor_cpu_ms");
         Ok(())
     }
 
-    /// What was used so far.
-    pub async fn costs(&self) -> anyhow::Result<Costs> {
-        Ok(Costs {
-            operator: self.operator.cpu(),
-            client: process::own_cpu("fleet"),
-            totals: self.fleet.totals().await?,
-            woken: self.operator.counters(&["smidge_xds_streams_woken_total"])?.into_iter().sum(),
-        })
+    /// What was used before something: CPU is read last, so that asking for the rest does not count.
+    pub async fn before(&self) -> anyhow::Result<Costs> {
+        let names = ["smidge_publishes_total", "smidge_xds_streams_woken_total"];
+        let (totals, counters) = (self.fleet.totals().await?, self.operator.counters(&names)?);
+        let memory = process::memory(self.operator.pid());
+        let [publishes, woken] = counters.as_slice() else { anyhow::bail!("no counters") };
+        let (publishes, woken) = (*publishes, *woken);
+        let (at, operator, client) = self.used();
+        Ok(Costs { at, operator, client, totals, memory, publishes, woken })
+    }
+
+    /// What was used after something: CPU is read first.
+    pub async fn after(&self) -> anyhow::Result<Costs> {
+        let (at, operator, client) = self.used();
+        Ok(Costs { at, operator, client, ..self.before().await? })
+    }
+
+    fn used(&self) -> (Instant, Duration, Duration) {
+        (Instant::now(), self.operator.cpu(), process::own_cpu("fleet"))
     }
 }
 
-/// What was used up to a moment.
-pub struct Costs {
-    pub operator: Duration,
-    pub client: Duration,
-    pub totals: Totals,
-    pub woken: f64,
-}
-
-impl Costs {
-    pub fn resources(&self) -> u64 {
-        self.totals.resources.iter().sum()
-    }
+/// Edits the readiness of an endpoint of a slice, which must have been the other one.
+pub fn ready(endpoint: usize, is_ready: bool) -> Value {
+    let path = format!("/endpoints/{endpoint}/conditions/ready");
+    json!([
+        {"op": "test", "path": path, "value": !is_ready},
+        {"op": "replace", "path": path, "value": is_ready},
+    ])
 }
 
 /// Where the proxies find the operator, and what they trust: the roots as every bootstrap has them.

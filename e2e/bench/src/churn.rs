@@ -1,7 +1,7 @@
 //! Changes that go on elsewhere while something is measured: an endpoint of one Service after the other.
 //!
 //! Started and stopped by scenarios. Does not wait for one change before it makes the next, but leaves changes out rather
-//! than drown an API server that is slower; measures nothing but how many it made.
+//! than drown an API server that is slower; measures nothing but how many it made. It leaves every endpoint as it was.
 
 use std::{
     sync::{
@@ -14,11 +14,11 @@ use std::{
 use anyhow::Context as _;
 use hyper::Method;
 use tokio::{
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
     time::MissedTickBehavior,
 };
 
-use crate::{cluster::Cluster, scenario::ready, shape::Shape};
+use crate::{bench::ready, cluster::Cluster, shape::Shape};
 
 /// Changes that may be under way at the same time.
 const UNDER_WAY: usize = 32;
@@ -31,55 +31,104 @@ pub struct Churn {
 
 impl Churn {
     /// Makes a change after each `pause`, at all Services but `quiet`.
-    pub fn start(cluster: Cluster, shape: Shape, quiet: Vec<usize>, pause: Duration) -> Self {
+    pub fn start(cluster: Cluster, shape: Shape, quiet: &[usize], pause: Duration) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(churn(cluster, shape, quiet, pause, Arc::clone(&is_over)));
+        let services = (0..shape.services).filter(|service| !quiet.contains(service));
+        let endpoints = services.map(|service| Endpoint { service, is_ready: true, is_changing: false });
+        let (endpoints, calls) = (endpoints.collect(), JoinSet::new());
+        let going = Going { cluster, endpoints, calls, made: 0 };
+        let task = tokio::spawn(going.on(pause, Arc::clone(&is_over)));
         Self { is_over, task }
     }
 
-    /// Ends them, when the last one is in the API server. The answer is how many there were in a second.
+    /// Ends them, when every endpoint is in the API server as it was. The answer is how many there were in a second.
     pub async fn stop(self) -> anyhow::Result<f64> {
         self.is_over.store(true, Ordering::Relaxed);
         self.task.await.context("the churn has ended by itself")?
     }
 }
 
-async fn churn(
-    cluster: Cluster,
-    shape: Shape,
-    quiet: Vec<usize>,
-    pause: Duration,
-    is_over: Arc<AtomicBool>,
-) -> anyhow::Result<f64> {
-    let services: Vec<usize> = (0..shape.services).filter(|service| !quiet.contains(service)).collect();
-    anyhow::ensure!(!services.is_empty(), "no Service is left whose endpoints may change");
-    let (mut calls, mut made, mut number) = (JoinSet::new(), 0_usize, 0_usize);
-    let (mut every, started) = (tokio::time::interval(pause), Instant::now());
-    every.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    while !is_over.load(Ordering::Relaxed) {
-        every.tick().await;
-        while let Some(call) = calls.try_join_next() {
-            made += usize::from(is_made(call?));
-        }
-        if calls.len() >= UNDER_WAY {
-            continue;
-        }
-        let service = services[number % services.len()];
-        let slices = cluster.path("EndpointSlice", &Shape::namespace(service))?;
-        let path = format!("{slices}/{}-0", Shape::name(service));
-        // To and fro in turn, so that every change is one.
-        let change = ready(number / services.len() % 2 == 1);
-        let cluster = cluster.clone();
-        calls.spawn(async move { cluster.call(Method::PATCH, &path, Some(&change)).await.map(drop) });
-        number += 1;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    while let Some(call) = calls.join_next().await {
-        made += usize::from(is_made(call?));
-    }
-    Ok(made as f64 / seconds)
+/// The first endpoint of a Service.
+struct Endpoint {
+    service: usize,
+    is_ready: bool,
+    is_changing: bool,
 }
 
-fn is_made(call: anyhow::Result<()>) -> bool {
-    call.inspect_err(|error| eprintln!("    churn: {error:#}")).is_ok()
+struct Going {
+    cluster: Cluster,
+    endpoints: Vec<Endpoint>,
+    /// Each is an endpoint's place, and what became of it.
+    calls: JoinSet<(usize, anyhow::Result<()>)>,
+    made: usize,
+}
+
+impl Going {
+    async fn on(mut self, pause: Duration, is_over: Arc<AtomicBool>) -> anyhow::Result<f64> {
+        anyhow::ensure!(!self.endpoints.is_empty(), "no Service is left whose endpoints may change");
+        let (mut every, started) = (tokio::time::interval(pause), Instant::now());
+        every.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut next = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            every.tick().await;
+            while let Some(call) = self.calls.try_join_next() {
+                self.note(call)?;
+            }
+            if self.calls.len() < UNDER_WAY {
+                self.change(next)?;
+                next = (next + 1) % self.endpoints.len();
+            }
+        }
+        self.all_made().await?;
+        let rate = self.made as f64 / started.elapsed().as_secs_f64();
+        for number in 0..self.endpoints.len() {
+            if !self.endpoints[number].is_ready {
+                self.change(number)?;
+            }
+            if self.calls.len() >= UNDER_WAY {
+                self.all_made().await?;
+            }
+        }
+        self.all_made().await?;
+        let left = self.endpoints.iter().filter(|endpoint| !endpoint.is_ready).count();
+        anyhow::ensure!(left == 0, "the churn has left {left} endpoints that are not ready");
+        Ok(rate)
+    }
+
+    /// Begins to change an endpoint to what it is not, unless that is under way.
+    fn change(&mut self, number: usize) -> anyhow::Result<()> {
+        let endpoint = &mut self.endpoints[number];
+        if std::mem::replace(&mut endpoint.is_changing, true) {
+            return Ok(());
+        }
+        let slices = self.cluster.path("EndpointSlice", &Shape::namespace(endpoint.service))?;
+        let path = format!("{slices}/{}-0", Shape::name(endpoint.service));
+        let (cluster, change) = (self.cluster.clone(), ready(0, !endpoint.is_ready));
+        self.calls.spawn(async move {
+            let call = cluster.call(Method::PATCH, &path, Some(&change)).await;
+            (number, call.map(drop))
+        });
+        Ok(())
+    }
+
+    async fn all_made(&mut self) -> anyhow::Result<()> {
+        while let Some(call) = self.calls.join_next().await {
+            self.note(call)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, call: Result<(usize, anyhow::Result<()>), JoinError>) -> anyhow::Result<()> {
+        let (number, call) = call?;
+        let endpoint = &mut self.endpoints[number];
+        endpoint.is_changing = false;
+        match call {
+            Ok(()) => {
+                endpoint.is_ready = !endpoint.is_ready;
+                self.made += 1;
+            }
+            Err(error) => eprintln!("    churn: {error:#}"),
+        }
+        Ok(())
+    }
 }

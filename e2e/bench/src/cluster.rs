@@ -1,7 +1,9 @@
 //! The API server: objects in, and the moment at which it tells of a change.
 //!
-//! Used by the scenarios. Speaks JSON as it is, without types: what is measured must not depend on what this program
-//! makes of it. Expects a cluster with nothing in it.
+//! Used by the scenarios; the clock is `watched`'s. Speaks JSON as it is, without types: what is measured must not
+//! depend on what this program makes of it. Expects a cluster with nothing in it.
+
+mod watched;
 
 use std::{
     collections::HashMap,
@@ -9,16 +11,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hyper::{Method, Request};
 use kube::{
     Client,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use crate::shape::Object;
+pub use watched::Watched;
 
 /// Writes at once.
 const WRITES: usize = 48;
@@ -29,8 +31,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    /// The stored version of each kind of ours, as `group/version`.
-    versions: HashMap<String, String>,
+    /// For clients of their own.
+    config: kube::Config,
+    definitions: HashMap<String, Definition>,
+}
+
+/// A kind of ours.
+#[derive(Debug, Clone)]
+struct Definition {
+    /// The stored one, as `group/version`.
+    version: String,
+    plural: String,
 }
 
 /// What a pod's token must name.
@@ -46,7 +57,11 @@ impl Cluster {
     pub async fn connect(kubeconfig: &std::path::Path) -> anyhow::Result<Self> {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(Self { client: Client::try_from(config)?, versions: HashMap::new() })
+        Self::of(config)
+    }
+
+    fn of(config: kube::Config) -> anyhow::Result<Self> {
+        Ok(Self { client: Client::try_from(config.clone())?, config, definitions: HashMap::new() })
     }
 
     /// One call. An answer that is no success is an error.
@@ -69,6 +84,7 @@ impl Cluster {
     ///
     /// Conversion is left out: there is nobody to convert, and everything here is written as it is stored.
     pub async fn install(&mut self, definitions: &str) -> anyhow::Result<()> {
+        self.must_be_empty().await?;
         let all: Vec<Value> =
             serde_saphyr::from_multiple(definitions).context("no YAML from `smidge crds`")?;
         for mut definition in all.into_iter().filter(|definition| !definition.is_null()) {
@@ -81,7 +97,9 @@ impl Cluster {
             let stored = stored.filter(|version| version.get("storage") == Some(&Value::Bool(true)));
             let stored =
                 stored.map(|version| text(version.get("name"))).next().context("no stored version")?;
-            self.versions.insert(text(names.get("kind")), format!("{group}/{stored}"));
+            let known =
+                Definition { version: format!("{group}/{stored}"), plural: text(names.get("plural")) };
+            self.definitions.insert(text(names.get("kind")), known);
             self.call(
                 Method::POST,
                 "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
@@ -91,11 +109,29 @@ impl Cluster {
         }
         let system = json!({"metadata": {"name": "smidge-system"}});
         self.call(Method::POST, "/api/v1/namespaces", Some(&system)).await?;
-        for kind in ["TrafficTarget", "HTTPRouteGroup", "TrafficSplit"] {
+        self.served().await
+    }
+
+    /// What is measured must be all there is, and what is somebody's must not be filled.
+    async fn must_be_empty(&self) -> anyhow::Result<()> {
+        let namespaces = self.call(Method::GET, "/api/v1/namespaces", None).await?;
+        let operators = "/apis/apps/v1/namespaces/smidge-system/deployments";
+        let operators = self.call(Method::GET, operators, None).await?;
+        let items = |list: &Value| list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let is_used = items(&namespaces).iter().any(|it| it["metadata"]["name"] == "bench-0");
+        anyhow::ensure!(!is_used, "the cluster is not empty: it has a namespace bench-0 of an earlier run");
+        anyhow::ensure!(items(&operators).is_empty(), "the cluster is not empty: Smidge is installed in it");
+        Ok(())
+    }
+
+    /// Waits until every kind of ours is served.
+    async fn served(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        for kind in self.definitions.keys() {
             let path = self.path(kind, "")?;
-            for _ in 0..100 {
-                if self.call(Method::GET, &path, None).await.is_ok() {
-                    break;
+            while let Err(error) = self.call(Method::GET, &path, None).await {
+                if started.elapsed() > PATIENCE {
+                    return Err(error).with_context(|| format!("{kind} is not served after {PATIENCE:?}"));
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -111,21 +147,16 @@ impl Cluster {
             "Service" => ("/api/v1".to_owned(), "services"),
             "Secret" => ("/api/v1".to_owned(), "secrets"),
             "EndpointSlice" => ("/apis/discovery.k8s.io/v1".to_owned(), "endpointslices"),
-            "TrafficTarget" => (self.root(kind)?, "traffictargets"),
-            "HTTPRouteGroup" => (self.root(kind)?, "httproutegroups"),
-            "TrafficSplit" => (self.root(kind)?, "trafficsplits"),
-            _ => anyhow::bail!("no kind {kind}"),
+            _ => {
+                let known = self.definitions.get(kind).with_context(|| format!("no definition of {kind}"))?;
+                (format!("/apis/{}", known.version), known.plural.as_str())
+            }
         };
         Ok(if namespace.is_empty() {
             format!("{root}/{plural}")
         } else {
             format!("{root}/namespaces/{namespace}/{plural}")
         })
-    }
-
-    fn root(&self, kind: &str) -> anyhow::Result<String> {
-        let version = self.versions.get(kind).with_context(|| format!("no definition of {kind}"))?;
-        Ok(format!("/apis/{version}"))
     }
 
     /// Makes objects, namespaces first; the answer has those that are pods.
@@ -167,7 +198,7 @@ impl Cluster {
             .insert("name".to_owned(), json!(object.name));
         let version = match object.kind {
             "EndpointSlice" => "discovery.k8s.io/v1",
-            kind => self.versions.get(kind).map_or("v1", String::as_str),
+            kind => self.definitions.get(kind).map_or("v1", |known| known.version.as_str()),
         };
         fields.insert("apiVersion".to_owned(), json!(version));
         fields.insert("kind".to_owned(), json!(object.kind));
@@ -181,54 +212,6 @@ impl Cluster {
 
     /// Begins to watch one object.
     pub async fn watch(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Watched> {
-        let path = self.path(kind, namespace)?;
-        let only = format!("fieldSelector=metadata.name%3D{name}");
-        // From the list and not from the object: a version from before thousands of other changes is too old to watch from.
-        let list = self.call(Method::GET, &format!("{path}?{only}"), None).await?;
-        let from = version(&list).context("a list without a version")?;
-        let uri = format!("{path}?watch=1&resourceVersion={from}&{only}");
-        let lines = self.client.request_stream(Request::get(uri).body(Vec::new())?).await?;
-        let (told, events) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut lines = Box::pin(lines).lines();
-            while let Some(Ok(line)) = lines.next().await {
-                let at = Instant::now();
-                let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                let version = event.get("object").and_then(version).unwrap_or_default();
-                if told.send((version, at)).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Watched { cluster: self.clone(), path: format!("{path}/{name}"), events })
-    }
-}
-
-fn version(object: &Value) -> Option<String> {
-    Some(object.pointer("/metadata/resourceVersion")?.as_str()?.to_owned())
-}
-
-/// An object that is being changed and watched.
-pub struct Watched {
-    cluster: Cluster,
-    path: String,
-    events: mpsc::UnboundedReceiver<(String, Instant)>,
-}
-
-impl Watched {
-    /// Changes the object; the answer is the moment at which the watch told of exactly this change.
-    pub async fn change(&mut self, patch: &Value) -> anyhow::Result<Instant> {
-        let changed = self.cluster.call(Method::PATCH, &self.path, Some(patch)).await?;
-        let wanted = version(&changed).context("an answer without a version")?;
-        let told = async {
-            while let Some((version, at)) = self.events.recv().await {
-                if version == wanted {
-                    return Some(at);
-                }
-            }
-            None
-        };
-        let told = tokio::time::timeout(PATIENCE, told).await;
-        told.context("the watch did not tell of a change")?.context("the watch has ended")
+        Watched::begin(self, kind, namespace, name).await
     }
 }

@@ -1,56 +1,61 @@
 //! Fairness: what a change takes while others misbehave, come back in thousands, or change everything at once.
 //!
-//! Called by `main`. The proxies that are measured are those of `bench.fleet`; the others are in a thread of their own, so
-//! that they cost the measured ones no more than a share of the machine. A change is an endpoint that ten of them see.
+//! Called by `scenario`. The proxies that are measured are those of `bench.fleet`; the others are in a thread of their own,
+//! so that they cost the measured ones no more than a share of the machine. A change is an endpoint that ten of them see.
 
-use std::time::{Duration, Instant};
+mod misfits;
 
-use anyhow::Context as _;
+use std::{
+    ops::Range,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
 use futures::{StreamExt as _, stream};
-use serde_json::{Value, json};
 
 use crate::{
-    bench::Bench,
-    cluster::{Cluster, Watched},
-    figures::{Row, in_millis, millis},
+    bench::{Bench, Change, QUIET, ready},
+    cluster::Cluster,
+    costs::Costs,
+    figures::{Row, Times},
+    fleet::{Fleet, Totals},
+    ledger::Ledger,
     manner::Manner,
-    process,
-    scenario::Crowds,
+    scenario::{Crowds, mb},
     shape::{SLICE, Shape},
-    wire::Kind,
 };
+use misfits::Misfits;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Between two changes.
-const QUIET: Duration = Duration::from_millis(40);
 /// Proxies of each manner.
 const MISFITS: usize = 50;
 /// Changes of a burst that are under way at once: as many as keep the API server busy.
 const WRITES: usize = 48;
 
 /// All of it, with as many others as there are pods left.
-pub async fn all(bench: &mut Bench, crowds: Crowds) -> anyhow::Result<Vec<Row>> {
+pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
     let seats = crowds.usual.max(crowds.few).max(crowds.many);
     let usual = crowds.usual.min(seats / 2);
     bench.fleet.disconnect(true).await?;
     bench.restart().await?;
+    bench.settle().await?;
     bench.connect(usual).await?;
+    bench.settle().await?;
     let mut marker = Marker::new(bench, usual).await?;
-    let mut rows = Vec::new();
-    alone(bench, &mut marker, &mut rows).await?;
-    misfits(bench, &mut marker, usual, seats, &mut rows).await?;
-    storms(bench, &mut marker, usual..seats, &mut rows).await?;
-    burst(bench, &mut marker, usual, &mut rows).await?;
-    marker.restore(bench).await?;
-    Ok(rows)
+    alone(bench, &mut marker, ledger).await?;
+    misbehave(bench, &mut marker, usual..seats, ledger).await?;
+    storms(bench, &mut marker, usual..seats, ledger).await?;
+    burst(bench, &mut marker, ledger).await?;
+    marker.restore(bench).await
 }
 
 /// The change that is measured.
 struct Marker {
-    watched: Watched,
-    carrier: String,
-    receivers: usize,
+    service: usize,
+    change: Change,
+    /// How many proxies there are whom it might concern.
+    usual: usize,
     made: usize,
 }
 
@@ -58,32 +63,23 @@ impl Marker {
     async fn new(bench: &Bench, usual: usize) -> anyhow::Result<Self> {
         let shape = bench.settings.shape;
         let service = shape.cold_plain();
-        let (namespace, name) = (Shape::namespace(service), Shape::name(service));
-        let watched = bench.cluster.watch("EndpointSlice", &namespace, &format!("{name}-0")).await?;
-        let receivers = shape.receivers(service, usual);
-        Ok(Self { watched, carrier: format!("{namespace}/{name}/80"), receivers, made: 0 })
+        let change = bench.readiness(service, shape.receivers(service, usual)).await?;
+        Ok(Self { service, change, usual, made: 0 })
     }
 
     /// Makes one change; the answer is what it took until the last one had it, in milliseconds.
     async fn change(&mut self, bench: &Bench) -> anyhow::Result<f64> {
-        let answer = bench.fleet.expect(Kind::Endpoints, &self.carrier, self.receivers)?;
-        let is_ready = self.made % 2 == 1;
+        let last = bench.once(&mut self.change, self.made).await?;
         self.made += 1;
-        let from = self.watched.change(&readiness(0, is_ready)).await?;
-        let times = tokio::time::timeout(PATIENCE, answer).await.context("a change did not arrive")??;
         tokio::time::sleep(QUIET).await;
-        Ok(millis(from, times.last().copied().unwrap_or(from)))
+        Ok(last)
     }
 
     /// Changes until `done`, which is asked after each one, and at least once.
-    async fn until(
-        &mut self,
-        bench: &Bench,
-        mut done: impl FnMut(usize) -> bool,
-    ) -> anyhow::Result<Vec<f64>> {
-        let mut times = vec![self.change(bench).await?];
-        while !done(times.len()) {
-            times.push(self.change(bench).await?);
+    async fn until(&mut self, bench: &Bench, mut done: impl FnMut(usize) -> bool) -> anyhow::Result<Times> {
+        let mut times = Times::default();
+        while times.made() == 0 || !done(times.made()) {
+            times.add(self.change(bench).await?);
         }
         Ok(times)
     }
@@ -95,135 +91,146 @@ impl Marker {
         Ok(())
     }
 
-    fn row(&self, id: &str, condition: &str, usual: usize, times: &[f64]) -> Row {
-        let what = format!("endpoint change → the last of {} (of {usual}){condition}", self.receivers);
+    fn row(&self, id: &str, condition: &str, times: &Times) -> Row {
+        let Self { change: Change { receivers, .. }, usual, .. } = self;
+        let what = format!("endpoint change → the last of {receivers} (of {usual}){condition}");
         let mut row = Row::new(&format!("fair-{id}"), &what);
-        row.quantiles("last", times);
-        row.set("made", times.len() as f64);
+        row.set("made", times.made() as f64);
+        times.set(&mut row);
         eprintln!(
             "    {what}: p50 {:.1} ms, p99 {:.1} ms, of {}",
             row.get("last_p50_ms").unwrap_or_default(),
             row.get("last_p99_ms").unwrap_or_default(),
-            times.len()
+            times.made()
         );
         row
     }
 }
 
-fn readiness(endpoint: usize, is_ready: bool) -> Value {
-    json!([{"op": "replace", "path": format!("/endpoints/{endpoint}/conditions/ready"), "value": is_ready}])
+/// What something has cost as a whole.
+fn cost(row: &mut Row, before: &Costs, after: &Costs) {
+    after.set(row, before, 1.0);
+    row.set("before_mb", mb(before.memory.resident));
+    row.set("then_mb", mb(after.memory.resident));
+    row.set("took_s", after.at.duration_since(before.at).as_secs_f64());
+    row.set("publishes", after.publishes - before.publishes);
+    eprintln!("    {:?}", row.figures);
 }
 
-/// What the operator has used and done so far.
-struct Mark {
-    at: Instant,
-    memory: u64,
-    cpu: Duration,
-    publishes: f64,
-    woken: f64,
-}
-
-impl Mark {
-    fn now(bench: &Bench) -> anyhow::Result<Self> {
-        let operator = &bench.operator;
-        Ok(Self {
-            at: Instant::now(),
-            memory: process::memory(operator.pid()).resident,
-            cpu: operator.cpu(),
-            publishes: operator.counter("smidge_publishes_total")?,
-            woken: operator.counter("smidge_xds_streams_woken_total")?,
-        })
-    }
-
-    /// Sets what has come since.
-    fn set(&self, row: &mut Row, bench: &Bench) -> anyhow::Result<()> {
-        let now = Self::now(bench)?;
-        row.set("before_mb", self.memory as f64 / 1e6);
-        row.set("then_mb", now.memory as f64 / 1e6);
-        row.set("took_s", now.at.duration_since(self.at).as_secs_f64());
-        row.set("cpu_ms", in_millis(now.cpu.saturating_sub(self.cpu)));
-        row.set("publishes", now.publishes - self.publishes);
-        row.set("streams_woken", now.woken - self.woken);
-        eprintln!("    {:?}", row.figures);
-        Ok(())
-    }
-}
-
-async fn alone(bench: &Bench, marker: &mut Marker, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+async fn alone(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyhow::Result<()> {
     eprintln!("==> fairness: nobody else");
-    let usual = bench.fleet.totals().await?.open as usize;
     marker.until(bench, |made| made >= 6).await?;
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
-    rows.push(marker.row("alone", ", alone", usual, &times));
-    Ok(())
+    ledger.add(marker.row("alone", ", alone", &times))
 }
 
 /// Proxies of every manner, among them those that see the change.
-async fn misfits(
+async fn misbehave(
     bench: &Bench,
     marker: &mut Marker,
-    usual: usize,
-    seats: usize,
-    rows: &mut Vec<Row>,
+    seats: Range<usize>,
+    ledger: &mut Ledger,
 ) -> anyhow::Result<()> {
-    let manners = [Manner::Deaf, Manner::Mute, Manner::Refusing, Manner::Insisting];
-    let each = MISFITS.min((seats - usual) / manners.len());
-    eprintln!("==> fairness: {each} proxies that are {manners:?}");
-    let mark = Mark::now(bench)?;
+    let chosen = misfits::choose(bench.settings.shape, marker.service, seats, MISFITS);
+    let (each, told) = chosen.first().map_or((0, 0), |misfits| (misfits.seats.len(), misfits.told));
+    eprintln!("==> fairness: {each} proxies of each bad manner, {told} of each are told of the change");
     let mut crowd = Vec::new();
-    for (number, manner) in manners.into_iter().enumerate() {
-        let from = usual + number * each;
-        let fleet = bench.fleet.beside(from..from + each, manner)?;
-        fleet.connect(&bench.target, each, PATIENCE).await?;
-        crowd.push(fleet);
+    for misfits in &chosen {
+        let fleet = bench.fleet.beside(&misfits.seats, misfits.manner)?;
+        fleet.connect(&bench.target, misfits.seats.len(), PATIENCE).await?;
+        crowd.push((misfits, fleet));
     }
+    bench.settle().await?;
+    let counters = ["smidge_xds_nacks_total", "smidge_xds_streams_hushed_total"];
+    let (refused, sent, before) =
+        (bench.operator.counters(&counters)?, totals(&crowd).await?, bench.before().await?);
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
-    rows.push(marker.row("misfits", &format!(", beside {each} of each manner"), usual, &times));
+    let (after, now) = (bench.after().await?, bench.operator.counters(&counters)?);
+    let grown: Vec<f64> = now.iter().zip(&refused).map(|(now, then)| now - then).collect();
+    ledger.add(marker.row("misfits", &format!(", beside {each} of each manner"), &times))?;
     let mut row = Row::new(
         "fair-misfits-cost",
         &format!(
-            "{each} proxies that read nothing, {each} that never answer, {each} that refuse everything, {each} that refuse and ask again"
+            "{each} proxies that read nothing, {each} that never answer, {each} that refuse everything, {each} that refuse \
+             and ask again, {told} of each told of every change"
         ),
     );
-    mark.set(&mut row, bench)?;
-    row.set("nacks", bench.operator.counter("smidge_xds_nacks_total")?);
-    row.set("hushed", bench.operator.counter("smidge_xds_streams_hushed_total")?);
-    for fleet in crowd {
+    row.set("nacks", grown.first().copied().unwrap_or_default());
+    row.set("hushed", grown.last().copied().unwrap_or_default());
+    cost(&mut row, &before, &after);
+    let reached = misbehaved(&crowd, &sent, &row, times.made()).await;
+    for (_, fleet) in crowd {
         fleet.disconnect(true).await?;
     }
-    rows.push(row);
-    left(bench, usual).await
+    ledger.add(row)?;
+    reached?;
+    left(bench, marker.usual).await
+}
+
+async fn totals(crowd: &[(&Misfits, Fleet)]) -> anyhow::Result<Vec<Totals>> {
+    let mut all = Vec::new();
+    for (_, fleet) in crowd {
+        all.push(fleet.totals().await?);
+    }
+    Ok(all)
+}
+
+/// Sees that everybody was told something to misbehave about, lest a figure without misfits be taken for one with them.
+async fn misbehaved(
+    crowd: &[(&Misfits, Fleet)],
+    before: &[Totals],
+    row: &Row,
+    made: usize,
+) -> anyhow::Result<()> {
+    for (((misfits, _), now), then) in crowd.iter().zip(totals(crowd).await?).zip(before) {
+        let Misfits { manner, told, .. } = misfits;
+        let has_come = match manner {
+            Manner::Deaf => now.unread > then.unread,
+            _ => now.messages > then.messages,
+        };
+        anyhow::ensure!(has_come || *told == 0, "those that are {manner:?} were told nothing");
+        let nacks = row.get("nacks").unwrap_or_default();
+        // Every other change is one back to what they have, of which there is nothing to be said.
+        let least = told * (made / 2);
+        anyhow::ensure!(
+            *manner != Manner::Refusing || nacks >= least as f64,
+            "{nacks} refusals after {made} changes of which {told} that are {manner:?} were told"
+        );
+    }
+    Ok(())
 }
 
 /// Everybody who is left comes at once: for the first time, and again with what they have.
 async fn storms(
     bench: &Bench,
     marker: &mut Marker,
-    seats: std::ops::Range<usize>,
-    rows: &mut Vec<Row>,
+    seats: Range<usize>,
+    ledger: &mut Ledger,
 ) -> anyhow::Result<()> {
-    let (usual, count) = (seats.start, seats.len());
-    let mut crowd = bench.fleet.beside(seats, Manner::Honest)?;
+    let count = seats.len();
+    let mut crowd = bench.fleet.beside(&seats.collect::<Vec<_>>(), Manner::Honest)?;
     for (id, condition) in [("storm", "come for the first time"), ("again", "come again")] {
         eprintln!("==> fairness: {count} proxies {condition}, at once");
-        let mark = Mark::now(bench)?;
-        let target = bench.target.clone();
+        let (before, target, progress) = (bench.before().await?, bench.target.clone(), crowd.progress());
         let storm = tokio::spawn(async move {
             let connected = crowd.connect(&target, count, PATIENCE).await;
             connected.map(|connected| (crowd, connected))
         });
-        let times = marker.until(bench, |_| storm.is_finished()).await?;
+        // The last ones are a crowd no more: what a change takes then would make the rest look better.
+        let most = count - count / 10;
+        let is_over = |_| storm.is_finished() || progress.load(Ordering::Relaxed) >= most;
+        let times = marker.until(bench, is_over).await?;
         let connected;
         (crowd, connected) = storm.await??;
-        rows.push(marker.row(id, &format!(", while {count} {condition}"), usual, &times));
+        let after = bench.after().await?;
+        ledger.add(marker.row(id, &format!(", while {count} {condition}"), &times))?;
         let mut row = Row::new(&format!("fair-{id}-cost"), &format!("{count} proxies {condition}, at once"));
-        let configured = connected.configured.iter().map(|at| millis(connected.started, *at));
-        row.quantiles("configured", &configured.collect::<Vec<_>>());
+        row.quantiles("configured", &connected.times());
         row.set("retries", connected.retries as f64);
-        mark.set(&mut row, bench)?;
-        rows.push(row);
+        cost(&mut row, &before, &after);
+        ledger.add(row)?;
         crowd.disconnect(false).await?;
-        left(bench, usual).await?;
+        left(bench, marker.usual).await?;
     }
     Ok(())
 }
@@ -239,27 +246,32 @@ async fn left(bench: &Bench, usual: usize) -> anyhow::Result<()> {
 }
 
 /// Every endpoint of every other Service changes.
-async fn burst(bench: &Bench, marker: &mut Marker, usual: usize, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyhow::Result<()> {
     let Shape { services, pods } = bench.settings.shape;
     let count = (services - 1) * pods;
     eprintln!("==> fairness: {count} endpoints change at once");
-    let mark = Mark::now(bench)?;
-    let storm = tokio::spawn(change_all(bench.cluster.clone(), bench.settings.shape, false));
-    let times = marker.until(bench, |_| storm.is_finished()).await?;
-    let made = storm.await??;
+    let before = bench.before().await?;
+    let burst = tokio::spawn(change_all(bench.cluster.clone(), bench.settings.shape, false));
+    let times = marker.until(bench, |_| burst.is_finished()).await?;
+    let made = burst.await??;
     let behind = marker.change(bench).await?;
-    rows.push(marker.row("burst", &format!(", while {count} endpoints change"), usual, &times));
-    let mut row = Row::new("fair-burst-cost", &format!("{count} endpoints change at once, {usual} proxies"));
+    let after = bench.after().await?;
+    ledger.add(marker.row("burst", &format!(", while {count} endpoints change"), &times))?;
+    let what = format!("{count} endpoints change at once, {} proxies", marker.usual);
+    let mut row = Row::new("fair-burst-cost", &what);
     row.set("made", made as f64);
-    row.set("behind_ms", behind);
-    mark.set(&mut row, bench)?;
-    rows.push(row);
+    if behind >= 0.0 {
+        row.set("behind_ms", behind);
+    }
+    cost(&mut row, &before, &after);
+    ledger.add(row)?;
     change_all(bench.cluster.clone(), bench.settings.shape, true).await?;
     marker.change(bench).await?;
     Ok(())
 }
 
-/// Makes all endpoints but the marker's ready or not, one for each write, as the API server's own controller would.
+/// Makes all endpoints but the marker's ready or not, one for each write, as the API server's own controller would. Each
+/// of them must have been the other: what changes nothing is no event, and nobody's work.
 async fn change_all(cluster: Cluster, shape: Shape, is_ready: bool) -> anyhow::Result<usize> {
     let others = move |service: &usize| *service != shape.cold_plain();
     let all =
@@ -269,8 +281,8 @@ async fn change_all(cluster: Cluster, shape: Shape, is_ready: bool) -> anyhow::R
         async move {
             let (slice, endpoint) = (pod / SLICE, pod % SLICE);
             let path = cluster.path("EndpointSlice", &Shape::namespace(service))?;
-            let path = format!("{path}/{}-{slice}", Shape::name(service));
-            cluster.call(hyper::Method::PATCH, &path, Some(&readiness(endpoint, is_ready))).await
+            let path = format!("{path}/{}-{}", Shape::name(service), slice * SLICE);
+            cluster.call(hyper::Method::PATCH, &path, Some(&ready(endpoint, is_ready))).await
         }
     });
     let mut writes = writes.buffer_unordered(WRITES);

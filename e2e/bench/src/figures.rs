@@ -43,10 +43,60 @@ impl Row {
 
     /// Sets the quantiles of some times under `prefix`.
     pub fn quantiles(&mut self, prefix: &str, times: &[f64]) {
-        for (name, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+        for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)] {
             self.set(&format!("{prefix}_{name}_ms"), quantile(times, part));
         }
     }
+}
+
+/// How long changes took, in milliseconds. The API server tells its watchers in an order of its own: a proxy may have a
+/// change before the clock that it is measured by was told of it, and such a time says nothing.
+#[derive(Debug, Default)]
+pub struct Times {
+    good: Vec<f64>,
+    /// Those without a clock.
+    late: usize,
+}
+
+/// The part of all changes that may have had no clock, for the others to mean something. On two cores that a storm keeps
+/// busy it is more than a tenth: who is told first runs before who tells.
+const MOST_LATE: f64 = 0.25;
+
+impl Times {
+    pub fn add(&mut self, time: f64) {
+        if time < 0.0 {
+            self.late += 1;
+        } else {
+            self.good.push(time);
+        }
+    }
+
+    /// How many changes there were.
+    pub fn made(&self) -> usize {
+        self.good.len() + self.late
+    }
+
+    /// Sets the quantiles, and how many changes had no clock.
+    pub fn set(&self, row: &mut Row) {
+        row.quantiles("last", &self.good);
+        row.set("late_clock", self.late as f64);
+        row.set("late_clock_part", self.late as f64 / self.made().max(1) as f64);
+    }
+}
+
+/// An error if the clock of one of the rows was late too often.
+pub fn clocked(rows: &[Row]) -> anyhow::Result<()> {
+    let is_late = |row: &&Row| {
+        let is_over = |name: &str, most: f64| row.get(name).is_some_and(|late| late > most);
+        is_over("late_clock", 1.0) && is_over("late_clock_part", MOST_LATE)
+    };
+    let late: Vec<&str> = rows.iter().filter(is_late).map(|row| row.id.as_str()).collect();
+    anyhow::ensure!(
+        late.is_empty(),
+        "the API server told of too many changes after they had arrived ({}): the machine is too busy to measure by",
+        late.join(", ")
+    );
+    Ok(())
 }
 
 /// The value below which `part` of the values lie; the nearest one that occurred.
@@ -80,5 +130,20 @@ mod tests {
         let at = |values: &[f64], part| quantile(values, part).to_string();
         assert_eq!([0.5, 0.99, 1.0].map(|part| at(&values, part)), ["50", "99", "100"]);
         assert_eq!([at(&[7.0], 0.99), at(&[], 0.5)], ["7", "0"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_mostly_late_is_an_error() {
+        let mut times = Times::default();
+        (0..19).for_each(|time| times.add(f64::from(time)));
+        let mut row = Row::default();
+        let mut late = |count: usize| {
+            (0..count).for_each(|_| times.add(-1.0));
+            times.set(&mut row);
+            clocked(std::slice::from_ref(&row))
+        };
+        late(6).expect("less than a quarter");
+        late(1).expect_err("more than a quarter");
+        assert_eq!(times.made(), 26);
     }
 }

@@ -4,15 +4,18 @@
 //! little as a client can: one thread, one poll, a read and a write for each message, no task and no timer for each
 //! proxy. Each proxy has a connection of its own, as sidecars do.
 
+mod connecting;
 mod expectation;
 mod link;
 
 use std::{
-    collections::VecDeque,
     io,
     net::SocketAddr,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -28,13 +31,15 @@ use crate::{
     sidecar::Sidecar,
     wire::{self, Kind},
 };
+pub use connecting::Connected;
+use connecting::{AGAIN, Connecting};
 use expectation::Expectation;
 use link::Link;
 
 /// The token by which the steering thread wakes the poll. No seat has it.
 const WAKE: Token = Token(usize::MAX);
-/// After how long a connection that was refused is tried again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// How long the thread may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who a proxy is.
 #[derive(Debug, Clone)]
@@ -58,22 +63,16 @@ pub struct Target {
     pub window: usize,
 }
 
-/// How the proxies of one call came to be configured.
-#[derive(Debug)]
-pub struct Connected {
-    /// When the first one began.
-    pub started: Instant,
-    /// When each one had everything.
-    pub configured: Vec<Instant>,
-    /// How often a connection or stream had to be tried again.
-    pub retries: u64,
-}
-
 /// What the proxies have been sent in all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
     pub messages: u64,
+    /// The bytes of these messages, without any framing.
     pub bytes: u64,
+    /// The bytes that were read from sockets: the same with the framing of gRPC, HTTP/2 and TLS, and the handshakes.
+    pub wire: u64,
+    /// The bytes that lie in the sockets of those that are deaf.
+    pub unread: u64,
     /// Resources by kind, in the order of `Kind::ALL`.
     pub resources: [u64; 6],
     /// The bytes of their bodies.
@@ -108,6 +107,7 @@ enum Command {
 pub struct Fleet {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
+    progress: Arc<AtomicUsize>,
     /// Who has been seated, for fleets beside this one.
     seats: Mutex<Vec<Seat>>,
 }
@@ -119,11 +119,11 @@ impl Fleet {
     }
 
     /// A fleet of its own, in a thread of its own, for some of the seats of this one, which must not be connected here.
-    pub fn beside(&self, seats: Range<usize>, manner: Manner) -> anyhow::Result<Self> {
+    pub fn beside(&self, seats: &[usize], manner: Manner) -> anyhow::Result<Self> {
         let all = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = all.get(seats).context("no such seats")?.to_vec();
+        let some = seats.iter().map(|seat| all.get(*seat).cloned()).collect::<Option<Vec<Seat>>>();
         let fleet = Self::start_as("crowd", manner)?;
-        fleet.seat(some)?;
+        fleet.seat(some.context("no such seats")?)?;
         Ok(fleet)
     }
 
@@ -131,8 +131,15 @@ impl Fleet {
         let poll = Poll::new().context("failed to make a poll")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (commands, orders) = mpsc::channel();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(poll, manner, &orders))?;
-        Ok(Self { commands, waker, seats: Mutex::default() })
+        let progress = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&progress);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(poll, manner, told, &orders))?;
+        Ok(Self { commands, waker, progress, seats: Mutex::default() })
+    }
+
+    /// How many proxies of the last call to `connect` are configured.
+    pub fn progress(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.progress)
     }
 
     fn send(&self, command: Command) -> anyhow::Result<()> {
@@ -154,6 +161,7 @@ impl Fleet {
         within: Duration,
     ) -> anyhow::Result<Connected> {
         let (reply, answer) = oneshot::channel();
+        self.progress.store(0, Ordering::Relaxed);
         self.send(Command::Connect { target: target.clone(), count, reply })?;
         let connected = tokio::time::timeout(within, answer).await;
         match connected {
@@ -179,28 +187,20 @@ impl Fleet {
 
     /// What was received so far.
     pub async fn totals(&self) -> anyhow::Result<Totals> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Totals(reply))?;
-        answer.await.context("the fleet has ended")
+        self.ask(Command::Totals).await
     }
 
     /// Closes every connection.
     pub async fn disconnect(&self, forget: bool) -> anyhow::Result<()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Disconnect(forget, reply))?;
-        answer.await.context("the fleet has ended")
+        self.ask(|reply| Command::Disconnect(forget, reply)).await
     }
-}
 
-struct Connecting {
-    target: Target,
-    count: usize,
-    report: Connected,
-    reply: Option<oneshot::Sender<Connected>>,
-    queue: VecDeque<usize>,
-    /// Seats to be tried again, and when.
-    again: VecDeque<(Instant, usize)>,
-    under_way: usize,
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> anyhow::Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        answer.context("the fleet does not answer")?.context("the fleet has ended")
+    }
 }
 
 /// Everything that the thread has.
@@ -214,10 +214,11 @@ struct Crew {
     totals: Totals,
     expected: Option<Expectation>,
     connecting: Option<Connecting>,
+    progress: Arc<AtomicUsize>,
     buffer: Vec<u8>,
 }
 
-fn run(poll: Poll, manner: Manner, orders: &mpsc::Receiver<Command>) {
+fn run(poll: Poll, manner: Manner, progress: Arc<AtomicUsize>, orders: &mpsc::Receiver<Command>) {
     let mut crew = Crew {
         poll,
         manner,
@@ -228,11 +229,12 @@ fn run(poll: Poll, manner: Manner, orders: &mpsc::Receiver<Command>) {
         totals: Totals::default(),
         expected: None,
         connecting: None,
+        progress,
         buffer: vec![0; 256 * 1024],
     };
     let mut events = Events::with_capacity(1024);
     loop {
-        let waits = crew.connecting.as_ref().is_some_and(|connecting| !connecting.again.is_empty());
+        let waits = crew.connecting.as_ref().is_some_and(Connecting::waits);
         match crew.poll.poll(&mut events, waits.then_some(AGAIN)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
             _ => {}
@@ -264,16 +266,8 @@ impl Crew {
             }
             Command::Connect { target, count, reply } => {
                 let count = count.min(self.seats.len());
-                let queue = (0..count).filter(|seat| self.links[*seat].is_none()).collect::<VecDeque<_>>();
-                let report = Connected { started: Instant::now(), configured: Vec::new(), retries: 0 };
-                let (again, under_way) = (VecDeque::new(), 0);
-                let count = queue.len();
-                if count == 0 {
-                    let _ = reply.send(report);
-                    return;
-                }
-                let reply = Some(reply);
-                self.connecting = Some(Connecting { target, count, report, reply, queue, again, under_way });
+                let queue = (0..count).filter(|seat| self.links[*seat].is_none()).collect();
+                self.connecting = Connecting::start(target, queue, Arc::clone(&self.progress), reply);
             }
             Command::Expect { kind, name, count, reply } => {
                 let name = self.names.id(name.as_bytes());
@@ -282,6 +276,11 @@ impl Crew {
             Command::Totals(reply) => {
                 self.totals.open = self.links.iter().flatten().count() as u64;
                 self.totals.held = self.sidecars.iter().map(Sidecar::holds).sum::<usize>() as u64;
+                let Self { links, buffer, .. } = self;
+                // Of the others' there is nothing to be known, and thousands to be asked.
+                if self.manner == Manner::Deaf {
+                    self.totals.unread = links.iter().flatten().map(|link| link.unread(buffer)).sum();
+                }
                 let _ = reply.send(self.totals);
             }
             Command::Disconnect(forget, reply) => {
@@ -298,16 +297,7 @@ impl Crew {
     /// Starts as many connections as may be under way.
     fn fill(&mut self) {
         let Some(connecting) = &mut self.connecting else { return };
-        while let Some((at, seat)) = connecting.again.front().copied() {
-            if at > Instant::now() {
-                break;
-            }
-            connecting.again.pop_front();
-            connecting.queue.push_back(seat);
-        }
-        while connecting.under_way < connecting.target.window {
-            let Some(seat) = connecting.queue.pop_front() else { break };
-            connecting.under_way += 1;
+        while let Some(seat) = connecting.next() {
             match Link::open(seat, &self.seats[seat], &connecting.target, self.poll.registry()) {
                 Ok(link) => self.links[seat] = Some(link),
                 Err(_) => connecting.retry(seat),
@@ -347,6 +337,7 @@ impl Crew {
                 }
             });
         });
+        totals.wire += std::mem::take(&mut link.received);
         let configured = match connecting.as_ref().and_then(|connecting| connecting.target.script) {
             Some(messages) => link.messages >= messages,
             None => sidecar.is_configured(),
@@ -365,25 +356,5 @@ impl Crew {
                 connecting.retry(seat);
             }
         }
-    }
-}
-
-impl Connecting {
-    fn arrive(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
-        self.report.configured.push(Instant::now());
-        if self.report.configured.len() == self.count
-            && let Some(reply) = self.reply.take()
-        {
-            let configured = std::mem::take(&mut self.report.configured);
-            let Connected { started, retries, .. } = self.report;
-            let _ = reply.send(Connected { started, configured, retries });
-        }
-    }
-
-    fn retry(&mut self, seat: usize) {
-        self.under_way = self.under_way.saturating_sub(1);
-        self.report.retries += 1;
-        self.again.push_back((Instant::now() + AGAIN, seat));
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use rustls_pki_types::ServerName;
+use tokio::sync::mpsc;
 
 use crate::{
     figures::{Row, in_millis, millis},
@@ -20,17 +21,32 @@ use crate::{
     wire::Kind,
 };
 
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A null server.
 pub struct Floor {
     child: Child,
     words: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    /// What it says, line by line; heard by a thread, as it may say nothing.
+    answers: mpsc::UnboundedReceiver<String>,
     pub target: Target,
+}
+
+/// What a change is for the null server.
+#[derive(Debug, Clone, Copy)]
+pub struct Said {
+    /// One to each connection in turn.
+    pub messages: usize,
+    /// The size of each.
+    pub bytes: usize,
+    /// The clock stops when so many proxies have heard it.
+    pub receivers: usize,
 }
 
 impl Floor {
     /// Starts one.
-    pub fn start() -> anyhow::Result<Self> {
+    pub async fn start() -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("null")
             .stdin(Stdio::piped())
@@ -38,9 +54,9 @@ impl Floor {
             .spawn()
             .context("failed to start the null server")?;
         let words = child.stdin.take().context("no input")?;
-        let mut answers = BufReader::new(child.stdout.take().context("no output")?);
-        let port: u16 = line(&mut answers)?.parse().context("no port")?;
-        let certificate = line(&mut answers)?.replace('|', "\n");
+        let mut answers = heard(child.stdout.take().context("no output")?)?;
+        let port: u16 = line(&mut answers).await?.parse().context("no port")?;
+        let certificate = line(&mut answers).await?.replace('|', "\n");
         let target = Target {
             addresses: tls::loopback(port),
             tls: Arc::new(tls::client(&[certificate])?),
@@ -56,28 +72,30 @@ impl Floor {
     }
 
     /// From now on, whoever connects is told so many messages of so many bytes.
-    pub fn script(&mut self, messages: usize, bytes: usize) -> anyhow::Result<()> {
+    pub async fn script(&mut self, messages: usize, bytes: usize) -> anyhow::Result<()> {
         self.target.script = Some(messages);
         self.word("script", messages, bytes)?;
-        self.written()
+        self.written().await
     }
 
     fn word(&mut self, word: &str, count: usize, bytes: usize) -> anyhow::Result<()> {
         Ok(writeln!(self.words, "{word} {count} {bytes}")?)
     }
 
-    fn written(&mut self) -> anyhow::Result<()> {
-        anyhow::ensure!(line(&mut self.answers)? == "ok", "the null server has not understood");
+    async fn written(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(line(&mut self.answers).await? == "ok", "the null server has not understood");
         Ok(())
     }
 
-    /// Adds to `row` what its changes cost at the least: `receivers` of the connected proxies are told `bytes` each.
+    /// Adds to `row` what so many changes cost at the least. The proxies must be connected.
     pub async fn measure(
         &mut self,
         fleet: &Fleet,
         row: &mut Row,
-        (receivers, bytes, changes): (usize, usize, usize),
+        said: Said,
+        changes: usize,
     ) -> anyhow::Result<()> {
+        let Said { messages, bytes, receivers } = said;
         let used = |floor: &Self| (process::cpu(floor.pid()), process::own_cpu("fleet"));
         let (mut last, mut before, mut warm) = (Vec::new(), used(self), 5);
         while last.len() < changes {
@@ -86,9 +104,9 @@ impl Floor {
             }
             let answer = fleet.expect(Kind::Endpoints, null::NAME, receivers)?;
             let from = Instant::now();
-            self.word("say", receivers, bytes)?;
-            let times = tokio::time::timeout(Duration::from_secs(20), answer).await??;
-            self.written()?;
+            self.word("say", messages, bytes)?;
+            let times = tokio::time::timeout(PATIENCE, answer).await.context("a word did not arrive")??;
+            self.written().await?;
             if warm > 0 {
                 warm -= 1;
             } else {
@@ -112,9 +130,17 @@ impl Drop for Floor {
     }
 }
 
-fn line(answers: &mut BufReader<ChildStdout>) -> anyhow::Result<String> {
-    let mut line = String::new();
-    answers.read_line(&mut line)?;
-    anyhow::ensure!(line.ends_with('\n'), "the null server has ended");
-    Ok(line.trim_end().to_owned())
+fn heard(output: ChildStdout) -> anyhow::Result<mpsc::UnboundedReceiver<String>> {
+    let (told, lines) = mpsc::unbounded_channel();
+    let hear = move || {
+        let mut said = BufReader::new(output).lines();
+        while said.next().is_some_and(|line| line.is_ok_and(|line| told.send(line).is_ok())) {}
+    };
+    std::thread::Builder::new().name("null's words".to_owned()).spawn(hear)?;
+    Ok(lines)
+}
+
+async fn line(answers: &mut mpsc::UnboundedReceiver<String>) -> anyhow::Result<String> {
+    let line = tokio::time::timeout(PATIENCE, answers.recv()).await;
+    line.context("the null server does not answer")?.context("the null server has ended")
 }

@@ -17,10 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bench::{Bench, Settings},
     cluster::{Cluster, Pod},
-    figures::{Row, in_millis, millis, quantile},
+    figures::{self, Row, in_millis, quantile},
     machine,
     process::{self, Plan},
-    scenario,
     shape::Shape,
 };
 use mesh::{CALLEE, Mesh, RECEIVERS};
@@ -148,10 +147,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     cluster.install(&process::definitions(&plan.program)?).await?;
     let rows = points(&args, &sizes, &fixed, cluster, plan).await?;
     let rest = args.series.rest(&fixed);
+    let clocked = figures::clocked(&rows);
     let mut data = read(&args.data)?;
     data.insert(args.series, Points { about, rest, rows });
     std::fs::write(&args.data, serde_json::to_vec_pretty(&data)?)
-        .with_context(|| format!("failed to write {}", args.data.display()))
+        .with_context(|| format!("failed to write {}", args.data.display()))?;
+    clocked
 }
 
 async fn points(
@@ -183,7 +184,10 @@ async fn points(
                 Ok((pod, Shape::name(seat.0)))
             });
             bench.seat(seats.collect::<anyhow::Result<Vec<_>>>()?)?;
-            row.set("start_to_ready_s", bench.restart().await?.as_secs_f64());
+            bench.restart().await?;
+            // Being ready is having read everything: from then on it is at its first snapshot, and serves nobody yet.
+            bench.published().await?;
+            row.set("start_to_serving_s", bench.operator.started.elapsed().as_secs_f64());
         }
         let proxies = match args.series {
             Series::Proxies => (*size).min(mesh.endpoints()),
@@ -217,19 +221,18 @@ async fn fill(
 /// Everything that is measured at one size. The proxies of the size before may be connected; there are never less.
 async fn point(bench: &mut Bench, row: &mut Row, proxies: usize) -> anyhow::Result<()> {
     bench.settle().await?;
-    if row.get("start_to_ready_s").is_some() {
+    if row.get("start_to_serving_s").is_some() {
         row.set("empty_resident_mb", process::memory(bench.operator.pid()).resident as f64 / 1e6);
     }
     let sent = bench.fleet.totals().await?;
     let connected = bench.connect(proxies).await?;
-    let times: Vec<f64> = connected.configured.iter().map(|at| millis(connected.started, *at)).collect();
-    row.set("configured_max_ms", quantile(&times, 1.0));
+    row.set("configured_max_ms", quantile(&connected.times(), 1.0));
     bench.settle().await?;
     let totals = bench.fleet.totals().await?;
     anyhow::ensure!(totals.open == proxies as u64, "{} of {proxies} are connected", totals.open);
     row.set("proxies", proxies as f64);
     let new = connected.configured.len().max(1) as f64;
-    row.set("connect_bytes_each", (totals.bytes - sent.bytes) as f64 / new);
+    row.set("connect_wire_bytes_each", (totals.wire - sent.wire) as f64 / new);
     let memory = process::memory(bench.operator.pid());
     row.set("resident_mb", memory.resident as f64 / 1e6);
     row.set("peak_mb", memory.peak as f64 / 1e6);
@@ -237,7 +240,8 @@ async fn point(bench: &mut Bench, row: &mut Row, proxies: usize) -> anyhow::Resu
     tokio::time::sleep(idle).await;
     let idled = bench.operator.cpu().saturating_sub(cpu);
     row.set("idle_cpu_ms_per_s", in_millis(idled) / idle.as_secs_f64());
-    scenario::toggle(bench, row, CALLEE, RECEIVERS).await
+    let change = bench.readiness(CALLEE, RECEIVERS).await?;
+    bench.changes(row, change).await
 }
 
 /// What ten receivers cost at the least, which is the same at every size.
@@ -245,7 +249,7 @@ async fn floor(bench: &mut Bench, points: &mut [Row]) -> anyhow::Result<()> {
     bench.fleet.disconnect(true).await?;
     bench.operator.stop()?;
     let Some((first, rest)) = points.split_first_mut() else { return Ok(()) };
-    bench.floor.script(1, 100)?;
+    bench.floor.script(1, 100).await?;
     bench.fleet.connect(&bench.floor.target, RECEIVERS, Duration::from_mins(1)).await?;
     bench.floor(first).await?;
     for row in rest {

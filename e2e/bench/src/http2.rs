@@ -34,8 +34,6 @@ pub struct Http2 {
     initial_window: i64,
     /// What waits for a window.
     waiting: Vec<u8>,
-    /// Whether the server has answered with headers: the stream is admitted.
-    pub answered: bool,
 }
 
 impl Http2 {
@@ -58,7 +56,6 @@ impl Http2 {
             stream_window: WINDOW,
             initial_window: WINDOW,
             waiting: Vec::new(),
-            answered: false,
         }
     }
 
@@ -106,7 +103,6 @@ impl Http2 {
         let Frame { kind, flags, stream, payload } = *frame;
         match kind {
             0 => self.on_data(payload, visit),
-            1 => self.answered = true,
             4 if flags & 1 == 0 => {
                 self.on_settings(payload);
                 header(4, 1, 0, 0, out);
@@ -261,7 +257,6 @@ mod tests {
                 assert_eq!(http.receive(part, &mut out, |message| sizes.push(message.len())), State::Open);
             }
             assert_eq!(sizes, [3, 40_000]);
-            assert!(http.answered);
             assert_eq!(out.len(), 9, "the settings are acknowledged");
         }
     }

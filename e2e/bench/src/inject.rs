@@ -7,7 +7,7 @@ use std::{
     io::{BufReader, Write as _},
     net::TcpStream,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -23,6 +23,8 @@ use crate::{
 
 /// Reviews.
 const CALLS: usize = 3000;
+/// How long one may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Injects the same pod again and again.
 pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
@@ -48,6 +50,8 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
 fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> anyhow::Result<(Vec<f64>, f64)> {
     let socket = TcpStream::connect(bench.plan.webhook())?;
     socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     let tls = ClientConnection::new(Arc::new(config), ServerName::try_from(name)?)?;
     let mut stream = BufReader::new(StreamOwned::new(tls, socket));
     let body = review().to_string();
@@ -64,7 +68,7 @@ fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> any
         }
         let started = Instant::now();
         stream.get_mut().write_all(request.as_bytes())?;
-        let answer = answer(&mut stream)?;
+        let answer = answer(&mut stream).context("the webhook does not answer")?;
         if number >= warm {
             times.push(in_millis(started.elapsed()));
         }

@@ -14,7 +14,10 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{figures::Row, report, targets};
+use crate::{
+    figures::{self, Row},
+    report, targets,
+};
 
 /// One run.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl Ledger {
     pub fn without_floor(&mut self, proxies: usize) -> Vec<&mut Row> {
         let is_due = |row: &&mut Row| {
             row.get("proxies") == Some(proxies as f64)
-                && row.get("bytes").is_some()
+                && row.get("message_bytes").is_some()
                 && row.get("floor_max_ms").is_none()
         };
         self.rows.iter_mut().filter(is_due).collect()
@@ -82,6 +85,11 @@ impl Ledger {
         let _ = write!(page, "\n{}", self.tables());
         let file = self.folder.join(format!("{}.md", self.name));
         fs::write(&file, page).with_context(|| format!("failed to write {}", file.display()))
+    }
+
+    /// An error if the times in it are none.
+    pub fn clocked(&self) -> anyhow::Result<()> {
+        figures::clocked(&self.rows)
     }
 
     /// The run for people.

@@ -16,6 +16,7 @@
 mod bench;
 mod churn;
 mod cluster;
+mod costs;
 mod fairness;
 mod figures;
 mod fleet;
@@ -211,7 +212,7 @@ async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     ledger.write()?;
     // Whatever was measured is worth having, even if the rest was not.
     println!("{}", ledger.tables());
-    outcome
+    outcome.and_then(|()| ledger.clocked())
 }
 
 /// How many leaf certificates one core makes, of the results of the benches of single hops.

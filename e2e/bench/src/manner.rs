@@ -37,6 +37,6 @@ impl Manner {
         }
         let mut message = Vec::new();
         request.write(response.kind, &mut message);
-        out.push((response.kind, message));
+        out.push(message);
     }
 }

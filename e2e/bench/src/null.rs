@@ -1,11 +1,12 @@
 //! The null server: the floor under every latency here.
 //!
-//! Started by `floor` as a process of its own. It speaks the same TLS and the same framing to the same client, but knows
-//! nothing: what it says was prepared, and is written to everybody on a word from its standard input. What a change costs
-//! with it is what the kernel, TLS and the client cost.
+//! Started by `floor` as a process of its own. It speaks the same TLS and the same framing to the same client, but
+//! knows nothing: what it says was prepared, and is written to everybody on a word from its standard input. What a
+//! change costs with it is what the kernel, TLS and the client cost.
 //!
 //! Words: `script N BYTES` (from now on, whoever connects is told N messages of BYTES each), `say COUNT BYTES` (one
-//! message to the first COUNT connections). It answers `ok` on its standard output when everything is written.
+//! message to each of the connections in turn, from the first one on, COUNT in all). It answers `ok` on its standard
+//! output when everything is written.
 
 use std::{
     collections::HashMap,
@@ -147,15 +148,10 @@ impl Server {
             self.script = (0..count).flat_map(|_| self.message(bytes)).collect();
         } else {
             let message = self.message(bytes);
-            for number in self
-                .order
-                .iter()
-                .filter(|number| self.peers.contains_key(*number))
-                .take(count)
-                .copied()
-                .collect::<Vec<_>>()
-            {
-                let Some(peer) = self.peers.get_mut(&number) else { continue };
+            let open = self.order.iter().copied().filter(|number| self.peers.contains_key(number));
+            let open: Vec<usize> = open.collect();
+            for number in open.iter().cycle().take(count) {
+                let Some(peer) = self.peers.get_mut(number) else { continue };
                 let _ = peer.tls.writer().write_all(&message);
                 let _ = peer.write();
             }

@@ -3,13 +3,13 @@
 //! Used by the scenarios for the operator and by `floor` for the null server. Linux only.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -37,15 +37,44 @@ fn threads(pid: u32) -> impl Iterator<Item = (String, u64)> {
     })
 }
 
+/// How often the threads of the operator are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
 /// The CPU time of a process whose threads come and go, as those of the operator's runtime do: one that has nothing to do
-/// for ten seconds ends, and what it has used would be missing. Right if it is read more often than that.
-#[derive(Debug, Default)]
+/// for ten seconds ends, and what it has used would be missing. So a thread of its own looks more often than that.
+#[derive(Debug)]
 struct Meter {
+    pid: u32,
+    count: Arc<Mutex<Count>>,
+    /// Held for its end: the thread ends with it.
+    _ends: mpsc::Sender<()>,
+}
+
+impl Meter {
+    fn start(pid: u32) -> io::Result<Self> {
+        let (count, (ends, ended)) = (Arc::new(Mutex::new(Count::default())), mpsc::channel());
+        let counted = Arc::clone(&count);
+        std::thread::Builder::new().name("meter".to_owned()).spawn(move || {
+            while ended.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                Self::read(&counted, pid);
+            }
+        })?;
+        Ok(Self { pid, count, _ends: ends })
+    }
+
+    fn read(count: &Mutex<Count>, pid: u32) -> Duration {
+        count.lock().unwrap_or_else(PoisonError::into_inner).read(threads(pid))
+    }
+}
+
+/// What threads had used when they were last seen.
+#[derive(Debug, Default)]
+struct Count {
     threads: HashMap<String, u64>,
     ended: u64,
 }
 
-impl Meter {
+impl Count {
     fn read(&mut self, threads: impl Iterator<Item = (String, u64)>) -> Duration {
         let mut before = std::mem::replace(&mut self.threads, threads.collect());
         // A number that has run for less than before is another thread's.
@@ -62,22 +91,16 @@ pub struct Memory {
     pub resident: u64,
     /// The most that was ever resident.
     pub peak: u64,
-    /// Its share of what is resident, anonymous or of files.
-    pub proportional: u64,
 }
 
 /// What a process holds.
 pub fn memory(pid: u32) -> Memory {
-    let of = |file: &str, name: &str| {
-        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let of = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
         line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
     };
-    Memory {
-        resident: of("status", "VmRSS:"),
-        peak: of("status", "VmHWM:"),
-        proportional: of("smaps_rollup", "Pss:"),
-    }
+    Memory { resident: of("VmRSS:"), peak: of("VmHWM:") }
 }
 
 /// How the operator is started.
@@ -131,7 +154,8 @@ impl Plan {
             .stderr(log)
             .spawn()
             .with_context(|| format!("failed to start {}", self.program.display()))?;
-        Ok(Operator { child, pages: self.pages(), started, log: self.log.clone(), meter: RefCell::default() })
+        let meter = Meter::start(child.id())?;
+        Ok(Operator { child, pages: self.pages(), started, log: self.log.clone(), meter })
     }
 }
 
@@ -141,7 +165,7 @@ pub struct Operator {
     pages: SocketAddr,
     pub started: Instant,
     log: PathBuf,
-    meter: RefCell<Meter>,
+    meter: Meter,
 }
 
 impl Operator {
@@ -149,13 +173,13 @@ impl Operator {
         self.child.id()
     }
 
-    /// The CPU time that it has used. To be asked now and then, even if nobody wants to know.
+    /// The CPU time that it has used.
     pub fn cpu(&self) -> Duration {
-        self.meter.borrow_mut().read(threads(self.pid()))
+        Meter::read(&self.meter.count, self.meter.pid)
     }
 
-    /// Waits until it serves; the answer is how long that took since it was started.
-    pub async fn ready(&mut self, within: Duration) -> anyhow::Result<Duration> {
+    /// Waits until it says that it is ready.
+    pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
         while self.started.elapsed() < within {
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("the operator has ended with {status}; see {}", self.log.display());
@@ -164,7 +188,7 @@ impl Operator {
                 .page("/readyz")
                 .is_ok_and(|page| page.starts_with("HTTP/1.0 200") || page.starts_with("HTTP/1.1 200"))
             {
-                return Ok(self.started.elapsed());
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -238,10 +262,10 @@ mod tests {
 
     #[test]
     fn what_an_ended_thread_has_used_counts() {
-        let mut meter = Meter::default();
+        let mut count = Count::default();
         let mut read = |threads: &[(&str, u64)]| {
             let threads = threads.iter().map(|(id, used)| ((*id).to_owned(), *used));
-            meter.read(threads).as_nanos()
+            count.read(threads).as_nanos()
         };
         assert_eq!(read(&[("1", 10), ("2", 20)]), 30);
         assert_eq!(read(&[("1", 11)]), 31, "2 has ended");

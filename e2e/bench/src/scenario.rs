@@ -1,17 +1,18 @@
 //! The scenarios, in the order in which one leads to the next.
 //!
-//! Called by `main`; each yields a row, and may expect the proxies of the one before to be connected. What is measured is said here; how, in `bench` and `floor`.
+//! Called by `main`; each yields a row, and may expect the proxies of the one before to be connected. What is measured
+//! is said here; how, in `bench` and `floor`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    bench::{Bench, Change, Costs},
+    bench::{Bench, Change},
     churn::Churn,
     fairness,
-    figures::{Row, in_millis, millis, quantile},
+    figures::{Row, in_millis, quantile},
     fleet::Connected,
     inject,
     ledger::Ledger,
@@ -31,8 +32,21 @@ pub struct Crowds {
     pub many: usize,
 }
 
-/// Everything, in order.
+/// Everything, in order. What was measured gets its floor even if what came after it was not.
 pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
+    let mut outcome = operator(bench, crowds, ledger).await;
+    // Last, as the null server is the only one that may run then.
+    for proxies in [crowds.usual, crowds.few] {
+        let floor = floor(bench, proxies, ledger).await;
+        if let (Err(first), Err(error)) = (&outcome, &floor) {
+            eprintln!("    no floor after {first:#}: {error:#}");
+        }
+        outcome = outcome.and(floor);
+    }
+    outcome
+}
+
+async fn operator(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
     let shape = bench.settings.shape;
     ledger.add(cold_start(bench).await?)?;
     ledger.add(connect(bench, crowds.usual).await?)?;
@@ -53,14 +67,7 @@ pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyh
     if crowds.many > 0 {
         ledger.add(many(bench, crowds.many).await?)?;
     }
-    for row in fairness::all(bench, crowds).await? {
-        ledger.add(row)?;
-    }
-    // Last, as the null server is the only one that may run then.
-    for proxies in [crowds.usual, crowds.few] {
-        floor(bench, proxies, ledger).await?;
-    }
-    Ok(())
+    fairness::all(bench, crowds, ledger).await
 }
 
 /// From the start of the process until the first proxy has everything.
@@ -84,11 +91,11 @@ async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
     let memory = process::memory(bench.operator.pid());
     row.set("peak_mb", mb(memory.peak));
     row.set("resident_mb", mb(memory.resident));
-    row.set("pss_mb", mb(memory.proportional));
     Ok(row)
 }
 
-fn mb(bytes: u64) -> f64 {
+/// Bytes in millions.
+pub fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
@@ -105,46 +112,32 @@ async fn connect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-async fn crowd(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::Result<()> {
-    let (empty, before) = (process::memory(bench.operator.pid()), bench.costs().await?);
+/// So many proxies come to an operator that does nothing else.
+pub async fn crowd(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::Result<Connected> {
+    let before = bench.before().await?;
     let connected = bench.connect(count).await?;
-    configured(row, &connected);
+    row.quantiles("configured", &connected.times());
     bench.settle().await?;
-    let (memory, after) = (process::memory(bench.operator.pid()), bench.costs().await?);
+    let after = bench.after().await?;
+    after.set(row, &before, 1.0);
     row.set("proxies", count as f64);
-    row.set("resident_mb", mb(memory.resident));
-    row.set("peak_mb", mb(memory.peak));
-    row.set("pss_mb", mb(memory.proportional));
-    let grown = memory.resident.saturating_sub(empty.resident);
-    row.set("kb_each", grown as f64 / 1000.0 / count as f64);
-    spent(row, &before, &after);
     row.set("retries", connected.retries as f64);
-    row.set("held_each", after.totals.held as f64 / count as f64);
+    row.set("before_mb", mb(before.memory.resident));
+    row.set("resident_mb", mb(after.memory.resident));
+    row.set("peak_mb", mb(after.memory.peak));
+    let each = |value: f64| value / count as f64;
+    row.set("kb_each", each(after.memory.resident.saturating_sub(before.memory.resident) as f64 / 1e3));
+    row.set("held_each", each(after.totals.held as f64));
+    for figure in ["resources", "body_bytes", "wire_bytes"] {
+        row.set(&format!("{figure}_each"), each(row.get(figure).unwrap_or_default()));
+    }
     anyhow::ensure!(after.totals.open == count as u64, "{} of {count} are connected", after.totals.open);
     eprintln!(
         "    the last after {:.0} ms, {:.0} KB each",
         row.get("configured_max_ms").unwrap_or_default(),
         row.get("kb_each").unwrap_or_default()
     );
-    Ok(())
-}
-
-fn configured(row: &mut Row, connected: &Connected) {
-    let times: Vec<f64> = connected.configured.iter().map(|at| millis(connected.started, *at)).collect();
-    row.quantiles("configured", &times);
-}
-
-fn spent(row: &mut Row, before: &Costs, after: &Costs) {
-    row.set("cpu_ms", in_millis(after.operator.saturating_sub(before.operator)));
-    row.set("client_cpu_ms", in_millis(after.client.saturating_sub(before.client)));
-    row.set("bytes", (after.totals.bytes - before.totals.bytes) as f64);
-    row.set("body_bytes", (after.totals.bodies - before.totals.bodies) as f64);
-    row.set("messages", (after.totals.messages - before.totals.messages) as f64);
-    row.set("resources", (after.resources() - before.resources()) as f64);
-    for (kind, name) in Kind::ALL.into_iter().zip(["cds", "eds", "sds", "lds", "ecds", "rds"]) {
-        let sent = |costs: &Costs| costs.totals.resources[kind as usize];
-        row.set(name, (sent(after) - sent(before)) as f64);
-    }
+    Ok(connected)
 }
 
 /// Who is told of a change, in words.
@@ -161,10 +154,9 @@ async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> a
     let mut row = Row::new(id, &format!("TrafficSplit edit → {told}"));
     row.set("proxies", proxies as f64);
     let (namespace, name) = (Shape::namespace(service), Shape::name(service));
-    let mut watched = bench.cluster.watch("TrafficSplit", &namespace, &name).await?;
     let weight = |weight: u32| json!([{"op": "replace", "path": "/spec/backends/0/weight", "value": weight}]);
     let change = Change {
-        watched: &mut watched,
+        watched: bench.cluster.watch("TrafficSplit", &namespace, &name).await?,
         // The last one is as the split was made.
         patches: [weight(80), weight(90)],
         carrier: (Kind::Route, format!("{namespace}/{name}/80")),
@@ -174,36 +166,14 @@ async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> a
     Ok(row)
 }
 
-/// Edits the readiness of the first endpoint of a slice.
-pub fn ready(is_ready: bool) -> Value {
-    json!([{"op": "replace", "path": "/endpoints/0/conditions/ready", "value": is_ready}])
-}
-
 /// The readiness of an endpoint of a Service changes.
 async fn endpoint(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
     let (receivers, told) = told(bench.settings.shape, service, proxies);
     let mut row = Row::new(id, &format!("endpoint change → {told}"));
     row.set("proxies", proxies as f64);
-    toggle(bench, &mut row, service, receivers).await?;
+    let change = bench.readiness(service, receivers).await?;
+    bench.changes(&mut row, change).await?;
     Ok(row)
-}
-
-/// Changes the readiness of the first endpoint of a Service, to and fro.
-pub async fn toggle(
-    bench: &mut Bench,
-    row: &mut Row,
-    service: usize,
-    receivers: usize,
-) -> anyhow::Result<()> {
-    let (namespace, name) = (Shape::namespace(service), Shape::name(service));
-    let mut watched = bench.cluster.watch("EndpointSlice", &namespace, &format!("{name}-0")).await?;
-    let change = Change {
-        watched: &mut watched,
-        patches: [ready(false), ready(true)],
-        carrier: (Kind::Endpoints, format!("{namespace}/{name}/80")),
-        receivers,
-    };
-    bench.changes(row, change).await
 }
 
 /// A change that ten see, while elsewhere an endpoint changes every ten milliseconds.
@@ -213,39 +183,43 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     eprintln!("==> the same under 100 endpoint changes a second");
     let mut row = Row::new("endpoint-churn", "");
     row.set("proxies", proxies as f64);
-    let quiet = vec![Shape::HOT, Shape::HOT + 1, Shape::HOT + 2, shape.cold_plain()];
-    let churn = Churn::start(bench.cluster.clone(), shape, quiet, Duration::from_millis(10));
+    let quiet = [Shape::HOT, Shape::HOT + 1, Shape::HOT + 2, shape.cold_plain()];
+    let churn = Churn::start(bench.cluster.clone(), shape, &quiet, Duration::from_millis(10));
+    // The first change comes when the others are under way.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let (cpu, started) = (bench.operator.cpu(), Instant::now());
-    let toggled = toggle(bench, &mut row, shape.cold_plain(), receivers).await;
-    let (cpu, seconds) = (bench.operator.cpu().saturating_sub(cpu), started.elapsed().as_secs_f64());
+    let toggled = match bench.readiness(shape.cold_plain(), receivers).await {
+        Ok(change) => bench.changes(&mut row, change).await,
+        Err(error) => Err(error),
+    };
     let churned = churn.stop().await?;
     toggled?;
     // What is under way still arrives: nothing may change while the proxies of the next scenario are away.
     bench.settle().await?;
     row.set("churn_per_s", churned);
     row.what = format!("endpoint change → {told}, under {churned:.0} changes/s elsewhere");
-    // What the operator used went to the churn as well; it says nothing of one change.
-    row.set("cpu_cores", cpu.as_secs_f64() / seconds);
-    for shared in ["cpu_ms", "client_cpu_ms", "bytes", "mb", "messages", "resources", "woken"] {
-        row.figures.remove(shared);
-    }
+    // What the churn has used and sent is in them: they say nothing of one change.
+    row.figures.retain(|figure, _| {
+        figure.starts_with("last_")
+            || figure.starts_with("late_")
+            || ["proxies", "changes", "receivers", "churn_per_s"].contains(&figure.as_str())
+    });
     Ok(row)
 }
 
 /// The operator is killed and comes back; everybody reconnects with what they have.
 async fn reconnect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     eprintln!("==> {count} proxies reconnect to an operator that was restarted");
-    let what = format!("operator restarts, {count} proxies reconnect, nothing changed");
+    let what = format!("operator restarts, {count} proxies reconnect once it serves, nothing changed");
     let mut row = Row::new("reconnect", &what);
     bench.operator.stop()?;
     bench.fleet.disconnect(false).await?;
     bench.restart().await?;
     // How long it takes until it serves is the cold start's matter.
     bench.published().await?;
-    crowd(bench, &mut row, count).await?;
-    row.set("body_bytes_each", row.get("body_bytes").unwrap_or_default() / count as f64);
-    row.set("bytes_each", row.get("bytes").unwrap_or_default() / count as f64);
+    let connected = crowd(bench, &mut row, count).await?;
+    // What users see of it: until the last one is served again, from the start of the new process.
+    let last = connected.configured.last().context("nobody came back")?;
+    row.set("start_to_last_s", last.saturating_duration_since(bench.operator.started).as_secs_f64());
     for meaningless in ["kb_each", "peak_mb"] {
         row.figures.remove(meaningless);
     }
@@ -266,23 +240,22 @@ async fn many(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
 
 /// The floor of all rows that were measured with that many proxies, their connecting included.
 async fn floor(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
+    let Some(connect) = ledger.get("connect") else { return Ok(()) };
     eprintln!("==> the floor with {proxies} proxies");
-    bench.fleet.disconnect(true).await?;
-    bench.operator.stop()?;
     let each = |name: &str| {
-        let sent = ledger.get("connect").and_then(|row| row.get(name)).unwrap_or_default();
-        sent / ledger.get("connect").and_then(|row| row.get("proxies")).unwrap_or(1.0)
+        connect.get(name).unwrap_or_default() / connect.get("proxies").unwrap_or_default().max(1.0)
     };
     let messages = (each("messages").round() as usize).max(1);
-    bench.floor.script(messages, each("bytes") as usize / messages)?;
+    let bytes = each("message_bytes") as usize / messages;
+    bench.fleet.disconnect(true).await?;
+    bench.operator.stop()?;
+    bench.floor.script(messages, bytes).await?;
     let cpu = process::cpu(bench.floor.pid());
     let connected = bench.fleet.connect(&bench.floor.target, proxies, Duration::from_mins(1)).await?;
     let cpu = process::cpu(bench.floor.pid()).saturating_sub(cpu);
     for row in ledger.without_floor(proxies) {
         if row.id == "connect" {
-            let times: Vec<f64> =
-                connected.configured.iter().map(|at| millis(connected.started, *at)).collect();
-            row.quantiles("floor", &times);
+            row.quantiles("floor", &connected.times());
             row.set("floor_cpu_ms", in_millis(cpu));
         } else if row.get("receivers").is_some() {
             bench.floor(row).await?;

@@ -35,8 +35,8 @@ pub struct Change {
     pub name: Id,
 }
 
-/// The messages that go out, each with its kind.
-pub type Outbox = Vec<(Kind, Vec<u8>)>;
+/// The messages that go out.
+pub type Outbox = Vec<Vec<u8>>;
 
 impl Sidecar {
     /// The first messages of a stream: for clusters from a proxy that is new, for everything that it holds from one that
@@ -70,7 +70,7 @@ impl Sidecar {
             };
             let mut message = Vec::new();
             request.write(kind, &mut message);
-            out.push((kind, message));
+            out.push(message);
         }
     }
 
@@ -78,7 +78,7 @@ impl Sidecar {
         self.opened[kind as usize] = true;
         let mut message = Vec::new();
         request.write(kind, &mut message);
-        out.push((kind, message));
+        out.push(message);
     }
 
     /// Sets the version of a name; `None` if the name is new.

@@ -25,6 +25,8 @@ pub(super) struct Link {
     pub configured: bool,
     /// How many messages came.
     pub messages: usize,
+    /// How many bytes were read and not yet counted.
+    pub received: u64,
     /// What is to be said.
     pub outbox: Outbox,
     plain: Vec<u8>,
@@ -41,14 +43,15 @@ impl Link {
         tls.set_buffer_limit(None);
         let mut plain = Vec::new();
         let http = Http2::open(&target.server_name.to_str(), &who.token, &mut plain);
-        let (outbox, messages) = (Outbox::new(), 0);
-        Ok(Self { socket, tls, http, opened: false, configured: false, messages, outbox, plain })
+        let (outbox, messages, received) = (Outbox::new(), 0, 0);
+        let (opened, configured) = (false, false);
+        Ok(Self { socket, tls, http, opened, configured, messages, received, outbox, plain })
     }
 
     /// Reads what there is and writes what can be written; `false` once the connection has ended.
     pub fn pump(&mut self, buffer: &mut [u8], mut visit: impl FnMut(&[u8], &mut Outbox)) -> bool {
         let is_open = self.read(buffer, &mut visit).unwrap_or(false);
-        for (_, message) in self.outbox.drain(..) {
+        for message in self.outbox.drain(..) {
             self.http.send(&message, &mut self.plain);
         }
         if !self.plain.is_empty() {
@@ -72,6 +75,7 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(true),
                 Err(error) => return Err(error),
             };
+            self.received += len as u64;
             let mut left = cipher.get(..len).unwrap_or_default();
             while !left.is_empty() {
                 self.tls.read_tls(&mut left)?;
@@ -85,6 +89,11 @@ impl Link {
                 return Ok(true);
             }
         }
+    }
+
+    /// How many bytes have come that nobody has read; no more than fit into the buffer are seen.
+    pub fn unread(&self, buffer: &mut [u8]) -> u64 {
+        self.socket.peek(buffer).map_or(0, |len| len as u64)
     }
 
     fn take(&mut self, clear: &mut [u8], visit: &mut impl FnMut(&[u8], &mut Outbox)) -> io::Result<bool> {

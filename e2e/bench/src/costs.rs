@@ -1,0 +1,47 @@
+//! What was used up to a moment, and what has come since an earlier one.
+//!
+//! Taken by `bench` before and after whatever is measured. Knows nothing of what that is.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    figures::{Row, in_millis},
+    fleet::Totals,
+    process::Memory,
+    wire::Kind,
+};
+
+/// What was used up to a moment.
+pub struct Costs {
+    pub at: Instant,
+    pub operator: Duration,
+    pub client: Duration,
+    pub totals: Totals,
+    pub memory: Memory,
+    pub publishes: f64,
+    pub woken: f64,
+}
+
+impl Costs {
+    fn resources(&self) -> u64 {
+        self.totals.resources.iter().sum()
+    }
+
+    /// Sets what has come since `before` for each of `parts`: changes, or one whole.
+    pub fn set(&self, row: &mut Row, before: &Self, parts: f64) {
+        let (now, then) = (&self.totals, &before.totals);
+        let mut each = |name: &str, value: f64| row.set(name, value / parts);
+        each("cpu_ms", in_millis(self.operator.saturating_sub(before.operator)));
+        each("client_cpu_ms", in_millis(self.client.saturating_sub(before.client)));
+        each("messages", (now.messages - then.messages) as f64);
+        each("message_bytes", (now.bytes - then.bytes) as f64);
+        each("wire_bytes", (now.wire - then.wire) as f64);
+        each("body_bytes", (now.bodies - then.bodies) as f64);
+        each("resources", (self.resources() - before.resources()) as f64);
+        each("woken", self.woken - before.woken);
+        for (kind, name) in Kind::ALL.into_iter().zip(["cds", "eds", "sds", "lds", "ecds", "rds"]) {
+            let sent = |totals: &Totals| totals.resources[kind as usize];
+            each(name, (sent(now) - sent(then)) as f64);
+        }
+    }
+}
