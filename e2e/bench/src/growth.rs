@@ -140,8 +140,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let sizes = if args.sizes.is_empty() { args.series.sizes() } else { args.sizes.clone() };
     let least = sizes.iter().map(|size| args.series.shape(*size, &fixed).0).min().unwrap_or_default();
     anyhow::ensure!(least > 2, "less than three Services make no mesh to measure");
-    let mut about = machine::about();
-    about.insert("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+    let about = machine::about(&args.system.load);
     let plan = args.system.plan(&format!("growth-{}", args.series.name()))?;
     let mut cluster = Cluster::connect(&plan.kubeconfig).await?;
     cluster.install(&process::definitions(&plan.program)?).await?;

@@ -1,7 +1,7 @@
 //! The rows of a run as they come: each is on disk before the next one is measured, so that what ends early has not run
 //! for nothing.
 //!
-//! Filled by `scenario`, opened and closed by `main`. What it looks like for people is `report`'s matter.
+//! Filled by the scenarios, opened and closed by `main`. What it looks like for people is `report`'s matter.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     figures::{self, Row},
@@ -27,13 +27,20 @@ pub struct Ledger {
     rows: Vec<Row>,
     folder: PathBuf,
     name: String,
+    /// Whether the targets are about it.
+    is_judged: bool,
 }
 
 impl Ledger {
     /// A run without rows. Its files are to be called `name`.
-    pub fn open(about: BTreeMap<String, String>, folder: PathBuf, name: String) -> anyhow::Result<Self> {
+    pub fn open(
+        about: BTreeMap<String, String>,
+        folder: PathBuf,
+        name: String,
+        is_judged: bool,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { about, rows: Vec::new(), folder, name })
+        Ok(Self { about, rows: Vec::new(), folder, name, is_judged })
     }
 
     /// Writes down what was measured.
@@ -74,17 +81,11 @@ impl Ledger {
 
     /// Writes the run for machines, and as a page.
     pub fn write(&self) -> anyhow::Result<()> {
-        let file = self.folder.join(format!("{}.json", self.name));
-        let run = json!({"about": self.about, "rows": self.rows, "targets": targets::judge(&self.rows)});
-        fs::write(&file, serde_json::to_vec_pretty(&run)?)
-            .with_context(|| format!("failed to write {}", file.display()))?;
-        let mut page = String::new();
-        for (name, value) in &self.about {
-            let _ = writeln!(page, "- {name}: {value}");
+        let mut run = json!({"about": self.about, "rows": self.rows});
+        if self.is_judged {
+            run["targets"] = json!(targets::judge(&self.rows));
         }
-        let _ = write!(page, "\n{}", self.tables());
-        let file = self.folder.join(format!("{}.md", self.name));
-        fs::write(&file, page).with_context(|| format!("failed to write {}", file.display()))
+        write(&self.folder, &self.name, &run, &page(&self.about, &self.tables()))
     }
 
     /// An error if the times in it are none.
@@ -94,6 +95,26 @@ impl Ledger {
 
     /// The run for people.
     pub fn tables(&self) -> String {
-        report::tables(&self.rows)
+        let targets = if self.is_judged { targets::judge(&self.rows) } else { Vec::new() };
+        report::tables(&self.rows, &targets)
     }
+}
+
+/// What a run says, with what it was.
+pub fn page(about: &BTreeMap<String, String>, tables: &str) -> String {
+    let mut page = String::new();
+    for (name, value) in about {
+        let _ = writeln!(page, "- {name}: {value}");
+    }
+    let _ = write!(page, "\n{tables}");
+    page
+}
+
+/// Writes a run of that name for machines, and as a page.
+pub fn write(folder: &Path, name: &str, run: &Value, page: &str) -> anyhow::Result<()> {
+    for (ending, bytes) in [("json", serde_json::to_vec_pretty(run)?), ("md", page.as_bytes().to_vec())] {
+        let file = folder.join(format!("{name}.{ending}"));
+        fs::write(&file, bytes).with_context(|| format!("failed to write {}", file.display()))?;
+    }
+    Ok(())
 }

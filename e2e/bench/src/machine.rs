@@ -4,8 +4,21 @@
 
 use std::collections::BTreeMap;
 
+/// What else the machine did.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Load {
+    /// The load of the machine before anything of this was begun; by default, that of now.
+    #[arg(long = "load", env = "SMIDGE_BENCH_LOAD", default_value_t = now())]
+    before: String,
+}
+
+fn now() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// The command, the machine's size, and what else it did.
-pub fn about() -> BTreeMap<String, String> {
+pub fn about(load: &Load) -> BTreeMap<String, String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -20,6 +33,9 @@ pub fn about() -> BTreeMap<String, String> {
         memory / f64::from(1 << 20),
         read("/proc/sys/kernel/osrelease").trim()
     );
-    let load = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
-    BTreeMap::from([("machine".to_owned(), machine), ("load before it began".to_owned(), load)])
+    BTreeMap::from([
+        ("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        ("machine".to_owned(), machine),
+        ("load before it began".to_owned(), load.before.clone()),
+    ])
 }

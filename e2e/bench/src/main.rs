@@ -106,6 +106,8 @@ struct System {
     /// Where the results and the operator's log go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
+    #[command(flatten)]
+    load: machine::Load,
 }
 
 impl System {
@@ -174,19 +176,18 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     let RunArgs { services, pods, proxies, few, many, changes, .. } = args;
     let started = Instant::now();
-    let mut about = machine::about();
-    about.insert("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+    let mut about = machine::about(&args.system.load);
     let sizes = format!(
         "{services} Services × {pods} pods; {proxies}, {few} and {many} proxies; {changes} changes each"
     );
     about.insert("shape".to_owned(), sizes);
     let plan = args.system.plan(&args.name)?;
-    let mut ledger = Ledger::open(about, args.system.out, args.name)?;
+    let mut ledger = Ledger::open(about, args.system.out, args.name, !is_permissive)?;
     if let Some(file) = &args.sidecars {
         ledger.add_all(file)?;
     }
-    if let Some(folder) = &args.hops {
-        ledger.add(leaf_certificates(folder)?)?;
+    if let Some(file) = &args.hops {
+        ledger.add(leaf_certificates(file)?)?;
     }
     let shape = Shape { services, pods };
     let most = services * pods;

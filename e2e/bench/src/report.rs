@@ -1,19 +1,18 @@
-//! Rows as tables in Markdown, which read well on a terminal, too: the changes, everything else, and the targets.
+//! Rows as tables in Markdown, which read well on a terminal, too: the changes, what sidecars add, everything else, and
+//! the targets.
 //!
-//! Called by `ledger`. Rounds, and leaves out what only machines read.
+//! Called by `ledger`, and by `sidecars` for its own. Rounds, and leaves out what only machines read.
 
 use std::fmt::Write as _;
 
-use crate::{
-    figures::Row,
-    targets::{self, Judged},
-};
+use crate::{figures::Row, targets::Judged};
 
 /// The columns of changes, with the figure of each.
-const CHANGES: [(&str, &str); 12] = [
+const CHANGES: [(&str, &str); 13] = [
     ("p50", "last_p50_ms"),
     ("p99", "last_p99_ms"),
     ("max", "last_max_ms"),
+    ("without a clock", "late_clock"),
     ("floor p50", "floor_p50_ms"),
     ("floor p99", "floor_p99_ms"),
     ("× p50", "ratio_p50"),
@@ -25,12 +24,26 @@ const CHANGES: [(&str, &str); 12] = [
     ("resources", "resources"),
 ];
 
+/// The columns of what sidecars add, with the figure of each, and what it is compared by.
+const SIDECARS: [(&str, &str, Option<&str>); 7] = [
+    ("p50", "p50_us", None),
+    ("p99", "p99_us", None),
+    ("added p50", "added_p50_us", Some("added_p50")),
+    ("added p99", "added_p99_us", Some("added_p99")),
+    ("CPU of both", "proxies_cpu_us", Some("proxies_cpu")),
+    ("requests/s", "per_second", Some("per_second")),
+    ("CPU at that", "full_cpu_us", Some("full_cpu")),
+];
+
 /// What the other rows show, if they have it: words, the figure, its unit. The rest is in the JSON only.
-const OTHERS: [(&str, &str, &str); 29] = [
+const OTHERS: [(&str, &str, &str); 30] = [
     ("first proxy configured after the lists", "lists_to_first_proxy_s", " s"),
     ("after the start", "start_to_first_proxy_s", " s"),
     ("last configured", "configured_max_ms", " ms"),
     ("median", "configured_p50_ms", " ms"),
+    ("90 of 100", "configured_p90_ms", " ms"),
+    ("99 of 100", "configured_p99_ms", " ms"),
+    ("last configured after the process began", "start_to_last_s", " s"),
     ("floor of the last", "floor_max_ms", " ms"),
     ("answer p50", "answer_p50_ms", " ms"),
     ("p99", "answer_p99_ms", " ms"),
@@ -42,32 +55,55 @@ const OTHERS: [(&str, &str, &str); 29] = [
     ("of it for each proxy", "kb_each", " KB"),
     ("resources for each", "body_bytes_each", " bytes"),
     ("on the wire for each", "wire_bytes_each", " bytes"),
+    ("resources held by each", "held_each", ""),
     ("tries beyond the first", "retries", ""),
     ("memory before", "before_mb", " MB"),
     ("and then", "then_mb", " MB"),
+    ("refusals", "nacks", ""),
+    ("streams hushed", "hushed", ""),
     ("changes", "made", ""),
     ("in", "took_s", " s"),
     ("snapshots", "publishes", ""),
     ("streams woken", "woken", ""),
     ("behind them", "behind_ms", " ms"),
-    ("changes meanwhile", "churn_per_s", "/s"),
     ("per second", "per_second", ""),
-    ("added p50", "added_p50_us", " µs"),
-    ("added p99", "added_p99_us", " µs"),
-    ("CPU of both proxies", "proxies_cpu_us", " µs"),
-    ("resources held by each", "held_each", ""),
 ];
 
-/// All tables.
-pub fn tables(rows: &[Row]) -> String {
+/// All tables. Without targets, these are left out.
+pub fn tables(rows: &[Row], targets: &[Judged]) -> String {
     let (changes, others): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| row.get("last_p50_ms").is_some());
-    let mut text = changes_table(&changes);
-    text.push('\n');
-    text.push_str(&others_table(&others));
-    text.push('\n');
-    text.push_str(&targets_table(&targets::judge(rows)));
-    text
+    let (ways, others): (Vec<&Row>, Vec<&Row>) =
+        others.into_iter().partition(|row| row.id.starts_with("sidecars-"));
+    let mut tables = vec![changes_table(&changes)];
+    if !ways.is_empty() {
+        tables.push(sidecars(&ways));
+    }
+    tables.push(others_table(&others));
+    if !targets.is_empty() {
+        tables.push(targets_table(targets));
+    }
+    tables.join("\n")
+}
+
+/// What sidecars add.
+pub fn sidecars(rows: &[&Row]) -> String {
+    let mut table = Table::new("path (times in µs)", &SIDECARS.map(|(head, ..)| head));
+    for row in rows {
+        let cell = |(_, figure, compared): &(&str, &str, Option<&str>)| {
+            let plain = row.get(figure).map_or("–".to_owned(), |value| format!("{value:.0}"));
+            let part = |which: &str| row.get(&format!("{}_ratio{which}", (*compared)?));
+            match (part(""), part("_low"), part("_high")) {
+                (Some(ratio), Some(low), Some(high)) => {
+                    format!("{plain} (× {ratio:.3}, {low:.2}–{high:.2})")
+                }
+                _ => plain,
+            }
+        };
+        table.line(&row.what, SIDECARS.iter().map(cell).collect());
+    }
+    table.text()
+        + "\n× is against the minimal path of the same round: the median of the rounds, and the quarters around it.\n"
 }
 
 fn changes_table(rows: &[&Row]) -> String {
@@ -99,7 +135,7 @@ fn targets_table(targets: &[Judged]) -> String {
         let floor = judged.of.map_or_else(none, |(_, floor, unit)| with(floor, unit));
         let figure = judged.value.map_or_else(none, |value| with(value, judged.unit));
         let cells = vec![measured, floor, figure, judged.target.clone(), judged.verdict.to_owned()];
-        table.line(&judged.what, cells);
+        table.line(judged.what, cells);
     }
     table.text()
 }

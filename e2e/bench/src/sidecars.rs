@@ -22,6 +22,7 @@ use std::{
 };
 
 use self::{path::Way, tally::Tally};
+use crate::machine;
 
 /// What is measured and what takes part in it.
 #[derive(Debug, clap::Subcommand)]
@@ -64,6 +65,8 @@ pub struct Args {
     /// What the results are called.
     #[arg(long, default_value = "sidecars")]
     name: String,
+    #[command(flatten)]
+    load: machine::Load,
 }
 
 /// Runs a command.

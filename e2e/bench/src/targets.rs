@@ -1,7 +1,7 @@
 //! What the figures are to reach: each target of issue and design, beside the figure that it is about.
 //!
-//! Asked by `report` for the last table and for the JSON. Pure. A target that has no figure in a run is named as not
-//! measured; none is ever asserted.
+//! Asked by `ledger` for the last table and for the JSON. Pure. A target that has no figure in a run is named as not
+//! measured, one whose figure the machine hides is undecided; none is ever asserted.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ struct Target {
     /// The row and the figure in it that is judged.
     row: &'static str,
     figure: &'static str,
-    /// What is judged, for people; the row says where.
+    /// What is judged, for people.
     what: &'static str,
     bound: Bound,
     unit: &'static str,
@@ -31,8 +31,8 @@ enum Bound {
 pub struct Judged {
     pub row: &'static str,
     pub figure: &'static str,
-    /// What was measured, for people.
-    pub what: String,
+    /// What is judged, for people.
+    pub what: &'static str,
     /// The target, with its unit.
     pub target: String,
     /// What is judged.
@@ -69,59 +69,125 @@ const P50: (&str, &str, &str) = ("last_p50_ms", "floor_p50_ms", "ms");
 const P99: (&str, &str, &str) = ("last_p99_ms", "floor_p99_ms", "ms");
 const CPU: (&str, &str, &str) = ("cpu_ms", "floor_cpu_ms", "ms");
 
+/// The comparison of a path with itself: as far as its quarters reach, equal paths are apart.
+pub const CONTROL: &str = "sidecars-minimal-again";
+
 /// In the order in which the design has them.
 const TARGETS: &[Target] = &[
-    ratio("split-all", "ratio_p50", "p50 against the floor", AtMost(1.3), P50),
-    ratio("split-all", "ratio_p99", "p99 against the floor", AtMost(1.3), P99),
-    ratio("split-all", "ratio_cpu", "CPU against the null server's", AtMost(2.0), CPU),
-    plain("split-all", "mb", "sent in all", AtMost(1.0), "MB"),
-    plain("split-few", "last_p99_ms", "p99", AtMost(10.0), "ms"),
-    ratio("endpoint-all", "ratio_p50", "p50 against the floor", AtMost(1.3), P50),
-    ratio("endpoint-all", "ratio_p99", "p99 against the floor", AtMost(1.3), P99),
-    ratio("endpoint-all", "ratio_cpu", "CPU against the null server's", AtMost(2.0), CPU),
-    plain("endpoint-few", "last_p99_ms", "p99", AtMost(10.0), "ms"),
-    plain("split-some", "last_p99_ms", "p99", AtMost(3.0), "ms"),
-    plain("endpoint-some", "last_p99_ms", "p99", AtMost(3.0), "ms"),
-    plain("endpoint-some", "cpu_ms", "CPU of the operator for each", AtMost(1.0), "ms"),
-    plain("endpoint-churn", "last_p99_ms", "p99", AtMost(20.0), "ms"),
-    plain("connect", "configured_max_ms", "the last is configured", AtMost(2000.0), "ms"),
-    plain("reconnect", "configured_max_ms", "the last is configured", AtMost(1000.0), "ms"),
-    plain("reconnect", "body_bytes_each", "resources sent to each", AtMost(1024.0), "bytes"),
-    plain("connect", "kb_each", "memory for each proxy", AtMost(100.0), "KB"),
-    plain("many", "kb_each", "memory for each proxy", AtMost(100.0), "KB"),
-    plain("many", "peak_mb", "memory in all, at the most", AtMost(1000.0), "MB"),
-    plain("cold-start", "lists_to_first_proxy_s", "serving after the lists arrive", AtMost(2.0), "s"),
+    ratio(
+        "split-all",
+        "ratio_p50",
+        "split edit that all proxies see: p50 against the floor",
+        AtMost(1.3),
+        P50,
+    ),
+    ratio(
+        "split-all",
+        "ratio_p99",
+        "split edit that all proxies see: p99 against the floor",
+        AtMost(1.3),
+        P99,
+    ),
+    ratio(
+        "split-all",
+        "ratio_cpu",
+        "split edit that all see: CPU against the null server's",
+        AtMost(2.0),
+        CPU,
+    ),
+    plain("split-all", "mb", "split edit that all proxies see: sent in all", AtMost(1.0), "MB"),
+    plain("split-few", "last_p99_ms", "split edit with few proxies, all see it: p99", AtMost(10.0), "ms"),
+    ratio(
+        "endpoint-all",
+        "ratio_p50",
+        "endpoint change that all see: p50 against the floor",
+        AtMost(1.3),
+        P50,
+    ),
+    ratio(
+        "endpoint-all",
+        "ratio_p99",
+        "endpoint change that all see: p99 against the floor",
+        AtMost(1.3),
+        P99,
+    ),
+    ratio("endpoint-all", "ratio_cpu", "the same: CPU against the null server's", AtMost(2.0), CPU),
+    plain(
+        "endpoint-few",
+        "last_p99_ms",
+        "endpoint change with few proxies, all see it: p99",
+        AtMost(10.0),
+        "ms",
+    ),
+    plain("split-some", "last_p99_ms", "split edit that ten Services see: p99", AtMost(3.0), "ms"),
+    plain("endpoint-some", "last_p99_ms", "endpoint change that ten Services see: p99", AtMost(3.0), "ms"),
+    plain("endpoint-some", "cpu_ms", "the same: CPU of the operator for each", AtMost(1.0), "ms"),
+    plain("endpoint-churn", "last_p99_ms", "the same under churn elsewhere: p99", AtMost(20.0), "ms"),
+    plain(
+        "connect",
+        "configured_max_ms",
+        "new proxies at once: the last is configured",
+        AtMost(2000.0),
+        "ms",
+    ),
+    plain("reconnect", "configured_max_ms", "all come back: the last is configured", AtMost(1000.0), "ms"),
+    plain("reconnect", "body_bytes_each", "all come back: resources sent to each", AtMost(1024.0), "bytes"),
+    plain("connect", "kb_each", "new proxies at once: memory for each", AtMost(100.0), "KB"),
+    plain("many", "kb_each", "as many proxies as there are: memory for each", AtMost(100.0), "KB"),
+    plain("many", "peak_mb", "the same: memory in all, at the most", AtMost(1000.0), "MB"),
+    plain("cold-start", "lists_to_first_proxy_s", "cold start: serving after the lists", AtMost(2.0), "s"),
     plain("leaf-certificates", "per_second", "leaf certificates on one core", AtLeast(5000.0), "/s"),
-    plain("inject", "answer_p99_ms", "p99", AtMost(1.0), "ms"),
-    plain("sidecars-ours", "added_p50_ratio", "added p50 against a minimal mTLS hop", AtMost(1.05), "×"),
-    plain("sidecars-ours", "added_p99_ratio", "added p99 against a minimal mTLS hop", AtMost(1.05), "×"),
-    plain("sidecars-ours", "per_second_ratio", "throughput against a minimal mTLS hop", AtLeast(0.95), "×"),
+    plain("inject", "answer_p99_ms", "injection of a pod: p99", AtMost(1.0), "ms"),
+    plain("sidecars-ours", "added_p50_ratio", "sidecars: added p50 against minimal mTLS", AtMost(1.05), "×"),
+    plain("sidecars-ours", "added_p99_ratio", "sidecars: added p99 against minimal mTLS", AtMost(1.05), "×"),
+    plain(
+        "sidecars-ours",
+        "per_second_ratio",
+        "sidecars: throughput against minimal mTLS",
+        AtLeast(0.95),
+        "×",
+    ),
 ];
 
 /// Every target, judged by what was measured.
 pub fn judge(rows: &[Row]) -> Vec<Judged> {
-    TARGETS.iter().map(|target| target.judge(rows.iter().find(|row| row.id == target.row))).collect()
+    TARGETS.iter().map(|target| target.judge(rows)).collect()
+}
+
+impl Bound {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            AtMost(limit) => value <= limit,
+            AtLeast(limit) => value >= limit,
+        }
+    }
 }
 
 impl Target {
-    fn judge(&self, row: Option<&Row>) -> Judged {
+    fn judge(&self, rows: &[Row]) -> Judged {
         let Self { row: id, figure, what, bound, unit, of } = *self;
+        let find = |id: &str| rows.iter().find(|row| row.id == id);
+        let row = find(id);
         let value = row.and_then(|row| row.get(figure));
         let (sign, limit) = match bound {
             AtMost(limit) => ("≤", limit),
             AtLeast(limit) => ("≥", limit),
         };
-        let is_met = value.map(|value| match bound {
-            AtMost(limit) => value <= limit,
-            AtLeast(limit) => value >= limit,
+        // Quarters on both sides of the bound say nothing of it; nor does a figure that a path misses against itself.
+        let quarters = |row: Option<&Row>| {
+            let part = |which: &str| Some(bound.is_met(row?.get(&format!("{figure}{which}"))?));
+            Some((part("_low")?, part("_high")?))
+        };
+        let is_hidden = quarters(row).is_some_and(|(low, high)| {
+            low != high || quarters(find(CONTROL)).is_some_and(|control| control != (true, true))
         });
-        let verdict = match is_met {
+        let verdict = match value.map(|value| bound.is_met(value)) {
+            Some(_) if is_hidden => "undecided",
             Some(true) => "met",
             Some(false) => "missed",
             None => "not measured",
         };
         let of = of.and_then(|(one, other, unit)| Some((row?.get(one)?, row?.get(other)?, unit)));
-        let what = row.map_or_else(|| what.to_owned(), |row| format!("{}: {what}", row.what));
         Judged { row: id, figure, what, target: format!("{sign} {limit} {unit}"), value, unit, of, verdict }
     }
 }
@@ -149,5 +215,30 @@ mod tests {
             ["missed"]
         );
         assert_eq!(verdicts(&[], "endpoint-churn"), ["not measured"]);
+    }
+
+    #[test]
+    fn what_the_machine_hides_is_undecided() {
+        let verdict = |ours: [f64; 3], control: [f64; 2]| {
+            let row = |id: &str, parts: &[(&str, f64)]| {
+                let mut row = Row::new(id, id);
+                for (part, value) in parts {
+                    row.set(&format!("added_p50_ratio{part}"), *value);
+                }
+                row
+            };
+            let ours = row("sidecars-ours", &[("_low", ours[0]), ("", ours[1]), ("_high", ours[2])]);
+            let control = row(CONTROL, &[("_low", control[0]), ("_high", control[1])]);
+            let judged = judge(&[ours, control]);
+            judged.iter().find(|it| it.figure == "added_p50_ratio").map(|it| it.verdict)
+        };
+        assert_eq!(verdict([1.01, 1.02, 1.04], [0.99, 1.01]), Some("met"));
+        assert_eq!(verdict([1.10, 1.20, 1.30], [0.99, 1.01]), Some("missed"));
+        assert_eq!(verdict([1.01, 1.02, 1.06], [0.99, 1.01]), Some("undecided"), "ours are on both sides");
+        assert_eq!(
+            verdict([1.01, 1.02, 1.04], [0.99, 1.06]),
+            Some("undecided"),
+            "equal paths are apart by that"
+        );
     }
 }

@@ -3,21 +3,18 @@
 //! Ratios are taken within a round, whose measurements are seconds apart, and their median is told with the quarter below
 //! and above: the machine drifts more between rounds than two paths are apart. Measures nothing itself.
 
-use std::fmt::Write as _;
-
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::Args;
 use crate::{
     figures::{Row, quantile},
-    machine,
+    ledger, machine, report,
 };
 
 /// The names of the paths.
 pub const BARE: &str = "no proxy";
 pub const MINIMAL: &str = "minimal";
-pub const CONTROL: &str = "minimal, once more";
+pub const CONTROL: &str = "minimal again";
 pub const OURS: &str = "ours";
 
 /// One measurement.
@@ -77,21 +74,25 @@ impl Tally {
                     ratio(&mut row, &format!("added_{figure}"), &added(samples), &added(minimal));
                 }
             }
-            let full = |all: &[Sample]| -> Vec<f64> {
-                all.iter().filter_map(|it| Some(it.full.as_ref()?.per_second)).collect()
+            let full = |all: &[Sample], of: fn(&Measure) -> f64| -> Vec<f64> {
+                all.iter().filter_map(|it| it.full.as_ref().map(of)).collect()
             };
-            row.set("per_second", quantile(&full(samples), 0.5));
-            ratio(&mut row, "per_second", &full(samples), &full(minimal));
-            let cpu = |all: &[Sample]| -> Vec<f64> { all.iter().map(|it| it.steady.proxies_cpu).collect() };
-            let full_cpu = |all: &[Sample]| -> Vec<f64> {
-                all.iter().filter_map(|it| Some(it.full.as_ref()?.proxies_cpu)).collect()
-            };
-            for (figure, ours, theirs) in [
-                ("proxies_cpu", cpu(samples), cpu(minimal)),
-                ("full_cpu", full_cpu(samples), full_cpu(minimal)),
-            ] {
-                row.set(&format!("{figure}_us"), quantile(&ours, 0.5));
-                ratio(&mut row, figure, &ours, &theirs);
+            let steady =
+                |all: &[Sample]| -> Vec<f64> { all.iter().map(|it| it.steady.proxies_cpu).collect() };
+            let per_second = |all: &[Sample]| full(all, |measure| measure.per_second);
+            let full_cpu = |all: &[Sample]| full(all, |measure| measure.proxies_cpu);
+            row.set("per_second", quantile(&per_second(samples), 0.5));
+            // Without proxies there is no CPU of theirs, and nothing to compare.
+            if name != BARE {
+                row.set("proxies_cpu_us", quantile(&steady(samples), 0.5));
+                row.set("full_cpu_us", quantile(&full_cpu(samples), 0.5));
+                ratio(&mut row, "per_second", &per_second(samples), &per_second(minimal));
+                ratio(&mut row, "proxies_cpu", &steady(samples), &steady(minimal));
+                ratio(&mut row, "full_cpu", &full_cpu(samples), &full_cpu(minimal));
+            }
+            if name == MINIMAL {
+                // It is what the others are compared with.
+                row.figures.retain(|figure, _| !figure.contains("_ratio"));
             }
             row
         };
@@ -100,56 +101,21 @@ impl Tally {
 
     /// For people, and as Markdown.
     pub fn table(&self) -> String {
-        let rows = self.rows();
-        let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
-        let mut text = String::new();
-        let heads = ["p50", "p99", "added p50", "added p99", "CPU of both", "requests/s", "CPU at that"];
-        let _ = writeln!(text, "| {:width$} | {} |", "path (times in µs)", heads.join(" | "));
-        let _ = writeln!(text, "| {} |{}", "-".repeat(width), " ---: |".repeat(heads.len()));
-        for row in rows {
-            let plain = |name: &str| row.get(name).map_or("–".to_owned(), |value| format!("{value:.0}"));
-            let compared = |name: &str, figure: &str| {
-                let part = |which: &str| row.get(&format!("{figure}_ratio{which}"));
-                match (part(""), part("_low"), part("_high")) {
-                    (Some(ratio), Some(low), Some(high)) if ![MINIMAL, BARE].contains(&row.what.as_str()) => {
-                        format!("{} (× {ratio:.3}, {low:.2}–{high:.2})", plain(name))
-                    }
-                    _ => plain(name),
-                }
-            };
-            let cells = [
-                plain("p50_us"),
-                plain("p99_us"),
-                compared("added_p50_us", "added_p50"),
-                compared("added_p99_us", "added_p99"),
-                compared("proxies_cpu_us", "proxies_cpu"),
-                compared("per_second", "per_second"),
-                compared("full_cpu_us", "full_cpu"),
-            ];
-            let _ = writeln!(text, "| {:width$} | {} |", row.what, cells.join(" | "));
-        }
-        text + "\n× is against the minimal path of the same round: the median of the rounds, and the quarters around it.\n"
+        report::sidecars(&self.rows().iter().collect::<Vec<_>>())
     }
 
     /// Writes it for machines, and as a page.
     pub fn write(&self, args: &Args) -> anyhow::Result<()> {
         let Args { rounds, rate, connections, seconds, saturated, .. } = args;
-        let mut about = machine::about();
-        about.insert("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+        let mut about = machine::about(&args.load);
         let shape = format!(
             "{rounds} rounds; {rate} requests/s over {connections} connections for {seconds} s, and as many as are \
              answered for {saturated} s"
         );
         about.insert("shape".to_owned(), shape);
-        let mut page = String::new();
-        for (name, value) in &about {
-            let _ = writeln!(page, "- {name}: {value}");
-        }
-        let file = args.out.join(format!("{}.json", args.name));
-        std::fs::write(args.out.join(format!("{}.md", args.name)), format!("{page}\n{}", self.table()))?;
-        std::fs::write(&file, serde_json::to_vec_pretty(&json!({"about": about, "rows": self.rows()}))?)
-            .with_context(|| format!("failed to write {}", file.display()))?;
-        eprintln!("    written: {}", file.display());
+        let run = json!({"about": about, "rows": self.rows()});
+        ledger::write(&args.out, &args.name, &run, &ledger::page(&about, &self.table()))?;
+        eprintln!("    written: {}/{}.json", args.out.display(), args.name);
         Ok(())
     }
 }
@@ -172,6 +138,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::targets;
 
     fn sample(time: f64, per_second: f64) -> Sample {
         let steady = Measure { times: vec![time], per_second: 10.0, proxies_cpu: time / 10.0 };
@@ -186,8 +153,11 @@ mod tests {
             tally.add(BARE, sample(100.0 * slow, 100.0));
             tally.add(MINIMAL, sample(300.0 * slow, 10.0 / slow));
             tally.add(OURS, sample(320.0 * slow, 9.0 / slow));
+            tally.add(CONTROL, sample(300.0 * slow, 10.0 / slow));
         }
         let rows = tally.rows();
+        assert_eq!(rows[3].id, targets::CONTROL);
+        assert_eq!(rows[1].get("added_p50_ratio"), None, "against itself");
         let of = |figure: &str| rows[2].get(figure).map(|value| value.to_string());
         assert_eq!(of("added_p50_us"), Some("440".to_owned()));
         assert_eq!(of("added_p99_ratio"), Some("1.1".to_owned()));
