@@ -63,7 +63,7 @@ bench-hops: ## measure each hop of the pipeline by itself; ARGS are those of cri
 
 .PHONY: bench-sidecars
 bench-sidecars: ## measure what sidecars add to a request; ARGS are those of `smidge-bench sidecars measure`
-	@e2e/bench/sidecars $(ARGS)
+	@e2e/bench/bench sidecars $(ARGS)
 
 .PHONY: crds
 crds: ## write the generated definitions into the chart
