@@ -127,6 +127,14 @@ cache_tmp() {
     mktemp -d "$CACHE/tmp/$1.XXXXXX"
 }
 
+# Takes over what a command prints for a shell. In two steps: of a command within the words of `eval`, a failure would be
+# lost.
+take_over() {
+    local words
+    words=$("$@")
+    eval "$words"
+}
+
 require_root() {
     ((EUID == 0)) && return
     say "the cluster needs root: it makes namespaces, a veth pair and cgroups"
