@@ -163,8 +163,8 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
     loud.want(Kind::Cluster, &[], &[]).await;
     loud.next().await;
     let begin = Instant::now();
-    // A thousand in ten seconds: two of them were the first ones.
-    for _ in 0..998 {
+    // A thousand in ten seconds and one for each of two names: two of them were the first ones.
+    for _ in 0..1000 {
         loud.want(Kind::Route, &[], &[]).await;
     }
     loud.want(Kind::Listener, &[], &[]).await;
@@ -175,6 +175,21 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
     let listener = soon("what was said too much is heard", loud.responses.message()).await;
     assert_eq!(told(&listener.unwrap().unwrap()), [("inbound", "l")]);
     assert_eq!(begin.elapsed().as_secs(), 10, "what was said too much was heard later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_much_name_by_name_is_heard_at_once() {
+    let (net, handles) = start();
+    let names: Vec<String> = (0..3000).map(|number| format!("ns/{number}/80")).collect();
+    let routes: Vec<_> = names.iter().map(|name| (Kind::Route, name.as_str(), "1")).collect();
+    handles.publish(&[("one", &view(&routes))]);
+    let mut client = net.connect("one").await;
+    let begin = Instant::now();
+    for name in &names {
+        client.want(Kind::Route, &[name], &[]).await;
+        assert_eq!(told(&client.next().await), [(name.as_str(), "1")]);
+    }
+    assert_eq!((begin.elapsed().as_secs(), count(&handles, "streams_hushed_total")), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,8 +34,16 @@ pub fn about(load: &Load) -> BTreeMap<String, String> {
         read("/proc/sys/kernel/osrelease").trim()
     );
     BTreeMap::from([
-        ("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        ("command".to_owned(), command()),
         ("machine".to_owned(), machine),
         ("load before it began".to_owned(), load.before.clone()),
     ])
+}
+
+/// The words of the command. Where the checkout lies is nobody's matter.
+fn command() -> String {
+    let here = std::env::current_dir().map(|here| format!("{}/", here.display())).unwrap_or_default();
+    let words =
+        std::env::args().skip(1).map(|word| if here.is_empty() { word } else { word.replace(&here, "") });
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -7,37 +7,39 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Messages that are no mere answers, of which a client may send so many in each `SPAN`. A proxy that starts needs some
-/// twenty, one that discovers on demand one for each host that it meets.
-pub(super) const MESSAGES: u32 = 1000;
-pub(super) const SPAN: Duration = Duration::from_secs(10);
+/// Messages that are no mere answers, of which a client may send so many in each `SPAN`, and one more for each name that it
+/// may know: it may ask for each in a message of its own, as Envoy does for the routes of its listeners.
+const MESSAGES: usize = 1000;
+const SPAN: Duration = Duration::from_secs(10);
 
 /// One client's allowance.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    left: u32,
+    said: usize,
+    is_spent: bool,
     since: Instant,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { left: MESSAGES, since: Instant::now() }
+        Self { said: 0, is_spent: false, since: Instant::now() }
     }
 }
 
 impl Allowance {
-    /// The client has said something; `true` if that was the last for now.
-    pub fn heard(&mut self) -> bool {
+    /// The client, which may know so many names, has said something; `true` if that was the last for now.
+    pub fn heard(&mut self, names: usize) -> bool {
         if self.since.elapsed() >= SPAN {
             self.renew();
         }
-        self.left = self.left.saturating_sub(1);
-        self.left == 0
+        self.said += 1;
+        self.is_spent = self.said >= MESSAGES.saturating_add(names);
+        self.is_spent
     }
 
     /// Until when the client is not listened to.
     pub fn deaf_until(&self) -> Option<Instant> {
-        (self.left == 0).then(|| self.since + SPAN)
+        self.is_spent.then(|| self.since + SPAN)
     }
 
     /// Begins a new span.

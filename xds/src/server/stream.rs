@@ -226,7 +226,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     fn on_request(&mut self, request: &Request) -> Result<(), End> {
         self.check_claim(request)?;
-        if !self.session.is_mere_answer(request) && self.allowance.heard() {
+        let names = self.session.view().map_or(0, |view| view.resources.len());
+        if !self.session.is_mere_answer(request) && self.allowance.heard(names) {
             tracing::warn!(proxy = %self.holder.proxy, "proxy says too much; not listening for a while");
             self.shared.server.metrics.hushed.inc();
         }
