@@ -12,7 +12,6 @@ use equivalent::{Comparable, Equivalent};
 use imbl::{OrdMap, ordmap::DiffItem};
 
 use crate::{
-    delta::changes::{self, Changes},
     mesh::{
         Mesh,
         id::{ClassId, ServiceId},
@@ -31,6 +30,9 @@ pub struct View {
     pub resources: Named,
     step: Option<Step>,
 }
+
+/// The names whose resource is new, gone or of another version.
+pub type Changes = Vec<(Kind, Arc<str>)>;
 
 /// How a view came to be: the view that its class had before, and what differs.
 #[derive(Debug, Clone)]
@@ -73,7 +75,7 @@ impl Comparable<(Kind, Arc<str>)> for Sought<'_> {
 impl View {
     /// The view after `earlier` that shows `resources`: the same one if that is no other content.
     pub(crate) fn after(earlier: &Arc<Self>, resources: Named) -> Arc<Self> {
-        let changes = changes::of(&earlier.resources, &resources);
+        let changes = changes(&earlier.resources, &resources);
         if changes.is_empty() {
             return Arc::clone(earlier);
         }
@@ -96,6 +98,21 @@ impl View {
     pub(crate) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
         self.resources.get_key_value(&Sought(kind, name)).map(|((_, name), _)| name)
     }
+}
+
+/// The changes from `old` to `new`, at the cost of what they do not share.
+pub(crate) fn changes(old: &Named, new: &Named) -> Changes {
+    let change = |item: DiffItem<'_, '_, (Kind, Arc<str>), Arc<Resource>>| match item {
+        DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
+        DiffItem::Update { new: (key, _), .. } | DiffItem::Add(key, _) | DiffItem::Remove(key, _) => {
+            Some(key.clone())
+        }
+    };
+    old.diff(new).filter_map(change).collect()
+}
+
+fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
+    Arc::ptr_eq(old, new) || old.version == new.version
 }
 
 /// Puts in what `resources` are now, where their names are known.

@@ -9,34 +9,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use imbl::ordmap::DiffItem;
-
-use crate::{
-    resources::{Kind, Resource},
-    view::{Named, View},
-};
-
-/// The names whose resource is new, gone or of another version.
-pub type Changes = Vec<(Kind, Arc<str>)>;
+pub use crate::view::Changes;
+use crate::view::{self, View};
 
 /// The changes from `old` to `new`: known if that is one step, and otherwise found.
 pub fn between(old: &Arc<View>, new: &View) -> Arc<Changes> {
-    new.changes_after(old).cloned().unwrap_or_else(|| Arc::new(of(&old.resources, &new.resources)))
-}
-
-/// The changes from `old` to `new`, at the cost of what they do not share.
-pub(crate) fn of(old: &Named, new: &Named) -> Changes {
-    let change = |item: DiffItem<'_, '_, (Kind, Arc<str>), Arc<Resource>>| match item {
-        DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
-        DiffItem::Update { new: (key, _), .. } | DiffItem::Add(key, _) | DiffItem::Remove(key, _) => {
-            Some(key.clone())
-        }
-    };
-    old.diff(new).filter_map(change).collect()
-}
-
-fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
-    Arc::ptr_eq(old, new) || old.version == new.version
+    new.changes_after(old).cloned().unwrap_or_else(|| Arc::new(view::changes(&old.resources, &new.resources)))
 }
 
 /// Remembers the changes between pairs of views for as long as both live.
@@ -78,7 +56,7 @@ impl Memo {
             entries.pairs.retain(|_, entry| entry.old.strong_count() > 0 && entry.new.strong_count() > 0);
             entries.full = FEW.max(entries.pairs.len() * 2);
         }
-        let changes = Arc::new(of(&old.resources, &new.resources));
+        let changes = Arc::new(view::changes(&old.resources, &new.resources));
         let entry =
             Entry { old: Arc::downgrade(old), new: Arc::downgrade(new), changes: Arc::clone(&changes) };
         entries.pairs.insert(key, entry);
@@ -94,7 +72,10 @@ fn lock(entries: &Mutex<Entries>) -> MutexGuard<'_, Entries> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Version;
+    use crate::{
+        resources::{Kind, Resource, Version},
+        view::Named,
+    };
 
     fn view(resources: &[(Kind, &str, &str)]) -> Arc<View> {
         let resources = resources.iter().map(|&(kind, name, version)| {
