@@ -25,7 +25,7 @@ use smidge_xds::{
         trust::Bundle,
     },
     resources::{Built, Kind},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Wake},
     view::View,
 };
 
@@ -189,6 +189,10 @@ proptest! {
             take(&mut mesh, step);
             let next = Snapshot::next(Arc::new(mesh.clone()), Some(&now));
             let concerned: BTreeSet<&ProxyId> = next.concerned().collect();
+            // However few or many of them wait.
+            for waiting in [0, usize::MAX] {
+                prop_assert_eq!(&woken(&next, waiting), &concerned, "woken by {:?}", step);
+            }
             seen.retain(|proxy, _| !concerned.contains(proxy));
             // Whoever is not concerned has the very same view as before, whenever it looked.
             for (proxy, view) in &seen {
@@ -206,6 +210,16 @@ proptest! {
             let (here, there) = (now.view(proxy).unwrap(), anew.view(proxy).unwrap());
             prop_assert_eq!(content(&here), content(&there), "{}", proxy);
         }
+    }
+}
+
+/// Whose streams a snapshot wakes where so many wait.
+fn woken(snapshot: &Snapshot, waiting: usize) -> BTreeSet<&ProxyId> {
+    let all = snapshot.mesh().workloads.keys();
+    match snapshot.wake(waiting) {
+        Wake::All => all.collect(),
+        Wake::These(proxies) => proxies.collect(),
+        Wake::Where(is_meant) => all.filter(|proxy| is_meant(proxy)).collect(),
     }
 }
 

@@ -323,9 +323,6 @@ impl Answers {
     }
 
     fn class(&mut self, id: &ClassId) -> &mut Class {
-        if !self.classes.contains_key(id) {
-            self.classes.insert(id.clone(), Class::default());
-        }
         self.classes.entry(id.clone()).or_default()
     }
 
