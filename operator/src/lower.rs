@@ -136,6 +136,10 @@ impl Lowered {
 /// Makes one unit.
 fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
     Some(match unit {
+        Unit::TrustDomain => Value::TrustDomain(look.setting(|inputs| inputs.trust_domain.clone())),
+        Unit::ClusterDomain => {
+            Value::ClusterDomain(look.setting(|inputs| inputs.cluster_domain.as_str().into()))
+        }
         Unit::MeshWide => Value::MeshWide(settings::mesh_wide(look)),
         Unit::Modes(namespace) => {
             let (access, mtls) = settings::modes(namespace, look)?;
@@ -175,8 +179,8 @@ fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
     })
 }
 
-fn report_absent(kind: &String, look: &mut Look<'_>) -> Option<Value> {
-    look.inputs.absent_kinds.get(kind)?;
+fn report_absent(kind: &str, look: &mut Look<'_>) -> Option<Value> {
+    look.is_absent(kind).then_some(())?;
     let object = ObjectRef::new("CustomResourceDefinition", "", kind);
     let message = "is not installed; the mesh goes on as if there were no object of it";
     look.found(
@@ -187,7 +191,7 @@ fn report_absent(kind: &String, look: &mut Look<'_>) -> Option<Value> {
 }
 
 fn report_unreadable(kind: &str, key: &Key, look: &mut Look<'_>) -> Option<Value> {
-    let error = look.inputs.unreadable.get(&(kind.to_owned(), key.clone()))?;
+    let error = look.unreadable(kind, key)?;
     let object = ObjectRef::new(kind, &key.0, &key.1);
     let message = format!("cannot be read and has no effect: {error}");
     look.found(Finding::new(object, Reason::Malformed, message));

@@ -19,7 +19,7 @@ use smidge::{
     lower::{Lowered, Lowering, lower},
     publish::World,
 };
-use smidge_xds::mesh::id::ClusterId;
+use smidge_xds::mesh::id::{ClusterId, TrustDomain};
 use steps::{Pool, Step, step};
 
 /// The objects of some text.
@@ -44,15 +44,45 @@ fn hold(pool: &Pool, steps: &[Step]) -> Result<(), TestCaseError> {
     let (mut taken, mut before) = (Vec::new(), Lowered::default());
     for step in steps {
         taken.push(pool.take(step, &mut world));
-        let (mesh, findings) = lowering.next(&world);
-        let (anew, all) = lower(&world);
-        prop_assert_eq!(&mesh, &anew, "the meshes differ after {:#?}", taken);
-        prop_assert_eq!(&*findings, &all, "the findings differ after {:#?}", taken);
+        compare(&mut lowering, &world, &taken)?;
         let now = lowering.lowered();
         prop_assert!(now.units >= before.units && now.services >= before.services, "it counts down");
         before = now;
     }
     Ok(())
+}
+
+/// Goes on to `world`, which must come to what starting anew comes to.
+fn compare(lowering: &mut Lowering, world: &World, taken: &[String]) -> Result<(), TestCaseError> {
+    let (mesh, findings) = lowering.next(world);
+    let (anew, all) = lower(world);
+    prop_assert_eq!(&mesh, &anew, "the meshes differ after {:#?}", taken);
+    prop_assert_eq!(&*findings, &all, "the findings differ after {:#?}", taken);
+    Ok(())
+}
+
+/// Every case under every setting of the mesh that lowering reads, there and back. Found by the steps below: with
+/// IdentityBindings, findings of the other trust domain stayed.
+#[test]
+fn a_setting_that_changes_is_read_again() {
+    type Change = fn(&mut Inputs);
+    let settings: [(&str, Change); 3] = [
+        ("the trust domain", |inputs| inputs.trust_domain = TrustDomain("example.org".to_owned())),
+        ("the cluster's domain", |inputs| inputs.cluster_domain = "example.org".to_owned()),
+        ("the system namespace", |inputs| inputs.system_namespace = "shop".to_owned()),
+    ];
+    for (number, case) in golden().into_iter().enumerate() {
+        for (setting, change) in settings {
+            let mut other = case.clone();
+            change(&mut other);
+            let mut lowering = Lowering::default();
+            for (step, inputs) in [("with", &other), ("without", &case), ("again with", &other)] {
+                let taken = format!("case {number}, {step} another value of {setting}");
+                let world = World::from([(ClusterId::default(), inputs.clone())]);
+                compare(&mut lowering, &world, &[taken]).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) struct Allowed {
 
 /// What the TrafficTarget of that name allows.
 pub(super) fn target(key: &Key, look: &mut Look<'_>) -> Option<Allowed> {
-    let target = look.inputs.traffic_targets.get(key)?;
+    let target = look.own(|inputs| &inputs.traffic_targets)?;
     shape::report(key, target, look);
     let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), look };
     let (destinations, grant) = reader.read(target)?;

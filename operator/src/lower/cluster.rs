@@ -30,17 +30,14 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Goes on to `inputs`.
     pub fn step(&mut self, id: &ClusterId, inputs: &Inputs) {
-        let (old, new) = (&self.inputs, inputs);
-        if old.trust_domain != new.trust_domain || old.cluster_domain != new.cluster_domain {
-            // Both are part of every name. They are settings of the operator, and so never change but at its start.
-            *self = Self::default();
-        }
         self.touch(inputs);
         self.graph.settle(id, inputs);
         for unit in self.graph.take_changed() {
             self.publish(&unit, id);
         }
-        if self.inputs.roots != inputs.roots || self.mesh.trust.bundles.is_empty() {
+        let is_same_trust =
+            self.inputs.roots == inputs.roots && self.inputs.trust_domain == inputs.trust_domain;
+        if !is_same_trust || self.mesh.trust.bundles.is_empty() {
             let bundle = Bundle { roots: inputs.roots.clone() };
             let domain = inputs.trust_domain.clone();
             let bundles = BTreeMap::from([(domain.clone(), bundle)]);
@@ -90,9 +87,10 @@ impl Cluster {
             mesh_configs,
             absent_kinds,
             unreadable,
+            trust_domain,
+            cluster_domain,
+            // No unit reads these.
             roots: _,
-            trust_domain: _,
-            cluster_domain: _,
             system_namespace: _,
         } = &self.inputs;
         let graph = &mut self.graph;
@@ -113,6 +111,12 @@ impl Cluster {
         }
         for kind in absent_kinds.symmetric_difference(&new.absent_kinds) {
             graph.touch(Unit::Absent(kind.clone()));
+        }
+        if *trust_domain != new.trust_domain {
+            graph.touch(Unit::TrustDomain);
+        }
+        if *cluster_domain != new.cluster_domain {
+            graph.touch(Unit::ClusterDomain);
         }
         // Whether the settings in use can be read is part of what they say.
         if *mesh_configs != new.mesh_configs || *unreadable != new.unreadable {

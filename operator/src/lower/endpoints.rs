@@ -24,7 +24,7 @@ pub(super) type Members = BTreeMap<Key, Arc<Member>>;
 
 /// The slice of that name, given to its Service.
 pub(super) fn slice(key: &Key, look: &mut Look<'_>) -> Option<Shared<EndpointSlice>> {
-    let slice = look.inputs.slices.get(key)?;
+    let slice = look.own(|inputs| &inputs.slices)?;
     let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
     let service = service.filter(|_| slice.address_type != "FQDN")?;
     look.give(Unit::Slices(ServiceId::new(&key.0, service)));

@@ -1,7 +1,8 @@
 //! What a unit may see while it is made: its own objects, and other units, of which each one that it asks for is noted.
 //!
 //! Handed by `graph` to whoever makes a unit. What is asked for here, and only that, makes the unit due again when it
-//! changes; so `inputs` is for the unit's own objects alone.
+//! changes. So the inputs are out of reach: a unit gets the object of its own name, and everything else, settings and
+//! domains included, is a unit that it asks for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +11,10 @@ use std::{
 };
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use smidge_crds::config::MeshConfig;
 use smidge_xds::mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
-    id::{ClusterId, ServiceId, SpiffeId},
+    id::{ClusterId, ServiceId, SpiffeId, TrustDomain},
     service::{Endpoint, Protocol},
 };
 
@@ -28,7 +30,7 @@ use super::{
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key, Shared},
+    inputs::{Inputs, Key, Objects, Shared},
 };
 
 /// The view of a unit that is being made.
@@ -36,8 +38,7 @@ pub(super) struct Look<'a> {
     graph: &'a mut Graph,
     unit: &'a Arc<Unit>,
     pub cluster: &'a ClusterId,
-    /// The objects. Only those of the unit's own name may be read.
-    pub inputs: &'a Inputs,
+    inputs: &'a Inputs,
     made: Made,
 }
 
@@ -111,6 +112,45 @@ impl<'a> Look<'a> {
         let is_any = self.graph.count(&set) > 0;
         self.made.reads.push(set);
         is_any
+    }
+
+    /// The object that the unit is made of: the one of its own name, out of one list.
+    pub fn own<K: Clone>(&self, list: fn(&Inputs) -> &Objects<K>) -> Option<&'a Shared<K>> {
+        list(self.inputs).get(&self.unit.key()?)
+    }
+
+    /// All MeshConfigs, for `Unit::MeshWide` alone: it is due whenever one of them changes.
+    pub fn mesh_configs(&self) -> impl Iterator<Item = (&'a Key, &'a Shared<MeshConfig>)> + use<'a> {
+        debug_assert_eq!(**self.unit, Unit::MeshWide);
+        self.inputs.mesh_configs.iter()
+    }
+
+    /// Why an object cannot be read, if it cannot. For the unit that stands for it, and `Unit::MeshWide`.
+    pub fn unreadable(&self, kind: &str, key: &Key) -> Option<&'a String> {
+        debug_assert!(matches!(**self.unit, Unit::MeshWide | Unit::Unreadable(..)), "{:?}", self.unit);
+        self.inputs.unreadable.get(&(kind.to_owned(), key.clone()))
+    }
+
+    /// Whether the definition that `Unit::Absent` stands for is absent.
+    pub fn is_absent(&self, definition: &str) -> bool {
+        debug_assert!(matches!(**self.unit, Unit::Absent(_)), "{:?}", self.unit);
+        self.inputs.absent_kinds.contains(definition)
+    }
+
+    /// The setting that the unit stands for: units of domains are due when theirs changes.
+    pub fn setting<T>(&self, read: fn(&Inputs) -> T) -> T {
+        debug_assert!(matches!(**self.unit, Unit::TrustDomain | Unit::ClusterDomain), "{:?}", self.unit);
+        read(self.inputs)
+    }
+
+    /// The mesh's trust domain.
+    pub fn trust_domain(&mut self) -> TrustDomain {
+        ask!(self, Unit::TrustDomain, TrustDomain).unwrap_or_default()
+    }
+
+    /// The domain under which the cluster's DNS serves Services.
+    pub fn cluster_domain(&mut self) -> Arc<str> {
+        ask!(self, Unit::ClusterDomain, ClusterDomain).unwrap_or_else(|| Arc::from(""))
     }
 
     /// Who gives to the unit that is being made. Needs no note: a giver that changes makes it due.

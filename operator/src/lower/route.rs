@@ -54,7 +54,7 @@ fn listed(named: &[(String, Option<HttpMatch>)]) -> String {
 
 /// The HTTPRouteGroup of that name.
 pub(super) fn group(key: &Key, look: &mut Look<'_>) -> Option<Group> {
-    let object = look.inputs.http_route_groups.get(key)?;
+    let object = look.own(|inputs| &inputs.http_route_groups)?;
     shape::report(key, object, look);
     let path_end = look.mesh_wide().path_end;
     Some(read_group(key, object, path_end, look.findings()))
@@ -62,14 +62,14 @@ pub(super) fn group(key: &Key, look: &mut Look<'_>) -> Option<Group> {
 
 /// The ports of the TCPRoute of that name.
 pub(super) fn tcp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
-    let route = look.inputs.tcp_routes.get(key)?;
+    let route = look.own(|inputs| &inputs.tcp_routes)?;
     shape::report(key, route, look);
     Some(ports("TCPRoute", key, &route.spec.matches, look.findings()))
 }
 
 /// The ports of the UDPRoute of that name.
 pub(super) fn udp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
-    let route = look.inputs.udp_routes.get(key)?;
+    let route = look.own(|inputs| &inputs.udp_routes)?;
     shape::report(key, route, look);
     Some(ports("UDPRoute", key, &route.spec.matches, look.findings()))
 }

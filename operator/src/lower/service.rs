@@ -119,8 +119,7 @@ pub(super) fn protocol_of(app_protocol: Option<&str>, name: Option<&str>) -> Pro
 
 /// The Service of that name, unless it only stands for a name elsewhere.
 pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
-    let key = (id.namespace.clone(), id.name.clone());
-    let service = look.inputs.services.get(&key)?;
+    let service = look.own(|inputs| &inputs.services)?;
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
         return None;

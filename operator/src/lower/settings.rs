@@ -11,10 +11,7 @@ use smidge_crds::{
 use smidge_xds::mesh::access::{AccessMode, MtlsMode, PathEnd};
 
 use super::look::Look;
-use crate::{
-    finding::{Finding, ObjectRef, Reason},
-    inputs::Key,
-};
+use crate::finding::{Finding, ObjectRef, Reason};
 
 /// What holds where no namespace says otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,14 +30,13 @@ impl Default for MeshWide {
 
 /// The settings of the mesh as a whole.
 pub(super) fn mesh_wide(look: &mut Look<'_>) -> MeshWide {
-    let inputs = look.inputs;
     let mut settings = MeshWide::default();
-    let default = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
-    if inputs.unreadable.contains_key(&default) {
+    let default = (String::new(), config::DEFAULT.to_owned());
+    if look.unreadable("MeshConfig", &default).is_some() {
         // What it said about paths is not known, and closed allows less than open.
         settings.path_end = Some(PathEnd::Closed);
     }
-    for ((namespace, name), config) in &inputs.mesh_configs {
+    for ((namespace, name), config) in look.mesh_configs() {
         let object = ObjectRef::new("MeshConfig", namespace, name);
         if name == config::DEFAULT {
             settings.read(config, &object, look.findings());
@@ -54,8 +50,7 @@ pub(super) fn mesh_wide(look: &mut Look<'_>) -> MeshWide {
 
 /// The modes of a namespace, where there is an object for it: whether its pods need grants, and take plaintext.
 pub(super) fn modes(name: &str, look: &mut Look<'_>) -> Option<(AccessMode, MtlsMode)> {
-    let key: Key = (String::new(), name.to_owned());
-    let namespace = look.inputs.namespaces.get(&key)?;
+    let namespace = look.own(|inputs| &inputs.namespaces)?;
     let settings = look.mesh_wide();
     Some(settings.of_labels(name, namespace, look.findings()))
 }

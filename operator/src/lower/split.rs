@@ -51,7 +51,7 @@ struct Share {
 
 /// The TrafficSplit of that name, given to its root.
 pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
-    let split = look.inputs.traffic_splits.get(key)?;
+    let split = look.own(|inputs| &inputs.traffic_splits)?;
     shape::report(key, split, look);
     let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
     if split.spec.backends.is_empty() {
@@ -70,8 +70,8 @@ pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
     }
     // Everything is read before anything is given up, so that one look shows all that is wrong.
     let root = root(key, &split.spec.service, &object, look);
-    let domain = &look.inputs.cluster_domain;
-    let shares = shares::read(key, &split.spec.backends, domain, &object, look.findings());
+    let domain = look.cluster_domain();
+    let shares = shares::read(key, &split.spec.backends, &domain, &object, look.findings());
     let matches = split.spec.matches.as_deref().map(|written| matches::read(key, written, &object, look));
     let created = split.metadata.creation_timestamp.clone();
     let is_weighted = shares.iter().any(|share| share.weight > 0);
@@ -109,7 +109,7 @@ pub(super) fn in_effect(look: &mut Look<'_>) -> Option<Split> {
 /// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
 /// names into the field names the split after the Service).
 fn root(key: &Key, written: &str, object: &ObjectRef, look: &mut Look<'_>) -> Option<ServiceId> {
-    let by_name = local_name(written, &key.0, &look.inputs.cluster_domain);
+    let by_name = local_name(written, &key.0, &look.cluster_domain());
     let by_name = by_name.map(|name| ServiceId::new(&key.0, name));
     if let Some(root) = by_name.filter(|root| look.is_service(root)) {
         return Some(root);

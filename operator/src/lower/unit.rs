@@ -11,7 +11,7 @@ use std::{
 
 use smidge_xds::mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
-    id::{ClassId, ServiceId, SpiffeId},
+    id::{ClassId, ServiceId, SpiffeId, TrustDomain},
     service::{self, Endpoint, Protocol},
     workload::{self, Class},
 };
@@ -30,6 +30,10 @@ use crate::inputs::{Key, Shared};
 /// list; so making in this order makes each once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Unit {
+    /// The mesh's trust domain.
+    TrustDomain,
+    /// The domain under which the cluster's DNS serves Services.
+    ClusterDomain,
     /// The settings of the mesh as a whole.
     MeshWide,
     /// The access and mTLS modes of a namespace.
@@ -121,7 +125,32 @@ impl Unit {
 
     /// Whether it is there only for those who ask for it.
     pub fn is_asked(&self) -> bool {
-        matches!(self, Self::IsGranted(_) | Self::IsService(_) | Self::HasMembers(_) | Self::HasSplit(_))
+        matches!(
+            self,
+            Self::TrustDomain
+                | Self::ClusterDomain
+                | Self::IsGranted(_)
+                | Self::IsService(_)
+                | Self::HasMembers(_)
+                | Self::HasSplit(_)
+        )
+    }
+
+    /// The namespace and name of the object that it is made of, if it is made of one.
+    pub fn key(&self) -> Option<Key> {
+        Some(match self {
+            Self::Modes(namespace) => (String::new(), namespace.clone()),
+            Self::Known(id) => (id.namespace.clone(), id.name.clone()),
+            Self::Group(key)
+            | Self::TcpRoute(key)
+            | Self::UdpRoute(key)
+            | Self::Pod(key)
+            | Self::Binding(key)
+            | Self::Target(key)
+            | Self::Slice(key)
+            | Self::Written(key) => key.clone(),
+            _ => return None,
+        })
     }
 
     /// Whether what it comes to is a part of the mesh.
@@ -135,6 +164,8 @@ impl Unit {
 pub(super) enum Value {
     /// It is so.
     Yes,
+    TrustDomain(TrustDomain),
+    ClusterDomain(Arc<str>),
     MeshWide(MeshWide),
     Modes(AccessMode, MtlsMode),
     Group(Arc<Group>),

@@ -118,7 +118,7 @@ impl Member {
 
 /// The pod of that name, unless it has ended.
 pub(super) fn instance(key: &Key, look: &mut Look<'_>) -> Option<Instance> {
-    let pod = look.inputs.pods.get(key).filter(|pod| !has_ended(pod))?;
+    let pod = look.own(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
     for (name, value) in pod.metadata.labels.iter().flatten() {
         look.give(Unit::Labelled(key.0.clone(), name.clone(), value.clone()));
     }
@@ -159,13 +159,13 @@ pub(super) fn account(pod: &Pod) -> &str {
     account.filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
-fn member(key: &Key, pod: &Pod, look: &Look<'_>) -> Member {
+fn member(key: &Key, pod: &Pod, look: &mut Look<'_>) -> Member {
     let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
     Member {
         id: ProxyId { cluster: look.cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
         key: key.clone(),
         identity: SpiffeId {
-            trust_domain: look.inputs.trust_domain.clone(),
+            trust_domain: look.trust_domain(),
             namespace: key.0.clone(),
             service_account: account(pod).to_owned(),
         },

@@ -40,8 +40,10 @@ pub enum Step {
     Absent(bool),
     /// There are other roots.
     Roots(usize),
-    /// Names are under another domain.
-    Domain(bool),
+    /// Identities are under another trust domain, or under the first one again.
+    TrustDomain(bool),
+    /// Services are under another domain of the cluster, or under the first one again.
+    ClusterDomain(bool),
     /// The second cluster has the objects of a case, and those of the same names as the first; or is gone.
     Second(Option<Index>),
 }
@@ -61,7 +63,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => one().prop_map(|(kind, which)| Step::Spoil(kind, which)),
         1 => any::<bool>().prop_map(Step::Absent),
         1 => (0..3_usize).prop_map(Step::Roots),
-        1 => any::<bool>().prop_map(Step::Domain),
+        1 => any::<bool>().prop_map(Step::TrustDomain),
+        1 => any::<bool>().prop_map(Step::ClusterDomain),
         2 => any::<Option<Index>>().prop_map(Step::Second),
     ]
 }
@@ -91,10 +94,8 @@ impl Pool {
             Step::Roots(count) => {
                 inputs.roots = (0..*count).map(|number| format!("root {number}")).collect();
             }
-            Step::Domain(is_other) => {
-                let domain = if *is_other { "example.org" } else { "cluster.local" };
-                inputs.trust_domain = TrustDomain(domain.to_owned());
-            }
+            Step::TrustDomain(is_other) => inputs.trust_domain = TrustDomain(domain(*is_other)),
+            Step::ClusterDomain(is_other) => inputs.cluster_domain = domain(*is_other),
             Step::Second(Some(case)) => drop(world.insert(second, case.get(&self.0).clone())),
             Step::Second(None) => drop(world.remove(&second)),
             Step::Put(kind, _) | Step::Remove(kind, _) | Step::Change(kind, ..) | Step::Spoil(kind, _) => {
@@ -139,6 +140,10 @@ impl Pool {
         }
         Some((name, key))
     }
+}
+
+fn domain(is_other: bool) -> String {
+    if is_other { "example.org" } else { "cluster.local" }.to_owned()
 }
 
 fn add(inputs: &mut Inputs, case: &Inputs) {

@@ -20,7 +20,7 @@ use crate::{
 
 /// The identities that the IdentityBinding of that name stands for.
 pub(in crate::lower) fn binding(key: &Key, look: &mut Look<'_>) -> Option<BTreeSet<SpiffeId>> {
-    let binding = look.inputs.identity_bindings.get(key)?;
+    let binding = look.own(|inputs| &inputs.identity_bindings)?;
     let object = ObjectRef::new("IdentityBinding", &key.0, &key.1);
     Some(Reader { key, object, look }.read(binding))
 }
@@ -69,9 +69,9 @@ impl Reader<'_, '_> {
     }
 
     /// An account of the binding's own namespace.
-    fn own(&self, account: &str) -> SpiffeId {
+    fn own(&mut self, account: &str) -> SpiffeId {
         SpiffeId {
-            trust_domain: self.look.inputs.trust_domain.clone(),
+            trust_domain: self.look.trust_domain(),
             namespace: self.key.0.clone(),
             service_account: account.to_owned(),
         }
@@ -125,8 +125,8 @@ impl Reader<'_, '_> {
         const SCHEME: &str = "spiffe://";
         let full =
             if written.starts_with(SCHEME) { written.to_owned() } else { format!("{SCHEME}{written}") };
-        let domain = &self.look.inputs.trust_domain;
-        let identity = full.parse::<SpiffeId>().ok().filter(|identity| identity.trust_domain == *domain);
+        let domain = self.look.trust_domain();
+        let identity = full.parse::<SpiffeId>().ok().filter(|identity| identity.trust_domain == domain);
         if identity.is_none() {
             let message = format!(
                 "{written:?} is no identity of this mesh: expected {SCHEME}{domain}/ns/<namespace>/sa/<service account>; \

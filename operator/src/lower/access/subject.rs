@@ -119,7 +119,7 @@ impl SubjectReader<'_, '_> {
                 (Reason::BindingNotFound, "name", message)
             });
         }
-        let trust_domain = self.look.inputs.trust_domain.clone();
+        let trust_domain = self.look.trust_domain();
         Ok(BTreeSet::from([SpiffeId { trust_domain, namespace, service_account: name.clone() }]))
     }
 
