@@ -191,6 +191,8 @@ reasons! {
     NoEffect => Warning, Nothing, Warn;
     /// A field that the object's version does not have.
     UnknownField => Warning, Nothing, Warn;
+    /// More than a tenant may make others compute, hold or send.
+    OverBudget => Error, Accepted, Warn;
     /// A definition of a kind of ours that would take the place of Smidge's.
     ForeignDefinition => Warning, Nothing, Warn;
 }

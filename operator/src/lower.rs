@@ -8,7 +8,9 @@
 //! change makes again what it can touch and nothing else (`graph`, docs/design/010).
 
 mod access;
+mod budget;
 mod cluster;
+mod cost;
 mod endpoints;
 mod found;
 mod graph;
@@ -51,7 +53,7 @@ pub fn lower(clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Vec<Finding>) {
 }
 
 /// The identities that each IdentityBinding stands for.
-pub(crate) type Bindings = BTreeMap<Key, Arc<BTreeSet<SpiffeId>>>;
+pub(crate) type Bindings = BTreeMap<Key, Arc<BTreeSet<Arc<SpiffeId>>>>;
 
 /// The identities that each IdentityBinding of a cluster stands for.
 pub(crate) fn bindings(inputs: &Inputs) -> Bindings {
@@ -153,16 +155,20 @@ fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
         Unit::Pod(key) => Value::Instance(workload::instance(key, look)?.into()),
         Unit::Binding(key) => Value::Identities(access::binding(key, look)?.into()),
         Unit::Target(key) => Value::Allowed(access::target(key, look)?.into()),
-        Unit::Grants(_) => Value::Grants(access::grants(look).into()),
-        Unit::IsGranted(identity) => look.grants(identity).map(|_| Value::Yes)?,
         Unit::Slice(key) => Value::Slice(endpoints::slice(key, look)?),
         Unit::Known(id) => Value::Known(service::known(id, look)?.into()),
         Unit::IsService(id) => look.known(id).map(|_| Value::Yes)?,
         Unit::HasMembers(id) => look.known(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?,
         Unit::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, look)?.into()),
         Unit::Written(key) => Value::Written(split::written(key, look)?.into()),
+        Unit::OverBudget(namespace) => Value::OverBudget(budget::over_budget(namespace, look).into()),
         Unit::Split(_) => Value::Split(split::in_effect(look)?.into()),
         Unit::HasSplit(root) => look.split(root).map(|_| Value::Yes)?,
+        Unit::Load(id) => Value::Load(budget::load(id, look)?),
+        Unit::Burden(_) => Value::Load(budget::burden(look)),
+        Unit::Losses(namespace) => Value::Losses(budget::losses(namespace, look).into()),
+        Unit::Grants(_) => Value::Grants(access::grants(look).into()),
+        Unit::IsGranted(identity) => look.grants(identity).map(|_| Value::Yes)?,
         Unit::Claims(id) => Value::Claims(mesh_service::claims(id, look)?.into()),
         Unit::Address(..) => Value::Owner(mesh_service::owner(look)?),
         Unit::Service(id) => Value::Service(mesh_service::service(id, look)?.into()),

@@ -7,17 +7,19 @@
 pub mod access;
 pub mod change;
 pub mod id;
+pub mod matches;
 pub mod route;
 pub mod service;
 pub mod trust;
 pub mod workload;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use access::Grant;
+use access::{Grant, Payload};
 use id::{ClassId, ProxyId, ServiceId, SpiffeId};
+use matches::{Listed, Matches};
 use service::Service;
 use trust::Trust;
 use workload::{Class, Workload};
@@ -27,7 +29,7 @@ use workload::{Class, Workload};
 pub type Map<K, V> = imbl::OrdMap<K, Arc<V>>;
 
 /// One mesh at one moment, read only as a whole. A copy costs nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mesh {
     /// Whom the mesh trusts, and under which name it goes.
     pub trust: Arc<Trust>,
@@ -46,5 +48,37 @@ impl Mesh {
     /// What `destination` allows; nothing without an entry.
     pub fn grants_of(&self, destination: &SpiffeId) -> &[Arc<Grant>] {
         self.grants.get(destination).map_or(&[], |grants| grants.as_slice())
+    }
+}
+
+impl Mesh {
+    /// All matches that grants and routes refer to, each once.
+    fn matches(&self) -> BTreeSet<&Matches> {
+        let grants = self.grants.values().flat_map(|grants| grants.iter());
+        let granted = grants.filter_map(|grant| match &grant.payload {
+            Payload::Http(matches) => Some(matches),
+            Payload::Any => None,
+        });
+        let ports = self.services.values().flat_map(|service| service.ports.values());
+        let rules = ports.flat_map(|port| &port.route.rules);
+        granted.chain(rules.filter_map(|rule| rule.matches.as_ref())).flatten().collect()
+    }
+}
+
+/// Grants and routes name their matches, which are listed beside them: a group that many grants use is printed once.
+impl Serialize for Mesh {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { trust, services, workloads, classes, grants } = self;
+        let matches: Vec<Listed<'_>> = self.matches().into_iter().map(Listed).collect();
+        let mut mesh = serializer.serialize_struct("Mesh", 5 + usize::from(!matches.is_empty()))?;
+        mesh.serialize_field("trust", trust)?;
+        mesh.serialize_field("services", services)?;
+        mesh.serialize_field("workloads", workloads)?;
+        mesh.serialize_field("classes", classes)?;
+        mesh.serialize_field("grants", grants)?;
+        if !matches.is_empty() {
+            mesh.serialize_field("matches", &matches)?;
+        }
+        mesh.end()
     }
 }

@@ -203,7 +203,7 @@ impl<'a> Doors<'a> {
                 let mesh = self.mesh;
                 let let_in = self.let_in.entry((identity, target)).or_insert_with(|| {
                     let here = mesh.grants_of(identity).iter().filter(|grant| grant.ports.contains(target));
-                    here.flat_map(|grant| &grant.sources).collect()
+                    here.flat_map(|grant| grant.sources.iter().map(|source| &**source)).collect()
                 });
                 for source in let_in.iter() {
                     callers.only.entry((*source).clone()).or_default().insert(*number);

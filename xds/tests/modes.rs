@@ -59,7 +59,7 @@ impl Town {
             ..meshes::http_match("books")
         };
         let only = |port| Ports::Only(BTreeSet::from([port]));
-        let http = Payload::Http(BTreeSet::from([books]));
+        let http = Payload::http("shop/api", [books]);
         meshes::grant(&mut mesh, "api", &["web"], only(self.http), http);
         meshes::grant(&mut mesh, "api", &["web"], only(self.tcp), Payload::Any);
         meshes::each_class(&mut mesh, |class| (class.access, class.mtls) = (access, self.mtls));

@@ -47,7 +47,7 @@ impl Town {
         let ports = [(self.http, Protocol::Http), (self.tcp, Protocol::Tcp), (self.other, Protocol::Tcp)];
         meshes::workload(&mut mesh, "api", 10, &ports);
         let only = |port| Ports::Only(BTreeSet::from([port]));
-        meshes::grant(&mut mesh, "api", &["web"], only(self.http), Payload::Http(web()));
+        meshes::grant(&mut mesh, "api", &["web"], only(self.http), Payload::http("shop/api", web()));
         meshes::grant(&mut mesh, "api", &["admin", "root"], only(self.http), Payload::Any);
         meshes::grant(&mut mesh, "api", &["web"], only(self.other), Payload::Any);
         meshes::grant(&mut mesh, "api", &["web"], only(self.tcp), Payload::Any);

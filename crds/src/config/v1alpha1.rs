@@ -7,6 +7,7 @@ use kube_core::ClusterResourceScope;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::number::Number;
 use crate::object::{Kind, Object, or_default};
 use crate::setting::Setting;
 
@@ -30,6 +31,42 @@ pub struct MeshConfigSpec {
     /// match the whole path (closed, as Open Service Mesh did).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex_end: Option<Setting<PathRegexEnd>>,
+    /// How much one namespace's objects may cost. A unit is about one instruction of a regular expression's program. What
+    /// does not fit loses its own effect, the oldest objects are kept.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "BudgetSettings::is_empty")]
+    pub budgets: BudgetSettings,
+}
+
+/// How much one namespace's objects may cost the operator and the proxies. None is reached by a mesh of thousands of Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BudgetSettings {
+    /// One HTTPRouteGroup, TrafficTarget or IdentityBinding; default 1000000. A match costs 400, 200 for each method, 400 for
+    /// each header, and the programs of its regular expressions; a source 500 for each HTTPRouteGroup or match that is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<Number>,
+    /// All TrafficTargets of one ServiceAccount as destination, times the ports of its Services; default 2000000. The matches
+    /// of a group count once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Number>,
+    /// The matches of a TrafficSplit, times the HTTP ports of its root; default 1000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<Number>,
+    /// All TrafficTargets of a namespace, and likewise the matches of all its TrafficSplits; default 16000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Number>,
+    /// The matches of one namespace's TrafficSplits in the proxies of a ServiceAccount of another namespace; default 250000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign_matches: Option<Number>,
+    /// The ports of one namespace's Services in the proxies of a ServiceAccount of another namespace; default 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign_ports: Option<Number>,
+}
+
+impl BudgetSettings {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How access is decided.

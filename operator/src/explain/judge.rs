@@ -3,12 +3,13 @@
 //! An evaluator of its own over the mesh model; the proxies' configuration is not consulted. Does not know how the
 //! request got there, nor what an access mode makes of the verdict.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Serialize;
 use smidge_xds::mesh::{
-    access::{Grant, Payload, Ports},
+    access::{Grant, HttpMatch, Payload, Ports},
     id::SpiffeId,
+    matches::Matches,
     service::Protocol,
 };
 
@@ -115,7 +116,9 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
     };
     let mut taken: Vec<(Fit, String, String)> = Vec::new();
     let mut refused = Vec::new();
-    for it in matches {
+    // A match that is named by itself and along with its group is one.
+    let matches: BTreeSet<&Arc<HttpMatch>> = matches.iter().flat_map(Matches::iter).collect();
+    for it in &matches {
         match fit(it, request) {
             (Fit::Never, why) => refused.push(format!("match {}: {}", it.name, why.join("; "))),
             (fit, conditions) => taken.push((fit, it.name.clone(), conditions.join(", and "))),

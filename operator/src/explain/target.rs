@@ -9,6 +9,7 @@ use smidge_xds::mesh::{
     Mesh,
     access::{AccessMode, MtlsMode},
     id::{ClassId, SpiffeId},
+    matches::Matches,
     route::{Backend, RouteRule},
     service::{Protocol, Service, ServicePort},
     workload::Class,
@@ -124,7 +125,10 @@ impl Call<'_> {
     fn taken(&self, rule: &RouteRule) -> Fit {
         match &rule.matches {
             None => Fit::Always,
-            Some(matches) => matches.iter().map(|it| fit(it, self.request).0).min().unwrap_or(Fit::Never),
+            Some(matches) => {
+                let all = matches.iter().flat_map(Matches::iter);
+                all.map(|it| fit(it, self.request).0).min().unwrap_or(Fit::Never)
+            }
         }
     }
 
@@ -151,7 +155,7 @@ impl Call<'_> {
             shares.push(Share {
                 port: number,
                 split: split.clone(),
-                matches: rule.matches.iter().flatten().map(|it| it.name.clone()).collect(),
+                matches: names(rule),
                 service: Some(backend.service.to_string()),
                 weight: backend.weight,
                 percent: percent(backend.weight, sum),
@@ -277,6 +281,12 @@ impl Call<'_> {
         let is_heard = protocol == Protocol::Http || !class.access.is_enforced();
         (!is_heard).then(|| "the caller has no identity, which a TCP port asks for".to_owned())
     }
+}
+
+/// The names of a rule's matches.
+fn names(rule: &RouteRule) -> Vec<String> {
+    let all: BTreeSet<_> = rule.matches.iter().flatten().flat_map(Matches::iter).collect();
+    all.into_iter().map(|it| it.name.clone()).collect()
 }
 
 /// The TrafficSplit that made a port's rules.

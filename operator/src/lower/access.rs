@@ -6,22 +6,29 @@
 mod binding;
 mod subject;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_crds::{
     Number,
     access::{Rule, TrafficTarget},
 };
 use smidge_xds::mesh::{
-    access::{Grant, HttpMatch, Payload, Ports},
+    access::{Grant, Payload, Ports},
     id::SpiffeId,
+    matches::Matches,
 };
 
 pub(super) use self::binding::binding;
 use self::subject::SubjectReader;
 use super::{
+    budget::Lost,
+    cost,
     look::Look,
-    route::{self, Group},
+    route::{self, Group, Part},
     shape,
     unit::Unit,
 };
@@ -31,10 +38,15 @@ use crate::{
 };
 
 /// What a TrafficTarget allows, and at whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Allowed {
-    pub destinations: BTreeSet<SpiffeId>,
+    pub created: Option<Time>,
+    pub destinations: BTreeSet<Arc<SpiffeId>>,
     pub grant: Arc<Grant>,
+    /// The matches of the grant, each with its cost, which targets of one destination share.
+    pub parts: BTreeMap<Matches, u64>,
+    /// What it costs beside its matches.
+    pub cost: u64,
 }
 
 /// What the TrafficTarget of that name allows.
@@ -42,11 +54,12 @@ pub(super) fn target(key: &Key, look: &mut Look<'_>) -> Option<Allowed> {
     let target = look.own(|inputs| &inputs.traffic_targets)?;
     shape::report(key, target, look);
     let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), look };
-    let (destinations, grant) = reader.read(target)?;
-    for destination in &destinations {
-        look.give(Unit::Grants(destination.clone()));
+    let allowed = reader.read(target)?;
+    look.give(Unit::Losses(key.0.clone()));
+    for destination in &allowed.destinations {
+        look.give(Unit::Grants(SpiffeId::clone(destination)));
     }
-    Some(Allowed { destinations, grant: Arc::new(grant) })
+    Some(allowed)
 }
 
 /// All that an identity allows, sorted.
@@ -54,10 +67,23 @@ pub(super) fn grants(look: &mut Look<'_>) -> Vec<Arc<Grant>> {
     let mut grants = Vec::new();
     for giver in look.givers() {
         let Unit::Target(key) = &*giver else { continue };
-        grants.extend(look.target(key).map(|allowed| Arc::clone(&allowed.grant)));
+        let losses = look.losses(&key.0);
+        grants.extend(look.target(key).and_then(|allowed| left(&allowed.grant, losses.get(key))));
     }
     grants.sort();
     grants
+}
+
+/// What a target may keep within the budgets.
+fn left(grant: &Arc<Grant>, lost: Option<&Lost>) -> Option<Arc<Grant>> {
+    match lost {
+        None => Some(Arc::clone(grant)),
+        Some(Lost::Everything) => None,
+        Some(Lost::Sources(lost)) => {
+            let sources: BTreeSet<_> = grant.sources.difference(lost).cloned().collect();
+            (!sources.is_empty()).then(|| Arc::new(Grant { sources, ..Grant::clone(grant) }))
+        }
+    }
 }
 
 /// Reads one TrafficTarget.
@@ -73,7 +99,9 @@ struct Rules {
     /// The union of the TCPRoutes' ports; `None` without a TCPRoute rule.
     tcp: Option<Ports>,
     /// The union of the HTTPRouteGroups' matches; `None` without an HTTPRouteGroup rule.
-    http: Option<BTreeSet<HttpMatch>>,
+    http: Option<BTreeMap<Matches, u64>>,
+    /// The groups that are taken as a whole, by the name of their matches.
+    whole: BTreeSet<String>,
     /// Whether a rule could mean anything, so that the whole target must mean nothing.
     unknown: bool,
 }
@@ -84,20 +112,54 @@ impl TargetReader<'_, '_> {
     }
 
     /// What the target allows, and at whom.
-    fn read(&mut self, target: &TrafficTarget) -> Option<(BTreeSet<SpiffeId>, Grant)> {
+    fn read(&mut self, target: &TrafficTarget) -> Option<Allowed> {
         let mut subjects = SubjectReader { key: self.key, object: &self.object, look: self.look };
         // Everything is read before anything is given up, so that one look shows all that is wrong.
         let destinations = subjects.destination(&target.spec.destination);
         let sources = subjects.sources(&target.spec.sources);
         let asked = self.asked(target.spec.destination.port.as_ref());
         let rules = self.rules(&target.spec.rules);
-        let (ports, payload) = rules.payload()?;
+        let (ports, matches) = rules.payload()?;
         let ports = self.narrowed(ports, &asked)?;
         if destinations.is_empty() || sources.is_empty() {
             return None;
         }
+        let used = matches.as_ref().map_or(1, BTreeMap::len);
+        let cost = self.cost(&sources, used, &ports)?;
         let name = format!("{}/{}", self.key.0, self.key.1);
-        Some((destinations, Grant { name, sources, ports, payload }))
+        let payload =
+            matches.as_ref().map_or(Payload::Any, |all| Payload::Http(all.keys().cloned().collect()));
+        Some(Allowed {
+            created: target.metadata.creation_timestamp.clone(),
+            destinations,
+            grant: Arc::new(Grant { name, sources, ports, payload }),
+            parts: matches.unwrap_or_default(),
+            cost,
+        })
+    }
+
+    /// What the target costs beside its matches, unless that is too much: its callers stand beside all matches that it shares
+    /// with the same other targets, so at most once for each part of a group.
+    fn cost(&mut self, sources: &BTreeSet<Arc<SpiffeId>>, used: usize, ports: &Ports) -> Option<u64> {
+        let named = match ports {
+            Ports::All => 0,
+            Ports::Only(ports) => cost::count(ports.len()),
+        };
+        let identities = cost::count(sources.len()).saturating_mul(cost::count(used));
+        let cost = identities.saturating_mul(cost::IDENTITY).saturating_add(named.saturating_mul(cost::PORT));
+        let budget = self.look.mesh_wide().budgets.object;
+        if cost <= budget {
+            return Some(cost);
+        }
+        let message = format!(
+            "{} sources for {used} groups or matches, and {named} ports, cost {cost}, more than the budget of \
+             {budget}: the target allows nothing",
+            sources.len()
+        );
+        self.look.found(Finding::new(self.object.clone(), Reason::OverBudget, message).at("spec").hint(
+            "divide it into several TrafficTargets, or raise spec.budgets.object of the MeshConfig called default",
+        ));
+        None
     }
 
     /// The ports that the destination itself names: one, or all if it names none.
@@ -137,6 +199,9 @@ impl TargetReader<'_, '_> {
             let route = (self.key.0.clone(), rule.name.clone());
             match rule.kind.as_str() {
                 "HTTPRouteGroup" => {
+                    if rule.matches.is_none() {
+                        rules.whole.insert(format!("{}/{}", route.0, route.1));
+                    }
                     let matches = self.http(&field, route, rule, &mut taken);
                     rules.http.get_or_insert_default().extend(matches);
                 }
@@ -185,14 +250,14 @@ impl TargetReader<'_, '_> {
         route: Key,
         rule: &'r Rule,
         taken: &mut BTreeSet<(&'r str, Option<&'r str>)>,
-    ) -> Vec<HttpMatch> {
+    ) -> Vec<Part> {
         let Some(group) = self.look.group(route) else {
             self.missing(field, rule);
             return Vec::new();
         };
         let Some(names) = &rule.matches else {
             let is_new = taken.insert((rule.name.as_str(), None));
-            return group.all().filter(|_| is_new).cloned().collect();
+            return is_new.then(|| group.all().clone()).into_iter().collect();
         };
         if names.is_empty() {
             let message = "an empty list names no match, so the rule allows nothing";
@@ -206,7 +271,7 @@ impl TargetReader<'_, '_> {
         let mut is_new = |name: &'r str| taken.insert((rule.name.as_str(), Some(name)));
         for (index, name) in names.iter().enumerate().filter(|(_, name)| is_new(name)) {
             match group.named(name) {
-                Some(meant) => matches.extend(meant.cloned()),
+                Some(meant) => matches.push(meant.clone()),
                 None => self.match_not_found(&format!("{field}.matches[{index}]"), rule, name, &group),
             }
         }
@@ -224,18 +289,25 @@ impl TargetReader<'_, '_> {
 }
 
 impl Rules {
-    /// The ports and payload of the grant, unless there is nothing in it.
-    fn payload(self) -> Option<(Ports, Payload)> {
-        let Self { tcp, http, unknown } = self;
+    /// The ports and matches of the grant, unless there is nothing in it. Without matches it is of any payload.
+    fn payload(self) -> Option<(Ports, Option<BTreeMap<Matches, u64>>)> {
+        let Self { tcp, mut http, whole, unknown } = self;
         // A target of UDPRoutes alone opens no TCP.
         if unknown || (tcp.is_none() && http.is_none()) {
             return None;
         }
         let ports = tcp.unwrap_or(Ports::All);
-        let payload = http.map_or(Payload::Any, Payload::Http);
+        if let Some(parts) = &mut http {
+            // A match that is named beside its whole group adds nothing.
+            let is_named = |name: &str| {
+                let group = name.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+                group != name && whole.contains(&group)
+            };
+            parts.retain(|matches, _| !matches.is_empty() && !is_named(matches.name()));
+        }
         let is_nothing = matches!(&ports, Ports::Only(ports) if ports.is_empty())
-            || matches!(&payload, Payload::Http(matches) if matches.is_empty());
-        (!is_nothing).then_some((ports, payload))
+            || http.as_ref().is_some_and(BTreeMap::is_empty);
+        (!is_nothing).then_some((ports, http))
     }
 }
 

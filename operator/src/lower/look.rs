@@ -20,6 +20,7 @@ use smidge_xds::mesh::{
 
 use super::{
     access::Allowed,
+    budget::{Load, Losses},
     graph::{Graph, Made},
     route::Group,
     service::Known,
@@ -218,7 +219,7 @@ impl<'a> Look<'a> {
     }
 
     /// The identities that an IdentityBinding stands for.
-    pub fn binding(&mut self, key: Key) -> Option<Arc<BTreeSet<SpiffeId>>> {
+    pub fn binding(&mut self, key: Key) -> Option<Arc<BTreeSet<Arc<SpiffeId>>>> {
         ask!(self, Unit::Binding(key), Identities)
     }
 
@@ -267,6 +268,26 @@ impl<'a> Look<'a> {
     /// A TrafficSplit as written.
     pub fn written(&mut self, key: &Key) -> Option<Arc<Written>> {
         ask!(self, Unit::Written(key.clone()), Written)
+    }
+
+    /// The splits of a namespace that do not fit into the budgets.
+    pub fn over_budget(&mut self, namespace: &str) -> Arc<BTreeSet<Key>> {
+        ask!(self, Unit::OverBudget(namespace.to_owned()), OverBudget).unwrap_or_default()
+    }
+
+    /// What a Service puts into the proxies of its callers.
+    pub fn load(&mut self, id: &ServiceId) -> Load {
+        ask!(self, Unit::Load(id.clone()), Load).unwrap_or_default()
+    }
+
+    /// What the Services of an identity put into the proxies of their callers.
+    pub fn burden(&mut self, identity: &SpiffeId) -> Load {
+        ask!(self, Unit::Burden(identity.clone()), Load).unwrap_or_default()
+    }
+
+    /// The targets of a namespace that do not fit into the budgets.
+    pub fn losses(&mut self, namespace: &str) -> Arc<Losses> {
+        ask!(self, Unit::Losses(namespace.to_owned()), Losses).unwrap_or_default()
     }
 
     /// Whether any split is of this root, in effect or not.

@@ -37,14 +37,11 @@ pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(Ip
     if !is_called {
         return Some(BTreeSet::new());
     }
-    let mut numbers: BTreeSet<u16> = known.ports.keys().copied().collect();
-    if known.is_headless {
-        numbers.extend(known.ports.values().flat_map(servers).map(|server| server.port));
-    }
+    let called = known.called_ports();
     let claims: BTreeSet<(IpAddr, u16)> = known
         .addresses()
         .into_iter()
-        .flat_map(|address| numbers.iter().map(move |number| (address, *number)))
+        .flat_map(|address| called.keys().map(move |number| (address, *number)))
         .collect();
     for (address, number) in &claims {
         look.give(Unit::Address(*address, *number));

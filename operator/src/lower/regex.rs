@@ -49,6 +49,12 @@ pub fn check(pattern: &str) -> Result<(), RegexError> {
     parse(pattern).map(|_| ())
 }
 
+/// The instructions that an accepted expression may cost in RE2, by a rough upper bound.
+pub fn cost(pattern: &str) -> u64 {
+    let ast = ast::parse::Parser::new().parse(pattern).ok();
+    ast.and_then(|ast| judge(&ast, pattern).ok()).map_or(MAX_COST, |(cost, _)| cost)
+}
+
 /// Whether the accepted `pattern` allows the same with an open and with a closed end.
 pub fn is_same_open_and_closed(pattern: &str) -> bool {
     parse(pattern).is_ok_and(|hir| ends_alike(&hir))

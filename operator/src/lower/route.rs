@@ -3,46 +3,74 @@
 //! A match with anything wrong in it is kept by name and allows nothing: dropping only the bad condition would allow
 //! more than its owner wrote. Who refers to a route object, and what that allows, is `access`'s to say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use smidge_crds::specs::{self, HttpRouteGroup, PortMatch};
-use smidge_xds::mesh::access::{HttpMatch, PathEnd, PathRegex, Ports};
+use smidge_xds::mesh::{
+    access::{HttpMatch, PathEnd, PathRegex, Ports},
+    matches::Matches,
+};
 
-use super::{look::Look, regex, shape};
+use super::{cost, look::Look, regex, settings::MeshWide, shape};
 use crate::{
     finding::{Finding, ObjectRef, Reason, in_short},
     inputs::Key,
 };
 
-/// An HTTPRouteGroup: its matches in order, `None` for one that allows nothing. Names need not be unique.
-#[derive(Debug, Default, PartialEq)]
+/// An HTTPRouteGroup: its matches, all and by name, as others refer to them.
+#[derive(Debug, PartialEq)]
 pub(super) struct Group {
-    matches: Vec<Option<HttpMatch>>,
-    by_name: BTreeMap<String, Vec<usize>>,
+    all: Part,
+    by_name: BTreeMap<String, Part>,
     /// The names in order, as far as anybody would read; empty if there is none.
     pub names: String,
 }
 
+/// Matches and what they cost.
+pub(super) type Part = (Matches, u64);
+
 impl Group {
-    fn new(named: Vec<(String, Option<HttpMatch>)>) -> Self {
-        let mut group = Self { names: listed(&named), ..Self::default() };
-        for (index, (name, read)) in named.into_iter().enumerate() {
-            group.by_name.entry(name).or_default().push(index);
-            group.matches.push(read);
+    /// A group of matches in order, `None` for one that allows nothing. Names need not be unique.
+    fn new(key: &Key, written: Vec<(String, Option<HttpMatch>)>) -> Self {
+        let names = listed(&written);
+        let (mut all, mut by_name) = (Vec::new(), BTreeMap::<String, Vec<_>>::new());
+        for (name, meant) in written {
+            let meant = meant.map(|it| (cost::of_match(&it), Arc::new(it)));
+            all.extend(meant.clone());
+            by_name.entry(name).or_default().extend(meant);
         }
-        group
+        let whole = format!("{}/{}", key.0, key.1);
+        let by_name = by_name.into_iter().map(|(name, list)| {
+            let part = part(format!("{whole}/{name}"), list);
+            (name, part)
+        });
+        Self { by_name: by_name.collect(), all: part(whole, all), names }
     }
 
-    /// What its matches allow.
-    pub fn all(&self) -> impl Iterator<Item = &HttpMatch> {
-        self.matches.iter().flatten()
+    /// The same names, all of which allow nothing.
+    fn without_effect(mut self) -> Self {
+        let parts = std::iter::once(&mut self.all).chain(self.by_name.values_mut());
+        parts.for_each(|part| *part = (Matches::new(part.0.name(), []), 0));
+        self
     }
 
-    /// What the matches of that name allow; none if it has none of that name.
-    pub fn named(&self, name: &str) -> Option<impl Iterator<Item = &HttpMatch>> {
-        let indices = self.by_name.get(name)?;
-        Some(indices.iter().filter_map(|index| self.matches.get(*index)?.as_ref()))
+    /// All matches.
+    pub fn all(&self) -> &Part {
+        &self.all
     }
+
+    /// The matches of that name; none if it has none of that name.
+    pub fn named(&self, name: &str) -> Option<&Part> {
+        self.by_name.get(name)
+    }
+}
+
+fn part(name: String, list: Vec<(u64, Arc<HttpMatch>)>) -> Part {
+    let cost = list.iter().fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
+    (Matches::new(name, list.into_iter().map(|(_, it)| it)), cost)
 }
 
 fn listed(named: &[(String, Option<HttpMatch>)]) -> String {
@@ -56,8 +84,23 @@ fn listed(named: &[(String, Option<HttpMatch>)]) -> String {
 pub(super) fn group(key: &Key, look: &mut Look<'_>) -> Option<Group> {
     let object = look.own(|inputs| &inputs.http_route_groups)?;
     shape::report(key, object, look);
-    let path_end = look.mesh_wide().path_end;
-    Some(read_group(key, object, path_end, look.findings()))
+    let MeshWide { path_end, budgets, .. } = look.mesh_wide();
+    let group = read_group(key, object, path_end, look.findings());
+    let (_, cost) = group.all();
+    if *cost <= budgets.object {
+        return Some(group);
+    }
+    look.found(over_budget(key, *cost, budgets.object));
+    Some(group.without_effect())
+}
+
+fn over_budget(key: &Key, cost: u64, budget: u64) -> Finding {
+    let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
+    let message =
+        format!("the matches cost {cost}, more than the budget of {budget}: the group allows nothing");
+    Finding::new(object, Reason::OverBudget, message)
+        .at("spec.matches")
+        .hint("write fewer or simpler matches, or raise spec.budgets.object of the MeshConfig called default")
 }
 
 /// The ports of the TCPRoute of that name.
@@ -85,7 +128,7 @@ fn read_group(
         findings.push(
             Finding::new(object, Reason::Empty, "no match, so the group allows nothing").at("spec.matches"),
         );
-        return Group::default();
+        return Group::new(key, Vec::new());
     }
     let mut unstated = Vec::new();
     let mut matches = Vec::new();
@@ -101,7 +144,7 @@ fn read_group(
     if path_end.is_none() && !unstated.is_empty() {
         findings.push(path_end_unstated(object, &unstated));
     }
-    Group::new(matches)
+    Group::new(key, matches)
 }
 
 fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {

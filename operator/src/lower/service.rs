@@ -86,6 +86,22 @@ impl Known {
         }
     }
 
+    /// The ports by which it is called, and what is spoken there. Nothing translates those of a headless one, so its pods'
+    /// own ports are among them.
+    pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
+        let mut called: BTreeMap<u16, Protocol> =
+            self.ports.iter().map(|(number, port)| (*number, port.protocol)).collect();
+        if self.is_headless {
+            for port in self.ports.values() {
+                for (_, target) in port.targets.keys().filter(|(_, target)| !RESERVED_PORTS.contains(target))
+                {
+                    called.entry(*target).or_insert(port.protocol);
+                }
+            }
+        }
+        called
+    }
+
     /// Older objects win, as a newcomer must not take anything over.
     pub fn age(&self) -> (Option<&Time>, &ServiceId) {
         (self.created.as_ref(), &self.id)
@@ -148,7 +164,7 @@ pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
 
 /// Tells those who are made of a Service.
 fn give(known: &Known, look: &mut Look<'_>) {
-    for unit in [Unit::Endpoints, Unit::Claims, Unit::Service] {
+    for unit in [Unit::Endpoints, Unit::Load, Unit::Claims, Unit::Service] {
         look.give(unit(known.id.clone()));
     }
     for port in known.ports.values() {

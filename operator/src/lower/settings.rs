@@ -4,13 +4,13 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use smidge_crds::{
-    Setting,
+    Number, Setting,
     config::{self, MeshConfig, PathRegexEnd},
     labels,
 };
 use smidge_xds::mesh::access::{AccessMode, MtlsMode, PathEnd};
 
-use super::look::Look;
+use super::{cost::Budgets, look::Look};
 use crate::finding::{Finding, ObjectRef, Reason};
 
 /// What holds where no namespace says otherwise.
@@ -20,11 +20,17 @@ pub(super) struct MeshWide {
     pub mtls: MtlsMode,
     /// How path expressions end; `None` when nobody said.
     pub path_end: Option<PathEnd>,
+    pub budgets: Budgets,
 }
 
 impl Default for MeshWide {
     fn default() -> Self {
-        Self { access: AccessMode::Enforce, mtls: MtlsMode::Strict, path_end: None }
+        Self {
+            access: AccessMode::Enforce,
+            mtls: MtlsMode::Strict,
+            path_end: None,
+            budgets: Budgets::default(),
+        }
     }
 }
 
@@ -81,6 +87,13 @@ impl MeshWide {
             }
             None => {}
         }
+        for (name, written, budget) in self.budgets.fields(&spec.budgets) {
+            let Some(written) = written else { continue };
+            match written.as_i64().and_then(|number| u64::try_from(number).ok()) {
+                Some(number) => *budget = number,
+                None => findings.push(not_a_budget(object, name, written, *budget)),
+            }
+        }
     }
 
     fn of_labels(
@@ -135,6 +148,11 @@ fn mtls_mode(mode: config::MtlsMode) -> MtlsMode {
 }
 
 const ACCESS_WORDS: &str = "enforce, audit or permissive";
+
+fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {
+    let message = format!("{written} is no budget: expected a whole number from 0 on; {held} holds");
+    Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.budgets.{name}"))
+}
 
 /// The first word that was expected is the one that holds, but for the end of paths: closed allows less than open.
 fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> Finding {

@@ -6,10 +6,12 @@
 mod matches;
 mod shares;
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_xds::mesh::{
-    access::HttpMatch,
     id::ServiceId,
+    matches::Matches,
     route::{Route, RouteRule},
     service::Protocol,
 };
@@ -23,8 +25,20 @@ use crate::{
 /// A TrafficSplit as written.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Written {
-    created: Option<Time>,
+    pub created: Option<Time>,
     split: Split,
+}
+
+impl Written {
+    /// The Service that it is about.
+    pub fn root(&self) -> &ServiceId {
+        &self.split.root
+    }
+
+    /// What its matches cost for one port.
+    pub fn cost(&self) -> u64 {
+        self.split.cost()
+    }
 }
 
 /// A split with its root. In effect, its shares are those of backends that exist.
@@ -37,7 +51,7 @@ pub(super) struct Split {
     /// Whether any backend was written with a weight, be it one that does not exist.
     is_weighted: bool,
     /// The requests that are split, any of these; `None` is all traffic, and an empty list none.
-    matches: Option<Vec<HttpMatch>>,
+    matches: Option<BTreeMap<Matches, u64>>,
 }
 
 /// A backend and its weight.
@@ -78,6 +92,9 @@ pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
     let root = root?;
     look.give(Unit::Splits(root.clone()));
     look.give(Unit::Split(root.clone()));
+    if matches.is_some() {
+        look.give(Unit::OverBudget(key.0.clone()));
+    }
     Some(Written { created, split: Split { object, root, shares, is_weighted, matches } })
 }
 
@@ -86,7 +103,10 @@ pub(super) fn in_effect(look: &mut Look<'_>) -> Option<Split> {
     let mut all = Vec::new();
     for giver in look.givers() {
         let Unit::Written(key) = &*giver else { continue };
-        all.extend(look.written(key));
+        let fits = |it: &Arc<Written>, look: &mut Look<'_>| {
+            it.split.matches.is_none() || !look.over_budget(&key.0).contains(key)
+        };
+        all.extend(look.written(key).filter(|it| fits(it, look)));
     }
     // Givers are sorted by name, and sorting keeps that order among equals.
     all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
@@ -176,6 +196,16 @@ impl Split {
         }
     }
 
+    /// What its matches cost for one port.
+    pub fn cost(&self) -> u64 {
+        self.matches.iter().flat_map(BTreeMap::values).fold(0, |sum, cost| sum.saturating_add(*cost))
+    }
+
+    /// The Services that it sends to.
+    pub fn backends(&self) -> impl Iterator<Item = &ServiceId> {
+        self.shares.iter().map(|share| &share.service)
+    }
+
     fn is_in_mesh(&self, look: &mut Look<'_>) -> bool {
         let backends = self.shares.iter().map(|share| &share.service);
         std::iter::once(&self.root).chain(backends).any(|service| look.has_members(service))
@@ -200,12 +230,12 @@ impl Split {
         }
         let mut rules = Vec::new();
         let backends = self.backends_of(number, protocol, look);
-        match self.matches.as_deref() {
+        match &self.matches {
             None => rules.push(RouteRule { matches: None, backends }),
             // Nothing matches, so nobody ever goes there.
-            Some([]) => rules.push(own()),
+            Some(matches) if matches.is_empty() => rules.push(own()),
             Some(matches) => {
-                rules.push(RouteRule { matches: Some(matches.to_vec()), backends });
+                rules.push(RouteRule { matches: Some(matches.keys().cloned().collect()), backends });
                 rules.push(own());
             }
         }

@@ -18,6 +18,7 @@ use smidge_xds::mesh::{
 
 use super::{
     access::Allowed,
+    budget::{Load, Losses},
     route::Group,
     service::Known,
     settings::MeshWide,
@@ -58,10 +59,6 @@ pub(super) enum Unit {
     Binding(Key),
     /// What a TrafficTarget allows, and at whom.
     Target(Key),
-    /// All that an identity allows.
-    Grants(SpiffeId),
-    /// Whether that is anything.
-    IsGranted(SpiffeId),
     /// An EndpointSlice.
     Slice(Key),
     /// *Set*: the slices of a Service.
@@ -78,12 +75,24 @@ pub(super) enum Unit {
     Written(Key),
     /// *Set*: the splits of a root.
     Splits(ServiceId),
+    /// The splits of a namespace that do not fit into the budgets.
+    OverBudget(String),
     /// The split that is in effect for a root.
     Split(ServiceId),
     /// Whether there is one.
     HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
     Senders(ServiceId),
+    /// What a Service puts into the proxies of its callers.
+    Load(ServiceId),
+    /// What the Services of an identity put into the proxies of their callers.
+    Burden(SpiffeId),
+    /// The targets of a namespace that do not fit into the budgets, as a whole or for some of their sources.
+    Losses(String),
+    /// All that an identity allows.
+    Grants(SpiffeId),
+    /// Whether that is anything.
+    IsGranted(SpiffeId),
     /// The addresses and ports that a Service in the mesh would be called by.
     Claims(ServiceId),
     /// The Service that has an address and port.
@@ -111,9 +120,13 @@ impl Unit {
     pub fn is_given(&self) -> bool {
         matches!(
             self,
-            Self::Grants(_)
-                | Self::Endpoints(_)
+            Self::Endpoints(_)
+                | Self::OverBudget(_)
                 | Self::Split(_)
+                | Self::Load(_)
+                | Self::Burden(_)
+                | Self::Losses(_)
+                | Self::Grants(_)
                 | Self::Claims(_)
                 | Self::Address(..)
                 | Self::Service(_)
@@ -171,14 +184,17 @@ pub(super) enum Value {
     Group(Arc<Group>),
     Ports(Ports),
     Instance(Arc<Instance>),
-    Identities(Arc<BTreeSet<SpiffeId>>),
+    Identities(Arc<BTreeSet<Arc<SpiffeId>>>),
     Allowed(Arc<Allowed>),
     Grants(Arc<Vec<Arc<Grant>>>),
     Slice(Shared<k8s_openapi::api::discovery::v1::EndpointSlice>),
     Known(Arc<Known>),
     Endpoints(Arc<BTreeMap<u16, Vec<Endpoint>>>),
     Written(Arc<Written>),
+    OverBudget(Arc<BTreeSet<Key>>),
     Split(Arc<Split>),
+    Load(Load),
+    Losses(Arc<Losses>),
     Claims(Arc<BTreeSet<(IpAddr, u16)>>),
     Owner(ServiceId),
     Service(Arc<service::Service>),

@@ -139,7 +139,7 @@ pub fn take(mesh: &mut Mesh, objects: &mut KnownObjects, step: &Step) {
             grants.retain(|grant| !all || grant.name != name);
             grants.push(Arc::new(Grant {
                 name,
-                sources: BTreeSet::from([meshes::account(NAMES[*from])]),
+                sources: BTreeSet::from([Arc::new(meshes::account(NAMES[*from]))]),
                 ports,
                 payload: Payload::Any,
             }));

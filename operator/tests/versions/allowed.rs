@@ -6,6 +6,7 @@ use smidge::explain::request::{Fit, Request, fit, read_path};
 use smidge_xds::mesh::{
     Mesh,
     access::{Grant, Payload},
+    matches::Matches,
 };
 
 /// Destination, source, port, and the request; none for what is no HTTP.
@@ -31,7 +32,7 @@ fn passes(grant: &Grant, request: Option<&Request>) -> bool {
         (Payload::Any, _) => true,
         (Payload::Http(_), None) => false,
         (Payload::Http(matches), Some(request)) => {
-            matches.iter().any(|one| fit(one, request).0 == Fit::Always)
+            matches.iter().flat_map(Matches::iter).any(|one| fit(one, request).0 == Fit::Always)
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Grants as role-based access control of one inbound port, served over ECDS so that a change closes nothing.
 //!
-//! Uses Envoy's matcher API, one matcher for each grant. What a match demands of a request is `predicate`'s to say.
+//! Uses Envoy's matcher API. Over TCP each grant is a matcher of its own. Over HTTP the matches of a group stand in one
+//! matcher with the callers of all grants that use them, so that a hundred TrafficTargets with one HTTPRouteGroup cost a
+//! hundred targets and one group (docs/design/011). What a match demands of a request is `predicate`'s to say.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use envoy_types::pb::{
     envoy::{
@@ -28,8 +33,9 @@ use envoy_types::pb::{
 
 use super::{predicate, wire};
 use crate::mesh::{
-    access::{Grant, Payload},
+    access::{Grant, HttpMatch, Payload},
     id::SpiffeId,
+    matches::Matches,
 };
 
 /// The filter state that holds the request's normalised path without its query (`filter::path_state` sets it).
@@ -51,9 +57,9 @@ pub fn http(rules: Rules) -> http::Rbac {
     match rules {
         Rules::AllowAll => http::Rbac::default(),
         Rules::Audit(grants, port) => {
-            http::Rbac { shadow_matcher: Some(shadow(grants, port, http_predicate)), ..http::Rbac::default() }
+            http::Rbac { shadow_matcher: Some(shadow(grants, port, http_matchers)), ..http::Rbac::default() }
         }
-        Rules::Only(grants, port) => match matcher(grants, port, http_predicate) {
+        Rules::Only(grants, port) => match matcher(grants, port, http_matchers) {
             Some(matcher) => http::Rbac { matcher: Some(matcher), ..http::Rbac::default() },
             None => http_denial(),
         },
@@ -67,10 +73,10 @@ pub fn network(rules: Rules) -> network::Rbac {
         Rules::AllowAll => network::Rbac { stat_prefix, ..network::Rbac::default() },
         Rules::Audit(grants, port) => network::Rbac {
             stat_prefix,
-            shadow_matcher: Some(shadow(grants, port, tcp_predicate)),
+            shadow_matcher: Some(shadow(grants, port, tcp_matchers)),
             ..network::Rbac::default()
         },
-        Rules::Only(grants, port) => match matcher(grants, port, tcp_predicate) {
+        Rules::Only(grants, port) => match matcher(grants, port, tcp_matchers) {
             Some(matcher) => {
                 network::Rbac { stat_prefix, matcher: Some(matcher), ..network::Rbac::default() }
             }
@@ -93,20 +99,15 @@ pub fn network_denial() -> network::Rbac {
     }
 }
 
+/// What grants let through, in matchers that each allow by themselves.
+type Matchers = fn(&[&Arc<Grant>]) -> Vec<FieldMatcher>;
+
 /// `None` if the port has no grant, as an empty list is one that Envoy refuses.
-fn matcher(grants: &[Arc<Grant>], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Option<Matcher> {
+fn matcher(grants: &[Arc<Grant>], port: u16, matchers: Matchers) -> Option<Matcher> {
     // The order of grants means nothing, so it must not reach the bytes either.
     let mut here: Vec<&Arc<Grant>> = grants.iter().filter(|grant| grant.ports.contains(port)).collect();
     here.sort();
-    let matchers: Vec<FieldMatcher> = here
-        .into_iter()
-        .filter_map(|grant| {
-            Some(FieldMatcher {
-                predicate: Some(demand(grant)?),
-                on_match: Some(decision(grant.name.clone(), rbac::rbac::Action::Allow)),
-            })
-        })
-        .collect();
+    let matchers = matchers(&here);
     (!matchers.is_empty()).then_some(Matcher {
         matcher_type: Some(MatcherType::MatcherList(MatcherList { matchers })),
         on_no_match: None,
@@ -114,16 +115,16 @@ fn matcher(grants: &[Arc<Grant>], port: u16, demand: fn(&Grant) -> Option<Predic
 }
 
 /// As `matcher`; what nothing matches bears the names of the grants that were asked, for the log (`audit`).
-fn shadow(grants: &[Arc<Grant>], port: u16, demand: fn(&Grant) -> Option<Predicate>) -> Matcher {
-    let denial = decision(consulted(grants, port), rbac::rbac::Action::Deny);
-    Matcher { on_no_match: Some(Box::new(denial)), ..matcher(grants, port, demand).unwrap_or_default() }
+fn shadow(grants: &[Arc<Grant>], port: u16, matchers: Matchers) -> Matcher {
+    let here = grants.iter().filter(|grant| grant.ports.contains(port));
+    let denial = decision(names(here), rbac::rbac::Action::Deny);
+    Matcher { on_no_match: Some(Box::new(denial)), ..matcher(grants, port, matchers).unwrap_or_default() }
 }
 
-/// The names of the grants for a port, or so many of them as a line of a log can bear.
-fn consulted(grants: &[Arc<Grant>], port: u16) -> String {
+/// The names of grants, or so many of them as a line of a log can bear.
+fn names<'a>(grants: impl Iterator<Item = &'a Arc<Grant>>) -> String {
     const SHOWN: usize = 20;
-    let names: BTreeSet<&str> =
-        grants.iter().filter(|grant| grant.ports.contains(port)).map(|grant| grant.name.as_str()).collect();
+    let names: BTreeSet<&str> = grants.map(|grant| grant.name.as_str()).collect();
     let mut shown: Vec<&str> = names.iter().copied().take(SHOWN).collect();
     if names.is_empty() {
         shown.push("none");
@@ -133,32 +134,49 @@ fn consulted(grants: &[Arc<Grant>], port: u16) -> String {
     shown.join(",")
 }
 
-fn tcp_predicate(grant: &Grant) -> Option<Predicate> {
-    match grant.payload {
-        Payload::Any => principals(grant),
-        Payload::Http(_) => None,
-    }
+fn tcp_matchers(grants: &[&Arc<Grant>]) -> Vec<FieldMatcher> {
+    let any = grants.iter().copied().filter(|grant| grant.payload == Payload::Any);
+    any.filter_map(|grant| Some(allow(&[grant], principals(&[grant])?))).collect()
 }
 
-fn http_predicate(grant: &Grant) -> Option<Predicate> {
-    let principals = principals(grant)?;
-    let matches = match &grant.payload {
-        Payload::Any => return Some(principals),
-        Payload::Http(matches) => matches,
-    };
-    let mut demands = Vec::new();
-    for it in matches {
-        match predicate::request(it, path) {
-            Some(demand) => demands.push(demand),
-            // One that demands nothing is met by everything.
-            None => return Some(principals),
+/// A matcher for each grant of any payload, and one for all matches that the same grants use.
+fn http_matchers(grants: &[&Arc<Grant>]) -> Vec<FieldMatcher> {
+    // By their place in the list, as places are compared at once.
+    let mut users: BTreeMap<&Matches, Vec<usize>> = BTreeMap::new();
+    for (place, grant) in grants.iter().enumerate() {
+        let Payload::Http(matches) = &grant.payload else { continue };
+        for them in matches {
+            users.entry(them).or_default().push(place);
         }
     }
-    predicate::all(vec![principals, predicate::any(demands)?])
+    let mut shared: BTreeMap<Vec<usize>, BTreeSet<&Arc<HttpMatch>>> = BTreeMap::new();
+    for (matches, users) in users.into_iter().filter(|(matches, _)| !matches.is_empty()) {
+        shared.entry(users).or_default().extend(matches.iter());
+    }
+    let mut matchers = tcp_matchers(grants);
+    matchers.extend(shared.into_iter().filter_map(|(users, matches)| {
+        let users: Vec<_> = users.iter().filter_map(|place| grants.get(*place).copied()).collect();
+        let demands = principals(&users).into_iter().chain(requests(&matches));
+        Some(allow(&users, predicate::all(demands.collect())?))
+    }));
+    matchers
 }
 
-fn principals(grant: &Grant) -> Option<Predicate> {
-    predicate::any(grant.sources.iter().map(principal).collect())
+/// What the matches demand together; `None` where one of them demands nothing.
+fn requests(matches: &BTreeSet<&Arc<HttpMatch>>) -> Option<Predicate> {
+    let demands: Option<Vec<Predicate>> = matches.iter().map(|it| predicate::request(it, path)).collect();
+    predicate::any(demands?)
+}
+
+fn allow(grants: &[&Arc<Grant>], predicate: Predicate) -> FieldMatcher {
+    let name = names(grants.iter().copied());
+    FieldMatcher { predicate: Some(predicate), on_match: Some(decision(name, rbac::rbac::Action::Allow)) }
+}
+
+fn principals(grants: &[&Arc<Grant>]) -> Option<Predicate> {
+    let sources: BTreeSet<&SpiffeId> =
+        grants.iter().flat_map(|grant| &grant.sources).map(|source| &**source).collect();
+    predicate::any(sources.into_iter().map(principal).collect())
 }
 
 fn principal(source: &SpiffeId) -> Predicate {

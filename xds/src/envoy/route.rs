@@ -3,6 +3,8 @@
 //! A change of weights changes nothing else. Says nothing about who may go there: an answer of 403 comes from the
 //! server's proxy (`rbac`), or from the virtual listener for what a proxy does not see.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::{
     envoy::{
         config::route::v3::{
@@ -25,6 +27,7 @@ use envoy_types::pb::{
 use super::{names, predicate, wire};
 use crate::mesh::{
     id::ServiceId,
+    matches::Matches,
     route::{Backend, RouteRule},
 };
 
@@ -58,7 +61,8 @@ pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule])
 
 /// What a rule with matches demands; `None` for a rule that nothing can match.
 fn demand(rule: &RouteRule) -> Option<Predicate> {
-    let demands = rule.matches.iter().flatten().map(|it| {
+    let all: BTreeSet<_> = rule.matches.iter().flatten().flat_map(Matches::iter).collect();
+    let demands = all.into_iter().map(|it| {
         let path = || predicate::header(PATH_HEADER);
         predicate::request(it, path).unwrap_or_else(predicate::always)
     });

@@ -3,11 +3,14 @@
 //! Becomes the RBAC of inbound ports (through ECDS) and decides which Services a proxy sees. There is no deny rule:
 //! what no grant allows is denied (SMI Traffic Access Control, "Tradeoffs", additive policy).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
-use super::id::SpiffeId;
+use super::{id::SpiffeId, matches::Matches};
 
 /// What one TrafficTarget allows. Grants of one destination are a union, each judged by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -15,7 +18,7 @@ pub struct Grant {
     /// The object that grants, as `namespace/name`; names the policy in logs and statistics.
     pub name: String,
     /// Who may call. Never empty.
-    pub sources: BTreeSet<SpiffeId>,
+    pub sources: BTreeSet<Arc<SpiffeId>>,
     /// The ports of the instance that are granted.
     pub ports: Ports,
     /// What may be said there.
@@ -49,7 +52,14 @@ pub enum Payload {
     /// Any bytes, HTTP included.
     Any,
     /// Only parsed HTTP that one of the matches matches; never raw TCP. Empty grants nothing.
-    Http(BTreeSet<HttpMatch>),
+    Http(BTreeSet<Matches>),
+}
+
+impl Payload {
+    /// HTTP that one of `list` matches, all of them by one name.
+    pub fn http(name: impl Into<String>, list: impl IntoIterator<Item = HttpMatch>) -> Self {
+        Self::Http(BTreeSet::from([Matches::new(name, list.into_iter().map(Arc::new))]))
+    }
 }
 
 /// One match of an HTTPRouteGroup. All that it states must hold; what it leaves out holds always.

@@ -3,9 +3,11 @@
 //! A TrafficSplit becomes one rule; a split with `matches` becomes two, its own and the rest's. Becomes a RouteConfiguration for HTTP and
 //! a weighted proxy for TCP. Says nothing about who may go there.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::{access::HttpMatch, id::ServiceId};
+use super::{id::ServiceId, matches::Matches};
 
 /// The rules of one port, tried in order. The last one matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +31,7 @@ impl Route {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RouteRule {
     /// Any of these must match; `None` matches everything.
-    pub matches: Option<Vec<HttpMatch>>,
+    pub matches: Option<BTreeSet<Matches>>,
     /// Where matching traffic goes, in the user's order. A sum of weights of 0 means nowhere: 503, or a closed
     /// connection. Backends of weight 0 stay in the list, so that a change of weight moves no cluster.
     pub backends: Vec<Backend>,

@@ -88,7 +88,7 @@ fn clients(
 ) -> Option<Arc<Resource>> {
     let granted = || {
         let any = grants.iter().filter(|grant| grant.ports.contains(port) && grant.payload == Payload::Any);
-        any.flat_map(|grant| &grant.sources).collect::<BTreeSet<_>>()
+        any.flat_map(|grant| grant.sources.iter().map(|source| &**source)).collect::<BTreeSet<_>>()
     };
     let secret = tls::clients(port, class.access.is_enforced().then(granted), trust)?;
     Some(kept.make(Kind::Secret, &secret.name, &secret))

@@ -91,7 +91,9 @@ impl Allowed {
         }
         let grants = mesh.grants_of(&class.identity).iter();
         let here = grants.filter(|grant| grant.payload == Payload::Any && grant.ports.contains(port));
-        Self::Only(here.flat_map(|grant| grant.sources.iter().cloned()).collect())
+        Self::Only(
+            here.flat_map(|grant| grant.sources.iter().map(|source| SpiffeId::clone(source))).collect(),
+        )
     }
 
     fn shrank_from(&self, earlier: &Self) -> bool {

@@ -10,6 +10,7 @@ use smidge_xds::mesh::{
     Mesh,
     access::{AccessMode, Grant, HttpMatch, MtlsMode, PathEnd, PathRegex, Payload, Ports},
     id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
+    matches::Matches,
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort},
     trust::{Bundle, Trust},
@@ -72,9 +73,9 @@ pub fn http_matches() -> Mesh {
             ..http_match("orders")
         },
     ]);
-    grant(&mut mesh, "api", &["web", "cron"], ports, Payload::Http(matches));
+    grant(&mut mesh, "api", &["web", "cron"], ports, Payload::http("shop/api", matches));
     let anything = BTreeSet::from([http_match("anything")]);
-    grant(&mut mesh, "api", &["admin"], Ports::All, Payload::Http(anything));
+    grant(&mut mesh, "api", &["admin"], Ports::All, Payload::http("shop/api/anything", anything));
     mesh
 }
 
@@ -265,6 +266,8 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
     let backends = backends
         .map(|(index, weight)| (id(&format!("{name}-v{}", index + 1)), *weight))
         .map(|(service, weight)| Backend { service, port: None, weight });
+    let named = |matches: Vec<HttpMatch>| Matches::new("shop/api", matches.into_iter().map(Arc::new));
+    let matches = matches.map(|matches| BTreeSet::from([named(matches)]));
     let rule = RouteRule { matches, backends: backends.collect() };
     port(mesh, name, number).route = Route { rules: vec![rule], split: None };
 }
@@ -274,7 +277,7 @@ pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports,
     let grants = Arc::make_mut(mesh.grants.entry(account(destination)).or_default());
     grants.push(Arc::new(Grant {
         name: format!("{NAMESPACE}/{destination}-{}", grants.len()),
-        sources: sources.iter().map(|source| account(source)).collect(),
+        sources: sources.iter().map(|source| Arc::new(account(source))).collect(),
         ports,
         payload,
     }));

@@ -12,17 +12,19 @@ use std::{
 use smidge_crds::access::IdentityBinding;
 use smidge_xds::mesh::id::SpiffeId;
 
-use super::super::{look::Look, workload::Instance};
+use super::super::{cost, look::Look, workload::Instance};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
 };
 
 /// The identities that the IdentityBinding of that name stands for.
-pub(in crate::lower) fn binding(key: &Key, look: &mut Look<'_>) -> Option<BTreeSet<SpiffeId>> {
+pub(in crate::lower) fn binding(key: &Key, look: &mut Look<'_>) -> Option<BTreeSet<Arc<SpiffeId>>> {
     let binding = look.own(|inputs| &inputs.identity_bindings)?;
     let object = ObjectRef::new("IdentityBinding", &key.0, &key.1);
-    Some(Reader { key, object, look }.read(binding))
+    let mut reader = Reader { key, object, look };
+    let identities = reader.read(binding);
+    Some(reader.within_budget(identities))
 }
 
 /// Reads one binding.
@@ -38,7 +40,7 @@ impl Reader<'_, '_> {
         self.look.found_at(&self.object, reason, at, message);
     }
 
-    fn read(&mut self, binding: &IdentityBinding) -> BTreeSet<SpiffeId> {
+    fn read(&mut self, binding: &IdentityBinding) -> BTreeSet<Arc<SpiffeId>> {
         let schemes = &binding.spec.schemes;
         let mut identities = BTreeSet::new();
         if schemes.pod_label_selector.is_some() && schemes.service_account.is_some() {
@@ -68,16 +70,34 @@ impl Reader<'_, '_> {
         identities
     }
 
+    /// The identities, or nobody if they are too many.
+    fn within_budget(&mut self, identities: BTreeSet<Arc<SpiffeId>>) -> BTreeSet<Arc<SpiffeId>> {
+        let cost = cost::count(identities.len()).saturating_mul(cost::IDENTITY);
+        let budget = self.look.mesh_wide().budgets.object;
+        if cost <= budget {
+            return identities;
+        }
+        let message = format!(
+            "{} identities cost {cost}, more than the budget of {budget}: the binding stands for nobody",
+            identities.len()
+        );
+        let finding = Finding::new(self.object.clone(), Reason::OverBudget, message).at("spec.schemes");
+        self.look.found(finding.hint(
+            "divide it into several IdentityBindings, or raise spec.budgets.object of the MeshConfig called default",
+        ));
+        BTreeSet::new()
+    }
+
     /// An account of the binding's own namespace.
-    fn own(&mut self, account: &str) -> SpiffeId {
-        SpiffeId {
+    fn own(&mut self, account: &str) -> Arc<SpiffeId> {
+        Arc::new(SpiffeId {
             trust_domain: self.look.trust_domain(),
             namespace: self.key.0.clone(),
             service_account: account.to_owned(),
-        }
+        })
     }
 
-    fn selected(&mut self, labels: &BTreeMap<String, String>) -> BTreeSet<SpiffeId> {
+    fn selected(&mut self, labels: &BTreeMap<String, String>) -> BTreeSet<Arc<SpiffeId>> {
         const FIELD: &str = "podLabelSelector.matchLabels";
         let mut identities = BTreeSet::new();
         if labels.is_empty() {
@@ -121,7 +141,7 @@ impl Reader<'_, '_> {
         identities
     }
 
-    fn spiffe(&mut self, index: usize, written: &str) -> Option<SpiffeId> {
+    fn spiffe(&mut self, index: usize, written: &str) -> Option<Arc<SpiffeId>> {
         const SCHEME: &str = "spiffe://";
         let full =
             if written.starts_with(SCHEME) { written.to_owned() } else { format!("{SCHEME}{written}") };
@@ -134,6 +154,6 @@ impl Reader<'_, '_> {
             );
             self.found(Reason::InvalidIdentity, &format!("spiffeIdentities[{index}]"), message);
         }
-        identity
+        identity.map(Arc::new)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the subjects of a TrafficTarget: which identities a source or a destination is.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use smidge_crds::access::{self, Subject};
 use smidge_xds::mesh::id::SpiffeId;
@@ -24,7 +24,7 @@ pub(super) struct SubjectReader<'a, 'l> {
 
 impl SubjectReader<'_, '_> {
     /// Who is protected: identities of the target's own namespace alone, as only its owner may open it.
-    pub fn destination(&mut self, subject: &Subject) -> BTreeSet<SpiffeId> {
+    pub fn destination(&mut self, subject: &Subject) -> BTreeSet<Arc<SpiffeId>> {
         const FIELD: &str = "spec.destination";
         let mut identities = match self.identities(subject) {
             Ok(identities) => identities,
@@ -49,7 +49,7 @@ impl SubjectReader<'_, '_> {
     }
 
     /// Who may call.
-    pub fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<SpiffeId> {
+    pub fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<Arc<SpiffeId>> {
         if subjects.is_empty() {
             let message = "no source, so the target allows nobody";
             self.look.found_at(self.object, Reason::Empty, "spec.sources", message);
@@ -78,7 +78,7 @@ impl SubjectReader<'_, '_> {
     }
 
     /// A binding vouches for whom its own namespace may speak for.
-    fn keep_those_of(&mut self, namespace: &str, field: &str, identities: &mut BTreeSet<SpiffeId>) {
+    fn keep_those_of(&mut self, namespace: &str, field: &str, identities: &mut BTreeSet<Arc<SpiffeId>>) {
         identities.retain(|identity| {
             let is_own = identity.namespace == namespace;
             if !is_own {
@@ -93,7 +93,7 @@ impl SubjectReader<'_, '_> {
         subject.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&self.key.0)
     }
 
-    fn identities(&mut self, subject: &Subject) -> Result<BTreeSet<SpiffeId>, Defect> {
+    fn identities(&mut self, subject: &Subject) -> Result<BTreeSet<Arc<SpiffeId>>, Defect> {
         let Subject { group, kind, name, namespace: _, port: _ } = subject;
         if let Some(group) = group.as_deref().filter(|group| !is_access(group)) {
             let message = format!("{group:?} is no group of identities: expected {}", access::GROUP);
@@ -120,7 +120,8 @@ impl SubjectReader<'_, '_> {
             });
         }
         let trust_domain = self.look.trust_domain();
-        Ok(BTreeSet::from([SpiffeId { trust_domain, namespace, service_account: name.clone() }]))
+        let identity = SpiffeId { trust_domain, namespace, service_account: name.clone() };
+        Ok(BTreeSet::from([Arc::new(identity)]))
     }
 
     fn found(&mut self, field: &str, defect: Defect, then: &str) {

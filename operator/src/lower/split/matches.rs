@@ -2,10 +2,10 @@
 //!
 //! What cannot be read matches nothing: a typing error must not send everybody to the new version.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use smidge_crds::{specs, split::RouteGroupReference};
-use smidge_xds::mesh::access::HttpMatch;
+use smidge_xds::mesh::matches::Matches;
 
 use super::super::{look::Look, route::Group};
 use crate::{
@@ -13,13 +13,13 @@ use crate::{
     inputs::Key,
 };
 
-/// What a split's `matches` add up to. Empty, they match nothing.
+/// What a split's `matches` add up to, each with its cost. Empty, they match nothing.
 pub(super) fn read(
     key: &Key,
     written: &[RouteGroupReference],
     object: &ObjectRef,
     look: &mut Look<'_>,
-) -> Vec<HttpMatch> {
+) -> BTreeMap<Matches, u64> {
     if written.is_empty() {
         let message = "an empty list matches no request, so all go to the root's own endpoints";
         look.found(
@@ -28,10 +28,10 @@ pub(super) fn read(
                 .hint("leave the field out to split all traffic"),
         );
     }
-    let mut matches = BTreeSet::new();
+    let mut matches = BTreeMap::new();
     for (index, reference) in written.iter().enumerate() {
         match group(key, reference, look) {
-            Ok(group) => matches.extend(group.all().cloned()),
+            Ok(group) => matches.extend(Some(group.all().clone()).filter(|(all, _)| !all.is_empty())),
             Err((reason, field, message)) => look.found_at(
                 object,
                 reason,
@@ -40,7 +40,7 @@ pub(super) fn read(
             ),
         }
     }
-    matches.into_iter().collect()
+    matches
 }
 
 fn group(
