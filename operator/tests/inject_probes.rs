@@ -12,7 +12,7 @@ mod envoy;
 mod proxy;
 
 use smidge_xds_testing::binaries;
-use std::time::Duration;
+use std::{sync::mpsc, thread, time::Duration};
 
 use application::{Application, Grpc, Http};
 use proxy::{Proxy, until};
@@ -171,9 +171,68 @@ fn the_metrics_port_serves_metrics_alone() {
             "GET /stats HTTP/1.1",
             "GET /config_dump HTTP/1.1",
             "POST /stats/prometheus HTTP/1.1\r\ncontent-length: 0",
+            "GET /stats/prometheus? HTTP/1.1",
+            "GET /stats/prometheus?usedonly HTTP/1.1",
+            "GET /stats/prometheus?filter=server HTTP/1.1",
+            "GET /stats/prometheus#x HTTP/1.1",
         ] {
-            assert_eq!(proxy.metrics(request), Some(404), "{request}");
+            assert!(matches!(proxy.metrics(request), Some(404 | 400)), "{request}");
         }
+        // The admin interface answers readiness as well, and has no use for a query there either.
+        assert_eq!(proxy.get("/healthz/ready?filter=server"), Some(404));
+    }
+}
+
+/// A pattern that costs Envoy's main thread seconds, if it gets as far: 20 alternatives of a thousand steps each.
+#[test]
+fn no_pattern_of_a_strangers_reaches_the_main_thread() {
+    let part = |letter: u8| format!("(%3F:.%7B0,33%7D{}){{30}}", char::from(letter));
+    let pattern = format!("(%3F:{})Q", (b'a'..b'u').map(part).collect::<Vec<_>>().join("%7C"));
+    let request = format!("GET /stats/prometheus?filter={pattern} HTTP/1.1");
+    for binary in binaries::envoys() {
+        let proxy = Proxy::start(&binary, &pod(&json!({})));
+        until("metrics", || proxy.metrics("GET /stats/prometheus HTTP/1.1") == Some(200));
+        let before = proxy.counted("cluster.metrics.upstream_rq_total");
+        let (port, request) = (proxy.metrics_port(), &request);
+        thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(move || assert_eq!(proxy::status(port, request), Some(404), "it was evaluated"));
+            }
+        });
+        assert_eq!(proxy.get("/healthz/ready"), Some(200), "{}", binary.display());
+        assert_eq!(proxy.counted("cluster.metrics.upstream_rq_total"), before, "{}", binary.display());
+    }
+}
+
+/// Metrics that take for ever: of many who ask, one waits for its answer and one for its turn, and readiness for neither.
+#[test]
+fn scrapes_take_turns_and_readiness_waits_for_none() {
+    for binary in binaries::envoys() {
+        let application = Http::start(false);
+        application.hang();
+        let port = application.port();
+        let proxy = Proxy::start_with(&binary, &pod(&json!({})), |config| {
+            let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
+            let metrics = clusters.iter_mut().find(|cluster| cluster["name"] == "metrics").unwrap();
+            metrics["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
+                json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+            // Nobody gives up while the test looks.
+            let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
+            let metrics = listeners.iter_mut().find(|listener| listener["name"] == "stats").unwrap();
+            *metrics = serde_json::from_str(&metrics.to_string().replace("\"5s\"", "\"300s\"")).unwrap();
+        });
+        until("ready", || proxy.get("/healthz/ready") == Some(200));
+        let (metrics, (told, answers)) = (proxy.metrics_port(), mpsc::channel());
+        for _ in 0..20 {
+            let told = told.clone();
+            // Two of them get nothing until the proxy ends, when nobody listens any more.
+            thread::spawn(move || told.send(proxy::status(metrics, "GET /stats/prometheus HTTP/1.1")));
+        }
+        for _ in 0..18 {
+            assert_eq!(answers.recv_timeout(DEADLINE), Ok(Some(503)), "{}", binary.display());
+        }
+        assert_eq!(proxy.get("/healthz/ready"), Some(200), "{}", binary.display());
+        until("one is being answered", || application.count() == 1);
     }
 }
 

@@ -20,12 +20,21 @@ pub const READINESS_PORT: u16 = 15021;
 pub const STATS_PORT: u16 = 15090;
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
 pub const READINESS_PATH: &str = "/healthz/ready";
+/// The target of [`STATS_PORT`] that answers with metrics; with a query it is another one, which is not served.
+const STATS_PATH: &str = "/stats/prometheus";
+/// The listener of [`READINESS_PORT`], and the cluster by which it asks the admin interface.
+const READINESS: &str = "readiness";
+/// The cluster by which [`STATS_PORT`] asks the admin interface.
+const METRICS: &str = "metrics";
 /// Where Envoy's admin interface listens: an abstract Unix socket. It lives and dies with the pod's network namespace,
 /// needs no writable folder, and no request that an application is tricked into sending over TCP reaches it.
 pub const ADMIN_SOCKET: &str = "@smidge-admin";
 
 /// Envoy refuses regular expressions larger than 100 instructions by default, a UUID pattern among them, and a refused
 /// resource would freeze the policy. The control plane bounds patterns itself; this leaves RE2's own memory as limit.
+///
+/// The limit holds for the whole process and cannot be raised for resources alone. So nobody but the control plane may
+/// make Envoy compile a pattern: the admin interface takes one in its query (`filter=`), and no query gets there.
 const REGEX_PROGRAM_SIZE: u32 = 1_000_000;
 
 /// Connections that a proxy accepts at most in all: far above what one workload serves, below what exhausts a node.
@@ -90,7 +99,7 @@ pub struct BootstrapInput {
 /// The bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
 pub fn bootstrap(input: &BootstrapInput) -> Value {
     let BootstrapInput { instance, namespace, cluster, address: _, family, control_plane, probes } = input;
-    let mut clusters = vec![control_plane.cluster(*family), admin_cluster()];
+    let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
     clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
     json!({
         "node": {"id": format!("{instance}.{namespace}"), "cluster": cluster},
@@ -116,23 +125,42 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
     })
 }
 
-fn admin_cluster() -> Value {
+/// The admin interface as asked for readiness, by the kubelet and whoever else can reach the port.
+fn readiness_cluster() -> Value {
+    admin_cluster(READINESS, &json!([]))
+}
+
+/// The admin interface as asked for metrics. Envoy writes them on its main thread, which also takes up policy, endpoints
+/// and certificates: so one scrape at a time, and one that waits; others are answered 503. Readiness waits for none.
+fn metrics_cluster() -> Value {
+    let one = json!({"max_connections": 1, "max_pending_requests": 1, "max_requests": 1, "max_retries": 1});
+    admin_cluster(METRICS, &json!([one]))
+}
+
+fn admin_cluster(name: &str, thresholds: &Value) -> Value {
     json!({
-        "name": "admin",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": "admin", "endpoints": [{"lb_endpoints": [
+        "circuit_breakers": {"thresholds": thresholds},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
             {"endpoint": {"address": {"pipe": {"path": ADMIN_SOCKET}}}},
         ]}]},
     })
 }
 
-/// A route to one page of the admin interface, by exact path and for GET alone: no other page can be reached.
-fn admin_route(path: &str, page: &str) -> Value {
+/// A route to one page of the admin interface, for GET alone and by the whole target, so that no other page can be
+/// reached and no query reaches one: `filter=` is a pattern that Envoy would try on every statistic it has.
+fn admin_route(cluster: &str, path: &str, page: &str) -> Value {
     json!({
-        "match": {"path": path, "headers": [method_is_get()]},
-        "route": {"cluster": "admin", "prefix_rewrite": page, "timeout": "5s"},
+        "match": {"path": path, "headers": [target_is(path), method_is_get()]},
+        "route": {"cluster": cluster, "prefix_rewrite": page, "timeout": "5s"},
     })
+}
+
+/// A route's `path` is compared without the query, `:path` with it.
+fn target_is(path: &str) -> Value {
+    json!({"name": ":path", "string_match": {"exact": path}})
 }
 
 /// HEAD and every other method find no route.
@@ -141,16 +169,15 @@ fn method_is_get() -> Value {
 }
 
 fn readiness_listener(input: &BootstrapInput) -> Value {
-    let mut routes = vec![admin_route(READINESS_PATH, "/ready")];
+    let mut routes = vec![admin_route(READINESS, READINESS_PATH, "/ready")];
     routes.extend(input.probes.iter().filter_map(|probe| probe.route(input)));
     let mut filters: Vec<Value> = input.probes.iter().filter_map(Probe::health_filter).collect();
     filters.extend([probe::no_body(), probe::forget_headers()]);
-    listener("readiness", input.family, READINESS_PORT, filters, &routes)
+    listener(READINESS, input.family, READINESS_PORT, filters, &routes)
 }
 
 fn stats_listener(family: Family) -> Value {
-    let page = "/stats/prometheus";
-    listener("stats", family, STATS_PORT, Vec::new(), &[admin_route(page, page)])
+    listener("stats", family, STATS_PORT, Vec::new(), &[admin_route(METRICS, STATS_PATH, STATS_PATH)])
 }
 
 /// A listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.

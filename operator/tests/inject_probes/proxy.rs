@@ -4,6 +4,10 @@ use std::{
     cell::RefCell,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixStream},
+    },
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -29,6 +33,11 @@ impl Proxy {
     /// Injects the pod, and starts its proxy. What differs from a pod's: the ports and the admin socket, which tests that
     /// run side by side would fight over, and that it waits for no control plane.
     pub fn start(binary: &Path, pod: &Value) -> Self {
+        Self::start_with(binary, pod, |_| {})
+    }
+
+    /// The same with a configuration that the test has changed.
+    pub fn start_with(binary: &Path, pod: &Value, change: impl Fn(&mut Value)) -> Self {
         let decision = injector::inject(pod, "shop", &Settings::default());
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
         let credentials = envoy::credentials("token");
@@ -39,12 +48,15 @@ impl Proxy {
         config["admin"]["address"] = pipe.clone();
         let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
         clusters.retain(|cluster| cluster["name"] != "xds");
-        let admin = clusters.iter_mut().find(|cluster| cluster["name"] == "admin").unwrap();
-        admin["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = pipe;
+        for cluster in clusters.iter_mut().filter(|it| it["name"] == "readiness" || it["name"] == "metrics") {
+            cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
+                pipe.clone();
+        }
         for listener in config["static_resources"]["listeners"].as_array_mut().unwrap() {
             let port = if listener["name"] == "stats" { stats } else { readiness };
             listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": port});
         }
+        change(&mut config);
         let child = Command::new(binary)
             .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"])
             .args(["--config-yaml", &config.to_string()])
@@ -73,8 +85,29 @@ impl Proxy {
 
     /// The status that a request gets on the metrics port.
     pub fn metrics(&self, head: &str) -> Option<u16> {
-        exchange(self.stats, &format!("{head}\r\nhost: pod"), "").map(|(status, _)| status)
+        status(self.stats, head)
     }
+
+    /// The metrics port.
+    pub fn metrics_port(&self) -> u16 {
+        self.stats
+    }
+
+    /// A statistic, by the admin interface itself.
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        let address = SocketAddr::from_abstract_name(format!("smidge-probes-{}", self.readiness)).unwrap();
+        let mut stream = UnixStream::connect_addr(&address).ok()?;
+        write!(stream, "GET /stats?filter={name} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.lines().find_map(|line| line.split_once(&format!("{name}: "))?.1.parse().ok())
+    }
+}
+
+/// The status that a request gets on a port.
+pub fn status(port: u16, head: &str) -> Option<u16> {
+    exchange(port, &format!("{head}\r\nhost: pod"), "").map(|(status, _)| status)
 }
 
 impl Drop for Proxy {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{BootstrapInput, method_is_get};
+use super::{BootstrapInput, method_is_get, target_is};
 
 /// How long after the last active check its outcome may still be the answer, at most.
 const STALE_AT_MOST: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ impl Probe {
     /// The exact path (with its empty query), GET, and no announced body.
     fn request_match(&self) -> Value {
         json!([
-            {"name": ":path", "string_match": {"exact": self.path()}},
+            target_is(&self.path()),
             method_is_get(),
             {"name": "content-length", "present_match": true, "invert_match": true},
         ])
