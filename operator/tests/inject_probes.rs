@@ -34,7 +34,7 @@ fn an_http_probe_reaches_the_application_as_it_was_written() {
             "httpHeaders": [{"name": "X-Probe", "value": "50%$$"}, {"name": "Host", "value": "shop.example"}],
         }});
         let proxy = Proxy::start(&binary, &pod(&json!({"livenessProbe": probe})));
-        until("alive", || proxy.get("/smidge/probe/app/liveness") == Some(200));
+        until("alive", || proxy.probe("app/liveness") == Some(200));
         let request = application.last();
         assert!(request.starts_with("GET /healthz?full=1&at=$(POD_NAME)% HTTP/1.1\r\n"), "{request}");
         for header in ["host: shop.example", "x-probe: 50%$$", "user-agent: kube-probe/smidge", "accept: */*"]
@@ -50,7 +50,7 @@ fn a_probe_without_headers_names_the_pod_and_its_port() {
         let application = Http::start(false);
         let probe = json!({"httpGet": {"path": "/", "port": application.port()}});
         let proxy = Proxy::start(&binary, &pod(&json!({"lifecycle": {"preStop": probe}})));
-        until("the hook", || proxy.get("/smidge/probe/app/preStop") == Some(200));
+        until("the hook", || proxy.probe("app/preStop") == Some(200));
         let request = application.last();
         assert!(request.contains(&format!("host: 127.0.0.1:{}\r\n", application.port())), "{request}");
         assert!(
@@ -66,19 +66,21 @@ fn nothing_of_a_callers_own_reaches_the_application() {
         let application = Http::start(false);
         let probe = json!({"httpGet": {"path": "/healthz", "port": application.port()}});
         let proxy = Proxy::start(&binary, &pod(&json!({"livenessProbe": probe})));
-        let path = "/smidge/probe/app/liveness";
-        until("alive", || proxy.get(path) == Some(200));
-        let head = "GET /smidge/probe/app/liveness HTTP/1.1\r\nhost: evil\r\nx-evil: evil\r\ncookie: evil\r\nx-forwarded-for: evil\r\nuser-agent: evil";
-        assert_eq!(proxy.send(head, ""), Some(200));
+        until("alive", || proxy.probe("app/liveness") == Some(200));
+        let path = proxy.path("app/liveness");
+        let head = "HTTP/1.1\r\nhost: evil\r\nx-evil: evil\r\ncookie: evil\r\nx-forwarded-for: evil\r\nuser-agent: evil";
+        assert_eq!(proxy.send(&format!("GET {path} {head}"), ""), Some(200));
         assert!(!application.last().contains("evil"), "{}", application.last());
         let seen = application.count();
         for request in [
-            "HEAD /smidge/probe/app/liveness HTTP/1.1",
-            "POST /smidge/probe/app/liveness HTTP/1.1\r\ncontent-length: 0",
-            "GET /smidge/probe/app/liveness?x=y HTTP/1.1",
-            "GET /smidge/probe/app/liveness/ HTTP/1.1",
-            "GET /smidge/probe/app/../app/liveness HTTP/1.1",
-            "GET //smidge/probe/app/liveness HTTP/1.1",
+            &format!("HEAD {path} HTTP/1.1"),
+            &format!("POST {path} HTTP/1.1\r\ncontent-length: 0"),
+            &format!("GET {path}?x=y HTTP/1.1"),
+            &format!("GET {path}/ HTTP/1.1"),
+            &format!("GET {}/../app{} HTTP/1.1", &path[..17], &path[17..]),
+            &format!("GET /{path} HTTP/1.1"),
+            &format!("GET {} HTTP/1.1", path.to_uppercase()),
+            &format!("GET {} HTTP/1.1", path.replace("liveness", "readiness")),
             "GET /healthz HTTP/1.1",
             "GET /smidge/probe/app/readiness HTTP/1.1",
             "GET /stats HTTP/1.1",
@@ -89,7 +91,7 @@ fn nothing_of_a_callers_own_reaches_the_application() {
             let status = proxy.send(&format!("{request}\r\nhost: pod"), "");
             assert_eq!(status, Some(404), "{}: {request}", binary.display());
         }
-        let head = "GET /smidge/probe/app/liveness HTTP/1.1\r\nhost: pod";
+        let head = format!("GET {path} HTTP/1.1\r\nhost: pod");
         for (announced, body) in
             [("content-length: 4", "evil"), ("transfer-encoding: chunked", "4\r\nevil\r\n0\r\n\r\n")]
         {
@@ -106,7 +108,7 @@ fn an_http_probe_fails_with_the_application_and_a_redirect_is_an_answer() {
         let application = Http::start(false);
         let probe = json!({"httpGet": {"path": "/healthz", "port": application.port()}, "timeoutSeconds": 1});
         let proxy = Proxy::start(&binary, &pod(&json!({"livenessProbe": probe})));
-        let ask = || proxy.get("/smidge/probe/app/liveness");
+        let ask = || proxy.probe("app/liveness");
         until("alive", || ask() == Some(200));
         application.answer("HTTP/1.1 302 Found\r\nlocation: /login");
         assert_eq!(ask(), Some(302));
@@ -120,13 +122,52 @@ fn an_http_probe_fails_with_the_application_and_a_redirect_is_an_answer() {
     }
 }
 
+/// Who may not read the pod does not know the token, and so has no probe run and no hook; who knows it gets a status.
+#[test]
+fn strangers_cannot_ask_and_nobody_is_told_more_than_the_status() {
+    for binary in binaries::envoys() {
+        let application = Http::start(false);
+        let get = |path: &str| json!({"httpGet": {"path": path, "port": application.port()}});
+        let container = json!({"livenessProbe": get("/healthz"), "readinessProbe": {"tcpSocket": {"port": application.port()}},
+            "lifecycle": {"preStop": get("/quitquitquit")}});
+        let proxy = Proxy::start(&binary, &pod(&container));
+        application
+            .answer("HTTP/1.1 200 OK\r\nset-cookie: secret\r\nx-envoy-secret: secret\r\nserver: secret");
+        until("alive", || proxy.probe("app/liveness") == Some(200));
+        let answer = proxy.whole(&proxy.path("app/liveness"));
+        assert!(!answer.contains("secret") && answer.ends_with("\r\n\r\n"), "{answer}");
+        until("ready", || proxy.probe("app/readiness") == Some(200));
+        assert!(!proxy.last_answer().contains("x-envoy"), "{}", proxy.last_answer());
+
+        let seen = application.count();
+        let token = |check| proxy.path(check).rsplit_once('/').unwrap().1.to_owned();
+        let (one, hook) = (token("app/liveness"), token("app/preStop"));
+        assert!(one != hook && one.len() == 32, "{one} {hook}");
+        for check in ["app/liveness", "app/readiness", "app/preStop"] {
+            for wrong in ["", "/", &format!("/{}", "0".repeat(32)), &format!("/{one}{hook}")] {
+                assert_eq!(proxy.get(&format!("/smidge/probe/{check}{wrong}")), Some(404), "{check}{wrong}");
+            }
+        }
+        assert_eq!(
+            proxy.get(&format!("/smidge/probe/app/preStop/{one}")),
+            Some(404),
+            "another check's token"
+        );
+        assert_eq!(application.count(), seen, "{}: the application was asked", binary.display());
+        assert_eq!(proxy.probe("app/preStop"), Some(200));
+        assert!(application.last().starts_with("GET /quitquitquit "), "{}", application.last());
+        // What is counted and shown on the other port does not tell it either.
+        assert!(!proxy.metrics_text().contains(&one), "a token is in the metrics");
+    }
+}
+
 #[test]
 fn an_https_probe_takes_any_certificate() {
     for binary in binaries::envoys() {
         let application = Http::start(true);
         let probe = json!({"httpGet": {"path": "/healthz", "port": application.port(), "scheme": "HTTPS"}});
         let proxy = Proxy::start(&binary, &pod(&json!({"readinessProbe": probe})));
-        until("ready", || proxy.get("/smidge/probe/app/readiness") == Some(200));
+        until("ready", || proxy.probe("app/readiness") == Some(200));
         assert!(application.last().starts_with("GET /healthz "), "{}", application.last());
     }
 }
@@ -137,11 +178,11 @@ fn a_tcp_probe_tells_whether_the_port_is_open() {
         let application = Application::reserve();
         let probe = json!({"tcpSocket": {"port": application.port()}, "periodSeconds": 2});
         let proxy = Proxy::start(&binary, &pod(&json!({"startupProbe": probe})));
-        let ask = || proxy.get("/smidge/probe/app/startup");
+        let ask = || proxy.probe("app/startup");
         until("down", || ask() == Some(503));
         let listening = application.listen();
         until("up", || ask() == Some(200));
-        assert_eq!(proxy.send("GET /smidge/probe/app/startup?x HTTP/1.1\r\nhost: pod", ""), Some(404));
+        assert_eq!(proxy.get(&format!("{}?x", proxy.path("app/startup"))), Some(404));
         drop(listening);
         until("down again", || ask() == Some(503));
     }
@@ -154,11 +195,11 @@ fn a_grpc_probe_asks_for_the_service() {
         let probe = |service: &str| json!({"grpc": {"port": application.port(), "service": service}, "periodSeconds": 2});
         let container = json!({"livenessProbe": probe("shop.Health"), "readinessProbe": probe("shop.Other")});
         let proxy = Proxy::start(&binary, &pod(&container));
-        until("alive", || proxy.get("/smidge/probe/app/liveness") == Some(200));
+        until("alive", || proxy.probe("app/liveness") == Some(200));
         // The first check of both has ended by now: they started together, and this one had to wait for no port.
-        assert_eq!(proxy.get("/smidge/probe/app/readiness"), Some(503), "{}", binary.display());
+        assert_eq!(proxy.probe("app/readiness"), Some(503), "{}", binary.display());
         application.serving(false);
-        until("dead", || proxy.get("/smidge/probe/app/liveness") == Some(503));
+        until("dead", || proxy.probe("app/liveness") == Some(503));
     }
 }
 

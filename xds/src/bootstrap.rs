@@ -171,7 +171,8 @@ fn method_is_get() -> Value {
 fn readiness_listener(input: &BootstrapInput) -> Value {
     let mut routes = vec![admin_route(READINESS, READINESS_PATH, "/ready")];
     routes.extend(input.probes.iter().filter_map(|probe| probe.route(input)));
-    let mut filters: Vec<Value> = input.probes.iter().filter_map(Probe::health_filter).collect();
+    let mut filters: Vec<Value> = probe::status_alone().into();
+    filters.extend(input.probes.iter().filter_map(Probe::health_filter));
     filters.extend([probe::no_body(), probe::forget_headers()]);
     listener(READINESS, input.family, READINESS_PORT, filters, &routes)
 }

@@ -26,6 +26,7 @@ pub struct Proxy {
     readiness: u16,
     stats: u16,
     last: RefCell<String>,
+    pod: Value,
     _credentials: TempDir,
 }
 
@@ -63,10 +64,27 @@ impl Proxy {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, readiness, stats, last: RefCell::default(), _credentials: credentials }
+        Self { child, readiness, stats, last: RefCell::default(), pod, _credentials: credentials }
     }
 
-    /// What the kubelet gets.
+    /// What the kubelet gets for a check, by its name.
+    pub fn probe(&self, check: &str) -> Option<u16> {
+        self.get(&self.path(check))
+    }
+
+    /// What the kubelet reads in the pod: where it is to ask.
+    pub fn path(&self, check: &str) -> String {
+        let (container, place) = check.split_once('/').unwrap();
+        let pointer = match place {
+            "postStart" | "preStop" => format!("/lifecycle/{place}/httpGet/path"),
+            _ => format!("/{place}Probe/httpGet/path"),
+        };
+        let containers = self.pod["spec"]["containers"].as_array().unwrap();
+        let container = containers.iter().find(|it| it["name"] == container).unwrap();
+        container.pointer(&pointer).and_then(Value::as_str).unwrap().to_owned()
+    }
+
+    /// What anybody gets for a path.
     pub fn get(&self, path: &str) -> Option<u16> {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: pod\r\nuser-agent: kube-probe/1.34"), "")
     }
@@ -78,7 +96,7 @@ impl Proxy {
         Some(status)
     }
 
-    /// The last answer on the readiness port.
+    /// The headers of the last answer on the readiness port, and what came with them.
     pub fn last_answer(&self) -> String {
         self.last.borrow().clone()
     }
@@ -86,6 +104,16 @@ impl Proxy {
     /// The status that a request gets on the metrics port.
     pub fn metrics(&self, head: &str) -> Option<u16> {
         status(self.stats, head)
+    }
+
+    /// A whole answer on the readiness port.
+    pub fn whole(&self, path: &str) -> String {
+        whole(self.readiness, &format!("GET {path} HTTP/1.1\r\nhost: pod"))
+    }
+
+    /// All metrics.
+    pub fn metrics_text(&self) -> String {
+        whole(self.stats, "GET /stats/prometheus HTTP/1.1\r\nhost: pod")
     }
 
     /// The metrics port.
@@ -120,6 +148,15 @@ impl Drop for Proxy {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn whole(port: u16, head: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "{head}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn exchange(port: u16, head: &str, body: &str) -> Option<(u16, String)> {

@@ -19,6 +19,8 @@ const STALE_AT_MOST: Duration = Duration::from_secs(5);
 pub struct Probe {
     /// Names the check, for example `app/liveness`; unique. The caller asks for [`Probe::path`].
     pub name: String,
+    /// What a caller must know to ask. It stands in the path alone, and in nothing that is counted, logged or shown.
+    pub token: String,
     /// How the workload is asked.
     pub check: Check,
     /// When an answer counts as none; `None`: never.
@@ -60,7 +62,7 @@ pub enum Check {
 impl Probe {
     /// The path on the readiness port.
     pub fn path(&self) -> String {
-        format!("/smidge/probe/{}", self.name)
+        format!("/smidge/probe/{}/{}", self.name, self.token)
     }
 
     fn cluster_name(&self) -> String {
@@ -95,9 +97,6 @@ impl Probe {
                 "timeout": seconds(self.timeout.unwrap_or_default()),
             },
             "request_headers_to_add": headers.iter().map(header).collect::<Vec<_>>(),
-            // The caller would follow it to a port that is not the workload's. Without it a redirect is what it is: an
-            // answer, so the workload is up.
-            "response_headers_to_remove": ["location"],
         }))
     }
 
@@ -170,10 +169,32 @@ impl Probe {
 pub(super) fn forget_headers() -> Value {
     json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-        "mutations": {"request_mutations": [
-            {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}},
-        ]},
+        "mutations": {"request_mutations": [every_header()]},
     }})
+}
+
+/// The filters that leave nothing of an answer but its status, which is all that the caller looks at: text and headers are
+/// the workload's own, for whom it knows. A redirect is then what it is, an answer, and leads nowhere. First of all
+/// filters, so that the answers of the others pass them as well.
+pub(super) fn status_alone() -> [Value; 2] {
+    let policy = "type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy";
+    [
+        json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"response_mutations": [every_header()]},
+        }}),
+        json!({"name": "envoy.filters.http.custom_response", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.custom_response.v3.CustomResponse",
+            "custom_response_matcher": {"on_no_match": {"action": {
+                "name": "status", "typed_config": {"@type": policy},
+            }}},
+        }}),
+    ]
+}
+
+/// Removes all headers but those with a colon, which are the request or status line.
+fn every_header() -> Value {
+    json!({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}})
 }
 
 /// The filter that refuses a body, as far as Envoy can: a length that is announced finds no route, but a chunked
