@@ -12,7 +12,7 @@ mod envoy;
 mod proxy;
 
 use smidge_xds_testing::binaries;
-use std::{sync::mpsc, thread, time::Duration};
+use std::{net::TcpStream, sync::mpsc, thread, time::Duration};
 
 use application::{Application, Grpc, Http};
 use proxy::{Proxy, until};
@@ -274,6 +274,21 @@ fn scrapes_take_turns_and_readiness_waits_for_none() {
         }
         assert_eq!(proxy.get("/healthz/ready"), Some(200), "{}", binary.display());
         until("one is being answered", || application.count() == 1);
+    }
+}
+
+/// Whoever opens connections and says nothing gets so many, and takes nothing from the other port.
+#[test]
+fn a_port_has_a_bound_on_connections_of_its_own() {
+    for binary in binaries::envoys() {
+        let proxy = Proxy::start(&binary, &pod(&json!({})));
+        until("ready", || proxy.get("/healthz/ready") == Some(200));
+        let connect = || TcpStream::connect(("127.0.0.1", proxy.metrics_port())).unwrap();
+        let held: Vec<TcpStream> = (0..250).map(|_| connect()).collect();
+        until("the surplus is cut off", || proxy.metrics("GET /stats/prometheus HTTP/1.1").is_none());
+        assert_eq!(proxy.get("/healthz/ready"), Some(200), "{}", binary.display());
+        drop(held);
+        until("metrics", || proxy.metrics("GET /stats/prometheus HTTP/1.1") == Some(200));
     }
 }
 

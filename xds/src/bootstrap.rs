@@ -7,6 +7,8 @@
 
 use serde_json::{Value, json};
 
+use crate::envoy::names;
+
 mod control_plane;
 mod probe;
 mod stats;
@@ -24,6 +26,8 @@ pub const READINESS_PATH: &str = "/healthz/ready";
 const STATS_PATH: &str = "/stats/prometheus";
 /// The listener of [`READINESS_PORT`], and the cluster by which it asks the admin interface.
 const READINESS: &str = "readiness";
+/// The listener of [`STATS_PORT`].
+const STATS: &str = "stats";
 /// The cluster by which [`STATS_PORT`] asks the admin interface.
 const METRICS: &str = "metrics";
 /// Where Envoy's admin interface listens: an abstract Unix socket. It lives and dies with the pod's network namespace,
@@ -37,8 +41,15 @@ pub const ADMIN_SOCKET: &str = "@smidge-admin";
 /// make Envoy compile a pattern: the admin interface takes one in its query (`filter=`), and no query gets there.
 const REGEX_PROGRAM_SIZE: u32 = 1_000_000;
 
-/// Connections that a proxy accepts at most in all: far above what one workload serves, below what exhausts a node.
-const DOWNSTREAM_CONNECTIONS: u32 = 100_000;
+/// Connections that a proxy accepts at most, of callers and of its workload. One that is idle or half open takes up to 27 KB
+/// (measured with Envoy 1.36 and 1.40), so that all of them leave the proxy's 512 MiB as much again. Callers come as a few
+/// connections from each proxy.
+const DOWNSTREAM_CONNECTIONS: u32 = 10_000;
+/// Of these, connections that come from elsewhere: no stranger can take those that the workload makes.
+const INBOUND_CONNECTIONS: u32 = 8_000;
+/// Connections to each of the ports that answer also while the proxy has no room for others.
+const READINESS_CONNECTIONS: u32 = 2_000;
+const STATS_CONNECTIONS: u32 = 200;
 
 /// The address family of the workload's own address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,11 +62,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Every address of this family; the IPv6 one takes IPv4 as well.
-    fn any(self) -> &'static str {
+    fn loopback(self) -> &'static str {
         match self {
-            Self::V4 => "0.0.0.0",
-            Self::V6 => "::",
+            Self::V4 => "127.0.0.1",
+            Self::V6 => "::1",
         }
     }
 
@@ -86,7 +96,7 @@ pub struct BootstrapInput {
     pub namespace: String,
     /// The cluster that the instance belongs to: a claim, for logs.
     pub cluster: String,
-    /// The workload's own address, to which probes are sent.
+    /// The workload's own address: where the two ports are, and where probes are sent.
     pub address: String,
     /// The family of `address`.
     pub family: Family,
@@ -106,12 +116,17 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
         "dynamic_resources": control_plane.dynamic_resources(),
         "static_resources": {
-            "listeners": [readiness_listener(input), stats_listener(*family)],
+            "listeners": [readiness_listener(input), stats_listener(input)],
             "clusters": clusters,
         },
         "layered_runtime": {"layers": [{
             "name": "smidge",
-            "static_layer": {"re2.max_program_size.error_level": REGEX_PROGRAM_SIZE},
+            "static_layer": {
+                "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
+                (limit_of(names::INBOUND)): INBOUND_CONNECTIONS,
+                (limit_of(READINESS)): READINESS_CONNECTIONS,
+                (limit_of(STATS)): STATS_CONNECTIONS,
+            },
         }]},
         "overload_manager": {"resource_monitors": [{
             "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -123,6 +138,11 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
         "stats_config": stats::config(),
         "deferred_stat_options": stats::deferred(),
     })
+}
+
+/// Where Envoy looks up how many connections a listener may have.
+fn limit_of(listener: &str) -> String {
+    format!("envoy.resource_limits.listener.{listener}.connection_limit")
 }
 
 /// The admin interface as asked for readiness, by the kubelet and whoever else can reach the port.
@@ -174,24 +194,34 @@ fn readiness_listener(input: &BootstrapInput) -> Value {
     let mut filters: Vec<Value> = probe::status_alone().into();
     filters.extend(input.probes.iter().filter_map(Probe::health_filter));
     filters.extend([probe::no_body(), probe::forget_headers()]);
-    listener(READINESS, input.family, READINESS_PORT, filters, &routes)
+    listener(READINESS, input, READINESS_PORT, filters, &routes)
 }
 
-fn stats_listener(family: Family) -> Value {
-    listener("stats", family, STATS_PORT, Vec::new(), &[admin_route(METRICS, STATS_PATH, STATS_PATH)])
+fn stats_listener(input: &BootstrapInput) -> Value {
+    listener(STATS, input, STATS_PORT, Vec::new(), &[admin_route(METRICS, STATS_PATH, STATS_PATH)])
 }
 
 /// A listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.
-fn listener(name: &str, family: Family, port: u16, mut filters: Vec<Value>, routes: &[Value]) -> Value {
+///
+/// It has the workload's own address and loopback. At every address it would be found for each call of the workload to this
+/// port anywhere: Envoy takes a listener that has the port for all addresses before it passes a connection on.
+fn listener(
+    name: &str,
+    input: &BootstrapInput,
+    port: u16,
+    mut filters: Vec<Value>,
+    routes: &[Value],
+) -> Value {
     filters.push(json!({"name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "suppress_envoy_headers": true,
     }}));
     json!({
         "name": name,
-        "address": {"socket_address": {
-            "address": family.any(), "port_value": port, "ipv4_compat": family == Family::V6,
-        }},
+        "address": {"socket_address": {"address": input.address, "port_value": port}},
+        "additional_addresses": [
+            {"address": {"socket_address": {"address": input.family.loopback(), "port_value": port}}},
+        ],
         "ignore_global_conn_limit": true,
         "bypass_overload_manager": true,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {

@@ -82,6 +82,7 @@ impl Proxy {
         let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
         listeners.retain(|listener| listener["name"] == "readiness");
         listeners[0]["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": readiness});
+        listeners[0].as_object_mut().unwrap().remove("additional_addresses");
         Self {
             child: Command::new(binary)
                 .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"])

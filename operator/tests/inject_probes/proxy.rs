@@ -56,6 +56,7 @@ impl Proxy {
         for listener in config["static_resources"]["listeners"].as_array_mut().unwrap() {
             let port = if listener["name"] == "stats" { stats } else { readiness };
             listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": port});
+            listener.as_object_mut().unwrap().remove("additional_addresses");
         }
         change(&mut config);
         let child = Command::new(binary)
