@@ -227,8 +227,8 @@ fn the_metrics_port_serves_metrics_alone() {
 /// A pattern that costs Envoy's main thread seconds, if it gets as far: 20 alternatives of a thousand steps each.
 #[test]
 fn no_pattern_of_a_strangers_reaches_the_main_thread() {
-    let part = |letter: u8| format!("(%3F:.%7B0,33%7D{}){{30}}", char::from(letter));
-    let pattern = format!("(%3F:{})Q", (b'a'..b'u').map(part).collect::<Vec<_>>().join("%7C"));
+    let piece = |letter: u8| format!("(%3F:.%7B0,33%7D{}){{30}}", char::from(letter));
+    let pattern = format!("(%3F:{})Q", (b'a'..b'u').map(piece).collect::<Vec<_>>().join("%7C"));
     let request = format!("GET /stats/prometheus?filter={pattern} HTTP/1.1");
     for binary in binaries::envoys() {
         let proxy = Proxy::start(&binary, &pod(&json!({})));

@@ -5,7 +5,7 @@
 //! connects from both as different users.
 
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 // A `Pod` is the proof that the process is inside, where the methods may do what they do.
 #![allow(clippy::unused_self)]
 
