@@ -13,12 +13,14 @@ mod containers;
 mod probes;
 mod refusal;
 mod restore;
+mod token;
 
 pub use annotations::{
     EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECTED, PROBES, TOKEN_SDS,
     VERSION,
 };
 pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, PROXY_CONTAINER, VOLUME};
+pub use token::ProbeKey;
 
 use crate::redirect::Exclusions;
 
@@ -46,6 +48,9 @@ pub struct Settings {
     pub xds_port: u16,
     /// Roots of the control plane's authority, each one PEM block: active and standby.
     pub control_plane_roots: Vec<String>,
+    /// The key of the tokens by which the kubelet asks for probes and hooks. The default is no secret: whoever runs a
+    /// mesh sets another.
+    pub probe_key: ProbeKey,
     /// Family of the pods' first address.
     pub family: Family,
     /// Worker threads of a proxy.
@@ -68,6 +73,7 @@ impl Default for Settings {
             system_namespace: "smidge-system".to_owned(),
             xds_port: 15012,
             control_plane_roots: Vec::new(),
+            probe_key: ProbeKey::from_secret(b"no secret"),
             family: Family::V4,
             concurrency: 2,
             log_level: "warning".to_owned(),
@@ -137,7 +143,10 @@ fn try_inject(pod: &Value, namespace: &str, settings: &Settings) -> Result<Decis
     }
     refusal::check(&pod)?;
     let exclusions = annotations::exclusions(&pod)?;
-    let (probes, originals) = probes::take(&mut pod, &mut warnings);
+    let owner = token::Owner::of(&pod, namespace);
+    let tokens =
+        |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
+    let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
     add(&mut pod, settings, &exclusions, probes);
     annotate(&mut pod, originals);
     Ok(Decision::Inject { pod, warnings })

@@ -68,7 +68,11 @@ impl Settings {
     }
 
     /// What every injected pod gets.
-    fn injector(&self, control_plane_roots: Vec<String>) -> injector::Settings {
+    fn injector(
+        &self,
+        control_plane_roots: Vec<String>,
+        probe_key: injector::ProbeKey,
+    ) -> injector::Settings {
         injector::Settings {
             proxy_image: self.proxy_image.clone(),
             init_image: self.init_image.clone(),
@@ -79,6 +83,7 @@ impl Settings {
             system_namespace: self.system_namespace.clone(),
             xds_port: self.xds_listen.port(),
             control_plane_roots,
+            probe_key,
             ..injector::Settings::default()
         }
     }

@@ -103,6 +103,30 @@ fn injecting_again_changes_nothing() {
     }
 }
 
+/// A pod that was injected under another key, or when paths had no token, comes to what the same pod comes to at once.
+#[test]
+fn a_pod_that_was_injected_under_another_key_gets_this_ones_paths() {
+    let Decision::Inject { pod: wanted, .. } = decide(&pod("probes-every-kind")) else {
+        panic!("not injected")
+    };
+    let other = Settings { probe_key: injector::ProbeKey::from_secret(b"another"), ..settings() };
+    let Decision::Inject { pod: foreign, .. } = injector::inject(&wanted, "shop", &other) else {
+        panic!("not injected")
+    };
+    let path = "/spec/containers/0/livenessProbe/httpGet/path";
+    let mut old = foreign.clone();
+    let token = old.pointer(path).and_then(Value::as_str).unwrap().to_owned();
+    assert_ne!(wanted.pointer(path), foreign.pointer(path));
+    *old.pointer_mut(path).unwrap() = json!(token.rsplit_once('/').unwrap().0);
+    let namespace = wanted.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    for before in [foreign, old] {
+        let Decision::Inject { pod: again, .. } = injector::inject(&before, namespace, &settings()) else {
+            panic!("not injected")
+        };
+        assert_eq!(again, wanted);
+    }
+}
+
 /// A container that comes after injection has its probes answered as well, and the others keep theirs.
 #[test]
 fn a_container_added_later_keeps_its_probe() {

@@ -5,14 +5,19 @@
 //! connects from both as different users.
 
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 // A `Pod` is the proof that the process is inside, where the methods may do what they do.
 #![allow(clippy::unused_self)]
 
+#[path = "inject/envoy.rs"]
+mod envoy;
 #[path = "redirect/pod.rs"]
 mod pod;
+#[path = "redirect/proxy.rs"]
+mod proxy;
 
-use pod::{Pod, in_a_pod};
+use pod::{Pod, in_a_pod, in_an_empty_pod};
+use smidge_xds_testing::binaries;
 
 /// The user of the application, and of the proxy.
 const APPLICATION: u32 = 1000;
@@ -91,6 +96,26 @@ fn everything(pod: &Pod, tool: &str) {
     pod.expect_from_outside("10.9.0.2:9000", "9000 direct");
     pod.expect_from_outside("10.9.0.2:15021", "15021 direct");
     pod.expect_from_outside("[fd09::2]:15090", "15090 direct");
+}
+
+/// A real proxy in the pod: what the application asks of another pod's readiness or metrics, that pod answers, and not the
+/// proxy that the call goes through; what others ask of this pod's, its proxy answers.
+#[test]
+fn the_proxys_own_ports_of_another_pod_are_that_pods() {
+    in_an_empty_pod("the_proxys_own_ports_of_another_pod_are_that_pods", |pod| {
+        let _outside = pod.listen_outside("10.9.0.1:15021 10.9.0.1:15090 10.9.0.1:8080");
+        pod.redirect(&["--tool", "nftables"]);
+        for binary in binaries::envoys() {
+            let _proxy = proxy::start(&binary, "10.9.0.2");
+            for port in [8080, 15021, 15090] {
+                let (to, answer) = (format!("10.9.0.1:{port}"), format!("{port} direct"));
+                pod.expect(APPLICATION, None, &to, &answer);
+            }
+            for own in ["10.9.0.2", "127.0.0.1"] {
+                proxy::is_ready(own);
+            }
+        }
+    });
 }
 
 /// Not a case of its own: what the cases run as another user or in the other namespace.

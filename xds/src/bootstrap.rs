@@ -7,6 +7,8 @@
 
 use serde_json::{Value, json};
 
+use crate::envoy::names;
+
 mod control_plane;
 mod probe;
 mod stats;
@@ -20,16 +22,34 @@ pub const READINESS_PORT: u16 = 15021;
 pub const STATS_PORT: u16 = 15090;
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
 pub const READINESS_PATH: &str = "/healthz/ready";
+/// The target of [`STATS_PORT`] that answers with metrics; with a query it is another one, which is not served.
+const STATS_PATH: &str = "/stats/prometheus";
+/// The listener of [`READINESS_PORT`], and the cluster by which it asks the admin interface.
+const READINESS: &str = "readiness";
+/// The listener of [`STATS_PORT`].
+const STATS: &str = "stats";
+/// The cluster by which [`STATS_PORT`] asks the admin interface.
+const METRICS: &str = "metrics";
 /// Where Envoy's admin interface listens: an abstract Unix socket. It lives and dies with the pod's network namespace,
 /// needs no writable folder, and no request that an application is tricked into sending over TCP reaches it.
 pub const ADMIN_SOCKET: &str = "@smidge-admin";
 
 /// Envoy refuses regular expressions larger than 100 instructions by default, a UUID pattern among them, and a refused
 /// resource would freeze the policy. The control plane bounds patterns itself; this leaves RE2's own memory as limit.
+///
+/// The limit holds for the whole process and cannot be raised for resources alone. So nobody but the control plane may
+/// make Envoy compile a pattern: the admin interface takes one in its query (`filter=`), and no query gets there.
 const REGEX_PROGRAM_SIZE: u32 = 1_000_000;
 
-/// Connections that a proxy accepts at most in all: far above what one workload serves, below what exhausts a node.
-const DOWNSTREAM_CONNECTIONS: u32 = 100_000;
+/// Connections that a proxy accepts at most, of callers and of its workload. One that is idle or half open takes up to 27 KB
+/// (measured with Envoy 1.36 and 1.40), so that all of them leave the proxy's 512 MiB as much again. Callers come as a few
+/// connections from each proxy.
+const DOWNSTREAM_CONNECTIONS: u32 = 10_000;
+/// Of these, connections that come from elsewhere: no stranger can take those that the workload makes.
+const INBOUND_CONNECTIONS: u32 = 8_000;
+/// Connections to each of the ports that answer also while the proxy has no room for others.
+const READINESS_CONNECTIONS: u32 = 2_000;
+const STATS_CONNECTIONS: u32 = 200;
 
 /// The address family of the workload's own address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,11 +62,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Every address of this family; the IPv6 one takes IPv4 as well.
-    fn any(self) -> &'static str {
+    fn loopback(self) -> &'static str {
         match self {
-            Self::V4 => "0.0.0.0",
-            Self::V6 => "::",
+            Self::V4 => "127.0.0.1",
+            Self::V6 => "::1",
         }
     }
 
@@ -77,7 +96,7 @@ pub struct BootstrapInput {
     pub namespace: String,
     /// The cluster that the instance belongs to: a claim, for logs.
     pub cluster: String,
-    /// The workload's own address, to which probes are sent.
+    /// The workload's own address: where the two ports are, and where probes are sent.
     pub address: String,
     /// The family of `address`.
     pub family: Family,
@@ -90,19 +109,24 @@ pub struct BootstrapInput {
 /// The bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
 pub fn bootstrap(input: &BootstrapInput) -> Value {
     let BootstrapInput { instance, namespace, cluster, address: _, family, control_plane, probes } = input;
-    let mut clusters = vec![control_plane.cluster(*family), admin_cluster()];
+    let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
     clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
     json!({
         "node": {"id": format!("{instance}.{namespace}"), "cluster": cluster},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
         "dynamic_resources": control_plane.dynamic_resources(),
         "static_resources": {
-            "listeners": [readiness_listener(input), stats_listener(*family)],
+            "listeners": [readiness_listener(input), stats_listener(input)],
             "clusters": clusters,
         },
         "layered_runtime": {"layers": [{
             "name": "smidge",
-            "static_layer": {"re2.max_program_size.error_level": REGEX_PROGRAM_SIZE},
+            "static_layer": {
+                "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
+                (limit_of(names::INBOUND)): INBOUND_CONNECTIONS,
+                (limit_of(READINESS)): READINESS_CONNECTIONS,
+                (limit_of(STATS)): STATS_CONNECTIONS,
+            },
         }]},
         "overload_manager": {"resource_monitors": [{
             "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -116,23 +140,47 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
     })
 }
 
-fn admin_cluster() -> Value {
+/// Where Envoy looks up how many connections a listener may have.
+fn limit_of(listener: &str) -> String {
+    format!("envoy.resource_limits.listener.{listener}.connection_limit")
+}
+
+/// The admin interface as asked for readiness, by the kubelet and whoever else can reach the port.
+fn readiness_cluster() -> Value {
+    admin_cluster(READINESS, &json!([]))
+}
+
+/// The admin interface as asked for metrics. Envoy writes them on its main thread, which also takes up policy, endpoints
+/// and certificates: so one scrape at a time, and one that waits; others are answered 503. Readiness waits for none.
+fn metrics_cluster() -> Value {
+    let one = json!({"max_connections": 1, "max_pending_requests": 1, "max_requests": 1, "max_retries": 1});
+    admin_cluster(METRICS, &json!([one]))
+}
+
+fn admin_cluster(name: &str, thresholds: &Value) -> Value {
     json!({
-        "name": "admin",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": "admin", "endpoints": [{"lb_endpoints": [
+        "circuit_breakers": {"thresholds": thresholds},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
             {"endpoint": {"address": {"pipe": {"path": ADMIN_SOCKET}}}},
         ]}]},
     })
 }
 
-/// A route to one page of the admin interface, by exact path and for GET alone: no other page can be reached.
-fn admin_route(path: &str, page: &str) -> Value {
+/// A route to one page of the admin interface, for GET alone and by the whole target, so that no other page can be
+/// reached and no query reaches one: `filter=` is a pattern that Envoy would try on every statistic it has.
+fn admin_route(cluster: &str, path: &str, page: &str) -> Value {
     json!({
-        "match": {"path": path, "headers": [method_is_get()]},
-        "route": {"cluster": "admin", "prefix_rewrite": page, "timeout": "5s"},
+        "match": {"path": path, "headers": [target_is(path), method_is_get()]},
+        "route": {"cluster": cluster, "prefix_rewrite": page, "timeout": "5s"},
     })
+}
+
+/// A route's `path` is compared without the query, `:path` with it.
+fn target_is(path: &str) -> Value {
+    json!({"name": ":path", "string_match": {"exact": path}})
 }
 
 /// HEAD and every other method find no route.
@@ -141,29 +189,39 @@ fn method_is_get() -> Value {
 }
 
 fn readiness_listener(input: &BootstrapInput) -> Value {
-    let mut routes = vec![admin_route(READINESS_PATH, "/ready")];
+    let mut routes = vec![admin_route(READINESS, READINESS_PATH, "/ready")];
     routes.extend(input.probes.iter().filter_map(|probe| probe.route(input)));
-    let mut filters: Vec<Value> = input.probes.iter().filter_map(Probe::health_filter).collect();
+    let mut filters: Vec<Value> = probe::status_alone().into();
+    filters.extend(input.probes.iter().filter_map(Probe::health_filter));
     filters.extend([probe::no_body(), probe::forget_headers()]);
-    listener("readiness", input.family, READINESS_PORT, filters, &routes)
+    listener(READINESS, input, READINESS_PORT, filters, &routes)
 }
 
-fn stats_listener(family: Family) -> Value {
-    let page = "/stats/prometheus";
-    listener("stats", family, STATS_PORT, Vec::new(), &[admin_route(page, page)])
+fn stats_listener(input: &BootstrapInput) -> Value {
+    listener(STATS, input, STATS_PORT, Vec::new(), &[admin_route(METRICS, STATS_PATH, STATS_PATH)])
 }
 
 /// A listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.
-fn listener(name: &str, family: Family, port: u16, mut filters: Vec<Value>, routes: &[Value]) -> Value {
+///
+/// It has the workload's own address and loopback. At every address it would be found for each call of the workload to this
+/// port anywhere: Envoy takes a listener that has the port for all addresses before it passes a connection on.
+fn listener(
+    name: &str,
+    input: &BootstrapInput,
+    port: u16,
+    mut filters: Vec<Value>,
+    routes: &[Value],
+) -> Value {
     filters.push(json!({"name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "suppress_envoy_headers": true,
     }}));
     json!({
         "name": name,
-        "address": {"socket_address": {
-            "address": family.any(), "port_value": port, "ipv4_compat": family == Family::V6,
-        }},
+        "address": {"socket_address": {"address": input.address, "port_value": port}},
+        "additional_addresses": [
+            {"address": {"socket_address": {"address": input.family.loopback(), "port_value": port}}},
+        ],
         "ignore_global_conn_limit": true,
         "bypass_overload_manager": true,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {

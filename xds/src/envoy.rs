@@ -10,6 +10,7 @@ pub mod listener;
 pub mod names;
 pub mod predicate;
 pub mod rbac;
+pub mod request;
 pub mod route;
 pub mod tls;
 pub mod wire;

@@ -75,11 +75,14 @@ impl Proxy {
         let pipe = json!({"pipe": {"path": format!("@{admin}")}});
         config["admin"]["address"] = pipe.clone();
         let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
-        let to_admin = clusters.iter_mut().find(|cluster| cluster["name"] == "admin").unwrap();
-        to_admin["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = pipe;
+        for cluster in clusters.iter_mut().filter(|it| it["name"] == "readiness" || it["name"] == "metrics") {
+            cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
+                pipe.clone();
+        }
         let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
         listeners.retain(|listener| listener["name"] == "readiness");
         listeners[0]["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": readiness});
+        listeners[0].as_object_mut().unwrap().remove("additional_addresses");
         Self {
             child: Command::new(binary)
                 .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"])
@@ -184,7 +187,8 @@ async fn a_proxy_is_ready_when_it_has_its_configuration() {
         server.answer();
         until("ready", || proxy.ready() == Some(200)).await;
         // What a cluster carries is counted from its first connection on, and not lost before.
-        until("the answer is counted", || proxy.statistic("cluster.admin.upstream_rq_total") > Some(0)).await;
+        until("the answer is counted", || proxy.statistic("cluster.readiness.upstream_rq_total") > Some(0))
+            .await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use smidge_xds::mesh::{id::TrustDomain, trust::Bundle};
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::{
     metrics::Metrics,
@@ -96,6 +97,11 @@ impl Authorities {
     /// The `caBundle` of the webhook configurations, as PEM.
     pub fn webhook_ca_bundle(&self) -> String {
         self.webhooks.roots.concat()
+    }
+
+    /// The key of the tokens in the paths of probes: the same for every replica, and after every restart.
+    pub fn probe_key(&self) -> Zeroizing<[u8; MeshKey::LENGTH]> {
+        self.key.derive("probes")
     }
 
     /// The source of leaves for the xDS server.

@@ -11,10 +11,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 use smidge_xds::mesh::id::SpiffeId;
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::issue::IssuerDigest;
 
-/// Separates this use of the mesh's key from any later one.
+/// Separates this use of the mesh's key from any other one.
 const CONTEXT: &[u8] = b"smidge secret version 1\0";
 
 /// The key of the mesh under which versions are vouched for. Prints nothing.
@@ -28,6 +29,15 @@ impl MeshKey {
     /// The key made of these bytes; `None` when they are not as many as they should be.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (bytes.len() == Self::LENGTH).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
+    }
+
+    /// A key for one more use. Nothing that is made under it says anything about the mesh's own, or another use's.
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; Self::LENGTH]> {
+        let mut derived = Zeroizing::new([0; Self::LENGTH]);
+        derived.copy_from_slice(
+            hmac::sign(&self.0, format!("smidge derived key 1\0{label}").as_bytes()).as_ref(),
+        );
+        derived
     }
 }
 
@@ -108,6 +118,14 @@ mod tests {
         assert_eq!(Stamp::read(&version, &key, &identity("web"), &[]), None);
         let later = version.replace("1800000000", "1900000000");
         assert_eq!(Stamp::read(&later, &key, &identity("web"), &known), None);
+    }
+
+    #[test]
+    fn derived_keys_are_the_same_on_every_replica_and_differ_by_use() {
+        let derive = |byte, label| MeshKey::new(&[byte; 32]).unwrap().derive(label);
+        assert_eq!(derive(7, "probes"), derive(7, "probes"));
+        assert_ne!(derive(7, "probes"), derive(8, "probes"));
+        assert_ne!(derive(7, "probes"), derive(7, "others"));
     }
 
     #[test]

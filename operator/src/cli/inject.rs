@@ -6,10 +6,11 @@
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::{
     documents,
-    injector::{self, Decision, Settings},
+    injector::{self, Decision, ProbeKey, Settings},
 };
 
 /// Arguments of `smidge inject`.
@@ -24,6 +25,11 @@ pub struct Args {
     /// PEM of the control plane's roots, the only ones that the proxies will trust for it.
     #[arg(long, value_name = "FILE")]
     control_plane_roots: Option<PathBuf>,
+    /// A file of at least 32 bytes that others do not know. It makes the paths on which the kubelet asks for probes, so
+    /// that nobody else can: the same file gives the same paths. Without it they are made anew each time. The webhook
+    /// makes them again, under the mesh's key, for pods that it sees.
+    #[arg(long, value_name = "FILE")]
+    probe_key: Option<PathBuf>,
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, default_value_t = Settings::default().proxy_image)]
     proxy_image: String,
@@ -49,6 +55,7 @@ pub fn run(args: Args) -> ExitCode {
     let Args {
         filename,
         control_plane_roots,
+        probe_key,
         proxy_image,
         init_image,
         trust_domain,
@@ -56,6 +63,13 @@ pub fn run(args: Args) -> ExitCode {
         cluster_domain,
         system_namespace,
     } = args;
+    let probe_key = match key(probe_key) {
+        Ok(key) => key,
+        Err(why) => {
+            eprintln!("smidge: {why}");
+            return ExitCode::from(2);
+        }
+    };
     let control_plane_roots = match control_plane_roots.map(|path| (fs::read_to_string(&path), path)) {
         None => {
             eprintln!("smidge: warning: without --control-plane-roots the proxies trust no control plane");
@@ -77,9 +91,24 @@ pub fn run(args: Args) -> ExitCode {
             cluster_domain,
             system_namespace,
             control_plane_roots,
+            probe_key,
             ..Settings::default()
         },
     )
+}
+
+/// The key of the probes' paths: made of the file, or a new one.
+fn key(file: Option<PathBuf>) -> Result<ProbeKey, String> {
+    let Some(path) = file else { return Ok(ProbeKey::new(Zeroizing::new(rand::random()))) };
+    let secret = fs::read(&path).map(Zeroizing::new);
+    let secret = secret.map_err(|error| format!("failed to read {}: {error}", path.display()))?;
+    match secret.len() {
+        32.. => Ok(ProbeKey::from_secret(&secret)),
+        length => Err(format!(
+            "{} holds {length} bytes: expected at least 32, for example of /dev/urandom",
+            path.display()
+        )),
+    }
 }
 
 fn print(paths: &[PathBuf], settings: &Settings) -> ExitCode {

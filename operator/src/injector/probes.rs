@@ -8,7 +8,7 @@ use std::{fmt::Write, time::Duration};
 use serde_json::{Map, Value, json};
 use smidge_xds::bootstrap::{Check, Probe, READINESS_PORT};
 
-use super::name_of;
+use super::{name_of, token::is_token as is_probe_token};
 
 /// The forms of a check that go over the network.
 pub(super) const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
@@ -56,13 +56,28 @@ pub(super) fn probed_mut(pod: &mut Value) -> Vec<&mut Value> {
     found
 }
 
-/// What the kubelet asks instead of the check called `name`.
-pub(super) fn rewritten(name: &str) -> Value {
-    json!({"path": format!("/smidge/probe/{name}"), "port": READINESS_PORT, "scheme": "HTTP"})
+/// What the kubelet asks instead of the check.
+fn rewritten(probe: &Probe) -> Value {
+    json!({"path": probe.path(), "port": READINESS_PORT, "scheme": "HTTP"})
 }
 
-/// Takes the checks out of the pod: for the proxy, and as they stood, by name.
-pub(super) fn take(pod: &mut Value, warnings: &mut Vec<String>) -> (Vec<Probe>, Map<String, Value>) {
+/// Whether an `httpGet` asks the proxy instead of the check called `name`, whoever rewrote it: under another key, or before
+/// paths had tokens.
+pub(super) fn is_rewritten(get: &Value, name: &str) -> bool {
+    let path = get.get("path").and_then(Value::as_str).unwrap_or_default();
+    let token = path.strip_prefix("/smidge/probe/").and_then(|path| path.strip_prefix(name));
+    let port = get.get("port").and_then(Value::as_u64);
+    port == Some(u64::from(READINESS_PORT))
+        && token.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/').is_some_and(is_probe_token))
+}
+
+/// Takes the checks out of the pod: for the proxy, and as they stood, by name. `tokens` makes the token of a check, from its
+/// name and from how it stood.
+pub(super) fn take(
+    pod: &mut Value,
+    tokens: impl Fn(&str, &Map<String, Value>) -> String,
+    warnings: &mut Vec<String>,
+) -> (Vec<Probe>, Map<String, Value>) {
     let (mut probes, mut originals) = (Vec::new(), Map::new());
     for container in probed_mut(pod) {
         let ports = container.get("ports").cloned().unwrap_or_default();
@@ -73,12 +88,13 @@ pub(super) fn take(pod: &mut Value, warnings: &mut Vec<String>) -> (Vec<Probe>, 
             match check(handler, &ports, kind.hook) {
                 Ok(None) => {}
                 Ok(Some(check)) => {
-                    probes.push(probe(&name, check, handler, kind.hook));
                     let mut original = Map::new();
                     for form in HANDLERS {
                         original.extend(handler.remove(form).map(|value| (form.to_owned(), value)));
                     }
-                    handler.insert("httpGet".to_owned(), rewritten(&name));
+                    let probe = probe(&name, tokens(&name, &original), check, handler, kind.hook);
+                    handler.insert("httpGet".to_owned(), rewritten(&probe));
+                    probes.push(probe);
                     originals.insert(name, Value::Object(original));
                 }
                 Err(why) => warnings.push(format!("smidge: probe {name} stays as it is: {why}")),
@@ -90,13 +106,14 @@ pub(super) fn take(pod: &mut Value, warnings: &mut Vec<String>) -> (Vec<Probe>, 
     (probes, originals)
 }
 
-fn probe(name: &str, check: Check, handler: &Map<String, Value>, hook: bool) -> Probe {
+fn probe(name: &str, token: String, check: Check, handler: &Map<String, Value>, hook: bool) -> Probe {
     let seconds = |field: &str, default: u64| {
         let set = handler.get(field).and_then(Value::as_u64).filter(|seconds| (1..=86_400).contains(seconds));
         Duration::from_secs(set.unwrap_or(default))
     };
     Probe {
         name: name.to_owned(),
+        token,
         check,
         timeout: (!hook).then(|| seconds("timeoutSeconds", 1)),
         period: seconds("periodSeconds", 10),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     INIT_CONTAINER, INJECTED, PROBES, PROXY_CONTAINER, TOKEN_SDS, VERSION, VOLUME, annotation, child,
     name_of, object,
-    probes::{HANDLERS, KINDS, probed_mut, rewritten},
+    probes::{HANDLERS, KINDS, is_rewritten, probed_mut},
 };
 
 /// The pod as it was before it was injected, with what was changed in it since.
@@ -26,7 +26,7 @@ pub(super) fn strip(pod: &mut Value) {
             let (Some(handler), Some(original)) = (kind.handler_mut(container), originals.get(&key)) else {
                 continue;
             };
-            if handler.get("httpGet") == Some(&rewritten(&key)) {
+            if handler.get("httpGet").is_some_and(|get| is_rewritten(get, &key)) {
                 handler.remove("httpGet");
                 let parts = original.as_object().into_iter().flatten();
                 handler.extend(

@@ -9,9 +9,12 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
-use crate::webhook::{
-    self, Views,
-    ca_bundle::{self, Holder},
+use crate::{
+    injector::ProbeKey,
+    webhook::{
+        self, Views,
+        ca_bundle::{self, Holder},
+    },
 };
 
 /// The webhook configurations that the chart installs.
@@ -31,8 +34,9 @@ pub(super) fn webhooks(core: &Core, pipeline: &Pipeline, tasks: &mut Tasks) -> R
     let config = certificate.tls(&[b"h2", b"http/1.1"]).map_err(failed)?;
     tasks.spawn("webhook certificate", certificate.keep_fresh());
     let stop = tasks.stopping();
+    let probe_key = ProbeKey::new(authorities.probe_key());
     let (injector, injectors) =
-        watch::channel(Arc::new(settings.injector(authorities.control_plane_roots())));
+        watch::channel(Arc::new(settings.injector(authorities.control_plane_roots(), probe_key)));
     let views =
         Views { injector: injectors, world: pipeline.world.clone(), awaited: pipeline.awaited.clone() };
     tasks.spawn("webhooks", async move {

@@ -4,6 +4,10 @@ use std::{
     cell::RefCell,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixStream},
+    },
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -22,6 +26,7 @@ pub struct Proxy {
     readiness: u16,
     stats: u16,
     last: RefCell<String>,
+    pod: Value,
     _credentials: TempDir,
 }
 
@@ -29,6 +34,11 @@ impl Proxy {
     /// Injects the pod, and starts its proxy. What differs from a pod's: the ports and the admin socket, which tests that
     /// run side by side would fight over, and that it waits for no control plane.
     pub fn start(binary: &Path, pod: &Value) -> Self {
+        Self::start_with(binary, pod, |_| {})
+    }
+
+    /// The same with a configuration that the test has changed.
+    pub fn start_with(binary: &Path, pod: &Value, change: impl Fn(&mut Value)) -> Self {
         let decision = injector::inject(pod, "shop", &Settings::default());
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
         let credentials = envoy::credentials("token");
@@ -39,22 +49,43 @@ impl Proxy {
         config["admin"]["address"] = pipe.clone();
         let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
         clusters.retain(|cluster| cluster["name"] != "xds");
-        let admin = clusters.iter_mut().find(|cluster| cluster["name"] == "admin").unwrap();
-        admin["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = pipe;
+        for cluster in clusters.iter_mut().filter(|it| it["name"] == "readiness" || it["name"] == "metrics") {
+            cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
+                pipe.clone();
+        }
         for listener in config["static_resources"]["listeners"].as_array_mut().unwrap() {
             let port = if listener["name"] == "stats" { stats } else { readiness };
             listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": port});
+            listener.as_object_mut().unwrap().remove("additional_addresses");
         }
+        change(&mut config);
         let child = Command::new(binary)
             .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"])
             .args(["--config-yaml", &config.to_string()])
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, readiness, stats, last: RefCell::default(), _credentials: credentials }
+        Self { child, readiness, stats, last: RefCell::default(), pod, _credentials: credentials }
     }
 
-    /// What the kubelet gets.
+    /// What the kubelet gets for a check, by its name.
+    pub fn probe(&self, check: &str) -> Option<u16> {
+        self.get(&self.path(check))
+    }
+
+    /// What the kubelet reads in the pod: where it is to ask.
+    pub fn path(&self, check: &str) -> String {
+        let (container, place) = check.split_once('/').unwrap();
+        let pointer = match place {
+            "postStart" | "preStop" => format!("/lifecycle/{place}/httpGet/path"),
+            _ => format!("/{place}Probe/httpGet/path"),
+        };
+        let containers = self.pod["spec"]["containers"].as_array().unwrap();
+        let container = containers.iter().find(|it| it["name"] == container).unwrap();
+        container.pointer(&pointer).and_then(Value::as_str).unwrap().to_owned()
+    }
+
+    /// What anybody gets for a path.
     pub fn get(&self, path: &str) -> Option<u16> {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: pod\r\nuser-agent: kube-probe/1.34"), "")
     }
@@ -66,15 +97,46 @@ impl Proxy {
         Some(status)
     }
 
-    /// The last answer on the readiness port.
+    /// The headers of the last answer on the readiness port, and what came with them.
     pub fn last_answer(&self) -> String {
         self.last.borrow().clone()
     }
 
     /// The status that a request gets on the metrics port.
     pub fn metrics(&self, head: &str) -> Option<u16> {
-        exchange(self.stats, &format!("{head}\r\nhost: pod"), "").map(|(status, _)| status)
+        status(self.stats, head)
     }
+
+    /// A whole answer on the readiness port.
+    pub fn whole(&self, path: &str) -> String {
+        whole(self.readiness, &format!("GET {path} HTTP/1.1\r\nhost: pod"))
+    }
+
+    /// All metrics.
+    pub fn metrics_text(&self) -> String {
+        whole(self.stats, "GET /stats/prometheus HTTP/1.1\r\nhost: pod")
+    }
+
+    /// The metrics port.
+    pub fn metrics_port(&self) -> u16 {
+        self.stats
+    }
+
+    /// A statistic, by the admin interface itself.
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        let address = SocketAddr::from_abstract_name(format!("smidge-probes-{}", self.readiness)).unwrap();
+        let mut stream = UnixStream::connect_addr(&address).ok()?;
+        write!(stream, "GET /stats?filter={name} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.lines().find_map(|line| line.split_once(&format!("{name}: "))?.1.parse().ok())
+    }
+}
+
+/// The status that a request gets on a port.
+pub fn status(port: u16, head: &str) -> Option<u16> {
+    exchange(port, &format!("{head}\r\nhost: pod"), "").map(|(status, _)| status)
 }
 
 impl Drop for Proxy {
@@ -87,6 +149,15 @@ impl Drop for Proxy {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn whole(port: u16, head: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "{head}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn exchange(port: u16, head: &str, body: &str) -> Option<(u16, String)> {

@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
-    process::Command,
+    process::{Child, Command},
     thread,
     time::Duration,
 };
@@ -16,6 +16,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 const INSIDE: &str = "SMIDGE_TEST_INSIDE";
 /// Set in a process that is to connect: source (or empty), a space, and destination.
 const CONNECT: &str = "SMIDGE_TEST_CONNECT";
+/// Set in a process that is to listen: addresses, with spaces between them.
+const LISTEN: &str = "SMIDGE_TEST_LISTEN";
 /// This program and the tool, where every user may run them.
 const PROGRAM: &str = "/run/test";
 const SMIDGE: &str = "/run/smidge";
@@ -25,7 +27,15 @@ pub struct Pod(());
 
 /// Runs a case in a namespace of its own. Without root or the tools it says so and passes, but not under `CI=true`.
 pub fn in_a_pod(name: &str, case: impl FnOnce(&Pod)) {
-    if env::var_os(CONNECT).is_some() {
+    in_an_empty_pod(name, |pod| {
+        pod.listen_everywhere();
+        case(pod);
+    });
+}
+
+/// The same without a listener in the pod.
+pub fn in_an_empty_pod(name: &str, case: impl FnOnce(&Pod)) {
+    if env::var_os(CONNECT).is_some() || env::var_os(LISTEN).is_some() {
         return;
     }
     if env::var(INSIDE).as_deref() == Ok(name) {
@@ -87,6 +97,10 @@ impl Pod {
         ] {
             shell(line);
         }
+        Self(())
+    }
+
+    fn listen_everywhere(&self) {
         for address in ["127.0.0.1:15001", "[::1]:15001"] {
             listen(address);
         }
@@ -94,7 +108,13 @@ impl Pod {
             listen(&format!("0.0.0.0:{port}"));
             listen(&format!("[::]:{port}"));
         }
-        Self(())
+    }
+
+    /// Listens in the other namespace, until the result goes.
+    pub fn listen_outside(&self, addresses: &str) -> Running {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", "outside", PROGRAM, "--exact", "connects", "--nocapture"]);
+        Running(command.env(LISTEN, addresses).spawn().unwrap())
     }
 
     pub fn redirect(&self, args: &[&str]) -> String {
@@ -154,8 +174,25 @@ fn ask(command: &mut Command, source: Option<&str>, to: &str) -> String {
     answer.unwrap_or_else(|| panic!("no answer in {said}")).1.trim().to_owned()
 }
 
-/// Connects where the environment says, and prints what became of it.
+/// A program that ends with this value.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Connects where the environment says, and prints what became of it; or listens there until it is ended.
 pub fn connect_if_told() {
+    if let Ok(addresses) = env::var(LISTEN) {
+        addresses.split(' ').for_each(listen);
+        loop {
+            thread::park();
+        }
+    }
     let Ok(told) = env::var(CONNECT) else { return };
     let (source, to) = told.split_once(' ').unwrap();
     let to: SocketAddr = to.parse().unwrap();

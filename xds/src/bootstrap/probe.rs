@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{BootstrapInput, method_is_get};
+use super::{BootstrapInput, method_is_get, target_is};
 
 /// How long after the last active check its outcome may still be the answer, at most.
 const STALE_AT_MOST: Duration = Duration::from_secs(5);
@@ -19,6 +19,8 @@ const STALE_AT_MOST: Duration = Duration::from_secs(5);
 pub struct Probe {
     /// Names the check, for example `app/liveness`; unique. The caller asks for [`Probe::path`].
     pub name: String,
+    /// What a caller must know to ask. It stands in the path alone, and in nothing that is counted, logged or shown.
+    pub token: String,
     /// How the workload is asked.
     pub check: Check,
     /// When an answer counts as none; `None`: never.
@@ -60,7 +62,7 @@ pub enum Check {
 impl Probe {
     /// The path on the readiness port.
     pub fn path(&self) -> String {
-        format!("/smidge/probe/{}", self.name)
+        format!("/smidge/probe/{}/{}", self.name, self.token)
     }
 
     fn cluster_name(&self) -> String {
@@ -70,7 +72,7 @@ impl Probe {
     /// The exact path (with its empty query), GET, and no announced body.
     fn request_match(&self) -> Value {
         json!([
-            {"name": ":path", "string_match": {"exact": self.path()}},
+            target_is(&self.path()),
             method_is_get(),
             {"name": "content-length", "present_match": true, "invert_match": true},
         ])
@@ -95,9 +97,9 @@ impl Probe {
                 "timeout": seconds(self.timeout.unwrap_or_default()),
             },
             "request_headers_to_add": headers.iter().map(header).collect::<Vec<_>>(),
-            // The caller would follow it to a port that is not the workload's. Without it a redirect is what it is: an
-            // answer, so the workload is up.
-            "response_headers_to_remove": ["location"],
+            "typed_per_filter_config": {LUA: {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute", "name": NO_TEXT,
+            }},
         }))
     }
 
@@ -170,10 +172,36 @@ impl Probe {
 pub(super) fn forget_headers() -> Value {
     json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-        "mutations": {"request_mutations": [
-            {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}},
-        ]},
+        "mutations": {"request_mutations": [every_header()]},
     }})
+}
+
+/// The filters that leave nothing of an answer but its status, which is all that the caller looks at: text and headers are
+/// the workload's own, for whom it knows. A redirect is then what it is, an answer, and leads nowhere. First of all
+/// filters, so that the answers of the others pass them as well.
+pub(super) fn status_alone() -> [Value; 2] {
+    [
+        json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"response_mutations": [every_header()]},
+        }}),
+        json!({"name": LUA, "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "source_codes": {NO_TEXT: {"inline_string": NO_TEXT_SCRIPT}},
+        }}),
+    ]
+}
+
+/// A script, run for the answers to checks alone: no filter of Envoy's that is declared stable drops a text. It keeps
+/// nothing of the text, so that there is no length that it could not take.
+const LUA: &str = "envoy.filters.http.lua";
+const NO_TEXT: &str = "no-text";
+const NO_TEXT_SCRIPT: &str =
+    "function envoy_on_response(answer) for part in answer:bodyChunks() do part:setBytes(\"\") end end";
+
+/// Removes all headers but those with a colon, which are the request or status line.
+fn every_header() -> Value {
+    json!({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}})
 }
 
 /// The filter that refuses a body, as far as Envoy can: a length that is announced finds no route, but a chunked

@@ -9,42 +9,32 @@ use envoy_types::pb::envoy::{
             AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
             access_log_filter::FilterSpecifier, comparison_filter,
         },
-        common::mutation_rules::v3::{HeaderMutation, header_mutation},
-        core::v3::{
-            HeaderValue, HeaderValueOption, Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32,
-            TypedExtensionConfig, header_value_option::HeaderAppendAction,
-        },
+        core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
         listener::v3::{Filter, filter},
         route::v3::RouteConfiguration,
     },
-    extensions::{
-        filters::{
-            common::set_filter_state::v3::{FilterStateValue, filter_state_value},
-            http::{rbac::v3::Rbac as HttpRbac, router::v3::Router, set_filter_state},
-            network::{
-                http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
-                    http_connection_manager::{
-                        PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
-                        UpgradeConfig,
-                    },
-                    http_filter,
+    extensions::filters::{
+        http::{rbac::v3::Rbac as HttpRbac, router::v3::Router},
+        network::{
+            http_connection_manager::v3::{
+                HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
+                http_connection_manager::{
+                    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
                 },
-                tcp_proxy::v3::{
-                    TcpProxy,
-                    tcp_proxy::{
-                        ClusterSpecifier, TcpAccessLogOptions, WeightedCluster,
-                        weighted_cluster::ClusterWeight,
-                    },
+                http_filter,
+            },
+            tcp_proxy::v3::{
+                TcpProxy,
+                tcp_proxy::{
+                    ClusterSpecifier, TcpAccessLogOptions, WeightedCluster, weighted_cluster::ClusterWeight,
                 },
             },
         },
-        http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
     },
 };
 use prost::{Message, Name};
 
-use super::{audit, names, rbac, route, wire};
+use super::{audit, names, rbac, request, route, wire};
 use crate::mesh::{
     id::ServiceId,
     route::{Backend, RouteRule},
@@ -63,7 +53,7 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
         // slashes are the server's to refuse.
         normalize_path: wire::flag(true),
         merge_slashes: true,
-        early_header_mutation_extensions: vec![path_header()],
+        early_header_mutation_extensions: vec![request::early()],
         local_reply_config: Some(withdrawn_text()),
         ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![router()])
     };
@@ -87,7 +77,9 @@ pub fn refuse_http(name: &str, text: &str) -> Filter {
 pub fn inbound_http(port: u16) -> Filter {
     let name = names::inbound_filter(port, Protocol::Http);
     let filters = vec![
-        path_state(),
+        request::forget_proxies(),
+        request::refuse_ambiguous(),
+        request::path_state(),
         HttpFilter {
             config_type: Some(http_filter::ConfigType::ConfigDiscovery(wire::discovered::<HttpRbac>(Some(
                 &rbac::http_denial(),
@@ -102,6 +94,7 @@ pub fn inbound_http(port: u16) -> Filter {
         normalize_path: wire::flag(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
+        common_http_protocol_options: Some(request::strict_names()),
         local_reply_config: Some(refusal_text()),
         access_log: vec![audit::http()],
         ..manager(&name, RouteSpecifier::RouteConfig(routes), filters)
@@ -214,43 +207,11 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
     }
 }
 
-/// Keeps the path without its query for `route`, in the way of whatever the caller set.
-fn path_header() -> TypedExtensionConfig {
-    let option = HeaderValueOption {
-        header: Some(HeaderValue {
-            key: route::PATH_HEADER.to_owned(),
-            value: "%PATH(NQ:PATH)%".to_owned(),
-            ..HeaderValue::default()
-        }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
-        ..HeaderValueOption::default()
-    };
-    let mutation = header_mutation::Action::Append(option);
-    let mutations = vec![HeaderMutation { action: Some(mutation) }];
-    wire::extension("envoy.http.early_header_mutation.header_mutation", EarlyHeaderMutation { mutations })
-}
-
-/// Keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by text in the query.
-fn path_state() -> HttpFilter {
-    let state = FilterStateValue {
-        key: Some(filter_state_value::Key::ObjectKey(rbac::PATH_STATE.to_owned())),
-        factory_key: "envoy.string".to_owned(),
-        // `:path` by name, as the default would prefer a header that callers can set.
-        value: Some(filter_state_value::Value::FormatString(wire::format("%PATH(NQ:PATH)%"))),
-        ..FilterStateValue::default()
-    };
-    let config = set_filter_state::v3::Config {
-        on_request_headers: vec![state],
-        ..set_filter_state::v3::Config::default()
-    };
-    http_filter("envoy.filters.http.set_filter_state", &config)
-}
-
 fn router() -> HttpFilter {
     http_filter("envoy.filters.http.router", &Router { suppress_envoy_headers: true, ..Router::default() })
 }
 
-/// Only the proxy's own answers are rewritten, and `rbac` is all that answers 403 on its own.
+/// Only the proxy's own answers are rewritten, and `rbac` is all that answers 403 on its own, but for ambiguous paths.
 fn refusal_text() -> LocalReplyConfig {
     let forbidden = StatusCodeFilter {
         comparison: Some(ComparisonFilter {
@@ -259,16 +220,19 @@ fn refusal_text() -> LocalReplyConfig {
         }),
     };
     LocalReplyConfig {
-        mappers: vec![ResponseMapper {
-            filter: Some(AccessLogFilter {
-                filter_specifier: Some(FilterSpecifier::StatusCodeFilter(forbidden)),
-            }),
-            body_format_override: Some(wire::format(
-                "smidge: access denied by the mesh's policy: no TrafficTarget allows %DOWNSTREAM_PEER_URI_SAN% to \
-                 %REQ(:METHOD)% %PATH(NQ:PATH)% at %DOWNSTREAM_LOCAL_URI_SAN%\n",
-            )),
-            ..ResponseMapper::default()
-        }],
+        mappers: vec![
+            request::ambiguous_text(),
+            ResponseMapper {
+                filter: Some(AccessLogFilter {
+                    filter_specifier: Some(FilterSpecifier::StatusCodeFilter(forbidden)),
+                }),
+                body_format_override: Some(wire::format(
+                    "smidge: access denied by the mesh's policy: no TrafficTarget allows \
+                     %DOWNSTREAM_PEER_URI_SAN% to %REQ(:METHOD)% %PATH(NQ:PATH)% at %DOWNSTREAM_LOCAL_URI_SAN%\n",
+                )),
+                ..ResponseMapper::default()
+            },
+        ],
         ..LocalReplyConfig::default()
     }
 }
@@ -293,7 +257,8 @@ fn withdrawn_text() -> LocalReplyConfig {
     }
 }
 
-fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+/// An HTTP filter of that name.
+pub fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(wire::any(config))),

@@ -31,7 +31,7 @@ use crate::mesh::{
     route::{Backend, RouteRule},
 };
 
-/// Carries the request's normalised path without its query from before a route is chosen (`filter::path_header`) to the
+/// Carries the request's normalised path without its query from before a route is chosen (`request::early`) to the
 /// choice, and no further: the route takes it off. Older proxies cannot choose by filter state.
 pub const PATH_HEADER: &str = "x-smidge-path";
 

@@ -122,6 +122,31 @@ pub fn echo_server(greeting: &'static str) -> SocketAddr {
     address
 }
 
+/// A workload that answers each request with 200 and the request's own head.
+pub fn mirror_server() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let (mut head, mut bytes) = (Vec::new(), [0; 4096]);
+                while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                    head.extend_from_slice(&bytes[..count]);
+                    if head.ends_with(b"\r\n\r\n") {
+                        let status = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", head.len());
+                        let answer = [status.into_bytes(), std::mem::take(&mut head)].concat();
+                        if stream.write_all(&answer).is_err() {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
 /// Says something and hears it back; gives the connection on.
 pub fn echo<S: Read + Write>(mut stream: S) -> io::Result<S> {
     stream.write_all(b"ping")?;

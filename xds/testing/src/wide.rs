@@ -112,6 +112,9 @@ pub fn injected(folder: &Path) -> Value {
     let mut config = bootstrap(&input);
     config["admin"] = plain["admin"].clone();
     config["dynamic_resources"]["ads_config"] = plain["dynamic_resources"]["ads_config"].clone();
+    for listener in config["static_resources"]["listeners"].as_array_mut().unwrap() {
+        listener.as_object_mut().unwrap().remove("additional_addresses");
+    }
     for cluster in config["static_resources"]["clusters"].as_array_mut().unwrap() {
         if cluster["name"] == "xds" {
             *cluster = plain["static_resources"]["clusters"][0].clone();

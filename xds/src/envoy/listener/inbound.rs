@@ -23,6 +23,10 @@ use crate::{
     mesh::{access::MtlsMode, service::Protocol, workload::Class},
 };
 
+/// Seconds that a caller has to say what it speaks, and again for its TLS handshake: two exchanges and a signature. A
+/// connection that is half open has no identity, is in nobody's way as yet, and takes 30 KB.
+const HANDSHAKE: i64 = 5;
+
 /// The drain mark of each TCP port that has one.
 pub type Marks = BTreeMap<u16, String>;
 
@@ -52,7 +56,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
             listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default()),
         ],
         // A plaintext caller may wait for the server to speak first: then silence must not end the connection.
-        listener_filters_timeout: if permissive { wire::seconds(1) } else { None },
+        listener_filters_timeout: wire::seconds(if permissive { 1 } else { HANDSHAKE }),
         continue_on_listener_filters_timeout: permissive,
         filter_chains,
         default_filter_chain: permissive.then(|| others(marks.get(&names::OTHER_PORTS))),
@@ -74,6 +78,7 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
             Protocol::Http => tls::downstream(names::TRUST),
             Protocol::Tcp => tls::downstream(&names::clients(port)),
         }),
+        transport_socket_connect_timeout: wire::seconds(HANDSHAKE),
         ..chain(name(port, "mtls", mark), matches, filters(port, protocol))
     }
 }
