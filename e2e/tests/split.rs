@@ -206,9 +206,13 @@ async fn both_api_versions_are_the_same_object_and_neither_loses_a_field() -> an
         let with_matches =
             split("v1alpha4", "shop", &[("shop-v1", 0), ("shop-v2", 100)]).replace("\n---", matches);
         namespace.apply(&with_matches).await?;
-        let old = cluster.get("split.smi-spec.io/v1alpha2", "TrafficSplit", &namespace.name, "shop").await?;
         let api = cluster.api("split.smi-spec.io/v1alpha2", "TrafficSplit", &namespace.name)?;
-        api.replace("shop", &kube::api::PostParams::default(), &old).await?;
+        // The operator's status may come between reading and writing, and then a client has to read again.
+        until("the old version to be written back", EFFECT, async || {
+            let old = api.get("shop").await?;
+            Ok(api.replace("shop", &kube::api::PostParams::default(), &old).await?)
+        })
+        .await?;
         let kept = spec("v1alpha4").await?;
         anyhow::ensure!(
             kept.pointer("/matches/0/name") == Some(&json!("firefox")),

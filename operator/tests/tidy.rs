@@ -96,7 +96,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn workspace() -> Vec<(String, String)> {
     let root = root().canonicalize().unwrap();
     let mut paths = Vec::new();
-    for member in ["crds", "xds", "operator", "e2e", "examples"] {
+    for member in ["crds", "xds", "operator", "e2e", "examples", "fuzz"] {
         sources(&root.join(member), &mut paths);
     }
     paths.sort();

@@ -26,3 +26,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* Peers of a NetworkPolicy that are the API server; nothing, which means everybody, if nothing is known of it. */ -}}
+{{- define "smidge.apiServerPeers" -}}
+{{- $peers := .from -}}
+{{- range .cidrs -}}
+{{- $peers = append $peers (dict "ipBlock" (dict "cidr" .)) -}}
+{{- end -}}
+{{- if and (not $peers) .podCidrs -}}
+{{- range $all := list "0.0.0.0/0" "::/0" -}}
+{{- $except := list -}}
+{{- range $.podCidrs -}}
+{{- if eq (contains ":" .) (contains ":" $all) -}}
+{{- $except = append $except . -}}
+{{- end -}}
+{{- end -}}
+{{- $block := dict "cidr" $all -}}
+{{- if $except -}}
+{{- $_ := set $block "except" $except -}}
+{{- end -}}
+{{- $peers = append $peers (dict "ipBlock" $block) -}}
+{{- end -}}
+{{- end -}}
+{{- with $peers -}}
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}

@@ -14,6 +14,7 @@ readonly SYSTEM_USERS=(
     'scheduler,system:kube-scheduler,'
     'proxy,system:kube-proxy,system:node-proxier'
     'dns,system:serviceaccount:kube-system:coredns,'
+    'policies,system:serviceaccount:kube-system:kube-router,'
     "kubelet,system:node:$NAME,system:nodes"
 )
 

@@ -11,6 +11,7 @@ readonly PROBES=(
     etcd:etcd-server
     /usr/lib/cni/ptp:containernetworking-plugins
     iptables:iptables
+    ipset:ipset
     nft:nftables
     ip:iproute2
     conntrack:conntrack

@@ -66,8 +66,10 @@ own_start() {
     start_proxy
     start_dns
     own_wait 60 "the node" node_ready
+    start_policies
     own_wait 30 "the Services' rules" proxy_ready
     own_wait 30 "cluster DNS" dns_ready
+    own_wait 30 "network policies" policies_ready
     own_wait 30 "the default ServiceAccount" default_account_exists
     touch "$STATE/up"
 }

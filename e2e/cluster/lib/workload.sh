@@ -1,5 +1,5 @@
-# What makes the node run pods: containerd with its network, kubelet, kube-proxy, cluster DNS, and
-# the import of images.
+# What makes the node run pods: containerd with its network, kubelet, kube-proxy, cluster DNS, network
+# policies, and the import of images.
 #
 # Needs the namespaces of node.sh and the control plane of control.sh.
 # shellcheck shell=bash
@@ -122,6 +122,22 @@ start_dns() {
 EOF
     spawn coredns "$(node_bin "$COREDNS_BIN")/coredns" -conf "$STATE/etc/Corefile"
 }
+
+# kube-router replaces the whole filter table whenever a pod changes, and would take back what kube-proxy has written in
+# between. So it gets the kernel's older tables, which are tables of their own; kube-proxy uses nf_tables.
+start_policies() {
+    local name legacy=$STATE/etc/legacy
+    kubectl_node apply --filename "$HERE/manifests/policies.yaml" >/dev/null
+    mkdir -p "$legacy"
+    for name in iptables iptables-save iptables-restore; do
+        ln -sf "$(command -v "${name/iptables/iptables-legacy}")" "$legacy/$name"
+    done
+    spawn netpol env PATH="$legacy:$PATH" "$(node_bin "$POLICIES_BIN")/netpol" \
+        --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" --service-cidr "$SERVICE_CIDR"
+}
+
+# The chain that every pod's rules end in is written with the first rules.
+policies_ready() { enter iptables-legacy --list KUBE-NWPLCY-DEFAULT; }
 
 dns_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:8181/ready; }
 

@@ -1,0 +1,82 @@
+// The network policies of the test cluster: kube-router's controller for them, and nothing else of kube-router.
+//
+// Runs in the node (cluster/lib/workload.sh starts it) and writes the rules of every NetworkPolicy with iptables and ipset, which
+// it looks up in PATH. kube-router's own command would bring routing, BGP and a service proxy along; the cluster has its own.
+package main
+
+import (
+	"flag"
+	"sync"
+	"time"
+
+	"github.com/cloudnativelabs/kube-router/v2/pkg/controllers/netpol"
+	"github.com/cloudnativelabs/kube-router/v2/pkg/healthcheck"
+	"github.com/cloudnativelabs/kube-router/v2/pkg/options"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+)
+
+func main() {
+	kubeconfig := flag.String("kubeconfig", "", "path of the kubeconfig")
+	node := flag.String("node", "", "name of the node")
+	services := flag.String("service-cidr", "", "addresses of Services")
+	flag.Parse()
+	if err := run(*kubeconfig, *node, *services); err != nil {
+		klog.Fatal(err)
+	}
+}
+
+func run(kubeconfig, node, services string) error {
+	rest, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(rest)
+	if err != nil {
+		return err
+	}
+	config := options.NewKubeRouterConfig()
+	config.EnableIPv4 = true
+	config.HostnameOverride = node
+	config.ClusterIPCIDRs = []string{services}
+	// Every change of a pod or policy is acted on at once; this mends what somebody else has changed in the rules.
+	config.IPTablesSyncPeriod = time.Minute
+
+	informers := informers.NewSharedInformerFactory(client, 0)
+	pods := informers.Core().V1().Pods().Informer()
+	namespaces := informers.Core().V1().Namespaces().Informer()
+	policies := informers.Networking().V1().NetworkPolicies().Informer()
+	stop := make(chan struct{})
+	informers.Start(stop)
+	informers.WaitForCacheSync(stop)
+
+	iptables, ipset, err := netpol.NewIPTablesHandlers(config)
+	if err != nil {
+		return err
+	}
+	var sets sync.Mutex
+	controller, err := netpol.NewNetworkPolicyController(client, config, pods, policies, namespaces, &sets, iptables, ipset)
+	if err != nil {
+		return err
+	}
+	for informer, handler := range map[cache.SharedIndexInformer]cache.ResourceEventHandler{
+		pods: controller.PodEventHandler, namespaces: controller.NamespaceEventHandler, policies: controller.NetworkPolicyEventHandler,
+	} {
+		if _, err := informer.AddEventHandler(handler); err != nil {
+			return err
+		}
+	}
+	// The controller waits for somebody to take its heartbeats.
+	heartbeats := make(chan *healthcheck.ControllerHeartbeat)
+	go func() {
+		for range heartbeats {
+		}
+	}()
+	var wait sync.WaitGroup
+	wait.Add(1)
+	controller.Run(heartbeats, stop, &wait)
+	return nil
+}
