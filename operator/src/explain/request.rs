@@ -90,7 +90,27 @@ pub fn read_path(written: &str) -> Path {
             read.push_str(segment);
         }
     }
+    if is_ambiguous(&read) {
+        return Path::Refused("it has a segment that is empty, \".\" or \"..\" before a \";\"");
+    }
     Path::Read(if read.is_empty() { "/".to_owned() } else { read })
+}
+
+/// Whether servers that drop parameters would read the path as another one: what `smidge_xds` has proxies refuse.
+fn is_ambiguous(read: &str) -> bool {
+    let mut segments = read.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let name = segment.split(';').next().unwrap_or_default();
+        let escaped = |dots| {
+            segment.strip_prefix(dots).is_some_and(|rest| rest.to_ascii_lowercase().starts_with("%3b"))
+        };
+        let is_hidden = name.len() < segment.len()
+            && (matches!(name, "." | "..") || (name.is_empty() && segments.peek().is_some()));
+        if is_hidden || escaped(".") || escaped("..") {
+            return true;
+        }
+    }
+    false
 }
 
 /// Unescapes what needs no escape, escapes what does, and turns backslashes round.
@@ -248,10 +268,28 @@ mod tests {
         ] {
             assert_eq!(read_path(written), Path::Read(read.to_owned()), "{written}");
         }
-        for written in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a%00", "/a#b"] {
+        for written in [
+            "/a/%2e%2e;/b",
+            "/a/.;x=1/b",
+            "/a/..%3b/b",
+            "/a/;x/b",
+            "/..;",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a%00",
+            "/a#b",
+        ] {
             assert!(matches!(read_path(written), Path::Refused(_)), "{written}");
         }
         assert_eq!(read_path("/a?b=%2f"), Path::Read("/a".to_owned()));
+    }
+
+    #[test]
+    fn parameters_that_hide_nothing_are_read() {
+        for path in ["/a;v=1/b", "/;jsessionid=1", "/a/;x", "/a...;/b", "/a%3b/b"] {
+            assert_eq!(read_path(path), Path::Read(path.to_owned()));
+        }
     }
 
     #[test]

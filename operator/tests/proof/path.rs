@@ -2,7 +2,7 @@
 //!
 //! Escaped letters, digits, `-`, `.`, `_` and `~` are what they stand for; dot segments are followed; then repeated
 //! slashes are one. An escaped slash, backslash or NUL means different things to different servers and is
-//! refused.
+//! refused, and so is a segment that is nothing or dots but for its parameters.
 
 /// The path as it is judged and as the workload reads it, and the query string, if there is one; `None` if refused.
 pub fn normal(target: &str) -> Option<(String, Option<String>)> {
@@ -17,6 +17,9 @@ pub fn normal(target: &str) -> Option<(String, Option<String>)> {
         // The one exception, for the workload reads it so.
         path.push('/');
     }
+    if hides_dots(&path) {
+        return None;
+    }
     Some((path, query.map(str::to_owned)))
 }
 
@@ -25,6 +28,19 @@ pub fn read(target: &str) -> Option<String> {
     normal(target).map(|(path, query)| match query {
         Some(query) => format!("{path}?{query}"),
         None => path,
+    })
+}
+
+/// A server that drops parameters would read another path: a dot segment shows, or an empty segment goes.
+fn hides_dots(path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    segments.iter().enumerate().any(|(at, segment)| {
+        let is_last = at + 1 == segments.len();
+        match segment.to_ascii_lowercase().replace("%3b", ";").split_once(';') {
+            Some(("." | "..", _)) => true,
+            Some(("", _)) => segment.starts_with(';') && !is_last,
+            _ => false,
+        }
     })
 }
 
