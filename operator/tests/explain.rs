@@ -128,11 +128,7 @@ fn every_suggestion_of_the_cases_allows_the_question() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 150,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(properties::config(150))]
 
     /// Adding what is suggested allows the question, and takes nothing from any other.
     #[test]

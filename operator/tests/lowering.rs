@@ -2,7 +2,7 @@
 //! what has changed.
 //!
 //! The objects are those of all golden cases, which share names and namespaces: put, replaced, changed and taken away in
-//! any order they make worlds that nobody would write. `SMIDGE_STEPS` asks for more of them.
+//! any order they make worlds that nobody would write. `PROPTEST_CASES` asks for more of them.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::assigning_clones)]
 
 #[path = "lowering/cost.rs"]
@@ -10,7 +10,7 @@ mod cost;
 #[path = "lowering/steps.rs"]
 mod steps;
 
-use std::{env, fs, path::Path};
+use std::{fs, path::Path};
 
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use smidge::{
@@ -20,6 +20,7 @@ use smidge::{
     publish::World,
 };
 use smidge_xds::mesh::id::{ClusterId, TrustDomain};
+use smidge_xds_testing::properties;
 use steps::{Pool, Step, step};
 
 /// The objects of some text.
@@ -87,10 +88,8 @@ fn a_setting_that_changes_is_read_again() {
 
 #[test]
 fn step_by_step_comes_to_the_same_as_at_once() {
-    let cases = env::var("SMIDGE_STEPS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
     let pool = Pool::new(golden());
-    let config = ProptestConfig { failure_persistence: None, cases, ..ProptestConfig::default() };
-    let mut runner = TestRunner::new(config);
+    let mut runner = TestRunner::new(properties::config(48));
     runner.run(&vec(step(), 1..60), |steps| hold(&pool, &steps)).unwrap_or_else(|error| panic!("{error}"));
 }
 

@@ -2,7 +2,7 @@
 //! proxies, and the memory of their Envoys.
 //!
 //! A tenant has a namespace, with pods and whatever objects it likes; its victim is an account of another namespace that it
-//! names as a source. Bounds are of bytes and of counts, so that a busy machine fails nothing. `SMIDGE_TENANTS` asks for more
+//! names as a source. Bounds are of bytes and of counts, so that a busy machine fails nothing. `PROPTEST_CASES` asks for more
 //! random tenants.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test ends where it goes wrong")]
 
@@ -13,7 +13,6 @@ mod objects;
 
 use std::{
     collections::BTreeMap,
-    env,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -30,6 +29,7 @@ use smidge_xds::{
     snapshot::Snapshot,
     view::View,
 };
+use smidge_xds_testing::properties;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -118,8 +118,7 @@ fn many_services_reach_another_namespace_within_a_budget() {
 #[test]
 fn random_tenants_stay_within_bounds() {
     let _alone = alone();
-    let cases = env::var("SMIDGE_TENANTS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
-    let config = ProptestConfig { failure_persistence: None, cases, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(properties::config(12));
     let most = Mutex::new((0, 0, 0));
     let hold = |tenant: Tenant| {
         let text = tenant.text();
@@ -135,7 +134,7 @@ fn random_tenants_stay_within_bounds() {
         prop_assert!(foreign < 4 * MEGABYTE, "{foreign} bytes to the victim");
         Ok(())
     };
-    TestRunner::new(config).run(&objects::tenant(), hold).unwrap_or_else(|error| panic!("{error}"));
+    runner.run(&objects::tenant(), hold).unwrap_or_else(|error| panic!("{error}"));
     let (peak, pool, sent) = most.into_inner().unwrap();
     println!("at most: peak {} KiB, resources {} KiB, sent {} KiB", peak >> 10, pool >> 10, sent >> 10);
 }

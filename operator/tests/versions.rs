@@ -3,7 +3,7 @@
 //!
 //! Goes through `documents`, as `smidge check` and `smidge render` do. What one object keeps on its way between versions is
 //! tested in `smidge-crds`; here it is what the mesh makes of it, and what tools of old versions do to it. The claims are
-//! those of `docs/design/004-conversion.md`. `SMIDGE_SEED` repeats a run, `SMIDGE_WORLDS` asks for more.
+//! those of `docs/design/004-conversion.md`. `SMIDGE_SEED` repeats a run, `PROPTEST_CASES` asks for more.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -54,8 +54,8 @@ fn number(variable: &str) -> Option<u64> {
 /// Holds `property` against many values, the same ones in every run.
 fn hold<S: Strategy>(values: &S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let seed = number("SMIDGE_SEED").unwrap_or(SEED);
-    let cases = number("SMIDGE_WORLDS").map_or(WORLDS, |number| u32::try_from(number).unwrap());
-    println!("SMIDGE_SEED={seed} SMIDGE_WORLDS={cases}");
+    let cases = number("PROPTEST_CASES").map_or(WORLDS, |number| u32::try_from(number).unwrap());
+    println!("SMIDGE_SEED={seed} PROPTEST_CASES={cases}");
     let bytes: Vec<u8> = seed.to_le_bytes().repeat(4);
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };

@@ -103,14 +103,8 @@ fn take(world: &mut World, step: &Step) {
     }
 }
 
-/// `PROPTEST_CASES` may ask for more.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(1000), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(properties::config(1000))]
 
     #[test]
     fn any_life_keeps_the_laws_and_converges(steps in vec(step(), 1..80)) {

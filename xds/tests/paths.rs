@@ -83,7 +83,7 @@ const PARTS: &[&str] = &[
 fn what_is_let_through_is_read_as_it_was_judged() {
     for binary in binaries::envoys() {
         let town = Town::start(&binary);
-        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(300) });
+        let mut runner = TestRunner::new(properties::config(300));
         let paths = vec(select(PARTS), 0..9).prop_map(|parts| format!("/{}", parts.concat()));
         runner
             .run(&paths, |path| town.judge(&path))

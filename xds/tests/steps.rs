@@ -179,7 +179,7 @@ fn content(view: &View) -> BTreeMap<(Kind, String), String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(properties::config(128))]
     #[test]
     fn step_by_step_comes_to_the_same_as_at_once(steps in vec(step(), 1..40)) {
         let mut mesh = meshes::http();

@@ -181,7 +181,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(properties::config(192))]
     #[test]
     fn judging_what_differs_says_the_same_as_judging_everything(steps in vec(step(), 1..80)) {
         let mut world = World::default();

@@ -85,7 +85,7 @@ fn is_news(before: &Answer, now: &Answer) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(properties::config(128))]
     #[test]
     fn counting_on_comes_to_the_same_as_counting_from_nothing(steps in vec(step(), 1..60)) {
         let mut world = World { mesh: meshes::http(), ..World::default() };

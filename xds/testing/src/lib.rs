@@ -19,5 +19,6 @@ pub mod fixture;
 pub mod inbound;
 pub mod meshes;
 pub mod process;
+pub mod properties;
 pub mod proxies;
 pub mod wide;
