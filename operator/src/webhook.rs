@@ -10,7 +10,10 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     middleware::{self, Next},
     response::{IntoResponse, Json, Response},
     routing::post,
@@ -53,6 +56,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 const VERDICT: Duration = Duration::from_secs(2);
 /// How many verdicts may be in the making at once: one object can be large enough to cost seconds.
 const VERDICTS: usize = 4;
+/// How many conversions may be under way at once.
+const CONVERSIONS: usize = 1;
 /// How long calls under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -71,6 +76,7 @@ pub struct Views {
 struct Shared {
     views: Views,
     verdicts: Arc<Semaphore>,
+    conversions: Arc<Semaphore>,
 }
 
 /// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`.
@@ -81,7 +87,11 @@ pub fn router(views: Views) -> Router {
         .route("/validate", post(validate))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(bounded))
-        .with_state(Shared { views, verdicts: Arc::new(Semaphore::new(VERDICTS)) })
+        .with_state(Shared {
+            views,
+            verdicts: Arc::new(Semaphore::new(VERDICTS)),
+            conversions: Arc::new(Semaphore::new(CONVERSIONS)),
+        })
 }
 
 async fn bounded(request: Request, next: Next) -> Response {
@@ -94,12 +104,28 @@ async fn inject(State(Shared { views, .. }): State<Shared>, body: Bytes) -> Resp
     respond(injection::answer(&body, &settings))
 }
 
-async fn convert(body: Bytes) -> Response {
-    respond(conversion::answer(&body))
+/// One at a time: parsed, an object is a hundred times its text.
+async fn convert(State(Shared { conversions, .. }): State<Shared>, body: Bytes) -> Response {
+    let Ok(permit) = conversions.acquire_owned().await else { return busy() };
+    let converted = tokio::task::spawn_blocking(move || {
+        let answer = conversion::answer(&body);
+        drop(permit);
+        answer
+    });
+    match converted.await {
+        Ok(Ok(answer)) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+        Ok(Err(error)) => not_understood(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The API server asks again, or does what the webhook's failure policy says.
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], "too many reviews at once").into_response()
 }
 
 /// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
-async fn validate(State(Shared { views, verdicts }): State<Shared>, body: Bytes) -> Response {
+async fn validate(State(Shared { views, verdicts, .. }): State<Shared>, body: Bytes) -> Response {
     let question = body.clone();
     let verdict = async {
         let permit = verdicts.acquire_owned().await.ok()?;
@@ -119,11 +145,13 @@ async fn validate(State(Shared { views, verdicts }): State<Shared>, body: Bytes)
 fn respond(answer: Result<Value, review::Error>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),
-        Err(error) => {
-            warn!(%error, "a review was not understood");
-            (StatusCode::BAD_REQUEST, error.to_string()).into_response()
-        }
+        Err(error) => not_understood(&error),
     }
+}
+
+fn not_understood(error: &review::Error) -> Response {
+    warn!(%error, "a review was not understood");
+    (StatusCode::BAD_REQUEST, error.to_string()).into_response()
 }
 
 impl Views {
