@@ -191,8 +191,19 @@ fn every_right_of_the_operator_is_in_this_list() {
         .map(str::to_owned),
     );
     assert_eq!(rights(&objects["ClusterRole/smidge"]), wanted);
-    let own = ["leases.coordination.k8s.io: create get update", "secrets: create get update"];
+    let own = [
+        "leases.coordination.k8s.io: create get update",
+        "secrets: create",
+        "secrets: get",
+        "secrets: get update",
+    ];
     assert_eq!(rights(&objects["Role/smidge"]), own.map(str::to_owned).into());
+    // Helm's releases lie beside the operator's Secrets.
+    for rule in objects["Role/smidge"]["rules"].as_array().unwrap() {
+        let named = rule.get("resourceNames").is_some();
+        let is_about_keys = rule["resources"] == json!(["secrets"]);
+        assert!(!is_about_keys || named || rule["verbs"] == json!(["create"]), "{rule}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::{cmp::Ordering, fmt};
 
 use serde::Serialize;
+use smidge_xds::words::plain;
 
 /// The object that a finding is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -225,21 +226,21 @@ pub struct Finding {
 impl Finding {
     /// A finding about `object`.
     pub fn new(object: ObjectRef, reason: Reason, message: impl Into<String>) -> Self {
-        let message = in_short(message.into());
+        let message = plain(&in_short(message.into()));
         Self { object, severity: reason.severity(), reason, field: None, message, hint: None }
     }
 
     /// Names the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(in_short(field.into()));
+        self.field = Some(plain(&in_short(field.into())));
         self
     }
 
     /// Says what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(in_short(hint.into()));
+        self.hint = Some(plain(&in_short(hint.into())));
         self
     }
 
@@ -289,6 +290,11 @@ pub fn in_short(text: String) -> String {
     let tail = text.char_indices().rev().nth(TAIL).and_then(from_end).unwrap_or_default();
     let head: String = text.chars().take(HEAD).collect();
     if head.len() + tail.len() >= text.len() { text } else { format!("{head} … {tail}") }
+}
+
+/// The beginning of what somebody from outside wrote, fit for one line of a log.
+pub fn brief(text: &str) -> String {
+    smidge_xds::words::brief(text, 200)
 }
 
 #[cfg(test)]

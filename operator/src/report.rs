@@ -17,7 +17,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
-use smidge_xds::server::Nack;
+use smidge_xds::{server::Nack, words::plain};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    finding::{Finding, ObjectRef, Severity},
+    finding::{Finding, ObjectRef, Severity, brief},
     lease::{self, Leader},
 };
 
@@ -132,7 +132,7 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
     let event = Event {
         type_: EventType::Warning,
         reason: "Refused".to_owned(),
-        note: Some(fit(words.to_owned())),
+        note: Some(fit(words)),
         action: "Configure".to_owned(),
         secondary: None,
     };
@@ -146,14 +146,15 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
 pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
     let recorder = recorder(&client);
     while let Some(Nack { proxy, refused }) = nacks.recv().await {
-        let what = format!("{:?} {}: {}", refused.kind, refused.names.join(", "), refused.message);
+        let names = brief(&refused.names.join(", "));
+        let what = format!("{:?} {names}: {}", refused.kind, plain(&refused.message));
         warn!(%proxy, "a proxy refused its configuration: {what}");
         let pod = ObjectRef::new("Pod", &proxy.namespace, &proxy.instance);
         let Some(reference) = reference(&client, &pod).await else { continue };
         let event = Event {
             type_: EventType::Warning,
             reason: "ConfigurationRefused".to_owned(),
-            note: Some(fit(format!("the proxy refused {what}; it keeps what it had"))),
+            note: Some(fit(&format!("the proxy refused {what}; it keeps what it had"))),
             action: "Configure".to_owned(),
             secondary: None,
         };
@@ -173,7 +174,7 @@ async fn tell(client: &Client, recorder: &Recorder, finding: &Finding) {
             Severity::Warning => EventType::Normal,
         },
         reason: finding.reason.to_string(),
-        note: Some(fit(finding.to_string())),
+        note: Some(fit(&finding.to_string())),
         action: "Lower".to_owned(),
         secondary: None,
     };
@@ -224,7 +225,8 @@ pub(crate) fn api_resource(kind: &str) -> Option<ApiResource> {
 }
 
 /// The API server refuses notes above 1 KiB.
-fn fit(mut note: String) -> String {
+fn fit(note: &str) -> String {
+    let mut note = plain(note);
     let mut end = note.len().min(1020);
     while !note.is_char_boundary(end) {
         end -= 1;

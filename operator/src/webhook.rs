@@ -8,17 +8,14 @@ use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
+    extract::{Request, State},
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     middleware::{self, Next},
     response::{IntoResponse, Json, Response},
     routing::post,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
 };
 use serde_json::Value;
 use smidge_xds::server::Turns;
@@ -31,14 +28,18 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, debug, info_span, warn};
 
+use self::body::Held;
 use crate::{
     admission::{Current, neighbours},
+    http,
     injector::Settings,
     inputs::Inputs,
     publish::World,
+    shares::Shares,
     tls,
 };
 
+mod body;
 pub mod ca_bundle;
 pub mod conversion;
 pub mod injection;
@@ -47,12 +48,16 @@ pub mod validation;
 
 /// An API server's object is at most 3 MiB, and a review may hold an old one beside it.
 const BODY_BYTES: usize = 8 << 20;
+/// Bodies that are held at once, in bytes, and how many of one peer. An API server whose review finds no room hears so at once.
+const BODIES: (usize, usize) = (64 << 20, 32 << 20);
 /// How long a request may take in all, its body included. The API server gives up after 30 s at the most.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a verdict may take; less than the API server waits for it, so that its client hears why there is none.
 const VERDICT: Duration = Duration::from_secs(2);
 /// How many verdicts may be in the making at once: one object can be large enough to cost seconds.
 const VERDICTS: usize = 4;
+/// How many conversions may be under way at once.
+const CONVERSIONS: usize = 1;
 /// How long calls under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -71,6 +76,8 @@ pub struct Views {
 struct Shared {
     views: Views,
     verdicts: Arc<Semaphore>,
+    conversions: Arc<Semaphore>,
+    bodies: Shares,
 }
 
 /// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`.
@@ -79,9 +86,13 @@ pub fn router(views: Views) -> Router {
         .route("/inject", post(inject))
         .route("/convert", post(convert))
         .route("/validate", post(validate))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(bounded))
-        .with_state(Shared { views, verdicts: Arc::new(Semaphore::new(VERDICTS)) })
+        .with_state(Shared {
+            views,
+            verdicts: Arc::new(Semaphore::new(VERDICTS)),
+            conversions: Arc::new(Semaphore::new(CONVERSIONS)),
+            bodies: Shares::new(BODIES.0, BODIES.1),
+        })
 }
 
 async fn bounded(request: Request, next: Next) -> Response {
@@ -89,23 +100,41 @@ async fn bounded(request: Request, next: Next) -> Response {
     timeout(ANSWER, next.run(request)).await.unwrap_or_else(|_| late())
 }
 
-async fn inject(State(Shared { views, .. }): State<Shared>, body: Bytes) -> Response {
+async fn inject(State(Shared { views, .. }): State<Shared>, Held(body, share): Held) -> Response {
     let settings = views.injector.borrow().clone();
-    respond(injection::answer(&body, &settings))
+    let answer = respond(injection::answer(&body, &settings));
+    drop(share);
+    answer
 }
 
-async fn convert(body: Bytes) -> Response {
-    respond(conversion::answer(&body))
+/// One at a time: parsed, an object is a hundred times its text.
+async fn convert(State(Shared { conversions, .. }): State<Shared>, Held(body, share): Held) -> Response {
+    let Ok(permit) = conversions.acquire_owned().await else { return busy() };
+    let converted = tokio::task::spawn_blocking(move || {
+        let answer = conversion::answer(&body);
+        drop((permit, share));
+        answer
+    });
+    match converted.await {
+        Ok(Ok(answer)) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+        Ok(Err(error)) => not_understood(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The API server asks again, or does what the webhook's failure policy says.
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], "too many reviews at once").into_response()
 }
 
 /// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
-async fn validate(State(Shared { views, verdicts }): State<Shared>, body: Bytes) -> Response {
+async fn validate(State(Shared { views, verdicts, .. }): State<Shared>, Held(body, share): Held) -> Response {
     let question = body.clone();
     let verdict = async {
         let permit = verdicts.acquire_owned().await.ok()?;
         let judged = tokio::task::spawn_blocking(move || {
             let answer = validation::answer(&question, |namespaces| views.current(namespaces));
-            drop(permit);
+            drop((permit, share));
             answer
         });
         judged.await.ok()
@@ -119,11 +148,13 @@ async fn validate(State(Shared { views, verdicts }): State<Shared>, body: Bytes)
 fn respond(answer: Result<Value, review::Error>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),
-        Err(error) => {
-            warn!(%error, "a review was not understood");
-            (StatusCode::BAD_REQUEST, error.to_string()).into_response()
-        }
+        Err(error) => not_understood(&error),
     }
+}
+
+fn not_understood(error: &review::Error) -> Response {
+    warn!(%error, "a review was not understood");
+    (StatusCode::BAD_REQUEST, error.to_string()).into_response()
 }
 
 impl Views {
@@ -143,6 +174,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (stop, stopped) = watch::channel(());
+    let places = Shares::new(http::CONNECTIONS.0, http::CONNECTIONS.1);
     let (accepted, mut arriving) = mpsc::channel(1);
     // Turns of their own: who calls here must not wait behind a crowd of proxies.
     let mut accepting = Box::pin(tls::accept(listener, config, Turns::new(1), accepted));
@@ -153,7 +185,7 @@ pub async fn serve(
             () = &mut shutdown => break,
             () = &mut accepting => break,
             Some(_) = connections.join_next() => {}
-            Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &router, &stopped),
+            Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &places, &router, &stopped),
         }
     }
     // Others find the port closed and go to another replica.
@@ -164,7 +196,7 @@ pub async fn serve(
             tokio::select! {
                 Some(_) = connections.join_next() => {}
                 // Its handshake was under way.
-                Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &router, &stopped),
+                Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &places, &router, &stopped),
                 else => break,
             }
         }
@@ -174,30 +206,23 @@ pub async fn serve(
     Ok(())
 }
 
+/// Who has enough connections gets no more.
 fn start(
     connections: &mut JoinSet<()>,
     stream: TlsStream<TcpStream>,
+    places: &Shares,
     router: &Router,
     stopped: &watch::Receiver<()>,
 ) {
-    let peer = stream.get_ref().0.peer_addr().ok();
-    let task = connection(stream, router.clone(), stopped.clone());
-    connections.spawn(task.instrument(info_span!("webhook", peer = peer.map(display))));
-}
-
-async fn connection(stream: TlsStream<TcpStream>, router: Router, mut stopped: watch::Receiver<()>) {
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
-    let ended = tokio::select! {
-        // First, so that who has called already is answered.
-        biased;
-        ended = serving.as_mut() => ended,
-        _ = stopped.changed() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+    let Ok(peer) = stream.get_ref().0.peer_addr() else { return };
+    let Some(place) = places.take(peer.ip(), 1) else {
+        debug!(%peer, "too many connections");
+        return;
     };
-    if let Err(error) = ended {
-        debug!(%error, "the connection broke");
-    }
+    let (router, stopped) = (router.clone(), stopped.clone());
+    let task = async move {
+        http::serve(stream, peer.ip(), router, stopped).await;
+        drop(place);
+    };
+    connections.spawn(task.instrument(info_span!("webhook", peer = display(peer))));
 }

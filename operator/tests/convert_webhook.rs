@@ -32,8 +32,12 @@ fn review(objects: &Value, to: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+fn answered(body: &[u8]) -> Value {
+    serde_json::from_slice(&conversion::answer(body).unwrap()).unwrap()
+}
+
 fn answer(objects: &Value, to: &str) -> Value {
-    let mut answer = conversion::answer(&review(objects, to)).unwrap();
+    let mut answer = answered(&review(objects, to));
     assert_eq!(
         (&answer["apiVersion"], &answer["kind"]),
         (&json!("apiextensions.k8s.io/v1"), &json!("ConversionReview"))
@@ -91,7 +95,7 @@ fn what_is_nested_too_deeply_is_a_failure_with_words() {
         r#"{{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","request":{{"uid":"5d3c",
         "desiredAPIVersion":"{OLD}","objects":[{{"spec":{deep}}}]}}}}"#
     );
-    let response = conversion::answer(body.as_bytes()).unwrap()["response"].take();
+    let response = answered(body.as_bytes())["response"].take();
     assert_eq!((&response["uid"], &response["result"]["status"]), (&json!("5d3c"), &json!("Failure")));
     assert!(response["result"]["message"].as_str().unwrap().contains("less deeply"), "{response}");
 }
@@ -126,4 +130,20 @@ fn nonsense_is_an_error_and_no_panic() {
             }
         }
     }
+}
+
+#[test]
+fn an_object_that_no_api_server_stores_is_refused_before_it_is_parsed() {
+    let mut large = a_split("large", 1);
+    large["spec"]["service"] = json!("a".repeat(3 << 20));
+    let response = answer(&json!([large]), OLD);
+    let message = response["result"]["message"].as_str().unwrap();
+    assert!(message.contains("bytes") && message.contains("hint: ") && message.len() < 300, "{message}");
+}
+
+#[test]
+fn an_error_quotes_little_and_nothing_that_forges_a_line() {
+    let body = json!({"apiVersion": "A\n\u{202e}".repeat(1 << 18), "kind": "x", "request": {"uid": "u", "desiredAPIVersion": ""}});
+    let error = conversion::answer(body.to_string().as_bytes()).unwrap_err().to_string();
+    assert!(error.len() < 2000 && !error.contains(['\n', '\u{202e}']), "{error}");
 }

@@ -185,6 +185,7 @@ impl Tally {
         }
         let review = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","request":{"uid":"u","desiredAPIVersion":"split.smi-spec.io/v1alpha1","objects":["#;
         if let Ok(answer) = conversion::answer(&body(review, "]}}")) {
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
             self.sent += usize::from(answer["response"]["result"]["status"] != json!("Success"));
         }
     }
@@ -236,6 +237,7 @@ impl Tally {
                 "uid": "u", "desiredAPIVersion": format!("{group}/{version}"), "objects": [object],
             }});
             let answer = conversion::answer(review.to_string().as_bytes()).unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
             let result = &answer["response"]["result"];
             self.conversions += 1;
             if result["status"] == json!("Success") {

@@ -18,3 +18,4 @@ pub mod resources;
 pub mod server;
 pub mod snapshot;
 pub mod view;
+pub mod words;

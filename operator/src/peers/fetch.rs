@@ -252,9 +252,12 @@ async fn question(
     token: &str,
     tag: Option<&str>,
 ) -> Result<Option<(Tallies, Option<String>)>, FetchError> {
-    let mut request = Request::get(PATH)
-        .header(header::HOST, "smidge")
-        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+    let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
+    let mut bearer =
+        header::HeaderValue::from_str(&bearer).map_err(|error| FetchError::Body(error.into()))?;
+    // No log shows it, and no table of HTTP headers keeps it.
+    bearer.set_sensitive(true);
+    let mut request = Request::get(PATH).header(header::HOST, "smidge").header(header::AUTHORIZATION, bearer);
     if let Some(tag) = tag {
         request = request.header(header::IF_NONE_MATCH, tag);
     }

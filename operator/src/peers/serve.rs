@@ -61,10 +61,11 @@ pub fn replicas(turn: &Turn, name: &str) -> Vec<(String, IpAddr)> {
 }
 
 async fn answer(State(Shared { replica, slots }): State<Shared>, headers: HeaderMap) -> Response {
-    let Ok(_slot) = slots.try_acquire() else { return StatusCode::TOO_MANY_REQUESTS.into_response() };
+    // First who asks: a stranger's question must not take a place from the leader's.
     if let Err(code) = replica.admit(&headers).await {
         return code.into_response();
     }
+    let Ok(_slot) = slots.try_acquire() else { return StatusCode::TOO_MANY_REQUESTS.into_response() };
     let held = headers.get(header::IF_NONE_MATCH).and_then(|held| held.to_str().ok());
     let mut tallies = replica.tallies;
     let until = Instant::now() + HOLD;

@@ -7,7 +7,9 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
+
+use crate::finding::brief;
 
 /// The version of AdmissionReviews.
 const ADMISSION: &str = "admission.k8s.io/v1";
@@ -18,10 +20,10 @@ const CONVERSION: &str = "apiextensions.k8s.io/v1";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not the JSON of a review with a request.
-    #[error("invalid review: {0}")]
+    #[error("invalid review: {}", brief(&.0.to_string()))]
     Body(#[from] serde_json::Error),
     /// A version of the format that is not served.
-    #[error("invalid review: apiVersion {found:?}, expected {expected:?}")]
+    #[error("invalid review: apiVersion \"{}\", expected {expected:?}", brief(found))]
     Version {
         /// What it says.
         found: String,
@@ -70,18 +72,19 @@ pub struct GroupKind {
     pub kind: String,
 }
 
-/// What the API server asks to be converted. `O` is an object.
+/// What the API server asks to be converted.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Conversion<O = Value> {
+pub struct Conversion<'b> {
     /// Names the question; the answer repeats it.
     pub uid: String,
     /// The version that is wanted.
     #[serde(rename = "desiredAPIVersion")]
     pub desired_api_version: String,
-    /// The objects, none of which has that version.
-    #[serde(default)]
-    pub objects: Vec<O>,
+    /// The list of objects, none of which has that version, as it stands in the body: a parsed object takes fifty times its text,
+    /// so they are parsed one by one.
+    #[serde(borrow, default)]
+    pub objects: Option<&'b RawValue>,
 }
 
 /// A request, read as far as it can be.
@@ -98,9 +101,14 @@ pub fn admission(body: &[u8]) -> Result<Read<Admission, Admission<IgnoredAny>>, 
     read(body, ADMISSION)
 }
 
-/// Reads a ConversionReview.
-pub fn conversion(body: &[u8]) -> Result<Read<Conversion, Conversion<IgnoredAny>>, Error> {
-    read(body, CONVERSION)
+/// Reads a ConversionReview. Its objects may be nested as deeply as they like: they are not parsed.
+pub fn conversion(body: &[u8]) -> Result<Conversion<'_>, Error> {
+    let Review { api_version, request } = serde_json::from_slice::<Review<Conversion<'_>>>(body)?;
+    versioned(api_version, CONVERSION).map(|()| request)
+}
+
+fn versioned(found: String, expected: &'static str) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(Error::Version { found, expected }) }
 }
 
 /// Skipping a value takes no stack and checks no text, so the second attempt gets past any object.
@@ -108,16 +116,15 @@ fn read<W: DeserializeOwned, E: DeserializeOwned>(
     body: &[u8],
     expected: &'static str,
 ) -> Result<Read<W, E>, Error> {
-    let versioned = |found: String| {
-        if found == expected { Ok(()) } else { Err(Error::Version { found, expected }) }
-    };
     match serde_json::from_slice::<Review<W>>(body) {
-        Ok(Review { api_version, request }) => versioned(api_version).map(|()| Read::Whole(request)),
+        Ok(Review { api_version, request }) => {
+            versioned(api_version, expected).map(|()| Read::Whole(request))
+        }
         Err(error) => {
             let Ok(Review { api_version, request }) = serde_json::from_slice::<Review<E>>(body) else {
                 return Err(error.into());
             };
-            versioned(api_version).map(|()| Read::Envelope(request, error))
+            versioned(api_version, expected).map(|()| Read::Envelope(request, error))
         }
     }
 }
@@ -143,14 +150,34 @@ pub fn deny(uid: &str, code: u16, reason: &str, message: &str, warnings: &[Strin
     of("AdmissionReview", ADMISSION, response)
 }
 
-/// The converted objects.
-pub fn converted(uid: &str, objects: Vec<Value>) -> Value {
-    conversion_of(uid, json!({"status": "Success"}), objects)
+/// The converted objects, `list` being the JSON of their list.
+pub fn converted(uid: &str, list: &RawValue) -> Result<Vec<u8>, Error> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Response<'r> {
+        uid: &'r str,
+        result: Value,
+        converted_objects: &'r RawValue,
+    }
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer<'r> {
+        api_version: &'static str,
+        kind: &'static str,
+        response: Response<'r>,
+    }
+    let response = Response { uid, result: json!({"status": "Success"}), converted_objects: list };
+    Ok(serde_json::to_vec(&Answer { api_version: CONVERSION, kind: "ConversionReview", response })?)
 }
 
 /// Why nothing was converted.
-pub fn not_converted(uid: &str, message: &str) -> Value {
-    conversion_of(uid, json!({"status": "Failure", "message": message}), Vec::new())
+pub fn not_converted(uid: &str, message: &str) -> Result<Vec<u8>, Error> {
+    let response = json!({
+        "uid": uid, "result": {"status": "Failure", "message": message}, "convertedObjects": [],
+    });
+    Ok(serde_json::to_vec(
+        &json!({"apiVersion": CONVERSION, "kind": "ConversionReview", "response": response}),
+    )?)
 }
 
 fn allowed(uid: &str, warnings: &[String]) -> Map<String, Value> {
@@ -159,15 +186,6 @@ fn allowed(uid: &str, warnings: &[String]) -> Map<String, Value> {
         response.insert("warnings".to_owned(), json!(warnings));
     }
     response
-}
-
-fn conversion_of(uid: &str, result: Value, objects: Vec<Value>) -> Value {
-    let response = [
-        ("uid".to_owned(), json!(uid)),
-        ("result".to_owned(), result),
-        ("convertedObjects".to_owned(), Value::Array(objects)),
-    ];
-    of("ConversionReview", CONVERSION, Map::from_iter(response))
 }
 
 /// Moves the response, where `json!` would copy it: it may be large.

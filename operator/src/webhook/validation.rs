@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::review::{self, Admission, Error, Read};
-use crate::admission::{Current, Question, words};
+use crate::{
+    admission::{Current, Question, words},
+    finding::brief,
+};
 
 /// The answer to a review. `current` is asked for the objects of some namespaces. What is neither new nor changed passes.
 pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -> Result<Value, Error> {
@@ -16,8 +19,9 @@ pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -
         Read::Whole(request) => request,
         Read::Envelope(request, error) if is_write(&request.operation) => {
             let message = format!(
-                "{} cannot be read: {error}; hint: nest its fields less deeply, and write text as UTF-8",
-                request.kind.kind
+                "{} cannot be read: {}; hint: nest its fields less deeply, and write text as UTF-8",
+                brief(&request.kind.kind),
+                brief(&error.to_string()),
             );
             return Ok(review::deny(&request.uid, 422, "Invalid", &message, &[]));
         }

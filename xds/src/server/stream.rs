@@ -28,8 +28,11 @@ use super::{
 use crate::{
     delta::{Request, Response, Secret, SecretNeed, Session},
     resources::Version,
+    words::brief,
 };
 
+/// How many characters of a peer's words are repeated.
+const WORDS: usize = 1000;
 /// The pause before a failed certificate is tried again: it doubles from the one to the other.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
@@ -219,6 +222,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     /// The end of a stream for something that its client has said.
     fn refuse(&self, reason: RefusalReason, detail: &str) -> End {
+        let detail = brief(detail, WORDS);
         tracing::warn!(proxy = %self.holder.proxy, reason = reason.as_str(), detail, "stream refused");
         self.shared.server.metrics.refuse(reason);
         End::With(reason.status())
@@ -231,7 +235,9 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             tracing::warn!(proxy = %self.holder.proxy, "proxy says too much; not listening for a while");
             self.shared.server.metrics.hushed.inc();
         }
-        let Some(refused) = self.session.on_request(request) else { return Ok(()) };
+        let Some(mut refused) = self.session.on_request(request) else { return Ok(()) };
+        // Envoy quotes what it refuses, and whoever speaks to this port need not be Envoy.
+        refused.message = brief(&refused.message, WORDS);
         let proxy = &self.holder.proxy;
         tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response refused");
         let server = &self.shared.server;
