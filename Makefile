@@ -48,6 +48,10 @@ soak: ## what runs too long for `make test`; run by hand before a release
 soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED repeats a run
 	@e2e/suite soak-access
 
+.PHONY: fuzz
+fuzz: ## make up what peers and users can send, FUZZ_SECONDS (60) for each target, or for those in TARGETS
+	@e2e/fuzz run
+
 .PHONY: bench
 bench: ## measure the release program, end to end; ARGS are those of `smidge-bench run`
 	@e2e/bench/bench $(ARGS)
