@@ -13,14 +13,14 @@ mod containers;
 mod probes;
 mod refusal;
 mod restore;
+mod user;
 
 pub use annotations::{
     EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECTED, PROBES, TOKEN_SDS,
     VERSION,
 };
 pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, PROXY_CONTAINER, VOLUME};
-
-use crate::redirect::Exclusions;
+pub use user::USERS;
 
 /// The label that leaves a pod out of the mesh, and its value.
 const OPT_OUT: (&str, &str) = ("smidge.mesh/inject", "disabled");
@@ -118,27 +118,42 @@ pub enum Decision {
     },
 }
 
-/// Decides on a pod (or a pod template: `metadata` and `spec`) of `namespace`, which takes part in the mesh.
-pub fn inject(pod: &Value, namespace: &str, settings: &Settings) -> Decision {
-    match try_inject(pod, namespace, settings) {
+/// Decides on a pod or a pod template (`metadata` and `spec`) of `namespace`, which takes part in the mesh. `review` names
+/// the API server's question about one pod, whose proxy then has a user of its own; see `user`.
+pub fn inject(pod: &Value, namespace: &str, review: Option<&str>, settings: &Settings) -> Decision {
+    match try_inject(pod, namespace, review, settings) {
         Ok(decision) => decision,
         Err(message) => Decision::Deny { message: format!("smidge: {message}") },
     }
 }
 
-fn try_inject(pod: &Value, namespace: &str, settings: &Settings) -> Result<Decision, String> {
+/// Why a pod must not get the ephemeral containers that it is to have, in words for whoever adds them.
+pub fn refuse_ephemeral(pod: &Value) -> Option<String> {
+    refusal::ephemeral(pod).err().map(|message| format!("smidge: {message}"))
+}
+
+fn try_inject(
+    pod: &Value,
+    namespace: &str,
+    review: Option<&str>,
+    settings: &Settings,
+) -> Result<Decision, String> {
     if let Some(warnings) = stays_out(pod, namespace, settings) {
         return Ok(Decision::Skip { warnings });
     }
     let mut warnings = Vec::new();
     let mut pod = pod.clone();
+    let mut given = None;
     if annotation(&pod, INJECTED).is_some() {
+        given = user::given(&pod);
         restore::strip(&mut pod);
     }
     refusal::check(&pod)?;
+    let user = user::choose(&pod, given, review);
     let exclusions = annotations::exclusions(&pod)?;
     let (probes, originals) = probes::take(&mut pod, &mut warnings);
-    add(&mut pod, settings, &exclusions, probes);
+    let added = [containers::init(settings, &exclusions, user), containers::proxy(settings, probes, user)];
+    add(&mut pod, settings, added);
     annotate(&mut pod, originals);
     Ok(Decision::Inject { pod, warnings })
 }
@@ -165,13 +180,7 @@ fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<St
     None
 }
 
-fn add(
-    pod: &mut Value,
-    settings: &Settings,
-    exclusions: &Exclusions,
-    probes: Vec<smidge_xds::bootstrap::Probe>,
-) {
-    let added = [containers::init(settings, exclusions), containers::proxy(settings, probes)];
+fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     let Some(spec) = child(pod, "spec") else { return };
     // First of all, so that the init containers of the application have the mesh as well.
     array(spec, "initContainers").splice(0..0, added);

@@ -29,7 +29,7 @@ impl Proxy {
     /// Injects the pod, and starts its proxy. What differs from a pod's: the ports and the admin socket, which tests that
     /// run side by side would fight over, and that it waits for no control plane.
     pub fn start(binary: &Path, pod: &Value) -> Self {
-        let decision = injector::inject(pod, "shop", &Settings::default());
+        let decision = injector::inject(pod, "shop", None, &Settings::default());
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
         let credentials = envoy::credentials("token");
         let mut config: Value = serde_json::from_str(&envoy::expanded(&pod, credentials.path())).unwrap();
