@@ -5,7 +5,8 @@
 pub mod v1alpha1;
 
 pub use v1alpha1::{
-    AccessMode, AccessSettings, MeshConfig, MeshConfigSpec, MtlsMode, MtlsSettings, PathRegexEnd, UnknownWord,
+    AccessMode, AccessSettings, InjectionSettings, MeshConfig, MeshConfigSpec, MtlsMode, MtlsSettings,
+    PathRegexEnd, UnknownWord,
 };
 
 /// The API group.

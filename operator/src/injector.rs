@@ -22,6 +22,8 @@ pub use annotations::{
 pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, PROXY_CONTAINER, VOLUME};
 pub use user::USERS;
 
+use crate::lower::workload::KUBE_SYSTEM;
+
 /// The label that leaves a pod out of the mesh, and its value.
 const OPT_OUT: (&str, &str) = ("smidge.mesh/inject", "disabled");
 
@@ -164,7 +166,7 @@ fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<St
     if pod.pointer("/metadata/labels").and_then(|labels| labels.get(label)).and_then(Value::as_str)
         == Some(disabled)
         || namespace == settings.system_namespace
-        || namespace == "kube-system"
+        || namespace == KUBE_SYSTEM
     {
         return Some(Vec::new());
     }

@@ -21,6 +21,7 @@ mod settings;
 mod shape;
 mod split;
 mod unit;
+pub(crate) use settings::injects_strictly;
 pub mod workload;
 
 use std::{
@@ -141,6 +142,7 @@ fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
             let (access, mtls) = settings::modes(namespace, look)?;
             Value::Modes(access, mtls)
         }
+        Unit::Injects(namespace) => settings::injects(namespace, look).then_some(Value::Yes)?,
         Unit::Absent(kind) => report_absent(kind, look)?,
         Unit::Unreadable(kind, key) => report_unreadable(kind, key, look)?,
         Unit::Group(key) => Value::Group(route::group(key, look)?.into()),

@@ -163,8 +163,9 @@ mod tests {
 
     #[test]
     fn chains_that_are_hooked_are_not_hooked_again() {
-        let count =
-            |hooked| iptables(&Exclusions::default(), SHARED_USER, Version::V4, hooked).matches("-j SMIDGE_").count();
+        let count = |hooked| {
+            iptables(&Exclusions::default(), SHARED_USER, Version::V4, hooked).matches("-j SMIDGE_").count()
+        };
         assert_eq!((count(false), count(true)), (2, 0));
     }
 }

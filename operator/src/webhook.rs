@@ -35,6 +35,7 @@ use crate::{
     admission::{Current, neighbours},
     injector::Settings,
     inputs::Inputs,
+    lower::injects_strictly,
     publish::World,
     tls,
 };
@@ -44,6 +45,8 @@ pub mod conversion;
 pub mod injection;
 pub mod review;
 pub mod validation;
+
+use injection::Strictness;
 
 /// An API server's object is at most 3 MiB, and a review may hold an old one beside it.
 const BODY_BYTES: usize = 8 << 20;
@@ -65,6 +68,8 @@ pub struct Views {
     pub world: watch::Receiver<World>,
     /// The kinds that were not read yet.
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
+    /// What injection counts.
+    pub injections: injection::Metrics,
 }
 
 #[derive(Clone)]
@@ -91,7 +96,7 @@ async fn bounded(request: Request, next: Next) -> Response {
 
 async fn inject(State(Shared { views, .. }): State<Shared>, body: Bytes) -> Response {
     let settings = views.injector.borrow().clone();
-    respond(injection::answer(&body, &settings))
+    respond(injection::answer(&body, &settings, views.strictness(), &views.injections))
 }
 
 async fn convert(body: Bytes) -> Response {
@@ -127,6 +132,15 @@ fn respond(answer: Result<Value, review::Error>) -> Response {
 }
 
 impl Views {
+    /// What the mesh's settings say about pods that could leave it.
+    fn strictness(&self) -> Strictness {
+        if !self.awaited.borrow().is_empty() {
+            return Strictness::Unknown;
+        }
+        let world = self.world.borrow();
+        if world.values().any(injects_strictly) { Strictness::Refuse } else { Strictness::Warn }
+    }
+
     /// A copy, so that nobody who changes the inputs has to wait for a verdict.
     fn current(&self, namespaces: &BTreeSet<String>) -> Current {
         let world = self.world.borrow();

@@ -17,7 +17,11 @@ use rustls::{
 use serde_json::{Value, json};
 use smidge::{
     injector::Settings,
-    webhook::{self, Views, ca_bundle::Holder, injection},
+    webhook::{
+        self, Views,
+        ca_bundle::Holder,
+        injection::{self, Metrics, Strictness},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,6 +30,9 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+#[path = "inject_webhook/apart.rs"]
+mod apart;
 
 fn a_review(pod: &Value) -> Value {
     json!({
@@ -43,7 +50,12 @@ fn a_pod() -> Value {
 }
 
 fn answer(review: &Value) -> Value {
-    injection::answer(review.to_string().as_bytes(), &Settings::default()).unwrap()["response"].take()
+    answer_if(review, Strictness::Warn, &Metrics::default())
+}
+
+fn answer_if(review: &Value, strictness: Strictness, metrics: &Metrics) -> Value {
+    let body = review.to_string();
+    injection::answer(body.as_bytes(), &Settings::default(), strictness, metrics).unwrap()["response"].take()
 }
 
 fn patch(response: &Value) -> json_patch::Patch {
@@ -67,109 +79,6 @@ fn a_second_call_for_the_same_pod_changes_nothing() {
     let first = patch(&answer(&a_review(&pod)));
     json_patch::patch(&mut pod, &first).unwrap();
     assert_eq!(patch(&answer(&a_review(&pod))).0, []);
-}
-
-fn injected(review: &str) -> Value {
-    let mut question = a_review(&a_pod());
-    question["request"]["uid"] = json!(review);
-    let mut pod = a_pod();
-    json_patch::patch(&mut pod, &patch(&answer(&question))).unwrap();
-    pod
-}
-
-fn proxy_user(pod: &Value) -> u64 {
-    let proxy = &pod["spec"]["initContainers"][1];
-    let (user, group) = (&proxy["securityContext"]["runAsUser"], &proxy["securityContext"]["runAsGroup"]);
-    assert_eq!(*group, 1337);
-    assert_eq!(pod["spec"]["initContainers"][0]["args"][1], format!("--proxy-user={user}"));
-    user.as_u64().unwrap()
-}
-
-/// The pods of a node share the kernel's bound on what one user may watch: 110 pods must not be one user.
-#[test]
-fn pods_have_proxies_of_different_users() {
-    let users: BTreeSet<u64> = (0..110).map(|pod| proxy_user(&injected(&format!("review-{pod}")))).collect();
-    assert!(users.len() >= 108, "{} users for 110 pods", users.len());
-    assert!(users.iter().all(|user| (30_000..60_000).contains(user)), "{users:?}");
-}
-
-/// Whoever is asked about a pod for the second time is asked by another name.
-#[test]
-fn a_pod_keeps_its_proxys_user() {
-    let pod = injected("first");
-    let mut again = a_review(&pod);
-    again["request"]["uid"] = json!("second");
-    assert_eq!(patch(&answer(&again)).0, []);
-}
-
-/// Nor does a template that was injected without a webhook give all its pods one user.
-#[test]
-fn a_shared_user_is_replaced() {
-    let shared = smidge::injector::inject(&a_pod(), "shop", None, &Settings::default());
-    let smidge::injector::Decision::Inject { mut pod, .. } = shared else { panic!("not injected") };
-    assert_eq!(pod["spec"]["initContainers"][1]["securityContext"]["runAsUser"], 1337);
-    let patch = patch(&answer(&a_review(&pod)));
-    json_patch::patch(&mut pod, &patch).unwrap();
-    assert!(proxy_user(&pod) >= 30_000);
-}
-
-/// Nor one that a container has: it is written down, or comes by a later webhook.
-#[test]
-fn a_user_of_the_application_is_not_the_proxys() {
-    let mut pod = injected("first");
-    let user = proxy_user(&pod);
-    pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": user});
-    let patch = patch(&answer(&a_review(&pod)));
-    json_patch::patch(&mut pod, &patch).unwrap();
-    assert_ne!(proxy_user(&pod), user);
-}
-
-#[test]
-fn the_group_of_the_proxies_is_nobody_elses() {
-    for (place, field, value) in [
-        ("/spec", "runAsGroup", json!(1337)),
-        ("/spec", "fsGroup", json!(1337)),
-        ("/spec", "supplementalGroups", json!([1, 1337])),
-        ("/spec/containers/0", "runAsGroup", json!(1337)),
-        ("/spec/initContainers/0", "runAsGroup", json!(1337)),
-    ] {
-        let mut pod = a_pod();
-        pod["spec"]["initContainers"] = json!([{"name": "early", "image": "web:1"}]);
-        pod.pointer_mut(place).unwrap()["securityContext"] = json!({field: value});
-        let response = answer(&a_review(&pod));
-        assert_eq!(response["allowed"], false, "{place} {field}");
-        let message = response["status"]["message"].as_str().unwrap();
-        assert!(message.contains("group 1337") && message.contains(field), "{message}");
-    }
-}
-
-#[test]
-fn ephemeral_containers_are_held_apart_from_the_proxy() {
-    let pod = injected("first");
-    let user = proxy_user(&pod);
-    let ask = |pod: &Value, context: Value, mounts: Value| {
-        let mut pod = pod.clone();
-        pod["spec"]["ephemeralContainers"] =
-            json!([{"name": "debug", "image": "sh:1", "securityContext": context, "volumeMounts": mounts}]);
-        let mut review = a_review(&pod);
-        review["request"]["operation"] = json!("UPDATE");
-        review["request"]["subResource"] = json!("ephemeralcontainers");
-        answer(&review)
-    };
-    let none = json!([]);
-    for context in [json!({"runAsUser": user}), json!({"runAsUser": 1337}), json!({"runAsGroup": 1337})] {
-        let response = ask(&pod, context.clone(), none.clone());
-        assert_eq!(response["allowed"], false, "{context}");
-        assert!(response["status"]["message"].as_str().unwrap().contains("\"debug\""), "{response}");
-    }
-    let mount = json!([{"name": "smidge", "mountPath": "/x"}]);
-    assert_eq!(ask(&pod, json!({}), mount)["allowed"], false);
-    for context in [json!(null), json!({"runAsUser": 1000, "runAsGroup": 1000})] {
-        let response = ask(&pod, context, none.clone());
-        assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None), "{response}");
-    }
-    // A pod outside of the mesh is nothing of ours.
-    assert_eq!(ask(&a_pod(), json!({"runAsGroup": 1337}), none)["allowed"], true);
 }
 
 #[test]
@@ -202,13 +111,13 @@ fn what_is_no_new_pod_passes() {
 
 #[test]
 fn nonsense_is_an_error_and_no_panic() {
-    let settings = Settings::default();
+    let (settings, metrics) = (Settings::default(), Metrics::default());
     for body in ["", "null", "{}", "[]", r#"{"apiVersion":"admission.k8s.io/v1","request":null}"#] {
-        injection::answer(body.as_bytes(), &settings).unwrap_err();
+        injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap_err();
     }
     let mut review = a_review(&a_pod());
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    injection::answer(review.to_string().as_bytes(), &settings).unwrap_err();
+    injection::answer(review.to_string().as_bytes(), &settings, Strictness::Warn, &metrics).unwrap_err();
     // Objects of any shape: the API server checks a pod only after the webhooks have seen it.
     for pod in [
         json!(null),
@@ -232,11 +141,11 @@ fn nonsense_is_an_error_and_no_panic() {
 #[test]
 fn an_answer_takes_little_time() {
     let body = a_review(&a_pod()).to_string();
-    let settings = Settings::default();
+    let (settings, metrics) = (Settings::default(), Metrics::default());
     let mut times: Vec<_> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            injection::answer(body.as_bytes(), &settings).unwrap();
+            injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap();
             start.elapsed()
         })
         .collect();
@@ -271,6 +180,7 @@ async fn serve() -> Served {
         injector: watch::channel(Arc::new(Settings::default())).1,
         world: watch::channel(BTreeMap::new()).1,
         awaited: watch::channel(BTreeSet::new()).1,
+        injections: Metrics::default(),
     };
     let (stop, stopped) = oneshot::channel();
     let until = async { drop(stopped.await) };

@@ -35,7 +35,14 @@ pub struct Args {
 
 /// Runs `smidge redirect`.
 pub fn run(args: Args) -> ExitCode {
-    let Args { proxy_user, exclude_inbound_ports, exclude_outbound_ports, exclude_outbound_cidrs, tool, dry_run } = args;
+    let Args {
+        proxy_user,
+        exclude_inbound_ports,
+        exclude_outbound_ports,
+        exclude_outbound_cidrs,
+        tool,
+        dry_run,
+    } = args;
     let exclusions = Exclusions {
         inbound_ports: exclude_inbound_ports,
         outbound_ports: exclude_outbound_ports,

@@ -73,7 +73,8 @@ fn apart(container: &Value, user: Option<i64>, proxy: u32) -> Result<(), String>
 fn groups(of: Option<&Value>, whose: &str) -> Result<(), String> {
     let Some(context) = of.and_then(|of| of.get("securityContext")) else { return Ok(()) };
     let is_group = |value: &Value| value.as_i64() == Some(i64::from(PROXY_GROUP));
-    let single = ["runAsGroup", "fsGroup"].into_iter().find(|field| context.get(*field).is_some_and(is_group));
+    let single =
+        ["runAsGroup", "fsGroup"].into_iter().find(|field| context.get(*field).is_some_and(is_group));
     let mut listed = context.get("supplementalGroups").and_then(Value::as_array).into_iter().flatten();
     match single.or_else(|| listed.any(is_group).then_some("supplementalGroups")) {
         None => Ok(()),

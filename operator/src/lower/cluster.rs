@@ -93,7 +93,7 @@ impl Cluster {
             roots: _,
             trust_domain: _,
             cluster_domain: _,
-            system_namespace: _,
+            system_namespace,
         } = &self.inputs;
         let graph = &mut self.graph;
         let mut touch = |key: &Key, unit: fn(Key) -> Unit| graph.touch(unit(key.clone()));
@@ -110,6 +110,11 @@ impl Cluster {
         }
         for (_, name) in differing(namespaces, &new.namespaces) {
             graph.touch(Unit::Modes(name.clone()));
+            graph.touch(Unit::Injects(name.clone()));
+        }
+        if *system_namespace != new.system_namespace {
+            graph.touch(Unit::Injects(system_namespace.clone()));
+            graph.touch(Unit::Injects(new.system_namespace.clone()));
         }
         for kind in absent_kinds.symmetric_difference(&new.absent_kinds) {
             graph.touch(Unit::Absent(kind.clone()));

@@ -132,6 +132,11 @@ impl<'a> Look<'a> {
         (access, mtls)
     }
 
+    /// Whether the pods of a namespace are taken into the mesh.
+    pub fn injects(&mut self, namespace: &str) -> bool {
+        self.ask(Unit::Injects(namespace.to_owned())).is_some()
+    }
+
     /// The HTTPRouteGroup of that name.
     pub fn group(&mut self, key: Key) -> Option<Arc<Group>> {
         ask!(self, Unit::Group(key), Group)

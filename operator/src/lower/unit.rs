@@ -34,6 +34,8 @@ pub(super) enum Unit {
     MeshWide,
     /// The access and mTLS modes of a namespace.
     Modes(String),
+    /// Whether the pods of a namespace are taken into the mesh.
+    Injects(String),
     /// A kind whose definition is absent: only said.
     Absent(String),
     /// An object that cannot be read: only said.
@@ -121,7 +123,14 @@ impl Unit {
 
     /// Whether it is there only for those who ask for it.
     pub fn is_asked(&self) -> bool {
-        matches!(self, Self::IsGranted(_) | Self::IsService(_) | Self::HasMembers(_) | Self::HasSplit(_))
+        matches!(
+            self,
+            Self::Injects(_)
+                | Self::IsGranted(_)
+                | Self::IsService(_)
+                | Self::HasMembers(_)
+                | Self::HasSplit(_)
+        )
     }
 
     /// Whether what it comes to is a part of the mesh.
