@@ -189,12 +189,11 @@ fn pods(
 ) -> Pods {
     let Pods { mut members, mut outside, mut outside_addresses } = Pods::default();
     for pod in selector.map(|labels| look.selected(&id.namespace, labels)).unwrap_or_default() {
-        match &pod.member {
-            Some(member) => drop(members.insert(pod.key.clone(), Arc::clone(member))),
-            None => {
-                outside.insert(format!("pod {}", pod.key.1));
-                outside_addresses.extend(&pod.outside);
-            }
+        if let Some(member) = &pod.member {
+            members.insert(pod.key.clone(), Arc::clone(member));
+        } else {
+            outside.insert(format!("pod {}", pod.key.1));
+            outside_addresses.extend(&pod.outside);
         }
     }
     for place in endpoints::places(slices, &id.namespace, look) {
