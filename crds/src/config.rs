@@ -5,8 +5,8 @@
 pub mod v1alpha1;
 
 pub use v1alpha1::{
-    AccessMode, AccessSettings, BudgetSettings, MeshConfig, MeshConfigSpec, MtlsMode, MtlsSettings,
-    PathRegexEnd, UnknownWord,
+    AccessMode, AccessSettings, BudgetSettings, InjectionSettings, MeshConfig, MeshConfigSpec, MtlsMode,
+    MtlsSettings, PathRegexEnd, UnknownWord,
 };
 
 /// The API group.

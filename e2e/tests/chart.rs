@@ -211,7 +211,7 @@ fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator()
     let Some(helm) = helm() else { return };
     let objects = render(&helm, &[]);
     let webhooks = objects["MutatingWebhookConfiguration/smidge-injector"]["webhooks"].as_array().unwrap();
-    let [webhook] = webhooks.as_slice() else { panic!("one webhook") };
+    let [webhook, ephemeral] = webhooks.as_slice() else { panic!("two webhooks") };
     let service = json!({"name": "smidge-webhook", "namespace": "meshes", "path": "/inject", "port": 443});
     assert_eq!(webhook["clientConfig"], json!({ "service": service }), "no caBundle");
     assert_eq!(webhook["namespaceSelector"]["matchLabels"], json!({"smidge.mesh/inject": "enabled"}));
@@ -224,6 +224,12 @@ fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator()
     assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["values"], json!(["disabled"]));
     assert_eq!(webhook["failurePolicy"], "Fail");
     assert_eq!(webhook["sideEffects"], "None");
+    // A label that a running pod is given must not take its ephemeral containers out of sight.
+    assert_eq!(ephemeral["rules"][0]["resources"], json!(["pods/ephemeralcontainers"]));
+    assert_eq!(ephemeral.get("objectSelector"), None);
+    for field in ["clientConfig", "namespaceSelector", "failurePolicy", "sideEffects"] {
+        assert_eq!(ephemeral[field], webhook[field], "{field}");
+    }
 }
 
 #[test]

@@ -168,6 +168,12 @@ reasons! {
     OutsideMesh => Warning, Nothing, Pass;
     /// Some pods of a Service are not in the mesh and are left out.
     MixedService => Warning, Nothing, Pass;
+    /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is no member.
+    NotInjectedHere => Warning, Nothing, Pass;
+    /// A pod that can leave the mesh, or lets callers pass it by.
+    CanLeaveMesh => Warning, Nothing, Pass;
+    /// No pod of a Service is in the mesh, and its namespace takes mTLS alone: calls are answered with 503.
+    NoServerInMesh => Warning, Nothing, Pass;
     /// Pods of a Service run under an account that no target names: clients refuse them.
     IdentityRefused => Warning, Nothing, Pass;
     /// An address and port that another, older Service has.

@@ -14,6 +14,7 @@ mod probes;
 mod refusal;
 mod restore;
 mod token;
+mod user;
 
 pub use annotations::{
     EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECTED, PROBES, TOKEN_SDS,
@@ -21,8 +22,9 @@ pub use annotations::{
 };
 pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, PROXY_CONTAINER, VOLUME};
 pub use token::ProbeKey;
+pub use user::USERS;
 
-use crate::redirect::Exclusions;
+use crate::lower::workload::KUBE_SYSTEM;
 
 /// The label that leaves a pod out of the mesh, and its value.
 const OPT_OUT: (&str, &str) = ("smidge.mesh/inject", "disabled");
@@ -124,30 +126,45 @@ pub enum Decision {
     },
 }
 
-/// Decides on a pod (or a pod template: `metadata` and `spec`) of `namespace`, which takes part in the mesh.
-pub fn inject(pod: &Value, namespace: &str, settings: &Settings) -> Decision {
-    match try_inject(pod, namespace, settings) {
+/// Decides on a pod or a pod template (`metadata` and `spec`) of `namespace`, which takes part in the mesh. `review` names
+/// the API server's question about one pod, whose proxy then has a user of its own; see `user`.
+pub fn inject(pod: &Value, namespace: &str, review: Option<&str>, settings: &Settings) -> Decision {
+    match try_inject(pod, namespace, review, settings) {
         Ok(decision) => decision,
         Err(message) => Decision::Deny { message: format!("smidge: {message}") },
     }
 }
 
-fn try_inject(pod: &Value, namespace: &str, settings: &Settings) -> Result<Decision, String> {
+/// Why a pod must not get the ephemeral containers that it is to have, in words for whoever adds them.
+pub fn refuse_ephemeral(pod: &Value) -> Option<String> {
+    refusal::ephemeral(pod).err().map(|message| format!("smidge: {message}"))
+}
+
+fn try_inject(
+    pod: &Value,
+    namespace: &str,
+    review: Option<&str>,
+    settings: &Settings,
+) -> Result<Decision, String> {
     if let Some(warnings) = stays_out(pod, namespace, settings) {
         return Ok(Decision::Skip { warnings });
     }
     let mut warnings = Vec::new();
     let mut pod = pod.clone();
+    let mut given = None;
     if annotation(&pod, INJECTED).is_some() {
+        given = user::given(&pod);
         restore::strip(&mut pod);
     }
     refusal::check(&pod)?;
+    let user = user::choose(&pod, given, review);
     let exclusions = annotations::exclusions(&pod)?;
     let owner = token::Owner::of(&pod, namespace);
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
-    add(&mut pod, settings, &exclusions, probes);
+    let added = [containers::init(settings, &exclusions, user), containers::proxy(settings, probes, user)];
+    add(&mut pod, settings, added);
     annotate(&mut pod, originals);
     Ok(Decision::Inject { pod, warnings })
 }
@@ -158,7 +175,7 @@ fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<St
     if pod.pointer("/metadata/labels").and_then(|labels| labels.get(label)).and_then(Value::as_str)
         == Some(disabled)
         || namespace == settings.system_namespace
-        || namespace == "kube-system"
+        || namespace == KUBE_SYSTEM
     {
         return Some(Vec::new());
     }
@@ -174,13 +191,7 @@ fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<St
     None
 }
 
-fn add(
-    pod: &mut Value,
-    settings: &Settings,
-    exclusions: &Exclusions,
-    probes: Vec<smidge_xds::bootstrap::Probe>,
-) {
-    let added = [containers::init(settings, exclusions), containers::proxy(settings, probes)];
+fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     let Some(spec) = child(pod, "spec") else { return };
     // First of all, so that the init containers of the application have the mesh as well.
     array(spec, "initContainers").splice(0..0, added);

@@ -14,6 +14,7 @@ pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod documents;
+pub mod escape;
 pub mod explain;
 pub mod finding;
 pub mod http;

@@ -23,6 +23,7 @@ mod settings;
 mod shape;
 mod split;
 mod unit;
+pub(crate) use settings::injects_strictly;
 pub mod workload;
 
 use std::{
@@ -139,14 +140,14 @@ impl Lowered {
 fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
     Some(match unit {
         Unit::TrustDomain => Value::TrustDomain(look.setting(|inputs| inputs.trust_domain.clone())),
-        Unit::ClusterDomain => {
-            Value::ClusterDomain(look.setting(|inputs| inputs.cluster_domain.as_str().into()))
-        }
+        Unit::ClusterDomain => Value::Text(look.setting(|inputs| inputs.cluster_domain.as_str().into())),
+        Unit::SystemNamespace => Value::Text(look.setting(|inputs| inputs.system_namespace.as_str().into())),
         Unit::MeshWide => Value::MeshWide(settings::mesh_wide(look)),
         Unit::Modes(namespace) => {
             let (access, mtls) = settings::modes(namespace, look)?;
             Value::Modes(access, mtls)
         }
+        Unit::Injects(namespace) => settings::injects(namespace, look).then_some(Value::Yes)?,
         Unit::Absent(kind) => report_absent(kind, look)?,
         Unit::Unreadable(kind, key) => report_unreadable(kind, key, look)?,
         Unit::Group(key) => Value::Group(route::group(key, look)?.into()),

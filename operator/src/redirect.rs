@@ -13,8 +13,11 @@ mod nftables;
 pub use iptables::{Version, rules as iptables};
 pub use nftables::rules as nftables;
 
-/// The user that the proxy runs as, whose connections are not redirected.
-pub const PROXY_UID: u32 = 1337;
+/// The group that every proxy runs as, and no application. Connections of this group and the proxy's user are not
+/// redirected.
+pub const PROXY_GROUP: u32 = 1337;
+/// The user of a proxy that has none of its own, as in templates that were injected without a webhook.
+pub const SHARED_USER: u32 = 1337;
 /// Where the proxy takes the application's outgoing connections, on loopback.
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Where the proxy takes connections from elsewhere.
@@ -135,8 +138,9 @@ mod tests {
             outbound_ports: vec![5432, 6379],
             outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
         };
-        let nft = nftables(&exclusions);
-        let (v4, v6) = (iptables(&exclusions, Version::V4, false), iptables(&exclusions, Version::V6, false));
+        let nft = nftables(&exclusions, 31_337);
+        let of = |version| iptables(&exclusions, 31_337, version, false);
+        let (v4, v6) = (of(Version::V4), of(Version::V6));
         for rules in [&nft, &v4, &v6] {
             let at = |text: &str| rules.find(text).unwrap_or_else(|| panic!("{text} is missing in\n{rules}"));
             assert!(at("9000") < rules.rfind("15006").unwrap(), "{rules}");
@@ -148,10 +152,20 @@ mod tests {
         assert!(!v6.contains("10.1.0.0/16") && v6.contains("fd00::/8"), "{v6}");
     }
 
+    /// Who has only one of the two is an application.
+    #[test]
+    fn the_proxy_is_told_by_user_and_group() {
+        let none = Exclusions::default();
+        assert!(nftables(&none, 31_337).contains("meta skuid 31337 meta skgid 1337 jump proxy"));
+        let owner = "-m owner --uid-owner 31337 --gid-owner 1337 -g SMIDGE_PROXY";
+        assert!(iptables(&none, 31_337, Version::V4, false).contains(owner));
+    }
+
     #[test]
     fn chains_that_are_hooked_are_not_hooked_again() {
-        let count =
-            |hooked| iptables(&Exclusions::default(), Version::V4, hooked).matches("-j SMIDGE_").count();
+        let count = |hooked| {
+            iptables(&Exclusions::default(), SHARED_USER, Version::V4, hooked).matches("-j SMIDGE_").count()
+        };
         assert_eq!((count(false), count(true)), (2, 0));
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     http,
     injector::Settings,
     inputs::Inputs,
+    lower::injects_strictly,
     publish::World,
     shares::Shares,
     tls,
@@ -45,6 +46,8 @@ pub mod conversion;
 pub mod injection;
 pub mod review;
 pub mod validation;
+
+use injection::Strictness;
 
 /// An API server's object is at most 3 MiB, and a review may hold an old one beside it.
 const BODY_BYTES: usize = 8 << 20;
@@ -70,6 +73,8 @@ pub struct Views {
     pub world: watch::Receiver<World>,
     /// The kinds that were not read yet.
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
+    /// What injection counts.
+    pub injections: injection::Metrics,
 }
 
 #[derive(Clone)]
@@ -102,7 +107,7 @@ async fn bounded(request: Request, next: Next) -> Response {
 
 async fn inject(State(Shared { views, .. }): State<Shared>, Held(body, share): Held) -> Response {
     let settings = views.injector.borrow().clone();
-    let answer = respond(injection::answer(&body, &settings));
+    let answer = respond(injection::answer(&body, &settings, views.strictness(), &views.injections));
     drop(share);
     answer
 }
@@ -158,6 +163,15 @@ fn not_understood(error: &review::Error) -> Response {
 }
 
 impl Views {
+    /// What the mesh's settings say about pods that could leave it.
+    fn strictness(&self) -> Strictness {
+        if !self.awaited.borrow().is_empty() {
+            return Strictness::Unknown;
+        }
+        let world = self.world.borrow();
+        if world.values().any(injects_strictly) { Strictness::Refuse } else { Strictness::Warn }
+    }
+
     /// A copy, so that nobody who changes the inputs has to wait for a verdict.
     fn current(&self, namespaces: &BTreeSet<String>) -> Current {
         let world = self.world.borrow();

@@ -26,6 +26,7 @@ use smidge::{
     documents::{self, Source},
     explain::{Answer, Question, Senseless, Verdict},
 };
+use smidge_xds_testing::properties;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain")

@@ -46,7 +46,7 @@ fn pod(case: &str) -> Value {
 
 fn decide(pod: &Value) -> Decision {
     let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
-    injector::inject(pod, namespace, &settings())
+    injector::inject(pod, namespace, None, &settings())
 }
 
 /// What the golden files hold: the decision with the bootstrap taken out, and the bootstrap.

@@ -17,7 +17,11 @@ use rustls::{
 use serde_json::{Value, json};
 use smidge::{
     injector::Settings,
-    webhook::{self, Views, ca_bundle::Holder, injection},
+    webhook::{
+        self, Views,
+        ca_bundle::Holder,
+        injection::{self, Metrics, Strictness},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,6 +30,9 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+#[path = "inject_webhook/apart.rs"]
+mod apart;
 
 fn a_review(pod: &Value) -> Value {
     json!({
@@ -43,7 +50,12 @@ fn a_pod() -> Value {
 }
 
 fn answer(review: &Value) -> Value {
-    injection::answer(review.to_string().as_bytes(), &Settings::default()).unwrap()["response"].take()
+    answer_if(review, Strictness::Warn, &Metrics::default())
+}
+
+fn answer_if(review: &Value, strictness: Strictness, metrics: &Metrics) -> Value {
+    let body = review.to_string();
+    injection::answer(body.as_bytes(), &Settings::default(), strictness, metrics).unwrap()["response"].take()
 }
 
 fn patch(response: &Value) -> json_patch::Patch {
@@ -99,13 +111,13 @@ fn what_is_no_new_pod_passes() {
 
 #[test]
 fn nonsense_is_an_error_and_no_panic() {
-    let settings = Settings::default();
+    let (settings, metrics) = (Settings::default(), Metrics::default());
     for body in ["", "null", "{}", "[]", r#"{"apiVersion":"admission.k8s.io/v1","request":null}"#] {
-        injection::answer(body.as_bytes(), &settings).unwrap_err();
+        injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap_err();
     }
     let mut review = a_review(&a_pod());
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    injection::answer(review.to_string().as_bytes(), &settings).unwrap_err();
+    injection::answer(review.to_string().as_bytes(), &settings, Strictness::Warn, &metrics).unwrap_err();
     // Objects of any shape: the API server checks a pod only after the webhooks have seen it.
     for pod in [
         json!(null),
@@ -129,11 +141,11 @@ fn nonsense_is_an_error_and_no_panic() {
 #[test]
 fn an_answer_takes_little_time() {
     let body = a_review(&a_pod()).to_string();
-    let settings = Settings::default();
+    let (settings, metrics) = (Settings::default(), Metrics::default());
     let mut times: Vec<_> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            injection::answer(body.as_bytes(), &settings).unwrap();
+            injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap();
             start.elapsed()
         })
         .collect();
@@ -168,6 +180,7 @@ async fn serve() -> Served {
         injector: watch::channel(Arc::new(Settings::default())).1,
         world: watch::channel(BTreeMap::new()).1,
         awaited: watch::channel(BTreeSet::new()).1,
+        injections: Metrics::default(),
     };
     let (stop, stopped) = oneshot::channel();
     let until = async { drop(stopped.await) };

@@ -21,7 +21,9 @@ use smidge_xds_testing::binaries;
 
 /// The user of the application, and of the proxy.
 const APPLICATION: u32 = 1000;
-const PROXY: u32 = 1337;
+const PROXY: u32 = 31_337;
+/// The group of every proxy.
+const GROUP: u32 = 1337;
 
 #[test]
 fn nftables_redirects() {
@@ -55,6 +57,7 @@ fn everything(pod: &Pod, tool: &str) {
     let args = [
         "--tool",
         tool,
+        "--proxy-user=31337",
         "--exclude-inbound-ports=9000",
         "--exclude-outbound-ports=5432",
         "--exclude-outbound-cidrs=198.51.100.0/24,2001:db8::/32",
@@ -78,14 +81,19 @@ fn everything(pod: &Pod, tool: &str) {
     pod.expect(APPLICATION, None, "[::1]:8080", "8080 direct");
 
     // The proxy's calls go out. Those to its own pod are the application's to itself, and come in like any other;
-    pod.expect(PROXY, None, "10.9.0.1:80", "refused");
-    pod.expect(PROXY, None, "[fd09::1]:80", "refused");
-    pod.expect(PROXY, None, "10.9.0.2:8080", "15006 for 10.9.0.2:8080");
-    pod.expect(PROXY, None, "[fd09::2]:8080", "15006 for [fd09::2]:8080");
+    pod.expect_of((PROXY, GROUP), None, "10.9.0.1:80", "refused");
+    pod.expect_of((PROXY, GROUP), None, "[fd09::1]:80", "refused");
+    pod.expect_of((PROXY, GROUP), None, "10.9.0.2:8080", "15006 for 10.9.0.2:8080");
+    pod.expect_of((PROXY, GROUP), None, "[fd09::2]:8080", "15006 for [fd09::2]:8080");
     // unless they are the ones that came in already.
-    pod.expect(PROXY, Some("127.0.0.6"), "10.9.0.2:8080", "8080 direct");
-    pod.expect(PROXY, Some("::6"), "[fd09::2]:8080", "8080 direct");
-    pod.expect(PROXY, None, "127.0.0.1:8080", "8080 direct");
+    pod.expect_of((PROXY, GROUP), Some("127.0.0.6"), "10.9.0.2:8080", "8080 direct");
+    pod.expect_of((PROXY, GROUP), Some("::6"), "[fd09::2]:8080", "8080 direct");
+    pod.expect_of((PROXY, GROUP), None, "127.0.0.1:8080", "8080 direct");
+    // Either of the two alone is an application, whatever its image says.
+    for (user, group) in [(PROXY, PROXY), (PROXY, 0), (APPLICATION, GROUP), (GROUP, GROUP), (0, GROUP)] {
+        pod.expect_of((user, group), None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
+        pod.expect_of((user, group), None, "[fd09::1]:80", "15001 for [fd09::1]:80");
+    }
     // An application that borrows that source gains nothing.
     pod.expect(APPLICATION, Some("::6"), "[fd09::1]:80", "15001 for [fd09::1]:80");
 

@@ -18,13 +18,18 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    envoy::{cluster, listener::outbound, names, tls},
+    envoy::{
+        cluster,
+        listener::outbound::{self, Closed},
+        names, tls,
+    },
     mesh::{
         Mesh,
         change::{Changes, changes},
         id::{ClassId, ServiceId},
         service::{Protocol, Service},
     },
+    reach,
 };
 use class::ClassPart;
 use drain::Drains;
@@ -310,8 +315,13 @@ impl Resources {
 }
 
 /// The addresses at which a Service is called, by port.
-fn doors(service: &Service) -> impl Iterator<Item = ((u16, Protocol), &BTreeSet<IpAddr>)> {
-    service.ports.iter().map(|(number, port)| ((*number, port.protocol), &port.addresses))
+fn doors(service: &Service) -> impl Iterator<Item = ((u16, Protocol, Closed), &BTreeSet<IpAddr>)> {
+    service.ports.iter().map(|(number, port)| {
+        let mut others = reach::backends(port).filter(|backend| backend.service != service.id);
+        let is_served = !port.servers.is_empty() || others.next().is_some();
+        let closed = if is_served { Closed::ByPolicy } else { Closed::ForWantOfServers };
+        ((*number, port.protocol, closed), &port.addresses)
+    })
 }
 
 impl fmt::Debug for Resources {

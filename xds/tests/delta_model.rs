@@ -21,6 +21,7 @@ use smidge_xds::{
     delta::{Request, Session},
     resources::Kind,
 };
+use smidge_xds_testing::properties;
 use world::{NAMES, VERSIONS, World};
 
 /// Something that happens.

@@ -12,7 +12,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, properties};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -25,7 +25,7 @@ use proptest::{
     collection::vec,
     prelude::*,
     sample::select,
-    test_runner::{Config, TestCaseError, TestRunner},
+    test_runner::{TestCaseError, TestRunner},
 };
 use smidge_xds::{
     mesh::{

@@ -8,7 +8,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
-use smidge_xds_testing::meshes;
+use smidge_xds_testing::{meshes, properties};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

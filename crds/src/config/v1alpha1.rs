@@ -27,6 +27,9 @@ pub struct MeshConfigSpec {
     /// Whether callers must use mTLS.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "MtlsSettings::is_empty")]
     pub mtls: MtlsSettings,
+    /// Which pods are taken into the mesh.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "InjectionSettings::is_empty")]
+    pub injection: InjectionSettings,
     /// Whether a pathRegex matches any path that begins as it says (open, the default, as SMI specifies), or must
     /// match the whole path (closed, as Open Service Mesh did).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,23 @@ pub struct MtlsSettings {
     /// permissive lets them in without an identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Setting<MtlsMode>>,
+}
+
+/// Which pods are taken into the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct InjectionSettings {
+    /// Whether pods that could leave the mesh are refused (true), or admitted with a warning (false, the default): those
+    /// with the capability NET_ADMIN, SYS_ADMIN or ALL, privileged ones, those whose containers see each other's or the
+    /// node's processes, and those that exclude inbound ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+}
+
+impl InjectionSettings {
+    fn is_empty(&self) -> bool {
+        self.strict.is_none()
+    }
 }
 
 impl AccessSettings {

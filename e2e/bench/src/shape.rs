@@ -197,7 +197,7 @@ fn namespace(number: usize) -> [Object; 2] {
             kind: "Namespace",
             namespace: String::new(),
             name,
-            body: json!({"metadata": {}}),
+            body: json!({"metadata": {"labels": {"smidge.mesh/inject": "enabled"}}}),
             status: None,
         },
         group,

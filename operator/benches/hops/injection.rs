@@ -7,7 +7,7 @@ use rcgen::KeyPair;
 use smidge::{
     ca::issue::{self, Serial, Subject},
     injector::Settings,
-    webhook::injection,
+    webhook::injection::{self, Metrics, Strictness},
 };
 use time::OffsetDateTime;
 
@@ -18,10 +18,14 @@ pub fn bench(criterion: &mut Criterion) {
     let (key, serial) = (KeyPair::generate().unwrap(), Serial::new([1; 16]));
     let root = issue::root(key, subject, OffsetDateTime::now_utc(), serial).unwrap();
     let settings = Settings { control_plane_roots: vec![root.pem().to_owned()], ..Settings::default() };
-    let body = review().to_string();
-    let injected = injection::answer(body.as_bytes(), &settings).unwrap();
+    let (body, metrics) = (review().to_string(), Metrics::default());
+    let injected = injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap();
     assert!(injected.pointer("/response/patch").is_some(), "{injected}");
     criterion.benchmark_group("injection").bench_function("patch", |bencher| {
-        bencher.iter(|| injection::answer(black_box(body.as_bytes()), &settings).unwrap().to_string());
+        bencher.iter(|| {
+            injection::answer(black_box(body.as_bytes()), &settings, Strictness::Warn, &metrics)
+                .unwrap()
+                .to_string()
+        });
     });
 }

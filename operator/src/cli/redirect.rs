@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use crate::redirect::{
-    Cidr, Exclusions, Version,
+    Cidr, Exclusions, SHARED_USER, Version,
     apply::{self, Tool},
     iptables, nftables,
 };
@@ -13,6 +13,9 @@ use crate::redirect::{
 /// Arguments of `smidge redirect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The user that the proxy runs as. Its connections are not redirected where its group is the proxies' (1337) as well.
+    #[arg(long, default_value_t = SHARED_USER)]
+    proxy_user: u32,
     /// Ports on which callers reach the application past the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_inbound_ports: Vec<u16>,
@@ -32,7 +35,14 @@ pub struct Args {
 
 /// Runs `smidge redirect`.
 pub fn run(args: Args) -> ExitCode {
-    let Args { exclude_inbound_ports, exclude_outbound_ports, exclude_outbound_cidrs, tool, dry_run } = args;
+    let Args {
+        proxy_user,
+        exclude_inbound_ports,
+        exclude_outbound_ports,
+        exclude_outbound_cidrs,
+        tool,
+        dry_run,
+    } = args;
     let exclusions = Exclusions {
         inbound_ports: exclude_inbound_ports,
         outbound_ports: exclude_outbound_ports,
@@ -40,16 +50,16 @@ pub fn run(args: Args) -> ExitCode {
     };
     if dry_run {
         match tool {
-            Tool::Auto | Tool::Nftables => print!("{}", nftables(&exclusions)),
+            Tool::Auto | Tool::Nftables => print!("{}", nftables(&exclusions, proxy_user)),
             Tool::Iptables => print!(
                 "# iptables-restore\n{}# ip6tables-restore\n{}",
-                iptables(&exclusions, Version::V4, false),
-                iptables(&exclusions, Version::V6, false),
+                iptables(&exclusions, proxy_user, Version::V4, false),
+                iptables(&exclusions, proxy_user, Version::V6, false),
             ),
         }
         return ExitCode::SUCCESS;
     }
-    match apply::apply(&exclusions, tool) {
+    match apply::apply(&exclusions, proxy_user, tool) {
         Ok(tool) => {
             eprintln!("smidge: the pod's TCP traffic is redirected to its proxy with {tool}");
             ExitCode::SUCCESS

@@ -1,8 +1,9 @@
 //! Makes the inputs that a cluster with some objects would give: pods from workloads, endpoints from selectors,
 //! addresses from 198.18.0.0/15, which nobody routes (RFC 2544).
 //!
-//! Every workload has one pod, whatever its replicas: replicas look alike. Every pod counts as injected unless it, or
-//! its namespace, is labelled `smidge.mesh/inject=disabled`. Kinds that nothing here reads are passed over.
+//! Every workload has one pod, whatever its replicas: replicas look alike. Every namespace with pods counts as labelled
+//! for injection unless it is labelled `smidge.mesh/inject=disabled`, and every pod of it as injected unless it is
+//! labelled so itself. Kinds that nothing here reads are passed over.
 
 mod definition;
 mod network;
@@ -29,7 +30,7 @@ use super::{Document, Unreadable, unknown};
 use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects, change_each},
-    lower::workload::{INJECTED, PROXY_CONTAINER},
+    lower::workload::{INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
 };
 
 /// A cluster made of files.
@@ -144,7 +145,7 @@ impl Offline {
 
     /// Marks the pods that the webhook would have injected.
     fn inject(&mut self) {
-        let Inputs { pods, namespaces, .. } = &mut self.inputs;
+        let Inputs { pods, namespaces, system_namespace, .. } = &mut self.inputs;
         change_each(pods, |(namespace, _), pod| {
             let is_disabled = |labels: &Option<BTreeMap<String, String>>| {
                 labels
@@ -152,11 +153,21 @@ impl Offline {
                     .and_then(|labels| labels.get(labels::INJECT))
                     .is_some_and(|word| word == labels::INJECT_DISABLED)
             };
-            let of_namespace = namespaces.get(&(String::new(), namespace.clone()));
+            let key = (String::new(), namespace.clone());
+            let mut of_namespace = namespaces.get(&key).map(|of| Namespace::clone(of)).unwrap_or_default();
             if is_disabled(&pod.metadata.labels)
-                || of_namespace.is_some_and(|of| is_disabled(&of.metadata.labels))
+                || is_disabled(&of_namespace.metadata.labels)
+                || namespace == KUBE_SYSTEM
+                || namespace == system_namespace
             {
                 return;
+            }
+            let of = of_namespace.metadata.labels.get_or_insert_default();
+            if of.insert(labels::INJECT.to_owned(), labels::INJECT_ENABLED.to_owned()).as_deref()
+                != Some(labels::INJECT_ENABLED)
+            {
+                of_namespace.metadata.name = Some(namespace.clone());
+                namespaces.insert(key, of_namespace.into());
             }
             pod.metadata.annotations.get_or_insert_default().insert(INJECTED.to_owned(), "true".to_owned());
             let containers = pod.spec.get_or_insert_default().init_containers.get_or_insert_default();

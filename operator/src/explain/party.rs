@@ -58,7 +58,9 @@ pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Result<Call
     let name = format!("workload {party}");
     let mut all = identities.into_iter();
     match (all.next(), all.next()) {
-        (Some(one), None) => Ok(Caller { name, identity: Some(one.clone()), notes: mixed(inputs, party) }),
+        (Some(one), None) => {
+            Ok(Caller { name, identity: Some(one.clone()), notes: mixed(mesh, inputs, party) })
+        }
         (Some(one), Some(other)) => {
             let candidates = [one, other].into_iter().chain(all).map(account_name).collect();
             Err(Senseless::Ambiguous { name: party.to_string(), candidates })
@@ -157,7 +159,7 @@ fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result
     }
     let name = format!("workload {party}");
     if !classes.is_empty() {
-        let notes = mixed(inputs, party);
+        let notes = mixed(mesh, inputs, party);
         return Ok(Called { name, what: What::Classes(classes), is_outside: false, notes });
     }
     if is_outside(inputs, party) { Ok(outside(name, vec![])) } else { Err(unknown(mesh, inputs, party)) }
@@ -179,10 +181,14 @@ fn is_outside(inputs: &Inputs, party: &Party) -> bool {
 }
 
 /// A workload of which only some pods are in the mesh is in the middle of something.
-fn mixed(inputs: &Inputs, party: &Party) -> Vec<String> {
+fn mixed(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Vec<String> {
     let pods = inputs.pods.iter().filter(|((namespace, _), _)| *namespace == party.namespace);
-    let outside =
-        pods.filter(|(_, pod)| owner(pod).1 == party.name && !crate::lower::workload::is_member(pod)).count();
+    let pods = pods.filter(|(_, pod)| owner(pod).1 == party.name).count();
+    let is_it = |id: &smidge_xds::mesh::id::ProxyId, name: &str| {
+        id.namespace == party.namespace && name == party.name
+    };
+    let inside = mesh.workloads.iter().filter(|(id, workload)| is_it(id, &workload.name)).count();
+    let outside = pods.saturating_sub(inside);
     if outside == 0 {
         return Vec::new();
     }

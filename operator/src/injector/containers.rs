@@ -10,7 +10,7 @@ use smidge_xds::bootstrap::{
 };
 
 use super::{Settings, TOKEN_SDS, probes::literal};
-use crate::redirect::{Exclusions, PROXY_UID};
+use crate::redirect::{Exclusions, PROXY_GROUP, SHARED_USER};
 
 /// Name of the init container that redirects the pod's traffic.
 pub const INIT_CONTAINER: &str = "smidge-init";
@@ -28,8 +28,11 @@ const TOKEN_SECONDS: u32 = 3600;
 const DRAIN_SECONDS: &str = "15";
 
 /// The init container. Root, as added capabilities take no effect for other users; NET_ADMIN and nothing else.
-pub(super) fn init(settings: &Settings, exclusions: &Exclusions) -> Value {
+pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32) -> Value {
     let mut args = vec!["redirect".to_owned()];
+    if user != SHARED_USER {
+        args.push(format!("--proxy-user={user}"));
+    }
     args.extend(exclusions.to_args());
     json!({
         "name": INIT_CONTAINER,
@@ -54,7 +57,7 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions) -> Value {
 ///
 /// It has no `preStop` hook: the control plane takes the pod from every proxy's endpoints as soon as it is being deleted,
 /// the application ends its own requests, and Kubernetes stops the sidecar only when all of the application has gone.
-pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>) -> Value {
+pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32) -> Value {
     let ready = |period: u32, failures: u32| {
         json!({
             "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
@@ -88,8 +91,8 @@ pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>) -> Value {
         "readinessProbe": ready(5, 3),
         "resources": settings.proxy_resources,
         "securityContext": {
-            "runAsUser": PROXY_UID,
-            "runAsGroup": PROXY_UID,
+            "runAsUser": user,
+            "runAsGroup": PROXY_GROUP,
             "runAsNonRoot": true,
             "allowPrivilegeEscalation": false,
             "privileged": false,

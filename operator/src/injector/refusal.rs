@@ -5,8 +5,11 @@
 use serde_json::Value;
 use smidge_xds::bootstrap::{READINESS_PORT, STATS_PORT};
 
-use super::{INIT_CONTAINER, PROXY_CONTAINER, VOLUME, all_containers, listed, name_of};
-use crate::redirect::{INBOUND_PORT, OUTBOUND_PORT, PROXY_UID};
+use super::{
+    INIT_CONTAINER, PROXY_CONTAINER, VOLUME, all_containers, listed, name_of,
+    user::{given, user},
+};
+use crate::redirect::{INBOUND_PORT, OUTBOUND_PORT, PROXY_GROUP, SHARED_USER};
 
 /// The first thing that is wrong with the pod.
 pub(super) fn check(pod: &Value) -> Result<(), String> {
@@ -17,23 +20,14 @@ pub(super) fn check(pod: &Value) -> Result<(), String> {
         return Err(format!("volume {VOLUME:?} has the name of the proxy's own: rename it"));
     }
     let pod_user = user(pod.get("spec"));
+    groups(pod.get("spec"), "the pod")?;
     for container in all_containers(pod) {
         let name = name_of(container);
         if [INIT_CONTAINER, PROXY_CONTAINER].contains(&name) {
             return Err(format!("container {name:?} has the name of the proxy's own: rename it"));
         }
-        if user(Some(container)).or(pod_user) == Some(i64::from(PROXY_UID)) {
-            return Err(format!(
-                "container {name:?} runs as user {PROXY_UID}, which is the proxy's and would pass by the mesh: \
-                 choose another runAsUser"
-            ));
-        }
-        let mounts = container.get("volumeMounts").and_then(Value::as_array).into_iter().flatten();
-        if mounts.into_iter().any(|mount| name_of(mount) == VOLUME) {
-            return Err(format!(
-                "container {name:?} mounts volume {VOLUME:?}, which holds the proxy's credentials"
-            ));
-        }
+        let user = user(Some(container)).or(pod_user);
+        apart(container, user, SHARED_USER)?;
         if let Some(port) = own_port(container) {
             return Err(format!(
                 "container {name:?} has the port {port}, which is the proxy's: choose another"
@@ -43,8 +37,52 @@ pub(super) fn check(pod: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn user(of: Option<&Value>) -> Option<i64> {
-    of?.get("securityContext")?.get("runAsUser")?.as_i64()
+/// The first thing that is wrong with the ephemeral containers of a pod that was injected. Those of other pods are nothing
+/// of the mesh's.
+pub(super) fn ephemeral(pod: &Value) -> Result<(), String> {
+    let has_proxy = listed(pod, "initContainers").any(|container| name_of(container) == PROXY_CONTAINER);
+    let proxy = given(pod).unwrap_or(SHARED_USER);
+    let pod_user = user(pod.get("spec"));
+    listed(pod, "ephemeralContainers")
+        .filter(|_| has_proxy)
+        .try_for_each(|container| apart(container, user(Some(container)).or(pod_user), proxy))
+}
+
+/// Holds a container that runs as `user` apart from the proxy and what it has.
+fn apart(container: &Value, user: Option<i64>, proxy: u32) -> Result<(), String> {
+    let name = name_of(container);
+    if user.is_some_and(|user| [proxy, SHARED_USER].map(i64::from).contains(&user)) {
+        return Err(format!(
+            "container {name:?} runs as user {}, which is the proxy's and would pass by the mesh: \
+             choose another runAsUser",
+            user.unwrap_or_default()
+        ));
+    }
+    groups(Some(container), &format!("container {name:?}"))?;
+    let mounts = container.get("volumeMounts").and_then(Value::as_array).into_iter().flatten();
+    if mounts.into_iter().any(|mount| name_of(mount) == VOLUME) {
+        return Err(format!(
+            "container {name:?} mounts volume {VOLUME:?}, which holds the proxy's credentials"
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses every way to be given the group of the proxies. One that is only supplementary is turned into the own one by a
+/// program with the set-group-ID bit.
+fn groups(of: Option<&Value>, whose: &str) -> Result<(), String> {
+    let Some(context) = of.and_then(|of| of.get("securityContext")) else { return Ok(()) };
+    let is_group = |value: &Value| value.as_i64() == Some(i64::from(PROXY_GROUP));
+    let single =
+        ["runAsGroup", "fsGroup"].into_iter().find(|field| context.get(*field).is_some_and(is_group));
+    let mut listed = context.get("supplementalGroups").and_then(Value::as_array).into_iter().flatten();
+    match single.or_else(|| listed.any(is_group).then_some("supplementalGroups")) {
+        None => Ok(()),
+        Some(field) => Err(format!(
+            "{whose} has the group {PROXY_GROUP} by securityContext.{field}, which is the proxies' and a step \
+             past the mesh: choose another group"
+        )),
+    }
 }
 
 /// A port of the container that the proxy listens on.

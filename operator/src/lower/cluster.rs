@@ -89,9 +89,9 @@ impl Cluster {
             unreadable,
             trust_domain,
             cluster_domain,
-            // No unit reads these.
+            // No unit reads them.
             roots: _,
-            system_namespace: _,
+            system_namespace,
         } = &self.inputs;
         let graph = &mut self.graph;
         let mut touch = |key: &Key, unit: fn(Key) -> Unit| graph.touch(unit(key.clone()));
@@ -108,12 +108,16 @@ impl Cluster {
         }
         for (_, name) in differing(namespaces, &new.namespaces) {
             graph.touch(Unit::Modes(name.clone()));
+            graph.touch(Unit::Injects(name.clone()));
         }
         for kind in absent_kinds.symmetric_difference(&new.absent_kinds) {
             graph.touch(Unit::Absent(kind.clone()));
         }
         if *trust_domain != new.trust_domain {
             graph.touch(Unit::TrustDomain);
+        }
+        if *system_namespace != new.system_namespace {
+            graph.touch(Unit::SystemNamespace);
         }
         if *cluster_domain != new.cluster_domain {
             graph.touch(Unit::ClusterDomain);

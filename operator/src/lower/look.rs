@@ -138,9 +138,11 @@ impl<'a> Look<'a> {
         self.inputs.absent_kinds.contains(definition)
     }
 
-    /// The setting that the unit stands for: units of domains are due when theirs changes.
+    /// The setting that the unit stands for, which is due when that changes.
     pub fn setting<T>(&self, read: fn(&Inputs) -> T) -> T {
-        debug_assert!(matches!(**self.unit, Unit::TrustDomain | Unit::ClusterDomain), "{:?}", self.unit);
+        let is_setting =
+            matches!(**self.unit, Unit::TrustDomain | Unit::ClusterDomain | Unit::SystemNamespace);
+        debug_assert!(is_setting, "{:?}", self.unit);
         read(self.inputs)
     }
 
@@ -151,7 +153,12 @@ impl<'a> Look<'a> {
 
     /// The domain under which the cluster's DNS serves Services.
     pub fn cluster_domain(&mut self) -> Arc<str> {
-        ask!(self, Unit::ClusterDomain, ClusterDomain).unwrap_or_else(|| Arc::from(""))
+        ask!(self, Unit::ClusterDomain, Text).unwrap_or_else(|| Arc::from(""))
+    }
+
+    /// The namespace that Smidge itself runs in.
+    pub fn system_namespace(&mut self) -> Arc<str> {
+        ask!(self, Unit::SystemNamespace, Text).unwrap_or_else(|| Arc::from(""))
     }
 
     /// Who gives to the unit that is being made. Needs no note: a giver that changes makes it due.
@@ -171,6 +178,11 @@ impl<'a> Look<'a> {
         }
         let MeshWide { access, mtls, .. } = self.mesh_wide();
         (access, mtls)
+    }
+
+    /// Whether the pods of a namespace are taken into the mesh.
+    pub fn injects(&mut self, namespace: &str) -> bool {
+        self.ask(Unit::Injects(namespace.to_owned())).is_some()
     }
 
     /// The HTTPRouteGroup of that name.

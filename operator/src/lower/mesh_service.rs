@@ -1,7 +1,7 @@
 //! Turns Services as the cluster has them into those of the mesh: under which addresses they are called, who serves them,
 //! and where calls go.
 //!
-//! A Service is in the mesh with one of its pods, or for the sake of a split. An address and port belong to the oldest
+//! A Service is in the mesh with one of its pods, for the sake of a split, or because its namespace takes mTLS alone. An address and port belong to the oldest
 //! Service that claims them. What a split makes of a call is `split`'s to say.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
 };
 
 use smidge_xds::mesh::{
+    access::MtlsMode,
     id::{ServiceId, SpiffeId},
     route::Route,
     service::{Endpoint, Server, Service, ServicePort},
@@ -29,11 +30,12 @@ use crate::finding::{Finding, Reason};
 pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
     let known = look.known(id)?;
     let is_root = look.has_split(id);
-    if known.members.is_empty() && !is_root && !look.is_sent_to(id) {
+    let is_held = is_held(&known, look);
+    if known.members.is_empty() && !is_root && !is_held && !look.is_sent_to(id) {
         return None;
     }
     // One whose pods are all outside is there for a split's sake only: nobody who calls it directly notices.
-    let is_called = !known.members.is_empty() || is_root || known.outside.is_empty();
+    let is_called = !known.members.is_empty() || is_root || is_held || known.outside.is_empty();
     if !is_called {
         return Some(BTreeSet::new());
     }
@@ -47,6 +49,13 @@ pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(Ip
         look.give(Unit::Address(*address, *number));
     }
     Some(claims)
+}
+
+/// Whether a Service is in the mesh whoever is behind it: its namespace is, and takes mTLS alone, so a call must not go to
+/// it in plaintext for the reason that its injected pods went. What it does not select is not the namespace's.
+fn is_held(known: &Known, look: &mut Look<'_>) -> bool {
+    let namespace = &known.id.namespace;
+    known.has_selector && look.injects(namespace) && look.modes(namespace).1 == MtlsMode::Strict
 }
 
 /// The Service that has an address and port: the oldest of those that claim it.
@@ -65,6 +74,9 @@ pub(super) fn service(id: &ServiceId, look: &mut Look<'_>) -> Option<Service> {
     let claims = look.claims(id)?;
     if !known.outside.is_empty() && !known.members.is_empty() {
         look.found(mixed(&known));
+    }
+    if !known.outside.is_empty() && known.members.is_empty() && is_held(&known, look) && !look.has_split(id) {
+        look.found(nobody(&known));
     }
     let endpoints = look.endpoints(id);
     let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split: look.split(id) };
@@ -194,12 +206,29 @@ fn servers(port: &Port) -> impl Iterator<Item = Server> {
     targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
 }
 
-fn mixed(known: &Known) -> Finding {
+fn nobody(known: &Known) -> Finding {
+    let names = outside(known);
+    let message = format!(
+        "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \
+         with 503, over TCP closed, and never sent in plaintext"
+    );
+    Finding::new(known.object.clone(), Reason::NoServerInMesh, message)
+        .at("spec.selector")
+        .hint("let its pods be injected, or label the namespace smidge.mesh/mtls=permissive")
+}
+
+/// The pods that are not in the mesh, in few words.
+fn outside(known: &Known) -> String {
     const SHOWN: usize = 3;
-    let mut names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if known.outside.len() > SHOWN {
-        names = format!("{names} and {} more", known.outside.len() - SHOWN);
+        return format!("{names} and {} more", known.outside.len() - SHOWN);
     }
+    names
+}
+
+fn mixed(known: &Known) -> Finding {
+    let names = outside(known);
     let message = format!("not all of its endpoints are in the mesh: {names} get no traffic from the mesh");
     Finding::new(known.object.clone(), Reason::MixedService, message)
         .at("spec.selector")

@@ -39,6 +39,10 @@ pub(super) struct Known {
     pub members: Members,
     /// Its own pods that are not.
     pub outside: Vec<String>,
+    /// The addresses of those of them that it selects, but for pods in the node's network.
+    outside_addresses: BTreeSet<IpAddr>,
+    /// Whether it selects its pods, rather than that somebody lists its endpoints.
+    pub has_selector: bool,
     /// The addresses that the API server allocated; empty for a headless one.
     cluster_addresses: BTreeSet<IpAddr>,
     pub is_headless: bool,
@@ -80,7 +84,10 @@ impl Known {
     /// The addresses that callers dial.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         if self.is_headless {
-            self.members.values().flat_map(|member| member.addresses.iter().copied()).collect()
+            let inside = self.members.values().flat_map(|member| member.addresses.iter().copied());
+            // One with nobody inside is called nowhere else; next to members, others are left alone.
+            let outside = self.outside_addresses.iter().filter(|_| self.members.is_empty()).copied();
+            inside.chain(outside).collect()
         } else {
             self.cluster_addresses.clone()
         }
@@ -142,7 +149,7 @@ pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
     }
     let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
     let slices = look.slices(id);
-    let (members, outside) = pods(id, selector, &slices, look);
+    let Pods { members, outside, outside_addresses } = pods(id, selector, &slices, look);
     let object = ObjectRef::new("Service", &id.namespace, &id.name);
     let mut ports = ports(spec, &object, look.findings());
     for port in ports.values_mut() {
@@ -154,7 +161,9 @@ pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
         created: service.metadata.creation_timestamp.clone(),
         ports,
         members,
-        outside,
+        outside: outside.into_iter().collect(),
+        outside_addresses,
+        has_selector: selector.is_some(),
         cluster_addresses: cluster_addresses(spec),
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
     };
@@ -178,18 +187,28 @@ fn give(known: &Known, look: &mut Look<'_>) {
     }
 }
 
+/// The pods of a Service.
+#[derive(Default)]
+struct Pods {
+    members: Members,
+    outside: BTreeSet<String>,
+    outside_addresses: BTreeSet<IpAddr>,
+}
+
 /// The pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
 fn pods(
     id: &ServiceId,
     selector: Option<&BTreeMap<String, String>>,
     slices: &[Shared<EndpointSlice>],
     look: &mut Look<'_>,
-) -> (Members, Vec<String>) {
-    let (mut members, mut outside) = (Members::new(), BTreeSet::new());
+) -> Pods {
+    let Pods { mut members, mut outside, mut outside_addresses } = Pods::default();
     for pod in selector.map(|labels| look.selected(&id.namespace, labels)).unwrap_or_default() {
-        match &pod.member {
-            Some(member) => drop(members.insert(pod.key.clone(), Arc::clone(member))),
-            None => drop(outside.insert(format!("pod {}", pod.key.1))),
+        if let Some(member) = &pod.member {
+            members.insert(pod.key.clone(), Arc::clone(member));
+        } else {
+            outside.insert(format!("pod {}", pod.key.1));
+            outside_addresses.extend(&pod.outside);
         }
     }
     for place in endpoints::places(slices, &id.namespace, look) {
@@ -198,7 +217,7 @@ fn pods(
             endpoints::Place::Outside(name) => drop(outside.insert(name)),
         }
     }
-    (members, outside.into_iter().collect())
+    Pods { members, outside, outside_addresses }
 }
 
 /// The members behind a port, with their own port: by selector and target port, so that a pod's inbound side is there

@@ -10,8 +10,11 @@ use smidge_crds::{
 };
 use smidge_xds::mesh::access::{AccessMode, MtlsMode, PathEnd};
 
-use super::{cost::Budgets, look::Look};
-use crate::finding::{Finding, ObjectRef, Reason};
+use super::{cost::Budgets, look::Look, workload};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::{Inputs, Key},
+};
 
 /// What holds where no namespace says otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +62,22 @@ pub(super) fn modes(name: &str, look: &mut Look<'_>) -> Option<(AccessMode, Mtls
     let namespace = look.own(|inputs| &inputs.namespaces)?;
     let settings = look.mesh_wide();
     Some(settings.of_labels(name, namespace, look.findings()))
+}
+
+/// Whether a namespace is labelled for injection. The label decides who is in the mesh, and nothing that a pod says of itself.
+pub(super) fn injects(name: &str, look: &mut Look<'_>) -> bool {
+    let namespace = look.own(|inputs| &inputs.namespaces);
+    let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
+    let is_labelled =
+        labels.and_then(|all| all.get(labels::INJECT)).is_some_and(|it| it == labels::INJECT_ENABLED);
+    is_labelled && name != workload::KUBE_SYSTEM && name != &*look.system_namespace()
+}
+
+/// Whether pods that could leave the mesh are refused. Settings that cannot be read may have said so.
+pub(crate) fn injects_strictly(inputs: &Inputs) -> bool {
+    let key: Key = (String::new(), config::DEFAULT.to_owned());
+    let said = inputs.mesh_configs.get(&key).and_then(|config| config.spec.injection.strict);
+    said.unwrap_or(false) || inputs.unreadable.contains_key(&("MeshConfig".to_owned(), key))
 }
 
 impl MeshWide {
@@ -173,7 +192,6 @@ mod tests {
         },
         *,
     };
-    use crate::inputs::Inputs;
 
     #[test]
     fn settings_that_cannot_be_read_leave_the_strictest_meaning() {

@@ -35,10 +35,14 @@ pub(super) enum Unit {
     TrustDomain,
     /// The domain under which the cluster's DNS serves Services.
     ClusterDomain,
+    /// The namespace that Smidge itself runs in.
+    SystemNamespace,
     /// The settings of the mesh as a whole.
     MeshWide,
     /// The access and mTLS modes of a namespace.
     Modes(String),
+    /// Whether the pods of a namespace are taken into the mesh.
+    Injects(String),
     /// A kind whose definition is absent: only said.
     Absent(String),
     /// An object that cannot be read: only said.
@@ -142,6 +146,8 @@ impl Unit {
             self,
             Self::TrustDomain
                 | Self::ClusterDomain
+                | Self::SystemNamespace
+                | Self::Injects(_)
                 | Self::IsGranted(_)
                 | Self::IsService(_)
                 | Self::HasMembers(_)
@@ -152,7 +158,7 @@ impl Unit {
     /// The namespace and name of the object that it is made of, if it is made of one.
     pub fn key(&self) -> Option<Key> {
         Some(match self {
-            Self::Modes(namespace) => (String::new(), namespace.clone()),
+            Self::Modes(namespace) | Self::Injects(namespace) => (String::new(), namespace.clone()),
             Self::Known(id) => (id.namespace.clone(), id.name.clone()),
             Self::Group(key)
             | Self::TcpRoute(key)
@@ -178,7 +184,7 @@ pub(super) enum Value {
     /// It is so.
     Yes,
     TrustDomain(TrustDomain),
-    ClusterDomain(Arc<str>),
+    Text(Arc<str>),
     MeshWide(MeshWide),
     Modes(AccessMode, MtlsMode),
     Group(Arc<Group>),

@@ -1,12 +1,13 @@
 //! Finds the pods that are in the mesh, and turns them into workloads and classes.
 //!
-//! A pod is in the mesh when it was injected: the webhook's annotation and the proxy's container are both there. Says
-//! nothing about Services; `service` says which ports they send to.
+//! A pod is in the mesh when its namespace's label says so and it was injected: the webhook's annotation and the proxy's
+//! container are both there. Says nothing about Services; `service` says which ports they send to.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use sha2::{Digest, Sha256};
+use smidge_crds::labels;
 use smidge_xds::mesh::{
     id::{ClassId, ClusterId, ProxyId, SpiffeId},
     workload::{Class, Workload},
@@ -14,6 +15,7 @@ use smidge_xds::mesh::{
 
 use super::{look::Look, service::protocol_of, unit::Unit};
 use crate::{
+    escape,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
 };
@@ -24,13 +26,17 @@ pub const INJECTED: &str = "smidge.mesh/injected";
 /// The name of the proxy's container, a native sidecar and so an init container.
 pub const PROXY_CONTAINER: &str = "smidge-proxy";
 
+/// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
+pub const KUBE_SYSTEM: &str = "kube-system";
+
 /// Ports that the proxy itself listens on: outbound, inbound, readiness, metrics. Never a port of the application.
 pub const RESERVED_PORTS: [u16; 4] = [15001, 15006, 15021, 15090];
 
-/// Whether a pod runs a proxy of the mesh: it was injected and has not ended.
+/// Whether a pod says that it runs a proxy of the mesh, and has not ended. Its namespace's label decides whether it is a
+/// member.
 ///
 /// A pod in the node's network is none: its address is the node's, where others live as well.
-pub fn is_member(pod: &Pod) -> bool {
+fn claims_proxy(pod: &Pod) -> bool {
     let annotated = pod
         .metadata
         .annotations
@@ -81,6 +87,8 @@ pub(super) struct Instance {
     pub account: String,
     /// What it is in the mesh, if it is.
     pub member: Option<Arc<Member>>,
+    /// Its own addresses, if it is not.
+    pub outside: Vec<IpAddr>,
 }
 
 /// A pod that is in the mesh.
@@ -123,12 +131,26 @@ pub(super) fn instance(key: &Key, look: &mut Look<'_>) -> Option<Instance> {
         look.give(Unit::Labelled(key.0.clone(), name.clone(), value.clone()));
     }
     look.give(Unit::PodsOf(key.0.clone()));
-    let member = is_member(pod).then(|| {
+    let claims = claims_proxy(pod);
+    let is_member = claims && look.injects(&key.0);
+    if claims && !is_member {
+        look.found(not_injected_here(&key.0, pod));
+    }
+    if is_member {
+        let (kind, name) = owner(pod);
+        let object = ObjectRef::new(kind, &key.0, name);
+        for way in escape::ways(pod) {
+            look.found(can_leave(object.clone(), way));
+        }
+    }
+    let member = is_member.then(|| {
         look.give(Unit::Workload(key.clone()));
         Arc::new(member(key, pod, look))
     });
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    Some(Instance { key: key.clone(), labels, account: account(pod).to_owned(), member })
+    let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));
+    let outside = if member.is_none() && has_own_network { addresses(pod) } else { Vec::new() };
+    Some(Instance { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
 }
 
 /// The number of the TCP port called `name` in a container of the application.
@@ -159,8 +181,13 @@ pub(super) fn account(pod: &Pod) -> &str {
     account.filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
-fn member(key: &Key, pod: &Pod, look: &mut Look<'_>) -> Member {
+/// The addresses of a pod as its node reports them.
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
     let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
+    addresses.filter_map(|address| address.ip.parse().ok()).collect()
+}
+
+fn member(key: &Key, pod: &Pod, look: &mut Look<'_>) -> Member {
     Member {
         id: ProxyId { cluster: look.cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
         key: key.clone(),
@@ -169,7 +196,7 @@ fn member(key: &Key, pod: &Pod, look: &mut Look<'_>) -> Member {
             namespace: key.0.clone(),
             service_account: account(pod).to_owned(),
         },
-        addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
+        addresses: addresses(pod),
         owner: owner(pod),
         ports: declared(pod)
             .filter(|port| is_tcp(port))
@@ -203,6 +230,25 @@ pub(super) fn workload(key: &Key, look: &mut Look<'_>) -> Option<(Workload, Clas
 /// The class of those who say that they are of it: they say the same.
 pub(super) fn class(look: &mut Look<'_>) -> Option<Arc<Class>> {
     look.givers().last().and_then(|instance| look.class(instance))
+}
+
+fn can_leave(object: ObjectRef, way: escape::Way) -> Finding {
+    Finding::new(object, Reason::CanLeaveMesh, way.why)
+        .at(way.field)
+        .hint("take it out of the pod; spec.injection.strict in the MeshConfig refuses such pods")
+}
+
+fn not_injected_here(namespace: &str, pod: &Pod) -> Finding {
+    let (kind, name) = owner(pod);
+    let message = "has a proxy's container and annotation, but its namespace is not in the mesh: the proxy gets no \
+                   identity and no configuration";
+    Finding::new(ObjectRef::new(kind, namespace, name), Reason::NotInjectedHere, message)
+        .at(format!("metadata.annotations[{INJECTED}]"))
+        .hint(format!(
+            "label the namespace {}={}, or run the pod without the proxy",
+            labels::INJECT,
+            labels::INJECT_ENABLED
+        ))
 }
 
 fn reserved(object: ObjectRef, port: u16) -> Finding {

@@ -71,8 +71,8 @@ fn hint(message: &str) -> &'static str {
     }
 }
 
-/// Puts the rules in place; returns the name of the tool that did it. Doing so twice changes nothing.
-pub fn apply(exclusions: &Exclusions, tool: Tool) -> Result<&'static str, Error> {
+/// Puts the rules around a proxy that runs as `user` in place; returns the name of the tool that did it. Doing so twice changes nothing.
+pub fn apply(exclusions: &Exclusions, user: u32, tool: Tool) -> Result<&'static str, Error> {
     let ipv6 = has_ipv6();
     if ipv6 {
         // Before the rules: the proxy binds it as soon as it runs.
@@ -80,10 +80,10 @@ pub fn apply(exclusions: &Exclusions, tool: Tool) -> Result<&'static str, Error>
         run("ip", &["-6", "address", "replace", &address, "dev", "lo"], "")?;
     }
     match tool {
-        Tool::Nftables => with_nftables(exclusions),
-        Tool::Iptables => with_iptables(exclusions, ipv6),
-        Tool::Auto => with_nftables(exclusions).or_else(|nftables| {
-            with_iptables(exclusions, ipv6).map_err(|iptables| Error::Both {
+        Tool::Nftables => with_nftables(exclusions, user),
+        Tool::Iptables => with_iptables(exclusions, user, ipv6),
+        Tool::Auto => with_nftables(exclusions, user).or_else(|nftables| {
+            with_iptables(exclusions, user, ipv6).map_err(|iptables| Error::Both {
                 nftables: Box::new(nftables),
                 iptables: Box::new(iptables),
             })
@@ -96,26 +96,27 @@ fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
 }
 
-fn with_nftables(exclusions: &Exclusions) -> Result<&'static str, Error> {
-    run("nft", &["-f", "-"], &nftables(exclusions)).map(|_| "nftables")
+fn with_nftables(exclusions: &Exclusions, user: u32) -> Result<&'static str, Error> {
+    run("nft", &["-f", "-"], &nftables(exclusions, user)).map(|_| "nftables")
 }
 
-fn with_iptables(exclusions: &Exclusions, ipv6: bool) -> Result<&'static str, Error> {
-    load(exclusions, Version::V4, "iptables-save", "iptables-restore")?;
+fn with_iptables(exclusions: &Exclusions, user: u32, ipv6: bool) -> Result<&'static str, Error> {
+    load(exclusions, user, Version::V4, "iptables-save", "iptables-restore")?;
     if ipv6 {
-        load(exclusions, Version::V6, "ip6tables-save", "ip6tables-restore")?;
+        load(exclusions, user, Version::V6, "ip6tables-save", "ip6tables-restore")?;
     }
     Ok("iptables")
 }
 
 fn load(
     exclusions: &Exclusions,
+    user: u32,
     version: Version,
     save: &'static str,
     restore: &'static str,
 ) -> Result<(), Error> {
     let hooked = run(save, &["-t", "nat"], "")?.lines().any(|line| line == "-A OUTPUT -p tcp -j SMIDGE_OUT");
-    run(restore, &["--noflush", "--wait", "5"], &iptables(exclusions, version, hooked)).map(drop)
+    run(restore, &["--noflush", "--wait", "5"], &iptables(exclusions, user, version, hooked)).map(drop)
 }
 
 /// Runs `tool` with `input`; returns what it printed.

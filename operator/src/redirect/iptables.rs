@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_UID};
+use super::{DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_GROUP};
 
 /// The version of IP that a set of rules is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub enum Version {
     V6,
 }
 
-/// The rules. Naming a chain of our own empties it, so loading twice is loading once; the jumps to them stand in chains
+/// The rules around a proxy that runs as `user`. Naming a chain of our own empties it, so loading twice is loading once; the jumps to them stand in chains
 /// of the system, and are left out where they are already (`hooked`).
-pub fn rules(exclusions: &Exclusions, version: Version, hooked: bool) -> String {
+pub fn rules(exclusions: &Exclusions, user: u32, version: Version, hooked: bool) -> String {
     let (source, loopback) = match version {
         Version::V4 => (INBOUND_SOURCES.0, "127.0.0.0/8"),
         Version::V6 => (INBOUND_SOURCES.1, "::1"),
@@ -37,7 +37,7 @@ pub fn rules(exclusions: &Exclusions, version: Version, hooked: bool) -> String 
     rule(&format!("SMIDGE_PROXY -d {loopback} -j RETURN"));
     rule(&format!("SMIDGE_PROXY -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
     // `-g`: what returns from there is done, and does not go on as the application's.
-    rule(&format!("SMIDGE_OUT -m owner --uid-owner {PROXY_UID} -g SMIDGE_PROXY"));
+    rule(&format!("SMIDGE_OUT -m owner --uid-owner {user} --gid-owner {PROXY_GROUP} -g SMIDGE_PROXY"));
     rule("SMIDGE_OUT -o lo -j RETURN");
     for port in [DNS_PORT].iter().chain(&exclusions.outbound_ports) {
         rule(&format!("SMIDGE_OUT -p tcp --dport {port} -j RETURN"));

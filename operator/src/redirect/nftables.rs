@@ -3,11 +3,11 @@
 //! Pure. IPv4 and IPv6 share one table. Says the same as `iptables`.
 
 use super::{
-    DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_UID, list,
+    DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_GROUP, list,
 };
 
-/// The rules. Loading them twice is loading them once.
-pub fn rules(exclusions: &Exclusions) -> String {
+/// The rules around a proxy that runs as `user`. Loading them twice is loading them once.
+pub fn rules(exclusions: &Exclusions, user: u32) -> String {
     let (source4, source6) = INBOUND_SOURCES;
     let inbound_open = list(&[&OPEN_PORTS[..], &exclusions.inbound_ports[..]].concat());
     let outbound_open = list(&[&[DNS_PORT][..], &exclusions.outbound_ports[..]].concat());
@@ -30,7 +30,7 @@ table inet smidge {{
   chain outbound {{
     type nat hook output priority -100; policy accept;
     meta l4proto != tcp accept
-    meta skuid {PROXY_UID} jump proxy
+    meta skuid {user} meta skgid {PROXY_GROUP} jump proxy
     oifname \"lo\" accept
     tcp dport {{ {outbound_open} }} accept
 {networks}    meta l4proto tcp redirect to :{OUTBOUND_PORT}

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use smidge_crds::definitions;
 use tokio::sync::watch;
 use tracing::error;
@@ -14,6 +15,7 @@ use crate::{
     webhook::{
         self, Views,
         ca_bundle::{self, Holder},
+        injection,
     },
 };
 
@@ -25,7 +27,13 @@ const VALIDATOR: &str = "smidge-validator";
 const SERVICE: &str = "smidge-webhook";
 
 /// Injects proxies into pods, converts and judges the objects of the mesh.
-pub(super) fn webhooks(core: &Core, pipeline: &Pipeline, tasks: &mut Tasks) -> Result<(), Error> {
+pub(super) fn webhooks(
+    core: &Core,
+    pipeline: &Pipeline,
+    registry: &mut Registry,
+    tasks: &mut Tasks,
+) -> Result<(), Error> {
+    let injections = injection::Metrics::register(registry.sub_registry_with_prefix("injector"));
     let Core { settings, client, authorities, .. } = core;
     let listener = listen("webhooks", settings.webhook_listen)?;
     let failed = |source| Error::Tls { server: "webhooks", source };
@@ -37,8 +45,12 @@ pub(super) fn webhooks(core: &Core, pipeline: &Pipeline, tasks: &mut Tasks) -> R
     let probe_key = ProbeKey::new(authorities.probe_key());
     let (injector, injectors) =
         watch::channel(Arc::new(settings.injector(authorities.control_plane_roots(), probe_key)));
-    let views =
-        Views { injector: injectors, world: pipeline.world.clone(), awaited: pipeline.awaited.clone() };
+    let views = Views {
+        injector: injectors,
+        world: pipeline.world.clone(),
+        awaited: pipeline.awaited.clone(),
+        injections,
+    };
     tasks.spawn("webhooks", async move {
         // Held for as long as the server runs: the roots change when the authority's do, which nothing does yet.
         let _injector = injector;

@@ -1,30 +1,147 @@
-//! Turns the review of a new pod into the injector's decision as a JSON patch.
+//! Turns the review of a new pod into the injector's decision as a JSON patch, and judges ephemeral containers that a pod is
+//! to get.
 //!
-//! Pure. Reads the pod as raw JSON, so that the patch fits what the API server has even where this program knows less of
+//! A pod that could leave the mesh by what its manifest says is admitted with a warning, or refused where the mesh's settings
+//! say so. Pure, but for what it counts. Reads the pod as raw JSON, so that the patch fits what the API server has even where this program knows less of
 //! a pod than it does.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Pod;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::review::{self, Admission, Error, Read};
-use crate::injector::{self, Decision, Settings};
+use crate::{
+    escape,
+    injector::{self, Decision, Settings},
+};
+
+/// What becomes of pods that could leave the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strictness {
+    /// They are admitted with a warning.
+    #[default]
+    Warn,
+    /// They are refused.
+    Refuse,
+    /// They are refused for now, as the mesh's settings were not read yet.
+    Unknown,
+}
+
+/// What injection counts.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    could_leave: Family<CouldLeave, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CouldLeave {
+    way: &'static str,
+    admitted: &'static str,
+}
+
+impl Metrics {
+    /// New metrics in `registry`. Every way is there from the start, at zero.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let help = "Pods, or ephemeral containers of pods, that could leave the mesh, by way and by whether they were admitted";
+        registry.register("pods_that_could_leave", help, metrics.could_leave.clone());
+        for kind in escape::Kind::ALL {
+            for admitted in ["true", "false"] {
+                drop(metrics.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }));
+            }
+        }
+        metrics
+    }
+
+    /// How many were judged so far.
+    pub fn could_leave(&self, kind: escape::Kind, is_admitted: bool) -> u64 {
+        let admitted = if is_admitted { "true" } else { "false" };
+        self.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }).get()
+    }
+
+    fn count(&self, ways: &[escape::Way], is_admitted: bool) {
+        let admitted = if is_admitted { "true" } else { "false" };
+        let mut kinds: Vec<_> = ways.iter().map(|way| way.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        for kind in kinds {
+            self.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }).inc();
+        }
+    }
+}
 
 /// The answer to a review. What is no new pod is let pass.
-pub fn answer(body: &[u8], settings: &Settings) -> Result<Value, Error> {
-    let Admission { uid, operation, namespace, kind, object, .. } = match review::admission(body)? {
-        Read::Whole(request) => request,
-        Read::Envelope(_, error) => return Err(error.into()),
-    };
-    if operation != "CREATE" || !kind.group.is_empty() || kind.kind != "Pod" {
+pub fn answer(
+    body: &[u8],
+    settings: &Settings,
+    strictness: Strictness,
+    metrics: &Metrics,
+) -> Result<Value, Error> {
+    let Admission { uid, operation, sub_resource, namespace, kind, object, .. } =
+        match review::admission(body)? {
+            Read::Whole(request) => request,
+            Read::Envelope(_, error) => return Err(error.into()),
+        };
+    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
+    let object = object.unwrap_or_default();
+    if is_pod && operation == "UPDATE" && sub_resource == "ephemeralcontainers" {
+        let refused = injector::refuse_ephemeral(&object);
+        let judged = refused.map_or_else(|| judge(&object, true, strictness, metrics), Err);
+        return Ok(match judged {
+            Ok(warnings) => review::allow(&uid, &warnings),
+            Err(message) => review::deny(&uid, 403, "Forbidden", &message, &[]),
+        });
+    }
+    if !is_pod || operation != "CREATE" || !sub_resource.is_empty() {
         return Ok(review::allow(&uid, &[]));
     }
-    let object = object.unwrap_or_default();
-    Ok(match injector::inject(&object, &namespace, settings) {
+    Ok(match injector::inject(&object, &namespace, Some(&uid), settings) {
         Decision::Skip { warnings } => review::allow(&uid, &warnings),
         Decision::Deny { message } => review::deny(&uid, 403, "Forbidden", &message, &[]),
-        Decision::Inject { pod, warnings } => {
+        Decision::Inject { pod, mut warnings } => {
+            match judge(&object, false, strictness, metrics) {
+                Ok(more) => warnings.extend(more),
+                Err(message) => return Ok(review::deny(&uid, 403, "Forbidden", &message, &warnings)),
+            }
             let patch = serde_json::to_vec(&json_patch::diff(&object, &pod))?;
             review::patch(&uid, &warnings, STANDARD.encode(patch))
         }
     })
+}
+
+/// Judges the ways in which a pod can leave the mesh: warnings if it is admitted, else why not. Of an injected pod that is
+/// to get ephemeral containers only those count, as the others were judged before.
+fn judge(
+    object: &Value,
+    is_ephemeral: bool,
+    strictness: Strictness,
+    metrics: &Metrics,
+) -> Result<Vec<String>, String> {
+    // What is no pod is refused by the API server itself.
+    let mut ways = Pod::deserialize(object).map(|pod| escape::ways(&pod)).unwrap_or_default();
+    if is_ephemeral {
+        ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));
+    }
+    metrics.count(&ways, strictness == Strictness::Warn);
+    let told = |way: &escape::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
+    let Some(first) = ways.first() else { return Ok(Vec::new()) };
+    match strictness {
+        Strictness::Warn => Ok(ways.iter().map(told).collect()),
+        Strictness::Refuse => Err(format!(
+            "{}; MeshConfig {} refuses that by spec.injection.strict: take it out of the pod, or run the pod \
+             outside of the mesh",
+            told(first),
+            smidge_crds::config::DEFAULT
+        )),
+        Strictness::Unknown => Err(format!(
+            "{}; whether the mesh admits that is not known yet, as the operator has just started: try again",
+            told(first)
+        )),
+    }
 }

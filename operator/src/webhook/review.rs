@@ -48,6 +48,9 @@ pub struct Admission<O = Value> {
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(default)]
     pub operation: String,
+    /// The part of the object that is written; empty for all of it.
+    #[serde(default)]
+    pub sub_resource: String,
     /// The object's namespace; empty for what lives in none.
     #[serde(default)]
     pub namespace: String,

@@ -27,7 +27,7 @@ pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -
         }
         Read::Envelope(request, _) => return Ok(review::allow(&request.uid, &[])),
     };
-    let Admission { uid, operation, namespace, name, kind: _, object, old_object } = request;
+    let Admission { uid, operation, sub_resource: _, namespace, name, kind: _, object, old_object } = request;
     let old = old_object.filter(|_| operation == "UPDATE");
     let question = object
         .filter(|_| is_write(&operation))

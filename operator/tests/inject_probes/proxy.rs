@@ -39,7 +39,7 @@ impl Proxy {
 
     /// The same with a configuration that the test has changed.
     pub fn start_with(binary: &Path, pod: &Value, change: impl Fn(&mut Value)) -> Self {
-        let decision = injector::inject(pod, "shop", &Settings::default());
+        let decision = injector::inject(pod, "shop", None, &Settings::default());
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
         let credentials = envoy::credentials("token");
         let mut config: Value = serde_json::from_str(&envoy::expanded(&pod, credentials.path())).unwrap();

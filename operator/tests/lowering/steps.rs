@@ -238,6 +238,11 @@ fn slice(slice: &mut EndpointSlice, way: usize) {
 
 fn namespace(namespace: &mut Namespace, way: usize) {
     let labels = namespace.metadata.labels.get_or_insert_default();
+    if way.is_multiple_of(3) {
+        let word = if way.is_multiple_of(2) { "enabled" } else { "disabled" };
+        labels.insert("smidge.mesh/inject".to_owned(), word.to_owned());
+        return;
+    }
     let words = ["enforce", "audit", "permissive", "nonsense"];
     let label = if way.is_multiple_of(2) { "smidge.mesh/mtls" } else { "smidge.mesh/access" };
     labels.insert(label.to_owned(), words[way % words.len()].to_owned());

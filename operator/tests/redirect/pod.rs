@@ -153,9 +153,14 @@ impl Pod {
 
     /// Connects as `user`, and expects to be answered so.
     pub fn expect(&self, user: u32, source: Option<&str>, to: &str, answer: &str) {
+        self.expect_of((user, user), source, to, answer);
+    }
+
+    /// Connects as a user and group, and expects to be answered so.
+    pub fn expect_of(&self, (user, group): (u32, u32), source: Option<&str>, to: &str, answer: &str) {
         let mut command = Command::new(PROGRAM);
-        command.uid(user);
-        assert_eq!(ask(&mut command, source, to), answer, "user {user} from {source:?} to {to}");
+        command.uid(user).gid(group);
+        assert_eq!(ask(&mut command, source, to), answer, "{user}:{group} from {source:?} to {to}");
     }
 
     /// Connects from the other namespace, and expects to be answered so.

@@ -29,7 +29,7 @@ pub fn start(binary: &Path, address: &str) -> Running {
     fs::set_permissions("/run/envoy", fs::Permissions::from_mode(0o755)).unwrap();
     let pod =
         json!({"metadata": {"name": "web-0"}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
-    let Decision::Inject { pod, .. } = injector::inject(&pod, "shop", &Settings::default()) else {
+    let Decision::Inject { pod, .. } = injector::inject(&pod, "shop", None, &Settings::default()) else {
         panic!("not injected")
     };
     let credentials = envoy::credentials("token");

@@ -20,6 +20,7 @@ use smidge::{
     },
 };
 use smidge_crds::status::Status;
+use smidge_xds_testing::properties;
 
 /// Something that happens. The first number chooses the object.
 #[derive(Debug, Clone)]

@@ -25,7 +25,7 @@ use smidge_xds::{
     view::View,
 };
 
-use smidge_xds_testing::meshes;
+use smidge_xds_testing::{meshes, properties};
 
 use crate::town::{self, Step, instance, step};
 

@@ -62,13 +62,13 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
 
 /// One answer to every request, and then the end of the connection: whoever calls again finds the listener that a
 /// grant may have brought since.
-pub fn refuse_http(name: &str, text: &str) -> Filter {
+pub fn refuse_http(name: &str, code: u32, text: &str) -> Filter {
     let manager = HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_requests_per_connection: wire::number(1),
             ..HttpProtocolOptions::default()
         }),
-        ..manager(name, RouteSpecifier::RouteConfig(route::answer(name, 403, text)), vec![router()])
+        ..manager(name, RouteSpecifier::RouteConfig(route::answer(name, code, text)), vec![router()])
     };
     typed(HTTP, &manager)
 }

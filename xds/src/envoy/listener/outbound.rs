@@ -22,8 +22,20 @@ use crate::{
 const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call \
                        this Service";
 
-/// The addresses of the mesh by port and protocol: what may be reached over a listener of its own only.
-pub type Addresses = BTreeMap<(u16, Protocol), BTreeSet<IpAddr>>;
+const NOBODY: &str =
+    "smidge: no pod in the mesh serves this port of the Service, and the call is not sent in plaintext";
+
+/// How calls to a port are answered that may not be made over a listener of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closed {
+    /// Somebody serves it, and policy does not let the caller in.
+    ByPolicy,
+    /// Nobody in the mesh serves it.
+    ForWantOfServers,
+}
+
+/// The addresses of the mesh by port, protocol and answer: what may be reached over a listener of its own only.
+pub type Addresses = BTreeMap<(u16, Protocol, Closed), BTreeSet<IpAddr>>;
 
 /// The listener of one address of a Service's port. Found by the virtual listener, it binds nothing.
 pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAddr) -> Listener {
@@ -49,7 +61,9 @@ pub fn virtual_listener(addresses: &Addresses) -> Listener {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let own = to(names::OUTBOUND_PORT, [&loopback]);
     let mut filter_chains = vec![chain("own".to_owned(), own, vec![filter::tcp(names::BLACKHOLE)])];
-    filter_chains.extend(addresses.iter().map(|((port, protocol), ips)| refuse(*port, *protocol, ips)));
+    filter_chains.extend(
+        addresses.iter().map(|((port, protocol, closed), ips)| refuse(*port, *protocol, *closed, ips)),
+    );
     Listener {
         filter_chains,
         default_filter_chain: Some(FilterChain {
@@ -62,10 +76,14 @@ pub fn virtual_listener(addresses: &Addresses) -> Listener {
     }
 }
 
-fn refuse(port: u16, protocol: Protocol, ips: &BTreeSet<IpAddr>) -> FilterChain {
+fn refuse(port: u16, protocol: Protocol, closed: Closed, ips: &BTreeSet<IpAddr>) -> FilterChain {
+    let (kind, code, text) = match closed {
+        Closed::ByPolicy => ("refuse", 403, REFUSAL),
+        Closed::ForWantOfServers => ("nobody", 503, NOBODY),
+    };
     let (name, filter) = match protocol {
-        Protocol::Http => (format!("refuse/{port}/http"), filter::refuse_http("refuse", REFUSAL)),
-        Protocol::Tcp => (format!("refuse/{port}/tcp"), filter::tcp(names::BLACKHOLE)),
+        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text)),
+        Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::tcp(names::BLACKHOLE)),
     };
     chain(name, to(port, ips), vec![filter])
 }
