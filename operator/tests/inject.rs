@@ -110,7 +110,7 @@ fn a_pod_that_was_injected_under_another_key_gets_this_ones_paths() {
         panic!("not injected")
     };
     let other = Settings { probe_key: injector::ProbeKey::from_secret(b"another"), ..settings() };
-    let Decision::Inject { pod: foreign, .. } = injector::inject(&wanted, "shop", &other) else {
+    let Decision::Inject { pod: foreign, .. } = injector::inject(&wanted, "shop", None, &other) else {
         panic!("not injected")
     };
     let path = "/spec/containers/0/livenessProbe/httpGet/path";
@@ -120,7 +120,8 @@ fn a_pod_that_was_injected_under_another_key_gets_this_ones_paths() {
     *old.pointer_mut(path).unwrap() = json!(token.rsplit_once('/').unwrap().0);
     let namespace = wanted.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
     for before in [foreign, old] {
-        let Decision::Inject { pod: again, .. } = injector::inject(&before, namespace, &settings()) else {
+        let Decision::Inject { pod: again, .. } = injector::inject(&before, namespace, None, &settings())
+        else {
             panic!("not injected")
         };
         assert_eq!(again, wanted);
