@@ -115,7 +115,7 @@ const REFUSED: &[(&str, bool)] = &[
 #[test]
 fn accepted_is_what_re2_and_rust_read_alike() {
     for pattern in ACCEPTED {
-        assert_eq!(check(pattern), Ok(()), "{pattern:?}");
+        assert!(check(pattern).is_ok(), "{pattern:?}: {:?}", check(pattern));
         assert!(regex::Regex::new(pattern).is_ok(), "{pattern:?} is not what Rust's regex takes");
     }
     for (pattern, _) in REFUSED {
@@ -125,7 +125,7 @@ fn accepted_is_what_re2_and_rust_read_alike() {
 
 #[test]
 fn an_expression_is_bounded() {
-    assert_eq!(check(&"a".repeat(1024)), Ok(()));
+    assert!(check(&"a".repeat(1024)).is_ok());
     assert_eq!(check(&"a".repeat(1025)), Err(RegexError::TooLong(1025)));
     assert_eq!(check(&"(a{1000}|b)".repeat(5)), Err(RegexError::TooLarge));
     // Deep nesting must neither pass nor blow the stack.
@@ -141,7 +141,7 @@ fn every_envoy_takes_every_accepted_expression() {
     let mut patterns = ACCEPTED.to_vec();
     patterns.extend([largest.as_str(), &longest, &nested]);
     for pattern in &patterns {
-        assert_eq!(check(pattern), Ok(()), "{pattern:?}");
+        assert!(check(pattern).is_ok(), "{pattern:?}: {:?}", check(pattern));
     }
     for envoy in binaries::envoys() {
         if takes(&envoy, &patterns).is_err() {

@@ -19,6 +19,9 @@ fn is_unfit(c: char) -> bool {
 
 /// `text` with an escape in the place of every character that does more than show itself.
 pub fn plain(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unfit(c) { shown.extend(c.escape_default()) } else { shown.push(c) }

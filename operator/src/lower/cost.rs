@@ -6,8 +6,6 @@
 use smidge_crds::{Number, config};
 use smidge_xds::mesh::access::HttpMatch;
 
-use super::regex;
-
 /// A match, whatever it demands.
 const MATCH: u64 = 400;
 /// A method of a match.
@@ -68,14 +66,12 @@ impl Budgets {
     }
 }
 
-/// The cost of a match.
-pub(super) fn of_match(it: &HttpMatch) -> u64 {
-    let HttpMatch { name, path, methods, headers } = it;
-    let path = path.as_ref().map_or(0, |path| regex::cost(&path.pattern));
+/// The cost of a match whose expressions cost so much together.
+pub(super) fn of_match(it: &HttpMatch, expressions: u64) -> u64 {
+    let HttpMatch { name, path: _, methods, headers } = it;
     let methods = methods.as_ref().map_or(0, |methods| METHOD * count(methods.len()));
-    let header = |(name, pattern): (&String, &String)| HEADER + count(name.len()) + regex::cost(pattern);
-    let headers: u64 = headers.iter().map(header).sum();
-    MATCH + count(name.len()) + path + methods + headers
+    let headers: u64 = headers.keys().map(|name| HEADER + count(name.len())).sum();
+    MATCH + count(name.len()) + expressions + methods + headers
 }
 
 /// A number of things.

@@ -44,23 +44,27 @@ pub enum RegexError {
     TooLarge,
 }
 
-/// Accepts an expression or says why not.
-pub fn check(pattern: &str) -> Result<(), RegexError> {
-    parse(pattern).map(|_| ())
+/// What an accepted expression is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The instructions that it may cost in RE2, by a rough upper bound.
+    pub cost: u64,
+    /// Whether it allows the same with an open and with a closed end.
+    pub ends_alike: bool,
 }
 
-/// The instructions that an accepted expression may cost in RE2, by a rough upper bound.
-pub fn cost(pattern: &str) -> u64 {
-    let ast = ast::parse::Parser::new().parse(pattern).ok();
-    ast.and_then(|ast| judge(&ast, pattern).ok()).map_or(MAX_COST, |(cost, _)| cost)
+/// Accepts an expression or says why not.
+pub fn check(pattern: &str) -> Result<Accepted, RegexError> {
+    let (hir, cost) = parse(pattern)?;
+    Ok(Accepted { cost, ends_alike: ends_alike(&hir) })
 }
 
 /// Whether the accepted `pattern` allows the same with an open and with a closed end.
 pub fn is_same_open_and_closed(pattern: &str) -> bool {
-    parse(pattern).is_ok_and(|hir| ends_alike(&hir))
+    check(pattern).is_ok_and(|accepted| accepted.ends_alike)
 }
 
-fn parse(pattern: &str) -> Result<Hir, RegexError> {
+fn parse(pattern: &str) -> Result<(Hir, u64), RegexError> {
     if pattern.len() > MAX_BYTES {
         return Err(RegexError::TooLong(pattern.len()));
     }
@@ -73,9 +77,10 @@ fn parse(pattern: &str) -> Result<Hir, RegexError> {
     if cost > MAX_COST {
         return Err(RegexError::TooLarge);
     }
-    hir::translate::Translator::new()
+    let hir = hir::translate::Translator::new()
         .translate(pattern, &ast)
-        .map_err(|e| RegexError::Syntax(e.kind().to_string()))
+        .map_err(|e| RegexError::Syntax(e.kind().to_string()))?;
+    Ok((hir, cost))
 }
 
 fn not_re2<T>(what: impl Into<String>) -> Result<T, RegexError> {

@@ -29,16 +29,18 @@ pub(super) struct Group {
     pub names: String,
 }
 
+/// A match with its cost.
+type Meant = (u64, Arc<HttpMatch>);
+
 /// Matches and what they cost.
 pub(super) type Part = (Matches, u64);
 
 impl Group {
     /// A group of matches in order, `None` for one that allows nothing. Names need not be unique.
-    fn new(key: &Key, written: Vec<(String, Option<HttpMatch>)>) -> Self {
+    fn new(key: &Key, written: Vec<(String, Option<Meant>)>) -> Self {
         let names = listed(&written);
         let (mut all, mut by_name) = (Vec::new(), BTreeMap::<String, Vec<_>>::new());
         for (name, meant) in written {
-            let meant = meant.map(|it| (cost::of_match(&it), Arc::new(it)));
             all.extend(meant.clone());
             by_name.entry(name).or_default().extend(meant);
         }
@@ -48,13 +50,6 @@ impl Group {
             (name, part)
         });
         Self { by_name: by_name.collect(), all: part(whole, all), names }
-    }
-
-    /// The same names, all of which allow nothing.
-    fn without_effect(mut self) -> Self {
-        let parts = std::iter::once(&mut self.all).chain(self.by_name.values_mut());
-        parts.for_each(|part| *part = (Matches::new(part.0.name(), []), 0));
-        self
     }
 
     /// All matches.
@@ -68,12 +63,12 @@ impl Group {
     }
 }
 
-fn part(name: String, list: Vec<(u64, Arc<HttpMatch>)>) -> Part {
+fn part(name: String, list: Vec<Meant>) -> Part {
     let cost = list.iter().fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
     (Matches::new(name, list.into_iter().map(|(_, it)| it)), cost)
 }
 
-fn listed(named: &[(String, Option<HttpMatch>)]) -> String {
+fn listed(named: &[(String, Option<Meant>)]) -> String {
     const SHOWN: usize = 20;
     let shown = named.iter().take(SHOWN).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
     let shown = in_short(shown);
@@ -85,13 +80,16 @@ pub(super) fn group(key: &Key, look: &mut Look<'_>) -> Option<Group> {
     let object = look.own(|inputs| &inputs.http_route_groups)?;
     shape::report(key, object, look);
     let MeshWide { path_end, budgets, .. } = look.mesh_wide();
-    let group = read_group(key, object, path_end, look.findings());
-    let (_, cost) = group.all();
-    if *cost <= budgets.object {
-        return Some(group);
+    let mut matches = read_matches(key, object, path_end, look.findings());
+    let cost =
+        matches.iter().flat_map(|(_, meant)| meant).fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
+    if cost > budgets.object {
+        look.found(over_budget(key, cost, budgets.object));
+        for (_, meant) in &mut matches {
+            *meant = None;
+        }
     }
-    look.found(over_budget(key, *cost, budgets.object));
-    Some(group.without_effect())
+    Some(Group::new(key, matches))
 }
 
 fn over_budget(key: &Key, cost: u64, budget: u64) -> Finding {
@@ -117,34 +115,36 @@ pub(super) fn udp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
     Some(ports("UDPRoute", key, &route.spec.matches, look.findings()))
 }
 
-fn read_group(
+/// The matches of a group by name, `None` for one that allows nothing.
+fn read_matches(
     key: &Key,
     group: &HttpRouteGroup,
     path_end: Option<PathEnd>,
     findings: &mut Vec<Finding>,
-) -> Group {
+) -> Vec<(String, Option<Meant>)> {
     let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
     if group.spec.matches.is_empty() {
         findings.push(
             Finding::new(object, Reason::Empty, "no match, so the group allows nothing").at("spec.matches"),
         );
-        return Group::new(key, Vec::new());
+        return Vec::new();
     }
     let mut unstated = Vec::new();
     let mut matches = Vec::new();
     for (index, written) in group.spec.matches.iter().enumerate() {
-        let reader = MatchReader { object: &object, field: format!("spec.matches[{index}]"), path_end };
+        let field = format!("spec.matches[{index}]");
+        let mut reader = MatchReader { object: &object, field, path_end, cost: 0, ends_alike: true };
         let read = reader.read(key, written, findings);
-        let differs = |path: &PathRegex| !regex::is_same_open_and_closed(&path.pattern);
-        if read.as_ref().and_then(|read| read.path.as_ref()).is_some_and(differs) {
+        if read.is_some() && !reader.ends_alike {
             unstated.push(written.name.clone());
         }
-        matches.push((written.name.clone(), read));
+        let meant = read.map(|it| (cost::of_match(&it, reader.cost), Arc::new(it)));
+        matches.push((written.name.clone(), meant));
     }
     if path_end.is_none() && !unstated.is_empty() {
         findings.push(path_end_unstated(object, &unstated));
     }
-    Group::new(key, matches)
+    matches
 }
 
 fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
@@ -166,10 +166,19 @@ struct MatchReader<'a> {
     object: &'a ObjectRef,
     field: String,
     path_end: Option<PathEnd>,
+    /// What its expressions cost.
+    cost: u64,
+    /// Whether its path means the same with an open and with a closed end.
+    ends_alike: bool,
 }
 
 impl MatchReader<'_> {
-    fn read(&self, key: &Key, written: &specs::HttpMatch, findings: &mut Vec<Finding>) -> Option<HttpMatch> {
+    fn read(
+        &mut self,
+        key: &Key,
+        written: &specs::HttpMatch,
+        findings: &mut Vec<Finding>,
+    ) -> Option<HttpMatch> {
         let specs::HttpMatch { name, path_regex, methods, headers } = written;
         // Every condition is read, so that one look shows all that is wrong.
         let path = self.path(path_regex.as_deref(), findings);
@@ -188,13 +197,29 @@ impl MatchReader<'_> {
             .at(format!("{}.{field}", self.field))
     }
 
-    fn path(&self, pattern: Option<&str>, findings: &mut Vec<Finding>) -> Result<Option<PathRegex>, Defect> {
+    fn never_met(&self, field: &str) -> Finding {
+        let message = "names with _ are refused by the destination's proxy with 400, as servers may take them for others";
+        self.finding(Reason::NoEffect, field, message).hint("name the header with - in place of _")
+    }
+
+    fn path(
+        &mut self,
+        pattern: Option<&str>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<PathRegex>, Defect> {
         let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else {
             return Ok(None);
         };
-        if let Err(error) = regex::check(pattern) {
-            findings.push(self.finding(Reason::InvalidRegex, "pathRegex", &format!("{pattern:?} {error}")));
-            return Err(Defect);
+        match regex::check(pattern) {
+            Ok(accepted) => {
+                self.cost += accepted.cost;
+                self.ends_alike = accepted.ends_alike;
+            }
+            Err(error) => {
+                let message = format!("{pattern:?} {error}");
+                findings.push(self.finding(Reason::InvalidRegex, "pathRegex", &message));
+                return Err(Defect);
+            }
         }
         let end = self.path_end.unwrap_or(PathEnd::Open);
         Ok(Some(PathRegex { pattern: pattern.to_owned(), end }))
@@ -225,7 +250,7 @@ impl MatchReader<'_> {
     }
 
     fn headers(
-        &self,
+        &mut self,
         headers: &specs::Headers,
         findings: &mut Vec<Finding>,
     ) -> Result<BTreeMap<String, String>, Defect> {
@@ -240,7 +265,11 @@ impl MatchReader<'_> {
         for (name, pattern) in entries {
             let field = format!("headers[{}]", name.escape_debug());
             match header(&name, &pattern) {
-                Ok((name, pattern)) => {
+                Ok((name, pattern, cost)) => {
+                    self.cost += cost;
+                    if name.contains('_') {
+                        findings.push(self.never_met(&field));
+                    }
                     let twice = read
                         .as_mut()
                         .is_ok_and(|read: &mut BTreeMap<_, _>| read.insert(name, pattern).is_some());
@@ -267,7 +296,7 @@ fn is_method(method: &str) -> bool {
 }
 
 /// A header's name as proxies know it, and its expression.
-fn header(name: &str, pattern: &str) -> Result<(String, String), (Reason, String)> {
+fn header(name: &str, pattern: &str) -> Result<(String, String, u64), (Reason, String)> {
     let lower = name.to_ascii_lowercase();
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let wire = match lower.as_str() {
@@ -278,7 +307,7 @@ fn header(name: &str, pattern: &str) -> Result<(String, String), (Reason, String
         _ => return Err((Reason::InvalidHeader, format!("{name:?} is no header name"))),
     };
     match regex::check(pattern) {
-        Ok(()) => Ok((wire, pattern.to_owned())),
+        Ok(accepted) => Ok((wire, pattern.to_owned(), accepted.cost)),
         Err(error) => Err((Reason::InvalidRegex, format!("{pattern:?} {error}"))),
     }
 }

@@ -29,6 +29,9 @@ pub const PROXY_CONTAINER: &str = "smidge-proxy";
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
 pub const KUBE_SYSTEM: &str = "kube-system";
 
+/// Declared ports of a pod that are served though no Service sends to them: each has a copy of the workload's rules.
+const DECLARED_PORTS: usize = 64;
+
 /// Ports that the proxy itself listens on: outbound, inbound, readiness, metrics. Never a port of the application.
 pub const RESERVED_PORTS: [u16; 4] = [15001, 15006, 15021, 15090];
 
@@ -210,14 +213,19 @@ pub(super) fn workload(key: &Key, look: &mut Look<'_>) -> Option<(Workload, Clas
     let instance = look.pod(key)?;
     let member = instance.member.as_ref()?;
     let mut ports = BTreeMap::clone(&*look.served(key));
+    let mut declared = BTreeMap::new();
     for (name, number) in &member.ports {
         let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
         if RESERVED_PORTS.contains(&number) {
             look.found(reserved(member.object(), number));
-        } else {
-            ports.entry(number).or_insert_with(|| protocol_of(None, name.as_deref()));
+        } else if !ports.contains_key(&number) {
+            declared.entry(number).or_insert_with(|| protocol_of(None, name.as_deref()));
         }
     }
+    if declared.len() > DECLARED_PORTS {
+        look.found(too_many_ports(member.object(), declared.len()));
+    }
+    ports.extend(declared.into_iter().take(DECLARED_PORTS));
     let (access, mtls) = look.modes(&key.0);
     let identity = member.identity.clone();
     let class = Class { identity: identity.clone(), ports, access, mtls };
@@ -249,6 +257,14 @@ fn not_injected_here(namespace: &str, pod: &Pod) -> Finding {
             labels::INJECT,
             labels::INJECT_ENABLED
         ))
+}
+
+fn too_many_ports(object: ObjectRef, number: usize) -> Finding {
+    let message = format!(
+        "declares {number} ports that no Service sends to: expected at most {DECLARED_PORTS}; those with the lowest numbers are \
+         served"
+    );
+    Finding::new(object, Reason::OverBudget, message).hint("leave out ports that nobody calls")
 }
 
 fn reserved(object: ObjectRef, port: u16) -> Finding {

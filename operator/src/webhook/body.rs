@@ -51,7 +51,7 @@ async fn read(request: Request, bodies: &Shares) -> Result<Held, Response> {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, words).into_response());
         }
         if needed > held.capacity() {
-            let capacity = needed.max(held.capacity() * 2).max(STEP).min(BODY_BYTES);
+            let capacity = needed.max(held.capacity() * 2).clamp(STEP, BODY_BYTES);
             if !share.grow(capacity - held.capacity()) {
                 return Err(busy());
             }
