@@ -52,6 +52,10 @@ soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED r
 fuzz: ## make up what peers and users can send, FUZZ_SECONDS (60) for each target, or for those in TARGETS
 	@e2e/fuzz run
 
+.PHONY: soak-properties
+soak-properties: ## try every property with 20,000 cases; PROPTEST_CASES asks for another number
+	@e2e/suite soak-properties
+
 .PHONY: bench
 bench: ## measure the release program, end to end; ARGS are those of `smidge-bench run`
 	@e2e/bench/bench $(ARGS)

@@ -1,4 +1,4 @@
-//! An object of ours in any version and shape: what can be converted comes back as it was, by way of every other version.
+//! An object of ours in any version and shape: what can be converted to another version can be converted back.
 
 #![no_main]
 
