@@ -21,7 +21,7 @@ use axum::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 pub use readers::Readers;
 use render::{Renderer, peer};
-pub use serve::{CONNECTIONS, serve};
+pub use serve::{CONNECTIONS, listen, serve};
 use smidge_xds::{server::Proxies, snapshot::Snapshot};
 use tokio::sync::watch;
 

@@ -36,7 +36,7 @@ use smidge_xds_testing::wide;
 use tokens::{Signer, claims};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
     sync::{oneshot, watch},
     task::JoinHandle,
 };
@@ -69,7 +69,7 @@ async fn serve(services: usize) -> Served {
         registry: Arc::new(Registry::default()),
         readers: Arc::new(readers),
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(admin::serve(listener, router, async { drop(stopped.await) }));

@@ -9,8 +9,9 @@ use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
     server::Proxies,
 };
+use tracing::info;
 
-use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
+use super::{Core, Error, Tasks, pipeline::Pipeline};
 use crate::admin;
 
 /// Shows what goes on.
@@ -24,7 +25,9 @@ pub(super) fn pages(
     let Core { settings, client, .. } = core;
     let domain = TrustDomain(settings.trust_domain.clone());
     let cluster = ClusterId(settings.cluster_name.clone());
-    let listener = listen("pages", settings.admin_listen)?;
+    let (server, address) = ("pages", settings.admin_listen);
+    let listener = admin::listen(address).map_err(|source| Error::Listen { server, address, source })?;
+    info!(server, %address, "listening");
     let router = admin::router(admin::Pages {
         awaited: pipeline.awaited.clone(),
         snapshots: pipeline.snapshots.clone(),

@@ -83,7 +83,7 @@ async fn a_crowd_of_many_addresses_does_not_take_the_port() {
 
 #[tokio::test]
 async fn pages_that_nobody_reads_are_bounded_and_end() {
-    let served = serve(1000).await;
+    let served = serve(500).await;
     let token = bearer(&token("a"));
     let page = get(&served, KUBELET, "/debug/mesh", &token).await.len();
     assert!(page > 1 << 20, "{page}: more than fits into buffers");
@@ -109,7 +109,7 @@ async fn pages_that_nobody_reads_are_bounded_and_end() {
         let _ = timeout(DEADLINE, stream.read_to_end(&mut text)).await.expect("an end");
         sent.push(text.len());
     }
-    assert!(sent.iter().all(|sent| *sent < 8 * page), "{sent:?} of {page} bytes eight times");
+    assert!(sent.iter().all(|sent| *sent < page), "{sent:?} of {page} bytes");
     is_ready(&served).await;
 }
 
