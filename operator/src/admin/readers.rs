@@ -84,24 +84,26 @@ impl Readers {
         let Some(token) = token else { return Err(self.unknown(path)) };
         let key =
             Sha256::new_with_prefix(path).chain_update([0]).chain_update(token.expose()).finalize().into();
-        let verdict = match self.recall(&key) {
-            Some(verdict) => verdict,
-            None => {
-                let Ok(Ok(_slot)) = timeout(TURN, self.slots.acquire()).await else {
-                    return Err(busy("other tokens are being reviewed; try again\n"));
-                };
-                let verdict = self.review(&token, path).await.map_err(|()| {
-                    busy("the API server did not say whose token that is, or what they may read; try again\n")
-                })?;
-                self.keep(key, verdict.clone());
-                verdict
-            }
-        };
+        let verdict = self.recall(&key);
+        let verdict =
+            if let Some(verdict) = verdict { verdict } else { self.learn(key, &token, path).await? };
         match verdict {
             Verdict::Yes => Ok(()),
             Verdict::Nobodys => Err(self.unknown(path)),
             Verdict::No(user) => Err(forbidden(&user, path)),
         }
+    }
+
+    /// The verdict by the API server's word, which is kept.
+    async fn learn(&self, key: [u8; 32], token: &Token<'_>, path: &str) -> Result<Verdict, Response> {
+        let Ok(Ok(_slot)) = timeout(TURN, self.slots.acquire()).await else {
+            return Err(busy("other tokens are being reviewed; try again\n"));
+        };
+        let verdict = self.review(token, path).await.map_err(|()| {
+            busy("the API server did not say whose token that is, or what they may read; try again\n")
+        })?;
+        self.keep(key, verdict.clone());
+        Ok(verdict)
     }
 
     fn recall(&self, key: &[u8; 32]) -> Option<Verdict> {

@@ -39,9 +39,8 @@ async fn held(crowd: Vec<TcpStream>, surplus: usize) -> Vec<TcpStream> {
             }
         }
     };
-    timeout(DEADLINE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("{closed} of {number} were closed, expected {surplus}"));
+    let waited = timeout(DEADLINE, wait).await;
+    assert!(waited.is_ok(), "{closed} of {number} were closed, expected {surplus}");
     held
 }
 
