@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
 use kube::{
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     Cluster, Pod,
     pod::{START, is_ready},
-    until,
+    token, until,
 };
 
 /// Where the mesh itself lives.
@@ -105,26 +105,47 @@ impl Operator {
 impl Pod {
     /// A page of HTTP that this pod serves on `port`.
     pub async fn get(&self, port: u16, path: &str) -> anyhow::Result<String> {
+        let (status, body) = self.ask(port, path, None).await?;
+        anyhow::ensure!(status.is_success(), "{path} of {} says {status}: {body}", self.name);
+        Ok(body)
+    }
+
+    /// What this pod answers on `port` to whoever brings `token`.
+    async fn ask(&self, port: u16, path: &str, token: Option<&str>) -> anyhow::Result<(StatusCode, String)> {
         let asked = async {
             let stream = self.dial(port).await?;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);
-            let request = Request::get(path).header("host", "smidge").body(Empty::<Bytes>::new())?;
+            let mut request = Request::get(path).header("host", "smidge");
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let request = request.body(Empty::<Bytes>::new())?;
             let response = sender.send_request(request).await?;
             let status = response.status();
             let body = response.into_body().collect().await?.to_bytes();
-            let body = String::from_utf8_lossy(&body).into_owned();
-            anyhow::ensure!(status.is_success(), "{path} of {} says {status}: {body}", self.name);
-            Ok(body)
+            Ok((status, String::from_utf8_lossy(&body).into_owned()))
         };
         tokio::time::timeout(Duration::from_secs(10), asked)
             .await
             .with_context(|| format!("{path} took too long"))?
     }
 
-    /// One of the operator's pages.
+    /// One of the operator's pages, as somebody who may read it.
     pub async fn page(&self, path: &str) -> anyhow::Result<String> {
-        self.get(ADMIN, path).await
+        if !path.starts_with("/debug/") {
+            return self.get(ADMIN, path).await;
+        }
+        let token = token::reader(&self.client()).await?;
+        let (status, body) = self.page_as(path, Some(&token)).await?;
+        anyhow::ensure!(status == 200, "{path} of {} says {status}: {body}", self.name);
+        Ok(body)
+    }
+
+    /// What the operator answers to whoever asks for a page with `token`: status and text.
+    pub async fn page_as(&self, path: &str, token: Option<&str>) -> anyhow::Result<(u16, String)> {
+        let (status, body) = self.ask(ADMIN, path, token).await?;
+        Ok((status.as_u16(), body))
     }
 
     /// What the proxy of this pod counts.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1 as core;
 use kube::{
-    Api,
+    Api, Client,
     api::{AttachParams, AttachedProcess, DeleteParams, ListParams},
 };
 use tokio::io::{
@@ -161,6 +161,11 @@ impl Pod {
             AttachParams::default().container(&self.container).stdin(stdin).stdout(true).stderr(true);
         let attached = self.api.exec(&self.name, command.iter().copied(), &params).await;
         attached.with_context(|| format!("failed to run {} in {}", command.join(" "), self.name))
+    }
+
+    /// The API server of its cluster.
+    pub(crate) fn client(&self) -> Client {
+        self.api.clone().into_client()
     }
 
     /// A connection to one of its ports, from within its network namespace: no proxy comes between.

@@ -9,12 +9,20 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    authorization::v1::SubjectAccessReview,
     core::v1::ServiceAccount,
+    rbac::v1::ClusterRoleBinding,
 };
-use kube::{Api, api::PostParams};
-use serde_json::Value;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
 
-use crate::{Cluster, Pod};
+use crate::{Cluster, Pod, operator::NAMESPACE, pod::START, until};
+
+/// The account that reads the operator's debug pages in tests.
+const READER: &str = "e2e-debug-reader";
 
 /// The audience of the tokens that the control plane takes: trust domain and cluster as installed for the tests.
 pub const AUDIENCE: &str = "smidge/cluster.local/local";
@@ -39,6 +47,44 @@ pub async fn of(cluster: &Cluster, pod: &Pod, audience: &str) -> anyhow::Result<
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), &pod.namespace);
     let made = accounts.create_token_request(&account, &PostParams::default(), &request).await?;
+    Ok(made.status.context("a token request without an answer")?.token)
+}
+
+/// A token of somebody who may read the operator's debug pages, as a user of the mesh would get one.
+pub async fn reader(client: &Client) -> anyhow::Result<String> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: vec![format!("{AUDIENCE}/debug")],
+            expiration_seconds: Some(600),
+            bound_object_ref: None,
+        },
+        ..TokenRequest::default()
+    };
+    if accounts.get_opt(READER).await?.is_none() {
+        let params = PatchParams::apply("e2e");
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": READER},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "smidge-debug"},
+            "subjects": [{"kind": "ServiceAccount", "name": READER, "namespace": NAMESPACE}],
+        });
+        Api::<ClusterRoleBinding>::all(client.clone()).patch(READER, &params, &Patch::Apply(binding)).await?;
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": READER}});
+        accounts.patch(READER, &params, &Patch::Apply(account)).await?;
+    }
+    until("the reader of debug pages to have the right", START, async || {
+        let question: SubjectAccessReview = serde_json::from_value(json!({"metadata": {}, "spec": {
+            "user": format!("system:serviceaccount:{NAMESPACE}:{READER}"),
+            "nonResourceAttributes": {"path": "/debug/mesh", "verb": "get"},
+        }}))?;
+        let reviews = Api::<SubjectAccessReview>::all(client.clone());
+        let answer = reviews.create(&PostParams::default(), &question).await?;
+        anyhow::ensure!(answer.status.as_ref().is_some_and(|status| status.allowed), "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    let made = accounts.create_token_request(READER, &PostParams::default(), &request).await?;
     Ok(made.status.context("a token request without an answer")?.token)
 }
 

@@ -70,6 +70,7 @@ fn the_release_is_these_objects() {
         kinds,
         [
             "ClusterRole/smidge",
+            "ClusterRole/smidge-debug",
             "ClusterRoleBinding/smidge",
             "Deployment/smidge",
             "MutatingWebhookConfiguration/smidge-injector",
@@ -185,6 +186,7 @@ fn every_right_of_the_operator_is_in_this_list() {
             "customresourcedefinitions.apiextensions.k8s.io: get list patch watch",
             "events.events.k8s.io: create patch",
             "mutatingwebhookconfigurations.admissionregistration.k8s.io: get list patch watch",
+            "subjectaccessreviews.authorization.k8s.io: create",
             "tokenreviews.authentication.k8s.io: create",
             "validatingwebhookconfigurations.admissionregistration.k8s.io: get list patch watch",
         ]
@@ -198,6 +200,11 @@ fn every_right_of_the_operator_is_in_this_list() {
         "secrets: get update",
     ];
     assert_eq!(rights(&objects["Role/smidge"]), own.map(str::to_owned).into());
+    // For readers of the debug pages; the chart binds nobody to it.
+    assert_eq!(rights(&objects["ClusterRole/smidge-debug"]), ["/debug/*: get".to_owned()].into());
+    for (name, object) in &objects {
+        assert!(object["roleRef"]["name"] != "smidge-debug", "{name}");
+    }
     // Helm's releases lie beside the operator's Secrets.
     for rule in objects["Role/smidge"]["rules"].as_array().unwrap() {
         let named = rule.get("resourceNames").is_some();

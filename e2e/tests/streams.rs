@@ -242,6 +242,31 @@ async fn no_secret_is_in_a_log_or_on_a_page() -> anyhow::Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn debug_pages_are_for_those_who_may_read_them() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let door = Door::of(namespace).await?;
+        let proxys = door.token(namespace).await?;
+        let mine = token::of(&namespace.cluster, &door.pod, &format!("{}/debug", token::AUDIENCE)).await?;
+        for replica in Operator::of(&namespace.cluster).replicas().await? {
+            for path in ["/debug/mesh", "/debug/findings", "/debug/proxies"] {
+                for (who, token, expected) in [
+                    ("nobody", None, 401),
+                    ("a proxy", Some(&proxys), 401),
+                    ("another account", Some(&mine), 403),
+                ] {
+                    let (status, said) = replica.page_as(path, token.map(String::as_str)).await?;
+                    anyhow::ensure!(status == expected, "{path} to {who}: {status} {said}");
+                    anyhow::ensure!(said.contains("smidge-debug"), "{path} to {who}: {said}");
+                }
+                anyhow::ensure!(!replica.page(path).await?.is_empty());
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// The lines of private keys in `text`, without their frames: what would give them away in any other frame.
 fn secret_lines(text: &str) -> Vec<String> {
     let mut inside = false;

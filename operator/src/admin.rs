@@ -1,18 +1,33 @@
 //! The operator's own pages: liveness, readiness, metrics and debug dumps, over plain HTTP.
 //!
 //! Started by `runtime`, on a port that the chart does not expose outside the cluster. Shows values that hold no secret
-//! by construction (mesh, findings, connected proxies), and changes nothing.
+//! by construction (mesh, findings, connected proxies), and changes nothing. The debug pages are a map of the mesh, so
+//! `readers` says who may see them; `render` and `serve` bound what askers may cost.
 
-use std::{collections::BTreeSet, sync::Arc};
+mod readers;
+mod render;
+mod serve;
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use prometheus_client::{encoding::text::encode, registry::Registry};
+pub use readers::Readers;
+use render::{Renderer, peer};
+pub use serve::{CONNECTIONS, listen, serve};
 use smidge_xds::{server::Proxies, snapshot::Snapshot};
 use tokio::sync::watch;
 
 use crate::finding::Finding;
 
-/// What the pages show.
+/// What the pages show, and to whom.
 #[derive(Clone)]
 pub struct Pages {
     /// Kinds that were not read yet; ready when empty.
@@ -25,21 +40,40 @@ pub struct Pages {
     pub proxies: Proxies,
     /// Every metric.
     pub registry: Arc<Registry>,
+    /// Who may read the debug pages.
+    pub readers: Arc<Readers>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    pages: Pages,
+    renderer: Renderer,
 }
 
 /// The router of all pages.
 pub fn router(pages: Pages) -> Router {
+    let shared = Shared { pages, renderer: Renderer::new() };
+    let debug = Router::new()
+        .route("/debug/mesh", get(mesh))
+        .route("/debug/findings", get(findings))
+        .route("/debug/proxies", get(proxies))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared.pages.readers), admitted));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/debug/mesh", get(mesh))
-        .route("/debug/findings", get(findings))
-        .route("/debug/proxies", get(proxies))
-        .with_state(pages)
+        .merge(debug)
+        .with_state(shared)
 }
 
-async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
+async fn admitted(State(readers): State<Arc<Readers>>, request: Request, next: Next) -> Response {
+    match readers.admit(request.headers(), request.uri().path()).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    }
+}
+
+async fn ready(State(Shared { pages, .. }): State<Shared>) -> impl IntoResponse {
     let awaited: Vec<&str> = pages.awaited.borrow().iter().copied().collect();
     if awaited.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
@@ -48,35 +82,33 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    let mut text = String::new();
-    match encode(&mut text, &pages.registry) {
-        Ok(()) => (
-            StatusCode::OK,
-            [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-            text,
-        ),
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            [("content-type", "text/plain")],
-            format!("failed to encode the metrics: {error}\n"),
-        ),
-    }
+async fn metrics(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let render = move || -> Result<Vec<u8>, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &pages.registry)?;
+        Ok(text.into_bytes())
+    };
+    renderer.page(peer(&request), content_type, render).await
 }
 
-async fn mesh(State(pages): State<Pages>) -> impl IntoResponse {
+async fn mesh(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
     let snapshot = pages.snapshots.borrow().clone();
     match snapshot {
-        Some(snapshot) => Json(&**snapshot.mesh()).into_response(),
+        Some(snapshot) => {
+            renderer.page(peer(&request), JSON, move || serde_json::to_vec(&**snapshot.mesh())).await
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "nothing was published yet\n").into_response(),
     }
 }
 
-async fn findings(State(pages): State<Pages>) -> impl IntoResponse {
+async fn findings(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
     let findings = pages.findings.borrow().clone();
-    Json(&*findings).into_response()
+    renderer.page(peer(&request), JSON, move || serde_json::to_vec(&*findings)).await
 }
 
-async fn proxies(State(pages): State<Pages>) -> impl IntoResponse {
-    Json(pages.proxies.list()).into_response()
+async fn proxies(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
+    renderer.page(peer(&request), JSON, move || serde_json::to_vec(&pages.proxies.list())).await
 }
+
+const JSON: &str = "application/json";

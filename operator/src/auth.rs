@@ -13,7 +13,7 @@ pub mod keys;
 mod metrics;
 pub mod pods;
 pub mod reason;
-mod review;
+pub(crate) mod review;
 pub mod token;
 
 use std::{sync::Arc, time::Duration};
@@ -37,7 +37,7 @@ use tonic::metadata::MetadataMap;
 use crate::clock::Clock;
 
 /// How long the API server may take to answer one question; a stream that waits longer is told to come again.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The audience of the tokens that proxies of `cluster` bring.
 pub fn audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
@@ -47,6 +47,11 @@ pub fn audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
 /// The audience of the tokens that the operator's replicas bring each other.
 pub fn replica_audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
     format!("{}/replica", audience(domain, cluster))
+}
+
+/// The audience of the tokens with which users read the operator's debug pages.
+pub fn debug_audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
+    format!("{}/debug", audience(domain, cluster))
 }
 
 /// Judges the projected tokens of one cluster's pods.
@@ -170,7 +175,7 @@ fn bearer(metadata: &MetadataMap) -> Result<&str, Reason> {
 }
 
 /// The token in the value of the header.
-fn bare(value: &str) -> Result<&str, Reason> {
+pub(crate) fn bare(value: &str) -> Result<&str, Reason> {
     let (scheme, token) = value.split_once(' ').ok_or(Reason::Malformed)?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or(Reason::Malformed)
 }

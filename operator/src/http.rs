@@ -35,6 +35,10 @@ const STREAMS: u32 = 32;
 /// What a peer may send on a connection, or on one of its streams, before any of it is read.
 const WINDOW: u32 = 256 << 10;
 
+/// What a peer may send over HTTP/1.1 before it is read, headers included, and what waits to be written but for the last part of
+/// an answer.
+const BUFFER: usize = 64 << 10;
+
 /// How many connections a port takes, and how many of one peer. Those who call are few: API servers, scrapers, the kubelet,
 /// other replicas.
 pub const CONNECTIONS: (usize, usize) = (256, 64);
@@ -87,7 +91,7 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())

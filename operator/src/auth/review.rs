@@ -1,9 +1,9 @@
 //! Asks the API server about a token that our keys cannot judge.
 //!
-//! Last resort of `auth`, for clusters whose keys the operator may not read and for issuers that were renamed. Holds
-//! the token no longer than the request, and shows it to no log.
+//! Last resort of `auth`, for clusters whose keys the operator may not read and for issuers that were renamed; `admin` asks it
+//! who reads the debug pages. Holds the token no longer than the request, and shows it to no log.
 
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::{Client, Resource as _, api::PostParams, core::Request};
 use tokio::{sync::Semaphore, time::timeout};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -28,40 +28,44 @@ impl Reviewer {
     /// Whether the API server takes `token` for `audience`, and for one of `subject`.
     pub async fn review(&self, token: &Token<'_>, audience: &str, subject: &Subject) -> Result<(), Reason> {
         let _slot = self.slots.acquire().await.map_err(|_| Reason::Unavailable)?;
-        let mut asked = TokenReview {
-            spec: TokenReviewSpec {
-                audiences: Some(vec![audience.to_owned()]),
-                token: Some(token.expose().to_owned()),
-            },
-            ..TokenReview::default()
-        };
-        let body = serde_json::to_vec(&asked);
-        asked.spec.token.zeroize();
-        let request = Request::new(TokenReview::url_path(&(), None));
-        let request = request.create(&PostParams::default(), body.map_err(|_| Reason::Unavailable)?);
-        let request = request.map_err(|_| Reason::Unavailable)?;
-        // The text and not the object: the client would log an answer that it cannot parse, and the token is in it.
-        let answer = timeout(PATIENCE, self.client.request_text(request)).await;
-        let answer = answer.map_err(|_| Reason::Unavailable)?.map_err(|error| {
-            tracing::warn!(%error, "token not reviewed");
-            Reason::Unavailable
-        })?;
-        let answer = Zeroizing::new(answer);
-        let mut answer: TokenReview = serde_json::from_str(&answer).map_err(|_| Reason::Unavailable)?;
-        answer.spec.token.zeroize();
-        agrees(&answer, audience, subject).then_some(()).ok_or(Reason::Rejected)
+        let user = ask(&self.client, token, audience).await?;
+        is_of(&user, subject).then_some(()).ok_or(Reason::Rejected)
     }
 }
 
-/// Whether the answer is a yes, to us, about the same pod.
-fn agrees(answer: &TokenReview, audience: &str, subject: &Subject) -> bool {
-    let Some(status) = &answer.status else { return false };
-    let Some(user) = &status.user else { return false };
-    let extra = |key: &str| user.extra.as_ref().and_then(|extra| extra.get(key)).map(Vec::as_slice);
+/// The user whose token it is, if the API server takes it for `audience`. How many may ask at once is the caller's business.
+pub async fn ask(client: &Client, token: &Token<'_>, audience: &str) -> Result<UserInfo, Reason> {
+    let mut asked = TokenReview {
+        spec: TokenReviewSpec {
+            audiences: Some(vec![audience.to_owned()]),
+            token: Some(token.expose().to_owned()),
+        },
+        ..TokenReview::default()
+    };
+    let body = serde_json::to_vec(&asked);
+    asked.spec.token.zeroize();
+    let request = Request::new(TokenReview::url_path(&(), None));
+    let request = request.create(&PostParams::default(), body.map_err(|_| Reason::Unavailable)?);
+    let request = request.map_err(|_| Reason::Unavailable)?;
+    // The text and not the object: the client would log an answer that it cannot parse, and the token is in it.
+    let answer = timeout(PATIENCE, client.request_text(request)).await;
+    let answer = answer.map_err(|_| Reason::Unavailable)?.map_err(|error| {
+        tracing::warn!(%error, "token not reviewed");
+        Reason::Unavailable
+    })?;
+    let answer = Zeroizing::new(answer);
+    let mut answer: TokenReview = serde_json::from_str(&answer).map_err(|_| Reason::Unavailable)?;
+    answer.spec.token.zeroize();
+    let status = answer.status.unwrap_or_default();
     // A server that does not understand audiences names none, and must not be believed.
-    status.authenticated == Some(true)
-        && status.audiences.iter().flatten().any(|one| one == audience)
-        && user.username.as_deref() == Some(subject.user().as_str())
+    let is_ours = status.audiences.iter().flatten().any(|one| one == audience);
+    status.user.filter(|_| status.authenticated == Some(true) && is_ours).ok_or(Reason::Rejected)
+}
+
+/// Whether the user is the account of the same pod.
+fn is_of(user: &UserInfo, subject: &Subject) -> bool {
+    let extra = |key: &str| user.extra.as_ref().and_then(|extra| extra.get(key)).map(Vec::as_slice);
+    user.username.as_deref() == Some(subject.user().as_str())
         && extra("authentication.kubernetes.io/pod-name") == Some(std::slice::from_ref(&subject.pod))
         && extra("authentication.kubernetes.io/pod-uid") == Some(std::slice::from_ref(&subject.uid))
 }

@@ -5,10 +5,13 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use smidge_xds::server::Proxies;
-use tracing::error;
+use smidge_xds::{
+    mesh::id::{ClusterId, TrustDomain},
+    server::Proxies,
+};
+use tracing::info;
 
-use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
+use super::{Core, Error, Tasks, pipeline::Pipeline};
 use crate::admin;
 
 /// Shows what goes on.
@@ -19,19 +22,21 @@ pub(super) fn pages(
     registry: Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
-    let listener = listen("pages", core.settings.admin_listen)?;
+    let Core { settings, client, .. } = core;
+    let domain = TrustDomain(settings.trust_domain.clone());
+    let cluster = ClusterId(settings.cluster_name.clone());
+    let (server, address) = ("pages", settings.admin_listen);
+    let listener = admin::listen(address).map_err(|source| Error::Listen { server, address, source })?;
+    info!(server, %address, "listening");
     let router = admin::router(admin::Pages {
         awaited: pipeline.awaited.clone(),
         snapshots: pipeline.snapshots.clone(),
         findings: pipeline.findings.clone(),
         proxies,
         registry: Arc::new(registry),
+        readers: Arc::new(admin::Readers::new(client.clone(), &domain, &cluster)),
     });
     let stop = tasks.stopping();
-    tasks.spawn("pages", async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-            error!(%error, "the operator's own pages have ended");
-        }
-    });
+    tasks.spawn("pages", admin::serve(listener, router, stop));
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! A stand-in for the API server that tests of `ca` and `auth` talk to over loopback: Secrets with resource versions
-//! and conflicts, pods, the issuer's keys and token reviews, each with a count of how often it was asked.
+//! and conflicts, pods, the issuer's keys, reviews of tokens and of access, each with a count of how often it was asked.
 //!
 //! Does not stand in for the real one where its own behaviour is the question; that is what the cluster tests are for.
 
@@ -35,6 +35,10 @@ pub struct Objects {
     pub jwks: Mutex<Value>,
     /// The status of every token review; `None` answers 500.
     pub review: Mutex<Option<Value>>,
+    /// Whether every access review says yes.
+    pub allowed: AtomicBool,
+    /// What access reviews asked.
+    pub access_reviews: Mutex<Vec<Value>>,
     pub secret_writes: AtomicU64,
     pub jwks_reads: AtomicU64,
     pub reviews: AtomicU64,
@@ -73,6 +77,7 @@ impl ApiServer {
             .route("/.well-known/openid-configuration", get(openid))
             .route("/openid/v1/jwks", get(jwks))
             .route("/apis/authentication.k8s.io/v1/tokenreviews", post(review))
+            .route("/apis/authorization.k8s.io/v1/subjectaccessreviews", post(access_review))
             .with_state(Arc::clone(&objects));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -203,4 +208,10 @@ async fn review(State(objects): Shared, Json(mut asked): Json<Value>) -> Respons
         }
         None => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
     }
+}
+
+async fn access_review(State(objects): Shared, Json(mut asked): Json<Value>) -> Response {
+    objects.access_reviews.lock().unwrap().push(asked["spec"].clone());
+    asked["status"] = json!({"allowed": objects.allowed.load(SeqCst)});
+    down(&objects).unwrap_or_else(|| (StatusCode::CREATED, Json(asked)).into_response())
 }

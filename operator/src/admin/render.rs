@@ -1,0 +1,113 @@
+//! Makes the text of a page, a few at a time, and bounds how much text waits for peers to read it.
+//!
+//! Used by `admin` for every page that grows with the mesh. Does not know what a page says.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::Bytes,
+    extract::Request,
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    http::Peer,
+    shares::{Share, Shares},
+};
+
+/// How many pages are made at once.
+const AT_ONCE: usize = 2;
+/// How many requests are served or wait for their turn, and how many of one peer, so that others are not far behind it.
+const WAITING: (usize, usize) = (32, 4);
+/// How long a request waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much text may wait to be read, in bytes, and how much of it for one peer. A page that is larger is never sent.
+const UNREAD: (usize, usize) = (128 << 20, 64 << 20);
+
+/// Makes pages.
+#[derive(Clone)]
+pub(super) struct Renderer {
+    turns: Arc<Semaphore>,
+    waiting: Shares,
+    unread: Shares,
+}
+
+/// Text, and the room that it takes until the last of it is on its way.
+struct Held {
+    text: Vec<u8>,
+    _room: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+/// Who asks. In tests there may be no connection.
+pub(super) fn peer(request: &Request) -> IpAddr {
+    request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
+}
+
+/// What there is no room or no turn for is to be asked for again.
+pub(super) fn busy(why: &'static str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
+}
+
+impl Renderer {
+    pub(super) fn new() -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Shares::new(WAITING.0, WAITING.1),
+            unread: Shares::new(UNREAD.0, UNREAD.1),
+        }
+    }
+
+    /// The page that `render` makes, for `peer`; or why there is none.
+    pub(super) async fn page<E: std::fmt::Display + Send + 'static>(
+        &self,
+        peer: IpAddr,
+        content_type: &'static str,
+        render: impl FnOnce() -> Result<Vec<u8>, E> + Send + 'static,
+    ) -> Response {
+        let Some(place) = self.waiting.take(peer, 1) else {
+            return busy("too many pages are asked for at once; try again\n");
+        };
+        let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await else {
+            return busy("other pages are being made; try again\n");
+        };
+        // The turn goes along: whoever asked and went away does not stop what was begun.
+        let rendered = tokio::task::spawn_blocking(move || {
+            let rendered = render();
+            drop((turn, place));
+            rendered
+        });
+        let text = match rendered.await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => return failed(&error),
+            Err(error) => return failed(&error),
+        };
+        if text.len() > UNREAD.1 {
+            let words = format!(
+                "the page has {} bytes, more than the {} that may be held for a peer\n",
+                text.len(),
+                UNREAD.1
+            );
+            return (StatusCode::INTERNAL_SERVER_ERROR, words).into_response();
+        }
+        let Some(room) = self.unread.take(peer, text.len()) else {
+            return busy("pages that nobody reads take all the room; try again\n");
+        };
+        let body = Bytes::from_owner(Held { text, _room: room });
+        ([(CONTENT_TYPE, content_type)], body).into_response()
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to make the page: {error}\n")).into_response()
+}

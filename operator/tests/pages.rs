@@ -1,0 +1,122 @@
+//! The operator's pages as strangers meet them: crowds are bounded and keep nobody out, and the debug pages are for those
+//! whom the cluster's RBAC lets read them.
+
+// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "auth/api_server.rs"]
+mod api_server;
+#[path = "pages/crowds.rs"]
+mod crowds;
+#[path = "pages/readers.rs"]
+mod readers;
+#[path = "auth/tokens.rs"]
+mod tokens;
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use api_server::ApiServer;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use smidge::admin::{self, Pages, Readers};
+use smidge_xds::{
+    mesh::{
+        id::{ClusterId, TrustDomain},
+        service::Protocol,
+    },
+    server::Proxies,
+    snapshot::Snapshot,
+};
+use smidge_xds_testing::wide;
+use tokens::{Signer, claims};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+
+/// Longer than anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// An address from which nobody else asks.
+const KUBELET: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+struct Served {
+    api: ApiServer,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+/// The real server with a mesh of so many Services, in a cluster where everybody may read.
+async fn serve(services: usize) -> Served {
+    let api = ApiServer::start().await;
+    *api.objects.review.lock().unwrap() = Some(reviewed());
+    api.objects.allowed.store(true, SeqCst);
+    let mesh = wide::mesh(services, Protocol::Http);
+    let snapshot = Arc::new(Snapshot::next(Arc::new(mesh), None));
+    let readers = Readers::new(api.client.clone(), &TrustDomain::default(), &ClusterId::default());
+    let router = admin::router(Pages {
+        awaited: watch::channel(BTreeSet::new()).1,
+        snapshots: watch::channel(Some(snapshot)).1,
+        findings: watch::channel(Arc::default()).1,
+        proxies: Proxies::default(),
+        registry: Arc::new(Registry::default()),
+        readers: Arc::new(readers),
+    });
+    let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let ended = tokio::spawn(admin::serve(listener, router, async { drop(stopped.await) }));
+    Served { api, address, stop, ended }
+}
+
+/// What the API server says of the token of somebody who reads.
+fn reviewed() -> Value {
+    json!({"authenticated": true, "audiences": ["smidge/cluster.local/local/debug"], "user": {
+        "username": "system:serviceaccount:ops:ada", "uid": "uid-ada",
+        "groups": ["system:serviceaccounts"], "extra": {"a": ["b"]},
+    }})
+}
+
+/// A token for the debug pages; `id` makes it another one.
+fn token(id: &str) -> String {
+    let mut claims = claims();
+    claims["aud"] = json!(["smidge/cluster.local/local/debug"]);
+    claims["jti"] = json!(id);
+    Signer::new("first").sign(&claims)
+}
+
+async fn connect(served: &Served, from: Ipv4Addr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    // What is not read must not fit into the kernel's buffers.
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect(served.address).await.unwrap()
+}
+
+fn request(path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: smidge\r\n{more}\r\n")
+}
+
+fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
+/// Status line, headers and body.
+async fn get(served: &Served, from: Ipv4Addr, path: &str, more: &str) -> String {
+    let asked = async {
+        let mut stream = connect(served, from).await;
+        let request = request(path, &format!("connection: close\r\n{more}"));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    tokio::time::timeout(DEADLINE, asked).await.expect("an answer")
+}

@@ -1,0 +1,136 @@
+//! Who may read the debug pages, and what asking about that costs.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use serde_json::json;
+
+use super::{KUBELET, Served, bearer, get, reviewed, serve, token};
+use crate::tokens::{Signer, claims};
+
+const DEBUG: [&str; 3] = ["/debug/mesh", "/debug/findings", "/debug/proxies"];
+
+async fn status(served: &Served, path: &str, token: &str) -> String {
+    let answer = get(served, KUBELET, path, &bearer(token)).await;
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+fn reviews(served: &Served) -> (u64, usize) {
+    let objects = &served.api.objects;
+    (objects.reviews.load(SeqCst), objects.access_reviews.lock().unwrap().len())
+}
+
+#[tokio::test]
+async fn nobody_reads_a_debug_page_without_a_token() {
+    let served = serve(1).await;
+    let good = token("a");
+    for path in DEBUG {
+        let others = Signer::new("first").sign(&claims());
+        let headers = [
+            String::new(),
+            "authorization: Basic YTpi\r\n".to_owned(),
+            bearer("junk"),
+            bearer(&others),
+            bearer(&good) + &bearer(&good),
+        ];
+        for header in headers {
+            let answer = get(&served, KUBELET, path, &header).await;
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{path} {header}: {answer}");
+            assert!(answer.contains("ClusterRole smidge-debug"), "{answer}");
+            assert!(
+                answer.contains("create token ACCOUNT --audience smidge/cluster.local/local/debug"),
+                "{answer}"
+            );
+        }
+    }
+    assert_eq!(reviews(&served), (0, 0), "what is not meant for us is not asked about");
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert!(get(&served, KUBELET, path, "").await.starts_with("HTTP/1.1 200 "), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_may_get_the_path_reads_it() {
+    let served = serve(1).await;
+    let token = token("a");
+    for (number, path) in DEBUG.into_iter().enumerate() {
+        assert_eq!(status(&served, path, &token).await, "200", "{path}");
+        let asked = served.api.objects.access_reviews.lock().unwrap()[number].clone();
+        let wanted = json!({
+            "user": "system:serviceaccount:ops:ada", "uid": "uid-ada",
+            "groups": ["system:serviceaccounts"], "extra": {"a": ["b"]},
+            "nonResourceAttributes": {"path": path, "verb": "get"},
+        });
+        assert_eq!(asked, wanted);
+    }
+    assert!(get(&served, KUBELET, DEBUG[0], &bearer(&token)).await.contains("\"services\""));
+}
+
+#[tokio::test]
+async fn whoever_may_not_is_told_what_is_lacking() {
+    let served = serve(1).await;
+    served.api.objects.allowed.store(false, SeqCst);
+    let answer = get(&served, KUBELET, DEBUG[0], &bearer(&token("a"))).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("system:serviceaccount:ops:ada") && answer.contains("smidge-debug"), "{answer}");
+    for (field, value) in
+        [("audiences", json!(["else"])), ("authenticated", json!(false)), ("user", json!(null))]
+    {
+        let mut review = reviewed();
+        review[field] = value;
+        *served.api.objects.review.lock().unwrap() = Some(review);
+        assert_eq!(status(&served, DEBUG[0], &token(field)).await, "401", "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_says_nothing_is_no_yes_and_is_asked_again() {
+    let served = serve(1).await;
+    let token = token("a");
+    *served.api.objects.review.lock().unwrap() = None;
+    assert_eq!(status(&served, DEBUG[0], &token).await, "503");
+    *served.api.objects.review.lock().unwrap() = Some(reviewed());
+    served.api.objects.down.store(true, SeqCst);
+    assert_eq!(status(&served, DEBUG[0], &token).await, "503");
+    served.api.objects.down.store(false, SeqCst);
+    assert_eq!(status(&served, DEBUG[0], &token).await, "200");
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_a_while_and_for_its_page_and_token_alone() {
+    let served = serve(1).await;
+    let (one, other) = (token("a"), token("b"));
+    for _ in 0..3 {
+        assert_eq!(status(&served, DEBUG[0], &one).await, "200");
+    }
+    assert_eq!(reviews(&served), (1, 1));
+    assert_eq!(status(&served, DEBUG[1], &one).await, "200");
+    assert_eq!(status(&served, DEBUG[0], &other).await, "200");
+    assert_eq!(reviews(&served), (3, 3));
+    served.api.objects.allowed.store(false, SeqCst);
+    assert_eq!(status(&served, DEBUG[0], &one).await, "200");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::resume();
+    assert_eq!(status(&served, DEBUG[0], &one).await, "403");
+    assert_eq!(reviews(&served), (4, 4));
+    // A no is not believed for as long.
+    served.api.objects.allowed.store(true, SeqCst);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    assert_eq!(status(&served, DEBUG[0], &one).await, "200");
+}
+
+#[tokio::test]
+async fn no_more_than_a_hundred_answers_are_kept() {
+    let served = serve(1).await;
+    let tokens: Vec<String> = (0..101).map(|id| token(&id.to_string())).collect();
+    for token in &tokens {
+        assert_eq!(status(&served, DEBUG[1], token).await, "200");
+    }
+    assert_eq!(reviews(&served), (101, 101));
+    assert_eq!(status(&served, DEBUG[1], &tokens[100]).await, "200");
+    assert_eq!(reviews(&served), (101, 101));
+    assert_eq!(status(&served, DEBUG[1], &tokens[0]).await, "200");
+    assert_eq!(reviews(&served), (102, 102), "the first one was forgotten");
+}
