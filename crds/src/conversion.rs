@@ -108,7 +108,7 @@ pub fn convert_text(object: &str, to: &str) -> Result<String, TextError> {
     convert_fields(&mut fields, to).map_err(|error| TextError::Conversion {
         object: name(&fields),
         version: text_of(&fields, "apiVersion"),
-        error,
+        error: Box::new(error),
     })?;
     Ok(serde_json::to_string(&fields)?)
 }
@@ -127,7 +127,7 @@ pub enum TextError {
         /// The version that it has.
         version: String,
         /// Why not.
-        error: Error,
+        error: Box<Error>,
     },
 }
 

@@ -188,10 +188,8 @@ impl Shape {
             tidy(content, "spec.matches");
         }
         tidy(content, "spec");
-        if self == Self::Ports && version == "v1alpha3" {
-            if !content.contains_key("spec") {
-                content.insert("spec", Value::Object(Map::default()));
-            }
+        if self == Self::Ports && version == "v1alpha3" && !content.contains_key("spec") {
+            content.insert("spec", Value::Object(Map::default()));
         }
     }
 }

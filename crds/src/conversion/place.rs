@@ -34,7 +34,7 @@ pub(crate) fn put(fields: &mut Fields, path: &str, value: Value) {
         fields.insert(path, value);
         return;
     };
-    if !fields.get(first).is_some_and(|inner| inner.as_object().is_some()) {
+    if fields.get(first).is_none_or(|inner| inner.as_object().is_none()) {
         fields.insert(first, Value::Object(Fields::default()));
     }
     if let Some(inner) = fields.get_mut(first).and_then(Value::as_object_mut) {
