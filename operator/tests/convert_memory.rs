@@ -1,7 +1,12 @@
 //! What a conversion takes of memory, as a multiple of the text that is converted.
 //!
 //! Alone in its program, as it counts what the program allocates. The bounds are of bytes: a busy machine fails nothing.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test ends where it goes wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
 
 use std::{fmt::Write as _, time::Instant};
 
