@@ -9,16 +9,19 @@
 mod annotations;
 mod kinds;
 mod mixed;
+mod outer;
 mod pieces;
 mod place;
 mod records;
 mod slots;
 mod weights;
 
-use serde_json::{Map, Value};
+use serde::Deserialize as _;
+use serde_json::Value as Json;
 
 use self::annotations::{Form, Forms};
 pub(crate) use self::kinds::Shape;
+use self::outer::{Map, Value};
 use self::pieces::Piece;
 pub(crate) use self::pieces::Whereabouts;
 use crate::{access, config, specs, split};
@@ -93,56 +96,102 @@ pub fn field_at(kind: &str, version: &str, field: &str) -> String {
 }
 
 /// The object at the API version `to`, for example `split.smi-spec.io/v1alpha2`.
-pub fn convert(object: &Value, to: &str) -> Result<Value, Error> {
-    convert_owned(object.clone(), to)
+pub fn convert(object: &Json, to: &str) -> Result<Json, Error> {
+    let mut fields = fields(object)?;
+    convert_fields(&mut fields, to)?;
+    Ok(json(&fields))
 }
 
-/// As [`convert`], without a copy: parsed, an object is many times its text.
-pub fn convert_owned(object: Value, to: &str) -> Result<Value, Error> {
-    let Value::Object(mut fields) = object else {
-        let found = what(&object);
-        return Err(Error::Shape { object: "an object".into(), field: "it", found, expected: "a map" });
-    };
-    let from = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (group, from_version) = version(&fields, &from)?;
-    let (to_group, to_version) = version(&fields, to)?;
+/// As [`convert`], from text to text. Takes a few times the text; an object that is parsed in full takes up to a hundred.
+pub fn convert_text(object: &str, to: &str) -> Result<String, TextError> {
+    let mut fields: Map = serde_json::from_str(object)?;
+    convert_fields(&mut fields, to).map_err(|error| TextError::Conversion {
+        object: name(&fields),
+        version: text_of(&fields, "apiVersion"),
+        error: Box::new(error),
+    })?;
+    Ok(serde_json::to_string(&fields)?)
+}
+
+/// Why a text cannot be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// It is no object that can be read.
+    #[error("{0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// The object cannot be converted.
+    #[error("{error}")]
+    Conversion {
+        /// The object, by kind, namespace and name as far as they can be read.
+        object: String,
+        /// The version that it has.
+        version: String,
+        /// Why not.
+        error: Box<Error>,
+    },
+}
+
+fn fields(object: &Json) -> Result<Map, Error> {
+    Map::deserialize(object).map_err(|_: serde_json::Error| Error::Shape {
+        object: "an object".into(),
+        field: "it",
+        found: what(&Value::Text(object.to_string().into())),
+        expected: "a map",
+    })
+}
+
+/// As values that others read. What was read before can be read again.
+fn json(fields: &Map) -> Json {
+    serde_json::to_string(fields).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+}
+
+fn convert_fields(fields: &mut Map, to: &str) -> Result<(), Error> {
+    let from = text_of(fields, "apiVersion");
+    let (group, from_version) = version(fields, &from)?;
+    let (to_group, to_version) = version(fields, to)?;
     if group != to_group {
-        return Err(not_served(&fields, to, group));
+        return Err(not_served(fields, to, group));
     }
-    if from_version != to_version {
-        check_metadata(&fields)?;
-    }
-    fields.insert("apiVersion".into(), to.into());
     if from_version == to_version {
-        return Ok(Value::Object(fields));
+        return Ok(());
     }
-    if let Some(shape) = Shape::of(group, kind(&fields)) {
-        let (content, forms) = read(shape, from_version, &mut fields);
-        write(shape, to_version, &content, forms, &mut fields);
+    check_metadata(fields)?;
+    fields.insert("apiVersion", Value::string(to));
+    if let Some(shape) = Shape::of(group, &kind(fields)) {
+        let (content, forms) = read(shape, from_version, fields);
+        write(shape, to_version, &content, forms, fields);
     }
-    Ok(Value::Object(fields))
+    Ok(())
 }
 
 /// The object at the version that is stored, with every field in the place that this version has it in, however it was
 /// written: what the hub types read. (The API server gets from [`convert`] an object that looks as it was written.)
-pub fn to_hub(object: &Value) -> Result<Value, Error> {
-    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
-    let api_version = text("apiVersion");
+pub fn to_hub(object: &Json) -> Result<Json, Error> {
+    let mut object = fields(object)?;
+    let (api_version, kind) = (text_of(&object, "apiVersion"), kind(&object));
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    let Some(hub) = served(group, text("kind")).first() else { return convert(object, api_version) };
-    let mut converted = convert(object, &format!("{group}/{hub}"))?;
-    if let Value::Object(fields) = object {
-        check_metadata(fields)?;
-    }
-    understand(group, text("kind"), hub, &mut converted);
-    Ok(converted)
+    let Some(hub) = served(group, &kind).first() else {
+        return convert_fields(&mut object, &api_version).map(|()| json(&object));
+    };
+    convert_fields(&mut object, &format!("{group}/{hub}"))?;
+    check_metadata(&object)?;
+    understand_fields(group, &kind, hub, &mut object);
+    Ok(json(&object))
 }
 
 /// Turns an object of the hub version, written in whatever shape, into what the hub types read. What was mixed stays
 /// known to [`mixed`]. Anything but an object is left to the types to refuse.
-pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Value) {
+pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Json) {
+    if Shape::of(group, kind).is_none() {
+        return;
+    }
+    let Ok(mut fields) = fields(object) else { return };
+    understand_fields(group, kind, hub, &mut fields);
+    *object = json(&fields);
+}
+
+fn understand_fields(group: &str, kind: &str, hub: &str, fields: &mut Map) {
     let Some(shape) = Shape::of(group, kind) else { return };
-    let Value::Object(fields) = object else { return };
     if fields.contains_key("metadata") && check_metadata(fields).is_err() {
         return;
     }
@@ -155,12 +204,12 @@ pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Value)
         forms.set(hub, form);
     }
     forms.forget_text();
-    annotations::write(fields, &forms, &Map::new());
-    fields.extend(content);
+    annotations::write(fields, &forms, &Map::default());
+    fields.extend(&content);
 }
 
 /// Takes the content out of `object`, as the hub has it, with how each version had it.
-fn read(shape: Shape, version: &str, object: &mut Map<String, Value>) -> (Map<String, Value>, Forms) {
+fn read(shape: Shape, version: &str, object: &mut Map) -> (Map, Forms) {
     let (mut forms, narrowing) = annotations::take(object);
     let written = take_content(object);
     let face = Face { shape, version, room: annotations::room(object) };
@@ -170,13 +219,7 @@ fn read(shape: Shape, version: &str, object: &mut Map<String, Value>) -> (Map<St
 }
 
 /// Puts the content into `object` as `version` has it, and into annotations what `version` does not have.
-fn write(
-    shape: Shape,
-    version: &str,
-    content: &Map<String, Value>,
-    mut forms: Forms,
-    object: &mut Map<String, Value>,
-) {
+fn write(shape: Shape, version: &str, content: &Map, mut forms: Forms, object: &mut Map) {
     let mut form = forms.remove(version).unwrap_or_default();
     let text = form.text.take();
     let face = Face { shape, version, room: annotations::room(object) };
@@ -184,7 +227,7 @@ fn write(
     // Believed only if it reads as exactly what the object means: then it does not matter who wrote it.
     let believed = text.filter(|text| face.understood(text.clone(), &narrowing).0 == *content);
     annotations::write(object, &forms, &narrowing);
-    object.extend(believed.unwrap_or(printed));
+    object.extend(&believed.unwrap_or(printed));
 }
 
 /// An object at a version.
@@ -198,11 +241,7 @@ struct Face<'v> {
 
 impl Face<'_> {
     /// What the fields mean, and how they say it.
-    fn understood(
-        self,
-        written: Map<String, Value>,
-        narrowing: &Map<String, Value>,
-    ) -> (Map<String, Value>, Form) {
+    fn understood(self, written: Map, narrowing: &Map) -> (Map, Form) {
         let mut form = Form::default();
         let mut content = written.clone();
         self.shape.read(self.version, &mut content, &mut form);
@@ -227,24 +266,20 @@ impl Face<'_> {
     }
 
     /// The fields that say `content`, in `form`, and what they do not say.
-    fn printed(
-        self,
-        mut content: Map<String, Value>,
-        form: &Form,
-    ) -> (Map<String, Value>, Map<String, Value>) {
+    fn printed(self, mut content: Map, form: &Form) -> (Map, Map) {
         let whole = content.clone();
         let mut narrowing = self.hidden(&mut content, form);
         if !self.fits(&narrowing) {
-            (content, narrowing) = (whole, Map::new());
+            (content, narrowing) = (whole, Map::default());
         }
         self.shape.print(self.version, &mut content, form);
         (content, narrowing)
     }
 
     /// Takes out of `content` what narrows it and is not shown.
-    fn hidden(self, content: &mut Map<String, Value>, form: &Form) -> Map<String, Value> {
+    fn hidden(self, content: &mut Map, form: &Form) -> Map {
         let pieces = self.hidden_pieces().filter(|piece| !form.shown.contains(piece.name));
-        pieces.filter_map(|piece| Some((piece.name.to_owned(), piece.hide(content)?))).collect()
+        pieces.filter_map(|piece| Some((piece.name.into(), piece.hide(content)?))).collect()
     }
 
     fn hidden_pieces(self) -> impl Iterator<Item = &'static Piece> {
@@ -253,33 +288,35 @@ impl Face<'_> {
 
     /// Whether an annotation has room for it. The API server refuses a conversion whose annotations are too large, and
     /// with it the whole list that the object is in, whoever asked for it.
-    fn fits(self, narrowing: &Map<String, Value>) -> bool {
+    fn fits(self, narrowing: &Map) -> bool {
         narrowing.is_empty() || annotations::narrowing_text(narrowing).len() <= self.room
     }
 }
 
 /// The fields that belong to a version. Metadata and status have the same form in all.
-fn take_content(object: &mut Map<String, Value>) -> Map<String, Value> {
-    let is_content = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata" | "status");
-    let names: Vec<String> = object.keys().filter(|name| is_content(name)).cloned().collect();
-    names.into_iter().filter_map(|name| object.remove_entry(&name)).collect()
+fn take_content(object: &mut Map) -> Map {
+    object.split_off(|name| !matches!(name, "apiVersion" | "kind" | "metadata" | "status"))
 }
 
-fn kind(object: &Map<String, Value>) -> &str {
-    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+fn text_of(object: &Map, field: &str) -> String {
+    object.get(field).and_then(Value::as_string).unwrap_or_default()
+}
+
+fn kind(object: &Map) -> String {
+    text_of(object, "kind")
 }
 
 /// Group and version, if they are served for the object's kind.
-fn version<'v>(object: &Map<String, Value>, api_version: &'v str) -> Result<(&'v str, &'v str), Error> {
+fn version<'v>(object: &Map, api_version: &'v str) -> Result<(&'v str, &'v str), Error> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if served(group, kind(object)).contains(&version) {
+    if served(group, &kind(object)).contains(&version) {
         return Ok((group, version));
     }
     Err(not_served(object, api_version, group))
 }
 
-fn not_served(object: &Map<String, Value>, version: &str, group: &str) -> Error {
-    let versions = served(group, kind(object));
+fn not_served(object: &Map, version: &str, group: &str) -> Error {
+    let versions = served(group, &kind(object));
     let expected = if versions.is_empty() {
         "one of the kinds and groups of SMI".to_owned()
     } else {
@@ -289,9 +326,11 @@ fn not_served(object: &Map<String, Value>, version: &str, group: &str) -> Error 
     Error::NotServed { object: name(object), version: version.to_owned(), expected }
 }
 
-fn check_metadata(object: &Map<String, Value>) -> Result<(), Error> {
-    let metadata = object.get("metadata").unwrap_or(&Value::Null);
-    let annotations = metadata.get("annotations").filter(|annotations| !annotations.is_null());
+fn check_metadata(object: &Map) -> Result<(), Error> {
+    let null = Value::Text("null".into());
+    let metadata = object.get("metadata").unwrap_or(&null);
+    let annotations = metadata.as_object().and_then(|metadata| metadata.get("annotations"));
+    let annotations = annotations.filter(|annotations| !annotations.is_null());
     for (field, value) in [("metadata", Some(metadata)), ("metadata.annotations", annotations)] {
         if let Some(value) = value.filter(|value| !value.is_object()) {
             return Err(Error::Shape { object: name(object), field, found: what(value), expected: "a map" });
@@ -300,9 +339,11 @@ fn check_metadata(object: &Map<String, Value>) -> Result<(), Error> {
     Ok(())
 }
 
-fn name(object: &Map<String, Value>) -> String {
-    let of = |field: &str| object.get("metadata")?.get(field)?.as_str();
-    let kind = if kind(object).is_empty() { "an object without a kind" } else { kind(object) };
+fn name(object: &Map) -> String {
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    let of = |field: &str| metadata?.get(field)?.as_string();
+    let kind = kind(object);
+    let kind = if kind.is_empty() { "an object without a kind" } else { &kind };
     match (of("namespace"), of("name")) {
         (_, None) => kind.to_owned(),
         (None, Some(name)) => format!("{kind} {name}"),
@@ -312,11 +353,14 @@ fn name(object: &Map<String, Value>) -> String {
 
 fn what(value: &Value) -> &'static str {
     match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
         Value::Object(_) => "a map",
+        Value::Text(text) => match text.as_bytes().first() {
+            None | Some(b'n') => "nothing",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'"') => "text",
+            Some(b'[') => "a list",
+            Some(b'{') => "a map",
+            Some(_) => "a number",
+        },
     }
 }

@@ -10,17 +10,21 @@ use smidge::{
     admission::Current,
     injector::Settings,
     inputs::Inputs,
-    webhook::{conversion, injection, validation},
+    webhook::{
+        conversion,
+        injection::{self, Metrics, Strictness},
+        review, validation,
+    },
 };
 
 fuzz_target!(|body: &[u8]| {
     let settings = Settings::default();
     let nothing = |_: &BTreeSet<String>| Current { inputs: Inputs::default(), read: true };
     for answer in [
-        conversion::answer(body).ok(),
-        injection::answer(body, &settings).ok(),
+        conversion::answer(body).ok().map(|answer| serde_json::from_slice(&answer).expect("an answer is JSON")),
+        injection::answer(body, &settings, Strictness::Warn, &Metrics::default()).ok(),
         validation::answer(body, nothing).ok(),
-        validation::unjudged(body).ok(),
+        review::uid(body).map(|uid| validation::unjudged(&uid)),
     ] {
         let Some(answer) = answer else { continue };
         let response = answer.get("response").and_then(|response| response.get("uid"));

@@ -39,6 +39,11 @@ impl Shares {
 }
 
 impl Share {
+    /// Whose it is.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// Takes so much more; says whether that could be had.
     pub fn grow(&mut self, amount: usize) -> bool {
         let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);

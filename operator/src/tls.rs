@@ -14,23 +14,27 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
+use crate::shares::Shares;
+
 /// Longer handshakes are given up: a peer that sends nothing would hold its slot for ever.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes under way. Few of them compute at the same time (`Turns`); the others wait for their peers, and a peer that
 /// says nothing costs a place here and no more.
-const CONCURRENT: usize = 2048;
+pub const CONCURRENT: usize = 2048;
 
 /// A connection as servers take them.
 pub type Connection = io::Result<TlsStream<TcpStream>>;
 
-/// Accepts until nobody takes connections any more; handshakes take `turns`. A peer that fails its handshake costs only
-/// itself.
+/// Accepts until nobody takes connections any more; handshakes take `turns`, and of one address at most `per_peer` may be under
+/// way: beyond that its connections are closed. A peer that fails its handshake costs only itself.
 pub async fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     turns: Turns,
+    per_peer: usize,
     connections: mpsc::Sender<Connection>,
 ) {
+    let places = Shares::new(CONCURRENT, per_peer);
     let acceptor = TlsAcceptor::from(config);
     let slots = Arc::new(Semaphore::new(CONCURRENT));
     while !connections.is_closed() {
@@ -48,12 +52,18 @@ pub async fn accept(
                 continue;
             }
         };
+        let Some(place) = places.take(peer.ip(), 1) else {
+            debug!(%peer, "too many TLS handshakes");
+            continue;
+        };
         let (acceptor, turns, connections) = (acceptor.clone(), turns.clone(), connections.clone());
         tokio::spawn(async move {
-            let _slot = slot;
+            let (_slot, place) = (slot, place);
             // Deltas are small and latency is what the mesh is judged by.
             let _ = socket.set_nodelay(true);
-            match tokio::time::timeout(HANDSHAKE, turns.take(acceptor.accept(socket))).await {
+            let shaken = tokio::time::timeout(HANDSHAKE, turns.take(acceptor.accept(socket))).await;
+            drop(place);
+            match shaken {
                 Ok(Ok(stream)) => drop(connections.send(Ok(stream)).await),
                 Ok(Err(error)) => debug!(%peer, %error, "failed TLS handshake"),
                 Err(_) => debug!(%peer, "TLS handshake took too long"),
@@ -70,7 +80,7 @@ mod tests {
         ClientConfig, RootCertStore,
         pki_types::{PrivateKeyDer, ServerName},
     };
-    use tokio::time::timeout;
+    use tokio::{io::AsyncReadExt as _, net::TcpSocket, time::timeout};
     use tokio_rustls::TlsConnector;
 
     use super::*;
@@ -97,7 +107,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, mut connections) = mpsc::channel(1);
-        tokio::spawn(accept(listener, Arc::new(server), Turns::new(1), accepted));
+        tokio::spawn(accept(listener, Arc::new(server), Turns::new(1), CONCURRENT, accepted));
         let mut silent = Vec::new();
         for _ in 0..100 {
             silent.push(TcpStream::connect(address).await.unwrap());
@@ -112,13 +122,33 @@ mod tests {
         drop(silent);
     }
 
+    #[tokio::test]
+    async fn one_peer_has_few_handshakes_under_way() {
+        let (server, client) = configs();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, mut connections) = mpsc::channel(1);
+        tokio::spawn(accept(listener, Arc::new(server), Turns::new(1), 4, accepted));
+        let mut silent = Vec::new();
+        for _ in 0..5 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push(socket.connect(address).await.unwrap());
+        }
+        // Long before any of them is given up for its silence.
+        let closed = timeout(HANDSHAKE / 2, silent.last_mut().unwrap().read(&mut [0])).await;
+        assert_eq!(closed.expect("a fifth one is held").unwrap_or(0), 0);
+        shake_hands(client, address).await.unwrap();
+        connections.recv().await.unwrap().unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_handshake_waits_for_its_turn() {
         let (server, client) = configs();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, _connections) = mpsc::channel(1);
-        tokio::spawn(accept(listener, Arc::new(server), Turns::new(0), accepted));
+        tokio::spawn(accept(listener, Arc::new(server), Turns::new(0), CONCURRENT, accepted));
         let shaken = timeout(2 * HANDSHAKE, shake_hands(client, address)).await.expect("not given up");
         shaken.expect_err("nobody has a turn");
     }

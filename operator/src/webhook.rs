@@ -21,14 +21,14 @@ use serde_json::Value;
 use smidge_xds::server::Turns;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, debug, info_span, warn};
 
-use self::body::Held;
+use self::{body::Held, queue::Queue};
 use crate::{
     admission::{Current, neighbours},
     http,
@@ -43,7 +43,9 @@ use crate::{
 mod body;
 pub mod ca_bundle;
 pub mod conversion;
+mod cost;
 pub mod injection;
+mod queue;
 pub mod review;
 pub mod validation;
 
@@ -57,10 +59,17 @@ const BODIES: (usize, usize) = (64 << 20, 32 << 20);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a verdict may take; less than the API server waits for it, so that its client hears why there is none.
 const VERDICT: Duration = Duration::from_secs(2);
-/// How many verdicts may be in the making at once: one object can be large enough to cost seconds.
-const VERDICTS: usize = 4;
-/// How many conversions may be under way at once.
-const CONVERSIONS: usize = 1;
+/// How many verdicts may be in the making at once, and how many of them for one peer: an object can be large enough to cost
+/// seconds.
+const VERDICTS: (usize, usize) = (4, 2);
+/// The same of pods that are injected.
+const INJECTIONS: (usize, usize) = (4, 2);
+/// The same of conversions.
+const CONVERSIONS: (usize, usize) = (2, 1);
+/// What a review may take of memory once it is parsed: what an API server stores has room, twice.
+const PARSED: usize = 112 << 20;
+/// Handshakes that may be under way of one address.
+const HANDSHAKES: usize = 64;
 /// How long calls under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -80,8 +89,9 @@ pub struct Views {
 #[derive(Clone)]
 struct Shared {
     views: Views,
-    verdicts: Arc<Semaphore>,
-    conversions: Arc<Semaphore>,
+    verdicts: Queue,
+    injections: Queue,
+    conversions: Queue,
     bodies: Shares,
 }
 
@@ -94,8 +104,9 @@ pub fn router(views: Views) -> Router {
         .layer(middleware::from_fn(bounded))
         .with_state(Shared {
             views,
-            verdicts: Arc::new(Semaphore::new(VERDICTS)),
-            conversions: Arc::new(Semaphore::new(CONVERSIONS)),
+            verdicts: Queue::new(VERDICTS.0, VERDICTS.1),
+            injections: Queue::new(INJECTIONS.0, INJECTIONS.1),
+            conversions: Queue::new(CONVERSIONS.0, CONVERSIONS.1),
             bodies: Shares::new(BODIES.0, BODIES.1),
         })
 }
@@ -105,26 +116,54 @@ async fn bounded(request: Request, next: Next) -> Response {
     timeout(ANSWER, next.run(request)).await.unwrap_or_else(|_| late())
 }
 
-async fn inject(State(Shared { views, .. }): State<Shared>, Held(body, share): Held) -> Response {
+async fn inject(State(Shared { views, injections, .. }): State<Shared>, held: Held) -> Response {
+    if cost::parsed(&held.body) > PARSED {
+        return too_large();
+    }
     let settings = views.injector.borrow().clone();
-    let answer = respond(injection::answer(&body, &settings, views.strictness(), &views.injections));
-    drop(share);
-    answer
+    let answer =
+        move |body: &[u8]| respond(injection::answer(body, &settings, views.strictness(), &views.injections));
+    computed(&injections, held, answer).await.unwrap_or_else(busy)
 }
 
-/// One at a time: parsed, an object is a hundred times its text.
-async fn convert(State(Shared { conversions, .. }): State<Shared>, Held(body, share): Held) -> Response {
-    let Ok(permit) = conversions.acquire_owned().await else { return busy() };
-    let converted = tokio::task::spawn_blocking(move || {
-        let answer = conversion::answer(&body);
-        drop((permit, share));
+async fn convert(State(Shared { conversions, .. }): State<Shared>, held: Held) -> Response {
+    let answer = |body: &[u8]| match conversion::answer(body) {
+        Ok(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(error) => not_understood(&error),
+    };
+    computed(&conversions, held, answer).await.unwrap_or_else(busy)
+}
+
+/// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
+async fn validate(State(Shared { views, verdicts, .. }): State<Shared>, held: Held) -> Response {
+    let uid = review::uid(&held.body);
+    let unjudged = || uid.map_or_else(busy, |uid| Json(validation::unjudged(&uid)).into_response());
+    if cost::parsed(&held.body) > PARSED {
+        return unjudged();
+    }
+    let answer = move |body: &[u8]| respond(validation::answer(body, |namespaces| views.current(namespaces)));
+    match timeout(VERDICT, computed(&verdicts, held, answer)).await {
+        Ok(Some(answer)) => answer,
+        _ => unjudged(),
+    }
+}
+
+/// What `answer` makes of a body, computed where it holds up nobody. None if its turn does not come.
+async fn computed(
+    queue: &Queue,
+    held: Held,
+    answer: impl FnOnce(&[u8]) -> Response + Send + 'static,
+) -> Option<Response> {
+    let turn = queue.turn(held.share.peer()).await?;
+    let computing = tokio::task::spawn_blocking(move || {
+        let Held { body, share } = held;
+        let answer = answer(&body);
+        // In this order: whoever takes the place must find the room.
+        drop(body);
+        drop((share, turn));
         answer
     });
-    match converted.await {
-        Ok(Ok(answer)) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
-        Ok(Err(error)) => not_understood(&error),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    Some(computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()))
 }
 
 /// The API server asks again, or does what the webhook's failure policy says.
@@ -132,22 +171,8 @@ fn busy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], "too many reviews at once").into_response()
 }
 
-/// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
-async fn validate(State(Shared { views, verdicts, .. }): State<Shared>, Held(body, share): Held) -> Response {
-    let question = body.clone();
-    let verdict = async {
-        let permit = verdicts.acquire_owned().await.ok()?;
-        let judged = tokio::task::spawn_blocking(move || {
-            let answer = validation::answer(&question, |namespaces| views.current(namespaces));
-            drop((permit, share));
-            answer
-        });
-        judged.await.ok()
-    };
-    match timeout(VERDICT, verdict).await {
-        Ok(Some(answer)) => respond(answer),
-        _ => respond(validation::unjudged(&body)),
-    }
+fn too_large() -> Response {
+    (StatusCode::PAYLOAD_TOO_LARGE, "the object has too many fields").into_response()
 }
 
 fn respond(answer: Result<Value, review::Error>) -> Response {
@@ -191,7 +216,7 @@ pub async fn serve(
     let places = Shares::new(http::CONNECTIONS.0, http::CONNECTIONS.1);
     let (accepted, mut arriving) = mpsc::channel(1);
     // Turns of their own: who calls here must not wait behind a crowd of proxies.
-    let mut accepting = Box::pin(tls::accept(listener, config, Turns::new(1), accepted));
+    let mut accepting = Box::pin(tls::accept(listener, config, Turns::new(1), HANDSHAKES, accepted));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {

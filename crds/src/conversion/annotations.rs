@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::outer::{Map, Value, element};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// What narrows the visible fields and has no field in this version: a map from the name of a piece to its value.
 pub const NARROWED_BY: &str = "smidge.mesh/narrowed-by";
@@ -36,10 +36,10 @@ pub(crate) struct Form {
     pub ignored: BTreeSet<String>,
     /// Backends by Service, with the weight as written, where that is no whole number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub weights: Vec<(String, Value)>,
+    pub weights: Vec<(String, serde_json::Value)>,
     /// All fields as they were written, where the rest of the form does not bring them back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<Map<String, Value>>,
+    pub text: Option<Map>,
 }
 
 /// The forms by version.
@@ -75,12 +75,12 @@ impl Forms {
 }
 
 /// Takes both annotations out of an object. The map of annotations goes with the last one.
-pub(super) fn take(object: &mut Map<String, Value>) -> (Forms, Map<String, Value>) {
+pub(super) fn take(object: &mut Map) -> (Forms, Map) {
     let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return Default::default() };
     let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else { return Default::default() };
     let mut text = |name: &str| match annotations.remove(name) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
+        Some(text) => text.as_string(),
+        None => None,
     };
     let (forms, narrowing) = (text(WRITTEN_AS), text(NARROWED_BY));
     if annotations.is_empty() && (forms.is_some() || narrowing.is_some()) {
@@ -92,25 +92,27 @@ pub(super) fn take(object: &mut Map<String, Value>) -> (Forms, Map<String, Value
 }
 
 /// How long the value of an annotation of ours may be, beside the others that an object has.
-pub(super) fn room(object: &Map<String, Value>) -> usize {
-    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let all = annotations.and_then(Value::as_object).into_iter().flatten();
-    let others: usize = all.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+pub(super) fn room(object: &Map) -> usize {
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
+    let all = annotations.and_then(Value::as_object).into_iter().flat_map(Map::iter);
+    let others: usize =
+        all.map(|(name, value)| name.len() + value.as_string().map_or(0, |text| text.len())).sum();
     ROOM.saturating_sub(others + NARROWED_BY.len())
 }
 
 /// What narrows, as its annotation has it.
-pub(super) fn narrowing_text(narrowing: &Map<String, Value>) -> String {
-    Value::Object(narrowing.clone()).to_string()
+pub(super) fn narrowing_text(narrowing: &Map) -> String {
+    element(narrowing)
 }
 
 /// Puts both annotations into an object, if they say anything. Whoever calls this knows that what narrows has room.
-pub(super) fn write(object: &mut Map<String, Value>, forms: &Forms, narrowing: &Map<String, Value>) {
+pub(super) fn write(object: &mut Map, forms: &Forms, narrowing: &Map) {
     if !narrowing.is_empty() {
-        add(object, NARROWED_BY, narrowing_text(narrowing));
+        add(object, NARROWED_BY, &narrowing_text(narrowing));
     }
     if let Some(text) = fitting(forms, room(object).min(MOST_FORM)) {
-        add(object, WRITTEN_AS, text);
+        add(object, WRITTEN_AS, &text);
     }
 }
 
@@ -130,18 +132,10 @@ fn fitting(forms: &Forms, room: usize) -> Option<String> {
     })
 }
 
-fn add(object: &mut Map<String, Value>, name: &str, text: String) {
-    let map = |value: &mut Value| {
-        if !value.is_object() {
-            *value = Value::Object(Map::new());
-        }
-    };
-    let metadata = object.entry("metadata").or_insert(Value::Null);
-    map(metadata);
-    let Value::Object(metadata) = metadata else { return };
-    let annotations = metadata.entry("annotations").or_insert(Value::Null);
-    map(annotations);
-    if let Value::Object(annotations) = annotations {
-        annotations.insert(name.to_owned(), text.into());
-    }
+fn add(object: &mut Map, name: &str, text: &str) {
+    let mut metadata = object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut annotations = metadata.get("annotations").and_then(Value::as_object).cloned().unwrap_or_default();
+    annotations.insert(name, Value::string(text));
+    metadata.insert("annotations", Value::Object(annotations));
+    object.insert("metadata", Value::Object(metadata));
 }

@@ -1,8 +1,7 @@
 //! What each SMI kind has where, version by version: the tables, and what no table says.
 
-use serde_json::{Map, Value, json};
-
 use super::annotations::Form;
+use super::outer::{Map, Value, element, elements, mapped};
 use super::pieces::{Piece, Whereabouts};
 use super::place::{get, get_mut, put, take, tidy};
 use super::slots::Slot;
@@ -134,7 +133,7 @@ impl Shape {
     }
 
     /// Turns the fields of a version into the hub's, and notes in the form what the version has otherwise.
-    pub fn read(self, version: &str, content: &mut Map<String, Value>, form: &mut Form) {
+    pub fn read(self, version: &str, content: &mut Map, form: &mut Form) {
         let matches = get(content, "spec.matches");
         let is_odd = matches.is_some_and(|matches| !matches.is_object() && !matches.is_null());
         if self == Self::Ports && is_odd {
@@ -144,7 +143,7 @@ impl Shape {
             self.slots().iter().for_each(|slot| slot.read(version, content, form));
         }
         if self == Self::Split {
-            if let Some(Value::Array(backends)) = get_mut(content, "spec.backends") {
+            if let Some(backends) = get_mut(content, "spec.backends").filter(|list| list.is_list()) {
                 weights::read(backends, form);
             }
             gather_matches(content, form);
@@ -153,9 +152,9 @@ impl Shape {
     }
 
     /// Brings the hub's fields into the one form that equal objects share.
-    pub fn settle(self, content: &mut Map<String, Value>) {
+    pub fn settle(self, content: &mut Map) {
         if self == Self::Ports {
-            let says_all = |ports: &Value| ports.is_null() || ports.as_array().is_some_and(Vec::is_empty);
+            let says_all = |ports: &Value| ports.is_null() || ports.is_empty_list();
             if get(content, "spec.matches.ports").is_some_and(says_all) {
                 take(content, "spec.matches.ports");
             }
@@ -165,7 +164,7 @@ impl Shape {
     }
 
     /// Turns the hub's fields into those of a version, in a form.
-    pub fn print(self, version: &str, content: &mut Map<String, Value>, form: &Form) {
+    pub fn print(self, version: &str, content: &mut Map, form: &Form) {
         match self {
             Self::Target | Self::Http => {}
             // An explicit list, as some published definitions demand it.
@@ -173,12 +172,12 @@ impl Shape {
                 let is_free = |place: &str| get(content, place).is_none_or(Value::is_object);
                 if is_free("spec") && is_free("spec.matches") && get(content, "spec.matches.ports").is_none()
                 {
-                    put(content, "spec.matches.ports", json!([]));
+                    put(content, "spec.matches.ports", Value::list("[".to_owned()));
                 }
             }
             Self::Ports => tidy(content, "spec.matches"),
             Self::Split => {
-                if let Some(Value::Array(backends)) = get_mut(content, "spec.backends") {
+                if let Some(backends) = get_mut(content, "spec.backends").filter(|list| list.is_list()) {
                     weights::print(backends, form);
                 }
                 spread_matches(content, form);
@@ -189,44 +188,54 @@ impl Shape {
             tidy(content, "spec.matches");
         }
         tidy(content, "spec");
-        if self == Self::Ports && version == "v1alpha3" {
-            content.entry("spec").or_insert_with(|| json!({}));
+        if self == Self::Ports && version == "v1alpha3" && !content.contains_key("spec") {
+            content.insert("spec", Value::Object(Map::default()));
         }
     }
 }
 
 /// Matches that every backend has are the split's.
-fn gather_matches(content: &mut Map<String, Value>, form: &mut Form) {
+fn gather_matches(content: &mut Map, form: &mut Form) {
     if get(content, "spec.matches").is_some() {
         return;
     }
-    let Some(Value::Array(backends)) = get_mut(content, "spec.backends") else { return };
-    let Some(matches) = backends.first().and_then(|backend| backend.get("matches")).cloned() else { return };
-    if matches.is_null() || backends.iter().any(|backend| backend.get("matches") != Some(&matches)) {
-        return;
-    }
-    for backend in backends.iter_mut().filter_map(Value::as_object_mut) {
+    let Some(backends) = get_mut(content, "spec.backends").filter(|list| list.is_list()) else { return };
+    let (mut of_first, mut are_equal) = (None, true);
+    elements(backends, |backend| {
+        let matches = Map::of(backend).and_then(|backend| backend.get("matches").cloned());
+        are_equal = are_equal && *of_first.get_or_insert_with(|| matches.clone()) == matches;
+    });
+    let Some(matches) = of_first.flatten().filter(|matches| are_equal && !matches.is_null()) else { return };
+    *backends = mapped(backends, |backend| {
+        let mut backend = Map::of(backend)?;
         backend.remove("matches");
-    }
+        Some(element(&backend))
+    });
     put(content, "spec.matches", matches);
     form.places.insert("matches".into(), OF_BACKENDS.into());
 }
 
-fn spread_matches(content: &mut Map<String, Value>, form: &Form) {
-    if form.places.get("matches").map(String::as_str) != Some(OF_BACKENDS) {
-        return;
-    }
-    let has_room =
-        |backend: &Value| backend.as_object().is_some_and(|backend| !backend.contains_key("matches"));
-    let backends = get(content, "spec.backends").and_then(Value::as_array);
-    if !backends.is_some_and(|backends| !backends.is_empty() && backends.iter().all(has_room))
+fn spread_matches(content: &mut Map, form: &Form) {
+    if form.places.get("matches").map(String::as_str) != Some(OF_BACKENDS)
         || get(content, "spec.matches").is_none_or(Value::is_null)
     {
         return;
     }
-    let Some(matches) = take(content, "spec.matches") else { return };
-    let Some(Value::Array(backends)) = get_mut(content, "spec.backends") else { return };
-    for backend in backends.iter_mut().filter_map(Value::as_object_mut) {
-        backend.insert("matches".into(), matches.clone());
+    let (mut has_any, mut have_room) = (false, true);
+    if let Some(backends) = get(content, "spec.backends") {
+        elements(backends, |backend| {
+            has_any = true;
+            have_room &= Map::of(backend).is_some_and(|backend| !backend.contains_key("matches"));
+        });
     }
+    if !has_any || !have_room {
+        return;
+    }
+    let Some(matches) = take(content, "spec.matches") else { return };
+    let Some(backends) = get_mut(content, "spec.backends") else { return };
+    *backends = mapped(backends, |backend| {
+        let mut backend = Map::of(backend)?;
+        backend.insert("matches", matches.clone());
+        Some(element(&backend))
+    });
 }

@@ -4,8 +4,7 @@
 //! element that it narrows: the object's one field, or the element of a list. It is put back wherever that element does
 //! not say it itself, so a client of such a version can neither lose nor see it. `kinds` has the tables.
 
-use serde_json::{Map, Value};
-
+use super::outer::{Map, Value, elements};
 use super::place::{get, get_mut, put, take};
 use super::records;
 
@@ -44,27 +43,30 @@ impl Piece {
     }
 
     /// Whether the hub's content says it.
-    pub fn is_in(&self, content: &Map<String, Value>) -> bool {
+    pub fn is_in(&self, content: &Map) -> bool {
         match &self.whereabouts {
             Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => get(content, path).is_some(),
-            Whereabouts::Elements { list, field, .. } => get(content, list)
-                .and_then(Value::as_array)
-                .is_some_and(|list| list.iter().any(|element| element.get(*field).is_some())),
-        }
-    }
-
-    /// Takes it out.
-    pub fn hide(&self, content: &mut Map<String, Value>) -> Option<Value> {
-        match &self.whereabouts {
-            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => take(content, path),
-            Whereabouts::Elements { list, key, field } => {
-                records::take(get_mut(content, list)?.as_array_mut()?, key, field)
+            Whereabouts::Elements { list, field, .. } => {
+                let Some(list) = get(content, list) else { return false };
+                let mut is_in = false;
+                elements(list, |element| {
+                    is_in = is_in || Map::of(element).is_some_and(|element| element.contains_key(field));
+                });
+                is_in
             }
         }
     }
 
+    /// Takes it out.
+    pub fn hide(&self, content: &mut Map) -> Option<Value> {
+        match &self.whereabouts {
+            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => take(content, path),
+            Whereabouts::Elements { list, key, field } => records::take(get_mut(content, list)?, key, field),
+        }
+    }
+
     /// Puts back what [`hide`](Self::hide) took, where nothing has come in its place.
-    pub fn restore(&self, content: &mut Map<String, Value>, hidden: &Value) {
+    pub fn restore(&self, content: &mut Map, hidden: &Value) {
         match &self.whereabouts {
             Whereabouts::Field(path) => {
                 let has_room = |(inside, _): (&str, &str)| {
@@ -80,7 +82,7 @@ impl Piece {
                 }
             }
             Whereabouts::Elements { list, key, field } => {
-                if let Some(Value::Array(list)) = get_mut(content, list) {
+                if let Some(list) = get_mut(content, list).filter(|list| list.is_list()) {
                     records::put_back(list, key, field, hidden);
                 }
             }
@@ -88,7 +90,7 @@ impl Piece {
     }
 }
 
-fn fill(content: &mut Map<String, Value>, path: &str, hidden: &Value) {
+fn fill(content: &mut Map, path: &str, hidden: &Value) {
     if get(content, path).is_none_or(Value::is_null) {
         put(content, path, hidden.clone());
     }

@@ -2,9 +2,7 @@
 //!
 //! No path leads into a list; what stands in the way of one and is no map ends it.
 
-use serde_json::{Map, Value};
-
-type Fields = Map<String, Value>;
+use super::outer::{Map as Fields, Value};
 
 /// What stands at `path`; `null` counts as something.
 pub(crate) fn get<'f>(fields: &'f Fields, path: &str) -> Option<&'f Value> {
@@ -33,21 +31,20 @@ pub(crate) fn take(fields: &mut Fields, path: &str) -> Option<Value> {
 /// Puts a value at `path`, over what stands there or in the way.
 pub(crate) fn put(fields: &mut Fields, path: &str, value: Value) {
     let Some((first, rest)) = path.split_once('.') else {
-        fields.insert(path.to_owned(), value);
+        fields.insert(path, value);
         return;
     };
-    let inner = fields.entry(first).or_insert(Value::Null);
-    if !inner.is_object() {
-        *inner = Value::Object(Fields::new());
+    if fields.get(first).is_none_or(|inner| inner.as_object().is_none()) {
+        fields.insert(first, Value::Object(Fields::default()));
     }
-    if let Value::Object(inner) = inner {
+    if let Some(inner) = fields.get_mut(first).and_then(Value::as_object_mut) {
         put(inner, rest, value);
     }
 }
 
 /// Takes the field at `path` out if it says nothing: `null` or an empty map.
 pub(crate) fn tidy(fields: &mut Fields, path: &str) {
-    let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
+    let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Fields::is_empty);
     if get(fields, path).is_some_and(says_nothing) {
         take(fields, path);
     }

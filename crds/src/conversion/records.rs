@@ -9,57 +9,73 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use serde_json::{Map, Value};
+use super::outer::{Map, Value, element, elements, mapped};
 
 /// Takes `field` out of the elements, if any has it.
-pub(super) fn take(list: &mut [Value], key: &str, field: &str) -> Option<Value> {
-    if !list.iter().any(|element| element.get(field).is_some()) {
+pub(super) fn take(list: &mut Value, key: &str, field: &str) -> Option<Value> {
+    let mut has_any = false;
+    let mut records = String::from("[");
+    let without = mapped(list, |text| {
+        let mut fields = Map::of(text)?;
+        let value = fields.remove(field);
+        has_any |= value.is_some();
+        let (key, rest) = identity(&fields, key, field);
+        let value = value.as_ref().map(Value::json);
+        let (key, comma) = (Value::string(&key).json(), if value.is_some() { "," } else { "" });
+        records.extend(["[", &key, ",\"", &rest, "\"", comma, value.as_deref().unwrap_or_default(), "],"]);
+        Some(element(&fields))
+    });
+    if !has_any {
         return None;
     }
-    let records = list.iter_mut().filter_map(Value::as_object_mut).map(|element| {
-        let value = element.remove(field);
-        let (key, rest) = identity(element, key, field);
-        Value::Array([Value::String(key.into()), Value::String(rest)].into_iter().chain(value).collect())
-    });
-    Some(records.collect())
+    *list = without;
+    Some(Value::list(records))
 }
 
 /// Puts `field` back into the elements that have none now.
-pub(super) fn put_back(list: &mut [Value], key: &str, field: &str, records: &Value) {
-    let records: Vec<Record<'_>> =
-        records.as_array().into_iter().flatten().filter_map(Record::read).collect();
-    let mut elements: Vec<&mut Map<String, Value>> =
-        list.iter_mut().filter_map(Value::as_object_mut).collect();
-    let found = {
-        let identities: Vec<(&str, String)> =
-            elements.iter().map(|element| identity(element, key, field)).collect();
-        find(&identities, &records)
-    };
-    for (element, record) in elements.iter_mut().zip(found) {
-        let value = record.and_then(|index| records.get(index)).and_then(|record| record.value);
-        if let Some(value) = value
-            && element.get(field).is_none_or(Value::is_null)
-        {
-            element.insert(field.to_owned(), value.clone());
+pub(super) fn put_back(list: &mut Value, key: &str, field: &str, records: &Value) {
+    let mut read = Vec::new();
+    elements(records, |record| read.extend(Record::read(record)));
+    let mut identities = Vec::new();
+    elements(list, |text| identities.extend(Map::of(text).map(|fields| identity(&fields, key, field))));
+    let mut found = find(&identities, &read).into_iter();
+    *list = mapped(list, |text| {
+        let mut fields = Map::of(text)?;
+        let record = found.next()?.and_then(|index| read.get(index));
+        let value = record.and_then(|record| record.value.clone())?;
+        if fields.get(field).is_some_and(|value| !value.is_null()) {
+            return None;
         }
-    }
+        fields.insert(field, value);
+        Some(element(&fields))
+    });
 }
 
-struct Record<'r> {
-    key: &'r str,
-    rest: &'r str,
-    value: Option<&'r Value>,
+struct Record {
+    key: String,
+    rest: String,
+    value: Option<Value>,
 }
 
-impl<'r> Record<'r> {
-    fn read(record: &'r Value) -> Option<Self> {
-        let mut fields = record.as_array()?.iter();
-        Some(Self { key: fields.next()?.as_str()?, rest: fields.next()?.as_str()?, value: fields.next() })
+impl Record {
+    fn read(record: &str) -> Option<Self> {
+        let (mut at, mut key, mut rest, mut value) = (0, None, None, None);
+        let text = |text: &str| serde_json::from_str::<String>(text).ok();
+        elements(&Value::Text(record.into()), |part| {
+            match at {
+                0 => key = text(part),
+                1 => rest = text(part),
+                2 => value = Some(Value::Text(part.into())),
+                _ => {}
+            }
+            at += 1;
+        });
+        Some(Self { key: key?, rest: rest?, value })
     }
 }
 
 /// The record of each element.
-fn find(elements: &[(&str, String)], records: &[Record<'_>]) -> Vec<Option<usize>> {
+fn find(elements: &[(String, String)], records: &[Record]) -> Vec<Option<usize>> {
     let mut claims = Claims { found: vec![None; elements.len()], free: vec![true; records.len()] };
     let are_as_many = elements.len() == records.len();
     if are_as_many {
@@ -83,9 +99,9 @@ impl Claims {
     /// Gives the elements without a record the one at their own place, if it fits.
     fn by_place(
         &mut self,
-        elements: &[(&str, String)],
-        records: &[Record<'_>],
-        fits: impl Fn(&str, &str, &Record<'_>) -> bool,
+        elements: &[(String, String)],
+        records: &[Record],
+        fits: impl Fn(&str, &str, &Record) -> bool,
     ) {
         let places = self.found.iter_mut().zip(&mut self.free).zip(elements.iter().zip(records)).enumerate();
         for (index, ((found, free), ((key, rest), record))) in places {
@@ -99,15 +115,15 @@ impl Claims {
     /// Gives the elements without a record the first free one that has the same mark.
     fn by_mark<Mark: Hash + Eq>(
         &mut self,
-        elements: &[(&str, String)],
-        records: &[Record<'_>],
+        elements: &[(String, String)],
+        records: &[Record],
         mark: impl Fn(&str, &str) -> Mark,
     ) {
         let mut queues: HashMap<Mark, VecDeque<usize>> = HashMap::new();
         for (index, record) in
             records.iter().enumerate().filter(|(index, _)| self.free.get(*index) == Some(&true))
         {
-            queues.entry(mark(record.key, record.rest)).or_default().push_back(index);
+            queues.entry(mark(&record.key, &record.rest)).or_default().push_back(index);
         }
         let mut askers: HashMap<Mark, usize> = HashMap::new();
         for (_, (key, rest)) in self.found.iter().zip(elements).filter(|(found, _)| found.is_none()) {
@@ -131,14 +147,14 @@ impl Claims {
 }
 
 /// An element's key, and a digest of what it has beside key and `field`.
-fn identity<'e>(element: &'e Map<String, Value>, key: &str, field: &str) -> (&'e str, String) {
+fn identity(element: &Map, key: &str, field: &str) -> (String, String) {
     let rest = element.iter().filter(|(name, value)| *name != key && *name != field && !value.is_null());
     let mut digest = Digest::default();
     for (name, value) in rest {
         digest.add(name);
-        digest.add(&value.to_string());
+        digest.add(&value.json());
     }
-    (element.get(key).and_then(Value::as_str).unwrap_or_default(), format!("{:016x}", digest.0))
+    (element.get(key).and_then(Value::as_string).unwrap_or_default(), format!("{:016x}", digest.0))
 }
 
 /// FNV-1a. Whoever forges a collision swaps what narrows two elements of an object that is his to write.

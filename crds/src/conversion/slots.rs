@@ -3,9 +3,8 @@
 //! `kinds` has the tables. A user may write a slot in the place of another version; it is then understood, and the
 //! form remembers the place. Does not look into the fields.
 
-use serde_json::{Map, Value};
-
 use super::annotations::Form;
+use super::outer::{Map, Value};
 use super::place::{get, put, take};
 
 /// A field with all places that it has, or had, in some version.
@@ -42,7 +41,7 @@ impl Slot {
     }
 
     /// Moves the slot to the hub's place.
-    pub fn read(&self, version: &str, content: &mut Map<String, Value>, form: &mut Form) {
+    pub fn read(&self, version: &str, content: &mut Map, form: &mut Form) {
         if let Some(inside) = self.inside
             && !get(content, inside).is_some_and(Value::is_object)
         {
@@ -69,7 +68,7 @@ impl Slot {
     }
 
     /// Moves the slot to the place of the form, or else of the version.
-    pub fn print(&self, version: &str, content: &mut Map<String, Value>, form: &Form) {
+    pub fn print(&self, version: &str, content: &mut Map, form: &Form) {
         let of_form = form.places.get(self.name);
         let known = of_form.and_then(|place| self.places.iter().find(|known| *known == place));
         let place = known.copied().unwrap_or_else(|| self.native(version));

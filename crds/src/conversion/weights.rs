@@ -5,73 +5,98 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use serde_json::{Map, Value};
+use serde_json::Value as Json;
 
 use super::annotations::Form;
+use super::outer::{Map, Value, element, elements, mapped};
 use crate::number::Number;
 use crate::quantity::{BILLION, billionths};
 
 /// Turns quantities into whole numbers of the same ratio, and notes them in the form.
-pub(super) fn read(backends: &mut [Value], form: &mut Form) {
-    let mut written: Vec<Value> = weights(backends).cloned().collect();
+pub(super) fn read(backends: &mut Value, form: &mut Form) {
+    let weighted = weighted(backends);
+    let written: Vec<Json> = weighted.iter().map(|(_, weight)| weight.clone()).collect();
     let numbers = whole(&written);
-    for (weight, number) in weights_mut(backends).zip(numbers) {
-        if let Some(number) = number {
-            *weight = number;
+    if numbers.iter().all(Option::is_none) {
+        return;
+    }
+    for ((service, text), number) in weighted.into_iter().zip(&numbers) {
+        if number.as_ref().is_some_and(|number| *number != text) {
+            form.weights.push((service, text));
         }
     }
-    let mut texts = written.drain(..);
-    for backend in backends.iter().filter_map(Value::as_object) {
-        let Some(weight) = backend.get("weight") else { continue };
-        let Some(text) = texts.next() else { break };
-        if *weight != text {
-            form.weights.push((service(backend).to_owned(), text));
-        }
-    }
+    set(backends, numbers);
 }
 
 /// Shows the weights as the form remembers them, as far as that says what the hub has.
-pub(super) fn print(backends: &mut [Value], form: &Form) {
+pub(super) fn print(backends: &mut Value, form: &Form) {
     if form.weights.is_empty() {
         return;
     }
-    let numbers: Vec<Value> = weights(backends).cloned().collect();
-    let all: Vec<Value> = remembered(backends, form)
+    let weighted = weighted(backends);
+    let numbers: Vec<Json> = weighted.iter().map(|(_, weight)| weight.clone()).collect();
+    let all: Vec<Json> = remembered(&weighted, form)
         .into_iter()
         .zip(&numbers)
         .map(|(text, number)| text.unwrap_or(number).clone())
         .collect();
     // A weight that says by itself what the hub has may be shown beside numbers; one of another scale may not.
-    let alone: Vec<Value> = all
+    let alone: Vec<Json> = all
         .iter()
         .zip(&numbers)
         .map(|(text, number)| if value(text) == value(number) { text } else { number }.clone())
         .collect();
-    let shown = [all, alone].into_iter().find(|texts| says(texts, &numbers));
-    for (weight, text) in weights_mut(backends).zip(shown.into_iter().flatten()) {
-        *weight = text;
+    if let Some(shown) = [all, alone].into_iter().find(|texts| says(texts, &numbers)) {
+        set(backends, shown.into_iter().map(Some).collect());
     }
+}
+
+/// Service and weight of each backend that has one. A list or a map is no weight, and stays as it is.
+fn weighted(backends: &Value) -> Vec<(String, Json)> {
+    let mut all = Vec::new();
+    elements(backends, |backend| {
+        let Some(backend) = Map::of(backend) else { return };
+        if let Some(weight) = weight(&backend) {
+            let service = backend.get("service").and_then(Value::as_string).unwrap_or_default();
+            all.push((service, weight));
+        }
+    });
+    all
+}
+
+fn weight(backend: &Map) -> Option<Json> {
+    let weight = backend.get("weight")?;
+    if weight.is_list() || weight.is_object() { None } else { serde_json::from_str(&weight.json()).ok() }
+}
+
+/// Gives each backend that has a weight the next one.
+fn set(backends: &mut Value, weights: Vec<Option<Json>>) {
+    let mut weights = weights.into_iter();
+    *backends = mapped(backends, |backend| {
+        let mut backend = Map::of(backend)?;
+        weight(&backend)?;
+        backend.insert("weight", Value::Text(weights.next()??.to_string().into()));
+        Some(element(&backend))
+    });
 }
 
 /// The text that the form has for each weight: the first one of a Service is its first backend's, and so on.
-fn remembered<'f>(backends: &[Value], form: &'f Form) -> Vec<Option<&'f Value>> {
-    let mut texts: HashMap<&str, VecDeque<&Value>> = HashMap::new();
+fn remembered<'f>(weighted: &[(String, Json)], form: &'f Form) -> Vec<Option<&'f Json>> {
+    let mut texts: HashMap<&str, VecDeque<&Json>> = HashMap::new();
     for (service, text) in &form.weights {
         texts.entry(service).or_default().push_back(text);
     }
-    let weighted =
-        backends.iter().filter_map(Value::as_object).filter(|backend| backend.contains_key("weight"));
-    weighted.map(|backend| texts.get_mut(service(backend))?.pop_front()).collect()
+    weighted.iter().map(|(service, _)| texts.get_mut(service.as_str())?.pop_front()).collect()
 }
 
-fn says(texts: &[Value], numbers: &[Value]) -> bool {
+fn says(texts: &[Json], numbers: &[Json]) -> bool {
     let read = whole(texts);
     read.iter().zip(texts).zip(numbers).all(|((read, text), number)| read.as_ref().unwrap_or(text) == number)
 }
 
 /// The whole number for each weight that is a quantity; none at all if they all are whole numbers already.
-fn whole(written: &[Value]) -> Vec<Option<Value>> {
-    let is_plain = |weight: &Value| value(weight).is_none() || integer(weight).is_some();
+fn whole(written: &[Json]) -> Vec<Option<Json>> {
+    let is_plain = |weight: &Json| value(weight).is_none() || integer(weight).is_some();
     if written.iter().all(is_plain) {
         return vec![None; written.len()];
     }
@@ -93,13 +118,13 @@ fn whole(written: &[Value]) -> Vec<Option<Value>> {
 }
 
 /// The quantity that a weight is. Whole numbers below zero are none, and stay as they are.
-fn value(weight: &Value) -> Option<u128> {
+fn value(weight: &Json) -> Option<u128> {
     billionths(weight)
 }
 
-fn integer(weight: &Value) -> Option<i64> {
+fn integer(weight: &Json) -> Option<i64> {
     match weight {
-        Value::Number(number) => match number.as_i64() {
+        Json::Number(number) => match number.as_i64() {
             Some(number) => Some(number),
             None => Number::Other(weight.clone()).as_i64(),
         },
@@ -113,16 +138,4 @@ fn gcd(one: u128, other: u128) -> u128 {
         (one, other) = (other, one % other);
     }
     one
-}
-
-fn service(backend: &Map<String, Value>) -> &str {
-    backend.get("service").and_then(Value::as_str).unwrap_or_default()
-}
-
-fn weights(backends: &[Value]) -> impl Iterator<Item = &Value> {
-    backends.iter().filter_map(|backend| backend.as_object()?.get("weight"))
-}
-
-fn weights_mut(backends: &mut [Value]) -> impl Iterator<Item = &mut Value> {
-    backends.iter_mut().filter_map(|backend| backend.as_object_mut()?.get_mut("weight"))
 }

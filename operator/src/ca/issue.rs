@@ -15,6 +15,7 @@ use rustls_pki_types::CertificateDer;
 use smidge_xds::mesh::id::{SpiffeId, TrustDomain};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::pem;
 
@@ -125,8 +126,10 @@ impl fmt::Display for IssuerDigest {
 }
 
 impl Issuer {
-    /// The issuer with this certificate and its key.
-    pub fn new(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, IssueError> {
+    /// The issuer with this certificate and its key, of which only what signs is kept: the library's own form of the key,
+    /// which nothing can wipe. The serialised one is wiped at once.
+    pub fn new(certificate: CertificateDer<'static>, mut key: KeyPair) -> Result<Self, IssueError> {
+        key.zeroize();
         let (_, parsed) = X509Certificate::from_der(&certificate)
             .map_err(|_| IssueError::InvalidIssuer("no X.509 certificate"))?;
         if !parsed.is_ca() {
@@ -207,14 +210,23 @@ pub fn issue(
 
 /// A new root over `key`.
 pub fn root(
-    key: KeyPair,
+    mut key: KeyPair,
     subject: Subject<'_>,
     now: OffsetDateTime,
     serial: Serial,
 ) -> Result<Issuer, IssueError> {
+    key.zeroize();
     let params = params(Profile::Root(subject), now, serial)?;
     let certificate = params.self_signed(&key).map_err(IssueError::Sign)?;
     Issuer::new(certificate.der().clone(), key)
+}
+
+/// A new key pair, whose serialised key is wiped when it is dropped.
+///
+/// What the cryptographic library holds to sign with, and the copies that it makes on its stack while it generates a key,
+/// are beyond our reach.
+pub fn pair() -> Result<Zeroizing<KeyPair>, IssueError> {
+    KeyPair::generate().map(Zeroizing::new).map_err(IssueError::Sign)
 }
 
 fn lifetime(profile: Profile<'_>) -> Duration {

@@ -46,6 +46,20 @@ pub fn certificates(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     (!found.is_empty()).then_some(found)
 }
 
+/// The DER of the first private key in a PEM text. Libraries that read PEM do not wipe what they read it into.
+pub fn private_key(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (_, rest) = text.split_once("PRIVATE KEY-----")?;
+    let (body, _) = rest.split_once("-----END")?;
+    // As long as it can become, because a buffer that grows leaves its old self behind unwiped.
+    let mut encoded = Zeroizing::new(Vec::with_capacity(body.len()));
+    encoded.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+    let mut der = Zeroizing::new(vec![0; encoded.len()]);
+    let length = STANDARD.decode_slice(encoded.as_slice(), &mut der).ok()?;
+    der.truncate(length);
+    Some(der)
+}
+
 fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let mut body = Zeroizing::new(vec![0; der.len().div_ceil(3) * 4]);
     // Cannot fail: the buffer has exactly the encoded length, and what is written is ASCII.
@@ -78,12 +92,14 @@ mod tests {
         assert_eq!(format!("{key:?}"), "[redacted]");
         let text = key.expose();
         assert_eq!(rcgen::KeyPair::from_pem(&text).unwrap().serialized_der(), pair.serialized_der());
+        assert_eq!(private_key(text.as_bytes()).unwrap().as_slice(), pair.serialized_der());
         assert!(text.lines().all(|line| line.len() <= LINE), "a line is too long");
     }
 
     #[test]
     fn broken_pem_is_no_certificate() {
         assert_eq!(certificates(b""), None);
+        assert_eq!(private_key(b"-----BEGIN PRIVATE KEY-----\n@@\n-----END PRIVATE KEY-----\n"), None);
         assert_eq!(certificates(b"-----BEGIN CERTIFICATE-----\n@@\n-----END CERTIFICATE-----\n"), None);
     }
 }

@@ -53,7 +53,7 @@ pub async fn roots(
         let active = new_root(authority, domain, now).map_err(issue)?;
         let standby = authority.has_standby().then(|| new_root(authority, domain, now)).transpose();
         let standby = standby.map_err(issue)?;
-        let standby = standby.as_ref().map(|(issuer, key)| (issuer, key));
+        let standby = standby.as_ref().map(|(issuer, key)| (issuer, &**key));
         Ok(secret::write_roots(&name, (&active.0, &active.1), standby))
     };
     let read = |found: &Secret| Roots::read(&name, found, spiffe_domain(authority, domain), now);
@@ -67,7 +67,8 @@ pub async fn issuing(
     domain: &TrustDomain,
     now: OffsetDateTime,
 ) -> Result<Issuing, RootError> {
-    // Roots are read anew each time, so that their keys are in memory only while they are needed.
+    // Roots are read anew each time, so that their keys are in memory only while they are needed. Serialised keys are wiped;
+    // what the library signs with is freed, which is all that can be done.
     let roots = roots(secrets, authority, domain, now).await?;
     let trusted: Vec<CertificateDer<'_>> =
         std::iter::once(&roots.active).chain(&roots.standby).map(|root| root.certificate().clone()).collect();
@@ -141,9 +142,9 @@ fn new_root(
     authority: AuthorityName,
     domain: &TrustDomain,
     now: OffsetDateTime,
-) -> Result<(Issuer, KeyPair), IssueError> {
+) -> Result<(Issuer, Zeroizing<KeyPair>), IssueError> {
     let name = format!("{authority} root");
-    let key = KeyPair::generate().map_err(IssueError::Sign)?;
+    let key = issue::pair()?;
     let subject = Subject { name: &name, domain: spiffe_domain(authority, domain) };
     let issuer = issue::root(copy(&key)?, subject, now, serial())?;
     Ok((issuer, key))
@@ -154,11 +155,11 @@ fn new_intermediate(
     root: &Issuer,
     domain: &TrustDomain,
     now: OffsetDateTime,
-) -> Result<(Issuer, KeyPair), IssueError> {
+) -> Result<(Issuer, Zeroizing<KeyPair>), IssueError> {
     let name = format!("{authority} issuer");
-    let key = KeyPair::generate().map_err(IssueError::Sign)?;
+    let key = issue::pair()?;
     let subject = Subject { name: &name, domain: spiffe_domain(authority, domain) };
-    let issued = issue::issue(root, &key, Profile::Intermediate(subject), now, serial())?;
+    let issued = issue::issue(root, &*key, Profile::Intermediate(subject), now, serial())?;
     Ok((Issuer::new(issued.certificate, copy(&key)?)?, key))
 }
 
@@ -167,6 +168,7 @@ fn spiffe_domain(authority: AuthorityName, domain: &TrustDomain) -> Option<&Trus
     (authority == AuthorityName::Workloads).then_some(domain)
 }
 
+/// For `Issuer`, which wipes its own.
 fn copy(key: &KeyPair) -> Result<KeyPair, IssueError> {
     KeyPair::from_pkcs8_der_and_sign_algo(&key.serialized_der().into(), key.algorithm())
         .map_err(IssueError::Sign)

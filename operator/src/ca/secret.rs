@@ -206,6 +206,7 @@ fn secret(name: &str, data: BTreeMap<String, ByteString>) -> Secret {
 
 fn pair(fields: [&str; 2], (issuer, key): (&Issuer, &KeyPair)) -> BTreeMap<String, ByteString> {
     let key = pem::PrivateKey::from_pkcs8(key.serialized_der());
+    // The Secret's own copy; `wipe` is for it.
     let values = [issuer.pem().as_bytes().to_vec(), key.expose().as_bytes().to_vec()];
     fields.into_iter().map(str::to_owned).zip(values.map(ByteString)).collect()
 }
@@ -220,8 +221,8 @@ fn issuer(name: &str, secret: &Secret, [certificate, key]: [&'static str; 2]) ->
     let field = |field| data(secret).get(field).ok_or_else(|| malformed(field, "missing"));
     let found = pem::certificates(&field(certificate)?.0).and_then(|found| found.into_iter().next());
     let found = found.ok_or_else(|| malformed(certificate, "no PEM certificate"))?;
-    let text = std::str::from_utf8(&field(key)?.0).map_err(|_| malformed(key, "no PEM key"))?;
-    let pair = KeyPair::from_pem(text).map_err(|_| malformed(key, "no PEM key"))?;
+    let der = pem::private_key(&field(key)?.0).ok_or_else(|| malformed(key, "no PEM key"))?;
+    let pair = KeyPair::try_from(der.as_slice()).map_err(|_| malformed(key, "no PEM key"))?;
     let problem = "not the certificate of an authority with the key beside it";
     Issuer::new(found, pair).map_err(|_| malformed(certificate, problem))
 }

@@ -6,14 +6,13 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use rcgen::KeyPair;
 use rustls::{
     ServerConfig,
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, ring::sign::any_supported_type},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::PrivateKeyDer;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -122,11 +121,13 @@ fn make(
     names: &[String],
     now: OffsetDateTime,
 ) -> Result<(CertifiedKey, OffsetDateTime, OffsetDateTime), ServingError> {
-    let pair = KeyPair::generate().map_err(IssueError::Sign)?;
-    let leaf = issue::issue(issuer, &pair, Profile::Server { names }, now, Serial::new(rand::random()))?;
-    let key = PrivatePkcs8KeyDer::from(pair.serialized_der().to_vec()).into();
+    let pair = issue::pair()?;
+    let leaf = issue::issue(issuer, &*pair, Profile::Server { names }, now, Serial::new(rand::random()))?;
+    // Borrowed, so that the pair's own serialised key is the only one, and is wiped with it.
+    let key = any_supported_type(&PrivateKeyDer::Pkcs8(pair.serialized_der().into()))?;
     let chain = vec![leaf.certificate, issuer.certificate().clone()];
-    let certified = CertifiedKey::from_der(chain, key, &provider())?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match()?;
     let due = renewal::renew_at(now, leaf.not_after, rand::random());
     Ok((certified, leaf.not_after, due))
 }

@@ -7,13 +7,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rcgen::KeyPair;
 use smidge_xds::{
     resources::Version,
     server::{CertSource, Credentials, Holder, IssueError},
 };
 use tokio::sync::watch;
-use zeroize::Zeroize as _;
 
 use super::{
     issue::{self, Profile, Serial},
@@ -52,11 +50,11 @@ impl LeafSource {
         let issuer = &issuing.issuer;
         let now = self.clock.now();
         let Holder { proxy: _, identity, workload_kind, workload_name } = holder;
-        let mut pair = KeyPair::generate().map_err(issue::IssueError::Sign)?;
+        let pair = issue::pair()?;
         let profile = Profile::Workload { identity, kind: workload_kind, name: workload_name };
-        let leaf = issue::issue(issuer, &pair, profile, now, Serial::new(rand::random()));
+        let leaf = issue::issue(issuer, &*pair, profile, now, Serial::new(rand::random()));
         let key = PrivateKey::from_pkcs8(pair.serialized_der());
-        pair.zeroize();
+        drop(pair);
         let leaf = leaf?;
         let renew_at = renewal::renew_at(now, leaf.not_after, rand::random());
         let version = Stamp { issuer: issuer.digest(), renew_at }.version(&self.key, identity);

@@ -3,13 +3,16 @@
 //! Used by `root`. Not `kube::Api`, because that logs a whole answer which it cannot parse. Does not know what is in a
 //! Secret.
 
-use std::fmt;
+use std::{fmt, io};
 
+use http_body_util::BodyExt as _;
+use hyper::body::{Buf as _, Bytes};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Client, Resource as _,
     api::{GetParams, PostParams},
-    core::Request,
+    client::Body,
+    core::{Request, Status},
 };
 use zeroize::Zeroizing;
 
@@ -70,7 +73,7 @@ impl Secrets {
     /// The Secret `name`, if there is one.
     pub async fn get(&self, name: &str) -> Result<Option<Secret>, StoreError> {
         let request = Request::new(&self.path).get(name, &GetParams::default());
-        match self.send("get", name, request).await {
+        match self.send("get", name, with(request, Bytes::new())).await {
             Err(error) if error.code() == Some(404) => Ok(None),
             other => other.map(Some),
         }
@@ -78,33 +81,45 @@ impl Secrets {
 
     /// The Secret `name`, which somebody has just written.
     pub async fn require(&self, name: &str) -> Result<Secret, StoreError> {
-        self.send("get", name, Request::new(&self.path).get(name, &GetParams::default())).await
+        let request = Request::new(&self.path).get(name, &GetParams::default());
+        self.send("get", name, with(request, Bytes::new())).await
     }
 
     /// Creates `secret`, unless it is there.
     pub async fn create(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
-        let request = Request::new(&self.path).create(&PostParams::default(), body("create", name, secret)?);
-        written(self.send("create", name, request).await)
+        let request = Request::new(&self.path).create(&PostParams::default(), Vec::new());
+        let body = body("create", name, secret)?;
+        written(self.send("create", name, with(request, body)).await)
     }
 
     /// Replaces the Secret `name`, if it still has the version that `secret` names.
     pub async fn replace(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
         let body = body("replace", name, secret)?;
-        let request = Request::new(&self.path).replace(name, &PostParams::default(), body);
-        written(self.send("replace", name, request).await)
+        let request = Request::new(&self.path).replace(name, &PostParams::default(), Vec::new());
+        written(self.send("replace", name, with(request, body)).await)
     }
 
+    /// What `Client::request_text` does, with a body that is wiped. The TLS connection's buffers and the answer's chunks are
+    /// the libraries' own, and are not.
     async fn send(
         &self,
         verb: &'static str,
         name: &str,
-        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+        request: Result<hyper::Request<Body>, kube::core::request::Error>,
     ) -> Result<Secret, StoreError> {
         let failed = |source| StoreError::Api { verb, name: name.to_owned(), source: Box::new(source) };
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        let text = Zeroizing::new(self.client.request_text(request).await.map_err(failed)?);
+        let (head, body) = self.client.send(request).await.map_err(failed)?.into_parts();
+        let mut body = body.collect().await.map_err(failed)?.aggregate();
+        let mut text = Zeroizing::new(vec![0; body.remaining()]);
+        body.copy_to_slice(&mut text);
+        if !head.status.is_success() {
+            let status = serde_json::from_slice::<Status>(&text)
+                .unwrap_or_else(|_| Status::failure("no Status", "Unknown").with_code(head.status.as_u16()));
+            return Err(failed(kube::Error::Api(status.boxed())));
+        }
         // The parser's own words may quote what it read.
-        serde_json::from_str(&text).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
+        serde_json::from_slice(&text).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
     }
 }
 
@@ -126,8 +141,36 @@ impl StoreError {
     }
 }
 
-fn body(verb: &'static str, name: &str, secret: &Secret) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(secret).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
+/// The JSON of a Secret, wiped when the last part of it was sent. (What serde makes of each value on the way is not.)
+fn body(verb: &'static str, name: &str, secret: &Secret) -> Result<Bytes, StoreError> {
+    let failed = |_| StoreError::Answer { verb, name: name.to_owned() };
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, secret).map_err(failed)?;
+    // Reserved in full, because a buffer that grows leaves its old self behind unwiped.
+    let mut text = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *text, secret).map_err(failed)?;
+    Ok(Bytes::from_owner(text))
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn with(
+    request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+    body: Bytes,
+) -> Result<hyper::Request<Body>, kube::core::request::Error> {
+    request.map(|request| request.map(|_| Body::from(body)))
 }
 
 fn written(result: Result<Secret, StoreError>) -> Result<Written, StoreError> {

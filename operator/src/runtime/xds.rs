@@ -41,7 +41,7 @@ pub(super) fn xds(
     // For everything that a crowd of proxies makes us compute.
     let turns = Turns::half();
     let (accepted, connections) = mpsc::channel(64);
-    tasks.spawn("xds listener", tls::accept(listener, config, turns.clone(), accepted));
+    tasks.spawn("xds listener", tls::accept(listener, config, turns.clone(), tls::CONCURRENT, accepted));
 
     let authenticator = Arc::new(auth::TokenAuthenticator::new(auth::Settings {
         domain: TrustDomain(settings.trust_domain.clone()),

@@ -25,7 +25,10 @@ const ARRIVAL: Duration = Duration::from_secs(5);
 const STEP: usize = 64 << 10;
 
 /// A body, and the room that it takes while it is held.
-pub(super) struct Held(pub Bytes, pub Share);
+pub(super) struct Held {
+    pub body: Bytes,
+    pub share: Share,
+}
 
 impl FromRequest<Shared> for Held {
     type Rejection = Response;
@@ -59,5 +62,5 @@ async fn read(request: Request, bodies: &Shares) -> Result<Held, Response> {
         }
         held.extend_from_slice(&data);
     }
-    Ok(Held(Bytes::from(held), share))
+    Ok(Held { body: Bytes::from(held), share })
 }

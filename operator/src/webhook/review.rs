@@ -3,9 +3,11 @@
 //! Pure. Objects stay raw JSON, so that what this program does not know of them survives. What to answer is decided by
 //! `injection`, `validation` and `conversion`.
 
+use std::fmt;
+
 use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -84,8 +86,8 @@ pub struct Conversion<'b> {
     /// The version that is wanted.
     #[serde(rename = "desiredAPIVersion")]
     pub desired_api_version: String,
-    /// The list of objects, none of which has that version, as it stands in the body: a parsed object takes fifty times its text,
-    /// so they are parsed one by one.
+    /// The list of objects, none of which has that version, as it stands in the body: they are converted one by one, as each
+    /// takes some times its text.
     #[serde(borrow, default)]
     pub objects: Option<&'b RawValue>,
 }
@@ -102,6 +104,53 @@ pub enum Read<Whole, Envelope> {
 /// Reads an AdmissionReview.
 pub fn admission(body: &[u8]) -> Result<Read<Admission, Admission<IgnoredAny>>, Error> {
     read(body, ADMISSION)
+}
+
+/// The start of a review in which its name is looked for. API servers write it first.
+const START: usize = 4 << 10;
+
+/// What names an AdmissionReview, without reading more than its start.
+pub fn uid(body: &[u8]) -> Option<String> {
+    let mut found = None;
+    let start = body.get(..START).unwrap_or(body);
+    // Breaks off where it has found it, or where the start ends.
+    let _ =
+        serde_json::Deserializer::from_slice(start).deserialize_map(Find(&["request", "uid"], &mut found));
+    found
+}
+
+/// Looks for a text along a path of fields.
+struct Find<'f>(&'f [&'f str], &'f mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for Find<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.0.is_empty() {
+            *self.1 = Some(String::deserialize(deserializer)?);
+            return Ok(());
+        }
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.0.split_first() else { return Ok(()) };
+        while let Some(name) = map.next_key::<String>()? {
+            if name == *first {
+                return map.next_value_seed(Find(rest, self.1));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a ConversionReview. Its objects may be nested as deeply as they like: they are not parsed.

@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::{Value, json};
-use smidge::{admission::Current, inputs::Inputs, webhook::validation};
+use smidge::{
+    admission::Current,
+    inputs::Inputs,
+    webhook::{review, validation},
+};
 
 use super::{
     WORLD, a_config, a_fine_target, a_group, a_split, answered, created, refusal, review, warnings, world,
@@ -39,7 +43,7 @@ fn nonsense_is_an_error_or_a_refusal_and_no_panic() {
     let none = |_: &BTreeSet<String>| Current { inputs: Inputs::default(), read: true };
     for body in ["", "null", "{}", "[]", r#"{"apiVersion":"admission.k8s.io/v1","request":null}"#] {
         validation::answer(body.as_bytes(), none).unwrap_err();
-        validation::unjudged(body.as_bytes()).unwrap_err();
+        assert_eq!(review::uid(body.as_bytes()), None);
     }
     let fine = review("CREATE", &a_fine_target(), &json!(null)).to_string();
     for (what, object) in [
@@ -107,4 +111,22 @@ fn a_large_object_is_judged_in_bounded_time() {
     refusal(&created(&a_group(&format!("[{{name: a, pathRegex: '({text}){{1000}}'}}]"))));
     println!("one regex of 1 MiB took {:?}", started.elapsed());
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+/// A review that there is no time for is answered without being read: its name stands at its start.
+#[test]
+fn the_name_of_a_review_is_found_without_reading_the_review() {
+    let start =
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"705a","kind":{"#;
+    let body = format!("{start}{}", "[".repeat(8 << 20));
+    let start = Instant::now();
+    assert_eq!(review::uid(body.as_bytes()).as_deref(), Some("705a"));
+    assert!(start.elapsed().as_millis() < 50, "{:?}", start.elapsed());
+    for nobody in
+        [r#"{"request":7}"#, r#"{"request":{"uid":7}}"#, r#"{"request":{"kind":{"uid":"x"}}}"#, "[1]"]
+    {
+        assert_eq!(review::uid(nobody.as_bytes()), None, "{nobody}");
+    }
+    let far = format!(r#"{{"x":"{}","request":{{"uid":"705a"}}}}"#, "x".repeat(5000));
+    assert_eq!(review::uid(far.as_bytes()), None, "no more than the start is read");
 }
