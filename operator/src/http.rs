@@ -24,10 +24,14 @@ use tokio::{
 };
 use tracing::debug;
 
-/// How long the headers of a request may take.
-const HEADERS: Duration = Duration::from_secs(10);
-/// How long a connection may be without a request under way, an answer's way out included.
-const IDLE: Duration = Duration::from_mins(1);
+/// How long a connection may be without a request under way, an answer's way out included. API servers keep idle connections
+/// for 90 s: a connection that ended here before would break a call that is just being written.
+const IDLE: Duration = Duration::from_mins(2);
+/// How long the headers of a request may take over HTTP/1.1. The time runs from the end of the request before, so it is the
+/// same.
+const HEADERS: Duration = IDLE;
+/// How often an HTTP/2 peer is asked whether it is there, and how long it may take to answer.
+const ALIVE: Duration = Duration::from_secs(10);
 /// How long what is under way may take once the connection is told to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// HTTP/2 streams of a connection.
@@ -39,9 +43,9 @@ const WINDOW: u32 = 256 << 10;
 /// an answer.
 const BUFFER: usize = 64 << 10;
 
-/// How many connections a port takes, and how many of one peer. Those who call are few: API servers, scrapers, the kubelet,
-/// other replicas.
-pub const CONNECTIONS: (usize, usize) = (256, 64);
+/// How many connections a port takes, and how many of one peer. Those who call are few: API servers and other replicas. But an
+/// API server calls over HTTP/1.1, with a connection for each call under way and idle ones for each webhook.
+pub const CONNECTIONS: (usize, usize) = (1024, 256);
 
 /// Who sent a request, as an extension of it.
 #[derive(Debug, Clone, Copy)]
@@ -95,8 +99,8 @@ where
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEADERS)
-        .keep_alive_timeout(HEADERS)
+        .keep_alive_interval(ALIVE)
+        .keep_alive_timeout(ALIVE)
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);

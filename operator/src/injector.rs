@@ -135,6 +135,11 @@ pub fn inject(pod: &Value, namespace: &str, review: Option<&str>, settings: &Set
     }
 }
 
+/// Whether a pod has a proxy, and so is no stranger to the mesh.
+pub fn is_injected(pod: &Value) -> bool {
+    refusal::has_proxy(pod)
+}
+
 /// Why a pod must not get the ephemeral containers that it is to have, in words for whoever adds them.
 pub fn refuse_ephemeral(pod: &Value) -> Option<String> {
     refusal::ephemeral(pod).err().map(|message| format!("smidge: {message}"))

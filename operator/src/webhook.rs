@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::
 
 use axum::{
     Router,
+    body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     http::{
         StatusCode,
@@ -36,7 +37,7 @@ use crate::{
     inputs::Inputs,
     lower::injects_strictly,
     publish::World,
-    shares::Shares,
+    shares::{Share, Shares},
     tls,
 };
 
@@ -68,8 +69,10 @@ const INJECTIONS: (usize, usize) = (4, 2);
 const CONVERSIONS: (usize, usize) = (2, 1);
 /// What a review may take of memory once it is parsed: what an API server stores has room, twice.
 const PARSED: usize = 112 << 20;
-/// Handshakes that may be under way of one address.
-const HANDSHAKES: usize = 64;
+/// Handshakes that may be under way of one address: an API server opens a connection for each call of a burst.
+const HANDSHAKES: usize = 256;
+/// Answers that wait to be read, in bytes, and how many of one peer.
+const UNREAD: (usize, usize) = (64 << 20, 32 << 20);
 /// How long calls under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -93,6 +96,19 @@ struct Shared {
     injections: Queue,
     conversions: Queue,
     bodies: Shares,
+    unread: Shares,
+}
+
+/// An answer, and the room that it takes until the last of it is on its way.
+struct Unread {
+    text: Bytes,
+    _room: Share,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 /// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`.
@@ -108,6 +124,7 @@ pub fn router(views: Views) -> Router {
             injections: Queue::new(INJECTIONS.0, INJECTIONS.1),
             conversions: Queue::new(CONVERSIONS.0, CONVERSIONS.1),
             bodies: Shares::new(BODIES.0, BODIES.1),
+            unread: Shares::new(UNREAD.0, UNREAD.1),
         })
 }
 
@@ -116,45 +133,48 @@ async fn bounded(request: Request, next: Next) -> Response {
     timeout(ANSWER, next.run(request)).await.unwrap_or_else(|_| late())
 }
 
-async fn inject(State(Shared { views, injections, .. }): State<Shared>, held: Held) -> Response {
+async fn inject(State(Shared { views, injections, unread, .. }): State<Shared>, held: Held) -> Response {
     if cost::parsed(&held.body) > PARSED {
         return too_large();
     }
     let settings = views.injector.borrow().clone();
     let answer =
         move |body: &[u8]| respond(injection::answer(body, &settings, views.strictness(), &views.injections));
-    computed(&injections, held, answer).await.unwrap_or_else(busy)
+    computed(&injections, &unread, held, answer).await.unwrap_or_else(busy)
 }
 
-async fn convert(State(Shared { conversions, .. }): State<Shared>, held: Held) -> Response {
+async fn convert(State(Shared { conversions, unread, .. }): State<Shared>, held: Held) -> Response {
     let answer = |body: &[u8]| match conversion::answer(body) {
         Ok(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(error) => not_understood(&error),
     };
-    computed(&conversions, held, answer).await.unwrap_or_else(busy)
+    computed(&conversions, &unread, held, answer).await.unwrap_or_else(busy)
 }
 
 /// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
-async fn validate(State(Shared { views, verdicts, .. }): State<Shared>, held: Held) -> Response {
+async fn validate(State(Shared { views, verdicts, unread, .. }): State<Shared>, held: Held) -> Response {
     let uid = review::uid(&held.body);
     let unjudged = || uid.map_or_else(busy, |uid| Json(validation::unjudged(&uid)).into_response());
     if cost::parsed(&held.body) > PARSED {
         return unjudged();
     }
     let answer = move |body: &[u8]| respond(validation::answer(body, |namespaces| views.current(namespaces)));
-    match timeout(VERDICT, computed(&verdicts, held, answer)).await {
+    match timeout(VERDICT, computed(&verdicts, &unread, held, answer)).await {
         Ok(Some(answer)) => answer,
         _ => unjudged(),
     }
 }
 
-/// What `answer` makes of a body, computed where it holds up nobody. None if its turn does not come.
+/// What `answer` makes of a body, computed where it holds up nobody. None if its turn does not come, or its peer leaves too much
+/// unread.
 async fn computed(
     queue: &Queue,
+    unread: &Shares,
     held: Held,
     answer: impl FnOnce(&[u8]) -> Response + Send + 'static,
 ) -> Option<Response> {
-    let turn = queue.turn(held.share.peer()).await?;
+    let peer = held.share.peer();
+    let turn = queue.turn(peer).await?;
     let computing = tokio::task::spawn_blocking(move || {
         let Held { body, share } = held;
         let answer = answer(&body);
@@ -163,7 +183,12 @@ async fn computed(
         drop((share, turn));
         answer
     });
-    Some(computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()))
+    let answer = computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    let (parts, body) = answer.into_parts();
+    // It is whole already.
+    let text = to_bytes(body, usize::MAX).await.ok()?;
+    let room = unread.take(peer, text.len())?;
+    Some(Response::from_parts(parts, Body::from(Bytes::from_owner(Unread { text, _room: room }))))
 }
 
 /// The API server asks again, or does what the webhook's failure policy says.

@@ -40,12 +40,17 @@ pub(super) fn check(pod: &Value) -> Result<(), String> {
 /// The first thing that is wrong with the ephemeral containers of a pod that was injected. Those of other pods are nothing
 /// of the mesh's.
 pub(super) fn ephemeral(pod: &Value) -> Result<(), String> {
-    let has_proxy = listed(pod, "initContainers").any(|container| name_of(container) == PROXY_CONTAINER);
+    let has_proxy = has_proxy(pod);
     let proxy = given(pod).unwrap_or(SHARED_USER);
     let pod_user = user(pod.get("spec"));
     listed(pod, "ephemeralContainers")
         .filter(|_| has_proxy)
         .try_for_each(|container| apart(container, user(Some(container)).or(pod_user), proxy))
+}
+
+/// Whether a pod was given a proxy.
+pub(super) fn has_proxy(pod: &Value) -> bool {
+    listed(pod, "initContainers").any(|container| name_of(container) == PROXY_CONTAINER)
 }
 
 /// Holds a container that runs as `user` apart from the proxy and what it has.

@@ -70,7 +70,13 @@ pub(super) fn load(id: &ServiceId, look: &mut Look<'_>) -> Option<Load> {
     let called = known.called_ports();
     let http = called.iter().filter(|(_, protocol)| **protocol == Protocol::Http).count();
     let matches = split.map_or(0, |split| split.cost()).saturating_mul(count(http));
-    Some(Load { ports: count(called.len()), matches })
+    // A caller has a listener for each address of a headless Service, and a cluster for each port of each backend.
+    let addresses = if known.is_headless { known.addresses().len().max(1) } else { 1 };
+    let own = count(called.len()).saturating_mul(count(addresses));
+    let others = backends.iter().filter(|backend| backend.id != *id);
+    let sent = others.map(|backend| called.keys().filter(|port| backend.ports.contains_key(port)).count());
+    let ports = sent.fold(own, |sum, ports| sum.saturating_add(count(ports)));
+    Some(Load { ports, matches })
 }
 
 /// What all Services of an identity put into the proxies of its callers.

@@ -91,6 +91,9 @@ pub fn answer(
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
     let object = object.unwrap_or_default();
     if is_pod && operation == "UPDATE" && sub_resource == "ephemeralcontainers" {
+        if !injector::is_injected(&object) {
+            return Ok(review::allow(&uid, &[]));
+        }
         let refused = injector::refuse_ephemeral(&object);
         let judged = refused.map_or_else(|| judge(&object, true, strictness, metrics), Err);
         return Ok(match judged {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// How long to wait for a turn. Less than API servers wait for an answer, so that they hear why there is none.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(2);
 
 /// So many turns at once, and so many of them for one peer.
 #[derive(Clone)]

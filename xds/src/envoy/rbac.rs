@@ -156,7 +156,8 @@ fn http_matchers(grants: &[&Arc<Grant>]) -> Vec<FieldMatcher> {
     let mut matchers = tcp_matchers(grants);
     matchers.extend(shared.into_iter().filter_map(|(users, matches)| {
         let users: Vec<_> = users.iter().filter_map(|place| grants.get(*place).copied()).collect();
-        let demands = principals(&users).into_iter().chain(requests(&matches));
+        // Nobody is not everybody: without callers there is no matcher.
+        let demands = std::iter::once(principals(&users)?).chain(requests(&matches));
         Some(allow(&users, predicate::all(demands.collect())?))
     }));
     matchers
