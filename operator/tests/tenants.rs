@@ -115,6 +115,17 @@ fn many_services_reach_another_namespace_within_a_budget() {
     assert_eq!(clusters, 0, "{:#?}", outcome.victim.resources.keys().take(20).collect::<Vec<_>>());
 }
 
+/// Each backend is a cluster for whoever may call the root, with pods or without.
+#[test]
+fn many_backends_reach_another_namespace_within_a_budget() {
+    let _alone = alone();
+    let tenant = Tenant { backends: 2000, targets: 1, foreign: true, ..Tenant::default() };
+    let outcome = outcome(tenant.text());
+    assert_eq!(outcome.over_budget(), 1, "{:#?}", outcome.findings);
+    let clusters = outcome.victim.resources.keys().filter(|(_, name)| name.contains("back")).count();
+    assert_eq!(clusters, 0, "{:#?}", outcome.victim.resources.keys().take(20).collect::<Vec<_>>());
+}
+
 #[test]
 fn random_tenants_stay_within_bounds() {
     let _alone = alone();

@@ -70,6 +70,8 @@ pub struct Tenant {
     pub ports: usize,
     /// How many of the Services are split, by the matches of all groups.
     pub splits: usize,
+    /// The backends of another split without matches, Services without pods.
+    pub backends: usize,
     /// The identities of a binding that is a source of all targets.
     pub bound: usize,
 }
@@ -87,6 +89,7 @@ impl Default for Tenant {
             services: 1,
             ports: 1,
             splits: 0,
+            backends: 0,
             bound: 0,
         }
     }
@@ -103,7 +106,20 @@ pub fn tenant() -> impl Strategy<Value = Tenant> {
         let (groups, matches, shape, targets) = policy;
         let (sources, by_name, foreign, bound) = callers;
         let (services, ports, splits) = services;
-        Tenant { groups, matches, shape, targets, sources, by_name, foreign, services, ports, splits, bound }
+        Tenant {
+            groups,
+            matches,
+            shape,
+            targets,
+            sources,
+            by_name,
+            foreign,
+            services,
+            ports,
+            splits,
+            backends: 0,
+            bound,
+        }
     })
 }
 
@@ -122,6 +138,9 @@ impl Tenant {
         }
         (0..self.targets).for_each(|number| self.target(&mut text, number));
         (0..self.splits.min(self.services)).for_each(|number| self.split(&mut text, number));
+        if self.backends > 0 {
+            self.wide_split(&mut text);
+        }
         text
     }
 
@@ -186,6 +205,15 @@ impl Tenant {
             rules.join(", ")
         );
         object(text, "access.smi-spec.io/v1alpha3", "TrafficTarget", &format!("t{number}"), &spec);
+    }
+
+    fn wide_split(&self, text: &mut String) {
+        let spec = "{clusterIP: None, selector: {app: none}, ports: [{name: http-0, port: 80}]}";
+        (0..self.backends).for_each(|number| object(text, "v1", "Service", &format!("back{number}"), spec));
+        let backends: Vec<String> =
+            (0..self.backends).map(|number| format!("{{service: back{number}, weight: 1}}")).collect();
+        let spec = format!("{{service: evil0, backends: [{}]}}", backends.join(", "));
+        object(text, "split.smi-spec.io/v1alpha4", "TrafficSplit", "wide", &spec);
     }
 
     fn split(&self, text: &mut String, number: usize) {
