@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, SecurityContext};
 use crate::injector::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER};
 
 /// Ways that are told of one pod: enough to act on, and bounded.
-const TOLD: usize = 8;
+pub const TOLD: usize = 8;
 
 /// Capabilities with which a process takes the redirection away, or enters the proxy's namespaces.
 const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "SYS_ADMIN"];
@@ -51,7 +51,7 @@ pub struct Way {
     pub why: String,
 }
 
-/// The ways of a pod, the first few of them.
+/// The ways of a pod. Whoever tells them tells [`TOLD`] of them.
 pub fn ways(pod: &Pod) -> Vec<Way> {
     let mut ways = of_pod(pod);
     let Some(spec) = &pod.spec else { return ways };
@@ -73,7 +73,6 @@ pub fn ways(pod: &Pod) -> Vec<Way> {
         }
         ways.extend(of_container(&it.name, it.security_context.as_ref(), &field));
     }
-    ways.truncate(TOLD);
     ways
 }
 

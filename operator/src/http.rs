@@ -4,7 +4,7 @@
 //! answers that nobody reads, HTTP/2 streams and their buffers. What requests may cost is the router's business.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,13 +20,16 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::debug;
+use tracing::{Instrument as _, Span, debug};
+
+use crate::shares::Shares;
 
 /// How long a connection may be without a request under way, an answer's way out included. API servers keep idle connections
 /// for 90 s: a connection that ended here before would break a call that is just being written.
-const IDLE: Duration = Duration::from_mins(2);
+pub const IDLE: Duration = Duration::from_mins(2);
 /// How long the headers of a request may take over HTTP/1.1. The time runs from the end of the request before, so it is the
 /// same.
 const HEADERS: Duration = IDLE;
@@ -76,8 +79,30 @@ impl Drop for UnderWay {
     }
 }
 
+/// Serves a connection in `connections`, if its peer has a place left.
+pub fn start<S>(
+    connections: &mut JoinSet<()>,
+    places: &Shares,
+    (stream, peer): (S, SocketAddr),
+    (router, stopped): (&Router, &watch::Receiver<()>),
+    span: Span,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(place) = places.take(peer.ip(), 1) else {
+        debug!(%peer, "too many connections");
+        return;
+    };
+    let (router, stopped) = (router.clone(), stopped.clone());
+    let task = async move {
+        serve(stream, peer.ip(), router, stopped).await;
+        drop(place);
+    };
+    connections.spawn(task.instrument(span));
+}
+
 /// Serves until the peer goes, is idle, or `stopped` has news.
-pub async fn serve<S>(stream: S, peer: IpAddr, router: Router, mut stopped: watch::Receiver<()>)
+async fn serve<S>(stream: S, peer: IpAddr, router: Router, mut stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

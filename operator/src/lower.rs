@@ -165,6 +165,10 @@ fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
         Unit::OverBudget(namespace) => Value::OverBudget(budget::over_budget(namespace, look).into()),
         Unit::Split(_) => Value::Split(split::in_effect(look)?.into()),
         Unit::HasSplit(root) => look.split(root).map(|_| Value::Yes)?,
+        Unit::Inbound(identity, _) => {
+            budget::inbound(identity, look);
+            Value::Yes
+        }
         Unit::Load(id) => Value::Load(budget::load(id, look)?),
         Unit::Burden(_) => Value::Load(budget::burden(look)),
         Unit::Losses(namespace) => Value::Losses(budget::losses(namespace, look).into()),

@@ -1,6 +1,6 @@
 //! Bounds how much of something is taken at once: in all, and by one peer.
 //!
-//! Used by what serves HTTP, for connections and for bytes of bodies. Counts by address, so that one peer leaves room for
+//! Used by what serves HTTP, for connections and for bytes of bodies and answers. Counts by address, so that one peer leaves room for
 //! others. Does not know what is shared out.
 
 use std::{
@@ -8,6 +8,8 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
+
+use axum::body::Bytes;
 
 /// Something of which there is only so much.
 #[derive(Debug, Clone)]
@@ -55,6 +57,23 @@ impl Share {
         taken.insert(self.peer, of_peer);
         self.amount += amount;
         true
+    }
+
+    /// The same bytes, which keep the share until nobody holds any of them.
+    pub fn hold(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held { bytes, _room: self })
+    }
+}
+
+/// Bytes, and the room that they take until the last of them is on its way.
+struct Held {
+    bytes: Bytes,
+    _room: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, to_bytes},
     extract::{Request, State},
     http::{
         StatusCode,
@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{info_span, warn};
 
 use self::{body::Held, queue::Queue};
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
     inputs::Inputs,
     lower::injects_strictly,
     publish::World,
-    shares::{Share, Shares},
+    shares::Shares,
     tls,
 };
 
@@ -67,8 +67,10 @@ const VERDICTS: (usize, usize) = (4, 2);
 const INJECTIONS: (usize, usize) = (4, 2);
 /// The same of conversions.
 const CONVERSIONS: (usize, usize) = (2, 1);
-/// What a review may take of memory once it is parsed: what an API server stores has room, twice.
-const PARSED: usize = 112 << 20;
+/// What reviews may take of memory once they are parsed, and those of one peer: what an API server stores has room, twice.
+const PARSED: (usize, usize) = (336 << 20, 112 << 20);
+/// What a conversion takes of memory at the most, in times its text: 8 MiB of it fit into a peer's room.
+const CONVERTED: usize = 13;
 /// Handshakes that may be under way of one address: an API server opens a connection for each call of a burst.
 const HANDSHAKES: usize = 256;
 /// Answers that wait to be read, in bytes, and how many of one peer.
@@ -96,19 +98,16 @@ struct Shared {
     injections: Queue,
     conversions: Queue,
     bodies: Shares,
+    rooms: Rooms,
+}
+
+/// Room in memory, by what it is for.
+#[derive(Clone)]
+struct Rooms {
+    /// Reviews as they are parsed, of all kinds together.
+    parsed: Shares,
+    /// Answers that wait to be read.
     unread: Shares,
-}
-
-/// An answer, and the room that it takes until the last of it is on its way.
-struct Unread {
-    text: Bytes,
-    _room: Share,
-}
-
-impl AsRef<[u8]> for Unread {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
-    }
 }
 
 /// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`.
@@ -124,7 +123,7 @@ pub fn router(views: Views) -> Router {
             injections: Queue::new(INJECTIONS.0, INJECTIONS.1),
             conversions: Queue::new(CONVERSIONS.0, CONVERSIONS.1),
             bodies: Shares::new(BODIES.0, BODIES.1),
-            unread: Shares::new(UNREAD.0, UNREAD.1),
+            rooms: Rooms { parsed: Shares::new(PARSED.0, PARSED.1), unread: Shares::new(UNREAD.0, UNREAD.1) },
         })
 }
 
@@ -133,62 +132,67 @@ async fn bounded(request: Request, next: Next) -> Response {
     timeout(ANSWER, next.run(request)).await.unwrap_or_else(|_| late())
 }
 
-async fn inject(State(Shared { views, injections, unread, .. }): State<Shared>, held: Held) -> Response {
-    if cost::parsed(&held.body) > PARSED {
+async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, held: Held) -> Response {
+    let reckoned = cost::parsed(&held.body);
+    if reckoned > PARSED.1 {
         return too_large();
     }
     let settings = views.injector.borrow().clone();
     let answer =
         move |body: &[u8]| respond(injection::answer(body, &settings, views.strictness(), &views.injections));
-    computed(&injections, &unread, held, answer).await.unwrap_or_else(busy)
+    computed(&injections, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
 }
 
-async fn convert(State(Shared { conversions, unread, .. }): State<Shared>, held: Held) -> Response {
+async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: Held) -> Response {
     let answer = |body: &[u8]| match conversion::answer(body) {
         Ok(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(error) => not_understood(&error),
     };
-    computed(&conversions, &unread, held, answer).await.unwrap_or_else(busy)
+    // Of objects only the outermost maps are parsed (`tests/convert_memory.rs`).
+    let reckoned = held.body.len().saturating_mul(CONVERTED);
+    computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
 }
 
 /// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
-async fn validate(State(Shared { views, verdicts, unread, .. }): State<Shared>, held: Held) -> Response {
+async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, held: Held) -> Response {
     let uid = review::uid(&held.body);
     let unjudged = || uid.map_or_else(busy, |uid| Json(validation::unjudged(&uid)).into_response());
-    if cost::parsed(&held.body) > PARSED {
+    let reckoned = cost::parsed(&held.body);
+    if reckoned > PARSED.1 {
         return unjudged();
     }
     let answer = move |body: &[u8]| respond(validation::answer(body, |namespaces| views.current(namespaces)));
-    match timeout(VERDICT, computed(&verdicts, &unread, held, answer)).await {
+    match timeout(VERDICT, computed(&verdicts, &rooms, (held, reckoned), answer)).await {
         Ok(Some(answer)) => answer,
         _ => unjudged(),
     }
 }
 
-/// What `answer` makes of a body, computed where it holds up nobody. None if its turn does not come, or its peer leaves too much
-/// unread.
+/// What `answer` makes of a body, computed where it holds up nobody. None if its turn does not come, if there is no room for it,
+/// or if its peer leaves too much unread.
 async fn computed(
     queue: &Queue,
-    unread: &Shares,
-    held: Held,
+    rooms: &Rooms,
+    (held, reckoned): (Held, usize),
     answer: impl FnOnce(&[u8]) -> Response + Send + 'static,
 ) -> Option<Response> {
     let peer = held.share.peer();
     let turn = queue.turn(peer).await?;
+    let room = rooms.parsed.take(peer, reckoned)?;
     let computing = tokio::task::spawn_blocking(move || {
         let Held { body, share } = held;
         let answer = answer(&body);
         // In this order: whoever takes the place must find the room.
         drop(body);
-        drop((share, turn));
+        drop((share, room, turn));
         answer
     });
     let answer = computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
     let (parts, body) = answer.into_parts();
     // It is whole already.
     let text = to_bytes(body, usize::MAX).await.ok()?;
-    let room = unread.take(peer, text.len())?;
-    Some(Response::from_parts(parts, Body::from(Bytes::from_owner(Unread { text, _room: room }))))
+    let room = rooms.unread.take(peer, text.len())?;
+    Some(Response::from_parts(parts, Body::from(room.hold(text))))
 }
 
 /// The API server asks again, or does what the webhook's failure policy says.
@@ -270,7 +274,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Who has enough connections gets no more.
+/// Serves a connection, if its peer has a place left.
 fn start(
     connections: &mut JoinSet<()>,
     stream: TlsStream<TcpStream>,
@@ -279,14 +283,6 @@ fn start(
     stopped: &watch::Receiver<()>,
 ) {
     let Ok(peer) = stream.get_ref().0.peer_addr() else { return };
-    let Some(place) = places.take(peer.ip(), 1) else {
-        debug!(%peer, "too many connections");
-        return;
-    };
-    let (router, stopped) = (router.clone(), stopped.clone());
-    let task = async move {
-        http::serve(stream, peer.ip(), router, stopped).await;
-        drop(place);
-    };
-    connections.spawn(task.instrument(info_span!("webhook", peer = display(peer))));
+    let span = info_span!("webhook", peer = display(peer));
+    http::start(connections, places, (stream, peer), (router, stopped), span);
 }

@@ -115,6 +115,28 @@ fn many_services_reach_another_namespace_within_a_budget() {
     assert_eq!(clusters, 0, "{:#?}", outcome.victim.resources.keys().take(20).collect::<Vec<_>>());
 }
 
+/// Each class of an account has a copy of its rules for each port, whether a Service sends there or not.
+#[test]
+fn many_ports_and_classes_of_an_account_share_its_budget() {
+    let _alone = alone();
+    let tenant = Tenant { matches: 2000, shape: Shape::Path, targets: 1, shapes: 20, ..Tenant::default() };
+    let outcome = outcome(tenant.text());
+    println!("peak {} KiB, resources {} KiB", outcome.peak >> 10, outcome.pool >> 10);
+    assert!(outcome.over_budget() >= 1, "{:#?}", outcome.findings);
+    assert!(outcome.pool < 8 * MEGABYTE, "{} bytes of resources", outcome.pool);
+}
+
+/// A binding of many accounts as the destination of many targets is a product that must not be made.
+#[test]
+fn many_targets_of_many_destinations_cost_no_product() {
+    let _alone = alone();
+    let tenant = Tenant { targets: 1500, bound: 1900, opens_bound: true, ..Tenant::default() };
+    let outcome = outcome(tenant.text());
+    println!("peak {} KiB, resources {} KiB", outcome.peak >> 10, outcome.pool >> 10);
+    assert!(outcome.over_budget() >= 1500, "{}", outcome.over_budget());
+    assert!(outcome.peak < 100 * MEGABYTE, "{} bytes at the peak", outcome.peak);
+}
+
 /// Each backend is a cluster for whoever may call the root, with pods or without.
 #[test]
 fn many_backends_reach_another_namespace_within_a_budget() {

@@ -220,6 +220,44 @@ async fn held_out(port: &Port, what: &str, attack: JoinSet<()>) {
     assert!(peak < MOST, "{what}: {} MiB", peak >> 20);
 }
 
+/// Four objects of a version that is asked for, which come back as they are: 7.6 MB for next to no work.
+fn echo() -> Bytes {
+    let start = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","request":{"uid":"u","desiredAPIVersion":"specs.smi-spec.io/v1alpha4","objects":["#;
+    let object = format!(
+        r#"{{"apiVersion":"specs.smi-spec.io/v1alpha4","kind":"HTTPRouteGroup","metadata":{{"name":"g","namespace":"a"}},"spec":{{"matches":[{{"name":"{}"}}]}}}}"#,
+        "m".repeat(1_900_000)
+    );
+    format!("{start}{}]}}}}", vec![object; 4].join(",")).into()
+}
+
+/// Answers whose peer opens no window take room; beyond it there are no others for that peer, until it goes.
+async fn unread_answers_take_room(port: &Port) {
+    let from = Ipv4Addr::new(127, 0, 0, 9);
+    let stream = TokioIo::new(port.connection(from).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) =
+        builder.initial_stream_window_size(0).handshake::<_, Body>(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        let asked = sender.send_request(post("/convert", Full::new(echo()).boxed()));
+        answers.push(timeout(DEADLINE, asked).await.expect("no answer").expect("the connection broke"));
+    }
+    let statuses: Vec<StatusCode> = answers.iter().map(hyper::Response::status).collect();
+    let count = |status| statuses.iter().filter(|it| **it == status).count();
+    assert!(count(StatusCode::OK) >= 1 && count(StatusCode::SERVICE_UNAVAILABLE) >= 3, "{statuses:?}");
+    let other = port.ask(Ipv4Addr::new(127, 0, 0, 2), "/convert", echo()).await.expect("others are served");
+    assert_eq!(other.0, StatusCode::OK);
+    drop((answers, sender));
+    connection.abort();
+    let again = async {
+        while port.ask(from, "/convert", echo()).await.is_none_or(|(status, _)| status != StatusCode::OK) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, again).await.expect("what ended makes room");
+}
+
 /// One test, as it counts memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_keep_nobody_waiting() {
@@ -246,5 +284,6 @@ async fn strangers_keep_nobody_waiting() {
     let maps = format!(r#"{{"spec":[{}{{}}]}}"#, r#"{"":0},"#.repeat(80_000));
     let injection = admission(r#"{"group":"","kind":"Pod"}"#, "CREATE", &maps);
     held_out(&port, "pods of small maps", twice(7, "/inject", injection)).await;
+    unread_answers_take_room(&port).await;
     held_out(&port, "silence", attack(vec![Box::pin(silence(port.clone(), from(8)))])).await;
 }

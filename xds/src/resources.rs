@@ -35,7 +35,7 @@ use class::ClassPart;
 use drain::Drains;
 use index::Index;
 pub use kept::Built;
-use kept::Kept;
+use kept::{Beside, Kept};
 pub(crate) use service::{PortPart, ServicePart};
 
 /// The types of resources that are served, in the order in which additions are sent
@@ -237,13 +237,19 @@ impl Resources {
         for identity in changes.identities(&mesh) {
             self.drains.renew(&mesh, &self.index, identity);
             let ids: Vec<ClassId> = self.index.classes(identity).cloned().collect();
+            // Pods of an account that differ in one port have classes of their own, and the same rules at all others.
+            let mut beside = Beside::new();
             for id in ids {
                 let Some(class) = mesh.classes.get(&id) else { continue };
-                let kept = Kept::new(previous.class(&id));
+                let kept = Kept::new(previous.class(&id)).beside(&beside);
                 let grants = mesh.grants_of(identity);
                 let part = ClassPart::new(class, grants, &self.drains.marks(class), &mesh.trust, &kept);
                 self.built.classes += 1;
                 self.built.encoded += kept.encoded();
+                for resource in part.iter() {
+                    let key = (resource.kind, Arc::clone(&resource.name));
+                    beside.entry(key).or_insert_with(|| Arc::clone(resource));
+                }
                 self.classes.insert(id, Arc::new(part));
             }
         }

@@ -48,7 +48,7 @@ pub struct BudgetSettings {
     /// each header, and the programs of its regular expressions; a source 500 for each HTTPRouteGroup or match that is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Number>,
-    /// All TrafficTargets of one ServiceAccount as destination, times the ports of its Services; default 2000000. The matches
+    /// All TrafficTargets of one ServiceAccount as destination, times the ports of its Services or pods; default 2000000. The matches
     /// of a group count once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Number>,

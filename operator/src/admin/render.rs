@@ -5,7 +5,6 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    body::Bytes,
     extract::Request,
     http::{
         StatusCode,
@@ -15,10 +14,7 @@ use axum::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{
-    http::Peer,
-    shares::{Share, Shares},
-};
+use crate::{http::Peer, shares::Shares};
 
 /// How many pages are made at once.
 const AT_ONCE: usize = 2;
@@ -35,18 +31,6 @@ pub(super) struct Renderer {
     turns: Arc<Semaphore>,
     waiting: Shares,
     unread: Shares,
-}
-
-/// Text, and the room that it takes until the last of it is on its way.
-struct Held {
-    text: Vec<u8>,
-    _room: Share,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
-    }
 }
 
 /// Who asks. In tests there may be no connection.
@@ -103,8 +87,7 @@ impl Renderer {
         let Some(room) = self.unread.take(peer, text.len()) else {
             return busy("pages that nobody reads take all the room; try again\n");
         };
-        let body = Bytes::from_owner(Held { text, _room: room });
-        ([(CONTENT_TYPE, content_type)], body).into_response()
+        ([(CONTENT_TYPE, content_type)], room.hold(text.into())).into_response()
     }
 }
 

@@ -7,12 +7,12 @@ use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::Router;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket},
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{info_span, warn};
 
 use crate::{http, shares::Shares};
 
@@ -49,7 +49,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => start(&mut connections, (stream, peer), &places, &router, &stopped),
+                Ok((stream, peer)) => {
+                    let span = info_span!("page", peer = display(peer));
+                    http::start(&mut connections, &places, (stream, peer), (&router, &stopped), span);
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: those that are open must end first.
                     warn!(%error, "failed to accept a connection");
@@ -62,24 +65,4 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     drop(stop);
     // What does not end in time ends with the set.
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
-}
-
-/// Who has enough connections gets no more.
-fn start(
-    connections: &mut JoinSet<()>,
-    (stream, peer): (TcpStream, SocketAddr),
-    places: &Shares,
-    router: &Router,
-    stopped: &watch::Receiver<()>,
-) {
-    let Some(place) = places.take(peer.ip(), 1) else {
-        debug!(%peer, "too many connections");
-        return;
-    };
-    let (router, stopped) = (router.clone(), stopped.clone());
-    let task = async move {
-        http::serve(stream, peer.ip(), router, stopped).await;
-        drop(place);
-    };
-    connections.spawn(task.instrument(info_span!("page", peer = display(peer))));
 }

@@ -125,7 +125,7 @@ impl TargetReader<'_, '_> {
             return None;
         }
         let used = matches.as_ref().map_or(1, BTreeMap::len);
-        let cost = self.cost(&sources, used, &ports)?;
+        let cost = self.cost((sources.len(), destinations.len()), used, &ports)?;
         let name = format!("{}/{}", self.key.0, self.key.1);
         let payload =
             matches.as_ref().map_or(Payload::Any, |all| Payload::Http(all.keys().cloned().collect()));
@@ -140,21 +140,22 @@ impl TargetReader<'_, '_> {
 
     /// What the target costs beside its matches, unless that is too much: its callers stand beside all matches that it shares
     /// with the same other targets, so at most once for each part of a group.
-    fn cost(&mut self, sources: &BTreeSet<Arc<SpiffeId>>, used: usize, ports: &Ports) -> Option<u64> {
+    fn cost(&mut self, (sources, destinations): (usize, usize), used: usize, ports: &Ports) -> Option<u64> {
         let named = match ports {
             Ports::All => 0,
             Ports::Only(ports) => cost::count(ports.len()),
         };
-        let identities = cost::count(sources.len()).saturating_mul(cost::count(used));
+        let identities = cost::count(sources).saturating_mul(cost::count(used));
         let cost = identities.saturating_mul(cost::IDENTITY).saturating_add(named.saturating_mul(cost::PORT));
+        let opened = cost::count(destinations).saturating_mul(cost::DESTINATION);
+        let whole = cost.saturating_add(opened);
         let budget = self.look.mesh_wide().budgets.object;
-        if cost <= budget {
+        if whole <= budget {
             return Some(cost);
         }
         let message = format!(
-            "{} sources for {used} groups or matches, and {named} ports, cost {cost}, more than the budget of \
-             {budget}: the target allows nothing",
-            sources.len()
+            "{sources} sources for {used} groups or matches, {destinations} destinations and {named} ports cost {whole}, more \
+             than the budget of {budget}: the target allows nothing"
         );
         self.look.found(Finding::new(self.object.clone(), Reason::OverBudget, message).at("spec").hint(
             "divide it into several TrafficTargets, or raise spec.budgets.object of the MeshConfig called default",

@@ -27,17 +27,20 @@ use crate::{
     inputs::Key,
 };
 
-/// What a Service, or all Services of an identity, puts into the proxies of each caller.
+/// What a Service, or all Services of an identity, puts into the proxies of each caller, and what its own proxies hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
     pub ports: u64,
     pub matches: u64,
+    /// The ports of the identity's own pods, each with a copy of the rules; of a Service none.
+    pub inbound: u64,
 }
 
 impl Load {
     fn add(&mut self, more: Self) {
         self.ports = self.ports.saturating_add(more.ports);
         self.matches = self.matches.saturating_add(more.matches);
+        self.inbound = self.inbound.saturating_add(more.inbound);
     }
 }
 
@@ -76,15 +79,23 @@ pub(super) fn load(id: &ServiceId, look: &mut Look<'_>) -> Option<Load> {
     let others = backends.iter().filter(|backend| backend.id != *id);
     let sent = others.map(|backend| called.keys().filter(|port| backend.ports.contains_key(port)).count());
     let ports = sent.fold(own, |sum, ports| sum.saturating_add(count(ports)));
-    Some(Load { ports, matches })
+    Some(Load { ports, matches, inbound: 0 })
 }
 
-/// What all Services of an identity put into the proxies of its callers.
+/// That pods of an identity have a port.
+pub(super) fn inbound(identity: &SpiffeId, look: &mut Look<'_>) {
+    look.give(Unit::Burden(identity.clone()));
+}
+
+/// What all Services of an identity put into the proxies of its callers, and how many ports its own pods have.
 pub(super) fn burden(look: &mut Look<'_>) -> Load {
     let mut sum = Load::default();
     for giver in look.givers() {
-        let Unit::Load(id) = &*giver else { continue };
-        sum.add(look.load(id));
+        match &*giver {
+            Unit::Load(id) => sum.add(look.load(id)),
+            Unit::Inbound(..) => sum.inbound += 1,
+            _ => {}
+        }
     }
     sum
 }
@@ -103,10 +114,14 @@ pub(super) fn losses(namespace: &str, look: &mut Look<'_>) -> Losses {
         Account { budgets, namespace, held: 0, destinations: BTreeMap::new(), callers: BTreeMap::new() };
     let mut losses = Losses::new();
     for (key, allowed) in &targets {
-        let loads: Vec<(&SpiffeId, Load)> =
-            allowed.destinations.iter().map(|it| (&**it, look.burden(it))).collect();
         let object = ObjectRef::new("TrafficTarget", &key.0, &key.1);
-        if let Err(over) = account.take(allowed, &loads) {
+        let mut loads: Vec<(&SpiffeId, Load)> = Vec::new();
+        // What cannot fit in any case is not worth a look at each destination.
+        let taken = account.room_for(allowed).and_then(|()| {
+            loads.extend(allowed.destinations.iter().map(|it| (&**it, look.burden(it))));
+            account.take(allowed, &loads)
+        });
+        if let Err(over) = taken {
             look.found(over.finding(object, "older ones are kept, and this one allows nothing"));
             losses.insert(key.clone(), Lost::Everything);
             continue;
@@ -156,6 +171,17 @@ struct Held<'a> {
 }
 
 impl<'a> Account<'a> {
+    /// Whether a target could fit at all beside the others of the namespace.
+    fn room_for(&self, allowed: &Allowed) -> Result<(), Over> {
+        let least = allowed.cost.saturating_mul(count(allowed.destinations.len()));
+        if self.held.saturating_add(least) > self.budgets.namespace { Err(self.full()) } else { Ok(()) }
+    }
+
+    fn full(&self) -> Over {
+        let what = format!("the TrafficTargets of namespace {} cost", self.namespace);
+        Over { what, budget: "namespace", limit: self.budgets.namespace }
+    }
+
     /// Takes a target, if it fits at each of its destinations, and with all others of the namespace.
     fn take(&mut self, allowed: &'a Allowed, loads: &[(&'a SpiffeId, Load)]) -> Result<(), Over> {
         let mut costs = Vec::new();
@@ -163,8 +189,9 @@ impl<'a> Account<'a> {
             let held = self.destinations.entry(destination).or_default();
             let new = allowed.parts.iter().filter(|(matches, _)| !held.matches.contains(matches));
             let matches: u64 = new.map(|(_, cost)| *cost).sum();
-            // Each port has rules of its own.
-            let cost = matches.saturating_add(allowed.cost).saturating_mul(load.ports.max(1));
+            // Each port of its pods has rules of its own, and each port of its Services is kept with its callers.
+            let copies = load.ports.max(load.inbound).max(1);
+            let cost = matches.saturating_add(allowed.cost).saturating_mul(copies);
             if held.cost.saturating_add(cost) > self.budgets.destination {
                 let what =
                     format!("the TrafficTargets of ServiceAccount {} cost", destination.service_account);
@@ -174,8 +201,7 @@ impl<'a> Account<'a> {
         }
         let sum = costs.iter().fold(self.held, |sum, cost| sum.saturating_add(*cost));
         if sum > self.budgets.namespace {
-            let what = format!("the TrafficTargets of namespace {} cost", self.namespace);
-            return Err(Over { what, budget: "namespace", limit: self.budgets.namespace });
+            return Err(self.full());
         }
         self.held = sum;
         for ((destination, _), cost) in loads.iter().zip(costs) {

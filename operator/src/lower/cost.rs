@@ -14,6 +14,8 @@ const METHOD: u64 = 200;
 const HEADER: u64 = 400;
 /// An identity that a target or a binding names.
 pub(super) const IDENTITY: u64 = 500;
+/// An identity that a target opens, as each is looked at by itself.
+pub(super) const DESTINATION: u64 = 5000;
 /// A port that a target names.
 pub(super) const PORT: u64 = 50;
 

@@ -177,11 +177,12 @@ fn give(known: &Known, look: &mut Look<'_>) {
         look.give(unit(known.id.clone()));
     }
     for port in known.ports.values() {
-        for (pod, target) in port.targets.keys() {
+        for ((pod, target), member) in &port.targets {
             if RESERVED_PORTS.contains(target) {
                 look.found(reserved(known, port, *target));
             } else {
                 look.give(Unit::Served(pod.clone()));
+                look.give(Unit::Inbound(member.identity.clone(), *target));
             }
         }
     }

@@ -6,7 +6,7 @@
 mod matches;
 mod shares;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_xds::mesh::{
@@ -103,10 +103,7 @@ pub(super) fn in_effect(look: &mut Look<'_>) -> Option<Split> {
     let mut all = Vec::new();
     for giver in look.givers() {
         let Unit::Written(key) = &*giver else { continue };
-        let fits = |it: &Arc<Written>, look: &mut Look<'_>| {
-            it.split.matches.is_none() || !look.over_budget(&key.0).contains(key)
-        };
-        all.extend(look.written(key).filter(|it| fits(it, look)));
+        all.extend(look.written(key));
     }
     // Givers are sorted by name, and sorting keeps that order among equals.
     all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
@@ -115,6 +112,11 @@ pub(super) fn in_effect(look: &mut Look<'_>) -> Option<Split> {
         look.found(winner.split.conflict(&loser.split));
     }
     let mut split = winner.split.clone();
+    let ObjectRef { namespace, name, .. } = &split.object;
+    // Which is said where it is found. Another one does not take its place: the root's own endpoints get all.
+    if split.matches.is_some() && look.over_budget(namespace).contains(&(namespace.clone(), name.clone())) {
+        return None;
+    }
     split.look_up(look);
     if !split.is_in_mesh(look) {
         look.found(split.outside_mesh());
@@ -169,7 +171,7 @@ impl Split {
             "is older (or first by name)"
         };
         let message = format!(
-            "{} of the same Service {} {why} and is in effect; this one is not",
+            "{} of the same Service {} {why} and comes first; this one has no effect",
             self.object, self.root.name
         );
         loser.finding(Reason::Conflicted, "spec.service", message)

@@ -87,9 +87,11 @@ pub(super) enum Unit {
     HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
     Senders(ServiceId),
+    /// Whether pods of an identity have a port, by a Service or by their own word.
+    Inbound(SpiffeId, u16),
     /// What a Service puts into the proxies of its callers.
     Load(ServiceId),
-    /// What the Services of an identity put into the proxies of their callers.
+    /// What the Services of an identity put into the proxies of their callers, and how many ports its own pods have.
     Burden(SpiffeId),
     /// The targets of a namespace that do not fit into the budgets, as a whole or for some of their sources.
     Losses(String),
@@ -127,6 +129,7 @@ impl Unit {
             Self::Endpoints(_)
                 | Self::OverBudget(_)
                 | Self::Split(_)
+                | Self::Inbound(..)
                 | Self::Load(_)
                 | Self::Burden(_)
                 | Self::Losses(_)

@@ -142,13 +142,18 @@ pub(super) fn instance(key: &Key, look: &mut Look<'_>) -> Option<Instance> {
     if is_member {
         let (kind, name) = owner(pod);
         let object = ObjectRef::new(kind, &key.0, name);
-        for way in escape::ways(pod) {
+        for way in escape::ways(pod).into_iter().take(escape::TOLD) {
             look.found(can_leave(object.clone(), way));
         }
     }
     let member = is_member.then(|| {
         look.give(Unit::Workload(key.clone()));
-        Arc::new(member(key, pod, look))
+        let member = member(key, pod, look);
+        let declared = member.ports.iter().filter_map(|(_, number)| u16::try_from(*number).ok());
+        for port in declared.filter(|port| !RESERVED_PORTS.contains(port)) {
+            look.give(Unit::Inbound(member.identity.clone(), port));
+        }
+        Arc::new(member)
     });
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));

@@ -131,6 +131,7 @@ fn judge(
     if is_ephemeral {
         ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));
     }
+    ways.truncate(escape::TOLD);
     metrics.count(&ways, strictness == Strictness::Warn);
     let told = |way: &escape::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
     let Some(first) = ways.first() else { return Ok(Vec::new()) };

@@ -174,3 +174,26 @@ fn an_ephemeral_container_that_can_leave_is_warned_of_or_refused() {
         assert_eq!(refused["allowed"], false, "{refused}");
     }
 }
+
+/// Who debugs a pod that has no proxy is not the mesh's business; of a pod with many ways, the new one still counts.
+#[test]
+fn ephemeral_containers_are_judged_by_themselves_and_in_the_mesh_alone() {
+    let debug = json!([{"name": "debug", "image": "sh:1", "securityContext": {"privileged": true}}]);
+    let ask = |pod: &Value| {
+        let mut review = a_review(pod);
+        review["request"]["operation"] = json!("UPDATE");
+        review["request"]["subResource"] = json!("ephemeralcontainers");
+        answer_if(&review, Strictness::Refuse, &Metrics::default())
+    };
+    let outside = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "app", "image": "a"}],
+        "ephemeralContainers": debug}});
+    assert_eq!(ask(&outside)["allowed"], true);
+    let mut pod = injected("first");
+    for number in 0..20 {
+        let other =
+            json!({"name": format!("other-{number}"), "image": "a", "securityContext": {"privileged": true}});
+        pod["spec"]["containers"].as_array_mut().unwrap().push(other);
+    }
+    pod["spec"]["ephemeralContainers"] = debug;
+    assert_eq!(ask(&pod)["allowed"], false);
+}

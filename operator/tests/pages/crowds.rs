@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::atomic::Ordering::SeqCst};
 
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
-use smidge::admin::CONNECTIONS;
+use smidge::{admin::CONNECTIONS, http::IDLE};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -100,7 +100,7 @@ async fn pages_that_nobody_reads_are_bounded_and_end() {
     assert_eq!(served.api.objects.reviews.load(SeqCst), 1);
     // They are given up, and have been sent a part of what they asked for.
     tokio::time::pause();
-    tokio::time::sleep(std::time::Duration::from_secs(70)).await;
+    tokio::time::sleep(IDLE + std::time::Duration::from_secs(10)).await;
     tokio::time::resume();
     let mut sent = Vec::new();
     for mut stream in held {

@@ -74,6 +74,10 @@ pub struct Tenant {
     pub backends: usize,
     /// The identities of a binding that is a source of all targets.
     pub bound: usize,
+    /// Whether that binding is the destination of all targets instead.
+    pub opens_bound: bool,
+    /// Further Deployments of the account, each of which declares 64 ports of its own.
+    pub shapes: usize,
 }
 
 impl Default for Tenant {
@@ -91,6 +95,8 @@ impl Default for Tenant {
             splits: 0,
             backends: 0,
             bound: 0,
+            opens_bound: false,
+            shapes: 0,
         }
     }
 }
@@ -117,8 +123,8 @@ pub fn tenant() -> impl Strategy<Value = Tenant> {
             services,
             ports,
             splits,
-            backends: 0,
             bound,
+            ..Tenant::default()
         }
     })
 }
@@ -131,6 +137,7 @@ impl Tenant {
     /// Everything in one text, the victim included.
     pub fn text(&self) -> String {
         let mut text = APPLICATION.replace("NAME", VICTIM) + &APPLICATION.replace("NAME", "evil");
+        (0..self.shapes).for_each(|number| deployment(&mut text, number));
         (0..self.services).for_each(|number| self.service(&mut text, number));
         (0..self.groups).for_each(|number| self.group(&mut text, number));
         if self.bound > 0 {
@@ -184,7 +191,7 @@ impl Tenant {
         if self.foreign {
             sources.push(format!("{{kind: ServiceAccount, name: {VICTIM}, namespace: {VICTIM}}}"));
         }
-        if self.bound > 0 {
+        if self.bound > 0 && !self.opens_bound {
             sources.push("{kind: IdentityBinding, name: bound, namespace: evil}".to_owned());
         }
         let names = |group: usize| {
@@ -200,7 +207,8 @@ impl Tenant {
         };
         let rules: Vec<String> = (0..self.groups).map(rule).collect();
         let spec = format!(
-            "{{destination: {{kind: ServiceAccount, name: evil, namespace: evil}}, sources: [{}], rules: [{}]}}",
+            "{{destination: {{kind: {}, namespace: evil}}, sources: [{}], rules: [{}]}}",
+            if self.opens_bound { "IdentityBinding, name: bound" } else { "ServiceAccount, name: evil" },
             sources.join(", "),
             rules.join(", ")
         );
@@ -225,6 +233,18 @@ impl Tenant {
         );
         object(text, "split.smi-spec.io/v1alpha4", "TrafficSplit", &format!("p{number}"), &spec);
     }
+}
+
+fn deployment(text: &mut String, number: usize) {
+    let port = |it: usize| format!("{{name: http-{it}, containerPort: {}}}", 10_000 + number * 64 + it);
+    let ports = (0..64).map(port).collect::<Vec<_>>().join(", ");
+    let pod =
+        format!("{{serviceAccountName: evil, containers: [{{name: app, image: app, ports: [{ports}]}}]}}");
+    let spec = format!(
+        "{{replicas: 1, selector: {{matchLabels: {{shape: s{number}}}}}, template: {{metadata: {{labels: {{shape: \
+         s{number}}}}}, spec: {pod}}}}}"
+    );
+    object(text, "apps/v1", "Deployment", &format!("shape{number}"), &spec);
 }
 
 fn object(text: &mut String, version: &str, kind: &str, name: &str, spec: &str) {

@@ -19,16 +19,25 @@ pub struct Built {
     pub encoded: u64,
 }
 
-/// The resources that a part had before.
+/// Resources that other parts were made of in this step, by kind and name.
+pub(super) type Beside = BTreeMap<(Kind, Arc<str>), Arc<Resource>>;
+
+/// The resources that a part had before, and those that other parts have.
 pub(super) struct Kept<'a> {
     earlier: BTreeMap<(Kind, &'a str), &'a Arc<Resource>>,
+    beside: Option<&'a Beside>,
     encoded: Cell<u64>,
 }
 
 impl<'a> Kept<'a> {
     pub fn new(resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
         let earlier = resources.into_iter().map(|resource| ((resource.kind, &*resource.name), resource));
-        Self { earlier: earlier.collect(), encoded: Cell::new(0) }
+        Self { earlier: earlier.collect(), beside: None, encoded: Cell::new(0) }
+    }
+
+    /// The same, and what is equal to one of `beside` is that one.
+    pub fn beside(self, beside: &'a Beside) -> Self {
+        Self { beside: Some(beside), ..self }
     }
 
     /// Encodes a message.
@@ -44,10 +53,11 @@ impl<'a> Kept<'a> {
 
     /// The earlier one if it is equal, so that whoever compares snapshots need compare pointers only.
     pub fn or_new(&self, resource: Resource) -> Arc<Resource> {
-        match self.earlier.get(&(resource.kind, &*resource.name)) {
-            Some(earlier) if ***earlier == resource => Arc::clone(earlier),
-            _ => Arc::new(resource),
-        }
+        let earlier = self.earlier.get(&(resource.kind, &*resource.name)).copied();
+        let key = (resource.kind, Arc::clone(&resource.name));
+        let beside = self.beside.and_then(|beside| beside.get(&key));
+        let equal = earlier.into_iter().chain(beside).find(|known| ***known == resource);
+        equal.map_or_else(|| Arc::new(resource), Arc::clone)
     }
 
     /// How many messages were encoded.
