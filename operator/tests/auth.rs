@@ -3,22 +3,18 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "auth/api_server.rs"]
-mod api_server;
 #[path = "auth/keys.rs"]
 mod keys;
 #[path = "auth/pods.rs"]
 mod pods;
-#[path = "auth/tokens.rs"]
-mod tokens;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use smidge::auth::reason::Reason;
+use smidge_testing::tokens::{self, NOW, Signer, World, claims};
 use smidge_xds::server::{Authenticator as _, RefusalReason};
-use tokens::{NOW, Signer, World, claims};
 use tonic::metadata::MetadataMap;
 
 /// `claims` with the value at `path` replaced, or removed.

@@ -4,8 +4,6 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "auth/api_server.rs"]
-mod api_server;
 #[path = "ca/leaves.rs"]
 mod leaves;
 #[path = "ca/serving.rs"]
@@ -16,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-use api_server::{ApiServer, Hands};
 use serde_json::json;
 use smidge::ca::{Authorities, Metrics, Secrets, root::RootError};
+use smidge_testing::api_server::{ApiServer, Hands};
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, TrustDomain},
     server::{CertSource as _, Credentials, Holder},

@@ -10,10 +10,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, ServerName},
-};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
 use smidge::{
     injector::Settings,
@@ -23,6 +20,7 @@ use smidge::{
         injection::{self, Metrics, Strictness},
     },
 };
+use smidge_testing::tls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -162,18 +160,7 @@ struct Served {
 }
 
 async fn serve() -> Served {
-    let made =
-        rcgen::generate_simple_self_signed(vec!["smidge-webhook.smidge-system.svc".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
+    let (tls, roots) = tls::self_signed("smidge-webhook.smidge-system.svc");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let views = Views {

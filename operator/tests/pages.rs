@@ -4,14 +4,10 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "auth/api_server.rs"]
-mod api_server;
 #[path = "pages/crowds.rs"]
 mod crowds;
 #[path = "pages/readers.rs"]
 mod readers;
-#[path = "auth/tokens.rs"]
-mod tokens;
 
 use std::{
     collections::BTreeSet,
@@ -20,10 +16,13 @@ use std::{
     time::Duration,
 };
 
-use api_server::ApiServer;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use smidge::admin::{self, Pages, Readers};
+use smidge_testing::{
+    api_server::ApiServer,
+    tokens::{Signer, claims},
+};
 use smidge_xds::{
     mesh::{
         id::{ClusterId, TrustDomain},
@@ -33,7 +32,6 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 use smidge_xds_testing::wide;
-use tokens::{Signer, claims};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},

@@ -3,11 +3,6 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "auth/api_server.rs"]
-mod api_server;
-#[path = "auth/tokens.rs"]
-mod tokens;
-
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -34,6 +29,7 @@ use smidge::{
     },
     webhook,
 };
+use smidge_testing::tokens::{self, World, claims};
 use smidge_xds::{
     mesh::{
         Mesh,
@@ -42,7 +38,6 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 use tempfile::TempDir;
-use tokens::{World, claims};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},

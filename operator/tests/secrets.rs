@@ -3,11 +3,6 @@
 // Clippy lets tests unwrap, but does not take the functions that they share for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "auth/api_server.rs"]
-mod api_server;
-#[path = "auth/tokens.rs"]
-mod tokens;
-
 use std::{
     fs,
     io::Write,
@@ -23,11 +18,11 @@ use smidge::{
     auth::token::Token,
     ca::{Authorities, Metrics, Secrets, pem::PrivateKey},
 };
+use smidge_testing::tokens::{Signer, World, claims};
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, TrustDomain},
     server::{CertSource as _, Holder},
 };
-use tokens::{Signer, World, claims};
 
 /// What a secret looks like, wherever it comes from.
 fn patterns() -> Regex {

@@ -29,14 +29,12 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use peak_alloc::PeakAlloc;
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, ServerName},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use smidge::{
     injector::Settings,
     webhook::{self, Views, injection::Metrics},
 };
+use smidge_testing::tls;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
@@ -67,17 +65,8 @@ struct Port {
 impl Port {
     /// The port of a server that runs until the test ends.
     async fn open() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let (tls, roots) = tls::self_signed(NAME);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
         let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
         let views = Views {

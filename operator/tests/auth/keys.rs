@@ -10,7 +10,7 @@ use smidge::auth::{
     token::Token,
 };
 
-use super::tokens::{Signer, World, claims, reviewed};
+use smidge_testing::tokens::{Signer, World, claims, reviewed};
 
 /// An RSA key that nobody has the private half of any more, and its signature over `RSA_SIGNED`.
 const RSA_MODULUS: &str = "qmGXLmXDGJe6kgfX8E4O4Lw253naPwSVMblRJX9atco5YpmkW6QYcrReUeH1NFeq0VZ9BkKsL8HK37kXHuT6LL2vOQXI\

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use serde_json::{Value, json};
 use smidge_xds::server::Admission;
 
-use super::tokens::{World, claims, pod};
+use smidge_testing::tokens::{World, claims, pod};
 
 fn changed(path: &str, value: Value) -> Value {
     let mut pod = pod();

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use serde_json::json;
 
 use super::{KUBELET, Served, bearer, get, reviewed, serve, token};
-use crate::tokens::{Signer, claims};
+use smidge_testing::tokens::{Signer, claims};
 
 const DEBUG: [&str; 3] = ["/debug/mesh", "/debug/findings", "/debug/proxies"];
 

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -98,50 +98,47 @@ fn upstream(name: &str, address: Option<SocketAddr>) -> Value {
 
 /// A workload that says `greeting` first. To a first line that ends in `HTTP/1.1` it answers 200, all else it sends back.
 pub fn echo_server(greeting: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                if stream.write_all(greeting.as_bytes()).is_err() {
-                    return;
-                }
-                while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    let said = &bytes[..count];
-                    let http = said.windows(10).any(|window| window == b" HTTP/1.1\r");
-                    let answer = if http { b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { said };
-                    if stream.write_all(answer).is_err() {
-                        break;
-                    }
-                }
-            });
+    server(move |mut stream| {
+        let mut bytes = [0; 4096];
+        if stream.write_all(greeting.as_bytes()).is_err() {
+            return;
         }
-    });
-    address
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            let said = &bytes[..count];
+            let http = said.windows(10).any(|window| window == b" HTTP/1.1\r");
+            let answer = if http { b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { said };
+            if stream.write_all(answer).is_err() {
+                break;
+            }
+        }
+    })
 }
 
 /// A workload that answers each request with 200 and the request's own head.
 pub fn mirror_server() -> SocketAddr {
+    server(|mut stream| {
+        let (mut head, mut bytes) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            head.extend_from_slice(&bytes[..count]);
+            if head.ends_with(b"\r\n\r\n") {
+                let status = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", head.len());
+                let answer = [status.into_bytes(), std::mem::take(&mut head)].concat();
+                if stream.write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        }
+    })
+}
+
+/// Handles each connection on a thread of its own.
+fn server(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let (mut head, mut bytes) = (Vec::new(), [0; 4096]);
-                while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    head.extend_from_slice(&bytes[..count]);
-                    if head.ends_with(b"\r\n\r\n") {
-                        let status = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", head.len());
-                        let answer = [status.into_bytes(), std::mem::take(&mut head)].concat();
-                        if stream.write_all(&answer).is_err() {
-                            break;
-                        }
-                    }
-                }
-            });
+            let (stream, handle) = (stream.unwrap(), handle.clone());
+            thread::spawn(move || handle(stream));
         }
     });
     address

@@ -3,8 +3,6 @@
 //!
 //! Does not stand in for the real one where its own behaviour is the question; that is what the cluster tests are for.
 
-#![allow(dead_code, reason = "each test crate that includes this uses a part of it")]
-
 use std::{
     collections::BTreeMap,
     sync::{

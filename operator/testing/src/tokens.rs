@@ -1,7 +1,5 @@
 //! A signer of tokens in the cluster's place, and the world around one authenticator.
 
-#![allow(dead_code, reason = "each test crate that includes this uses a part of it")]
-
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -22,7 +20,7 @@ use smidge_xds::{
 };
 use tonic::metadata::MetadataMap;
 
-use super::api_server::{ApiServer, Hands};
+use crate::api_server::{ApiServer, Hands};
 
 pub const NOW: i64 = 1_800_000_000;
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";

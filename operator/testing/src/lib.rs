@@ -1,0 +1,19 @@
+//! What several tests of the operator need: a stand-in for the API server, a signer of tokens in the
+//! cluster's place, and a certificate.
+//!
+//! A crate of its own, so that each test takes the part that it needs of one whole that the compiler sees. Tests depend on it,
+//! and no program does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::new_without_default,
+    missing_docs,
+    reason = "of tests: what goes wrong here ends the test that asked"
+)]
+
+pub mod api_server;
+pub mod tls;
+pub mod tokens;
