@@ -67,7 +67,7 @@ pub fn router(pages: Pages) -> Router {
 }
 
 async fn admitted(State(readers): State<Arc<Readers>>, request: Request, next: Next) -> Response {
-    match readers.admit(request.headers(), request.uri().path()).await {
+    match readers.admit(peer(&request), request.headers(), request.uri().path()).await {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal,
     }

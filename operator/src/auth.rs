@@ -59,8 +59,10 @@ pub struct TokenAuthenticator {
     domain: TrustDomain,
     cluster: ClusterId,
     audience: String,
-    issuer: Issuer,
+    issuer: Arc<Issuer>,
     reviewer: Reviewer,
+    /// Of replicas' tokens, so that a crowd of streams does not keep them waiting.
+    replica_reviewer: Reviewer,
     pods: Arc<Pods>,
     owner: fn(&Pod) -> (String, String),
     clock: Clock,
@@ -90,8 +92,14 @@ impl TokenAuthenticator {
     pub fn new(settings: Settings) -> Self {
         let Settings { domain, cluster, client, pods, owner, clock, metrics } = settings;
         let audience = audience(&domain, &cluster);
-        let (issuer, reviewer) = (Issuer::new(client.clone()), Reviewer::new(client));
-        Self { domain, cluster, audience, issuer, reviewer, pods, owner, clock, metrics }
+        let issuer = Arc::new(Issuer::new(client.clone()));
+        let (reviewer, replica_reviewer) = (Reviewer::new(client.clone()), Reviewer::new(client));
+        Self { domain, cluster, audience, issuer, reviewer, replica_reviewer, pods, owner, clock, metrics }
+    }
+
+    /// The issuer of the cluster's tokens.
+    pub fn issuer(&self) -> Arc<Issuer> {
+        Arc::clone(&self.issuer)
     }
 
     /// Keeps the issuer's keys current. Never returns.
@@ -103,7 +111,8 @@ impl TokenAuthenticator {
     /// replicas of the operator, not for proxies' streams.
     pub async fn replica(&self, authorization: Option<&str>) -> Result<Subject, Reason> {
         let token = Token::parse(bare(authorization.ok_or(Reason::NoToken)?)?)?;
-        let subject = self.prove(&token, &replica_audience(&self.domain, &self.cluster)).await?;
+        let audience = replica_audience(&self.domain, &self.cluster);
+        let subject = self.prove(&token, &audience, &self.replica_reviewer).await?;
         let (_, _gone) = self.pods.find(&subject).await?;
         Ok(subject)
     }
@@ -111,7 +120,7 @@ impl TokenAuthenticator {
     /// The admission, or why not; `about` is told whose token it is as soon as that is known.
     async fn judge(&self, metadata: &MetadataMap, about: &mut String) -> Result<Admission, Reason> {
         let token = Token::parse(bearer(metadata)?)?;
-        let subject = self.prove(&token, &self.audience).await?;
+        let subject = self.prove(&token, &self.audience, &self.reviewer).await?;
         *about = format!("{} of pod {}/{}", subject.user(), subject.namespace, subject.pod);
         let (pod, gone) = self.pods.find(&subject).await?;
         let (workload_kind, workload_name) = (self.owner)(&pod);
@@ -134,21 +143,23 @@ impl TokenAuthenticator {
         })
     }
 
-    /// What `token` proves: by the keys that we have, by those that we then read, or by the API server's word.
-    async fn prove(&self, token: &Token<'_>, audience: &str) -> Result<Subject, Reason> {
+    /// What `token` proves: by the keys that we have, by those that we then read, or, where these cannot decide, by the API
+    /// server's word. Nobody makes us ask it with a token that somebody made up.
+    async fn prove(&self, token: &Token<'_>, audience: &str, reviewer: &Reviewer) -> Result<Subject, Reason> {
         let judged = |known: Option<Arc<Known>>| {
             judge(token, known.as_deref(), audience, self.clock.now().unix_timestamp())
         };
         let mut verdict = judged(self.issuer.known());
-        if matches!(verdict, Verdict::Open(_)) {
+        if matches!(verdict, Verdict::Open(_) | Verdict::UnknownKey) {
             self.issuer.refresh().await;
             verdict = judged(self.issuer.known());
         }
         match verdict {
             Verdict::Good(subject) => Ok(subject),
             Verdict::Refused(reason) => Err(reason),
+            Verdict::UnknownKey => Err(Reason::UnknownKey),
             Verdict::Open(subject) => {
-                self.reviewer.review(token, audience, &subject).await?;
+                reviewer.review(token, audience, &subject).await?;
                 Ok(subject)
             }
         }

@@ -24,6 +24,7 @@ pub mod lease;
 pub mod lower;
 pub mod peers;
 pub mod publish;
+pub mod queue;
 pub mod redirect;
 pub mod report;
 pub mod runtime;

@@ -185,7 +185,7 @@ async fn run(settings: Settings) -> Result<(), Error> {
     let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks)?;
     status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks)?;
     webhooks::webhooks(&core, &pipeline, &mut registry, &mut tasks)?;
-    pages::pages(&core, &pipeline, proxies.registry, registry, &mut tasks)?;
+    pages::pages(&core, &pipeline, proxies, registry, &mut tasks)?;
     supervise(tasks).await
 }
 

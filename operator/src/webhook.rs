@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tracing::{info_span, warn};
 
-use self::{body::Held, queue::Queue};
+use self::body::Held;
 use crate::{
     admission::{Current, neighbours},
     http,
@@ -37,6 +37,7 @@ use crate::{
     inputs::Inputs,
     lower::injects_strictly,
     publish::World,
+    queue::Queue,
     shares::Shares,
     tls,
 };
@@ -46,7 +47,6 @@ pub mod ca_bundle;
 pub mod conversion;
 mod cost;
 pub mod injection;
-mod queue;
 pub mod review;
 pub mod validation;
 

@@ -12,16 +12,19 @@ mod readers;
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{Arc, LazyLock, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use smidge::admin::{self, Pages, Readers};
+use smidge::{
+    admin::{self, Pages, Readers},
+    auth::issuer::Issuer,
+};
 use smidge_testing::{
     api_server::ApiServer,
-    tokens::{Signer, claims},
+    tokens::{ISSUER, Signer, claims},
 };
 use smidge_xds::{
     mesh::{
@@ -44,6 +47,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// An address from which nobody else asks.
 const KUBELET: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+/// The cluster's key.
+static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::new("first"));
+
 struct Served {
     api: ApiServer,
     address: SocketAddr,
@@ -56,9 +62,13 @@ async fn serve(services: usize) -> Served {
     let api = ApiServer::start().await;
     *api.objects.review.lock().unwrap() = Some(reviewed());
     api.objects.allowed.store(true, SeqCst);
+    ISSUER.clone_into(&mut api.objects.issuer.lock().unwrap());
+    *api.objects.jwks.lock().unwrap() = json!({"keys": [SIGNER.jwk()]});
     let mesh = wide::mesh(services, Protocol::Http);
     let snapshot = Arc::new(Snapshot::next(Arc::new(mesh), None));
-    let readers = Readers::new(api.client.clone(), &TrustDomain::default(), &ClusterId::default());
+    let issuer = Arc::new(Issuer::new(api.client.clone()));
+    issuer.refresh().await;
+    let readers = Readers::new(api.client.clone(), issuer, &TrustDomain::default(), &ClusterId::default());
     let router = admin::router(Pages {
         awaited: watch::channel(BTreeSet::new()).1,
         snapshots: watch::channel(Some(snapshot)).1,
@@ -87,7 +97,7 @@ fn token(id: &str) -> String {
     let mut claims = claims();
     claims["aud"] = json!(["smidge/cluster.local/local/debug"]);
     claims["jti"] = json!(id);
-    Signer::new("first").sign(&claims)
+    SIGNER.sign(&claims)
 }
 
 async fn connect(served: &Served, from: Ipv4Addr) -> TcpStream {

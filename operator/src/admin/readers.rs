@@ -1,12 +1,13 @@
 //! Says who may read the debug pages: whoever the cluster's RBAC lets `get` the page's path.
 //!
-//! Asked by `admin` before such a page is made. The API server says whose token it is and what that user may do; an answer
-//! is kept for a short time by the token's hash. Tokens are never logged. They need an audience of their own, so that what
+//! Asked by `admin` before such a page is made. The API server says whose token it is and what that user may do, unless the
+//! issuer's keys rule out that it is anybody's; an answer is kept for a short time by the token's hash. Tokens are never logged. They need an audience of their own, so that what
 //! travels to this port over plain HTTP is worth nothing at the API server.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,19 +25,17 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::PostParams};
 use sha2::{Digest as _, Sha256};
 use smidge_xds::mesh::id::{ClusterId, TrustDomain};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::render::busy;
-use crate::auth::{self, reason::Reason, token::Token};
+use crate::{
+    auth::{self, issuer::Issuer, reason::Reason, token::Token},
+    queue::Queue,
+};
 
-/// Reviews at once: anybody may send tokens, and the API server has other work.
-const AT_ONCE: usize = 4;
-/// How long a request waits for its turn.
-const TURN: Duration = Duration::from_secs(1);
+/// Reviews at once, and how many of them for one peer: anybody may send tokens, and the API server has other work.
+const AT_ONCE: (usize, usize) = (4, 1);
 /// How long a yes is believed. Whoever loses the right still reads for so long.
 const YES: Duration = Duration::from_secs(30);
 /// How long a no is believed. Shorter: somebody may be setting up the right just now.
@@ -61,20 +60,22 @@ type Answer = (Verdict, Instant);
 /// Those who may read.
 pub struct Readers {
     client: Client,
+    issuer: Arc<Issuer>,
     audience: String,
-    slots: Semaphore,
+    queue: Queue,
     known: Mutex<HashMap<[u8; 32], Answer>>,
 }
 
 impl Readers {
-    /// Whoever may in the cluster that `client` talks to.
-    pub fn new(client: Client, domain: &TrustDomain, cluster: &ClusterId) -> Self {
+    /// Whoever may in the cluster that `client` talks to, and whose tokens are `issuer`'s.
+    pub fn new(client: Client, issuer: Arc<Issuer>, domain: &TrustDomain, cluster: &ClusterId) -> Self {
         let audience = auth::debug_audience(domain, cluster);
-        Self { client, audience, slots: Semaphore::new(AT_ONCE), known: Mutex::default() }
+        let queue = Queue::new(AT_ONCE.0, AT_ONCE.1);
+        Self { client, issuer, audience, queue, known: Mutex::default() }
     }
 
-    /// Whether whoever sends `headers` may read `path`; if not, the answer that says so.
-    pub(super) async fn admit(&self, headers: &HeaderMap, path: &str) -> Result<(), Response> {
+    /// Whether `peer`, who sends `headers`, may read `path`; if not, the answer that says so.
+    pub(super) async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<(), Response> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());
         let (Some(value), None) = (value, values.next()) else { return Err(self.unknown(path)) };
@@ -86,7 +87,7 @@ impl Readers {
             Sha256::new_with_prefix(path).chain_update([0]).chain_update(token.expose()).finalize().into();
         let verdict = self.recall(&key);
         let verdict =
-            if let Some(verdict) = verdict { verdict } else { self.learn(key, &token, path).await? };
+            if let Some(verdict) = verdict { verdict } else { self.learn(peer, key, &token, path).await? };
         match verdict {
             Verdict::Yes => Ok(()),
             Verdict::Nobodys => Err(self.unknown(path)),
@@ -95,8 +96,18 @@ impl Readers {
     }
 
     /// The verdict by the API server's word, which is kept.
-    async fn learn(&self, key: [u8; 32], token: &Token<'_>, path: &str) -> Result<Verdict, Response> {
-        let Ok(Ok(_slot)) = timeout(TURN, self.slots.acquire()).await else {
+    async fn learn(
+        &self,
+        peer: IpAddr,
+        key: [u8; 32],
+        token: &Token<'_>,
+        path: &str,
+    ) -> Result<Verdict, Response> {
+        if self.issuer.disowns(token).await {
+            info!(path, "a debug page was asked for with a token that the issuer did not sign");
+            return Ok(Verdict::Nobodys);
+        }
+        let Some(_turn) = self.queue.turn(peer).await else {
             return Err(busy("other tokens are being reviewed; try again\n"));
         };
         let verdict = self.review(token, path).await.map_err(|()| {

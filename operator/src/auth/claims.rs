@@ -19,8 +19,10 @@ pub enum Verdict {
     Good(Subject),
     /// It proves nothing.
     Refused(Reason),
-    /// All that it says would do, but our keys cannot vouch for it.
+    /// All that it says would do, but the issuer's keys cannot decide: the API server must.
     Open(Subject),
+    /// All that it says would do, but it is signed by no key of the issuer, as far as its keys are known.
+    UnknownKey,
 }
 
 /// The pod that a token is bound to.
@@ -50,17 +52,19 @@ pub fn judge(token: &Token<'_>, known: Option<&Known>, audience: &str, now: i64)
     // The signature first: what is not signed does not deserve a better reason.
     let claims = token.claims();
     let signature = match known {
-        // An issuer that was renamed goes on accepting tokens of its old name; only the API server knows them.
-        Some(known) if known.issuer == claims.iss => known.keys.verify(token),
-        _ if token.header().alg.eq_ignore_ascii_case("none") => Signature::Bad(Reason::Algorithm),
-        _ => Signature::Unknown,
+        Some(known) => known.keys.verify(token),
+        None if token.header().alg.eq_ignore_ascii_case("none") => Signature::Bad(Reason::Algorithm),
+        None => Signature::Undecided,
     };
     if let Signature::Bad(reason) = signature {
         return Verdict::Refused(reason);
     }
+    // An issuer that was renamed goes on accepting tokens of its old name; only the API server knows the old ones.
+    let is_issuers = known.is_some_and(|known| known.issuer == claims.iss);
     match (said(claims, audience, now), signature) {
         (Err(reason), _) => Verdict::Refused(reason),
-        (Ok(subject), Signature::Good) => Verdict::Good(subject),
+        (Ok(_), Signature::UnknownKey) => Verdict::UnknownKey,
+        (Ok(subject), Signature::Good) if is_issuers => Verdict::Good(subject),
         (Ok(subject), _) => Verdict::Open(subject),
     }
 }

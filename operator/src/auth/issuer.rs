@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{
     PATIENCE,
-    keys::{KeySet, Known},
+    keys::{KeySet, Known, Signature},
+    token::Token,
 };
 
 /// How often keys are read without a reason, so that a key that was withdrawn is forgotten.
@@ -73,6 +74,17 @@ impl Issuer {
     /// What is known of it.
     pub fn known(&self) -> Option<Arc<Known>> {
         self.known.load_full()
+    }
+
+    /// Returns whether the keys rule out that `token` is the issuer's. Reads them again for a key that they lack.
+    pub async fn disowns(&self, token: &Token<'_>) -> bool {
+        let verify = || self.known().map_or(Signature::Undecided, |known| known.keys.verify(token));
+        let mut signature = verify();
+        if signature == Signature::UnknownKey {
+            self.refresh().await;
+            signature = verify();
+        }
+        matches!(signature, Signature::Bad(_) | Signature::UnknownKey)
     }
 
     /// Reads the keys, unless that was tried just now. Streams that come meanwhile wait for the one reading.

@@ -27,6 +27,8 @@ pub struct Known {
 #[derive(Debug, Clone, Default)]
 pub struct KeySet {
     keys: BTreeMap<String, Key>,
+    /// There are keys, and each of them can be used here: what none of them signed is not the issuer's.
+    complete: bool,
 }
 
 /// What a key set makes of a signature.
@@ -36,8 +38,11 @@ pub enum Signature {
     Good,
     /// It is not.
     Bad(Reason),
-    /// The set has no such key, or one of a kind that we cannot use.
-    Unknown,
+    /// The set has no such key, and none that cannot be used here. What API servers sign for pods is always signed by a key that
+    /// they publish.
+    UnknownKey,
+    /// The set has no such key, but may have one that cannot be used here.
+    Undecided,
 }
 
 #[derive(Debug, Clone)]
@@ -78,8 +83,10 @@ impl KeySet {
     /// kind beside the old one harms nobody.
     pub fn parse(text: &str) -> Option<Self> {
         let Jwks { keys } = serde_json::from_str(text).ok()?;
-        let keys = keys.into_iter().filter_map(|mut jwk| Some((jwk.kid.take()?, Key::of(&jwk)?))).collect();
-        Some(Self { keys })
+        let published = keys.len();
+        let keys = keys.into_iter().filter_map(|mut jwk| Some((jwk.kid.take()?, Key::of(&jwk)?)));
+        let keys: BTreeMap<String, Key> = keys.collect();
+        Some(Self { complete: published > 0 && keys.len() == published, keys })
     }
 
     /// Whether the key that `token` names signed it.
@@ -90,7 +97,8 @@ impl KeySet {
         }
         match header.kid.as_ref().and_then(|kid| self.keys.get(kid)) {
             Some(key) => key.verify(&header.alg, token.signed(), token.signature()),
-            None => Signature::Unknown,
+            None if self.complete => Signature::UnknownKey,
+            None => Signature::Undecided,
         }
     }
 }

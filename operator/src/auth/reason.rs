@@ -16,6 +16,8 @@ pub enum Reason {
     Algorithm,
     /// Signed, but not by the key that it names.
     BadSignature,
+    /// Signed by a key that the issuer does not publish.
+    UnknownKey,
     /// The API server does not know the token.
     Rejected,
     /// Meant for somebody else.
@@ -40,11 +42,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoToken,
         Self::Malformed,
         Self::Algorithm,
         Self::BadSignature,
+        Self::UnknownKey,
         Self::Rejected,
         Self::WrongAudience,
         Self::Expired,
@@ -64,6 +67,7 @@ impl Reason {
             Self::Malformed => "Malformed",
             Self::Algorithm => "Algorithm",
             Self::BadSignature => "BadSignature",
+            Self::UnknownKey => "UnknownKey",
             Self::Rejected => "Rejected",
             Self::WrongAudience => "WrongAudience",
             Self::Expired => "Expired",
@@ -84,6 +88,7 @@ impl Reason {
             Self::Malformed
             | Self::Algorithm
             | Self::BadSignature
+            | Self::UnknownKey
             | Self::Rejected
             | Self::WrongAudience
             | Self::NotYetValid

@@ -1,4 +1,4 @@
-//! Asks the API server about a token that our keys cannot judge.
+//! Asks the API server about a token that the issuer's keys cannot judge.
 //!
 //! Last resort of `auth`, for clusters whose keys the operator may not read and for issuers that were renamed; `admin` asks it
 //! who reads the debug pages. Holds the token no longer than the request, and shows it to no log.

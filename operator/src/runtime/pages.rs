@@ -5,20 +5,17 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use smidge_xds::{
-    mesh::id::{ClusterId, TrustDomain},
-    server::Proxies,
-};
+use smidge_xds::mesh::id::{ClusterId, TrustDomain};
 use tracing::info;
 
-use super::{Core, Error, Tasks, pipeline::Pipeline};
+use super::{Core, Error, Tasks, pipeline::Pipeline, xds::Xds};
 use crate::admin;
 
 /// Shows what goes on.
 pub(super) fn pages(
     core: &Core,
     pipeline: &Pipeline,
-    proxies: Proxies,
+    xds: Xds,
     registry: Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
@@ -28,13 +25,14 @@ pub(super) fn pages(
     let (server, address) = ("pages", settings.admin_listen);
     let listener = admin::listen(address).map_err(|source| Error::Listen { server, address, source })?;
     info!(server, %address, "listening");
+    let readers = admin::Readers::new(client.clone(), xds.authenticator.issuer(), &domain, &cluster);
     let router = admin::router(admin::Pages {
         awaited: pipeline.awaited.clone(),
         snapshots: pipeline.snapshots.clone(),
         findings: pipeline.findings.clone(),
-        proxies,
+        proxies: xds.registry,
         registry: Arc::new(registry),
-        readers: Arc::new(admin::Readers::new(client.clone(), &domain, &cluster)),
+        readers: Arc::new(readers),
     });
     let stop = tasks.stopping();
     tasks.spawn("pages", admin::serve(listener, router, stop));

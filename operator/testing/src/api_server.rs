@@ -22,7 +22,7 @@ use axum::{
 use serde_json::{Value, json};
 use smidge::clock::Clock;
 use time::OffsetDateTime;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, watch};
 
 /// What the server holds and what it was asked.
 #[derive(Default)]
@@ -40,11 +40,20 @@ pub struct Objects {
     pub secret_writes: AtomicU64,
     pub jwks_reads: AtomicU64,
     pub reviews: AtomicU64,
+    /// Whether token reviews wait for an answer.
+    held: watch::Sender<bool>,
     pub pod_reads: AtomicU64,
     /// While set, everything answers 500.
     pub down: AtomicBool,
     /// Readers of a missing Secret wait here for each other, so that all of them find it missing.
     pub race: Option<Barrier>,
+}
+
+impl Objects {
+    /// Lets token reviews wait for their answer, or go on.
+    pub fn hold_reviews(&self, hold: bool) {
+        self.held.send_replace(hold);
+    }
 }
 
 type Shared = State<Arc<Objects>>;
@@ -199,6 +208,7 @@ async fn jwks(State(objects): Shared) -> Response {
 
 async fn review(State(objects): Shared, Json(mut asked): Json<Value>) -> Response {
     objects.reviews.fetch_add(1, SeqCst);
+    drop(objects.held.subscribe().wait_for(|held| !held).await);
     match objects.review.lock().unwrap().clone() {
         Some(answer) => {
             asked["status"] = answer;

@@ -61,11 +61,10 @@ fn a_key_set_leaves_out_what_it_cannot_use() {
     };
     assert_eq!(verify(rsa_key()), Signature::Good);
     assert_eq!(verify(changed("alg", json!("RS512"))), Signature::Bad(Reason::Algorithm));
-    for (field, value) in
-        [("use", "enc"), ("kty", "oct"), ("kty", "OKP"), ("kid", "other"), ("n", ""), ("e", "?")]
-    {
-        assert_eq!(verify(changed(field, json!(value))), Signature::Unknown, "{field} {value}");
+    for (field, value) in [("use", "enc"), ("kty", "oct"), ("kty", "OKP"), ("n", ""), ("e", "?")] {
+        assert_eq!(verify(changed(field, json!(value))), Signature::Undecided, "{field} {value}");
     }
+    assert_eq!(verify(changed("kid", json!("other"))), Signature::UnknownKey);
     for text in ["", "{}", "[]", r#"{"keys": 1}"#] {
         assert!(KeySet::parse(text).is_none(), "{text}");
     }
@@ -76,7 +75,6 @@ async fn a_new_key_is_read_when_its_first_token_comes_but_not_for_every_stranger
     let world = World::new().await;
     world.admit(&world.signer.sign(&claims())).await.unwrap();
     assert_eq!(world.server.objects.jwks_reads.load(SeqCst), 1);
-    *world.server.objects.review.lock().unwrap() = Some(json!({"authenticated": false}));
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
@@ -85,9 +83,10 @@ async fn a_new_key_is_read_when_its_first_token_comes_but_not_for_every_stranger
     world.admit(&next.sign(&claims())).await.unwrap();
     assert_eq!(world.server.objects.jwks_reads.load(SeqCst), 2);
     for _ in 0..20 {
-        assert_eq!(world.reason(&Signer::new("stranger").sign(&claims())).await, "Rejected");
+        assert_eq!(world.reason(&Signer::new("stranger").sign(&claims())).await, "UnknownKey");
     }
     assert_eq!(world.server.objects.jwks_reads.load(SeqCst), 2);
+    assert_eq!(world.server.objects.reviews.load(SeqCst), 0, "strangers make us ask nothing");
     world.admit(&world.signer.sign(&claims())).await.unwrap();
 }
 
@@ -97,7 +96,6 @@ async fn a_withdrawn_key_is_forgotten() {
     let old = world.signer.sign(&claims());
     world.admit(&old).await.unwrap();
     *world.server.objects.jwks.lock().unwrap() = json!({"keys": [Signer::new("second").jwk()]});
-    *world.server.objects.review.lock().unwrap() = Some(json!({"authenticated": false}));
     let maintained = async {
         tokio::select! {
             () = world.authenticator.maintain() => {}
@@ -108,7 +106,7 @@ async fn a_withdrawn_key_is_forgotten() {
     tokio::time::pause();
     maintained.await;
     tokio::time::resume();
-    assert_eq!(world.reason(&old).await, "Rejected");
+    assert_eq!(world.reason(&old).await, "UnknownKey");
 }
 
 #[tokio::test]
@@ -119,7 +117,7 @@ async fn what_was_read_stays_when_reading_fails() {
     tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
     *world.server.objects.jwks.lock().unwrap() = json!("no key set");
-    assert_eq!(world.reason(&Signer::new("stranger").sign(&claims())).await, "Unavailable");
+    assert_eq!(world.reason(&Signer::new("stranger").sign(&claims())).await, "UnknownKey");
     assert_eq!(world.server.objects.jwks_reads.load(SeqCst), 2);
     world.admit(&world.signer.sign(&claims())).await.unwrap();
 }
@@ -149,6 +147,21 @@ async fn an_issuer_that_was_renamed_is_judged_by_the_api_server() {
     world.admit(&world.signer.sign(&old)).await.unwrap();
     *world.server.objects.review.lock().unwrap() = Some(json!({"authenticated": false, "error": "no"}));
     assert_eq!(world.reason(&world.signer.sign(&old)).await, "Rejected");
+    let reviews = world.server.objects.reviews.load(SeqCst);
+    assert_eq!(world.reason(&Signer::new("first").sign(&old)).await, "BadSignature");
+    assert_eq!(world.reason(&Signer::new("stranger").sign(&old)).await, "UnknownKey");
+    assert_eq!(world.server.objects.reviews.load(SeqCst), reviews, "what the keys rule out is not asked");
+}
+
+#[tokio::test]
+async fn the_api_server_judges_what_a_key_that_is_of_no_use_here_may_have_signed() {
+    let world = World::new().await;
+    let odd = json!({"kty": "OKP", "crv": "Ed25519", "kid": "odd", "x": "AAAA"});
+    *world.server.objects.jwks.lock().unwrap() = json!({"keys": [world.signer.jwk(), odd]});
+    *world.server.objects.review.lock().unwrap() = Some(reviewed());
+    let token = world.signer.sign_as(&json!({"alg": "EdDSA", "kid": "odd"}), &claims());
+    world.admit(&token).await.unwrap();
+    assert_eq!(world.server.objects.reviews.load(SeqCst), 1);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Who may read the debug pages, and what asking about that costs.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{net::Ipv4Addr, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use serde_json::json;
-
-use super::{KUBELET, Served, bearer, get, reviewed, serve, token};
 use smidge_testing::tokens::{Signer, claims};
+
+use super::{DEADLINE, KUBELET, SIGNER, Served, bearer, get, reviewed, serve, token};
 
 const DEBUG: [&str; 3] = ["/debug/mesh", "/debug/findings", "/debug/proxies"];
 
@@ -24,7 +24,7 @@ async fn nobody_reads_a_debug_page_without_a_token() {
     let served = serve(1).await;
     let good = token("a");
     for path in DEBUG {
-        let others = Signer::new("first").sign(&claims());
+        let others = SIGNER.sign(&claims());
         let headers = [
             String::new(),
             "authorization: Basic YTpi\r\n".to_owned(),
@@ -46,6 +46,44 @@ async fn nobody_reads_a_debug_page_without_a_token() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert!(get(&served, KUBELET, path, "").await.starts_with("HTTP/1.1 200 "), "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_the_issuer_has_not_signed_is_not_asked_about() {
+    let served = serve(1).await;
+    let mut claims = claims();
+    claims["aud"] = json!(["smidge/cluster.local/local/debug"]);
+    for kid in ["first", "stranger"] {
+        assert_eq!(status(&served, DEBUG[0], &Signer::new(kid).sign(&claims)).await, "401", "{kid}");
+    }
+    assert_eq!(reviews(&served), (0, 0));
+}
+
+#[tokio::test]
+async fn one_peer_has_one_review_at_a_time() {
+    let served = serve(1).await;
+    let objects = &served.api.objects;
+    objects.hold_reviews(true);
+    let tokens = ["a", "b", "c"].map(token);
+    let ask = |from, token: &str| {
+        let header = bearer(token);
+        let served = &served;
+        async move { get(served, from, DEBUG[0], &header).await.split(' ').nth(1).unwrap().to_owned() }
+    };
+    let asked_at_once = async {
+        while objects.reviews.load(SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let others = Ipv4Addr::new(127, 0, 0, 7);
+    let refused = async {
+        tokio::time::timeout(DEADLINE, asked_at_once).await.expect("one review for each of two peers");
+        assert_eq!(ask(KUBELET, &tokens[1]).await, "503");
+        assert_eq!(objects.reviews.load(SeqCst), 2);
+        objects.hold_reviews(false);
+    };
+    let (own, others, ()) = tokio::join!(ask(KUBELET, &tokens[0]), ask(others, &tokens[2]), refused);
+    assert_eq!([own, others], ["200", "200"]);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Lets few computations run at once, and peers take turns at them.
 //!
-//! Used by `webhook` for what may cost seconds. A peer has a queue of its own, and stands in the common one with no more than
-//! its share: one that asks for a thousand keeps others waiting for one. Does not know what is computed.
+//! Used by `webhook` for what may cost seconds, and by `admin` for questions to the API server. A peer has a queue of its
+//! own, and stands in the common one with no more than its share: one that asks for a thousand keeps others waiting for one.
+//! Does not know what is computed.
 
 use std::{
     collections::HashMap,
@@ -20,19 +21,20 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// So many turns at once, and so many of them for one peer.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub struct Queue {
     in_all: Arc<Semaphore>,
     per_peer: usize,
     peers: Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>,
 }
 
 /// A turn, which ends when it is dropped.
-pub(super) struct Turn {
+pub struct Turn {
     _of_all: OwnedSemaphorePermit,
     _of_peer: OwnedSemaphorePermit,
 }
 
 impl Queue {
+    /// So many turns at once, and so many of them for one peer.
     pub fn new(in_all: usize, per_peer: usize) -> Self {
         Self { in_all: Arc::new(Semaphore::new(in_all)), per_peer, peers: Arc::default() }
     }
