@@ -1,6 +1,6 @@
 //! Fairness: what a change takes while others misbehave, come back in thousands, or change everything at once.
 //!
-//! Called by `scenario`. The proxies that are measured are those of `bench.fleet`; the others are in a thread of their own,
+//! Called by `scenario`; `hostile` measures the same change. The proxies that are measured are those of `bench.fleet`; the others are in a thread of their own,
 //! so that they cost the measured ones no more than a share of the machine. A change is an endpoint that ten of them see.
 
 mod misfits;
@@ -51,7 +51,7 @@ pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyh
 }
 
 /// The change that is measured.
-struct Marker {
+pub struct Marker {
     service: usize,
     change: Change,
     /// How many proxies there are whom it might concern.
@@ -60,7 +60,7 @@ struct Marker {
 }
 
 impl Marker {
-    async fn new(bench: &Bench, usual: usize) -> anyhow::Result<Self> {
+    pub async fn new(bench: &Bench, usual: usize) -> anyhow::Result<Self> {
         let shape = bench.settings.shape;
         let service = shape.cold_plain();
         let change = bench.readiness(service, shape.receivers(service, usual)).await?;
@@ -76,7 +76,11 @@ impl Marker {
     }
 
     /// Changes until `done`, which is asked after each one, and at least once.
-    async fn until(&mut self, bench: &Bench, mut done: impl FnMut(usize) -> bool) -> anyhow::Result<Times> {
+    pub async fn until(
+        &mut self,
+        bench: &Bench,
+        mut done: impl FnMut(usize) -> bool,
+    ) -> anyhow::Result<Times> {
         let mut times = Times::default();
         while times.made() == 0 || !done(times.made()) {
             times.add(self.change(bench).await?);
@@ -84,17 +88,18 @@ impl Marker {
         Ok(times)
     }
 
-    async fn restore(&mut self, bench: &Bench) -> anyhow::Result<()> {
+    pub async fn restore(&mut self, bench: &Bench) -> anyhow::Result<()> {
         if self.made % 2 == 1 {
             self.change(bench).await?;
         }
         Ok(())
     }
 
-    fn row(&self, id: &str, condition: &str, times: &Times) -> Row {
+    /// A row of the times.
+    pub fn row(&self, id: &str, condition: &str, times: &Times) -> Row {
         let Self { change: Change { receivers, .. }, usual, .. } = self;
         let what = format!("endpoint change → the last of {receivers} (of {usual}){condition}");
-        let mut row = Row::new(&format!("fair-{id}"), &what);
+        let mut row = Row::new(id, &what);
         row.set("made", times.made() as f64);
         times.set(&mut row);
         eprintln!(
@@ -121,7 +126,7 @@ async fn alone(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyho
     eprintln!("==> fairness: nobody else");
     marker.until(bench, |made| made >= 6).await?;
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
-    ledger.add(marker.row("alone", ", alone", &times))
+    ledger.add(marker.row("fair-alone", ", alone", &times))
 }
 
 /// Proxies of every manner, among them those that see the change.
@@ -147,7 +152,7 @@ async fn misbehave(
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
     let (after, now) = (bench.after().await?, bench.operator.counters(&counters)?);
     let grown: Vec<f64> = now.iter().zip(&refused).map(|(now, then)| now - then).collect();
-    ledger.add(marker.row("misfits", &format!(", beside {each} of each manner"), &times))?;
+    ledger.add(marker.row("fair-misfits", &format!(", beside {each} of each manner"), &times))?;
     let mut row = Row::new(
         "fair-misfits-cost",
         &format!(
@@ -223,7 +228,7 @@ async fn storms(
         let connected;
         (crowd, connected) = storm.await??;
         let after = bench.after().await?;
-        ledger.add(marker.row(id, &format!(", while {count} {condition}"), &times))?;
+        ledger.add(marker.row(&format!("fair-{id}"), &format!(", while {count} {condition}"), &times))?;
         let mut row = Row::new(&format!("fair-{id}-cost"), &format!("{count} proxies {condition}, at once"));
         row.quantiles("configured", &connected.times());
         row.set("retries", connected.retries as f64);
@@ -256,7 +261,7 @@ async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyho
     let made = burst.await??;
     let behind = marker.change(bench).await?;
     let after = bench.after().await?;
-    ledger.add(marker.row("burst", &format!(", while {count} endpoints change"), &times))?;
+    ledger.add(marker.row("fair-burst", &format!(", while {count} endpoints change"), &times))?;
     let what = format!("{count} endpoints change at once, {} proxies", marker.usual);
     let mut row = Row::new("fair-burst-cost", &what);
     row.set("made", made as f64);

@@ -22,6 +22,7 @@ mod figures;
 mod fleet;
 mod floor;
 mod growth;
+mod hostile;
 mod http2;
 mod inject;
 mod ledger;
@@ -70,6 +71,10 @@ enum Cli {
     Run(RunArgs),
     /// Every proxy sees every Service: the operator with access enforced, and then permissive.
     Permissive(RunArgs),
+    /// What others notice of attacks on the operator's ports.
+    Hostile(RunArgs),
+    /// Goes on with an attack until it is killed; `hostile` starts it.
+    Attack(hostile::AttackArgs),
     /// How cost grows, one series at a time, each in an empty cluster.
     Growth(growth::Args),
     /// Draws what `growth` has measured.
@@ -145,6 +150,9 @@ struct RunArgs {
     /// The seconds that the changes of one kind may take.
     #[arg(long, default_value = "30", value_parser = seconds)]
     budget: Duration,
+    /// How many seconds each attack of `hostile` goes on.
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    attack: Duration,
     /// The results of `sidecars measure`, for the tables.
     #[arg(long)]
     sidecars: Option<PathBuf>,
@@ -161,8 +169,10 @@ fn main() -> anyhow::Result<()> {
         Cli::Null => null::serve(),
         Cli::Sidecars(command) => sidecars::run(&command),
         Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
-        Cli::Run(args) => block_on(run(args, false)),
-        Cli::Permissive(args) => block_on(run(args, true)),
+        Cli::Run(args) => block_on(run(args, Scenarios::All)),
+        Cli::Permissive(args) => block_on(run(args, Scenarios::Permissive)),
+        Cli::Hostile(args) => block_on(run(args, Scenarios::Hostile)),
+        Cli::Attack(args) => block_on(hostile::attack(args)),
         Cli::Growth(args) => block_on(growth::run(args)),
     }
 }
@@ -173,8 +183,17 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
-    let RunArgs { services, pods, proxies, few, many, changes, .. } = args;
+/// Which scenarios are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenarios {
+    /// Those that the targets are about.
+    All,
+    Permissive,
+    Hostile,
+}
+
+async fn run(args: RunArgs, scenarios: Scenarios) -> anyhow::Result<()> {
+    let RunArgs { services, pods, proxies, few, many, changes, attack, .. } = args;
     let started = Instant::now();
     let mut about = machine::about(&args.system.load);
     let sizes = format!(
@@ -182,7 +201,7 @@ async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
     );
     about.insert("shape".to_owned(), sizes);
     let plan = args.system.plan(&args.name)?;
-    let mut ledger = Ledger::open(about, args.system.out, args.name, !is_permissive)?;
+    let mut ledger = Ledger::open(about, args.system.out, args.name, scenarios == Scenarios::All)?;
     if let Some(file) = &args.sidecars {
         ledger.add_all(file)?;
     }
@@ -204,10 +223,10 @@ async fn run(args: RunArgs, is_permissive: bool) -> anyhow::Result<()> {
         pod.map(|pod| (pod, Shape::name(service))).context("a pod was not made")
     });
     bench.seat(seats.collect::<anyhow::Result<Vec<_>>>()?)?;
-    let outcome = if is_permissive {
-        permissive::all(&mut bench, crowds.usual, &mut ledger).await
-    } else {
-        scenario::all(&mut bench, crowds, &mut ledger).await
+    let outcome = match scenarios {
+        Scenarios::All => scenario::all(&mut bench, crowds, &mut ledger).await,
+        Scenarios::Permissive => permissive::all(&mut bench, crowds.usual, &mut ledger).await,
+        Scenarios::Hostile => hostile::all(&mut bench, crowds.usual, attack, &mut ledger).await,
     };
     ledger.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));
     ledger.write()?;

@@ -103,6 +103,11 @@ pub fn memory(pid: u32) -> Memory {
     Memory { resident: of("VmRSS:"), peak: of("VmHWM:") }
 }
 
+/// Forgets the most that was ever resident.
+pub fn forget_peak(pid: u32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
 /// How the operator is started.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -122,7 +127,7 @@ impl Plan {
         ([127, 0, 0, 1], self.port + 1).into()
     }
 
-    fn pages(&self) -> SocketAddr {
+    pub fn pages(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port + 2).into()
     }
 
@@ -197,12 +202,7 @@ impl Operator {
 
     /// One of its pages, with the header.
     pub fn page(&self, path: &str) -> anyhow::Result<String> {
-        let mut stream = TcpStream::connect(self.pages)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nhost: bench\r\n\r\n")?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page)?;
-        Ok(page)
+        page(self.pages, path, Duration::from_secs(5))
     }
 
     /// Its counters and gauges of these names, each summed over all labels.
@@ -240,6 +240,16 @@ impl Drop for Operator {
     fn drop(&mut self) {
         let _ = self.stop();
     }
+}
+
+/// A page with its header, each part of which comes within a time.
+pub fn page(pages: SocketAddr, path: &str, within: Duration) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&pages, within)?;
+    stream.set_read_timeout(Some(within))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: bench\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    Ok(page)
 }
 
 /// The second of the day at the start of a log line: `2026-01-01T10:20:30.123456Z …`.

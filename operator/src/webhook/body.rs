@@ -1,17 +1,18 @@
 //! Reads the body of a review, as far as there is room for it.
 //!
-//! Used by `webhook`. Room is taken as bytes arrive, so that a peer holds no more than it has sent.
+//! Used by `webhook`. Room is taken as bytes arrive, so that a peer holds no more than it has sent. What is refused is read to
+//! its end over HTTP/1.1, and dropped: a client that is still writing would meet a reset instead of the answer.
 
 use std::{net::IpAddr, time::Duration};
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, Request},
-    http::StatusCode,
+    http::{StatusCode, Version},
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{BODY_BYTES, Shared, busy};
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 
 /// How long a body may take to arrive. API servers have it ready.
 const ARRIVAL: Duration = Duration::from_secs(5);
+/// How much of what is refused is read.
+const DRAINED: usize = 16 << 20;
 /// The least that room is taken for.
 const STEP: usize = 64 << 10;
 
@@ -34,16 +37,33 @@ impl FromRequest<Shared> for Held {
     type Rejection = Response;
 
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
-        let late = |_| (StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response();
-        timeout(ARRIVAL, read(request, &shared.bodies)).await.map_err(late)?
+        // In tests there may be no connection.
+        let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+        let must_drain = request.version() < Version::HTTP_2;
+        let mut body = request.into_body();
+        let until = Instant::now() + ARRIVAL;
+        let result = match timeout_at(until, read(&mut body, peer, &shared.bodies)).await {
+            Ok(result) => result,
+            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response()),
+        };
+        if result.is_err() && must_drain {
+            let _ = timeout_at(until, drain(&mut body)).await;
+        }
+        result
     }
 }
 
-async fn read(request: Request, bodies: &Shares) -> Result<Held, Response> {
-    // In tests there may be no connection.
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+/// Reads the rest of a body without keeping it.
+async fn drain(body: &mut Body) {
+    let mut read = 0_usize;
+    while read < DRAINED {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        read = read.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+    }
+}
+
+async fn read(body: &mut Body, peer: IpAddr, bodies: &Shares) -> Result<Held, Response> {
     let mut share = bodies.take(peer, 0).ok_or_else(busy)?;
-    let mut body = request.into_body();
     let mut held: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
         let broken = |_| (StatusCode::BAD_REQUEST, "the body broke off").into_response();

@@ -1,8 +1,8 @@
 //! What several tests of the operator need: a stand-in for the API server, a signer of tokens in the
-//! cluster's place, and a certificate.
+//! cluster's place, a certificate, and a client of the webhooks with the attacks on them.
 //!
-//! A crate of its own, so that each test takes the part that it needs of one whole that the compiler sees. Tests depend on it,
-//! and no program does.
+//! A crate of its own, so that each test takes the part that it needs of one whole that the compiler sees. Tests and the bench
+//! depend on it, and no program that is shipped does.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,5 +15,8 @@
 )]
 
 pub mod api_server;
+pub mod attack;
+pub mod reviews;
 pub mod tls;
 pub mod tokens;
+pub mod webhook;

@@ -1,0 +1,184 @@
+//! What others notice of attacks on the operator's ports: what a change takes meanwhile, whether probes are answered, and what
+//! the operator holds.
+//!
+//! `smidge-bench hostile` calls it. Each attack is a program of its own, which gives way to every other: on a real cluster its
+//! work is done elsewhere. What attacks are is said in `smidge_testing::attack`.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use smidge_testing::{
+    attack::{Attack, Target},
+    webhook::Webhook,
+};
+
+use crate::{
+    bench::{Bench, roots},
+    fairness::Marker,
+    figures::{Row, in_millis, quantile},
+    ledger::Ledger,
+    process,
+    scenario::mb,
+};
+
+/// Who attacks.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 8, 1);
+/// The kubelet's time-out for a probe, and how often it asks; more often here.
+const PROBE: Duration = Duration::from_secs(1);
+const PROBES: Duration = Duration::from_millis(500);
+
+/// What is attacked, and how.
+#[derive(Debug, clap::Args)]
+pub struct AttackArgs {
+    /// The attack.
+    #[arg(long)]
+    kind: String,
+    /// The port of the webhooks.
+    #[arg(long)]
+    webhook: SocketAddr,
+    /// The port of the pages.
+    #[arg(long)]
+    pages: SocketAddr,
+    /// The roots of the webhooks' certificate, PEM.
+    #[arg(long)]
+    roots: PathBuf,
+}
+
+/// Attacks until it is killed.
+pub async fn attack(args: AttackArgs) -> anyhow::Result<()> {
+    let kind = Attack::named(&args.kind).with_context(|| format!("no attack is called {}", args.kind))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&fs::read(&args.roots)?) {
+        roots.add(certificate.ok().context("a root that is no PEM")?)?;
+    }
+    let webhook = Webhook::new(args.webhook, roots);
+    kind.start(&Target { webhook, pages: args.pages, from: STRANGER }).join_all().await;
+    Ok(())
+}
+
+/// A change for a while without an attack, and then under each of them.
+pub async fn all(
+    bench: &mut Bench,
+    proxies: usize,
+    seconds: Duration,
+    ledger: &mut Ledger,
+) -> anyhow::Result<()> {
+    bench.restart().await?;
+    bench.connect(proxies).await?;
+    bench.settle().await?;
+    let file = bench.plan.log.with_extension("roots.pem");
+    fs::write(&file, roots(&bench.cluster, "webhooks").await?.concat())?;
+    let mut marker = Marker::new(bench, proxies).await?;
+    let warm = Instant::now();
+    marker.until(bench, |_| warm.elapsed() > Duration::from_secs(2)).await?;
+    let quiet = under(bench, &mut marker, "quiet", seconds).await?;
+    let before = quiet.get("last_p99_ms").unwrap_or_default();
+    ledger.add(quiet)?;
+    for kind in Attack::WEBHOOKS.into_iter().chain(Attack::PAGES) {
+        let attack = Stranger::start(bench, kind, &file)?;
+        let mut row = under(bench, &mut marker, &kind.to_string(), seconds).await?;
+        drop(attack);
+        row.set("ratio_p99", row.get("last_p99_ms").unwrap_or_default() / before.max(0.001));
+        ledger.add(row)?;
+        bench.settle().await?;
+    }
+    marker.restore(bench).await
+}
+
+async fn under(bench: &Bench, marker: &mut Marker, what: &str, seconds: Duration) -> anyhow::Result<Row> {
+    let pid = bench.operator.pid();
+    process::forget_peak(pid)?;
+    let cpu = bench.operator.cpu();
+    let probes = Probes::start(bench.plan.pages())?;
+    let started = Instant::now();
+    let times = marker.until(bench, |_| started.elapsed() > seconds).await?;
+    let mut row = marker.row(&format!("hostile-{what}"), &format!(", {what}"), &times);
+    let (answers, failed) = probes.end()?;
+    row.set("probes", (answers.len() + failed) as f64);
+    row.set("probes_failed", failed as f64);
+    row.quantiles("probe", &answers);
+    let memory = process::memory(pid);
+    row.set("peak_mb", mb(memory.peak));
+    row.set("resident_mb", mb(memory.resident));
+    let used = bench.operator.cpu().saturating_sub(cpu);
+    row.set("cores", used.as_secs_f64() / started.elapsed().as_secs_f64());
+    eprintln!(
+        "    peak {:.0} MB, {:.2} cores, {failed} of {} probes failed, the slowest took {:.0} ms",
+        mb(memory.peak),
+        row.get("cores").unwrap_or_default(),
+        answers.len() + failed,
+        quantile(&answers, 1.0)
+    );
+    Ok(row)
+}
+
+/// A program that attacks. Ends with this value.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start(bench: &Bench, kind: Attack, roots: &PathBuf) -> anyhow::Result<Self> {
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "nice", "-n", "19"])
+            .arg(std::env::current_exe()?)
+            .args(["attack", "--kind", &kind.to_string()])
+            .arg(format!("--webhook={}", bench.plan.webhook()))
+            .arg(format!("--pages={}", bench.plan.pages()))
+            .arg("--roots")
+            .arg(roots)
+            .stdin(Stdio::null())
+            .spawn();
+        Ok(Self(child.context("failed to start an attack")?))
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Probes, as the kubelet sends them.
+struct Probes {
+    /// They end with it.
+    ends: mpsc::Sender<()>,
+    thread: JoinHandle<(Vec<f64>, usize)>,
+}
+
+impl Probes {
+    fn start(pages: SocketAddr) -> anyhow::Result<Self> {
+        let (ends, ended) = mpsc::channel();
+        let probe = move || {
+            let (mut answers, mut failed) = (Vec::new(), 0);
+            while ended.recv_timeout(PROBES) == Err(mpsc::RecvTimeoutError::Timeout) {
+                for path in ["/livez", "/readyz"] {
+                    let started = Instant::now();
+                    match process::page(pages, path, PROBE) {
+                        Ok(page) if page.split(' ').nth(1) == Some("200") && started.elapsed() < PROBE => {
+                            answers.push(in_millis(started.elapsed()));
+                        }
+                        _ => failed += 1,
+                    }
+                }
+            }
+            (answers, failed)
+        };
+        let thread = std::thread::Builder::new().name("probes".to_owned()).spawn(probe)?;
+        Ok(Self { ends, thread })
+    }
+
+    /// The times of the answers in milliseconds, and how many did not come.
+    fn end(self) -> anyhow::Result<(Vec<f64>, usize)> {
+        drop(self.ends);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the probes have ended early"))
+    }
+}

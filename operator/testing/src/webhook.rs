@@ -1,0 +1,93 @@
+//! A client of the webhooks' port: over HTTP/2 as strangers may, over HTTP/1.1 as API servers do.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::{
+        http1,
+        http2::{self, SendRequest},
+    },
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::ServerName};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// The name that its certificate has.
+pub const NAME: &str = "smidge-webhook.smidge-system.svc";
+
+/// What is sent.
+pub type Body = BoxBody<Bytes, Infallible>;
+
+/// The port, as its clients know it.
+#[derive(Clone)]
+pub struct Webhook {
+    pub address: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
+
+impl Webhook {
+    /// The port at `address`, whose certificate is of one of `roots`.
+    pub fn new(address: SocketAddr, roots: RootCertStore) -> Self {
+        let client = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let client = client.with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        Self { address, tls: Arc::new(client) }
+    }
+
+    pub async fn socket(&self, from: Ipv4Addr) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        socket.connect(self.address).await
+    }
+
+    pub async fn connection(&self, from: Ipv4Addr) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(NAME).unwrap();
+        TlsConnector::from(Arc::clone(&self.tls)).connect(name, self.socket(from).await?).await
+    }
+
+    pub async fn http2(&self, from: Ipv4Addr) -> Option<SendRequest<Body>> {
+        let stream = TokioIo::new(self.connection(from).await.ok()?);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.ok()?;
+        tokio::spawn(connection);
+        Some(sender)
+    }
+
+    /// The answer to one request on an HTTP/2 connection of its own.
+    pub async fn ask(&self, from: Ipv4Addr, path: &str, body: Bytes) -> Option<(StatusCode, Bytes)> {
+        let mut sender = self.http2(from).await?;
+        read(sender.send_request(post(path, Full::new(body).boxed())).await.ok()?).await
+    }
+
+    /// The answer to one request on an HTTP/1.1 connection of its own.
+    pub async fn ask_over_http1(
+        &self,
+        from: Ipv4Addr,
+        path: &str,
+        body: Bytes,
+    ) -> Option<(StatusCode, Bytes)> {
+        let stream = TokioIo::new(self.connection(from).await.ok()?);
+        let (mut sender, connection) = http1::handshake(stream).await.ok()?;
+        tokio::spawn(connection);
+        read(sender.send_request(post(path, Full::new(body).boxed())).await.ok()?).await
+    }
+}
+
+async fn read(answer: Response<Incoming>) -> Option<(StatusCode, Bytes)> {
+    let status = answer.status();
+    Some((status, answer.into_body().collect().await.ok()?.to_bytes()))
+}
+
+/// A request to the webhooks.
+pub fn post(path: &str, body: Body) -> Request<Body> {
+    let request = Request::post(format!("https://{NAME}{path}")).header("host", NAME);
+    request.body(body).unwrap()
+}
