@@ -77,7 +77,7 @@ impl Port {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = webhook::router(views);
+        let router = webhook::router(views, None);
         tokio::spawn(webhook::serve(listener, Arc::new(tls), router, std::future::pending()));
         Self { address, roots: Arc::new(client) }
     }
