@@ -12,6 +12,9 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+#[path = "chart/client_ca.rs"]
+mod client_ca;
+
 fn helm() -> Option<PathBuf> {
     let set = std::env::var_os("HELM").map(PathBuf::from);
     let found = set.or_else(|| {
@@ -360,6 +363,9 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("networkPolicy.apiServer.cidrs=10.0.0.1/32", "cidrs"),
         ("networkPolicy.apiServer.cidrs={10.0.0.1}", "cidrs"),
         ("networkPolicy.apiserver.cidrs={10.0.0.1/32}", "apiserver"),
+        ("webhook.clientCA=/etc/kubernetes/pki/ca.crt", "clientCA"),
+        ("webhook.clientNames={kube-apiserver}", "clientCA"),
+        ("webhook.clientCa=x", "clientCa"),
         // To NetworkPolicy an empty list and an empty peer are everybody, which nobody means who writes them.
         ("networkPolicy.xds.from=[]", "xds.from"),
         ("networkPolicy.metrics.from=[{}]", "metrics.from"),

@@ -22,7 +22,12 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{ca, clock::Clock, injector, peers};
+use crate::{
+    ca,
+    clock::Clock,
+    injector, peers,
+    webhook::callers::{Callers, CallersError},
+};
 
 /// How long tasks may take to end after they were told to. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -50,6 +55,10 @@ pub struct Settings {
     pub xds_listen: SocketAddr,
     /// Address of the webhook server.
     pub webhook_listen: SocketAddr,
+    /// File with the authorities of the API server's client certificate, if it shows one to webhooks.
+    pub webhook_client_ca: Option<PathBuf>,
+    /// Names in that certificate, of which one must be there; with none, any will do.
+    pub webhook_client_names: Vec<String>,
     /// Address of the operator's own pages.
     pub admin_listen: SocketAddr,
     /// Address at which other replicas ask.
@@ -118,6 +127,9 @@ pub enum Error {
         #[source]
         source: ca::ServingError,
     },
+    /// It is not known who may call the webhooks.
+    #[error("failed to set up the client certificates of the webhooks")]
+    Callers(#[from] CallersError),
     /// Other replicas could not be trusted.
     #[error("failed to set up the questions to other replicas")]
     Replicas(#[source] peers::fetch::FetchError),
@@ -174,6 +186,9 @@ struct Core {
 
 async fn run(settings: Settings) -> Result<(), Error> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let names = settings.webhook_client_names.clone();
+    let file = settings.webhook_client_ca.as_deref();
+    let callers = file.map(|file| Callers::read(file, names)).transpose()?;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
     let mut registry = Registry::with_prefix("smidge");
     let mut tasks = Tasks { set: JoinSet::new(), stop: watch::Sender::new(false) };
@@ -184,7 +199,7 @@ async fn run(settings: Settings) -> Result<(), Error> {
     let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
     let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks)?;
     status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks)?;
-    webhooks::webhooks(&core, &pipeline, &mut registry, &mut tasks)?;
+    webhooks::webhooks(&core, &pipeline, callers, &mut registry, &mut tasks)?;
     pages::pages(&core, &pipeline, proxies, registry, &mut tasks)?;
     supervise(tasks).await
 }

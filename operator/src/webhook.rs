@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, to_bytes},
     extract::{Request, State},
     http::{
@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tracing::{info_span, warn};
 
-use self::body::Held;
+use self::{body::Held, callers::Callers};
 use crate::{
     admission::{Current, neighbours},
     http,
@@ -44,6 +44,7 @@ use crate::{
 
 mod body;
 pub mod ca_bundle;
+pub mod callers;
 pub mod conversion;
 mod cost;
 pub mod injection;
@@ -110,21 +111,21 @@ struct Rooms {
     unread: Shares,
 }
 
-/// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`.
-pub fn router(views: Views) -> Router {
-    Router::new()
-        .route("/inject", post(inject))
-        .route("/convert", post(convert))
-        .route("/validate", post(validate))
-        .layer(middleware::from_fn(bounded))
-        .with_state(Shared {
-            views,
-            verdicts: Queue::new(VERDICTS.0, VERDICTS.1),
-            injections: Queue::new(INJECTIONS.0, INJECTIONS.1),
-            conversions: Queue::new(CONVERSIONS.0, CONVERSIONS.1),
-            bodies: Shares::new(BODIES.0, BODIES.1),
-            rooms: Rooms { parsed: Shares::new(PARSED.0, PARSED.1), unread: Shares::new(UNREAD.0, UNREAD.1) },
-        })
+/// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`. With `callers`, only these hear what an answer tells
+/// of the mesh; a conversion tells nothing but what it was asked.
+pub fn router(views: Views, callers: Option<Callers>) -> Router {
+    let mut reviews = Router::new().route("/inject", post(inject)).route("/validate", post(validate));
+    if let Some(callers) = callers {
+        reviews = reviews.route_layer(middleware::from_fn_with_state(callers, callers::known));
+    }
+    reviews.route("/convert", post(convert)).layer(middleware::from_fn(bounded)).with_state(Shared {
+        views,
+        verdicts: Queue::new(VERDICTS.0, VERDICTS.1),
+        injections: Queue::new(INJECTIONS.0, INJECTIONS.1),
+        conversions: Queue::new(CONVERSIONS.0, CONVERSIONS.1),
+        bodies: Shares::new(BODIES.0, BODIES.1),
+        rooms: Rooms { parsed: Shares::new(PARSED.0, PARSED.1), unread: Shares::new(UNREAD.0, UNREAD.1) },
+    })
 }
 
 async fn bounded(request: Request, next: Next) -> Response {
@@ -284,5 +285,12 @@ fn start(
 ) {
     let Ok(peer) = stream.get_ref().0.peer_addr() else { return };
     let span = info_span!("webhook", peer = display(peer));
-    http::start(connections, places, (stream, peer), (router, stopped), span);
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    match chain.first().map(callers::Shown::of) {
+        None => http::start(connections, places, (stream, peer), (router, stopped), span),
+        Some(shown) => {
+            let router = router.clone().layer(Extension(shown));
+            http::start(connections, places, (stream, peer), (&router, stopped), span);
+        }
+    }
 }

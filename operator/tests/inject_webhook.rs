@@ -171,7 +171,7 @@ async fn serve() -> Served {
     };
     let (stop, stopped) = oneshot::channel();
     let until = async { drop(stopped.await) };
-    let ended = tokio::spawn(webhook::serve(listener, Arc::new(tls), webhook::router(views), until));
+    let ended = tokio::spawn(webhook::serve(listener, Arc::new(tls), webhook::router(views, None), until));
     Served { address, roots, stop, ended }
 }
 

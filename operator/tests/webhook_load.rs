@@ -66,7 +66,7 @@ async fn open() -> Webhook {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = webhook::router(views);
+    let router = webhook::router(views, None);
     tokio::spawn(webhook::serve(listener, Arc::new(tls), router, std::future::pending()));
     Webhook::new(address, roots)
 }

@@ -27,6 +27,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* Whose client certificates the webhooks take; nothing, which means that they ask for none. */ -}}
+{{- define "smidge.clientCA" -}}
+{{- with .Values.webhook -}}{{ .clientCA }}{{- end -}}
+{{- end -}}
+
 {{- /* Peers of a NetworkPolicy that are the API server; nothing, which means everybody, if nothing is known of it. */ -}}
 {{- define "smidge.apiServerPeers" -}}
 {{- $peers := .from -}}

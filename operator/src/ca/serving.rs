@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring::sign::any_supported_type},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, NoClientAuth, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use rustls_pki_types::PrivateKeyDer;
@@ -64,12 +64,32 @@ impl ServingCertificate {
 
     /// TLS 1.3 with this certificate, offering `alpn` in this order.
     pub fn tls(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, ServingError> {
+        self.config(alpn, Arc::new(NoClientAuth)).map(Arc::new)
+    }
+
+    /// The same, with a question to clients for a certificate, which `verifier` judges.
+    pub fn tls_asking(
+        self: &Arc<Self>,
+        alpn: &[&[u8]],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<ServerConfig>, ServingError> {
+        let mut config = self.config(alpn, verifier)?;
+        // A session that is taken up again would bring back a certificate that nobody judges again.
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    fn config(
+        self: &Arc<Self>,
+        alpn: &[&[u8]],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<ServerConfig, ServingError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Ok(Arc::new(config))
+        Ok(config)
     }
 
     /// Replaces the certificate whenever it is due. What is shown stays while that fails. Never returns.

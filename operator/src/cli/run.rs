@@ -42,6 +42,14 @@ pub struct Args {
     /// Address of the webhook server.
     #[arg(long, env = "SMIDGE_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
     webhook_listen: SocketAddr,
+    /// File with PEM certificates of the authorities that sign the client certificate which the API server shows to webhooks.
+    /// Without it, whoever reaches the webhook server is answered. It is read at the start.
+    #[arg(long, env = "SMIDGE_WEBHOOK_CLIENT_CA", value_name = "FILE")]
+    webhook_client_ca: Option<PathBuf>,
+    /// A common name or DNS name of which that certificate must have one; may be given more than once. Without it, any certificate
+    /// of these authorities will do.
+    #[arg(long = "webhook-client-name", requires = "webhook_client_ca", value_name = "NAME")]
+    webhook_client_names: Vec<String>,
     /// Address of the operator's own pages.
     #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "0.0.0.0:15014")]
     admin_listen: SocketAddr,
@@ -81,6 +89,8 @@ pub fn run(args: Box<Args>) -> ExitCode {
         image_pull_policy,
         xds_listen,
         webhook_listen,
+        webhook_client_ca,
+        webhook_client_names,
         admin_listen,
         peer_listen,
         peer_token,
@@ -106,6 +116,8 @@ pub fn run(args: Box<Args>) -> ExitCode {
         image_pull_policy,
         xds_listen,
         webhook_listen,
+        webhook_client_ca,
+        webhook_client_names,
         admin_listen,
         peer_listen,
         peer_token,
@@ -113,7 +125,8 @@ pub fn run(args: Box<Args>) -> ExitCode {
     match runtime::start(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error:#}");
+            // With what caused it.
+            error!("{:#}", anyhow::Error::from(error));
             ExitCode::from(1)
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     webhook::{
         self, Views,
         ca_bundle::{self, Holder},
+        callers::Callers,
         injection,
     },
 };
@@ -30,6 +31,7 @@ const SERVICE: &str = "smidge-webhook";
 pub(super) fn webhooks(
     core: &Core,
     pipeline: &Pipeline,
+    callers: Option<Callers>,
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
@@ -39,7 +41,12 @@ pub(super) fn webhooks(
     let failed = |source| Error::Tls { server: "webhooks", source };
     let names = settings.names_of(SERVICE);
     let certificate = Arc::new(authorities.webhook_certificate(names).map_err(failed)?);
-    let config = certificate.tls(&[b"h2", b"http/1.1"]).map_err(failed)?;
+    let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+    let config = match &callers {
+        Some(callers) => certificate.tls_asking(alpn, callers.verifier()),
+        None => certificate.tls(alpn),
+    };
+    let config = config.map_err(failed)?;
     tasks.spawn("webhook certificate", certificate.keep_fresh());
     let stop = tasks.stopping();
     let probe_key = ProbeKey::new(authorities.probe_key());
@@ -54,7 +61,7 @@ pub(super) fn webhooks(
     tasks.spawn("webhooks", async move {
         // Held for as long as the server runs: the roots change when the authority's do, which nothing does yet.
         let _injector = injector;
-        if let Err(error) = webhook::serve(listener, config, webhook::router(views), stop).await {
+        if let Err(error) = webhook::serve(listener, config, webhook::router(views, callers), stop).await {
             error!(%error, "the webhook server has ended");
         }
     });

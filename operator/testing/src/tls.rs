@@ -1,8 +1,16 @@
-//! A certificate that signs itself: the server's side, and the roots by which a client believes it.
+//! Certificates: one that signs itself, with the roots by which a client believes it, and authorities of clients.
 
 use std::sync::Arc;
 
-use rustls::{RootCertStore, ServerConfig, crypto::ring::default_provider, pki_types::PrivateKeyDer};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 
 /// A server called `name`, and the roots of its clients.
 pub fn self_signed(name: &str) -> (ServerConfig, RootCertStore) {
@@ -17,4 +25,37 @@ pub fn self_signed(name: &str) -> (ServerConfig, RootCertStore) {
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     (server, roots)
+}
+
+/// An authority that signs certificates of clients.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate.
+    pub pem: String,
+}
+
+/// What a client shows: its certificate, and the key of it.
+pub type ClientPair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A client with this common name and these DNS names.
+    pub fn client(&self, common: &str, dns: &[&str]) -> ClientPair {
+        let names: Vec<String> = dns.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    }
 }

@@ -1,0 +1,168 @@
+//! Says whose reviews are answered, where the cluster's API server shows a client certificate.
+//!
+//! Used by `webhook`; made by `runtime` from a file with certificates of authorities. TLS checks who signed a certificate, and
+//! this what it is called. Does not guard conversions: API servers cannot show a certificate for them, and they tell nothing.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use rustls::{
+    RootCertStore,
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::CertificateDer;
+use tracing::{debug, warn};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::{ca::pem, finding::in_short};
+
+/// How often the log says at the most that calls are refused: whoever reaches the port can be refused without end.
+const SAID: Duration = Duration::from_mins(1);
+
+/// Why it is not known whose reviews are answered.
+#[derive(Debug, thiserror::Error)]
+pub enum CallersError {
+    /// The file is not there, for example.
+    #[error("failed to read --webhook-client-ca {}: expected {EXPECTED}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It has no certificate, or text that is none.
+    #[error("no certificate, or a broken one, in --webhook-client-ca {}: expected {EXPECTED}", file.display())]
+    Content {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The TLS library takes one of them for no authority's.
+    #[error("an unusable certificate in --webhook-client-ca {}: expected {EXPECTED}", file.display())]
+    Root {
+        /// The file.
+        file: PathBuf,
+        /// What the library says.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The TLS library does not take them together.
+    #[error("unusable certificates in --webhook-client-ca {}: expected {EXPECTED}", file.display())]
+    Roots {
+        /// The file.
+        file: PathBuf,
+        /// What the library says.
+        #[source]
+        source: VerifierBuilderError,
+    },
+}
+
+/// What `--webhook-client-ca` is to have.
+const EXPECTED: &str = "PEM certificates of the authorities that sign the API server's client certificate";
+
+/// Those whose reviews are answered.
+#[derive(Debug, Clone)]
+pub struct Callers {
+    verifier: Arc<dyn ClientCertVerifier>,
+    names: BTreeSet<String>,
+    said: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Callers {
+    /// Reads the authorities from `file`. Of their certificates those do that have one of `names`, or all if there are none.
+    pub fn read(file: &Path, names: Vec<String>) -> Result<Self, CallersError> {
+        let file = file.to_owned();
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(source) => return Err(CallersError::Read { file, source }),
+        };
+        let Some(certificates) = pem::certificates(&text) else { return Err(CallersError::Content { file }) };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            if let Err(source) = roots.add(certificate) {
+                return Err(CallersError::Root { file, source });
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // Conversions come without one, and are answered.
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .allow_unauthenticated()
+            .build();
+        match verifier {
+            Ok(verifier) => Ok(Self { verifier, names: names.into_iter().collect(), said: Arc::default() }),
+            Err(source) => Err(CallersError::Roots { file, source }),
+        }
+    }
+
+    /// Checks, at a handshake, who signed the certificate that is shown.
+    pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// Whether a call is answered; if not, what its caller and the log are told.
+    fn judge(&self, shown: Option<&Shown>) -> Result<(), String> {
+        let Some(Shown(shown)) = shown else {
+            return Err("the caller has shown no client certificate, and webhook.clientCA (--webhook-client-ca) asks for \
+                        one: does the API server have one for this webhook (--admission-control-config-file)?"
+                .to_owned());
+        };
+        if self.names.is_empty() || !self.names.is_disjoint(shown) {
+            return Ok(());
+        }
+        Err(in_short(format!(
+            "the caller's client certificate is for {shown:?}, and webhook.clientNames (--webhook-client-name) has none \
+             of these"
+        )))
+    }
+
+    /// Says in the log that a call was refused, if it was not said a moment ago.
+    fn say(&self, words: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() >= SAID) {
+            *said = Some(Instant::now());
+            warn!("a review was refused: {words}");
+        } else {
+            debug!("a review was refused: {words}");
+        }
+    }
+}
+
+/// The names in the certificate that a connection's peer has shown, as an extension of its requests.
+#[derive(Debug, Clone)]
+pub(super) struct Shown(Arc<BTreeSet<String>>);
+
+impl Shown {
+    /// Takes the common names and the DNS names from a certificate whose signature is known to be good.
+    pub(super) fn of(leaf: &CertificateDer<'_>) -> Self {
+        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return Self(Arc::default()) };
+        let common = leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        let alternative = leaf.subject_alternative_name().ok().flatten();
+        let alternative = alternative.iter().flat_map(|names| &names.value.general_names);
+        let dns = alternative
+            .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None });
+        Self(Arc::new(common.chain(dns).map(str::to_owned).collect()))
+    }
+}
+
+/// Refuses a request before its body is read, unless its caller is known. With 403, as an API server hands the text of a 403 on to
+/// its own client, and not that of a 401.
+pub(super) async fn known(State(callers): State<Callers>, request: Request, next: Next) -> Response {
+    match callers.judge(request.extensions().get()) {
+        Ok(()) => next.run(request).await,
+        Err(words) => {
+            callers.say(&words);
+            (StatusCode::FORBIDDEN, words).into_response()
+        }
+    }
+}
