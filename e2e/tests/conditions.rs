@@ -186,20 +186,20 @@ async fn a_refusal_shows_on_the_object_that_caused_it_and_heals_with_it() -> any
 
         namespace.apply(&target("culprit", "shop", &["somebody"], EVERYTHING)).await?;
         let (_, programmed) =
-            namespace.condition("TrafficTarget", "culprit", "Programmed", "False", "Refused").await?;
+            namespace.condition("TrafficTarget", "culprit", "Programmed", "False", "Rejected").await?;
         let said = message(&programmed);
         anyhow::ensure!(
             said.contains("0 of 1") && said.contains(WORDS) && said.contains(&shop.name),
             "the words are not the proxy's: {said}"
         );
-        namespace.condition("TrafficTarget", "culprit", "Ready", "False", "Refused").await?;
+        namespace.condition("TrafficTarget", "culprit", "Ready", "False", "Rejected").await?;
         namespace.condition("TrafficTarget", "culprit", "Accepted", "True", "Accepted").await?;
         let innocent = namespace.condition("TrafficTarget", "innocent", "Programmed", "True", "Programmed");
         innocent.await.context("another object was blamed")?;
         let events = namespace.cluster.api("v1", "Event", &namespace.name)?;
         until("an Event with the same reason", Duration::from_secs(20), async || {
             let all = events.list(&kube::api::ListParams::default()).await?.items;
-            let ours = all.iter().filter(|event| event.data.get("reason") == Some(&"Refused".into()));
+            let ours = all.iter().filter(|event| event.data.get("reason") == Some(&"Rejected".into()));
             anyhow::ensure!(
                 ours.into_iter().any(|event| event.data.to_string().contains("culprit")),
                 "{} Events",

@@ -382,7 +382,7 @@ async fn fields_of_another_version_are_kept_and_said_to_be_so() -> anyhow::Resul
             let answer = cluster.write(Write::Create, place, &object).await?;
             let warned = answer.warnings.join("\n");
             answer.ok().with_context(|| format!("{kind} of mixed shape at {version}"))?;
-            anyhow::ensure!(warned.contains("MixedShape"), "{kind} at {version}: no warning of its shape: {warned:?}");
+            anyhow::ensure!(warned.contains("FieldFromOtherVersion"), "{kind} at {version}: no warning of its shape: {warned:?}");
             let hub = format!("{group}/v1alpha4");
             let stored = read(cluster, &hub, kind, place, &name).await?;
             anyhow::ensure!(content(&stored).to_string().contains(mark), "{kind} at {version} lost {mark}: {stored}");

@@ -60,7 +60,7 @@ async fn proxies_of_every_replica_count_and_a_dead_leader_is_replaced() -> anyho
             let (leader, other) = roles(&namespace.cluster).await?;
             let other = other.context("a second replica")?;
             until("the leader to hear of the other replica", TAKE_OVER, async || {
-                let heard = leader.metrics().await?.sum("replicas_heard")?;
+                let heard = leader.metrics().await?.sum("peers_reporting")?;
                 anyhow::ensure!(heard > 0.0, "it hears {heard}");
                 Ok(())
             })
@@ -78,7 +78,7 @@ async fn proxies_of_every_replica_count_and_a_dead_leader_is_replaced() -> anyho
             refuser.refuse(true)?;
             namespace.apply(&target("second", "shop", &["nobody"], EVERYTHING)).await?;
             let (_, programmed) =
-                namespace.condition("TrafficTarget", "second", "Programmed", "False", "Refused").await?;
+                namespace.condition("TrafficTarget", "second", "Programmed", "False", "Rejected").await?;
             anyhow::ensure!(message(&programmed).contains(WORDS), "not its words: {programmed}");
             drop(refuser);
             namespace.condition("TrafficTarget", "second", "Programmed", "True", "Programmed").await?;
@@ -124,7 +124,7 @@ async fn writes(operator: &Operator) -> anyhow::Result<f64> {
 async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
     until("every status to be written", Duration::from_mins(3), async || {
         let (leader, _) = roles(cluster).await?;
-        let waiting = leader.metrics().await?.sum("status_writes_waiting")?;
+        let waiting = leader.metrics().await?.sum("status_writes_pending")?;
         anyhow::ensure!(waiting == 0.0, "{waiting} wait");
         Ok(())
     })

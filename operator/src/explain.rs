@@ -33,7 +33,7 @@ pub enum Verdict {
     /// All of it passes.
     Allowed,
     /// Some of it passes.
-    Partly,
+    Partial,
     /// None of it passes.
     Denied,
 }
@@ -43,7 +43,7 @@ impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
-            Self::Partly => "partly",
+            Self::Partial => "partial",
             Self::Denied => "denied",
         }
     }
@@ -51,7 +51,7 @@ impl Verdict {
     /// That of several things which may all happen; of none: denied, as nobody would answer.
     pub fn of_all(all: impl IntoIterator<Item = Self>) -> Self {
         all.into_iter()
-            .reduce(|one, other| if one == other { one } else { Self::Partly })
+            .reduce(|one, other| if one == other { one } else { Self::Partial })
             .unwrap_or(Self::Denied)
     }
 }

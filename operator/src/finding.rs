@@ -121,17 +121,17 @@ pub enum Admission {
 // Reason => severity, the condition that it makes false, what admission does about it.
 reasons! {
     /// The definition of a kind is not installed: its list counts as empty.
-    KindAbsent => Warning, Nothing, Pass;
+    CRDNotInstalled => Warning, Nothing, Pass;
     /// The object does not have the shape of its kind; it has no effect.
     Malformed => Error, Accepted, Refuse;
     /// An API version, a kind or a field that this version of Smidge does not serve yet.
     NotServed => Error, Accepted, Warn;
     /// A rule or a subject of a kind that nobody knows.
-    UnknownKind => Error, Accepted, Refuse;
+    InvalidKind => Error, Accepted, Refuse;
     /// A list that must say something is empty.
     Empty => Error, Accepted, Warn;
     /// A target for a destination in another namespace.
-    ForeignNamespace => Error, Accepted, Refuse;
+    CrossNamespaceDestination => Error, Accepted, Refuse;
     /// A route object that does not exist.
     RouteNotFound => Warning, ResolvedRefs, Warn;
     /// A match name that its group does not have.
@@ -147,15 +147,15 @@ reasons! {
     /// A weight that is no whole number from 0 on.
     InvalidWeight => Error, Accepted, Refuse;
     /// An expression whose meaning depends on `pathRegexEnd`, which nobody has set.
-    PathEndUnstated => Warning, Nothing, Pass;
+    PathRegexEndUnset => Warning, Nothing, Pass;
     /// The Service of a split's root does not exist.
     ServiceNotFound => Warning, ResolvedRefs, Warn;
     /// The root names no Service, so the Service named like the split is taken.
-    RootByName => Warning, Nothing, Warn;
+    RootServiceInferred => Warning, Nothing, Warn;
     /// A backend that does not exist.
     BackendNotFound => Warning, ResolvedRefs, Warn;
     /// A backend without a port of the root.
-    BackendLacksPort => Warning, ResolvedRefs, Warn;
+    BackendPortNotFound => Warning, ResolvedRefs, Warn;
     /// A backend whose share is answered with 503, as no endpoint of it is ready in the mesh.
     BackendNotReady => Warning, Nothing, Pass;
     /// All weights are 0.
@@ -165,19 +165,19 @@ reasons! {
     /// Another object of the same kind has won.
     Conflicted => Error, Accepted, Warn;
     /// No pod of the Services concerned is in the mesh.
-    OutsideMesh => Warning, Nothing, Pass;
+    NotInMesh => Warning, Nothing, Pass;
     /// Some pods of a Service are not in the mesh and are left out.
-    MixedService => Warning, Nothing, Pass;
+    PartiallyInMesh => Warning, Nothing, Pass;
     /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is no member.
-    NotInjectedHere => Warning, Nothing, Pass;
+    NamespaceNotInjected => Warning, Nothing, Pass;
     /// A pod that can leave the mesh, or lets callers pass it by.
-    CanLeaveMesh => Warning, Nothing, Pass;
+    CanBypassSidecar => Warning, Nothing, Pass;
     /// No pod of a Service is in the mesh, and its namespace takes mTLS alone: calls are answered with 503.
-    NoServerInMesh => Warning, Nothing, Pass;
+    NoEndpointsInMesh => Warning, Nothing, Pass;
     /// Pods of a Service run under an account that no target names: clients refuse them.
-    IdentityRefused => Warning, Nothing, Pass;
+    ServerIdentityRejected => Warning, Nothing, Pass;
     /// An address and port that another, older Service has.
-    AddressTaken => Error, Accepted, Pass;
+    AddressConflict => Error, Accepted, Pass;
     /// Two Services disagree about what is spoken on a pod's port.
     ProtocolConflict => Warning, Nothing, Pass;
     /// A port that the proxy needs for itself.
@@ -187,11 +187,11 @@ reasons! {
     /// A setting object that is not the one in use.
     NotInUse => Warning, Nothing, Warn;
     /// A field in the shape of another API version; it is understood.
-    MixedShape => Warning, Nothing, Warn;
+    FieldFromOtherVersion => Warning, Nothing, Warn;
     /// An IdentityBinding that does not exist.
     BindingNotFound => Warning, ResolvedRefs, Warn;
     /// Labels that no certificate can vouch for: pods without them run under the same account.
-    LabelsNotIdentity => Error, Accepted, Warn;
+    SelectorNotIdentity => Error, Accepted, Warn;
     /// An identity that is none, or of a trust domain that the mesh does not know: SMI's own examples have both.
     InvalidIdentity => Error, Accepted, Warn;
     /// A field that has no effect where it stands.
@@ -199,9 +199,9 @@ reasons! {
     /// A field that the object's version does not have.
     UnknownField => Warning, Nothing, Warn;
     /// More than a tenant may make others compute, hold or send.
-    OverBudget => Error, Accepted, Warn;
+    BudgetExceeded => Error, Accepted, Warn;
     /// A definition of a kind of ours that would take the place of Smidge's.
-    ForeignDefinition => Warning, Nothing, Warn;
+    ForeignCRD => Warning, Nothing, Warn;
 }
 
 impl fmt::Display for Reason {

@@ -145,8 +145,8 @@ where
     };
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "the connection broke"),
-        Err(_) => debug!("the connection was given up"),
+        Ok(Err(error)) => debug!(%error, "connection failed"),
+        Err(_) => debug!("connection timed out"),
     }
 }
 

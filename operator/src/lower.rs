@@ -162,7 +162,7 @@ fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
         Unit::HasMembers(id) => look.known(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?,
         Unit::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, look)?.into()),
         Unit::Written(key) => Value::Written(split::written(key, look)?.into()),
-        Unit::OverBudget(namespace) => Value::OverBudget(budget::over_budget(namespace, look).into()),
+        Unit::BudgetExceeded(namespace) => Value::BudgetExceeded(budget::over_budget(namespace, look).into()),
         Unit::Split(_) => Value::Split(split::in_effect(look)?.into()),
         Unit::HasSplit(root) => look.split(root).map(|_| Value::Yes)?,
         Unit::Inbound(identity, _) => {
@@ -195,7 +195,7 @@ fn report_absent(kind: &str, look: &mut Look<'_>) -> Option<Value> {
     let object = ObjectRef::new("CustomResourceDefinition", "", kind);
     let message = "is not installed; the mesh goes on as if there were no object of it";
     look.found(
-        Finding::new(object, Reason::KindAbsent, message)
+        Finding::new(object, Reason::CRDNotInstalled, message)
             .hint("install the definitions that `smidge crds` prints"),
     );
     Some(Value::Yes)

@@ -66,10 +66,10 @@ pub struct Turn {
 pub struct Metrics {
     publishes: Counter,
     services_lowered: Counter,
-    units_lowered: Counter,
-    units_kept: Gauge,
-    services_built: Counter,
-    classes_built: Counter,
+    nodes_recomputed: Counter,
+    nodes_kept: Gauge,
+    services_rebuilt: Counter,
+    inbound_rebuilt: Counter,
     encoded: Counter,
     duration: Histogram,
     services: Gauge,
@@ -83,10 +83,10 @@ impl Metrics {
         let metrics = Self {
             publishes: Counter::default(),
             services_lowered: Counter::default(),
-            units_lowered: Counter::default(),
-            units_kept: Gauge::default(),
-            services_built: Counter::default(),
-            classes_built: Counter::default(),
+            nodes_recomputed: Counter::default(),
+            nodes_kept: Gauge::default(),
+            services_rebuilt: Counter::default(),
+            inbound_rebuilt: Counter::default(),
             encoded: Counter::default(),
             duration: Histogram::new(buckets),
             services: Gauge::default(),
@@ -98,14 +98,18 @@ impl Metrics {
             metrics.publishes.clone(),
         );
         for (name, help, counter) in [
-            ("services_lowered", "Services that were lowered anew", &metrics.services_lowered),
+            ("services_lowered", "Services that were lowered again", &metrics.services_lowered),
             (
-                "units_lowered",
-                "Objects that were read anew, and what was made of them",
-                &metrics.units_lowered,
+                "lowering_nodes_recomputed",
+                "Nodes of the lowering graph that were recomputed",
+                &metrics.nodes_recomputed,
             ),
-            ("services_built", "Services of which resources were built anew", &metrics.services_built),
-            ("classes_built", "Classes whose inbound side was built anew", &metrics.classes_built),
+            ("services_rebuilt", "Services whose resources were built again", &metrics.services_rebuilt),
+            (
+                "inbound_rebuilt",
+                "Workload classes whose inbound resources were built again",
+                &metrics.inbound_rebuilt,
+            ),
             ("resources_encoded", "Resources encoded for the pool", &metrics.encoded),
         ] {
             registry.register(name, help, counter.clone());
@@ -116,11 +120,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
-        registry.register(
-            "units",
-            "Objects that were read, and what was made of them, kept for the next change",
-            metrics.units_kept.clone(),
-        );
+        registry.register("lowering_nodes", "Nodes of the lowering graph", metrics.nodes_kept.clone());
         registry.register("services", "Services in the mesh", metrics.services.clone());
         registry.register("workloads", "Workload instances in the mesh", metrics.workloads.clone());
         metrics
@@ -128,13 +128,13 @@ impl Metrics {
 
     fn lowered(&self, before: Lowered, after: Lowered) {
         self.services_lowered.inc_by(after.services - before.services);
-        self.units_lowered.inc_by(after.units - before.units);
-        self.units_kept.set(i64::try_from(after.kept).unwrap_or(i64::MAX));
+        self.nodes_recomputed.inc_by(after.units - before.units);
+        self.nodes_kept.set(i64::try_from(after.kept).unwrap_or(i64::MAX));
     }
 
     fn built(&self, built: Built) {
-        self.services_built.inc_by(built.services);
-        self.classes_built.inc_by(built.classes);
+        self.services_rebuilt.inc_by(built.services);
+        self.inbound_rebuilt.inc_by(built.classes);
         self.encoded.inc_by(built.encoded);
     }
 }
@@ -234,9 +234,9 @@ fn take(
         awaited.send_if_modified(|awaited| {
             let was_awaited = awaited.remove(kind);
             if was_awaited {
-                debug!(kind, still_awaited = ?awaited, "read");
+                debug!(kind, still_awaited = ?awaited, "watch synced");
                 if awaited.is_empty() {
-                    info!("every kind was read; serving");
+                    info!("all watches synced, serving");
                 }
             }
             was_awaited

@@ -131,7 +131,7 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
     };
     let event = Event {
         type_: EventType::Warning,
-        reason: "Refused".to_owned(),
+        reason: "Rejected".to_owned(),
         note: Some(fit(words)),
         action: "Configure".to_owned(),
         secondary: None,
@@ -148,12 +148,12 @@ pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
     while let Some(Nack { proxy, refused }) = nacks.recv().await {
         let names = brief(&refused.names.join(", "));
         let what = format!("{:?} {names}: {}", refused.kind, plain(&refused.message));
-        warn!(%proxy, "a proxy refused its configuration: {what}");
+        warn!(%proxy, "proxy rejected configuration: {what}");
         let pod = ObjectRef::new("Pod", &proxy.namespace, &proxy.instance);
         let Some(reference) = reference(&client, &pod).await else { continue };
         let event = Event {
             type_: EventType::Warning,
-            reason: "ConfigurationRefused".to_owned(),
+            reason: "ConfigurationRejected".to_owned(),
             note: Some(fit(&format!("the proxy refused {what}; it keeps what it had"))),
             action: "Configure".to_owned(),
             secondary: None,

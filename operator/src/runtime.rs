@@ -243,7 +243,7 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
     tasks.stop.send_replace(true);
     if let Some(ended) = ended {
         let task = ended.and_then(Result::ok).unwrap_or("a task that panicked");
-        error!(task, "ended by itself");
+        error!(task, "task ended unexpectedly");
         return Err(Error::Ended { task });
     }
     info!("stopping");

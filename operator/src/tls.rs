@@ -65,8 +65,8 @@ pub async fn accept(
             drop(place);
             match shaken {
                 Ok(Ok(stream)) => drop(connections.send(Ok(stream)).await),
-                Ok(Err(error)) => debug!(%peer, %error, "failed TLS handshake"),
-                Err(_) => debug!(%peer, "TLS handshake took too long"),
+                Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => debug!(%peer, "TLS handshake timed out"),
             }
         });
     }

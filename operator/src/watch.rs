@@ -134,11 +134,11 @@ pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sende
             Ok(Event::Apply(object)) => Some(put(&kind, read(&kind, object))),
             Ok(Event::Delete(object)) => Some(remove(&kind, key(&object))),
             Err(error) if is_absent(&error) => {
-                debug!(kind = kind.name, "the API server does not know this kind");
+                debug!(kind = kind.name, "kind not installed");
                 Some(absent(&kind))
             }
             Err(error) if is_unreadable(&error) => {
-                warn!(kind = kind.name, %error, "failed to read a list as a whole; reading its objects one by one");
+                warn!(kind = kind.name, %error, "failed to decode list, listing objects one by one");
                 salvaged(&kind, salvage::list(&client).await)
             }
             Err(error) => {
@@ -207,7 +207,7 @@ fn salvaged<K: Watched>(
     listed: Result<Vec<salvage::Salvaged<K>>, salvage::Error>,
 ) -> Option<Edit> {
     let listed =
-        listed.inspect_err(|error| warn!(kind = kind.name, %error, "no list of objects either")).ok()?;
+        listed.inspect_err(|error| warn!(kind = kind.name, %error, "failed to list one by one")).ok()?;
     let read = |salvage::Salvaged { metadata, object }| {
         let key = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
         keyed(kind, key, object)

@@ -213,7 +213,7 @@ fn respond(answer: Result<Value, review::Error>) -> Response {
 }
 
 fn not_understood(error: &review::Error) -> Response {
-    warn!(%error, "a review was not understood");
+    warn!(%error, "failed to decode review");
     (StatusCode::BAD_REQUEST, error.to_string()).into_response()
 }
 

@@ -57,7 +57,7 @@ impl Outcome {
     }
 
     fn over_budget(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.reason == Reason::OverBudget).count()
+        self.findings.iter().filter(|finding| finding.reason == Reason::BudgetExceeded).count()
     }
 }
 

@@ -80,7 +80,7 @@ fn lowered(objects: &[Value]) -> (Mesh, Vec<Finding>, usize) {
     assert_eq!((&offline.unreadable, &offline.findings), (&Vec::new(), &Vec::new()), "{objects:#?}");
     let (mesh, mut findings) = lower(&BTreeMap::from([(ClusterId("cluster".to_owned()), offline.inputs)]));
     let all = findings.len();
-    findings.retain(|finding| finding.reason != Reason::MixedShape);
+    findings.retain(|finding| finding.reason != Reason::FieldFromOtherVersion);
     let of_shape = all - findings.len();
     (mesh, findings, of_shape)
 }

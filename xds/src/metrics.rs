@@ -18,12 +18,12 @@ type Label = [(&'static str, &'static str); 1];
 pub struct Metrics {
     /// Streams that are connected and admitted.
     pub(crate) streams: Gauge,
-    /// How often a stream was woken by a new snapshot that changed its view.
-    pub(crate) woken: Counter,
-    /// How often a stream was not listened to for a while.
-    pub(crate) hushed: Counter,
-    /// Leaf certificates that could not be issued.
-    pub(crate) unissued: Counter,
+    /// Times that a new snapshot changed the view of a stream.
+    pub(crate) view_updates: Counter,
+    /// Times that reading from a stream was paused by its request rate limit.
+    pub(crate) throttled: Counter,
+    /// Leaf certificates that failed to be issued to a stream.
+    pub(crate) certificate_failures: Counter,
     refused: Family<Label, Counter>,
     /// Found once, so that counting takes no lock.
     kinds: PerKind<KindMetrics>,
@@ -58,30 +58,34 @@ impl Metrics {
         }
         let metrics = Self {
             streams: Gauge::default(),
-            woken: Counter::default(),
-            hushed: Counter::default(),
-            unissued: Counter::default(),
+            view_updates: Counter::default(),
+            throttled: Counter::default(),
+            certificate_failures: Counter::default(),
             refused: family(),
             kinds,
         };
         registry.register("streams", "Streams that are connected and admitted", metrics.streams.clone());
         registry.register(
-            "streams_woken",
-            "Wake-ups of streams by a change of their view",
-            metrics.woken.clone(),
+            "view_updates",
+            "Times that a snapshot changed the view of a stream",
+            metrics.view_updates.clone(),
         );
         registry.register(
-            "streams_hushed",
-            "Times a stream was not listened to for a while, as it said too much",
-            metrics.hushed.clone(),
+            "streams_throttled",
+            "Times that reading from a stream was paused by its request rate limit",
+            metrics.throttled.clone(),
         );
         registry.register("streams_refused", "Streams refused, by reason", metrics.refused.clone());
-        registry.register("unissued", "Leaf certificates that could not be issued", metrics.unissued.clone());
+        registry.register(
+            "certificate_failures",
+            "Leaf certificates that failed to be issued to a stream",
+            metrics.certificate_failures.clone(),
+        );
         registry.register("responses", "Responses sent, by kind", responses);
         registry.register("resources_sent", "Resources sent, by kind", resources);
         registry.register("resources_removed", "Names sent as not existing, by kind", removals);
         registry.register_with_unit("response", "Bytes of responses sent, by kind", Unit::Bytes, bytes);
-        registry.register("nacks", "Responses that a proxy refused, by kind", nacks);
+        registry.register("nacks", "Responses that a proxy rejected, by kind", nacks);
         metrics
     }
 

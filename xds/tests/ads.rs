@@ -46,7 +46,7 @@ async fn a_refused_stream_learns_nothing() {
     assert_eq!(handles.metrics.resources_sent(), 0);
     assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 0);
     let metrics = handles.scrape();
-    for line in ["NoToken\"} 1", "InvalidToken\"} 1", "ForeignNode\"} 3"] {
+    for line in ["NoToken\"} 1", "InvalidToken\"} 1", "NodeIdMismatch\"} 3"] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
     assert!(handles.proxies.is_empty());
@@ -71,7 +71,7 @@ async fn a_stream_waits_for_its_view_but_not_for_ever() {
 
     let mut stranger = net.connect("stranger").await;
     stranger.want(Kind::Cluster, &[], &[]).await;
-    assert_eq!(stranger.ends().await, (Code::Unavailable, "come again".to_owned()));
+    assert_eq!(stranger.ends().await, (Code::Unavailable, "unavailable, retry later".to_owned()));
     let mut mute = net.open(Some("one")).await.unwrap();
     assert_eq!(mute.ends().await.0, Code::Unavailable);
 }
@@ -89,7 +89,7 @@ async fn a_change_wakes_whom_it_concerns() {
     handles.publish_to(Some(&[proxy("one")]), &[("one", &new), ("two", &new)]);
     assert_eq!(told(&one.next().await), [("ns/one/80", "2")]);
     two.hears_nothing().await;
-    assert!(handles.scrape().contains("streams_woken_total 3"), "{}", handles.scrape());
+    assert!(handles.scrape().contains("view_updates_total 3"), "{}", handles.scrape());
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +153,7 @@ async fn a_leaf_is_renewed_in_time_and_kept_while_it_cannot_be() {
     handles.leaves.fails.store(true, Ordering::SeqCst);
     tokio::time::advance(Duration::from_hours(1)).await;
     client.hears_nothing().await;
-    assert!(handles.scrape().contains("unissued_total"));
+    assert!(handles.scrape().contains("certificate_failures_total"));
     handles.leaves.fails.store(false, Ordering::SeqCst);
     tokio::time::advance(Duration::from_mins(2)).await;
     assert_eq!(told(&client.next().await), [("identity", "one 1 2")]);

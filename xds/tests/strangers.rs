@@ -144,7 +144,7 @@ async fn who_claims_too_much_is_sent_away_with_a_reason() {
     let gone = names("gone", CLAIMED + 1);
     greedy.want(Kind::Route, &[], &gone.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>()).await;
     assert_eq!(greedy.ends().await, (Code::ResourceExhausted, "too many resources claimed".to_owned()));
-    assert!(handles.scrape().contains("TooManyClaims\"} 1"), "{}", handles.scrape());
+    assert!(handles.scrape().contains("TooManyInitialVersions\"} 1"), "{}", handles.scrape());
     other.hears_nothing().await;
     assert_eq!(handles.proxies.len(), 1);
 }

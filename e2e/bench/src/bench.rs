@@ -112,7 +112,7 @@ impl Bench {
                 "smidge_publish_duration_seconds_count",
                 "smidge_publish_duration_seconds_sum",
                 "smidge_status_writes_total",
-                "smidge_status_writes_waiting",
+                "smidge_status_writes_pending",
             ])?;
             if let [count, sum, ..] = operator.as_slice() {
                 // It rests for twice as long as a publish took, and then goes on with what has come meanwhile.
@@ -229,7 +229,7 @@ impl Bench {
 
     /// What was used before something: CPU is read last, so that asking for the rest does not count.
     pub async fn before(&self) -> anyhow::Result<Costs> {
-        let names = ["smidge_publishes_total", "smidge_xds_streams_woken_total"];
+        let names = ["smidge_publishes_total", "smidge_xds_view_updates_total"];
         let (totals, counters) = (self.fleet.totals().await?, self.operator.counters(&names)?);
         let memory = process::memory(self.operator.pid());
         let [publishes, woken] = counters.as_slice() else { anyhow::bail!("no counters") };

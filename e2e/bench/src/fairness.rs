@@ -146,7 +146,7 @@ async fn misbehave(
         crowd.push((misfits, fleet));
     }
     bench.settle().await?;
-    let counters = ["smidge_xds_nacks_total", "smidge_xds_streams_hushed_total"];
+    let counters = ["smidge_xds_nacks_total", "smidge_xds_streams_throttled_total"];
     let (refused, sent, before) =
         (bench.operator.counters(&counters)?, totals(&crowd).await?, bench.before().await?);
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;

@@ -81,7 +81,7 @@ async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
         bench.connect(1).await?;
         let first = bench.operator.started.elapsed();
         let listed =
-            bench.operator.said("every kind was read").context("the log does not say when all was read")?;
+            bench.operator.said("all watches synced").context("the log does not say when all was read")?;
         whole.push(first.as_secs_f64());
         after.push(first.saturating_sub(listed).as_secs_f64());
         bench.settle().await?;

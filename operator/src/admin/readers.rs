@@ -104,7 +104,7 @@ impl Readers {
         path: &str,
     ) -> Result<Verdict, Response> {
         if self.issuer.disowns(token).await {
-            info!(path, "a debug page was asked for with a token that the issuer did not sign");
+            info!(path, "debug page request with a token that the issuer did not sign");
             return Ok(Verdict::Nobodys);
         }
         let Some(_turn) = self.queue.turn(peer).await else {
@@ -140,7 +140,7 @@ impl Readers {
             Ok(user) => user,
             Err(Reason::Unavailable) => return Err(()),
             Err(reason) => {
-                info!(?reason, path, "a debug page was asked for with a token of nobody");
+                info!(?reason, path, "debug page request with an invalid token");
                 return Ok(Verdict::Nobodys);
             }
         };
@@ -148,14 +148,14 @@ impl Readers {
         let question = may_get(user, path);
         let api = Api::<SubjectAccessReview>::all(self.client.clone());
         let answer = timeout(auth::PATIENCE, api.create(&PostParams::default(), &question)).await;
-        let answer = answer.map_err(|_| warn!("the API server took too long to review a reader"))?;
-        let answer = answer.map_err(|error| warn!(%error, "a reader was not reviewed"))?;
+        let answer = answer.map_err(|_| warn!("SubjectAccessReview timed out"))?;
+        let answer = answer.map_err(|error| warn!(%error, "SubjectAccessReview failed"))?;
         let status = answer.status.unwrap_or_default();
         if status.allowed && status.denied != Some(true) {
-            info!(user = ?name, path, "a debug page is read");
+            info!(user = ?name, path, "debug page request allowed");
             return Ok(Verdict::Yes);
         }
-        info!(user = ?name, path, "a debug page was asked for without the right");
+        info!(user = ?name, path, "debug page request forbidden");
         Ok(Verdict::No(name))
     }
 

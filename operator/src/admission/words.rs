@@ -48,7 +48,7 @@ fn line(question: &Question, finding: &Finding) -> String {
     let Finding { object: _, severity: _, reason, field, message, hint } = finding;
     let field = field.as_deref().map_or_else(String::new, |field| {
         // Which shape a field has is said with the field as it stands.
-        let is_as_it_stands = *reason == Reason::MixedShape;
+        let is_as_it_stands = *reason == Reason::FieldFromOtherVersion;
         let version = if is_as_it_stands { "" } else { question.version() };
         field_at(&question.object().kind, version, field) + ": "
     });

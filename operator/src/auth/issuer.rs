@@ -97,7 +97,9 @@ impl Issuer {
         *tried = Some(Instant::now());
         match result {
             Ok(known) => self.known.store(Some(Arc::new(known))),
-            Err(error) => tracing::warn!(%error, source = %Source(&error), "token keys not read"),
+            Err(error) => {
+                tracing::warn!(%error, source = %Source(&error), "failed to read the issuer's keys")
+            }
         }
     }
 

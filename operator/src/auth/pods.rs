@@ -83,7 +83,7 @@ impl Pods {
             Ok(Ok(found)) => found.ok_or(Reason::PodUnknown),
             Err(_) => Err(Reason::Unavailable),
             Ok(Err(error)) => {
-                tracing::warn!(%error, namespace, pod = name, "pod not looked up");
+                tracing::warn!(%error, namespace, pod = name, "failed to get pod");
                 Err(Reason::Unavailable)
             }
         }

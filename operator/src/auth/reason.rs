@@ -95,7 +95,7 @@ impl Reason {
             | Self::NotPodBound => RefusalReason::InvalidToken,
             Self::Expired => RefusalReason::ExpiredToken,
             Self::PodUnknown | Self::UidMismatch | Self::AccountMismatch | Self::PodEnded => {
-                RefusalReason::UnknownInstance
+                RefusalReason::WorkloadNotFound
             }
             Self::Unavailable => RefusalReason::Unavailable,
         }

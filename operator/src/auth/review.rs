@@ -50,7 +50,7 @@ pub async fn ask(client: &Client, token: &Token<'_>, audience: &str) -> Result<U
     // The text and not the object: the client would log an answer that it cannot parse, and the token is in it.
     let answer = timeout(PATIENCE, client.request_text(request)).await;
     let answer = answer.map_err(|_| Reason::Unavailable)?.map_err(|error| {
-        tracing::warn!(%error, "token not reviewed");
+        tracing::warn!(%error, "TokenReview failed");
         Reason::Unavailable
     })?;
     let answer = Zeroizing::new(answer);

@@ -60,7 +60,7 @@ pub async fn open(secrets: Secrets, domain: TrustDomain, clock: Clock, metrics: 
             Ok(authorities) => return authorities,
             Err(error) => {
                 failures += 1;
-                tracing::error!(error = %chain(&error), failures, "authorities not opened, will try again");
+                tracing::error!(error = %chain(&error), failures, "failed to load certificate authorities, retrying");
                 pause(&clock, clock.now(), failures).await;
             }
         }
@@ -141,7 +141,7 @@ impl Authorities {
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::error!(error = %chain(&error), failures, "intermediates not refreshed");
+                    tracing::error!(error = %chain(&error), failures, "failed to refresh intermediates");
                 }
             }
         }
@@ -190,7 +190,7 @@ impl Authority {
         let issuing = root::issuing(secrets, name, domain, now).await?;
         metrics.ends(name.as_str(), "root", active.not_after());
         metrics.ends(name.as_str(), "issuer", issuing.issuer.not_after());
-        tracing::info!(authority = %name, root = %active.digest(), issuer = %issuing.issuer.digest(), "authority opened");
+        tracing::info!(authority = %name, root = %active.digest(), issuer = %issuing.issuer.digest(), "certificate authority loaded");
         let roots = std::iter::once(&active).chain(&standby).map(|root| root.pem().to_owned()).collect();
         let (issuing, generation) = (watch::Sender::new(Arc::new(issuing)), watch::Sender::new(0));
         Ok(Self { name, roots, issuing, generation })

@@ -106,7 +106,7 @@ impl ServingCertificate {
                 Err(error) => {
                     failures += 1;
                     self.metrics.renewal_failed(self.authority.as_str(), "serving");
-                    tracing::error!(authority = %self.authority, %error, "serving certificate not renewed");
+                    tracing::error!(authority = %self.authority, %error, "failed to renew serving certificate");
                 }
             }
         }

@@ -72,7 +72,7 @@ impl CertSource for LeafSource {
             }
             Err(error) => {
                 self.metrics.leaf_failures.inc();
-                tracing::error!(proxy = %holder.proxy, identity = %holder.identity, %error, "no leaf certificate");
+                tracing::error!(proxy = %holder.proxy, identity = %holder.identity, %error, "failed to issue leaf certificate");
                 Err(IssueError(error.to_string()))
             }
         }

@@ -30,10 +30,10 @@ pub mod text;
 /// With -f the files are read as by `smidge check`; without, the cluster of the current kubeconfig is asked (it takes
 /// the right to list pods, Services, EndpointSlices, namespaces, SMI's kinds and MeshConfigs).
 ///
-/// What the question leaves out may be anything: the verdict is "allowed" if all of it is, "partly" if some of it is,
+/// What the question leaves out may be anything: the verdict is "allowed" if all of it is, "partial" if some of it is,
 /// and "denied" if none is. Without --port it is about every port.
 ///
-/// Exit status: 0 allowed, 1 denied or allowed in part, 2 the question makes no sense, or something could not be read.
+/// Exit status: 0 allowed, 1 denied or allowed in part, 2 invalid query, or something could not be read.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {

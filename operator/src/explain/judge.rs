@@ -63,7 +63,7 @@ impl Ruling {
         } else if self.allowed_by.is_empty() {
             Verdict::Denied
         } else {
-            Verdict::Partly
+            Verdict::Partial
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a question as a user types it, and says what was expected where it makes no sense.
+//! Parses a query as a user types it; errors name what was expected.
 //!
 //! Only form is read here; whether the names exist is `party`'s to find out.
 

@@ -70,7 +70,7 @@ impl Candidate {
                 Err(error) => {
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    warn!(%error, cause, "will try again");
+                    warn!(%error, cause, "failed to update the leader lease, retrying");
                     if renewed.is_none_or(|renewed| renewed.elapsed() >= DEADLINE) {
                         self.tell(Leader::Nobody);
                     }
@@ -84,9 +84,9 @@ impl Candidate {
         if *self.leader.borrow() == Leader::Me {
             self.tell(Leader::Nobody);
             if let Ok(Ok(())) = timeout(PATIENCE, self.release()).await {
-                info!("let go of the lease");
+                info!("released leader lease");
             } else {
-                warn!("failed to let go of the lease; it expires by itself");
+                warn!("failed to release leader lease, it expires by itself");
             }
         }
     }
@@ -95,8 +95,12 @@ impl Candidate {
         self.leader.send_if_modified(|current| {
             let before = std::mem::replace(current, leader);
             match (before, leader) {
-                (Leader::Nobody | Leader::Other, Leader::Me) => info!(replica = self.name, "leads"),
-                (Leader::Me, Leader::Nobody | Leader::Other) => info!(replica = self.name, "no longer leads"),
+                (Leader::Nobody | Leader::Other, Leader::Me) => {
+                    info!(replica = self.name, "acquired leader lease")
+                }
+                (Leader::Me, Leader::Nobody | Leader::Other) => {
+                    info!(replica = self.name, "lost leader lease")
+                }
                 _ => {}
             }
             before != leader

@@ -157,7 +157,7 @@ impl TargetReader<'_, '_> {
             "{sources} sources for {used} groups or matches, {destinations} destinations and {named} ports cost {whole}, more \
              than the budget of {budget}: the target allows nothing"
         );
-        self.look.found(Finding::new(self.object.clone(), Reason::OverBudget, message).at("spec").hint(
+        self.look.found(Finding::new(self.object.clone(), Reason::BudgetExceeded, message).at("spec").hint(
             "divide it into several TrafficTargets, or raise spec.budgets.object of the MeshConfig called default",
         ));
         None
@@ -226,7 +226,7 @@ impl TargetReader<'_, '_> {
                         "{found}: expected HTTPRouteGroup, TCPRoute or UDPRoute; as it could be meant to narrow the \
                          others, the target allows nothing"
                     );
-                    self.found(Reason::UnknownKind, format!("{field}.kind"), message);
+                    self.found(Reason::InvalidKind, format!("{field}.kind"), message);
                     rules.unknown = true;
                 }
             }

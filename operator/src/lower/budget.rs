@@ -146,7 +146,7 @@ impl Over {
     fn finding(self, object: ObjectRef, then: &str) -> Finding {
         let Self { what, budget, limit } = self;
         let message = format!("{what} more than the budget of {limit}: {then}");
-        Finding::new(object, Reason::OverBudget, message).at("spec").hint(format!(
+        Finding::new(object, Reason::BudgetExceeded, message).at("spec").hint(format!(
             "name fewer matches, sources or ports, or raise spec.budgets.{budget} of the MeshConfig called default"
         ))
     }
@@ -243,7 +243,7 @@ impl<'a> Account<'a> {
              ports of Services, and matches of TrafficSplits that cost {foreign_matches}; these sources are left out",
             self.namespace
         );
-        Finding::new(object, Reason::OverBudget, message).at("spec.sources").hint(
+        Finding::new(object, Reason::BudgetExceeded, message).at("spec.sources").hint(
             "split the Services over namespaces, write fewer matches, or raise spec.budgets.foreignPorts or \
              foreignMatches of the MeshConfig called default",
         )

@@ -284,7 +284,7 @@ impl<'a> Look<'a> {
 
     /// The splits of a namespace that do not fit into the budgets.
     pub fn over_budget(&mut self, namespace: &str) -> Arc<BTreeSet<Key>> {
-        ask!(self, Unit::OverBudget(namespace.to_owned()), OverBudget).unwrap_or_default()
+        ask!(self, Unit::BudgetExceeded(namespace.to_owned()), BudgetExceeded).unwrap_or_default()
     }
 
     /// What a Service puts into the proxies of its callers.

@@ -167,7 +167,7 @@ impl Reader<'_> {
                     let message = format!(
                         "the older Service {owner} has {address} with port {number}; calls to it are its own"
                     );
-                    look.found(Finding::new(self.known.object.clone(), Reason::AddressTaken, message));
+                    look.found(Finding::new(self.known.object.clone(), Reason::AddressConflict, message));
                 }
                 _ => drop(own.insert(*address)),
             }
@@ -192,7 +192,7 @@ fn identities(known: &Known, look: &mut Look<'_>) -> BTreeSet<SpiffeId> {
             accounts.join(", ")
         );
         look.found(
-            Finding::new(known.object.clone(), Reason::IdentityRefused, message)
+            Finding::new(known.object.clone(), Reason::ServerIdentityRejected, message)
                 .at("spec.selector")
                 .hint("narrow the selector, or add a TrafficTarget for the account"),
         );
@@ -212,7 +212,7 @@ fn nobody(known: &Known) -> Finding {
         "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \
          with 503, over TCP closed, and never sent in plaintext"
     );
-    Finding::new(known.object.clone(), Reason::NoServerInMesh, message)
+    Finding::new(known.object.clone(), Reason::NoEndpointsInMesh, message)
         .at("spec.selector")
         .hint("let its pods be injected, or label the namespace smidge.mesh/mtls=permissive")
 }
@@ -230,7 +230,7 @@ fn outside(known: &Known) -> String {
 fn mixed(known: &Known) -> Finding {
     let names = outside(known);
     let message = format!("not all of its endpoints are in the mesh: {names} get no traffic from the mesh");
-    Finding::new(known.object.clone(), Reason::MixedService, message)
+    Finding::new(known.object.clone(), Reason::PartiallyInMesh, message)
         .at("spec.selector")
         .hint("restart these pods so that they are injected")
 }

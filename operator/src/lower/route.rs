@@ -96,7 +96,7 @@ fn over_budget(key: &Key, cost: u64, budget: u64) -> Finding {
     let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
     let message =
         format!("the matches cost {cost}, more than the budget of {budget}: the group allows nothing");
-    Finding::new(object, Reason::OverBudget, message)
+    Finding::new(object, Reason::BudgetExceeded, message)
         .at("spec.matches")
         .hint("write fewer or simpler matches, or raise spec.budgets.object of the MeshConfig called default")
 }
@@ -153,7 +153,7 @@ fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
          Service Mesh) read it narrower",
         matches.join(", ")
     );
-    Finding::new(object, Reason::PathEndUnstated, message)
+    Finding::new(object, Reason::PathRegexEndUnset, message)
         .at("spec.matches")
         .hint("say which you mean: pathRegexEnd open or closed in the MeshConfig called default")
 }

@@ -45,5 +45,5 @@ fn finding(object: ObjectRef, version: &str, mixed: Mixed) -> Finding {
             "write whole numbers".to_owned(),
         ),
     };
-    Finding::new(object, Reason::MixedShape, message).at(place).hint(hint)
+    Finding::new(object, Reason::FieldFromOtherVersion, message).at(place).hint(hint)
 }

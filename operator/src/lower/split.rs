@@ -93,7 +93,7 @@ pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
     look.give(Unit::Splits(root.clone()));
     look.give(Unit::Split(root.clone()));
     if matches.is_some() {
-        look.give(Unit::OverBudget(key.0.clone()));
+        look.give(Unit::BudgetExceeded(key.0.clone()));
     }
     Some(Written { created, split: Split { object, root, shares, is_weighted, matches } })
 }
@@ -139,7 +139,7 @@ fn root(key: &Key, written: &str, object: &ObjectRef, look: &mut Look<'_>) -> Op
     let like_split = ServiceId::new(&key.0, &key.1);
     let is_there = look.is_service(&like_split);
     let (reason, then) = if is_there {
-        (Reason::RootByName, format!("the Service named like the split, {}, is split", key.1))
+        (Reason::RootServiceInferred, format!("the Service named like the split, {}, is split", key.1))
     } else {
         (Reason::ServiceNotFound, "the split has no effect".to_owned())
     };
@@ -219,7 +219,7 @@ impl Split {
             "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
             self.root.name
         );
-        self.finding(Reason::OutsideMesh, "spec.service", message)
+        self.finding(Reason::NotInMesh, "spec.service", message)
             .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
     }
 

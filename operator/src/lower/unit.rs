@@ -80,7 +80,7 @@ pub(super) enum Unit {
     /// *Set*: the splits of a root.
     Splits(ServiceId),
     /// The splits of a namespace that do not fit into the budgets.
-    OverBudget(String),
+    BudgetExceeded(String),
     /// The split that is in effect for a root.
     Split(ServiceId),
     /// Whether there is one.
@@ -127,7 +127,7 @@ impl Unit {
         matches!(
             self,
             Self::Endpoints(_)
-                | Self::OverBudget(_)
+                | Self::BudgetExceeded(_)
                 | Self::Split(_)
                 | Self::Inbound(..)
                 | Self::Load(_)
@@ -200,7 +200,7 @@ pub(super) enum Value {
     Known(Arc<Known>),
     Endpoints(Arc<BTreeMap<u16, Vec<Endpoint>>>),
     Written(Arc<Written>),
-    OverBudget(Arc<BTreeSet<Key>>),
+    BudgetExceeded(Arc<BTreeSet<Key>>),
     Split(Arc<Split>),
     Load(Load),
     Losses(Arc<Losses>),

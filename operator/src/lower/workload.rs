@@ -246,7 +246,7 @@ pub(super) fn class(look: &mut Look<'_>) -> Option<Arc<Class>> {
 }
 
 fn can_leave(object: ObjectRef, way: escape::Way) -> Finding {
-    Finding::new(object, Reason::CanLeaveMesh, way.why)
+    Finding::new(object, Reason::CanBypassSidecar, way.why)
         .at(way.field)
         .hint("take it out of the pod; spec.injection.strict in the MeshConfig refuses such pods")
 }
@@ -255,7 +255,7 @@ fn not_injected_here(namespace: &str, pod: &Pod) -> Finding {
     let (kind, name) = owner(pod);
     let message = "has a proxy's container and annotation, but its namespace is not in the mesh: the proxy gets no \
                    identity and no configuration";
-    Finding::new(ObjectRef::new(kind, namespace, name), Reason::NotInjectedHere, message)
+    Finding::new(ObjectRef::new(kind, namespace, name), Reason::NamespaceNotInjected, message)
         .at(format!("metadata.annotations[{INJECTED}]"))
         .hint(format!(
             "label the namespace {}={}, or run the pod without the proxy",
@@ -269,7 +269,7 @@ fn too_many_ports(object: ObjectRef, number: usize) -> Finding {
         "declares {number} ports that no Service sends to: expected at most {DECLARED_PORTS}; those with the lowest numbers are \
          served"
     );
-    Finding::new(object, Reason::OverBudget, message).hint("leave out ports that nobody calls")
+    Finding::new(object, Reason::BudgetExceeded, message).hint("leave out ports that nobody calls")
 }
 
 fn reserved(object: ObjectRef, port: u16) -> Finding {

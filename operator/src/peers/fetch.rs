@@ -69,7 +69,7 @@ pub enum FetchError {
     #[error("it answered {0}")]
     Status(StatusCode),
     /// It answered something else.
-    #[error("its answer makes no sense")]
+    #[error("invalid response")]
     Answer(#[from] serde_json::Error),
 }
 
@@ -100,7 +100,11 @@ pub struct Asker {
 /// Registers the metric; the caller chooses the prefix.
 pub fn heard(registry: &mut Registry) -> Gauge {
     let heard = Gauge::default();
-    registry.register("replicas_heard", "Other replicas whose counts the leader has", heard.clone());
+    registry.register(
+        "peers_reporting",
+        "Other replicas whose acknowledgement counts the leader has",
+        heard.clone(),
+    );
     heard
 }
 
@@ -211,7 +215,7 @@ impl Asker {
             }
             if let Err(error) = error {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                info!(replica = name, %error, cause, "another replica cannot be asked; its proxies count as silent");
+                info!(replica = name, %error, cause, "peer unreachable, its proxies count as not reporting");
             }
             sleep(pause).await;
             pause = (pause * 2).min(last);
@@ -228,7 +232,7 @@ impl Asker {
             Ok::<_, FetchError>(http1::handshake(TokioIo::new(stream)).await?)
         };
         let (mut sender, connection) = timeout(CONNECT, connected).await??;
-        debug!(%address, "asking another replica");
+        debug!(%address, "requesting peer");
         let asking = async {
             let mut tag = None;
             loop {

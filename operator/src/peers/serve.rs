@@ -91,7 +91,7 @@ impl Replica {
             return Err(StatusCode::UNAUTHORIZED);
         }
         let subject = self.authenticator.replica(value).await.map_err(|reason| {
-            info!(?reason, "a question from nobody of ours");
+            info!(?reason, "unauthenticated peer request");
             StatusCode::UNAUTHORIZED
         })?;
         let turn = self.turns.borrow().clone().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
@@ -99,7 +99,7 @@ impl Replica {
         if subject.namespace == self.namespace && subject.service_account == *account {
             return Ok(());
         }
-        warn!(user = subject.user(), pod = subject.pod, "a question from a stranger");
+        warn!(user = subject.user(), pod = subject.pod, "peer request from another ServiceAccount");
         Err(StatusCode::FORBIDDEN)
     }
 }

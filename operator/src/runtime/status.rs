@@ -63,7 +63,7 @@ pub(super) fn status(
     let stop = tasks.stopping();
     tasks.spawn("replicas", async move {
         if let Err(error) = webhook::serve(listener, config, serve::router(replica), stop).await {
-            error!(%error, "the server for other replicas has ended");
+            error!(%error, "peer server failed");
         }
     });
 

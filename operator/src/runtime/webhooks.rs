@@ -62,7 +62,7 @@ pub(super) fn webhooks(
         // Held for as long as the server runs: the roots change when the authority's do, which nothing does yet.
         let _injector = injector;
         if let Err(error) = webhook::serve(listener, config, webhook::router(views, callers), stop).await {
-            error!(%error, "the webhook server has ended");
+            error!(%error, "webhook server failed");
         }
     });
     let bundle = Arc::new(watch::Sender::new(authorities.webhook_ca_bundle()));

@@ -71,7 +71,7 @@ pub(super) fn xds(
     let stop = tasks.stopping();
     tasks.spawn("xds", async move {
         if let Err(error) = server.serve(ReceiverStream::new(connections), stop).await {
-            error!(%error, "the xDS server has ended");
+            error!(%error, "xDS server failed");
         }
     });
     Ok(Xds { registry: proxies, authenticator })

@@ -19,7 +19,7 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const READY: &str = "Ready";
 
 /// A proxy has refused what the object says.
-pub const REFUSED: &str = "Refused";
+pub const REJECTED: &str = "Rejected";
 /// No proxy sees the object.
 pub const NOT_IN_USE: &str = "NotInUse";
 
@@ -56,8 +56,8 @@ struct Judgement {
 
 /// The status of the object.
 pub fn status(facts: &Facts<'_>) -> Status {
-    let accepted = found(facts, ACCEPTED, Falsifies::Accepted, "the mesh takes it for what it says");
-    let resolved = found(facts, RESOLVED_REFS, Falsifies::ResolvedRefs, "all that it refers to is there");
+    let accepted = found(facts, ACCEPTED, Falsifies::Accepted, "accepted as written");
+    let resolved = found(facts, RESOLVED_REFS, Falsifies::ResolvedRefs, "all references are resolved");
     let programmed = programmed(facts, &accepted, &resolved);
     let ready = ready(facts, [&accepted, &resolved, &programmed]);
     let conditions = [accepted, resolved, programmed, ready];
@@ -146,27 +146,30 @@ fn programmed(facts: &Facts<'_>, accepted: &Judgement, resolved: &Judgement) -> 
         message,
     };
     if facts.object.kind == "UDPRoute" {
-        return judged(
-            false,
-            "UdpNotProxied",
-            "UDP passes by the proxies; nothing allows or denies it".into(),
-        );
+        return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
     }
     let Tally { in_effect, concerned, acknowledged, refused, .. } = *facts.tally;
     // What has won in its place may well be programmed; this is not.
     let against = [accepted, resolved].into_iter().find(|judgement| !judgement.holds);
     let lost = accepted.reason == "Conflicted";
     if let Some(against) = against.filter(|_| lost || !in_effect) {
-        let message = format!("proxies were told nothing of it: {} is False", against.kind);
+        let message = format!("not sent to any proxy: {} is False", against.kind);
         return judged(false, &against.reason, message);
     }
     if concerned == 0 {
-        return judged(true, NOT_IN_USE, "no proxy is concerned; the next one that is will get it".into());
+        return judged(
+            true,
+            NOT_IN_USE,
+            "no connected proxy is affected; sent to those that connect later".into(),
+        );
     }
     if acknowledged == concerned {
-        let proxies =
-            if concerned == 1 { "the one proxy".to_owned() } else { format!("all {concerned} proxies") };
-        return judged(true, PROGRAMMED, format!("acknowledged by {proxies} that it concerns"));
+        let proxies = if concerned == 1 {
+            "the one affected proxy".to_owned()
+        } else {
+            format!("all {concerned} affected proxies")
+        };
+        return judged(true, PROGRAMMED, format!("acknowledged by {proxies}"));
     }
     let before = present(facts);
     // Whoever was in use, or comes to be, is given time before that shows.
@@ -176,13 +179,13 @@ fn programmed(facts: &Facts<'_>, accepted: &Judgement, resolved: &Judgement) -> 
     }
     let count = count(facts.tally);
     // Once it was judged without those who refuse, a new leader does not begin again.
-    let overdue = facts.overdue || before == Some((true, REFUSED));
+    let overdue = facts.overdue || before == Some((true, REJECTED));
     match (refused, acknowledged) {
         (0, 0) => judged(false, "Pending", count),
         (0, _) if overdue => judged(true, PROGRAMMED, count),
         (0, _) => judged(false, "Pending", count),
-        (_, 0) => judged(false, REFUSED, count),
-        (_, _) => judged(overdue, REFUSED, count),
+        (_, 0) => judged(false, REJECTED, count),
+        (_, _) => judged(overdue, REJECTED, count),
     }
 }
 
@@ -213,7 +216,7 @@ fn count(tally: &Tally) -> String {
         return text;
     }
     let quoted: Vec<String> = words.iter().map(|(proxy, words)| format!("{proxy}: {words}")).collect();
-    format!("{text}, refused by {refused}\n{}", quoted.join("\n"))
+    format!("{text}, rejected by {refused}\n{}", quoted.join("\n"))
 }
 
 fn ready(facts: &Facts<'_>, conditions: [&Judgement; 3]) -> Judgement {
@@ -227,7 +230,7 @@ fn ready(facts: &Facts<'_>, conditions: [&Judgement; 3]) -> Judgement {
     }
     let rest = facts.findings.iter().copied();
     let rest = listed(rest.filter(|it| it.reason.condition() == Falsifies::Nothing));
-    let message = if rest.is_empty() { "it is in order".to_owned() } else { rest };
+    let message = if rest.is_empty() { "ready".to_owned() } else { rest };
     Judgement { kind: READY, holds: true, reason: READY.to_owned(), message }
 }
 

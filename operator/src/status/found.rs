@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn who_has_no_status_is_not_told() {
-        let service = Finding::new(ObjectRef::new("Service", "shop", "a"), Reason::OutsideMesh, "");
+        let service = Finding::new(ObjectRef::new("Service", "shop", "a"), Reason::NotInMesh, "");
         assert!(Found::default().take(&Arc::new(vec![service])).is_empty());
     }
 }

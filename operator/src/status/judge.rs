@@ -16,7 +16,7 @@ use smidge_crds::status::Status;
 
 use super::{
     agenda::Agenda,
-    conditions::{self, Facts, PROGRAMMED, REFUSED},
+    conditions::{self, Facts, PROGRAMMED, REJECTED},
     found::Found,
     object::KnownObjects,
     plan::{Due, Plan},
@@ -217,7 +217,7 @@ fn key<'a, V>(item: &DiffItem<'a, 'a, ObjectRef, V>) -> &'a ObjectRef {
 impl Wanted {
     fn new(object: ObjectRef, uid: &str, status: Status, present: Option<&Status>) -> Self {
         let refusal = |status: &Status| {
-            let programmed = conditions::of(status, PROGRAMMED).filter(|it| it.reason == REFUSED);
+            let programmed = conditions::of(status, PROGRAMMED).filter(|it| it.reason == REJECTED);
             programmed.map(|it| it.message.clone())
         };
         let is_new = present.and_then(refusal).is_none();

@@ -69,14 +69,10 @@ impl Metrics {
         registry.register("status_writes", "Statuses written", metrics.writes.clone());
         registry.register(
             "status_write_failures",
-            "Statuses that could not be written, and will be tried again",
+            "Status writes that failed and are retried",
             metrics.failures.clone(),
         );
-        registry.register(
-            "status_writes_waiting",
-            "Statuses that are out of date and will be written",
-            metrics.waiting.clone(),
-        );
+        registry.register("status_writes_pending", "Pending status writes", metrics.waiting.clone());
         metrics
     }
 }
@@ -193,14 +189,14 @@ impl Keeper {
                     judge.written(&wanted.object, wanted.status, now);
                 }
                 Err(error @ WriteError::Gone { .. }) => {
-                    debug!(%error, "no status written");
+                    debug!(%error, "failed to write status");
                     judge.gone(&wanted.object, now);
                 }
                 Err(error) => {
                     metrics.failures.inc();
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    warn!(%error, cause, "will try again");
+                    warn!(%error, cause, "failed to write status, retrying");
                     judge.failed(&wanted.object, now);
                     // Those that were not tried are still due; the API server may need a moment.
                     (is_left, again) = (true, now + GAP * 10);

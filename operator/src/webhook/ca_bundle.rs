@@ -74,12 +74,12 @@ pub async fn keep(client: Client, holder: Holder, mut bundle: watch::Receiver<St
         };
         match api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await {
             Ok(object) => {
-                info!(%holder, "has the bundle of the serving authority");
+                info!(%holder, "CA bundle applied");
                 current = Some(object);
                 again = false;
             }
             Err(error) => {
-                warn!(%error, %holder, "failed to apply the bundle");
+                warn!(%error, %holder, "failed to apply CA bundle");
                 again = true;
             }
         }

@@ -50,7 +50,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let help = "Pods, or ephemeral containers of pods, that could leave the mesh, by way and by whether they were admitted";
-        registry.register("pods_that_could_leave", help, metrics.could_leave.clone());
+        registry.register("bypassable_pods", help, metrics.could_leave.clone());
         for kind in escape::Kind::ALL {
             for admitted in ["true", "false"] {
                 drop(metrics.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }));

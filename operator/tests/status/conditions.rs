@@ -140,7 +140,7 @@ fn found() -> Vec<Case> {
             ..case("another split won the root, and its route is acknowledged")
         },
         Case {
-            findings: vec![Reason::BackendNotReady, Reason::RootByName],
+            findings: vec![Reason::BackendNotReady, Reason::RootServiceInferred],
             kind: "TrafficSplit",
             ..case("things worth knowing")
         },

@@ -112,7 +112,7 @@ impl World {
                 Arc::make_mut(&mut self.others).remove(&format!("smidge-{by}"));
             }
             Step::Finding(it, reason) => {
-                let reason = [Reason::Empty, Reason::RouteNotFound, Reason::RootByName][reason];
+                let reason = [Reason::Empty, Reason::RouteNotFound, Reason::RootServiceInferred][reason];
                 let finding = Finding::new(object(it), reason, "so it is");
                 if !self.findings.remove(&finding) {
                     self.findings.insert(finding);

@@ -71,16 +71,16 @@ pub enum RefusalReason {
     /// The token was good once.
     ExpiredToken,
     /// The token is good, and its workload instance does not exist (any more).
-    UnknownInstance,
+    WorkloadNotFound,
     /// The token is good, and the proxy claims to be somebody else.
-    ForeignNode,
+    NodeIdMismatch,
     /// The instance exists and has no proxy of this mesh.
     NotInMesh,
     /// The proxy has too many streams that do not end, as it reads nothing of them.
     TooManyStreams,
     /// The proxy claims to hold more resources than it can have been told.
-    TooManyClaims,
-    /// The token cannot be judged just now; the proxy shall come again.
+    TooManyInitialVersions,
+    /// The token cannot be judged just now; the proxy retries later.
     Unavailable,
 }
 
@@ -91,11 +91,11 @@ impl RefusalReason {
             Self::NoToken => "NoToken",
             Self::InvalidToken => "InvalidToken",
             Self::ExpiredToken => "ExpiredToken",
-            Self::UnknownInstance => "UnknownInstance",
-            Self::ForeignNode => "ForeignNode",
+            Self::WorkloadNotFound => "WorkloadNotFound",
+            Self::NodeIdMismatch => "NodeIdMismatch",
             Self::NotInMesh => "NotInMesh",
             Self::TooManyStreams => "TooManyStreams",
-            Self::TooManyClaims => "TooManyClaims",
+            Self::TooManyInitialVersions => "TooManyInitialVersions",
             Self::Unavailable => "Unavailable",
         }
     }
@@ -104,8 +104,8 @@ impl RefusalReason {
     pub fn code(self) -> Code {
         match self {
             Self::NoToken | Self::InvalidToken | Self::ExpiredToken => Code::Unauthenticated,
-            Self::UnknownInstance | Self::ForeignNode | Self::NotInMesh => Code::PermissionDenied,
-            Self::TooManyClaims => Code::ResourceExhausted,
+            Self::WorkloadNotFound | Self::NodeIdMismatch | Self::NotInMesh => Code::PermissionDenied,
+            Self::TooManyInitialVersions => Code::ResourceExhausted,
             Self::TooManyStreams | Self::Unavailable => Code::Unavailable,
         }
     }
@@ -116,7 +116,7 @@ impl RefusalReason {
             Code::Unauthenticated => "no valid credentials",
             Code::PermissionDenied => "not permitted",
             Code::ResourceExhausted => "too many resources claimed",
-            _ => "come again",
+            _ => "unavailable, retry later",
         };
         Status::new(self.code(), text)
     }

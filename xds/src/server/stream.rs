@@ -177,7 +177,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             biased;
             () = &mut self.gone => Event::End("its workload has ended"),
             () = &mut self.expiry => Event::End("its token expires"),
-            _ = &mut self.entry.replaced => Event::End("its proxy has come again"),
+            _ = &mut self.entry.replaced => Event::End("replaced by a newer stream of the same proxy"),
             Ok(()) = self.drain.changed() => Event::End("the server ends"),
             request = self.requests.next(), if listening => Event::Request(request),
             () = self.place.changed() => Event::Snapshot,
@@ -215,7 +215,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             }
         }
         if self.session.claims_too_much() {
-            return Err(self.refuse(RefusalReason::TooManyClaims, ""));
+            return Err(self.refuse(RefusalReason::TooManyInitialVersions, ""));
         }
         Ok(())
     }
@@ -232,14 +232,14 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         self.check_claim(request)?;
         let names = self.session.view().map_or(0, |view| view.resources.len());
         if !self.session.is_mere_answer(request) && self.allowance.heard(names) {
-            tracing::warn!(proxy = %self.holder.proxy, "proxy says too much; not listening for a while");
-            self.shared.server.metrics.hushed.inc();
+            tracing::warn!(proxy = %self.holder.proxy, "proxy exceeds request rate, reads paused");
+            self.shared.server.metrics.throttled.inc();
         }
         let Some(mut refused) = self.session.on_request(request) else { return Ok(()) };
         // Envoy quotes what it refuses, and whoever speaks to this port need not be Envoy.
         refused.message = brief(&refused.message, WORDS);
         let proxy = &self.holder.proxy;
-        tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response refused");
+        tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response rejected");
         let server = &self.shared.server;
         server.metrics.of(refused.kind).nacks.inc();
         self.entry.complain(&refused);
@@ -260,7 +260,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             return Ok(());
         }
         let claimed = request.node.as_ref().map_or("", |node| node.id.as_str());
-        Err(self.refuse(RefusalReason::ForeignNode, claimed))
+        Err(self.refuse(RefusalReason::NodeIdMismatch, claimed))
     }
 
     fn on_snapshot(&mut self) {
@@ -274,7 +274,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             }
             None => self.session.on_view(view),
         }
-        self.shared.server.metrics.woken.inc();
+        self.shared.server.metrics.view_updates.inc();
     }
 
     /// Gets a certificate for the client, or finds that what it has is good.
@@ -326,8 +326,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             }
             Err(error) => {
                 self.leaf.failures = self.leaf.failures.saturating_add(1);
-                tracing::warn!(proxy = %self.holder.proxy, %error, "no certificate; the proxy keeps what it has");
-                self.shared.server.metrics.unissued.inc();
+                tracing::warn!(proxy = %self.holder.proxy, %error, "failed to issue certificate, the proxy keeps its current one");
+                self.shared.server.metrics.certificate_failures.inc();
                 self.issue();
             }
         }

@@ -46,7 +46,7 @@ impl<W: Write> Page<'_, W> {
     fn word(&self, verdict: Verdict) -> String {
         let colour = match verdict {
             Verdict::Allowed => Colour::Green,
-            Verdict::Partly => Colour::Yellow,
+            Verdict::Partial => Colour::Yellow,
             Verdict::Denied => Colour::Red,
         };
         coloured(verdict.as_str(), colour, self.is_colourful)

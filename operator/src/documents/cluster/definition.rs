@@ -43,6 +43,6 @@ pub(super) fn foreign(document: &Document) -> Option<Finding> {
     let message =
         format!("is another definition of {kind} than Smidge's: in its place, it takes away {taken}");
     let object = ObjectRef::new("CustomResourceDefinition", "", text("/metadata/name"));
-    let finding = Finding::new(object, Reason::ForeignDefinition, message);
+    let finding = Finding::new(object, Reason::ForeignCRD, message);
     Some(finding.hint("leave it out; `smidge crds` prints Smidge's own"))
 }

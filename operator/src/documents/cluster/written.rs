@@ -21,7 +21,8 @@ impl Written {
     pub fn rename(&self, findings: &mut [Finding]) {
         for finding in findings {
             // Which shape a field has is said with the field as it stands.
-            let version = self.0.get(&finding.object).filter(|_| finding.reason != Reason::MixedShape);
+            let version =
+                self.0.get(&finding.object).filter(|_| finding.reason != Reason::FieldFromOtherVersion);
             if let (Some(version), Some(field)) = (version, &mut finding.field) {
                 *field = field_at(&finding.object.kind, version, field);
             }

@@ -81,7 +81,7 @@ impl Reader<'_, '_> {
             "{} identities cost {cost}, more than the budget of {budget}: the binding stands for nobody",
             identities.len()
         );
-        let finding = Finding::new(self.object.clone(), Reason::OverBudget, message).at("spec.schemes");
+        let finding = Finding::new(self.object.clone(), Reason::BudgetExceeded, message).at("spec.schemes");
         self.look.found(finding.hint(
             "divide it into several IdentityBindings, or raise spec.budgets.object of the MeshConfig called default",
         ));
@@ -126,7 +126,7 @@ impl Reader<'_, '_> {
                          certificate: the account is not taken",
                         other.key.1
                     );
-                    let finding = Finding::new(self.object.clone(), Reason::LabelsNotIdentity, message)
+                    let finding = Finding::new(self.object.clone(), Reason::SelectorNotIdentity, message)
                         .at(format!("spec.schemes.{FIELD}"))
                         .hint("give the pods with the labels a ServiceAccount of their own");
                     self.look.found(finding);

@@ -39,7 +39,7 @@ impl SubjectReader<'_, '_> {
             let message = format!(
                 "{namespace:?} is not the target's own namespace: only that can be granted access to"
             );
-            let defect = (Reason::ForeignNamespace, "namespace", message);
+            let defect = (Reason::CrossNamespaceDestination, "namespace", message);
             let finding = self.finding(FIELD, defect, "the target allows nothing");
             self.look.found(finding.hint(format!("put the TrafficTarget into namespace {namespace}")));
             return BTreeSet::new();
@@ -97,7 +97,7 @@ impl SubjectReader<'_, '_> {
         let Subject { group, kind, name, namespace: _, port: _ } = subject;
         if let Some(group) = group.as_deref().filter(|group| !is_access(group)) {
             let message = format!("{group:?} is no group of identities: expected {}", access::GROUP);
-            return Err((Reason::UnknownKind, "group", message));
+            return Err((Reason::InvalidKind, "group", message));
         }
         if kind != ACCOUNT && kind != BINDING {
             let found = if kind.is_empty() {
@@ -106,7 +106,7 @@ impl SubjectReader<'_, '_> {
                 format!("{kind:?} is no kind of identity")
             };
             let message = format!("{found}: expected {ACCOUNT} or {BINDING}");
-            return Err((Reason::UnknownKind, "kind", message));
+            return Err((Reason::InvalidKind, "kind", message));
         }
         if name.is_empty() {
             return Err((Reason::Empty, "name", "no name".to_owned()));

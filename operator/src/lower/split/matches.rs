@@ -51,7 +51,7 @@ fn group(
     let RouteGroupReference { api_group, kind, name } = reference;
     let unknown = |field, word: &str, expected: &str| {
         (
-            Reason::UnknownKind,
+            Reason::InvalidKind,
             field,
             format!("{word:?} is none that a split can match by: expected {expected}"),
         )

@@ -76,7 +76,7 @@ impl Split {
                 "{name} has no TCP port {number}, which {} has; it gets nothing there",
                 self.root.name
             );
-            look.found(self.finding(Reason::BackendLacksPort, &share.field, message));
+            look.found(self.finding(Reason::BackendPortNotFound, &share.field, message));
             return false;
         };
         if port.protocol != protocol {
