@@ -278,8 +278,11 @@ impl Face<'_> {
 
     /// Takes out of `content` what narrows it and is not shown.
     fn hidden(self, content: &mut Map, form: &Form) -> Map {
-        let pieces = self.hidden_pieces().filter(|piece| !form.shown.contains(piece.name));
-        pieces.filter_map(|piece| Some((piece.name.into(), piece.hide(content)?))).collect()
+        let is_hidden = |piece: &&Piece| {
+            !form.shown.contains(piece.name) || self.shape.is_ambiguous(piece, content, form)
+        };
+        let pieces: Vec<&Piece> = self.hidden_pieces().filter(is_hidden).collect();
+        pieces.into_iter().filter_map(|piece| Some((piece.name.into(), piece.hide(content)?))).collect()
     }
 
     fn hidden_pieces(self) -> impl Iterator<Item = &'static Piece> {

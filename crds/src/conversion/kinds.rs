@@ -84,14 +84,18 @@ const PORTS_PIECES: &[Piece] = &[
     Piece { name: "matches", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches") },
 ];
 
+/// The matches of a split, and those of its backends.
+const MATCHES: &str = "matches";
+const BACKEND_MATCHES: &str = "backendMatches";
+
 const SPLIT_PIECES: &[Piece] = &[
     Piece {
-        name: "matches",
+        name: MATCHES,
         hidden_at: &["v1alpha1", "v1alpha2"],
         whereabouts: Whereabouts::Field("spec.matches"),
     },
     Piece {
-        name: "backendMatches",
+        name: BACKEND_MATCHES,
         hidden_at: &["v1alpha1", "v1alpha2"],
         whereabouts: Whereabouts::Elements { list: "spec.backends", key: "service", field: "matches" },
     },
@@ -130,6 +134,14 @@ impl Shape {
             Self::Ports => PORTS_PIECES,
             Self::Split => SPLIT_PIECES,
         }
+    }
+
+    /// Whether a piece would be read as another one that is hidden: matches that all backends have, as those of the split.
+    pub fn is_ambiguous(self, piece: &Piece, content: &Map, form: &Form) -> bool {
+        self == Self::Split
+            && piece.name == BACKEND_MATCHES
+            && !form.shown.contains(MATCHES)
+            && get(content, "spec.matches").is_some()
     }
 
     /// Turns the fields of a version into the hub's, and notes in the form what the version has otherwise.

@@ -56,6 +56,23 @@ fn a_tool_of_v1alpha1_shifts_weights_and_the_matches_survive() {
 }
 
 #[test]
+fn matches_of_all_backends_do_not_take_the_place_of_the_splits() {
+    let (x, y) =
+        (json!([{"kind": "HTTPRouteGroup", "name": "x"}]), json!([{"kind": "HTTPRouteGroup", "name": "y"}]));
+    let mut old = split(
+        "v1alpha1",
+        "spec: {service: web, backends: [{service: a, weight: 1}, {service: b, weight: 1}]}",
+    );
+    // Not the same in both, so they are no matches of the split.
+    old["spec"]["backends"][0]["matches"] = x.clone();
+    old["spec"]["backends"][1]["matches"] = y.clone();
+    let mut stored = at(&old, "v1alpha4");
+    stored["spec"]["matches"] = y;
+    stored["spec"]["backends"][1]["matches"] = x;
+    assert_eq!(at(&at(&stored, "v1alpha1"), "v1alpha4")["spec"], stored["spec"]);
+}
+
+#[test]
 fn quantities_become_whole_numbers_of_the_same_ratio() {
     for (written, expected) in [
         ("[1, 500m]", vec![json!(1000), json!(500)]),
