@@ -98,7 +98,7 @@ impl Issuer {
         match result {
             Ok(known) => self.known.store(Some(Arc::new(known))),
             Err(error) => {
-                tracing::warn!(%error, source = %Source(&error), "failed to read the issuer's keys")
+                tracing::warn!(%error, source = %Source(&error), "failed to read the issuer's keys");
             }
         }
     }

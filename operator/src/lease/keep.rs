@@ -96,10 +96,10 @@ impl Candidate {
             let before = std::mem::replace(current, leader);
             match (before, leader) {
                 (Leader::Nobody | Leader::Other, Leader::Me) => {
-                    info!(replica = self.name, "acquired leader lease")
+                    info!(replica = self.name, "acquired leader lease");
                 }
                 (Leader::Me, Leader::Nobody | Leader::Other) => {
-                    info!(replica = self.name, "lost leader lease")
+                    info!(replica = self.name, "lost leader lease");
                 }
                 _ => {}
             }
