@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use smidge_xds::{mesh::id::ClusterId, resources::Built, server::Board, snapshot::Snapshot};
+use smidge_xds::{mesh::id::ClusterId, resources::Built, server::SnapshotHub, snapshot::Snapshot};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -39,7 +39,7 @@ pub struct Outputs {
     /// The snapshot that streams serve.
     pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// Where streams wait for it.
-    pub board: Board<Snapshot>,
+    pub hub: SnapshotHub<Snapshot>,
     /// What is wrong with the objects that it was made of.
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
     /// The kinds that were not read yet; empty when serving.
@@ -264,7 +264,7 @@ fn push(world: &World, lowering: &mut Lowering, outputs: &Outputs, metrics: &Met
             return false;
         }
         let next = Arc::new(Snapshot::next(Arc::new(mesh), current.as_deref()));
-        outputs.board.publish(Arc::clone(&next), |waiting| next.wake(waiting));
+        outputs.hub.publish(Arc::clone(&next), |subscribers| next.recipients(subscribers));
         metrics.publishes.inc();
         metrics.built(next.resources().built());
         *current = Some(next);

@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
-use smidge_xds::server::Turns;
+use smidge_xds::server::ComputeLimiter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -18,19 +18,19 @@ use crate::shares::Shares;
 
 /// Longer handshakes are given up: a peer that sends nothing would hold its slot for ever.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes under way. Few of them compute at the same time (`Turns`); the others wait for their peers, and a peer that
+/// Handshakes under way. Few of them compute at the same time (`ComputeLimiter`); the others wait for their peers, and a peer that
 /// says nothing costs a place here and no more.
 pub const CONCURRENT: usize = 2048;
 
 /// A connection as servers take them.
 pub type Connection = io::Result<TlsStream<TcpStream>>;
 
-/// Accepts until nobody takes connections any more; handshakes take `turns`, and of one address at most `per_peer` may be under
+/// Accepts until nobody takes connections any more; handshakes run in `limiter`, and of one address at most `per_peer` may be under
 /// way: beyond that its connections are closed. A peer that fails its handshake costs only itself.
 pub async fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
-    turns: Turns,
+    limiter: ComputeLimiter,
     per_peer: usize,
     connections: mpsc::Sender<Connection>,
 ) {
@@ -56,12 +56,12 @@ pub async fn accept(
             debug!(%peer, "too many TLS handshakes");
             continue;
         };
-        let (acceptor, turns, connections) = (acceptor.clone(), turns.clone(), connections.clone());
+        let (acceptor, limiter, connections) = (acceptor.clone(), limiter.clone(), connections.clone());
         tokio::spawn(async move {
             let (_slot, place) = (slot, place);
             // Deltas are small and latency is what the mesh is judged by.
             let _ = socket.set_nodelay(true);
-            let shaken = tokio::time::timeout(HANDSHAKE, turns.take(acceptor.accept(socket))).await;
+            let shaken = tokio::time::timeout(HANDSHAKE, limiter.run(acceptor.accept(socket))).await;
             drop(place);
             match shaken {
                 Ok(Ok(stream)) => drop(connections.send(Ok(stream)).await),
@@ -107,7 +107,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, mut connections) = mpsc::channel(1);
-        tokio::spawn(accept(listener, Arc::new(server), Turns::new(1), CONCURRENT, accepted));
+        tokio::spawn(accept(listener, Arc::new(server), ComputeLimiter::new(1), CONCURRENT, accepted));
         let mut silent = Vec::new();
         for _ in 0..100 {
             silent.push(TcpStream::connect(address).await.unwrap());
@@ -128,7 +128,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, mut connections) = mpsc::channel(1);
-        tokio::spawn(accept(listener, Arc::new(server), Turns::new(1), 4, accepted));
+        tokio::spawn(accept(listener, Arc::new(server), ComputeLimiter::new(1), 4, accepted));
         let mut silent = Vec::new();
         for _ in 0..5 {
             let socket = TcpSocket::new_v4().unwrap();
@@ -148,7 +148,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, _connections) = mpsc::channel(1);
-        tokio::spawn(accept(listener, Arc::new(server), Turns::new(0), CONCURRENT, accepted));
+        tokio::spawn(accept(listener, Arc::new(server), ComputeLimiter::new(0), CONCURRENT, accepted));
         let shaken = timeout(2 * HANDSHAKE, shake_hands(client, address)).await.expect("not given up");
         shaken.expect_err("nobody has a turn");
     }

@@ -19,7 +19,7 @@ use axum::{
     routing::post,
 };
 use serde_json::Value;
-use smidge_xds::server::Turns;
+use smidge_xds::server::ComputeLimiter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -245,8 +245,8 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(());
     let places = Shares::new(http::CONNECTIONS.0, http::CONNECTIONS.1);
     let (accepted, mut arriving) = mpsc::channel(1);
-    // Turns of their own: who calls here must not wait behind a crowd of proxies.
-    let mut accepting = Box::pin(tls::accept(listener, config, Turns::new(1), HANDSHAKES, accepted));
+    // A limiter of their own: API servers must not wait behind a crowd of proxies.
+    let mut accepting = Box::pin(tls::accept(listener, config, ComputeLimiter::new(1), HANDSHAKES, accepted));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {

@@ -4,32 +4,32 @@
 //! TLS is the caller's: connections come in ready to speak HTTP/2, so a serving certificate may change at any time.
 //! Reads no environment and no clock but for timers, and knows nothing of Kubernetes.
 
-mod allowance;
 mod auth;
-mod board;
 mod cert;
 mod codec;
-mod entrance;
+mod compute_limiter;
+mod connect_limiter;
 mod proxies;
+mod request_rate;
+mod snapshot_hub;
 mod stream;
-mod turns;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
-pub use board::Board;
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
-use entrance::Entrance;
+pub use compute_limiter::ComputeLimiter;
+use connect_limiter::ConnectLimiter;
 use futures::Stream;
 pub use proxies::{Answer, Connected, Follower, Proxies, Words};
+pub use snapshot_hub::SnapshotHub;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
     time::Instant,
 };
 use tonic::{Status, Streaming, transport::server::Connected as Connection};
-pub use turns::Turns;
 
 use crate::{
     delta::{Refused, Request, changes::Memo},
@@ -44,7 +44,7 @@ pub struct Server<A, C, S> {
     /// Issues the certificates.
     pub certificates: C,
     /// What is served; nothing before something was put up.
-    pub board: Board<S>,
+    pub hub: SnapshotHub<S>,
     /// Counts.
     pub metrics: Metrics,
     /// Who is connected.
@@ -52,7 +52,7 @@ pub struct Server<A, C, S> {
     /// Told of every refused response, as long as there is room: a reader that is slow misses some.
     pub nacks: mpsc::Sender<Nack>,
     /// Who may compute now: who judges a token, or makes a certificate. Whoever makes the connections needs the same.
-    pub turns: Turns,
+    pub compute_limiter: ComputeLimiter,
     /// Limits.
     pub settings: Settings,
 }
@@ -70,9 +70,9 @@ pub struct Settings {
     pub max_request: usize,
     /// How many streams one connection may hold. A proxy needs one, and a second while the first one ends. Default 16.
     pub streams_per_connection: u32,
-    /// How many newcomers are let in at a time: those whose token is good and who have not acknowledged everything yet,
+    /// Streams that are initialised at once: those whose token was accepted and whose client has not acknowledged everything yet,
     /// each for a second at most. Default 64: enough to keep two cores busy while proxies need 50 ms each.
-    pub newcomers: usize,
+    pub initialising_streams: usize,
     /// How long connections may take to end after the server was told to. Default 5 s.
     pub drain: Duration,
 }
@@ -88,7 +88,7 @@ impl Default for Settings {
             keepalive: (Duration::from_secs(30), Duration::from_secs(10)),
             max_request: 4 << 20,
             streams_per_connection: 16,
-            newcomers: 64,
+            initialising_streams: 64,
             drain: Duration::from_secs(5),
         }
     }
@@ -112,7 +112,7 @@ pub struct ServeError(#[from] tonic::transport::Error);
 struct Shared<A, C, S> {
     server: Server<A, C, S>,
     memo: Memo,
-    entrance: Entrance,
+    connect_limiter: ConnectLimiter,
     drain: watch::Receiver<bool>,
 }
 
@@ -126,8 +126,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
     {
         let settings = self.settings.clone();
         let (draining, drain) = watch::channel(false);
-        let entrance = Entrance::new(settings.newcomers);
-        let open = Arc::new(Shared { server: self, memo: Memo::default(), entrance, drain });
+        let connect_limiter = ConnectLimiter::new(settings.initialising_streams);
+        let open = Arc::new(Shared { server: self, memo: Memo::default(), connect_limiter, drain });
         let (interval, timeout) = settings.keepalive;
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(interval))
@@ -155,22 +155,22 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<A, C, S> {
     async fn open(self: Arc<Self>, request: tonic::Request<Streaming<Request>>) -> Result<Responses, Status> {
         let (metadata, _, requests) = request.into_parts();
-        let Server { authenticator, turns, metrics, .. } = &self.server;
+        let Server { authenticator, compute_limiter, metrics, .. } = &self.server;
         let refuse = |refusal: Refusal| {
             tracing::info!(%refusal, "stream refused");
             metrics.refuse(refusal.reason);
             refusal.reason.status()
         };
-        // Who is nobody must not queue ahead of those who are somebody. gRPC runs this in a task of its own, as `Turns`
+        // Who is nobody must not queue ahead of those who are somebody. gRPC runs this in a task of its own, as `ComputeLimiter`
         // asks, which ends with the connection: who goes away while it queues leaves nothing behind.
-        let mut admission = turns.take(authenticator.admit(&metadata)).await.map_err(refuse)?;
+        let mut admission = compute_limiter.run(authenticator.admit(&metadata)).await.map_err(refuse)?;
         drop(metadata);
         let judged = Instant::now();
-        let ticket = self.entrance.enter().await;
+        let permit = self.connect_limiter.acquire().await;
         if *self.drain.borrow() {
             return Err(RefusalReason::Unavailable.status());
         }
         admission.expires_in = admission.expires_in.saturating_sub(judged.elapsed());
-        stream::run(Arc::clone(&self), admission, requests, ticket).map_err(refuse)
+        stream::run(Arc::clone(&self), admission, requests, permit).map_err(refuse)
     }
 }

@@ -52,7 +52,7 @@ struct Concerned {
 }
 
 /// Whose streams a snapshot concerns.
-pub enum Wake<'a> {
+pub enum Recipients<'a> {
     /// All.
     All,
     /// Those of these proxies.
@@ -61,7 +61,7 @@ pub enum Wake<'a> {
     Where(Box<dyn Fn(&ProxyId) -> bool + 'a>),
 }
 
-impl fmt::Debug for Wake<'_> {
+impl fmt::Debug for Recipients<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::All => "All",
@@ -162,13 +162,13 @@ impl Snapshot {
         moved.contains(proxy) || self.mesh.workloads.get(proxy).is_some_and(|workload| is_of(&workload.class))
     }
 
-    /// Whom to wake of so many who wait: whichever is fewer is gone through, those who wait or those who are concerned, of
-    /// whom most may be connected elsewhere.
-    pub fn wake(&self, waiting: usize) -> Wake<'_> {
-        if self.concerned.instances + self.concerned.moved.len() > waiting {
-            Wake::Where(Box::new(|proxy| self.concerns(proxy)))
+    /// Returns the recipients of this snapshot among so many subscribers. Iterates over whichever are fewer, subscribers or
+    /// affected proxies, most of which may be connected to another replica.
+    pub fn recipients(&self, subscribers: usize) -> Recipients<'_> {
+        if self.concerned.instances + self.concerned.moved.len() > subscribers {
+            Recipients::Where(Box::new(|proxy| self.concerns(proxy)))
         } else {
-            Wake::These(Box::new(self.concerned()))
+            Recipients::These(Box::new(self.concerned()))
         }
     }
 

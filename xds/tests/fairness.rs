@@ -21,7 +21,7 @@ use client::{Client, Net, soon, told, until};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, filled, server, view};
 use futures::{StreamExt, stream::FuturesUnordered};
-use smidge_xds::{resources::Kind, server::Turns, view::View};
+use smidge_xds::{resources::Kind, server::ComputeLimiter, view::View};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
@@ -39,15 +39,15 @@ fn version(version: &str) -> Arc<View> {
 }
 
 /// Keeps the only turn for as long as the answer lives: it is given to somebody who is not polled any more.
-async fn hold(turns: &Turns) -> impl Future<Output = ()> {
-    let turns = turns.clone();
-    let line = turns.clone();
-    let mut next = Box::pin(async move { line.take(std::future::pending()).await });
+async fn hold(limiter: &ComputeLimiter) -> impl Future<Output = ()> {
+    let limiter = limiter.clone();
+    let line = limiter.clone();
+    let mut next = Box::pin(async move { line.run(std::future::pending()).await });
     let queue = std::future::poll_fn(|cx| {
         assert!(next.as_mut().poll(cx).is_pending(), "there is another turn");
         Poll::Ready(())
     });
-    soon("a turn", turns.take(queue)).await;
+    soon("a turn", limiter.run(queue)).await;
     next
 }
 
@@ -234,7 +234,7 @@ async fn streams_that_cannot_be_ended_are_few() {
 #[tokio::test(start_paused = true)]
 async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() {
     let (mut server, handles) = server(None);
-    server.settings.newcomers = 2;
+    server.settings.initialising_streams = 2;
     let net = Net::serve(server);
     let crowd: Vec<String> = (0..10).map(|number| format!("n{number}")).collect();
     let publish = |version: &Arc<View>| {
@@ -272,12 +272,12 @@ async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() 
 #[tokio::test(start_paused = true)]
 async fn a_certificate_waits_for_its_turn_and_nothing_waits_for_it() {
     let (mut server, handles) = server(None);
-    server.turns = Turns::new(1);
-    let turns = server.turns.clone();
+    server.compute_limiter = ComputeLimiter::new(1);
+    let limiter = server.compute_limiter.clone();
     let net = Net::serve(server);
     handles.publish(&[("one", &version("0"))]);
     let mut client = served(&net, "one").await;
-    let turn = hold(&turns).await;
+    let turn = hold(&limiter).await;
     client.want(Kind::Secret, &["identity"], &[]).await;
     client.hears_nothing().await;
     assert_eq!(handles.leaves.asked.load(Ordering::SeqCst), 0);
@@ -290,12 +290,12 @@ async fn a_certificate_waits_for_its_turn_and_nothing_waits_for_it() {
 #[tokio::test(start_paused = true)]
 async fn tokens_wait_for_their_turns_and_nothing_waits_for_them() {
     let (mut server, handles) = server(None);
-    server.turns = Turns::new(1);
-    let turns = server.turns.clone();
+    server.compute_limiter = ComputeLimiter::new(1);
+    let limiter = server.compute_limiter.clone();
     let net = Net::serve(server);
     handles.publish(&[("other", &version("0"))]);
     let mut other = served(&net, "other").await;
-    let turn = hold(&turns).await;
+    let turn = hold(&limiter).await;
     let mut opening: FuturesUnordered<_> = (0..100).map(|_| net.open(Some("forged"))).collect();
     let judged = timeout(Duration::from_secs(5), opening.next()).await;
     assert!(judged.is_err(), "judged out of turn");
@@ -309,7 +309,7 @@ async fn tokens_wait_for_their_turns_and_nothing_waits_for_them() {
 #[tokio::test(start_paused = true)]
 async fn who_is_nobody_yet_holds_nobody_up_and_waits_for_nobody() {
     let (mut server, handles) = server(None);
-    server.settings.newcomers = 2;
+    server.settings.initialising_streams = 2;
     let net = Net::serve(server);
     handles.publish(&[]);
     let mut unjudged: FuturesUnordered<_> = (0..10).map(|_| net.open(Some("unjudged"))).collect();
@@ -327,7 +327,7 @@ async fn who_is_nobody_yet_holds_nobody_up_and_waits_for_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_token_grows_older_in_the_queue() {
     let (mut server, _handles) = server(None);
-    (server.settings.newcomers, server.authenticator.expires_in) = (1, Duration::from_secs(5));
+    (server.settings.initialising_streams, server.authenticator.expires_in) = (1, Duration::from_secs(5));
     let net = Net::serve(server);
     let begin = Instant::now();
     let opening: FuturesUnordered<_> =
@@ -341,7 +341,7 @@ async fn a_token_grows_older_in_the_queue() {
 #[tokio::test(start_paused = true)]
 async fn who_goes_away_in_the_queue_leaves_nothing_behind() {
     let (mut server, handles) = server(None);
-    server.settings.newcomers = 1;
+    server.settings.initialising_streams = 1;
     let net = Net::serve(server);
     let begin = Instant::now();
     let _first = net.open(Some("one")).await.unwrap();

@@ -25,7 +25,7 @@ use smidge_xds::{
         trust::Bundle,
     },
     resources::{Built, Kind},
-    snapshot::{Snapshot, Wake},
+    snapshot::{Recipients, Snapshot},
     view::View,
 };
 
@@ -216,10 +216,10 @@ proptest! {
 /// Whose streams a snapshot wakes where so many wait.
 fn woken(snapshot: &Snapshot, waiting: usize) -> BTreeSet<&ProxyId> {
     let all = snapshot.mesh().workloads.keys();
-    match snapshot.wake(waiting) {
-        Wake::All => all.collect(),
-        Wake::These(proxies) => proxies.collect(),
-        Wake::Where(is_meant) => all.filter(|proxy| is_meant(proxy)).collect(),
+    match snapshot.recipients(waiting) {
+        Recipients::All => all.collect(),
+        Recipients::These(proxies) => proxies.collect(),
+        Recipients::Where(is_meant) => all.filter(|proxy| is_meant(proxy)).collect(),
     }
 }
 

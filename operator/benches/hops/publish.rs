@@ -12,7 +12,7 @@ use smidge::{
     publish::{Metrics, Outputs, publish},
     watch::{Edit, Meaning},
 };
-use smidge_xds::{mesh::id::ClusterId, server::Board, snapshot::Snapshot};
+use smidge_xds::{mesh::id::ClusterId, server::SnapshotHub, snapshot::Snapshot};
 use tokio::{
     runtime::Runtime,
     sync::{mpsc, watch},
@@ -53,7 +53,7 @@ impl Publisher {
         let (snapshots, seen) = watch::channel(None);
         let outputs = Outputs {
             snapshots,
-            board: Board::new(|snapshot: &Snapshot, proxy| snapshot.view(proxy)),
+            hub: SnapshotHub::new(|snapshot: &Snapshot, proxy| snapshot.view(proxy)),
             findings: watch::Sender::default(),
             awaited: watch::Sender::new(BTreeSet::new()),
             turns: watch::Sender::new(None),

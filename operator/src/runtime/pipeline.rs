@@ -10,7 +10,7 @@ use std::{
 use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
-    server::Board,
+    server::SnapshotHub,
     snapshot::Snapshot,
 };
 use tokio::sync::{mpsc, watch};
@@ -28,7 +28,7 @@ use crate::{
 /// What the pipeline publishes.
 pub(super) struct Pipeline {
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    pub board: Board<Snapshot>,
+    pub hub: SnapshotHub<Snapshot>,
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     pub world: watch::Receiver<World>,
@@ -44,7 +44,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let watches = watches::spawn(client, &edits, |name, task| tasks.spawn(name, task));
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
-    let board = Board::new(Snapshot::view);
+    let hub = SnapshotHub::new(Snapshot::view);
     let (turns, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
     let cluster = ClusterId(settings.cluster_name.clone());
     let inputs = Inputs {
@@ -57,7 +57,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let world = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));
     let pipeline = Pipeline {
         snapshots: snapshots.subscribe(),
-        board: board.clone(),
+        hub: hub.clone(),
         findings: findings.subscribe(),
         awaited: awaited.subscribe(),
         world: world.subscribe(),
@@ -65,7 +65,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         turns: turns.subscribe(),
         leader: leader.subscribe(),
     };
-    let outputs = Outputs { snapshots, board, findings, awaited, turns };
+    let outputs = Outputs { snapshots, hub, findings, awaited, turns };
     let metrics = publish::Metrics::register(registry);
     tasks.spawn("publish", publish::publish(cluster, world, changes, outputs, metrics));
     let metrics = report::Metrics::register(registry);

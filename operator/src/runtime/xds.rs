@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
-    server::{self, Proxies, Server, Turns},
+    server::{self, ComputeLimiter, Proxies, Server},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,9 +39,12 @@ pub(super) fn xds(
     let config = certificate.tls(&[b"h2"]).map_err(failed)?;
     tasks.spawn("xds certificate", certificate.keep_fresh());
     // For everything that a crowd of proxies makes us compute.
-    let turns = Turns::half();
+    let compute_limiter = ComputeLimiter::half();
     let (accepted, connections) = mpsc::channel(64);
-    tasks.spawn("xds listener", tls::accept(listener, config, turns.clone(), tls::CONCURRENT, accepted));
+    tasks.spawn(
+        "xds listener",
+        tls::accept(listener, config, compute_limiter.clone(), tls::CONCURRENT, accepted),
+    );
 
     let authenticator = Arc::new(auth::TokenAuthenticator::new(auth::Settings {
         domain: TrustDomain(settings.trust_domain.clone()),
@@ -61,11 +64,11 @@ pub(super) fn xds(
     let server = Server {
         authenticator: Arc::clone(&authenticator),
         certificates: authorities.leaves(),
-        board: pipeline.board.clone(),
+        hub: pipeline.hub.clone(),
         metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
         proxies: proxies.clone(),
         nacks,
-        turns,
+        compute_limiter,
         settings: server::Settings::default(),
     };
     let stop = tasks.stopping();

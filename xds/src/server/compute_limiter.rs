@@ -1,40 +1,40 @@
-//! Long computations take turns: a handshake, the judgement of a token, a key and its signature.
+//! Limits how many long computations run at once: TLS handshakes, token verification, key generation and signing.
 //!
-//! Used by the server for tokens and certificates and by `operator::tls` for handshakes. A runtime runs its tasks in the
-//! order in which they were woken, so a change would wait behind everybody who is computing; of those who take turns
-//! there are never more than a few among them. Who waits for a peer holds no turn.
+//! Used by the server for tokens and certificates and by `operator::tls` for handshakes. A runtime polls its tasks in the
+//! order in which they were woken, so a change would wait behind every task that computes. With the limiter only a few
+//! of them are polled at a time. A task that waits for its peer holds no permit.
 
 use std::{future::Future, pin::pin, sync::Arc, task::Poll};
 
 use tokio::{runtime::Handle, sync::Semaphore};
 
-/// Who may compute now. Clones share the turns.
+/// Limits the number of futures that are polled at once. Clones share the permits.
 #[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
+pub struct ComputeLimiter(Arc<Semaphore>);
 
-impl Turns {
-    /// As many as leave half of the runtime's workers to everything else, if this is called once for all who compute:
-    /// two halves are everything.
+impl ComputeLimiter {
+    /// Creates a limiter with as many permits as half of the runtime's workers, at least one. Create one and share it: two
+    /// of them could occupy every worker.
     pub fn half() -> Self {
         let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Self::new((workers / 2).max(1))
     }
 
-    /// So many at the same time.
+    /// Creates a limiter with `count` permits.
     pub fn new(count: usize) -> Self {
         Self(Arc::new(Semaphore::new(count)))
     }
 
-    /// Completes as `future` does, which is polled only when it has a turn.
+    /// Runs `future` to its end; each poll of it takes a permit.
     ///
-    /// Must run in a task of its own: a turn that was given to somebody who is not polled is lost to all.
-    pub async fn take<F: Future>(&self, future: F) -> F::Output {
+    /// Must run in a task of its own: a permit that is granted to a future which is not polled blocks the others.
+    pub async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         loop {
             // Nobody closes the semaphore.
-            let turn = self.0.acquire().await;
+            let permit = self.0.acquire().await;
             let polled = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-            drop(turn);
+            drop(permit);
             if let Poll::Ready(output) = polled {
                 return output;
             }
@@ -82,34 +82,34 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_more_compute_together_than_there_are_turns() {
-        let turns = Turns::new(2);
+        let limiter = ComputeLimiter::new(2);
         let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
         let tasks = (0..64).map(|_| {
-            let (turns, counts) = (turns.clone(), Arc::clone(&counts));
-            tokio::spawn(async move { turns.take(compute(20, &counts.0, &counts.1)).await })
+            let (limiter, counts) = (limiter.clone(), Arc::clone(&counts));
+            tokio::spawn(async move { limiter.run(compute(20, &counts.0, &counts.1)).await })
         });
         for task in tasks.collect::<Vec<_>>() {
             timeout(DEADLINE, task).await.expect("somebody gets no turn").unwrap();
         }
         assert!((1..=2).contains(&counts.1.load(Ordering::SeqCst)), "{counts:?}");
-        assert_eq!(turns.0.available_permits(), 2);
+        assert_eq!(limiter.0.available_permits(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_peer_holds_no_turn() {
-        let turns = Turns::new(1);
+        let limiter = ComputeLimiter::new(1);
         let (word, silence) = oneshot::channel::<()>();
         let waits = Arc::new(Notify::new());
-        let (line, waiting) = (turns.clone(), Arc::clone(&waits));
+        let (line, waiting) = (limiter.clone(), Arc::clone(&waits));
         let silent = tokio::spawn(async move {
-            line.take(async {
+            line.run(async {
                 waiting.notify_one();
                 silence.await
             })
             .await
         });
         timeout(DEADLINE, waits.notified()).await.expect("the silent one gets no turn");
-        timeout(DEADLINE, turns.take(async {})).await.expect("the silent one holds the turn");
+        timeout(DEADLINE, limiter.run(async {})).await.expect("the silent one holds the turn");
         word.send(()).unwrap();
         timeout(DEADLINE, silent).await.expect("the word is not heard").unwrap().unwrap();
     }

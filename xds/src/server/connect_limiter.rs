@@ -1,38 +1,38 @@
-//! How many newcomers are served at the same time: a storm of them queues here, where a stream costs nothing yet.
+//! Limits how many streams are initialised at once: in a storm of connections the others wait here, where a stream costs nothing yet.
 //!
-//! Between the authenticator and the streams. A newcomer has a place from when its token was found good until it has
-//! acknowledged everything; those who are served already need none, so however many come, a change waits behind few.
+//! Sits between the authenticator and the streams. A stream holds a permit from when its token was accepted until it has
+//! acknowledged its first responses. Initialised streams need none, so a change waits behind few new streams.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// How long a newcomer has its place at most: who needs longer waits for its own side and costs nothing meanwhile.
-const LONGEST: Duration = Duration::from_secs(1);
+/// The longest that a stream holds its permit: one that needs longer waits for its client and costs nothing meanwhile.
+const MAX_HOLD: Duration = Duration::from_secs(1);
 
-/// The places.
+/// Issues the permits.
 #[derive(Debug)]
-pub(super) struct Entrance(Arc<Semaphore>);
+pub(super) struct ConnectLimiter(Arc<Semaphore>);
 
-/// Holds a newcomer's place, which is given up when this is dropped, or before.
+/// A permit; released when it is dropped or `MAX_HOLD` has passed.
 #[derive(Debug)]
-pub(super) struct Ticket(#[expect(dead_code, reason = "its end is what it says")] oneshot::Sender<()>);
+pub(super) struct ConnectPermit(#[expect(dead_code, reason = "its end is what it says")] oneshot::Sender<()>);
 
-impl Entrance {
-    pub fn new(places: usize) -> Self {
-        Self(Arc::new(Semaphore::new(places)))
+impl ConnectLimiter {
+    pub fn new(permits: usize) -> Self {
+        Self(Arc::new(Semaphore::new(permits)))
     }
 
-    /// A place, in the order in which newcomers came.
-    pub async fn enter(&self) -> Ticket {
+    /// Waits for a permit, first come, first served.
+    pub async fn acquire(&self) -> ConnectPermit {
         // Nobody closes the semaphore.
-        let place = Arc::clone(&self.0).acquire_owned().await;
+        let permit = Arc::clone(&self.0).acquire_owned().await;
         let (taken, left) = oneshot::channel::<()>();
         // In a task of its own, as a stream whose client reads nothing is polled no more.
         tokio::spawn(async move {
-            let _place = place;
-            let _ = tokio::time::timeout(LONGEST, left).await;
+            let _permit = permit;
+            let _ = tokio::time::timeout(MAX_HOLD, left).await;
         });
-        Ticket(taken)
+        ConnectPermit(taken)
     }
 }

@@ -1,45 +1,45 @@
-//! How much a client may say besides answering what it is told, which is free.
+//! Limits the rate of a client's requests. ACKs and NACKs are free.
 //!
-//! Used by each stream. Says when to stop listening, and until when; the client's words wait meanwhile in a window that
-//! is narrow, and then at the client.
+//! Used by each stream. Decides when to pause reading, and until when. Requests wait meanwhile in a narrow HTTP/2 window, and then at
+//! the client.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Messages that are no mere answers, of which a client may send so many in each `SPAN`, and one more for each name that it
-/// may know: it may ask for each in a message of its own, as Envoy does for the routes of its listeners.
-const MESSAGES: usize = 1000;
+/// Requests other than ACKs and NACKs that a client may send in each `SPAN`, and one more for each name that its view has: it
+/// may subscribe to each in a request of its own, as Envoy does for the routes of its listeners.
+const REQUESTS: usize = 1000;
 const SPAN: Duration = Duration::from_secs(10);
 
-/// One client's allowance.
+/// The request rate of one client.
 #[derive(Debug)]
-pub(super) struct Allowance {
-    said: usize,
-    is_spent: bool,
+pub(super) struct RequestRate {
+    count: usize,
+    is_exceeded: bool,
     since: Instant,
 }
 
-impl Default for Allowance {
+impl Default for RequestRate {
     fn default() -> Self {
-        Self { said: 0, is_spent: false, since: Instant::now() }
+        Self { count: 0, is_exceeded: false, since: Instant::now() }
     }
 }
 
-impl Allowance {
-    /// The client, which may know so many names, has said something; `true` if that was the last for now.
-    pub fn heard(&mut self, names: usize) -> bool {
+impl RequestRate {
+    /// Records a request of a client whose view has so many names. Returns `true` if reading pauses after it.
+    pub fn record(&mut self, names: usize) -> bool {
         if self.since.elapsed() >= SPAN {
             self.renew();
         }
-        self.said += 1;
-        self.is_spent = self.said >= MESSAGES.saturating_add(names);
-        self.is_spent
+        self.count += 1;
+        self.is_exceeded = self.count >= REQUESTS.saturating_add(names);
+        self.is_exceeded
     }
 
-    /// Until when the client is not listened to.
-    pub fn deaf_until(&self) -> Option<Instant> {
-        self.is_spent.then(|| self.since + SPAN)
+    /// Returns until when reading is paused, if it is.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.is_exceeded.then(|| self.since + SPAN)
     }
 
     /// Begins a new span.

@@ -1,7 +1,7 @@
-//! Where what is published hangs out, and who waits for it: a change wakes the streams that it concerns and no other.
+//! Publishes snapshots to streams: a snapshot notifies the streams that it affects and no other.
 //!
-//! Filled by `operator::publish`, read by the streams. Holds the latest snapshot only; a stream that is slow finds the
-//! latest one when it looks again, and no queue in between.
+//! Written by `operator::publish`, read by the streams. Holds the latest snapshot only: a slow stream reads the latest one next, and
+//! there is no queue in between.
 
 use std::{
     collections::HashMap,
@@ -11,89 +11,96 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{mesh::id::ProxyId, snapshot::Wake, view::View};
+use crate::{mesh::id::ProxyId, snapshot::Recipients, view::View};
 
 /// A proxy's view in a snapshot. The same view as before is the same `Arc`.
-type Look<S> = fn(&S, &ProxyId) -> Option<Arc<View>>;
+type ViewOf<S> = fn(&S, &ProxyId) -> Option<Arc<View>>;
 
-/// The latest snapshot, of type `S`, and who waits for the next. Clones are the same board.
-pub struct Board<S>(Arc<Inner<S>>);
+/// The latest snapshot, of type `S`, and its subscribers. Clones are the same hub.
+pub struct SnapshotHub<S>(Arc<Inner<S>>);
 
 struct Inner<S> {
-    look: Look<S>,
+    view_of: ViewOf<S>,
     latest: Mutex<Option<Arc<S>>>,
-    waiting: Mutex<HashMap<ProxyId, Vec<Arc<Notify>>>>,
+    subscribers: Mutex<HashMap<ProxyId, Vec<Arc<Notify>>>>,
 }
 
-impl<S> Board<S> {
-    /// An empty board; `look` finds a proxy's view in what is put up later.
-    pub fn new(look: Look<S>) -> Self {
-        Self(Arc::new(Inner { look, latest: Mutex::default(), waiting: Mutex::default() }))
+impl<S> SnapshotHub<S> {
+    /// Creates a hub without a snapshot; `view_of` finds a proxy's view in a snapshot.
+    pub fn new(view_of: ViewOf<S>) -> Self {
+        Self(Arc::new(Inner { view_of, latest: Mutex::default(), subscribers: Mutex::default() }))
     }
 
-    /// Puts up a snapshot and wakes those whom it concerns. Nobody waits for the first one by name, so it must be for all.
-    /// `whom` is told how many proxies wait.
-    pub fn publish<'a>(&self, snapshot: Arc<S>, whom: impl FnOnce(usize) -> Wake<'a>) {
+    /// Publishes a snapshot and notifies its recipients. The first one must be for all: nobody has a view yet. `recipients`
+    /// receives the number of subscribed proxies.
+    pub fn publish<'a>(&self, snapshot: Arc<S>, recipients: impl FnOnce(usize) -> Recipients<'a>) {
         *lock(&self.0.latest) = Some(snapshot);
-        let waiting = lock(&self.0.waiting);
-        let wake = |streams: &Vec<Arc<Notify>>| streams.iter().for_each(|stream| stream.notify_one());
-        match whom(waiting.len()) {
-            Wake::All => waiting.values().for_each(wake),
-            Wake::These(proxies) => proxies.filter_map(|proxy| waiting.get(proxy)).for_each(wake),
-            Wake::Where(is_meant) => {
-                waiting.iter().filter(|(proxy, _)| is_meant(proxy)).for_each(|(_, streams)| wake(streams));
+        let subscribers = lock(&self.0.subscribers);
+        let notify_all = |streams: &Vec<Arc<Notify>>| streams.iter().for_each(|stream| stream.notify_one());
+        match recipients(subscribers.len()) {
+            Recipients::All => subscribers.values().for_each(notify_all),
+            Recipients::These(proxies) => {
+                proxies.filter_map(|proxy| subscribers.get(proxy)).for_each(notify_all);
+            }
+            Recipients::Where(is_meant) => {
+                subscribers
+                    .iter()
+                    .filter(|(proxy, _)| is_meant(proxy))
+                    .for_each(|(_, streams)| notify_all(streams));
             }
         }
     }
 
-    /// A place at the board for a stream of `proxy`, which is told at once of what is there.
-    pub(super) fn wait(&self, proxy: ProxyId) -> Waiting<S> {
-        let woken = Arc::new(Notify::new());
-        woken.notify_one();
-        lock(&self.0.waiting).entry(proxy.clone()).or_default().push(Arc::clone(&woken));
-        Waiting { board: Self(Arc::clone(&self.0)), proxy, woken }
+    /// Subscribes a stream of `proxy`; the subscription is notified at once.
+    pub(super) fn subscribe(&self, proxy: ProxyId) -> Subscription<S> {
+        let notify = Arc::new(Notify::new());
+        notify.notify_one();
+        lock(&self.0.subscribers).entry(proxy.clone()).or_default().push(Arc::clone(&notify));
+        Subscription { hub: Self(Arc::clone(&self.0)), proxy, notify }
     }
 }
 
-impl<S> Clone for Board<S> {
+impl<S> Clone for SnapshotHub<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S> fmt::Debug for Board<S> {
+impl<S> fmt::Debug for SnapshotHub<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Board").field("waiting", &lock(&self.0.waiting).len()).finish_non_exhaustive()
+        f.debug_struct("SnapshotHub")
+            .field("subscribers", &lock(&self.0.subscribers).len())
+            .finish_non_exhaustive()
     }
 }
 
-/// A stream's place, given up when it is dropped.
-pub(super) struct Waiting<S> {
-    board: Board<S>,
+/// A stream's subscription; ends when it is dropped.
+pub(super) struct Subscription<S> {
+    hub: SnapshotHub<S>,
     proxy: ProxyId,
-    woken: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
-impl<S> Waiting<S> {
-    /// Completes when there may be another view. May be dropped half way.
+impl<S> Subscription<S> {
+    /// Completes when there may be another view. Safe to drop before it completes.
     pub async fn changed(&self) {
-        self.woken.notified().await;
+        self.notify.notified().await;
     }
 
-    /// The proxy's view in the latest snapshot, if it is in one.
+    /// Returns the proxy's view in the latest snapshot, if it is in one.
     pub fn view(&self) -> Option<Arc<View>> {
-        let latest = lock(&self.board.0.latest).clone()?;
-        (self.board.0.look)(&latest, &self.proxy)
+        let latest = lock(&self.hub.0.latest).clone()?;
+        (self.hub.0.view_of)(&latest, &self.proxy)
     }
 }
 
-impl<S> Drop for Waiting<S> {
+impl<S> Drop for Subscription<S> {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.board.0.waiting);
-        if let Some(streams) = waiting.get_mut(&self.proxy) {
-            streams.retain(|stream| !Arc::ptr_eq(stream, &self.woken));
+        let mut subscribers = lock(&self.hub.0.subscribers);
+        if let Some(streams) = subscribers.get_mut(&self.proxy) {
+            streams.retain(|stream| !Arc::ptr_eq(stream, &self.notify));
             if streams.is_empty() {
-                waiting.remove(&self.proxy);
+                subscribers.remove(&self.proxy);
             }
         }
     }

@@ -23,7 +23,8 @@ use tonic::{Status, Streaming};
 
 use super::{
     Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, Refusal, RefusalReason,
-    Shared, allowance::Allowance, board::Waiting, codec::Responses, entrance::Ticket, proxies::Entry,
+    Shared, codec::Responses, connect_limiter::ConnectPermit, proxies::Entry, request_rate::RequestRate,
+    snapshot_hub::Subscription,
 };
 use crate::{
     delta::{Request, Response, Secret, SecretNeed, Session},
@@ -36,19 +37,19 @@ const WORDS: usize = 1000;
 /// The pause before a failed certificate is tried again: it doubles from the one to the other.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// The responses of a stream whose client is `admission`, and which has a `ticket` until it is served.
+/// The responses of a stream whose client is `admission`, and which has a `permit` until it is served.
 pub(super) fn run<A, C, S>(
     shared: Arc<Shared<A, C, S>>,
     admission: Admission,
     requests: Streaming<Request>,
-    ticket: Ticket,
+    permit: ConnectPermit,
 ) -> Result<Responses, Refusal>
 where
     A: Authenticator,
     C: CertSource,
     S: Send + Sync + 'static,
 {
-    let stream = Stream::new(shared, admission, requests, ticket)?;
+    let stream = Stream::new(shared, admission, requests, permit)?;
     Ok(Box::pin(stream::unfold(Some(stream), |stream| async {
         let mut stream = stream?;
         match stream.next().await {
@@ -72,7 +73,7 @@ enum Event {
     Issued(Result<Credentials, IssueError>),
     Issuers,
     Due,
-    Heard,
+    Resumed,
     OutOfPatience,
     End(&'static str),
 }
@@ -83,7 +84,7 @@ struct Stream<A, C, S> {
     entry: Entry,
     holder: Arc<Holder>,
     requests: Streaming<Request>,
-    place: Waiting<S>,
+    subscription: Subscription<S>,
     drain: watch::Receiver<bool>,
     issuers: watch::Receiver<u64>,
     gone: BoxFuture<'static, ()>,
@@ -92,8 +93,8 @@ struct Stream<A, C, S> {
     patience: std::pin::Pin<Box<Sleep>>,
     introduced: bool,
     /// Until the client has everything for the first time.
-    ticket: Option<Ticket>,
-    allowance: Allowance,
+    permit: Option<ConnectPermit>,
+    request_rate: RequestRate,
     leaf: Leaf,
 }
 
@@ -114,7 +115,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         shared: Arc<Shared<A, C, S>>,
         admission: Admission,
         requests: Streaming<Request>,
-        ticket: Ticket,
+        permit: ConnectPermit,
     ) -> Result<Self, Refusal> {
         let server = &shared.server;
         let Admission { proxy, identity, workload_kind, workload_name, expires_in, gone } = admission;
@@ -122,22 +123,22 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             return Err(Refusal { reason: RefusalReason::TooManyStreams, detail: proxy.to_string() });
         };
         server.metrics.streams.inc();
-        let place = server.board.wait(proxy.clone());
+        let subscription = server.hub.subscribe(proxy.clone());
         let ends_in = jittered(expires_in, &(&proxy, entry.stream));
         tracing::info!(%proxy, %identity, stream = entry.stream, "proxy connected");
         Ok(Self {
             session: Session::new(),
             entry,
             requests,
-            place,
+            subscription,
             drain: shared.drain.clone(),
             issuers: server.certificates.issuers(),
             gone,
             expiry: Box::pin(sleep(ends_in)),
             patience: Box::pin(sleep(server.settings.patience)),
             introduced: false,
-            ticket: Some(ticket),
-            allowance: Allowance::default(),
+            permit: Some(permit),
+            request_rate: RequestRate::default(),
             leaf: Leaf::default(),
             holder: Arc::new(Holder { proxy, identity, workload_kind, workload_name }),
             shared,
@@ -153,7 +154,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 return Ok(response);
             }
             if self.entry.update(&mut self.session, self.leaf.version.as_ref()) {
-                self.ticket = None;
+                self.permit = None;
             }
             let event = self.event().await;
             if matches!(event, Event::Request(_)) {
@@ -168,11 +169,11 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
     async fn event(&mut self) -> Event {
         let seen = self.session.view().is_some();
         // A client that came before its view has to wait with what else it wants to say.
-        let deaf_until = self.allowance.deaf_until();
-        let listening = (seen || !self.introduced) && deaf_until.is_none();
+        let paused_until = self.request_rate.paused_until();
+        let listening = (seen || !self.introduced) && paused_until.is_none();
         let waiting = !seen || !self.introduced;
         let due = OptionFuture::from(self.leaf.due.map(sleep_until));
-        let deaf = OptionFuture::from(deaf_until.map(sleep_until));
+        let paused = OptionFuture::from(paused_until.map(sleep_until));
         tokio::select! {
             biased;
             () = &mut self.gone => Event::End("its workload has ended"),
@@ -180,13 +181,13 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             _ = &mut self.entry.replaced => Event::End("replaced by a newer stream of the same proxy"),
             Ok(()) = self.drain.changed() => Event::End("the server ends"),
             request = self.requests.next(), if listening => Event::Request(request),
-            () = self.place.changed() => Event::Snapshot,
+            () = self.subscription.changed() => Event::Snapshot,
             Some(result) = self.leaf.issuing.join_next() => {
                 Event::Issued(result.unwrap_or_else(|error| Err(IssueError(error.to_string()))))
             }
             Ok(()) = self.issuers.changed() => Event::Issuers,
             Some(()) = due => Event::Due,
-            Some(()) = deaf => Event::Heard,
+            Some(()) = paused => Event::Resumed,
             () = &mut self.patience, if waiting => Event::OutOfPatience,
         }
     }
@@ -207,7 +208,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 self.leaf.due = None;
                 self.issue();
             }
-            Event::Heard => self.allowance.renew(),
+            Event::Resumed => self.request_rate.renew(),
             Event::OutOfPatience => return Err(End::With(RefusalReason::Unavailable.status())),
             Event::End(reason) => {
                 tracing::info!(proxy = %self.holder.proxy, reason, "ending stream");
@@ -231,7 +232,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
     fn on_request(&mut self, request: &Request) -> Result<(), End> {
         self.check_claim(request)?;
         let names = self.session.view().map_or(0, |view| view.resources.len());
-        if !self.session.is_mere_answer(request) && self.allowance.heard(names) {
+        if !self.session.is_mere_answer(request) && self.request_rate.record(names) {
             tracing::warn!(proxy = %self.holder.proxy, "proxy exceeds request rate, reads paused");
             self.shared.server.metrics.throttled.inc();
         }
@@ -265,7 +266,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     fn on_snapshot(&mut self) {
         // A proxy that is no longer in the mesh keeps what it has: its stream ends with its workload.
-        let Some(view) = self.place.view() else { return };
+        let Some(view) = self.subscription.view() else { return };
         match self.session.view() {
             Some(old) if Arc::ptr_eq(old, &view) => return,
             Some(old) => {
@@ -307,10 +308,10 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         };
         // What may be under way or pausing is out of date, and would go on beside the new one for ever.
         self.leaf.issuing = JoinSet::new();
-        // Renewals that fall together go in turns, in tasks of their own as `Turns` asks.
+        // Renewals that fall together are limited, in tasks of their own as `ComputeLimiter` requires.
         self.leaf.issuing.spawn(async move {
             sleep(pause).await;
-            shared.server.turns.take(shared.server.certificates.issue(&holder)).await
+            shared.server.compute_limiter.run(shared.server.certificates.issue(&holder)).await
         });
     }
 

@@ -16,10 +16,10 @@ use smidge_xds::{
     metrics::Metrics,
     resources::{Kind, Resource, Version},
     server::{
-        Admission, Authenticator, Board, CertSource, Credentials, Holder, IssueError, Nack, Proxies, Refusal,
-        RefusalReason, Server, Settings, Turns,
+        Admission, Authenticator, CertSource, ComputeLimiter, Credentials, Holder, IssueError, Nack, Proxies,
+        Refusal, RefusalReason, Server, Settings, SnapshotHub,
     },
-    snapshot::Wake,
+    snapshot::Recipients,
     view::{Named, View},
 };
 use tokio::sync::{mpsc, watch};
@@ -124,7 +124,7 @@ impl CertSource for Leaves {
 
 /// The handles of a server: what it serves, and what it did.
 pub struct Handles {
-    pub board: Board<Snapshot>,
+    pub hub: SnapshotHub<Snapshot>,
     pub tokens: Tokens,
     pub leaves: Leaves,
     pub metrics: Metrics,
@@ -141,9 +141,9 @@ impl Handles {
     /// Publishes what concerns some proxies only.
     pub fn publish_to(&self, concerned: Option<&[ProxyId]>, views: &[(&str, &Arc<View>)]) {
         let snapshot = views.iter().map(|(name, view)| (proxy(name), Arc::clone(view))).collect();
-        self.board.publish(Arc::new(snapshot), |_| match concerned {
-            Some(proxies) => Wake::These(Box::new(proxies.iter())),
-            None => Wake::All,
+        self.hub.publish(Arc::new(snapshot), |_| match concerned {
+            Some(proxies) => Recipients::These(Box::new(proxies.iter())),
+            None => Recipients::All,
         });
     }
 
@@ -160,7 +160,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
     let (nack_sender, nacks) = mpsc::channel(16);
     let mut registry = Registry::default();
     let handles = Handles {
-        board: Board::new(|snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned()),
+        hub: SnapshotHub::new(|snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned()),
         tokens: Tokens { expires_in: Duration::from_hours(10), gone: watch::Sender::new(false) },
         leaves: Leaves {
             asked: Arc::default(),
@@ -177,11 +177,11 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
     let server = Server {
         authenticator: handles.tokens.clone(),
         certificates: handles.leaves.clone(),
-        board: handles.board.clone(),
+        hub: handles.hub.clone(),
         metrics: handles.metrics.clone(),
         proxies: handles.proxies.clone(),
         nacks: nack_sender,
-        turns: Turns::half(),
+        compute_limiter: ComputeLimiter::half(),
         settings: Settings::default(),
     };
     (server, handles)
