@@ -24,9 +24,9 @@ fuzz_target!(|text: &str| {
         };
         assert!(!rules.contains(strange), "{text:?} becomes {rules}");
     };
-    harmless(&nftables(&exclusions));
+    harmless(&nftables(&exclusions, 30_000));
     for version in [Version::V4, Version::V6] {
-        harmless(&iptables(&exclusions, version, false));
+        harmless(&iptables(&exclusions, 30_000, version, false));
     }
     for argument in exclusions.to_args() {
         assert!(argument.starts_with("--exclude-"), "{argument}");
