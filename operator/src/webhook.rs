@@ -61,11 +61,11 @@ const BODIES: (usize, usize) = (64 << 20, 32 << 20);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a verdict may take; less than the API server waits for it, so that its client hears why there is none.
 const VERDICT: Duration = Duration::from_secs(2);
-/// How many verdicts may be in the making at once, and how many of them for one peer: an object can be large enough to cost
-/// seconds.
-const VERDICTS: (usize, usize) = (4, 2);
+/// How many verdicts may be computed at once, and how many of them for one peer: an object can be large enough to cost
+/// seconds. With two of a peer, a change of the mesh took 4 times as long on two cores (docs/design/013-operator-ports.md).
+const VERDICTS: (usize, usize) = (4, 1);
 /// The same of pods that are injected.
-const INJECTIONS: (usize, usize) = (4, 2);
+const INJECTIONS: (usize, usize) = (4, 1);
 /// The same of conversions.
 const CONVERSIONS: (usize, usize) = (2, 1);
 /// What reviews may take of memory once they are parsed, and those of one peer: what an API server stores has room, twice.

@@ -1,4 +1,4 @@
-//! Makes the text of a page, a few at a time, and bounds how much text waits for peers to read it.
+//! Makes the text of a page, one at a time and with rests between them, and bounds how much text waits for peers to read it.
 //!
 //! Used by `admin` for every page that grows with the mesh. Does not know what a page says.
 
@@ -12,12 +12,15 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{http::Peer, shares::Shares};
 
-/// How many pages are made at once.
-const AT_ONCE: usize = 2;
+/// How long nothing is rendered after a page, in times what it took: however many ask, pages take a third of a core.
+const REST: u32 = 2;
 /// How many requests are served or wait for their turn, and how many of one peer, so that others are not far behind it.
 const WAITING: (usize, usize) = (32, 4);
 /// How long a request waits for its turn.
@@ -46,7 +49,7 @@ pub(super) fn busy(why: &'static str) -> Response {
 impl Renderer {
     pub(super) fn new() -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Arc::new(Semaphore::new(1)),
             waiting: Shares::new(WAITING.0, WAITING.1),
             unread: Shares::new(UNREAD.0, UNREAD.1),
         }
@@ -67,8 +70,14 @@ impl Renderer {
         };
         // The turn goes along: whoever asked and went away does not stop what was begun.
         let rendered = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
             let rendered = render();
-            drop((turn, place));
+            drop(place);
+            let rest = started.elapsed() * REST;
+            tokio::spawn(async move {
+                sleep(rest).await;
+                drop(turn);
+            });
             rendered
         });
         let text = match rendered.await {
