@@ -137,7 +137,7 @@ async fn no_log_line_metric_or_print_shows_a_key_or_a_token() {
     prints.push(format!("{:?}", Token::parse(&good)));
     prints.push(refuse(&world, &tokens).await);
     prints.push(format!("{:?}", world.pods));
-    prints.push(break_answers(&world).await);
+    prints.push(break_answers(&world, &tokens[0]).await);
     let mut metrics = String::new();
     prometheus_client::encoding::text::encode(&mut metrics, &world.registry).unwrap();
     prints.push(metrics);
@@ -146,9 +146,12 @@ async fn no_log_line_metric_or_print_shows_a_key_or_a_token() {
         assert_hides("a print", print, &secrets);
     }
     let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for listened in
-        ["the log is listening", "authority opened", "intermediate replaced", "token not reviewed"]
-    {
+    for listened in [
+        "the log is listening",
+        "certificate authority loaded",
+        "intermediate replaced",
+        "TokenReview failed",
+    ] {
         assert!(said.contains(listened), "the log has not heard: {listened}");
     }
     assert_hides("the log", &said, &secrets);
@@ -160,7 +163,11 @@ fn tokens_of(world: &World) -> (String, Vec<String>) {
     let good = world.signer.sign(&claims());
     let mut expired = claims();
     expired["exp"] = json!(1);
+    // The API server is asked about it, as the issuer may have had that name.
+    let mut renamed = claims();
+    renamed["iss"] = json!("https://the.old.name");
     let all = vec![
+        world.signer.sign(&renamed),
         good.clone(),
         world.signer.sign(&expired),
         Signer::new("stranger").sign(&claims()),
@@ -189,9 +196,9 @@ async fn refuse(world: &World, tokens: &[String]) -> String {
 }
 
 /// Has the API server answer what does not parse, with the secret in it, and prints the errors.
-async fn break_answers(world: &World) -> String {
+async fn break_answers(world: &World, token: &str) -> String {
     *world.server.objects.review.lock().unwrap() = Some(json!({"authenticated": "perhaps"}));
-    let refusal = world.admit(&Signer::new("stranger").sign(&claims())).await.unwrap_err();
+    let refusal = world.admit(token).await.unwrap_err();
     world.server.edit_secret("smidge-root-workloads", |data| drop(data.insert("odd".to_owned(), json!(5))));
     let unreadable = open(world).await.unwrap_err();
     assert!(unreadable.to_string().contains("smidge-root-workloads"), "{unreadable}");
