@@ -137,7 +137,7 @@ async fn a_status_stays_untouched_while_others_change() -> anyhow::Result<()> {
             let target =
                 namespace.condition("TrafficTarget", "shop", "Programmed", "True", "Programmed").await;
             let (target, programmed) = target?;
-            anyhow::ensure!(message(&programmed).contains("all 2 proxies"), "{programmed}");
+            anyhow::ensure!(message(&programmed).contains("all 2 affected proxies"), "{programmed}");
             Ok(target)
         })
         .await?;
