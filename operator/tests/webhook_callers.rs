@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
@@ -18,8 +17,7 @@ use serde_json::json;
 use smidge::{
     ca::{self, Authorities, Secrets, pem},
     clock::Clock,
-    injector::Settings,
-    webhook::{self, Views, callers::Callers, injection::Metrics},
+    webhook::callers::Callers,
 };
 use smidge_testing::{
     api_server::ApiServer,
@@ -28,8 +26,7 @@ use smidge_testing::{
 use smidge_xds::mesh::id::TrustDomain;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::watch,
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -64,16 +61,7 @@ impl Port {
             Some(callers) => certificate.tls_asking(&[b"http/1.1"], callers.verifier()).unwrap(),
             None => certificate.tls(&[b"http/1.1"]).unwrap(),
         };
-        let views = Views {
-            injector: watch::channel(Arc::new(Settings::default())).1,
-            world: watch::channel(BTreeMap::new()).1,
-            awaited: watch::channel(BTreeSet::new()).1,
-            injections: Metrics::default(),
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = webhook::router(views, callers);
-        tokio::spawn(webhook::serve(listener, tls, router, std::future::pending()));
+        let address = smidge_testing::webhook::serve(tls, callers).await;
         let mut roots = RootCertStore::empty();
         for root in pem::certificates(authorities.webhook_ca_bundle().as_bytes()).unwrap() {
             roots.add(root).unwrap();

@@ -12,7 +12,6 @@
 )]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     env,
     net::Ipv4Addr,
     sync::Arc,
@@ -24,19 +23,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{StatusCode, body::Bytes, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use peak_alloc::PeakAlloc;
-use smidge::{
-    injector::Settings,
-    webhook::{self, Views, injection::Metrics},
-};
 use smidge_testing::{
     attack::{Attack, Target},
     reviews::{echo, pod},
     tls,
-    webhook::{Body, NAME, Webhook, post},
+    webhook::{Body, NAME, Webhook, post, serve},
 };
 use tokio::{
-    net::TcpListener,
-    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -54,22 +47,6 @@ const QUIET: usize = 40 << 20;
 const API_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Reviews of the API server at once, each on a connection of its own.
 const BURST: usize = 8;
-
-/// The port of a server that runs until the test ends.
-async fn open() -> Webhook {
-    let (tls, roots) = tls::self_signed(NAME);
-    let views = Views {
-        injector: watch::channel(Arc::new(Settings::default())).1,
-        world: watch::channel(BTreeMap::new()).1,
-        awaited: watch::channel(BTreeSet::new()).1,
-        injections: Metrics::default(),
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = webhook::router(views, None);
-    tokio::spawn(webhook::serve(listener, Arc::new(tls), router, std::future::pending()));
-    Webhook::new(address, roots)
-}
 
 /// Asks as the API server does while `attack` goes on; prints what was seen.
 async fn held_out(webhook: &Webhook, what: &str, attack: JoinSet<()>) {
@@ -139,14 +116,16 @@ async fn unread_answers_take_room(webhook: &Webhook) {
 async fn a_refusal_is_read_over_http1(webhook: &Webhook) {
     let from = Ipv4Addr::new(127, 0, 0, 10);
     let body = Bytes::from(vec![b' '; 16 << 20]);
-    let (status, words) = webhook.ask_over_http1(from, "/convert", body).await.expect("an answer");
+    let asked = timeout(DEADLINE, webhook.ask_over_http1(from, "/convert", body)).await;
+    let (status, words) = asked.expect("no answer").expect("the connection broke");
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{words:?}");
 }
 
 /// One test, as it counts memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_keep_nobody_waiting() {
-    let webhook = open().await;
+    let (tls, roots) = tls::self_signed(NAME);
+    let webhook = Webhook::new(serve(Arc::new(tls), None).await, roots);
     held_out(&webhook, "nothing", JoinSet::new()).await;
     for (attack, last) in Attack::WEBHOOKS.into_iter().zip(20..) {
         let from = Ipv4Addr::new(127, 0, 0, last);

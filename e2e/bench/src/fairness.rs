@@ -161,7 +161,7 @@ async fn misbehave(
         ),
     );
     row.set("nacks", grown.first().copied().unwrap_or_default());
-    row.set("hushed", grown.last().copied().unwrap_or_default());
+    row.set("throttled", grown.last().copied().unwrap_or_default());
     cost(&mut row, &before, &after);
     let reached = misbehaved(&crowd, &sent, &row, times.made()).await;
     for (_, fleet) in crowd {

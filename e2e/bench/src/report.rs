@@ -60,7 +60,7 @@ const OTHERS: [(&str, &str, &str); 30] = [
     ("memory before", "before_mb", " MB"),
     ("and then", "then_mb", " MB"),
     ("refusals", "nacks", ""),
-    ("streams hushed", "hushed", ""),
+    ("streams throttled", "throttled", ""),
     ("changes", "made", ""),
     ("in", "took_s", " s"),
     ("snapshots", "publishes", ""),

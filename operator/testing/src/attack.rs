@@ -177,8 +177,8 @@ async fn silence(webhook: Webhook, from: Ipv4Addr) {
 async fn readers(pages: SocketAddr, from: Ipv4Addr, request: &'static str) {
     let mut held = Vec::new();
     let [a, b, c, d] = from.octets();
-    for number in 0_u8.. {
-        let from = Ipv4Addr::new(a, b, c.wrapping_add(number % 8), d);
+    for number in (0_u8..8).cycle() {
+        let from = Ipv4Addr::new(a, b, c.wrapping_add(number), d);
         if let Ok(Ok(mut stream)) = timeout(STEP, connect(pages, from)).await {
             let _ = stream.write_all(request.repeat(8).as_bytes()).await;
             held.push(stream);

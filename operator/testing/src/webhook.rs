@@ -1,6 +1,7 @@
-//! A client of the webhooks' port: over HTTP/2 as strangers may, over HTTP/1.1 as API servers do.
+//! The webhooks' port with nothing behind it, and a client: over HTTP/2 as strangers may, over HTTP/1.1 as API servers do.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -17,8 +18,17 @@ use hyper::{
     },
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::ServerName};
-use tokio::net::{TcpSocket, TcpStream};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, crypto::ring::default_provider, pki_types::ServerName,
+};
+use smidge::{
+    injector::Settings,
+    webhook::{self, Views, callers::Callers, injection::Metrics},
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The name that its certificate has.
@@ -26,6 +36,20 @@ pub const NAME: &str = "smidge-webhook.smidge-system.svc";
 
 /// What is sent.
 pub type Body = BoxBody<Bytes, Infallible>;
+
+/// Serves the webhooks without a cluster, at an address of loopback, until the test ends.
+pub async fn serve(tls: Arc<ServerConfig>, callers: Option<Callers>) -> SocketAddr {
+    let views = Views {
+        injector: watch::channel(Arc::new(Settings::default())).1,
+        world: watch::channel(BTreeMap::new()).1,
+        awaited: watch::channel(BTreeSet::new()).1,
+        injections: Metrics::default(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(webhook::serve(listener, tls, webhook::router(views, callers), std::future::pending()));
+    address
+}
 
 /// The port, as its clients know it.
 #[derive(Clone)]
