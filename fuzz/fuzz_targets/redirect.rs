@@ -1,34 +1,5 @@
-//! What is left out of redirection, as a user writes it: networks are read back as they are written, and no value becomes
-//! more than one word of a rule.
+//! Has libFuzzer make up inputs of `smidge_fuzz_targets::redirect`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use smidge::redirect::{Cidr, Exclusions, Version, iptables, nftables};
-
-fuzz_target!(|text: &str| {
-    let mut exclusions = Exclusions::default();
-    for word in text.split(',') {
-        if let Ok(cidr) = word.parse::<Cidr>() {
-            assert_eq!(cidr.to_string().parse(), Ok(cidr), "{word}");
-            exclusions.outbound_cidrs.push(cidr);
-        }
-        if let Ok(port) = word.parse::<u16>() {
-            exclusions.inbound_ports.push(port);
-            exclusions.outbound_ports.push(port);
-        }
-    }
-    let harmless = |rules: &str| {
-        let strange = |c: char| {
-            !(c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || ":./-_{},;\"'=!*#()[]".contains(c))
-        };
-        assert!(!rules.contains(strange), "{text:?} becomes {rules}");
-    };
-    harmless(&nftables(&exclusions, 30_000));
-    for version in [Version::V4, Version::V6] {
-        harmless(&iptables(&exclusions, 30_000, version, false));
-    }
-    for argument in exclusions.to_args() {
-        assert!(argument.starts_with("--exclude-"), "{argument}");
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| smidge_fuzz_targets::redirect::run(input));

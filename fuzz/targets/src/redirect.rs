@@ -1,0 +1,33 @@
+//! What is left out of redirection, as a user writes it: networks are read back as they are written, and no value becomes
+//! more than one word of a rule.
+
+use smidge::redirect::{Cidr, Exclusions, Version, iptables, nftables};
+
+/// Tries one input; what is no text is none.
+pub fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let mut exclusions = Exclusions::default();
+    for word in text.split(',') {
+        if let Ok(cidr) = word.parse::<Cidr>() {
+            assert_eq!(cidr.to_string().parse(), Ok(cidr), "{word}");
+            exclusions.outbound_cidrs.push(cidr);
+        }
+        if let Ok(port) = word.parse::<u16>() {
+            exclusions.inbound_ports.push(port);
+            exclusions.outbound_ports.push(port);
+        }
+    }
+    let harmless = |rules: &str| {
+        let strange = |c: char| {
+            !(c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || ":./-_{},;\"'=!*#()[]".contains(c))
+        };
+        assert!(!rules.contains(strange), "{text:?} becomes {rules}");
+    };
+    harmless(&nftables(&exclusions, 30_000));
+    for version in [Version::V4, Version::V6] {
+        harmless(&iptables(&exclusions, 30_000, version, false));
+    }
+    for argument in exclusions.to_args() {
+        assert!(argument.starts_with("--exclude-"), "{argument}");
+    }
+}
