@@ -108,11 +108,12 @@ impl Readers {
             return Ok(Verdict::Nobodys);
         }
         let Some(_turn) = self.queue.turn(peer).await else {
-            return Err(busy("other tokens are being reviewed; try again\n"));
+            return Err(busy("other tokens are being reviewed; try again\n").await);
         };
-        let verdict = self.review(token, path).await.map_err(|()| {
-            busy("the API server did not say whose token that is, or what they may read; try again\n")
-        })?;
+        let Ok(verdict) = self.review(token, path).await else {
+            let why = "the API server did not say whose token that is, or what they may read; try again\n";
+            return Err(busy(why).await);
+        };
         self.keep(key, verdict.clone());
         Ok(verdict)
     }

@@ -23,6 +23,8 @@ use crate::{http::Peer, shares::Shares};
 const REST: u32 = 2;
 /// How many requests are served or wait for their turn, and how many of one peer, so that others are not far behind it.
 const WAITING: (usize, usize) = (32, 4);
+/// How long a refusal waits.
+const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much text may wait to be read, in bytes, and how much of it for one peer. A page that is larger is never sent.
@@ -41,8 +43,10 @@ pub(super) fn peer(request: &Request) -> IpAddr {
     request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
 }
 
-/// What there is no room or no turn for is to be asked for again.
-pub(super) fn busy(why: &'static str) -> Response {
+/// What there is no room or no turn for is to be asked for again. The answer takes its time, so that asking on and on over a
+/// connection costs the peer more than us.
+pub(super) async fn busy(why: &'static str) -> Response {
+    sleep(REFUSAL_DELAY).await;
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
 }
 
@@ -63,10 +67,10 @@ impl Renderer {
         render: impl FnOnce() -> Result<Vec<u8>, E> + Send + 'static,
     ) -> Response {
         let Some(place) = self.waiting.take(peer, 1) else {
-            return busy("too many pages are asked for at once; try again\n");
+            return busy("too many pages are asked for at once; try again\n").await;
         };
         let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await else {
-            return busy("other pages are being made; try again\n");
+            return busy("other pages are being made; try again\n").await;
         };
         // The turn goes along: whoever asked and went away does not stop what was begun.
         let rendered = tokio::task::spawn_blocking(move || {
@@ -94,7 +98,7 @@ impl Renderer {
             return (StatusCode::INTERNAL_SERVER_ERROR, words).into_response();
         }
         let Some(room) = self.unread.take(peer, text.len()) else {
-            return busy("pages that nobody reads take all the room; try again\n");
+            return busy("pages that nobody reads take all the room; try again\n").await;
         };
         ([(CONTENT_TYPE, content_type)], room.hold(text.into())).into_response()
     }
