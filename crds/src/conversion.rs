@@ -24,7 +24,7 @@ pub(crate) use self::kinds::Shape;
 use self::outer::{Map, Value};
 use self::pieces::Piece;
 pub(crate) use self::pieces::Whereabouts;
-use crate::{access, config, specs, split};
+use crate::kinds::{KINDS, KindInfo};
 
 pub use self::annotations::{NARROWED_BY, WRITTEN_AS};
 pub use self::mixed::{Mixed, mixed};
@@ -58,30 +58,12 @@ pub enum Error {
 
 /// The versions of a kind that are served, newest first; the first one is stored. None if the kind is none of ours.
 pub fn served(group: &str, kind: &str) -> &'static [&'static str] {
-    match (group, kind) {
-        (access::GROUP, "TrafficTarget")
-        | (specs::GROUP, "HTTPRouteGroup" | "TCPRoute")
-        | (split::GROUP, "TrafficSplit") => &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"],
-        (access::GROUP, "IdentityBinding") | (specs::GROUP, "UDPRoute") => &["v1alpha4"],
-        (config::GROUP, "MeshConfig") => &["v1alpha1"],
-        _ => &[],
-    }
+    KindInfo::find(group, kind).map_or(&[], |info| info.versions)
 }
-
-/// Every kind of ours, with its group.
-pub const KINDS: [(&str, &str); 7] = [
-    (access::GROUP, "TrafficTarget"),
-    (access::GROUP, "IdentityBinding"),
-    (specs::GROUP, "HTTPRouteGroup"),
-    (specs::GROUP, "TCPRoute"),
-    (specs::GROUP, "UDPRoute"),
-    (split::GROUP, "TrafficSplit"),
-    (config::GROUP, "MeshConfig"),
-];
 
 /// The group of a kind of ours, for those who were told the kind only.
 pub fn group(kind: &str) -> Option<&'static str> {
-    KINDS.into_iter().find(|(_, known)| *known == kind).map(|(group, _)| group)
+    KINDS.iter().find(|info| info.kind == kind).map(|info| info.group)
 }
 
 /// A field of the hub as users of another version call it: `spec.rules[0]` of a `TrafficTarget` is `specs[0]` at v1alpha1.

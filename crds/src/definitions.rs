@@ -5,6 +5,9 @@
 
 mod versions;
 
+use std::any::TypeId;
+
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
     CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
@@ -18,12 +21,10 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 
-use crate::access::{IdentityBindingSpec, TrafficTargetSpec};
 use crate::config::{self, MeshConfigSpec};
 use crate::conversion::served;
+use crate::kinds::KINDS;
 use crate::object::Kind;
-use crate::specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec};
-use crate::split::TrafficSplitSpec;
 use crate::status::Status;
 
 /// Why the definitions could not be made; a defect of this crate, never of its input, as it has none.
@@ -45,15 +46,7 @@ pub enum Error {
 
 /// Every definition, in the order of their names.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
-    let mut definitions = vec![
-        definition::<HttpRouteGroupSpec>("Namespaced")?,
-        definition::<IdentityBindingSpec>("Namespaced")?,
-        mesh_config()?,
-        definition::<TcpRouteSpec>("Namespaced")?,
-        definition::<TrafficSplitSpec>("Namespaced")?,
-        definition::<TrafficTargetSpec>("Namespaced")?,
-        definition::<UdpRouteSpec>("Namespaced")?,
-    ];
+    let mut definitions = KINDS.iter().map(|info| (info.definition)()).collect::<Result<Vec<_>, _>>()?;
     definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     Ok(definitions)
 }
@@ -83,8 +76,8 @@ pub fn to_yaml(definitions: &[CustomResourceDefinition]) -> Result<String, Error
     Ok(yaml)
 }
 
-fn mesh_config() -> Result<CustomResourceDefinition, Error> {
-    let mut definition = definition::<MeshConfigSpec>("Cluster")?;
+pub(crate) fn mesh_config() -> Result<CustomResourceDefinition, Error> {
+    let mut definition = definition::<MeshConfigSpec>()?;
     for version in &mut definition.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             schema.x_kubernetes_validations = Some(vec![only_default()]);
@@ -103,7 +96,7 @@ fn only_default() -> ValidationRule {
 }
 
 /// The definition of a kind with all its versions.
-fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error> {
+pub(crate) fn definition<Spec: Kind>() -> Result<CustomResourceDefinition, Error> {
     let (spec, status) = (schema::<Spec, Spec>()?, schema::<Spec, Status>()?);
     let version = |version: &&str| CustomResourceDefinitionVersion {
         name: (*version).into(),
@@ -119,6 +112,7 @@ fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error
         additional_printer_columns: Some(columns::<Spec>()),
         ..CustomResourceDefinitionVersion::default()
     };
+    let is_namespaced = TypeId::of::<Spec::Scope>() == TypeId::of::<NamespaceResourceScope>();
     let mut categories = vec!["smidge".to_owned()];
     if is_smi::<Spec>() {
         categories.push("smi".to_owned());
@@ -141,7 +135,7 @@ fn definition<Spec: Kind>(scope: &str) -> Result<CustomResourceDefinition, Error
             group: Spec::GROUP.into(),
             names,
             preserve_unknown_fields: None,
-            scope: scope.into(),
+            scope: if is_namespaced { "Namespaced" } else { "Cluster" }.into(),
             versions: served(Spec::GROUP, Spec::KIND).iter().map(version).collect(),
         },
         status: None,

@@ -16,6 +16,7 @@ pub mod access;
 pub mod config;
 pub mod conversion;
 pub mod definitions;
+pub mod kinds;
 pub mod labels;
 pub mod misfit;
 pub mod number;
@@ -27,6 +28,7 @@ pub mod split;
 pub mod status;
 
 pub use definitions::{all, to_yaml};
+pub use kinds::{KINDS, KindInfo};
 pub use number::Number;
 pub use object::{Kind, Object};
 pub use setting::Setting;

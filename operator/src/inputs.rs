@@ -148,23 +148,3 @@ impl Default for Inputs {
         }
     }
 }
-
-/// Hands another macro every kind that is read from a cluster, with its field of [`Inputs`]: all but pods, of which each
-/// reader makes something of its own. A new kind is a line here.
-macro_rules! kinds {
-    ($use:ident) => {
-        $use! {
-            "Service" => services;
-            "EndpointSlice" => slices;
-            "Namespace" => namespaces;
-            "TrafficTarget" => traffic_targets;
-            "IdentityBinding" => identity_bindings;
-            "HTTPRouteGroup" => http_route_groups;
-            "TCPRoute" => tcp_routes;
-            "UDPRoute" => udp_routes;
-            "TrafficSplit" => traffic_splits;
-            "MeshConfig" => mesh_configs;
-        }
-    };
-}
-pub(crate) use kinds;

@@ -20,6 +20,7 @@ pub mod finding;
 pub mod http;
 pub mod injector;
 pub mod inputs;
+pub mod kinds;
 pub mod lease;
 pub mod lower;
 pub mod peers;

@@ -23,7 +23,7 @@ mod settings;
 mod shape;
 mod split;
 mod unit;
-pub(crate) use settings::injects_strictly;
+pub(crate) use self::{settings::injects_strictly, unit::Unit};
 pub mod workload;
 
 use std::{
@@ -37,11 +37,7 @@ use smidge_xds::mesh::{
     service::Service,
 };
 
-use self::{
-    cluster::Cluster,
-    look::Look,
-    unit::{Unit, Value},
-};
+use self::{cluster::Cluster, look::Look, unit::Value};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key},

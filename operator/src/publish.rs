@@ -24,9 +24,10 @@ use tracing::{debug, info};
 use crate::{
     finding::Finding,
     inputs::Inputs,
+    kinds::Change,
     lower::{Lowered, Lowering},
     status::object::{self, KnownObjects},
-    watch::{Edit, Meaning},
+    watch::Edit,
 };
 
 /// The least time between two publishes. The first change after a quiet time goes out at once; a burst is folded into
@@ -152,7 +153,7 @@ pub async fn publish(
 ) {
     let mut last = None::<Instant>;
     let mut pause = GAP;
-    let mut meaning = Meaning::Same;
+    let mut change = Change::StatusOnly;
     let mut known = KnownObjects::default();
     let mut lowering = Lowering::default();
     while let Some(edit) = edits.recv().await {
@@ -163,14 +164,14 @@ pub async fn publish(
             let inputs = world.entry(cluster.clone()).or_default();
             let mut next = Some(edit);
             while let Some(edit) = next {
-                meaning = meaning.max(take(edit, inputs, &mut known, &outputs.awaited));
+                change = change.max(take(edit, inputs, &mut known, &outputs.awaited));
                 next = edits.try_recv().ok();
             }
         });
         if !outputs.awaited.borrow().is_empty() {
             continue;
         }
-        if std::mem::replace(&mut meaning, Meaning::Same) == Meaning::Same {
+        if std::mem::replace(&mut change, Change::StatusOnly) == Change::StatusOnly {
             outputs.restate(&known);
             continue;
         }
@@ -226,9 +227,9 @@ fn take(
     inputs: &mut Inputs,
     known: &mut KnownObjects,
     awaited: &watch::Sender<BTreeSet<&'static str>>,
-) -> Meaning {
+) -> Change {
     let Edit { kind, key, apply, complete } = edit;
-    let meaning = apply(inputs);
+    let change = apply(inputs);
     object::refresh(known, inputs, kind, key.as_ref());
     if complete {
         awaited.send_if_modified(|awaited| {
@@ -242,7 +243,7 @@ fn take(
             was_awaited
         });
     }
-    meaning
+    change
 }
 
 /// One turn of the pipeline: inputs → (mesh, findings) → resources.

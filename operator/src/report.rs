@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject},
@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::{
     finding::{Finding, ObjectRef, Severity, brief},
+    kinds::{self, Row, Visitor, Watched},
     lease::{self, Leader},
 };
 
@@ -207,21 +208,24 @@ async fn reference(client: &Client, object: &ObjectRef) -> Option<ObjectReferenc
     }
 }
 
-/// The API of a kind that findings are about.
+/// The API of a kind, if it is one of the mesh's.
 pub(crate) fn api_resource(kind: &str) -> Option<ApiResource> {
-    Some(match kind {
-        "TrafficTarget" => ApiResource::erase::<smidge_crds::access::TrafficTarget>(&()),
-        "IdentityBinding" => ApiResource::erase::<smidge_crds::access::IdentityBinding>(&()),
-        "HTTPRouteGroup" => ApiResource::erase::<smidge_crds::specs::HttpRouteGroup>(&()),
-        "TCPRoute" => ApiResource::erase::<smidge_crds::specs::TcpRoute>(&()),
-        "UDPRoute" => ApiResource::erase::<smidge_crds::specs::UdpRoute>(&()),
-        "TrafficSplit" => ApiResource::erase::<smidge_crds::split::TrafficSplit>(&()),
-        "MeshConfig" => ApiResource::erase::<smidge_crds::config::MeshConfig>(&()),
-        "Service" => ApiResource::erase::<Service>(&()),
-        "Pod" => ApiResource::erase::<Pod>(&()),
-        "Namespace" => ApiResource::erase::<Namespace>(&()),
-        _ => return None,
-    })
+    let mut resource = Resource { kind, found: None };
+    kinds::visit(&mut resource);
+    resource.found
+}
+
+struct Resource<'a> {
+    kind: &'a str,
+    found: Option<ApiResource>,
+}
+
+impl Visitor for Resource<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        if row.name == self.kind {
+            self.found = Some(ApiResource::erase::<K>(&()));
+        }
+    }
 }
 
 /// The API server refuses notes above 1 KiB.

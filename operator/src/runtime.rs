@@ -9,7 +9,9 @@ mod watches;
 mod webhooks;
 mod xds;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use futures::future::BoxFuture;
 use kube::Client;
@@ -137,7 +139,7 @@ pub enum Error {
     #[error("{task} has ended by itself, which is a bug")]
     Ended {
         /// The task.
-        task: &'static str,
+        task: String,
     },
 }
 
@@ -151,13 +153,14 @@ pub fn start(settings: Settings) -> Result<(), Error> {
 
 /// The tasks, by name.
 struct Tasks {
-    set: JoinSet<&'static str>,
+    set: JoinSet<Cow<'static, str>>,
     stop: watch::Sender<bool>,
 }
 
 impl Tasks {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let span = info_span!("task", name);
+    fn spawn(&mut self, name: impl Into<Cow<'static, str>>, task: impl Future<Output = ()> + Send + 'static) {
+        let name = name.into();
+        let span = info_span!("task", name = &*name);
         self.set.spawn(
             async move {
                 task.await;
@@ -242,7 +245,7 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
     };
     tasks.stop.send_replace(true);
     if let Some(ended) = ended {
-        let task = ended.and_then(Result::ok).unwrap_or("a task that panicked");
+        let task = ended.and_then(Result::ok).map_or("a task that panicked".to_owned(), Cow::into_owned);
         error!(task, "task ended unexpectedly");
         return Err(Error::Ended { task });
     }
@@ -253,7 +256,7 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
         while !finishing.is_empty()
             && let Some(Ok(task)) = tasks.set.join_next().await
         {
-            finishing.remove(task);
+            finishing.remove(&*task);
         }
     })
     .await;

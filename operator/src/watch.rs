@@ -8,13 +8,6 @@ mod salvage;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::{
-    api::{
-        core::v1::{Namespace, Pod, Service},
-        discovery::v1::EndpointSlice,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -23,12 +16,13 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use serde::de::DeserializeOwned;
-use smidge_crds::object::Object;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::inputs::{Inputs, Key, Objects};
+use crate::{
+    inputs::{Inputs, Key, Objects},
+    kinds::{Change, Watched},
+};
 
 /// One change of the inputs.
 pub struct Edit {
@@ -37,54 +31,9 @@ pub struct Edit {
     /// The object that it is about; none if it is about all of the kind.
     pub key: Option<Key>,
     /// The change. Says whether it can mean anything: a status that we wrote ourselves does not.
-    pub apply: Box<dyn FnOnce(&mut Inputs) -> Meaning + Send>,
+    pub apply: Box<dyn FnOnce(&mut Inputs) -> Change + Send>,
     /// Whether this is a complete list, after which the kind counts as read.
     pub complete: bool,
-}
-
-/// Whether a change of an object can change what is made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Meaning {
-    /// Only what nobody lowers: its status, its resource version.
-    Same,
-    /// Anything else.
-    Changed,
-}
-
-/// A kind that is watched.
-pub trait Watched:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
-{
-    /// Whether two states of an object mean the same, as far as can be told cheaply.
-    fn means(&self, _before: &Self) -> Meaning {
-        Meaning::Changed
-    }
-}
-
-impl Watched for Pod {
-    /// Kubelets report on every pod again and again; what was kept of it (`Kind::trim`) seldom changes.
-    fn means(&self, before: &Self) -> Meaning {
-        let of = |pod: &Self| ObjectMeta { resource_version: None, ..pod.metadata.clone() };
-        let is_same = self.spec == before.spec && self.status == before.status && of(self) == of(before);
-        if is_same { Meaning::Same } else { Meaning::Changed }
-    }
-}
-impl Watched for Service {}
-impl Watched for EndpointSlice {}
-impl Watched for Namespace {}
-
-impl<Spec: smidge_crds::object::Kind> Watched for Object<Spec>
-where
-    Self: Resource<DynamicType = ()> + DeserializeOwned,
-{
-    fn means(&self, before: &Self) -> Meaning {
-        let of = |object: &Self| {
-            let ObjectMeta { uid, generation, labels, annotations, creation_timestamp, .. } =
-                object.metadata.clone();
-            (uid, generation, labels, annotations, creation_timestamp)
-        };
-        if self.spec == before.spec && of(self) == of(before) { Meaning::Same } else { Meaning::Changed }
-    }
 }
 
 /// Where the objects of one kind live in `Inputs`.
@@ -196,7 +145,7 @@ fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
         for read in listed {
             keep(inputs, field, name, read);
         }
-        Meaning::Changed
+        Change::Semantic
     };
     Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
 }
@@ -225,19 +174,19 @@ fn put<K: Watched>(kind: &Kind<K>, read: Read<K>) -> Edit {
     Edit { kind: name, key, apply: Box::new(move |inputs| keep(inputs, field, name, read)), complete: false }
 }
 
-fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) -> Meaning {
+fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) -> Change {
     let Read { key, object } = read;
     match object {
         Ok(object) => {
             inputs.unreadable.remove(&(name.to_owned(), key.clone()));
             let before = field(inputs).insert(key, Arc::clone(&object).into());
-            before.map_or(Meaning::Changed, |before| object.means(&before))
+            before.map_or(Change::Semantic, |before| object.compare(&before))
         }
         Err(error) => {
             // What it meant before is not what it says now: it has no effect until it can be read.
             field(inputs).remove(&key);
             inputs.unreadable.insert((name.to_owned(), key), error);
-            Meaning::Changed
+            Change::Semantic
         }
     }
 }
@@ -249,7 +198,7 @@ fn remove<K: Watched>(kind: &Kind<K>, key: Key) -> Edit {
     let apply = move |inputs: &mut Inputs| {
         field(inputs).remove(&key);
         inputs.unreadable.remove(&(name.to_owned(), key));
-        Meaning::Changed
+        Change::Semantic
     };
     Edit { kind: name, key: gone, apply: Box::new(apply), complete: false }
 }
@@ -260,7 +209,7 @@ fn absent<K: Watched>(kind: &Kind<K>) -> Edit {
     let apply = move |inputs: &mut Inputs| {
         field(inputs).clear();
         inputs.absent_kinds.insert(definition::<K>());
-        Meaning::Changed
+        Change::Semantic
     };
     Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
 }

@@ -27,6 +27,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The kinds of files/crds.yaml: what is watched, judged and given a status. */ -}}
+{{- define "smidge.kinds" -}}
+kinds:
+{{- range $document := splitList "---\n" (.Files.Get "files/crds.yaml") }}
+{{- with $document | fromYaml }}
+  - {group: {{ .spec.group }}, plural: {{ .spec.names.plural }}, scope: {{ .spec.scope }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- /* Whose client certificates the webhooks take; nothing, which means that they ask for none. */ -}}
 {{- define "smidge.clientCA" -}}
 {{- with .Values.webhook -}}{{ .clientCA }}{{- end -}}

@@ -6,9 +6,9 @@ use super::pieces::{Piece, Whereabouts};
 use super::place::{get, get_mut, put, take, tidy};
 use super::slots::Slot;
 use super::weights;
-use crate::{access, specs, split};
+use crate::kinds::KindInfo;
 
-/// A kind whose versions differ.
+/// How the versions of a kind differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// `TrafficTarget`.
@@ -107,13 +107,7 @@ pub(crate) const OF_BACKENDS: &str = "spec.backends[].matches";
 impl Shape {
     /// The shape of a kind, if it has more than one.
     pub fn of(group: &str, kind: &str) -> Option<Self> {
-        match (group, kind) {
-            (access::GROUP, "TrafficTarget") => Some(Self::Target),
-            (specs::GROUP, "HTTPRouteGroup") => Some(Self::Http),
-            (specs::GROUP, "TCPRoute" | "UDPRoute") => Some(Self::Ports),
-            (split::GROUP, "TrafficSplit") => Some(Self::Split),
-            _ => None,
-        }
+        KindInfo::find(group, kind)?.shape
     }
 
     /// Fields with several places, outer ones first.

@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion};
 use prometheus_client::registry::Registry;
 use smidge::{
     publish::{Metrics, Outputs, publish},
-    watch::{Edit, Meaning},
+    watch::Edit,
 };
 use smidge_xds::{mesh::id::ClusterId, server::SnapshotHub, snapshot::Snapshot};
 use tokio::{
@@ -77,7 +77,7 @@ impl Publisher {
                 key: Some((object.namespace.clone(), object.name.clone())),
                 apply: Box::new(move |inputs| {
                     town::add(inputs, object);
-                    Meaning::Changed
+                    smidge::kinds::Change::Semantic
                 }),
                 complete: false,
             };

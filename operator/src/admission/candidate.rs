@@ -7,7 +7,8 @@ use smidge_crds::{Kind, Object, conversion, object::ReadError};
 
 use crate::{
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Inputs, Key, Objects},
+    inputs::{Inputs, Key},
+    kinds::{self, References, Row, Visitor, Watched},
 };
 
 /// How many namespaces an object may have looked up. Whoever names more hears nothing about the rest.
@@ -68,25 +69,31 @@ impl Candidate {
             Ok(hub) => hub,
             Err(finding) => return Some(finding.clone()),
         };
-        match self.object.kind.as_str() {
-            "TrafficTarget" => self.put(hub, &mut inputs.traffic_targets),
-            "IdentityBinding" => self.put(hub, &mut inputs.identity_bindings),
-            "HTTPRouteGroup" => self.put(hub, &mut inputs.http_route_groups),
-            "TCPRoute" => self.put(hub, &mut inputs.tcp_routes),
-            "UDPRoute" => self.put(hub, &mut inputs.udp_routes),
-            "TrafficSplit" => self.put(hub, &mut inputs.traffic_splits),
-            "MeshConfig" => self.put(hub, &mut inputs.mesh_configs),
-            _ => None,
-        }
+        let mut put = Put { candidate: self, hub, inputs, finding: None };
+        kinds::visit(&mut put);
+        put.finding
     }
+}
 
-    fn put<Spec: Kind>(&self, hub: &Value, objects: &mut Objects<Object<Spec>>) -> Option<Finding> {
-        match Object::<Spec>::read(hub.clone()) {
-            Ok(object) => {
-                objects.insert(self.key.clone(), object.into());
-                None
-            }
-            Err(ReadError { field, message }) => Some(malformed(&self.object, &field, &message)),
+/// Puts a candidate among the objects of its kind.
+struct Put<'a> {
+    candidate: &'a Candidate,
+    hub: &'a Value,
+    inputs: &'a mut Inputs,
+    finding: Option<Finding>,
+}
+
+impl Visitor for Put<'_> {
+    fn kind<K: Watched>(&mut self, _: &Row<K>) {}
+
+    fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, _: References<Spec>) {
+        let Candidate { object, key, .. } = self.candidate;
+        if row.name != object.kind {
+            return;
+        }
+        match Object::<Spec>::read(self.hub.clone()) {
+            Ok(read) => drop((row.objects_mut)(self.inputs).insert(key.clone(), read.into())),
+            Err(ReadError { field, message }) => self.finding = Some(malformed(object, &field, &message)),
         }
     }
 }

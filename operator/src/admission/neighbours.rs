@@ -3,43 +3,32 @@
 
 use std::collections::BTreeSet;
 
-use crate::inputs::{Inputs, Objects};
+use crate::{
+    inputs::{Inputs, Objects},
+    kinds::{self, Row, Visitor, Watched},
+};
 
 /// The objects of these namespaces, and the mesh's own settings.
 pub fn neighbours(inputs: &Inputs, namespaces: &BTreeSet<String>) -> Inputs {
-    // Every field by name: one that a new kind brings must not be forgotten here.
-    let Inputs {
-        pods,
-        services,
-        slices,
-        namespaces: all_namespaces,
-        traffic_targets,
-        identity_bindings,
-        http_route_groups,
-        tcp_routes,
-        udp_routes,
-        traffic_splits,
-        mesh_configs: _,
-        absent_kinds: _,
-        unreadable: _,
-        roots: _,
-        trust_domain: _,
-        cluster_domain: _,
-        system_namespace: _,
-    } = inputs;
+    let mut cut = Cut { inputs, namespaces, into: none(inputs) };
+    kinds::visit(&mut cut);
+    let all = &inputs.namespaces;
     let names = namespaces.iter().map(|name| (String::new(), name.clone()));
-    Inputs {
-        pods: cut(pods, namespaces),
-        services: cut(services, namespaces),
-        slices: cut(slices, namespaces),
-        namespaces: names.filter_map(|key| Some((key.clone(), all_namespaces.get(&key)?.clone()))).collect(),
-        traffic_targets: cut(traffic_targets, namespaces),
-        identity_bindings: cut(identity_bindings, namespaces),
-        http_route_groups: cut(http_route_groups, namespaces),
-        tcp_routes: cut(tcp_routes, namespaces),
-        udp_routes: cut(udp_routes, namespaces),
-        traffic_splits: cut(traffic_splits, namespaces),
-        ..none(inputs)
+    cut.into.namespaces = names.filter_map(|key| Some((key.clone(), all.get(&key)?.clone()))).collect();
+    cut.into
+}
+
+struct Cut<'a> {
+    inputs: &'a Inputs,
+    namespaces: &'a BTreeSet<String>,
+    into: Inputs,
+}
+
+impl Visitor for Cut<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        if kinds::is_namespaced::<K>() {
+            *(row.objects_mut)(&mut self.into) = cut((row.objects)(self.inputs), self.namespaces);
+        }
     }
 }
 

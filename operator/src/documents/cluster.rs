@@ -16,20 +16,22 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
-        core::v1::{Container, Namespace, Pod, PodTemplateSpec, Service},
-        discovery::v1::EndpointSlice,
+        core::v1::{Container, Namespace, Pod, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use kube::Resource;
 use serde::de::DeserializeOwned;
-use smidge_crds::{conversion, labels};
+use smidge_crds::{
+    conversion, labels,
+    object::{Kind, Object},
+};
 
 pub use self::written::Written;
 use super::{Document, Unreadable, unknown};
 use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects, change_each},
+    kinds::{self, References, Row, Visitor, Watched},
     lower::workload::{INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
 };
 
@@ -63,14 +65,7 @@ pub fn cluster(documents: &[Document]) -> Offline {
 
 impl Offline {
     fn add(&mut self, document: &Document) -> Result<(), Unreadable> {
-        let inputs = &mut self.inputs;
         match (document.group.as_str(), document.kind.as_str()) {
-            ("", "Namespace") => insert::<Namespace>(document, false, &mut inputs.namespaces),
-            ("", "Pod") => insert::<Pod>(document, true, &mut inputs.pods),
-            ("", "Service") => insert::<Service>(document, true, &mut inputs.services),
-            ("discovery.k8s.io", "EndpointSlice") => {
-                insert::<EndpointSlice>(document, true, &mut inputs.slices)
-            }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
                 self.findings.extend(definition::foreign(document));
                 Ok(())
@@ -93,8 +88,15 @@ impl Offline {
             (group, kind) if group == "smidge.mesh" || smi::is_meant(group, kind) => {
                 self.add_custom(document)
             }
-            _ => Ok(()),
+            _ => self.insert(document),
         }
+    }
+
+    /// Puts an object among those of its kind; of any other kind it is passed over.
+    fn insert(&mut self, document: &Document) -> Result<(), Unreadable> {
+        let mut insert = Insert { document, inputs: &mut self.inputs, result: Ok(()) };
+        kinds::visit(&mut insert);
+        insert.result
     }
 
     fn add_custom(&mut self, document: &Document) -> Result<(), Unreadable> {
@@ -107,17 +109,7 @@ impl Offline {
         }
         self.findings.extend(unknown::fields(document, &object));
         self.written.add(object, version);
-        let inputs = &mut self.inputs;
-        match kind.as_str() {
-            "TrafficTarget" => smi::insert(document, &mut inputs.traffic_targets),
-            "IdentityBinding" => smi::insert(document, &mut inputs.identity_bindings),
-            "HTTPRouteGroup" => smi::insert(document, &mut inputs.http_route_groups),
-            "TCPRoute" => smi::insert(document, &mut inputs.tcp_routes),
-            "UDPRoute" => smi::insert(document, &mut inputs.udp_routes),
-            "TrafficSplit" => smi::insert(document, &mut inputs.traffic_splits),
-            "MeshConfig" => smi::insert(document, &mut inputs.mesh_configs),
-            _ => Ok(()),
-        }
+        self.insert(document)
     }
 
     fn add_pod<K: DeserializeOwned>(
@@ -178,6 +170,33 @@ impl Offline {
     }
 }
 
+/// Puts a document among the objects of its kind.
+struct Insert<'a> {
+    document: &'a Document,
+    inputs: &'a mut Inputs,
+    result: Result<(), Unreadable>,
+}
+
+impl Insert<'_> {
+    fn is_of<K: Watched>(&self) -> bool {
+        self.document.group == K::group(&()) && self.document.kind == K::kind(&())
+    }
+}
+
+impl Visitor for Insert<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        if self.is_of::<K>() {
+            self.result = insert(self.document, (row.objects_mut)(self.inputs));
+        }
+    }
+
+    fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, _: References<Spec>) {
+        if self.is_of::<Object<Spec>>() {
+            self.result = smi::insert(self.document, (row.objects_mut)(self.inputs));
+        }
+    }
+}
+
 fn has(document: &Document, pointer: &str) -> bool {
     document.value.pointer(pointer).is_some_and(|value| !value.is_null())
 }
@@ -214,10 +233,8 @@ fn key(
     Ok((namespace.to_owned(), name.to_owned()))
 }
 
-fn insert<K>(document: &Document, is_namespaced: bool, objects: &mut Objects<K>) -> Result<(), Unreadable>
-where
-    K: DeserializeOwned + Resource,
-{
+fn insert<K: Watched>(document: &Document, objects: &mut Objects<K>) -> Result<(), Unreadable> {
+    let is_namespaced = kinds::is_namespaced::<K>();
     let key = key(document, is_namespaced, document.value.get("metadata"))?;
     let mut object: K = document.decode()?;
     object.meta_mut().name = Some(key.1.clone());

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use smidge_xds::mesh::{
     Map, Mesh,
-    id::{ClusterId, ProxyId, ServiceId},
+    id::{ClusterId, ProxyId},
     trust::{Bundle, Trust},
 };
 
@@ -17,7 +17,10 @@ use super::{
     graph::Graph,
     unit::{Unit, variant},
 };
-use crate::inputs::{Inputs, Key, differing};
+use crate::{
+    inputs::{Inputs, Key, differing},
+    kinds::{self, Row, Visitor, Watched},
+};
 
 /// One cluster as it was lowered last.
 #[derive(Debug, Default)]
@@ -72,62 +75,24 @@ impl Cluster {
 
     /// Marks what is made of objects that differ.
     fn touch(&mut self, new: &Inputs) {
-        // Every field by name: one that a new kind brings must not be forgotten here.
-        let Inputs {
-            pods,
-            services,
-            slices,
-            namespaces,
-            traffic_targets,
-            identity_bindings,
-            http_route_groups,
-            tcp_routes,
-            udp_routes,
-            traffic_splits,
-            mesh_configs,
-            absent_kinds,
-            unreadable,
-            trust_domain,
-            cluster_domain,
-            // No unit reads them.
-            roots: _,
-            system_namespace,
-        } = &self.inputs;
-        let graph = &mut self.graph;
-        let mut touch = |key: &Key, unit: fn(Key) -> Unit| graph.touch(unit(key.clone()));
-        differing(pods, &new.pods).for_each(|key| touch(key, Unit::Pod));
-        differing(slices, &new.slices).for_each(|key| touch(key, Unit::Slice));
-        differing(traffic_targets, &new.traffic_targets).for_each(|key| touch(key, Unit::Target));
-        differing(identity_bindings, &new.identity_bindings).for_each(|key| touch(key, Unit::Binding));
-        differing(http_route_groups, &new.http_route_groups).for_each(|key| touch(key, Unit::Group));
-        differing(tcp_routes, &new.tcp_routes).for_each(|key| touch(key, Unit::TcpRoute));
-        differing(udp_routes, &new.udp_routes).for_each(|key| touch(key, Unit::UdpRoute));
-        differing(traffic_splits, &new.traffic_splits).for_each(|key| touch(key, Unit::Written));
-        for (namespace, name) in differing(services, &new.services) {
-            graph.touch(Unit::Known(ServiceId::new(namespace, name)));
-        }
-        for (_, name) in differing(namespaces, &new.namespaces) {
-            graph.touch(Unit::Modes(name.clone()));
-            graph.touch(Unit::Injects(name.clone()));
-        }
-        for kind in absent_kinds.symmetric_difference(&new.absent_kinds) {
+        let (old, graph) = (&self.inputs, &mut self.graph);
+        kinds::visit(&mut Touch { old, new, graph });
+        for kind in old.absent_kinds.symmetric_difference(&new.absent_kinds) {
             graph.touch(Unit::Absent(kind.clone()));
         }
-        if *trust_domain != new.trust_domain {
+        if old.trust_domain != new.trust_domain {
             graph.touch(Unit::TrustDomain);
         }
-        if *system_namespace != new.system_namespace {
+        if old.system_namespace != new.system_namespace {
             graph.touch(Unit::SystemNamespace);
         }
-        if *cluster_domain != new.cluster_domain {
+        if old.cluster_domain != new.cluster_domain {
             graph.touch(Unit::ClusterDomain);
         }
-        // Whether the settings in use can be read is part of what they say.
-        if *mesh_configs != new.mesh_configs || *unreadable != new.unreadable {
+        if old.unreadable != new.unreadable {
+            // Whether the settings in use can be read is part of what they say.
             graph.touch(Unit::MeshWide);
-        }
-        if *unreadable != new.unreadable {
-            for (kind, key) in unreadable.keys().chain(new.unreadable.keys()) {
+            for (kind, key) in old.unreadable.keys().chain(new.unreadable.keys()) {
                 graph.touch(Unit::Unreadable(kind.clone(), key.clone()));
             }
         }
@@ -146,6 +111,23 @@ impl Cluster {
                 put(&mut mesh.workloads, &ProxyId { cluster, namespace, instance }, workload);
             }
             _ => {}
+        }
+    }
+}
+
+/// Marks what reads the objects that differ.
+struct Touch<'a> {
+    old: &'a Inputs,
+    new: &'a Inputs,
+    graph: &'a mut Graph,
+}
+
+impl Visitor for Touch<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        for key in differing((row.objects)(self.old), (row.objects)(self.new)) {
+            for unit in (row.nodes)(key.clone()) {
+                self.graph.touch(unit);
+            }
         }
     }
 }

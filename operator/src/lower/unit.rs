@@ -30,7 +30,7 @@ use crate::inputs::{Key, Shared};
 /// One thing that is made by itself. Each is made of objects of its own name, and of units that stand before it in this
 /// list; so making in this order makes each once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// The mesh's trust domain.
     TrustDomain,
     /// The domain under which the cluster's DNS serves Services.

@@ -1,6 +1,6 @@
 //! The list of the kinds that are watched, and what of each is kept.
 //!
-//! Used by `runtime` at the start. A new kind is a line of `inputs::kinds` and a field of `Inputs`.
+//! Used by `runtime` at the start. The kinds are those of `kinds`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use crate::{
     auth::pods::Pods,
     inputs::Key,
-    watch::{Edit, Kind, Seen, watch},
+    kinds::{self, Row, Visitor, Watched},
+    watch::{Edit, Kind, Observer, Seen, watch},
 };
 
 /// The pods by name, for the authenticator, which cannot wait for a snapshot.
@@ -34,7 +35,7 @@ pub struct Watches {
 pub fn spawn(
     client: &Client,
     edits: &mpsc::Sender<Edit>,
-    mut spawn: impl FnMut(&'static str, BoxFuture<'static, ()>),
+    spawn: impl FnMut(String, BoxFuture<'static, ()>),
 ) -> Watches {
     let store = Store::default();
     let found = Arc::clone(&store);
@@ -43,27 +44,35 @@ pub fn spawn(
         store.get(&(namespace.to_owned(), name.to_owned())).cloned()
     };
     let pods = Arc::new(Pods::new(Box::new(lookup), client.clone()));
-    let mut names = BTreeSet::new();
-    macro_rules! kinds {
-        ($($name:literal => $field:ident, $trim:expr, $observe:expr;)*) => {$(
-            let kind = Kind {
-                name: $name,
-                field: |inputs| &mut inputs.$field,
-                trim: $trim,
-                observe: Box::new($observe),
-            };
-            spawn(concat!("watch ", $name), Box::pin(watch(client.clone(), kind, edits.clone())));
-            names.insert($name);
-        )*};
+    let mut spawner = Spawner { client, edits, spawn, names: BTreeSet::new() };
+    kinds::visit(&mut spawner);
+    spawner.watch(&kinds::pods(), trim_pod, Box::new(follow(store, Arc::clone(&pods))));
+    Watches { kinds: spawner.names, pods }
+}
+
+struct Spawner<'a, F> {
+    client: &'a Client,
+    edits: &'a mpsc::Sender<Edit>,
+    spawn: F,
+    names: BTreeSet<&'static str>,
+}
+
+impl<F: FnMut(String, BoxFuture<'static, ()>)> Spawner<'_, F> {
+    fn watch<K: Watched>(&mut self, row: &Row<K>, trim: fn(&mut K), observe: Observer<K>) {
+        let kind = Kind { name: row.name, field: row.objects_mut, trim, observe };
+        let watch = watch(self.client.clone(), kind, self.edits.clone());
+        (self.spawn)(format!("watch {}", row.name), Box::pin(watch));
+        self.names.insert(row.name);
     }
-    kinds! {
-        "Pod" => pods, trim_pod, follow(store, Arc::clone(&pods));
+}
+
+impl<F: FnMut(String, BoxFuture<'static, ()>)> Visitor for Spawner<'_, F> {
+    /// Pods are trimmed and followed, everything else is kept as it is.
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        if row.name != kinds::pods().name {
+            self.watch(row, |_| (), Box::new(|_| ()));
+        }
     }
-    macro_rules! as_they_are {
-        ($($name:literal => $field:ident;)*) => { kinds! { $($name => $field, |_| (), |_| ();)* } };
-    }
-    crate::inputs::kinds!(as_they_are);
-    Watches { kinds: names, pods }
 }
 
 /// Keeps the store, and tells those who wait for a pod's end.

@@ -5,7 +5,8 @@
 
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
-use super::object::KINDS;
+use smidge_crds::conversion;
+
 use crate::finding::{Finding, ObjectRef, Severity};
 
 /// The findings, in order.
@@ -30,7 +31,7 @@ impl Found {
             };
             let gone = old.next_if(|_| first.is_le());
             let come = new.next_if(|_| first.is_ge());
-            let finding = gone.xor(come).filter(|finding| KINDS.contains(&finding.object.kind.as_str()));
+            let finding = gone.xor(come).filter(|finding| has_status(&finding.object));
             differs.extend(finding.map(|finding| finding.object.clone()));
         }
     }
@@ -44,6 +45,11 @@ impl Found {
         };
         of(Severity::Error).chain(of(Severity::Warning)).collect()
     }
+}
+
+/// Every kind of ours has a status, and no other.
+fn has_status(object: &ObjectRef) -> bool {
+    conversion::group(&object.kind).is_some()
 }
 
 #[cfg(test)]

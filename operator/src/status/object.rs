@@ -6,24 +6,16 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use smidge_crds::{access::TrafficTargetSpec, split::TrafficSplitSpec, status::Status};
+use smidge_crds::{
+    object::{Kind, Object},
+    status::Status,
+};
 
 use crate::{
     finding::ObjectRef,
     inputs::{Inputs, Key, Objects},
+    kinds::{self, References, Row, Visitor, Watched},
 };
-
-/// The kinds that have a status.
-pub const KINDS: [&str; 7] = [
-    "HTTPRouteGroup",
-    "IdentityBinding",
-    "MeshConfig",
-    "TCPRoute",
-    "TrafficSplit",
-    "TrafficTarget",
-    "UDPRoute",
-];
 
 /// An object that has a status.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,91 +33,57 @@ pub struct Known {
 /// All of them. A copy costs nothing, and two are compared at the cost of what they do not share.
 pub type KnownObjects = OrdMap<ObjectRef, Arc<Known>>;
 
-/// Takes over one object of `kind`, or all of them, as they are in `inputs`.
+/// Takes over one object of `kind`, or all of them, as they are in `inputs`. Kinds without a status are passed over.
 pub fn refresh(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
-    if !KINDS.contains(&kind) {
-        return;
-    }
-    let Some(key) = key else {
-        let first = ObjectRef::new(kind, "", "");
-        let all = known.range(first..).map(|(object, _)| object).take_while(|object| object.kind == kind);
-        for object in all.cloned().collect::<Vec<_>>() {
-            known.remove(&object);
-        }
-        for key in keys(inputs, kind) {
-            refresh(known, inputs, kind, Some(&key));
-        }
-        return;
-    };
-    let object = ObjectRef::new(kind, &key.0, &key.1);
-    match read(inputs, kind, key) {
-        Some(read) => drop(known.insert(object, Arc::new(read))),
-        None => drop(known.remove(&object)),
-    }
+    kinds::visit(&mut Refresh { known, inputs, kind, key });
 }
 
-fn keys(inputs: &Inputs, kind: &str) -> Vec<Key> {
-    let readable: Vec<Key> = match kind {
-        "HTTPRouteGroup" => inputs.http_route_groups.keys().cloned().collect(),
-        "IdentityBinding" => inputs.identity_bindings.keys().cloned().collect(),
-        "MeshConfig" => inputs.mesh_configs.keys().cloned().collect(),
-        "TCPRoute" => inputs.tcp_routes.keys().cloned().collect(),
-        "TrafficSplit" => inputs.traffic_splits.keys().cloned().collect(),
-        "TrafficTarget" => inputs.traffic_targets.keys().cloned().collect(),
-        "UDPRoute" => inputs.udp_routes.keys().cloned().collect(),
-        _ => Vec::new(),
-    };
-    let unreadable = inputs.unreadable.keys().filter(|(of, _)| of == kind).map(|(_, key)| key.clone());
-    readable.into_iter().chain(unreadable).collect()
+struct Refresh<'a> {
+    known: &'a mut KnownObjects,
+    inputs: &'a Inputs,
+    kind: &'a str,
+    key: Option<&'a Key>,
 }
 
-fn read(inputs: &Inputs, kind: &str, key: &Key) -> Option<Known> {
-    if inputs.unreadable.contains_key(&(kind.to_owned(), key.clone())) {
-        return Some(Known::default());
-    }
-    match kind {
-        "HTTPRouteGroup" => plain(&inputs.http_route_groups, key),
-        "IdentityBinding" => plain(&inputs.identity_bindings, key),
-        "MeshConfig" => plain(&inputs.mesh_configs, key),
-        "TCPRoute" => plain(&inputs.tcp_routes, key),
-        "UDPRoute" => plain(&inputs.udp_routes, key),
-        "TrafficTarget" => {
-            let target = inputs.traffic_targets.get(key)?;
-            Some(Known { uses: used_by_target(key, &target.spec), ..known(&target.metadata, &target.status) })
+impl Visitor for Refresh<'_> {
+    fn kind<K: Watched>(&mut self, _: &Row<K>) {}
+
+    fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, references: References<Spec>) {
+        if row.name != self.kind {
+            return;
         }
-        "TrafficSplit" => {
-            let split = inputs.traffic_splits.get(key)?;
-            Some(Known { uses: used_by_split(key, &split.spec), ..known(&split.metadata, &split.status) })
+        let objects = (row.objects)(self.inputs);
+        let keys = self.key.map_or_else(|| self.forget(objects), |key| vec![key.clone()]);
+        for key in keys {
+            let object = ObjectRef::new(self.kind, &key.0, &key.1);
+            let is_unreadable = self.inputs.unreadable.contains_key(&(self.kind.to_owned(), key.clone()));
+            let read = objects.get(&key).map(|object| known(object, references(&key, &object.spec)));
+            match if is_unreadable { Some(Known::default()) } else { read } {
+                Some(known) => drop(self.known.insert(object, Arc::new(known))),
+                None => drop(self.known.remove(&object)),
+            }
         }
-        _ => None,
     }
 }
 
-fn plain<Spec>(objects: &Objects<smidge_crds::object::Object<Spec>>, key: &Key) -> Option<Known> {
-    objects.get(key).map(|object| known(&object.metadata, &object.status))
+impl Refresh<'_> {
+    /// Forgets all objects of the kind; returns the names of those that there are.
+    fn forget<K>(&mut self, objects: &Objects<K>) -> Vec<Key> {
+        let first = ObjectRef::new(self.kind, "", "");
+        let all = self.known.range(first..).map(|(object, _)| object);
+        for object in all.take_while(|object| object.kind == self.kind).cloned().collect::<Vec<_>>() {
+            self.known.remove(&object);
+        }
+        let unreadable = self.inputs.unreadable.keys().filter(|(of, _)| of == self.kind);
+        objects.keys().chain(unreadable.map(|(_, key)| key)).cloned().collect()
+    }
 }
 
-#[expect(clippy::ref_option, reason = "a field, as it stands")]
-fn known(metadata: &ObjectMeta, status: &Option<Status>) -> Known {
+fn known<Spec>(object: &Object<Spec>, uses: Vec<ObjectRef>) -> Known {
     Known {
-        uid: metadata.uid.clone().unwrap_or_default(),
-        generation: metadata.generation,
-        status: status.clone(),
-        ..Known::default()
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        generation: object.metadata.generation,
+        status: object.status.clone(),
+        uses,
     }
-}
-
-fn used_by_target((namespace, _): &Key, spec: &TrafficTargetSpec) -> Vec<ObjectRef> {
-    let rules = spec.rules.iter().map(|rule| ObjectRef::new(&rule.kind, namespace, &rule.name));
-    let subjects = spec.sources.iter().chain([&spec.destination]);
-    let bindings = subjects.filter(|subject| subject.kind == "IdentityBinding").map(|subject| {
-        let own = subject.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        ObjectRef::new(&subject.kind, own.unwrap_or(namespace), &subject.name)
-    });
-    rules.chain(bindings).collect()
-}
-
-fn used_by_split((namespace, _): &Key, spec: &TrafficSplitSpec) -> Vec<ObjectRef> {
-    let groups = spec.matches.iter().flatten();
-    groups.map(|group| ObjectRef::new(&group.kind, namespace, &group.name)).collect()
 }

@@ -7,7 +7,7 @@ use smidge::{
     finding::ObjectRef,
     lower::lower,
     status::{
-        object::{KINDS, KnownObjects, refresh},
+        object::{KnownObjects, refresh},
         programmed::{Concerns, Tallies, Tally},
     },
 };
@@ -81,8 +81,8 @@ fn publish(text: String, before: Option<&Snapshot>) -> (KnownObjects, Arc<Snapsh
     let offline = documents::assemble(&[Source { name: "in.yaml".to_owned(), text }]);
     assert!(offline.unreadable.is_empty(), "{:?}", offline.unreadable);
     let mut known = KnownObjects::default();
-    for kind in KINDS {
-        refresh(&mut known, &offline.inputs, kind, None);
+    for info in smidge_crds::KINDS {
+        refresh(&mut known, &offline.inputs, info.kind, None);
     }
     let (mesh, _) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
     (known, Arc::new(Snapshot::next(Arc::new(mesh), before)))

@@ -4,10 +4,15 @@
 //! read is kept by its reason, as the operator's own watches do.
 
 use anyhow::Context as _;
-use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams, core::DeserializeGuard};
-use serde::de::DeserializeOwned;
+use futures::future::{FutureExt as _, LocalBoxFuture};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 
-use crate::{documents::Offline, inputs::Inputs, watch::Field};
+use crate::{
+    documents::Offline,
+    inputs::{Inputs, Objects},
+    kinds::{self, Row, Visitor, Watched},
+    watch::Field,
+};
 
 /// How many objects a request asks for.
 const PAGE: u32 = 500;
@@ -25,46 +30,57 @@ pub(super) fn load() -> anyhow::Result<Offline> {
 }
 
 async fn list_all(client: &Client) -> anyhow::Result<Inputs> {
+    let mut lists = Lists { client, pending: Vec::new() };
+    kinds::visit(&mut lists);
     let mut inputs = Inputs::default();
-    macro_rules! list_kinds {
-        ($($name:literal => $field:ident;)*) => {$(
-            list($name, |inputs| &mut inputs.$field, client, &mut inputs).await?;
-        )*};
+    for listed in lists.pending {
+        listed.await?(&mut inputs);
     }
-    list_kinds! { "Pod" => pods; }
-    crate::inputs::kinds!(list_kinds);
     Ok(inputs)
 }
 
-async fn list<K>(name: &str, field: Field<K>, client: &Client, inputs: &mut Inputs) -> anyhow::Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
+/// Puts the objects of one kind into their place.
+type Put = Box<dyn FnOnce(&mut Inputs)>;
+
+/// One request a kind, or several, none of which was made yet.
+struct Lists<'a> {
+    client: &'a Client,
+    pending: Vec<LocalBoxFuture<'a, anyhow::Result<Put>>>,
+}
+
+impl Visitor for Lists<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        self.pending.push(list(row.name, row.objects_mut, self.client).boxed_local());
+    }
+}
+
+async fn list<K: Watched>(name: &'static str, field: Field<K>, client: &Client) -> anyhow::Result<Put> {
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
     let mut parameters = ListParams::default().limit(PAGE);
+    let (mut objects, mut unreadable) = (Objects::new(), Vec::new());
     loop {
         let page = match api.list(&parameters).await {
             Ok(page) => page,
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                inputs.absent_kinds.insert(format!("{}.{}", K::plural(&()), K::group(&())));
-                return Ok(());
+                let definition = format!("{}.{}", K::plural(&()), K::group(&()));
+                return Ok(Box::new(move |inputs| inputs.absent_kinds.extend([definition])));
             }
             Err(error) => return Err(error).with_context(|| format!("failed to list {name} objects")),
         };
         for object in page.items {
             let key = (object.namespace().unwrap_or_default(), object.name_any());
             match object.0 {
-                Ok(object) => {
-                    field(inputs).insert(key, object.into());
-                }
-                Err(invalid) => {
-                    inputs.unreadable.insert((name.to_owned(), key), invalid.error);
-                }
+                Ok(object) => drop(objects.insert(key, object.into())),
+                Err(invalid) => unreadable.push(((name.to_owned(), key), invalid.error)),
             }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(()),
+            None => break,
         }
     }
+    Ok(Box::new(move |inputs| {
+        *field(inputs) = objects;
+        inputs.unreadable.extend(unreadable);
+    }))
 }

@@ -9,6 +9,7 @@ use crate::{
     explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
     inputs::Objects,
+    kinds,
 };
 
 /// Whether a document of this group and kind was written for an SMI mesh, however wrongly.
@@ -21,7 +22,7 @@ pub(super) fn insert<Spec: Kind>(
     document: &Document,
     objects: &mut Objects<Object<Spec>>,
 ) -> Result<(), Unreadable> {
-    let is_namespaced = Spec::GROUP != config::GROUP;
+    let is_namespaced = kinds::is_namespaced::<Object<Spec>>();
     let key = key(document, is_namespaced, document.value.get("metadata"))?;
     let hub =
         conversion::to_hub(&document.value).map_err(|error| document.unreadable("", error.to_string()))?;
@@ -55,8 +56,8 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
     let message = format!("{kind} {of} is not served; the object has no effect");
     let finding = Finding::new(object, Reason::NotServed, message).at("apiVersion");
     // `trafficsplit` and `TrafficSplits` are what kubectl takes on its command line.
-    let kinds = conversion::KINDS.map(|(_, kind)| kind);
-    let meant = nearest(kind, kinds.into_iter().filter(|kind| *kind != "MeshConfig"));
+    let smi = smidge_crds::KINDS.iter().filter(|info| info.group != config::GROUP).map(|info| info.kind);
+    let meant = nearest(kind, smi);
     match meant.and_then(|kind| Some((kind, conversion::group(kind)?))) {
         None => finding,
         Some((kind, group)) => finding.hint(format!(
