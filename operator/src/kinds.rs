@@ -26,7 +26,7 @@ use smidge_xds::mesh::id::ServiceId;
 use crate::{
     finding::ObjectRef,
     inputs::{Inputs, Key, Objects},
-    lower::Unit,
+    lower::Node,
 };
 
 /// What a change of an object can change.
@@ -87,7 +87,7 @@ pub struct Row<K: 'static> {
     /// The same, to be changed.
     pub objects_mut: fn(&mut Inputs) -> &mut Objects<K>,
     /// The nodes of lowering that read the object of a name.
-    pub(crate) nodes: fn(Key) -> Vec<Unit>,
+    pub(crate) nodes: fn(Key) -> Vec<Node>,
 }
 
 /// The objects that an object refers to, whether they exist or not: a change of theirs changes its status.
@@ -117,32 +117,31 @@ macro_rules! row {
 
 /// Pods, of which each reader makes something of its own.
 pub fn pods() -> Row<Pod> {
-    row!("Pod", pods, |key| vec![Unit::Pod(key)])
+    row!("Pod", pods, |key| vec![Node::Pod(key)])
 }
 
 /// Visits every kind, in the order of this list.
 pub fn visit(visitor: &mut impl Visitor) {
     visitor.kind(&pods());
-    visitor.kind::<Service>(&row!("Service", services, |(namespace, name)| vec![Unit::Known(ServiceId {
-        namespace,
-        name
-    })]));
-    visitor.kind::<EndpointSlice>(&row!("EndpointSlice", slices, |key| vec![Unit::Slice(key)]));
+    visitor.kind::<Service>(&row!("Service", services, |(namespace, name)| vec![Node::KubeService(
+        ServiceId { namespace, name }
+    )]));
+    visitor.kind::<EndpointSlice>(&row!("EndpointSlice", slices, |key| vec![Node::Slice(key)]));
     visitor.kind::<Namespace>(&row!("Namespace", namespaces, |(_, name)| {
-        vec![Unit::Modes(name.clone()), Unit::Injects(name)]
+        vec![Node::Modes(name.clone()), Node::InjectsNamespace(name)]
     }));
-    let target = row!("TrafficTarget", traffic_targets, |key| vec![Unit::Target(key)]);
+    let target = row!("TrafficTarget", traffic_targets, |key| vec![Node::Target(key)]);
     visitor.custom(&target, references_of_target);
-    let binding = row!("IdentityBinding", identity_bindings, |key| vec![Unit::Binding(key)]);
+    let binding = row!("IdentityBinding", identity_bindings, |key| vec![Node::Binding(key)]);
     visitor.custom(&binding, none);
-    let group = row!("HTTPRouteGroup", http_route_groups, |key| vec![Unit::Group(key)]);
+    let group = row!("HTTPRouteGroup", http_route_groups, |key| vec![Node::Group(key)]);
     visitor.custom(&group, none);
-    visitor.custom(&row!("TCPRoute", tcp_routes, |key| vec![Unit::TcpRoute(key)]), none);
-    visitor.custom(&row!("UDPRoute", udp_routes, |key| vec![Unit::UdpRoute(key)]), none);
-    let split = row!("TrafficSplit", traffic_splits, |key| vec![Unit::Written(key)]);
+    visitor.custom(&row!("TCPRoute", tcp_routes, |key| vec![Node::TcpRoute(key)]), none);
+    visitor.custom(&row!("UDPRoute", udp_routes, |key| vec![Node::UdpRoute(key)]), none);
+    let split = row!("TrafficSplit", traffic_splits, |key| vec![Node::SplitSpec(key)]);
     visitor.custom(&split, references_of_split);
     // Whatever is called otherwise than `default` is judged with the one that is.
-    visitor.custom(&row!("MeshConfig", mesh_configs, |_| vec![Unit::MeshWide]), none);
+    visitor.custom(&row!("MeshConfig", mesh_configs, |_| vec![Node::MeshWide]), none);
 }
 
 fn none<Spec>(_: &Key, _: &Spec) -> Vec<ObjectRef> {

@@ -4,26 +4,26 @@
 //! finding; what cannot be read allows nothing. One file a Kubernetes or SMI noun; `publish` and the offline tools call
 //! it. Does not know Envoy.
 //!
-//! What is made of the objects is made in units (`unit`), each of which notes what it has looked at (`look`), so that a
-//! change makes again what it can touch and nothing else (`graph`, docs/design/010).
+//! Lowering is a graph (`graph`, docs/design/010) of nodes (`node`), each of which notes what it has read (`context`), so that a
+//! change recomputes what it can touch and nothing else.
 
 mod access;
 mod budget;
 mod cluster;
+mod context;
 mod cost;
 mod endpoints;
-mod found;
+mod findings;
 mod graph;
-mod look;
 mod mesh_service;
+mod node;
 pub mod regex;
 mod route;
 mod service;
 mod settings;
 mod shape;
 mod split;
-mod unit;
-pub(crate) use self::{settings::injects_strictly, unit::Unit};
+pub(crate) use self::{node::Node, settings::injects_strictly};
 pub mod workload;
 
 use std::{
@@ -37,7 +37,7 @@ use smidge_xds::mesh::{
     service::Service,
 };
 
-use self::{cluster::Cluster, look::Look, unit::Value};
+use self::{cluster::Cluster, context::Context, node::Value};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key},
@@ -75,35 +75,35 @@ pub struct Lowering {
     lowered: Lowered,
 }
 
-/// How much was ever made, and how much there is.
+/// Counts of what was ever computed, and of what there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lowered {
     /// Services, each as often as it was lowered.
     pub services: u64,
     /// Workload instances.
     pub workloads: u64,
-    /// Units of any kind: objects that were read, and all that was made of them.
-    pub units: u64,
-    /// Units that are there now.
+    /// Nodes of any kind: objects that were read, and all that was computed from them.
+    pub nodes: u64,
+    /// Nodes that there are now.
     pub kept: u64,
 }
 
 impl Lowering {
-    /// The mesh of all clusters as they are now, and what is wrong with their objects, errors first. Where no unit says
-    /// anything else than before, that is the same `Arc`.
+    /// The mesh of all clusters as they are now, and the findings about their objects, errors first. Where no node reports
+    /// anything new, they are the same `Arc`.
     pub fn next(&mut self, clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Arc<Vec<Finding>>) {
         let known = self.clusters.len();
         self.clusters.retain(|cluster, _| clusters.contains_key(cluster));
-        let mut has_news = self.clusters.len() != known;
+        let mut has_changed = self.clusters.len() != known;
         self.lowered.kept = 0;
         for (id, inputs) in clusters {
             let cluster = self.clusters.entry(id.clone()).or_default();
             cluster.step(id, inputs);
-            has_news |= cluster.found().take_news();
+            has_changed |= cluster.findings().take_changed();
             self.lowered.add(cluster.take_lowered());
         }
-        if has_news {
-            let of_each = self.clusters.values_mut().map(|cluster| cluster.found().all());
+        if has_changed {
+            let of_each = self.clusters.values_mut().map(|cluster| cluster.findings().all());
             let mut all: Vec<Finding> = of_each.flatten().cloned().collect();
             if self.clusters.len() > 1 {
                 all.sort();
@@ -127,81 +127,93 @@ impl Lowered {
     fn add(&mut self, more: Self) {
         self.services += more.services;
         self.workloads += more.workloads;
-        self.units += more.units;
+        self.nodes += more.nodes;
         self.kept += more.kept;
     }
 }
 
-/// Makes one unit.
-fn make(unit: &Unit, look: &mut Look<'_>) -> Option<Value> {
-    Some(match unit {
-        Unit::TrustDomain => Value::TrustDomain(look.setting(|inputs| inputs.trust_domain.clone())),
-        Unit::ClusterDomain => Value::Text(look.setting(|inputs| inputs.cluster_domain.as_str().into())),
-        Unit::SystemNamespace => Value::Text(look.setting(|inputs| inputs.system_namespace.as_str().into())),
-        Unit::MeshWide => Value::MeshWide(settings::mesh_wide(look)),
-        Unit::Modes(namespace) => {
-            let (access, mtls) = settings::modes(namespace, look)?;
+/// Computes the value of a node.
+fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
+    Some(match node {
+        Node::TrustDomain => Value::TrustDomain(context.setting(|inputs| inputs.trust_domain.clone())),
+        Node::ClusterDomain => Value::Text(context.setting(|inputs| inputs.cluster_domain.as_str().into())),
+        Node::SystemNamespace => {
+            Value::Text(context.setting(|inputs| inputs.system_namespace.as_str().into()))
+        }
+        Node::MeshWide => Value::MeshWide(settings::mesh_wide(context)),
+        Node::Modes(namespace) => {
+            let (access, mtls) = settings::modes(namespace, context)?;
             Value::Modes(access, mtls)
         }
-        Unit::Injects(namespace) => settings::injects(namespace, look).then_some(Value::Yes)?,
-        Unit::Absent(kind) => report_absent(kind, look)?,
-        Unit::Unreadable(kind, key) => report_unreadable(kind, key, look)?,
-        Unit::Group(key) => Value::Group(route::group(key, look)?.into()),
-        Unit::TcpRoute(key) => Value::Ports(route::tcp_route(key, look)?),
-        Unit::UdpRoute(key) => Value::Ports(route::udp_route(key, look)?),
-        Unit::Pod(key) => Value::Instance(workload::instance(key, look)?.into()),
-        Unit::Binding(key) => Value::Identities(access::binding(key, look)?.into()),
-        Unit::Target(key) => Value::Allowed(access::target(key, look)?.into()),
-        Unit::Slice(key) => Value::Slice(endpoints::slice(key, look)?),
-        Unit::Known(id) => Value::Known(service::known(id, look)?.into()),
-        Unit::IsService(id) => look.known(id).map(|_| Value::Yes)?,
-        Unit::HasMembers(id) => look.known(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?,
-        Unit::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, look)?.into()),
-        Unit::Written(key) => Value::Written(split::written(key, look)?.into()),
-        Unit::BudgetExceeded(namespace) => Value::BudgetExceeded(budget::over_budget(namespace, look).into()),
-        Unit::Split(_) => Value::Split(split::in_effect(look)?.into()),
-        Unit::HasSplit(root) => look.split(root).map(|_| Value::Yes)?,
-        Unit::Inbound(identity, _) => {
-            budget::inbound(identity, look);
+        Node::InjectsNamespace(namespace) => settings::injects(namespace, context).then_some(Value::Yes)?,
+        Node::Absent(kind) => report_absent(kind, context)?,
+        Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
+        Node::Group(key) => Value::Group(route::group(key, context)?.into()),
+        Node::TcpRoute(key) => Value::Ports(route::tcp_route(key, context)?),
+        Node::UdpRoute(key) => Value::Ports(route::udp_route(key, context)?),
+        Node::Pod(key) => Value::Pod(workload::instance(key, context)?.into()),
+        Node::Binding(key) => Value::Identities(access::binding(key, context)?.into()),
+        Node::Target(key) => Value::TargetGrant(access::target(key, context)?.into()),
+        Node::Slice(key) => Value::Slice(endpoints::slice(key, context)?),
+        Node::KubeService(id) => Value::KubeService(service::known(id, context)?.into()),
+        Node::ServiceExists(id) => context.kube_service(id).map(|_| Value::Yes)?,
+        Node::HasMembers(id) => {
+            context.kube_service(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?
+        }
+        Node::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, context)?.into()),
+        Node::SplitSpec(key) => Value::SplitSpec(split::written(key, context)?.into()),
+        Node::SplitsOverBudget(namespace) => {
+            Value::SplitsOverBudget(budget::over_budget(namespace, context).into())
+        }
+        Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
+        Node::HasSplit(root) => context.split(root).map(|_| Value::Yes)?,
+        Node::InboundPort(identity, _) => {
+            budget::inbound(identity, context);
             Value::Yes
         }
-        Unit::Load(id) => Value::Load(budget::load(id, look)?),
-        Unit::Burden(_) => Value::Load(budget::burden(look)),
-        Unit::Losses(namespace) => Value::Losses(budget::losses(namespace, look).into()),
-        Unit::Grants(_) => Value::Grants(access::grants(look).into()),
-        Unit::IsGranted(identity) => look.grants(identity).map(|_| Value::Yes)?,
-        Unit::Claims(id) => Value::Claims(mesh_service::claims(id, look)?.into()),
-        Unit::Address(..) => Value::Owner(mesh_service::owner(look)?),
-        Unit::Service(id) => Value::Service(mesh_service::service(id, look)?.into()),
-        Unit::Served(pod) => Value::Served(service::served(pod, look).into()),
-        Unit::Workload(pod) => {
-            let (workload, class) = workload::workload(pod, look)?;
+        Node::ServiceLoad(id) => Value::Load(budget::load(id, context)?),
+        Node::IdentityLoad(_) => Value::Load(budget::burden(context)),
+        Node::TargetsOverBudget(namespace) => {
+            Value::TargetsOverBudget(budget::losses(namespace, context).into())
+        }
+        Node::Grants(_) => Value::Grants(access::grants(context).into()),
+        Node::IsGranted(identity) => context.grants(identity).map(|_| Value::Yes)?,
+        Node::ClaimedAddresses(id) => Value::ClaimedAddresses(mesh_service::claims(id, context)?.into()),
+        Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
+        Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
+        Node::ServedPorts(pod) => Value::ServedPorts(service::served(pod, context).into()),
+        Node::Workload(pod) => {
+            let (workload, class) = workload::workload(pod, context)?;
             Value::Workload((workload.into(), class.into()))
         }
-        Unit::Class(_) => Value::Class(workload::class(look)?),
-        // Sets are those who give to them.
-        Unit::Labelled(..) | Unit::PodsOf(_) | Unit::Slices(_) | Unit::Splits(_) | Unit::Senders(_) => {
+        Node::Class(_) => Value::Class(workload::class(context)?),
+        // Sets stand for their contributors.
+        Node::PodsWithLabel(..)
+        | Node::PodsInNamespace(_)
+        | Node::SlicesOfService(_)
+        | Node::SplitsOfRoot(_)
+        | Node::SplitsToService(_) => {
             return None;
         }
     })
 }
 
-fn report_absent(kind: &str, look: &mut Look<'_>) -> Option<Value> {
-    look.is_absent(kind).then_some(())?;
+fn report_absent(kind: &str, context: &mut Context<'_>) -> Option<Value> {
+    context.is_absent(kind).then_some(())?;
     let object = ObjectRef::new("CustomResourceDefinition", "", kind);
     let message = "is not installed; the mesh goes on as if there were no object of it";
-    look.found(
+    context.report(
         Finding::new(object, Reason::CRDNotInstalled, message)
             .hint("install the definitions that `smidge crds` prints"),
     );
     Some(Value::Yes)
 }
 
-fn report_unreadable(kind: &str, key: &Key, look: &mut Look<'_>) -> Option<Value> {
-    let error = look.unreadable(kind, key)?;
+fn report_unreadable(kind: &str, key: &Key, context: &mut Context<'_>) -> Option<Value> {
+    let error = context.unreadable(kind, key)?;
     let object = ObjectRef::new(kind, &key.0, &key.1);
     let message = format!("cannot be read and has no effect: {error}");
-    look.found(Finding::new(object, Reason::Malformed, message));
+    context.report(Finding::new(object, Reason::Malformed, message));
     Some(Value::Yes)
 }
 

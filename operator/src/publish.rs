@@ -129,7 +129,7 @@ impl Metrics {
 
     fn lowered(&self, before: Lowered, after: Lowered) {
         self.services_lowered.inc_by(after.services - before.services);
-        self.nodes_recomputed.inc_by(after.units - before.units);
+        self.nodes_recomputed.inc_by(after.nodes - before.nodes);
         self.nodes_kept.set(i64::try_from(after.kept).unwrap_or(i64::MAX));
     }
 

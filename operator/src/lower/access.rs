@@ -26,11 +26,11 @@ pub(super) use self::binding::binding;
 use self::subject::SubjectReader;
 use super::{
     budget::Lost,
+    context::Context,
     cost,
-    look::Look,
+    node::Node,
     route::{self, Group, Part},
     shape,
-    unit::Unit,
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -39,7 +39,7 @@ use crate::{
 
 /// What a TrafficTarget allows, and at whom.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Allowed {
+pub(super) struct TargetGrant {
     pub created: Option<Time>,
     pub destinations: BTreeSet<Arc<SpiffeId>>,
     pub grant: Arc<Grant>,
@@ -50,25 +50,25 @@ pub(super) struct Allowed {
 }
 
 /// What the TrafficTarget of that name allows.
-pub(super) fn target(key: &Key, look: &mut Look<'_>) -> Option<Allowed> {
-    let target = look.own(|inputs| &inputs.traffic_targets)?;
-    shape::report(key, target, look);
-    let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), look };
+pub(super) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant> {
+    let target = context.object(|inputs| &inputs.traffic_targets)?;
+    shape::report(key, target, context);
+    let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), context };
     let allowed = reader.read(target)?;
-    look.give(Unit::Losses(key.0.clone()));
+    context.contribute_to(Node::TargetsOverBudget(key.0.clone()));
     for destination in &allowed.destinations {
-        look.give(Unit::Grants(SpiffeId::clone(destination)));
+        context.contribute_to(Node::Grants(SpiffeId::clone(destination)));
     }
     Some(allowed)
 }
 
 /// All that an identity allows, sorted.
-pub(super) fn grants(look: &mut Look<'_>) -> Vec<Arc<Grant>> {
+pub(super) fn grants(context: &mut Context<'_>) -> Vec<Arc<Grant>> {
     let mut grants = Vec::new();
-    for giver in look.givers() {
-        let Unit::Target(key) = &*giver else { continue };
-        let losses = look.losses(&key.0);
-        grants.extend(look.target(key).and_then(|allowed| left(&allowed.grant, losses.get(key))));
+    for contributor in context.contributors() {
+        let Node::Target(key) = &*contributor else { continue };
+        let losses = context.targets_over_budget(&key.0);
+        grants.extend(context.target(key).and_then(|allowed| left(&allowed.grant, losses.get(key))));
     }
     grants.sort();
     grants
@@ -90,7 +90,7 @@ fn left(grant: &Arc<Grant>, lost: Option<&Lost>) -> Option<Arc<Grant>> {
 struct TargetReader<'a, 'l> {
     key: &'a Key,
     object: ObjectRef,
-    look: &'a mut Look<'l>,
+    context: &'a mut Context<'l>,
 }
 
 /// What the rules of one target add up to.
@@ -107,13 +107,13 @@ struct Rules {
 }
 
 impl TargetReader<'_, '_> {
-    fn found(&mut self, reason: Reason, field: impl Into<String>, message: impl Into<String>) {
-        self.look.found_at(&self.object, reason, field, message);
+    fn report(&mut self, reason: Reason, field: impl Into<String>, message: impl Into<String>) {
+        self.context.report_at(&self.object, reason, field, message);
     }
 
     /// What the target allows, and at whom.
-    fn read(&mut self, target: &TrafficTarget) -> Option<Allowed> {
-        let mut subjects = SubjectReader { key: self.key, object: &self.object, look: self.look };
+    fn read(&mut self, target: &TrafficTarget) -> Option<TargetGrant> {
+        let mut subjects = SubjectReader { key: self.key, object: &self.object, context: self.context };
         // Everything is read before anything is given up, so that one look shows all that is wrong.
         let destinations = subjects.destination(&target.spec.destination);
         let sources = subjects.sources(&target.spec.sources);
@@ -129,7 +129,7 @@ impl TargetReader<'_, '_> {
         let name = format!("{}/{}", self.key.0, self.key.1);
         let payload =
             matches.as_ref().map_or(Payload::Any, |all| Payload::Http(all.keys().cloned().collect()));
-        Some(Allowed {
+        Some(TargetGrant {
             created: target.metadata.creation_timestamp.clone(),
             destinations,
             grant: Arc::new(Grant { name, sources, ports, payload }),
@@ -149,7 +149,7 @@ impl TargetReader<'_, '_> {
         let cost = identities.saturating_mul(cost::IDENTITY).saturating_add(named.saturating_mul(cost::PORT));
         let opened = cost::count(destinations).saturating_mul(cost::DESTINATION);
         let whole = cost.saturating_add(opened);
-        let budget = self.look.mesh_wide().budgets.object;
+        let budget = self.context.mesh_wide().budgets.object;
         if whole <= budget {
             return Some(cost);
         }
@@ -157,7 +157,7 @@ impl TargetReader<'_, '_> {
             "{sources} sources for {used} groups or matches, {destinations} destinations and {named} ports cost {whole}, more \
              than the budget of {budget}: the target allows nothing"
         );
-        self.look.found(Finding::new(self.object.clone(), Reason::BudgetExceeded, message).at("spec").hint(
+        self.context.report(Finding::new(self.object.clone(), Reason::BudgetExceeded, message).at("spec").hint(
             "divide it into several TrafficTargets, or raise spec.budgets.object of the MeshConfig called default",
         ));
         None
@@ -171,7 +171,7 @@ impl TargetReader<'_, '_> {
             let message = format!(
                 "{number} is no port: expected a whole number from 1 to 65535; the target allows nothing"
             );
-            self.found(Reason::InvalidPort, "spec.destination.port", message);
+            self.report(Reason::InvalidPort, "spec.destination.port", message);
         }
         Ports::Only(port.into_iter().collect())
     }
@@ -183,14 +183,14 @@ impl TargetReader<'_, '_> {
         if let Some(port) = asked.first().filter(|_| both.is_empty()) {
             let message =
                 format!("{port} is none of the ports of the TCPRoutes, so the target allows nothing");
-            self.found(Reason::Empty, "spec.destination.port", message);
+            self.report(Reason::Empty, "spec.destination.port", message);
         }
         (!both.is_empty()).then_some(Ports::Only(both))
     }
 
     fn rules(&mut self, written: &[Rule]) -> Rules {
         if written.is_empty() {
-            self.found(Reason::Empty, "spec.rules", "no rule, so the target allows nothing");
+            self.report(Reason::Empty, "spec.rules", "no rule, so the target allows nothing");
         }
         let mut rules = Rules::default();
         // A rule or a match that is named again adds nothing, and would cost as much as the first time.
@@ -207,14 +207,14 @@ impl TargetReader<'_, '_> {
                     rules.http.get_or_insert_default().extend(matches);
                 }
                 "TCPRoute" => {
-                    let ports = self.look.tcp_route(route);
+                    let ports = self.context.tcp_route(route);
                     if ports.is_none() {
                         self.missing(&field, rule);
                     }
                     let ports = ports.unwrap_or(Ports::Only(BTreeSet::new()));
                     rules.tcp = Some(union(rules.tcp.take(), ports));
                 }
-                "UDPRoute" if self.look.is_udp_route(route) => {}
+                "UDPRoute" if self.context.is_udp_route(route) => {}
                 "UDPRoute" => self.missing(&field, rule),
                 kind => {
                     let found = if kind.is_empty() {
@@ -226,7 +226,7 @@ impl TargetReader<'_, '_> {
                         "{found}: expected HTTPRouteGroup, TCPRoute or UDPRoute; as it could be meant to narrow the \
                          others, the target allows nothing"
                     );
-                    self.found(Reason::InvalidKind, format!("{field}.kind"), message);
+                    self.report(Reason::InvalidKind, format!("{field}.kind"), message);
                     rules.unknown = true;
                 }
             }
@@ -241,7 +241,7 @@ impl TargetReader<'_, '_> {
             if rule.name.is_empty() { "without a name" } else { &rule.name },
             self.key.0
         );
-        self.found(Reason::RouteNotFound, format!("{field}.name"), message);
+        self.report(Reason::RouteNotFound, format!("{field}.name"), message);
     }
 
     /// The matches that a rule takes from its group, but for those that were taken by group and name (or all).
@@ -252,7 +252,7 @@ impl TargetReader<'_, '_> {
         rule: &'r Rule,
         taken: &mut BTreeSet<(&'r str, Option<&'r str>)>,
     ) -> Vec<Part> {
-        let Some(group) = self.look.group(route) else {
+        let Some(group) = self.context.group(route) else {
             self.missing(field, rule);
             return Vec::new();
         };
@@ -262,7 +262,7 @@ impl TargetReader<'_, '_> {
         };
         if names.is_empty() {
             let message = "an empty list names no match, so the rule allows nothing";
-            self.look.found(
+            self.context.report(
                 Finding::new(self.object.clone(), Reason::Empty, message)
                     .at(format!("{field}.matches"))
                     .hint("leave the field out to mean every match of the group"),
@@ -285,7 +285,7 @@ impl TargetReader<'_, '_> {
         if !group.names.is_empty() {
             finding = finding.hint(format!("it has {}", group.names));
         }
-        self.look.found(finding);
+        self.context.report(finding);
     }
 }
 

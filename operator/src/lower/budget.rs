@@ -16,11 +16,11 @@ use smidge_xds::mesh::{
 };
 
 use super::{
-    access::Allowed,
+    access::TargetGrant,
+    context::Context,
     cost::{Budgets, count},
-    look::Look,
-    split::Written,
-    unit::Unit,
+    node::Node,
+    split::SplitSpec,
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -58,17 +58,20 @@ pub(super) type Losses = BTreeMap<Key, Lost>;
 
 /// What the Service puts into the proxies of its callers, told to the identities behind it: who may call one of them sees
 /// the Service.
-pub(super) fn load(id: &ServiceId, look: &mut Look<'_>) -> Option<Load> {
-    let known = look.known(id)?;
-    let split = look.split(id);
+pub(super) fn load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
+    let known = context.kube_service(id)?;
+    let split = context.split(id);
     let mut identities: BTreeSet<&SpiffeId> = known.members.values().map(|member| &member.identity).collect();
-    let backends: Vec<_> =
-        split.iter().flat_map(|split| split.backends()).filter_map(|backend| look.known(backend)).collect();
+    let backends: Vec<_> = split
+        .iter()
+        .flat_map(|split| split.backends())
+        .filter_map(|backend| context.kube_service(backend))
+        .collect();
     for backend in &backends {
         identities.extend(backend.members.values().map(|member| &member.identity));
     }
     for identity in identities {
-        look.give(Unit::Burden(identity.clone()));
+        context.contribute_to(Node::IdentityLoad(identity.clone()));
     }
     let called = known.called_ports();
     let http = called.iter().filter(|(_, protocol)| **protocol == Protocol::Http).count();
@@ -83,17 +86,17 @@ pub(super) fn load(id: &ServiceId, look: &mut Look<'_>) -> Option<Load> {
 }
 
 /// That pods of an identity have a port.
-pub(super) fn inbound(identity: &SpiffeId, look: &mut Look<'_>) {
-    look.give(Unit::Burden(identity.clone()));
+pub(super) fn inbound(identity: &SpiffeId, context: &mut Context<'_>) {
+    context.contribute_to(Node::IdentityLoad(identity.clone()));
 }
 
 /// What all Services of an identity put into the proxies of its callers, and how many ports its own pods have.
-pub(super) fn burden(look: &mut Look<'_>) -> Load {
+pub(super) fn burden(context: &mut Context<'_>) -> Load {
     let mut sum = Load::default();
-    for giver in look.givers() {
-        match &*giver {
-            Unit::Load(id) => sum.add(look.load(id)),
-            Unit::Inbound(..) => sum.inbound += 1,
+    for contributor in context.contributors() {
+        match &*contributor {
+            Node::ServiceLoad(id) => sum.add(context.service_load(id)),
+            Node::InboundPort(..) => sum.inbound += 1,
             _ => {}
         }
     }
@@ -101,12 +104,12 @@ pub(super) fn burden(look: &mut Look<'_>) -> Load {
 }
 
 /// The TrafficTargets of a namespace that no longer fit, or only for some of their sources.
-pub(super) fn losses(namespace: &str, look: &mut Look<'_>) -> Losses {
-    let budgets = look.mesh_wide().budgets;
-    let mut targets: Vec<(Key, Arc<Allowed>)> = Vec::new();
-    for giver in look.givers() {
-        let Unit::Target(key) = &*giver else { continue };
-        targets.extend(look.target(key).map(|allowed| (key.clone(), allowed)));
+pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
+    let budgets = context.mesh_wide().budgets;
+    let mut targets: Vec<(Key, Arc<TargetGrant>)> = Vec::new();
+    for contributor in context.contributors() {
+        let Node::Target(key) = &*contributor else { continue };
+        targets.extend(context.target(key).map(|allowed| (key.clone(), allowed)));
     }
     // Givers are sorted by name, and sorting keeps that order among equals.
     targets.sort_by(|(_, one), (_, other)| one.created.cmp(&other.created));
@@ -118,17 +121,17 @@ pub(super) fn losses(namespace: &str, look: &mut Look<'_>) -> Losses {
         let mut loads: Vec<(&SpiffeId, Load)> = Vec::new();
         // What cannot fit in any case is not worth a look at each destination.
         let taken = account.room_for(allowed).and_then(|()| {
-            loads.extend(allowed.destinations.iter().map(|it| (&**it, look.burden(it))));
+            loads.extend(allowed.destinations.iter().map(|it| (&**it, context.identity_load(it))));
             account.take(allowed, &loads)
         });
         if let Err(over) = taken {
-            look.found(over.finding(object, "older ones are kept, and this one allows nothing"));
+            context.report(over.finding(object, "older ones are kept, and this one allows nothing"));
             losses.insert(key.clone(), Lost::Everything);
             continue;
         }
         let lost = account.take_sources(allowed, &loads);
         if let Some(first) = lost.first() {
-            look.found(account.too_foreign(object, first, lost.len()));
+            context.report(account.too_foreign(object, first, lost.len()));
             losses.insert(key.clone(), Lost::Sources(lost));
         }
     }
@@ -172,7 +175,7 @@ struct Held<'a> {
 
 impl<'a> Account<'a> {
     /// Whether a target could fit at all beside the others of the namespace.
-    fn room_for(&self, allowed: &Allowed) -> Result<(), Over> {
+    fn room_for(&self, allowed: &TargetGrant) -> Result<(), Over> {
         let least = allowed.cost.saturating_mul(count(allowed.destinations.len()));
         if self.held.saturating_add(least) > self.budgets.namespace { Err(self.full()) } else { Ok(()) }
     }
@@ -183,7 +186,7 @@ impl<'a> Account<'a> {
     }
 
     /// Takes a target, if it fits at each of its destinations, and with all others of the namespace.
-    fn take(&mut self, allowed: &'a Allowed, loads: &[(&'a SpiffeId, Load)]) -> Result<(), Over> {
+    fn take(&mut self, allowed: &'a TargetGrant, loads: &[(&'a SpiffeId, Load)]) -> Result<(), Over> {
         let mut costs = Vec::new();
         for (destination, load) in loads {
             let held = self.destinations.entry(destination).or_default();
@@ -216,7 +219,7 @@ impl<'a> Account<'a> {
     /// returns the others.
     fn take_sources(
         &mut self,
-        allowed: &'a Allowed,
+        allowed: &'a TargetGrant,
         loads: &[(&'a SpiffeId, Load)],
     ) -> BTreeSet<Arc<SpiffeId>> {
         let mut lost = BTreeSet::new();
@@ -251,17 +254,17 @@ impl<'a> Account<'a> {
 }
 
 /// The TrafficSplits of a namespace whose matches no longer fit.
-pub(super) fn over_budget(namespace: &str, look: &mut Look<'_>) -> BTreeSet<Key> {
-    let budgets = look.mesh_wide().budgets;
-    let mut splits: Vec<(Key, Arc<Written>)> = Vec::new();
-    for giver in look.givers() {
-        let Unit::Written(key) = &*giver else { continue };
-        splits.extend(look.written(key).map(|written| (key.clone(), written)));
+pub(super) fn over_budget(namespace: &str, context: &mut Context<'_>) -> BTreeSet<Key> {
+    let budgets = context.mesh_wide().budgets;
+    let mut splits: Vec<(Key, Arc<SplitSpec>)> = Vec::new();
+    for contributor in context.contributors() {
+        let Node::SplitSpec(key) = &*contributor else { continue };
+        splits.extend(context.split_spec(key).map(|written| (key.clone(), written)));
     }
     splits.sort_by(|(_, one), (_, other)| one.created.cmp(&other.created));
     let (mut held, mut lost) = (0_u64, BTreeSet::new());
     for (key, written) in splits {
-        let http = look.known(written.root()).map_or(0, |root| {
+        let http = context.kube_service(written.root()).map_or(0, |root| {
             count(root.called_ports().values().filter(|protocol| **protocol == Protocol::Http).count())
         });
         let cost = written.cost().saturating_mul(http);
@@ -278,7 +281,7 @@ pub(super) fn over_budget(namespace: &str, look: &mut Look<'_>) -> BTreeSet<Key>
             continue;
         };
         let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
-        look.found(over.finding(object, "the split has no effect"));
+        context.report(over.finding(object, "the split has no effect"));
         lost.insert(key);
     }
     lost

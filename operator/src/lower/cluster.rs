@@ -1,7 +1,6 @@
-//! Keeps the mesh of one cluster: marks what differs between two states of its objects, lets it be made again, and puts
-//! what came of it into the mesh.
+//! Mesh of one cluster: two states of its objects → invalidated nodes → the mesh of the newer state.
 //!
-//! Driven by `Lowering`, for each cluster by itself. Does not say how anything is made.
+//! Driven by `Lowering`, for each cluster by itself. Computes no node.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,9 +12,9 @@ use smidge_xds::mesh::{
 
 use super::{
     Bindings, Lowered,
-    found::Found,
+    findings::Findings,
     graph::Graph,
-    unit::{Unit, variant},
+    node::{Node, variant},
 };
 use crate::{
     inputs::{Inputs, Key, differing},
@@ -33,10 +32,10 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Goes on to `inputs`.
     pub fn step(&mut self, id: &ClusterId, inputs: &Inputs) {
-        self.touch(inputs);
-        self.graph.settle(id, inputs);
-        for unit in self.graph.take_changed() {
-            self.publish(&unit, id);
+        self.invalidate(inputs);
+        self.graph.recompute(id, inputs);
+        for node in self.graph.take_changed() {
+            self.publish(&node, id);
         }
         let is_same_trust =
             self.inputs.roots == inputs.roots && self.inputs.trust_domain == inputs.trust_domain;
@@ -55,8 +54,8 @@ impl Cluster {
     }
 
     /// What is wrong with the objects.
-    pub fn found(&mut self) -> &mut Found {
-        self.graph.found()
+    pub fn findings(&mut self) -> &mut Findings {
+        self.graph.findings()
     }
 
     /// How much was made since this was asked last, and how much there is.
@@ -67,45 +66,45 @@ impl Cluster {
     /// The identities that each IdentityBinding stands for.
     pub fn bindings(&self) -> Bindings {
         let value = |key: &Key| {
-            let identities = variant!(self.graph.value(&Unit::Binding(key.clone()))?, Identities)?;
+            let identities = variant!(self.graph.value(&Node::Binding(key.clone()))?, Identities)?;
             Some((key.clone(), Arc::clone(identities)))
         };
         self.inputs.identity_bindings.keys().filter_map(value).collect()
     }
 
-    /// Marks what is made of objects that differ.
-    fn touch(&mut self, new: &Inputs) {
+    /// Invalidates the nodes of objects that differ.
+    fn invalidate(&mut self, new: &Inputs) {
         let (old, graph) = (&self.inputs, &mut self.graph);
-        kinds::visit(&mut Touch { old, new, graph });
+        kinds::visit(&mut Invalidate { old, new, graph });
         for kind in old.absent_kinds.symmetric_difference(&new.absent_kinds) {
-            graph.touch(Unit::Absent(kind.clone()));
+            graph.invalidate(Node::Absent(kind.clone()));
         }
         if old.trust_domain != new.trust_domain {
-            graph.touch(Unit::TrustDomain);
+            graph.invalidate(Node::TrustDomain);
         }
         if old.system_namespace != new.system_namespace {
-            graph.touch(Unit::SystemNamespace);
+            graph.invalidate(Node::SystemNamespace);
         }
         if old.cluster_domain != new.cluster_domain {
-            graph.touch(Unit::ClusterDomain);
+            graph.invalidate(Node::ClusterDomain);
         }
         if old.unreadable != new.unreadable {
             // Whether the settings in use can be read is part of what they say.
-            graph.touch(Unit::MeshWide);
+            graph.invalidate(Node::MeshWide);
             for (kind, key) in old.unreadable.keys().chain(new.unreadable.keys()) {
-                graph.touch(Unit::Unreadable(kind.clone(), key.clone()));
+                graph.invalidate(Node::Unreadable(kind.clone(), key.clone()));
             }
         }
     }
 
-    /// Puts what a unit has come to into the mesh.
-    fn publish(&mut self, unit: &Unit, cluster: &ClusterId) {
-        let (value, mesh) = (self.graph.value(unit), &mut self.mesh);
-        match unit {
-            Unit::Service(id) => put(&mut mesh.services, id, value.and_then(|it| variant!(it, Service))),
-            Unit::Class(id) => put(&mut mesh.classes, id, value.and_then(|it| variant!(it, Class))),
-            Unit::Grants(id) => put(&mut mesh.grants, id, value.and_then(|it| variant!(it, Grants))),
-            Unit::Workload((namespace, name)) => {
+    /// Puts the value of a node into the mesh.
+    fn publish(&mut self, node: &Node, cluster: &ClusterId) {
+        let (value, mesh) = (self.graph.value(node), &mut self.mesh);
+        match node {
+            Node::Service(id) => put(&mut mesh.services, id, value.and_then(|it| variant!(it, Service))),
+            Node::Class(id) => put(&mut mesh.classes, id, value.and_then(|it| variant!(it, Class))),
+            Node::Grants(id) => put(&mut mesh.grants, id, value.and_then(|it| variant!(it, Grants))),
+            Node::Workload((namespace, name)) => {
                 let (cluster, namespace, instance) = (cluster.clone(), namespace.clone(), name.clone());
                 let workload = value.and_then(|it| variant!(it, Workload)).map(|(workload, _)| workload);
                 put(&mut mesh.workloads, &ProxyId { cluster, namespace, instance }, workload);
@@ -115,18 +114,18 @@ impl Cluster {
     }
 }
 
-/// Marks what reads the objects that differ.
-struct Touch<'a> {
+/// Invalidates what reads the objects that differ.
+struct Invalidate<'a> {
     old: &'a Inputs,
     new: &'a Inputs,
     graph: &'a mut Graph,
 }
 
-impl Visitor for Touch<'_> {
+impl Visitor for Invalidate<'_> {
     fn kind<K: Watched>(&mut self, row: &Row<K>) {
         for key in differing((row.objects)(self.old), (row.objects)(self.new)) {
-            for unit in (row.nodes)(key.clone()) {
-                self.graph.touch(unit);
+            for node in (row.nodes)(key.clone()) {
+                self.graph.invalidate(node);
             }
         }
     }

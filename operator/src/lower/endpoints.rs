@@ -9,10 +9,10 @@ use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use smidge_xds::mesh::{id::ServiceId, service::Endpoint};
 
 use super::{
-    look::Look,
-    service::Known,
-    unit::Unit,
-    workload::{Member, RESERVED_PORTS},
+    context::Context,
+    node::Node,
+    service::KubeService,
+    workload::{MeshPod, RESERVED_PORTS},
 };
 use crate::inputs::{Key, Shared};
 
@@ -20,37 +20,41 @@ use crate::inputs::{Key, Shared};
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The members of a Service by name.
-pub(super) type Members = BTreeMap<Key, Arc<Member>>;
+pub(super) type MeshPods = BTreeMap<Key, Arc<MeshPod>>;
 
 /// The slice of that name, given to its Service.
-pub(super) fn slice(key: &Key, look: &mut Look<'_>) -> Option<Shared<EndpointSlice>> {
-    let slice = look.own(|inputs| &inputs.slices)?;
+pub(super) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {
+    let slice = context.object(|inputs| &inputs.slices)?;
     let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
     let service = service.filter(|_| slice.address_type != "FQDN")?;
-    look.give(Unit::Slices(ServiceId::new(&key.0, service)));
+    context.contribute_to(Node::SlicesOfService(ServiceId::new(&key.0, service)));
     Some(slice.clone())
 }
 
 /// What a slice points to.
 pub(super) enum Place {
     /// A pod of the mesh.
-    Member(Arc<Member>),
+    MeshPod(Arc<MeshPod>),
     /// Anything else, in words.
     Outside(String),
 }
 
 /// What the slices of a Service in `namespace` point to.
-pub(super) fn places(slices: &[Shared<EndpointSlice>], namespace: &str, look: &mut Look<'_>) -> Vec<Place> {
+pub(super) fn places(
+    slices: &[Shared<EndpointSlice>],
+    namespace: &str,
+    context: &mut Context<'_>,
+) -> Vec<Place> {
     let mut places = Vec::new();
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
         let key = pod_of(endpoint, namespace);
-        let member = key.as_ref().and_then(|key| look.pod(key)?.member.clone());
-        let is_its_own = |member: &Arc<Member>| {
+        let member = key.as_ref().and_then(|key| context.pod(key)?.member.clone());
+        let is_its_own = |member: &Arc<MeshPod>| {
             let mut addresses = endpoint.addresses.iter().filter_map(|at| at.parse().ok());
             addresses.any(|at| member.position(at).is_some())
         };
         match (key, member) {
-            (Some(_), Some(member)) if is_its_own(&member) => places.push(Place::Member(member)),
+            (Some(_), Some(member)) if is_its_own(&member) => places.push(Place::MeshPod(member)),
             (Some(key), None) => places.push(Place::Outside(format!("pod {}", key.1))),
             _ => places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}")))),
         }
@@ -66,7 +70,7 @@ fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
 
 /// A pod of the mesh that a slice names for a port.
 pub(super) struct Served<'a> {
-    pub member: &'a Arc<Member>,
+    pub member: &'a Arc<MeshPod>,
     pub port: u16,
     address: usize,
     zone: &'a str,
@@ -79,7 +83,7 @@ pub(super) fn served<'a>(
     slices: &'a [Shared<EndpointSlice>],
     namespace: &str,
     port: &str,
-    members: &'a Members,
+    members: &'a MeshPods,
 ) -> Vec<Served<'a>> {
     let mut all = Vec::new();
     for slice in slices {
@@ -112,15 +116,15 @@ pub(super) fn served<'a>(
 }
 
 /// The endpoints of every port of a Service.
-pub(super) fn endpoints(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
-    let service = look.known(id)?;
-    let slices = look.slices(id);
+pub(super) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
+    let service = context.kube_service(id)?;
+    let slices = context.slices(id);
     let of_port = |name: &str| of_port(&service, &slices, name);
     Some(service.ports.values().map(|port| (port.number, of_port(&port.name))).collect())
 }
 
 /// The endpoints of a port: the ready ones; without any, those that still serve while they end, as Kubernetes has it.
-fn of_port(service: &Known, slices: &[Shared<EndpointSlice>], port: &str) -> Vec<Endpoint> {
+fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &str) -> Vec<Endpoint> {
     let served = served(slices, &service.id.namespace, port, &service.members);
     let is_any_ready = served.iter().any(|served| served.is_ready);
     // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.

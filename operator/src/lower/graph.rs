@@ -1,8 +1,7 @@
-//! Keeps what was made of the objects, and makes again what a change can touch: each unit with its value, what it has read,
-//! and to whom it gives.
+//! Dependency graph of lowering: invalidated nodes → recomputed values, and nothing recomputed that a change cannot touch.
 //!
-//! Driven by `lower`, which marks what is due and says how a unit is made. A unit that comes to the same value as before
-//! stops there: whoever has read it is left alone. Knows no object and no meaning.
+//! Driven by `cluster`, which invalidates nodes; `lower::compute` computes one. A node that comes to the same value as before
+//! stops there: its dependents stay as they are. Knows no object and no meaning.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,222 +13,223 @@ use smidge_xds::mesh::id::ClusterId;
 
 use super::{
     Lowered,
-    found::Found,
-    look::Look,
-    unit::{Unit, Value},
+    context::Context,
+    findings::Findings,
+    node::{Node, Value},
 };
 use crate::{finding::Finding, inputs::Inputs};
 
-/// What one unit is made of, and what it has come to.
+/// A node's value, and what it has to do with others.
 #[derive(Debug, Default)]
-struct Node {
+struct Entry {
     value: Option<Value>,
     findings: Vec<Finding>,
-    /// What it has read, sorted, and who has read it.
-    reads: Vec<Arc<Unit>>,
-    readers: BTreeSet<Arc<Unit>>,
-    /// To whom it gives, sorted, and who gives to it.
-    gives: Vec<Arc<Unit>>,
-    givers: BTreeSet<Arc<Unit>>,
-    is_made: bool,
+    /// The nodes that it has read, sorted, and those that have read it.
+    dependencies: Vec<Arc<Node>>,
+    dependents: BTreeSet<Arc<Node>>,
+    /// The nodes that it is a part of, sorted, and those that are a part of it.
+    contributes_to: Vec<Arc<Node>>,
+    contributors: BTreeSet<Arc<Node>>,
+    is_computed: bool,
 }
 
-/// What came of making a unit, beside its value.
+/// What computing a node yields beside its value.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct Computed {
     pub findings: Vec<Finding>,
-    pub reads: Vec<Arc<Unit>>,
-    pub gives: Vec<Arc<Unit>>,
+    pub dependencies: Vec<Arc<Node>>,
+    pub contributes_to: Vec<Arc<Node>>,
 }
 
-/// All units of a cluster.
+/// All nodes of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: HashMap<Arc<Unit>, Node>,
-    due: BTreeSet<Arc<Unit>>,
-    found: Found,
-    /// The parts of the mesh that have come to something else.
-    changed: Vec<Arc<Unit>>,
+    nodes: HashMap<Arc<Node>, Entry>,
+    dirty: BTreeSet<Arc<Node>>,
+    findings: Findings,
+    /// The parts of the mesh whose value has changed.
+    changed: Vec<Arc<Node>>,
     lowered: Lowered,
 }
 
 impl Graph {
-    /// What a unit has come to.
-    pub fn value(&self, unit: &Unit) -> Option<&Value> {
-        self.nodes.get(unit)?.value.as_ref()
+    /// Value of a node.
+    pub fn value(&self, node: &Node) -> Option<&Value> {
+        self.nodes.get(node)?.value.as_ref()
     }
 
-    /// Who gives to a unit.
-    pub fn givers(&self, unit: &Unit) -> impl Iterator<Item = &Arc<Unit>> {
-        self.nodes.get(unit).into_iter().flat_map(|node| &node.givers)
+    /// Nodes that contribute to a node.
+    pub fn contributors(&self, node: &Node) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.get(node).into_iter().flat_map(|entry| &entry.contributors)
     }
 
-    /// How many give to a unit.
-    pub fn count(&self, unit: &Unit) -> usize {
-        self.nodes.get(unit).map_or(0, |node| node.givers.len())
+    /// Number of nodes that contribute to a node.
+    pub fn count(&self, node: &Node) -> usize {
+        self.nodes.get(node).map_or(0, |entry| entry.contributors.len())
     }
 
-    /// What is wrong with the objects.
-    pub fn found(&mut self) -> &mut Found {
-        &mut self.found
+    /// Findings of all nodes.
+    pub fn findings(&mut self) -> &mut Findings {
+        &mut self.findings
     }
 
-    /// The parts of the mesh that have come to something else since this was asked last; one may be named twice.
-    pub fn take_changed(&mut self) -> Vec<Arc<Unit>> {
+    /// Parts of the mesh whose value has changed since the last call; one may be named twice.
+    pub fn take_changed(&mut self) -> Vec<Arc<Node>> {
         mem::take(&mut self.changed)
     }
 
-    /// How much was made since this was asked last, and how much there is.
+    /// Counts of what was computed since the last call, and of what there is.
     pub fn take_lowered(&mut self) -> Lowered {
         Lowered { kept: u64::try_from(self.nodes.len()).unwrap_or(u64::MAX), ..mem::take(&mut self.lowered) }
     }
 
-    /// Notes that the object of a unit has changed.
-    pub fn touch(&mut self, unit: Unit) {
-        let unit = self.shared(unit);
-        self.mark(unit);
+    /// Marks a node whose object has changed.
+    pub fn invalidate(&mut self, node: Node) {
+        let node = self.intern(node);
+        self.mark_dirty(node);
     }
 
-    /// Makes whatever is due, until nothing is.
-    pub fn settle(&mut self, cluster: &ClusterId, inputs: &Inputs) {
-        while let Some(unit) = self.due.pop_first() {
-            self.make(&unit, cluster, inputs);
-            self.forget_idle(&unit);
+    /// Computes dirty nodes, until none is left.
+    pub fn recompute(&mut self, cluster: &ClusterId, inputs: &Inputs) {
+        while let Some(node) = self.dirty.pop_first() {
+            self.compute(&node, cluster, inputs);
+            self.collect(&node);
         }
     }
 
-    /// The unit as it is shared.
-    pub fn shared(&mut self, unit: Unit) -> Arc<Unit> {
-        if let Some((shared, _)) = self.nodes.get_key_value(&unit) {
+    /// Shared form of a node.
+    pub fn intern(&mut self, node: Node) -> Arc<Node> {
+        if let Some((shared, _)) = self.nodes.get_key_value(&node) {
             return Arc::clone(shared);
         }
-        let unit = Arc::new(unit);
-        self.nodes.insert(Arc::clone(&unit), Node::default());
-        unit
+        let node = Arc::new(node);
+        self.nodes.insert(Arc::clone(&node), Entry::default());
+        node
     }
 
-    /// A unit with what it has come to; it is made if nobody has asked for it before. Whoever asks is about to be noted as
-    /// its reader.
-    pub fn ask(&mut self, unit: Unit, cluster: &ClusterId, inputs: &Inputs) -> (Arc<Unit>, Option<Value>) {
-        if let Some((unit, node)) = self.nodes.get_key_value(&unit)
-            && node.is_made
+    /// Value of a node, which is computed if it was never asked for. The caller is about to become its dependent.
+    pub fn ask(&mut self, node: Node, cluster: &ClusterId, inputs: &Inputs) -> (Arc<Node>, Option<Value>) {
+        if let Some((node, entry)) = self.nodes.get_key_value(&node)
+            && entry.is_computed
         {
-            return (Arc::clone(unit), node.value.clone());
+            return (Arc::clone(node), entry.value.clone());
         }
-        let unit = self.shared(unit);
-        self.make(&unit, cluster, inputs);
-        let value = self.value(&unit).cloned();
-        (unit, value)
+        let node = self.intern(node);
+        self.compute(&node, cluster, inputs);
+        let value = self.value(&node).cloned();
+        (node, value)
     }
 
-    fn make(&mut self, unit: &Arc<Unit>, cluster: &ClusterId, inputs: &Inputs) {
-        let Some(node) = self.nodes.get(unit) else { return };
-        let Lowered { services, workloads, units, .. } = &mut self.lowered;
-        *units += 1;
-        *services += u64::from(matches!(**unit, Unit::Service(_)));
-        *workloads += u64::from(matches!(**unit, Unit::Workload(_)));
-        if unit.is_given() && node.givers.is_empty() {
-            return self.keep(unit, None, Made::default());
+    fn compute(&mut self, node: &Arc<Node>, cluster: &ClusterId, inputs: &Inputs) {
+        let Some(entry) = self.nodes.get(node) else { return };
+        let Lowered { services, workloads, nodes, .. } = &mut self.lowered;
+        *nodes += 1;
+        *services += u64::from(matches!(**node, Node::Service(_)));
+        *workloads += u64::from(matches!(**node, Node::Workload(_)));
+        if node.is_contributed() && entry.contributors.is_empty() {
+            return self.store(node, None, Computed::default());
         }
-        let mut look = Look::new(self, unit, cluster, inputs);
-        let value = super::make(unit, &mut look);
-        let mut made = look.done();
-        for units in [&mut made.reads, &mut made.gives] {
-            units.sort();
-            units.dedup();
+        let mut context = Context::new(self, node, cluster, inputs);
+        let value = super::compute(node, &mut context);
+        let mut computed = context.done();
+        for nodes in [&mut computed.dependencies, &mut computed.contributes_to] {
+            nodes.sort();
+            nodes.dedup();
         }
-        self.keep(unit, value, made);
+        self.store(node, value, computed);
     }
 
-    /// Keeps what came of a unit, and marks whoever is concerned. Most of it is what it was.
-    fn keep(&mut self, unit: &Arc<Unit>, value: Option<Value>, made: Made) {
-        let Made { findings, reads, gives } = made;
-        let Self { nodes, due, found, changed, .. } = self;
-        let node = nodes.entry(Arc::clone(unit)).or_default();
-        node.is_made = true;
-        let has_changed = node.value != value;
+    /// Stores what a node has come to, and marks what depends on it. Most of it is as it was.
+    fn store(&mut self, node: &Arc<Node>, value: Option<Value>, computed: Computed) {
+        let Computed { findings, dependencies, contributes_to } = computed;
+        let Self { nodes, dirty, findings: all, changed, .. } = self;
+        let entry = nodes.entry(Arc::clone(node)).or_default();
+        entry.is_computed = true;
+        let has_changed = entry.value != value;
         if has_changed {
-            node.value = value;
-            // Nobody who has read something is a set.
-            due.extend(node.readers.iter().cloned());
-            if unit.is_of_mesh() {
-                changed.push(Arc::clone(unit));
+            entry.value = value;
+            // No dependent is a set.
+            dirty.extend(entry.dependents.iter().cloned());
+            if node.is_of_mesh() {
+                changed.push(Arc::clone(node));
             }
         }
-        if node.findings != findings {
-            found.replace(&node.findings, &findings);
-            node.findings = findings;
+        if entry.findings != findings {
+            all.replace(&entry.findings, &findings);
+            entry.findings = findings;
         }
-        let heirs = if has_changed { gives.clone() } else { Vec::new() };
-        let given = (node.gives != gives).then(|| (mem::replace(&mut node.gives, gives.clone()), gives));
-        let read = (node.reads != reads).then(|| (mem::replace(&mut node.reads, reads.clone()), reads));
+        let targets = if has_changed { contributes_to.clone() } else { Vec::new() };
+        let given = (entry.contributes_to != contributes_to)
+            .then(|| (mem::replace(&mut entry.contributes_to, contributes_to.clone()), contributes_to));
+        let read = (entry.dependencies != dependencies)
+            .then(|| (mem::replace(&mut entry.dependencies, dependencies.clone()), dependencies));
         if let Some((old, new)) = given {
-            self.give(unit, &old, &new);
+            self.contribute(node, &old, &new);
         }
         if let Some((old, new)) = read {
-            self.read(unit, &old, &new);
+            self.depend(node, &old, &new);
         }
-        for heir in heirs {
-            self.mark(heir);
+        for target in targets {
+            self.mark_dirty(target);
         }
     }
 
-    /// A unit gives to `new` now where it gave to `old`.
-    fn give(&mut self, unit: &Arc<Unit>, old: &[Arc<Unit>], new: &[Arc<Unit>]) {
+    /// Replaces what a node contributes to.
+    fn contribute(&mut self, node: &Arc<Node>, old: &[Arc<Node>], new: &[Arc<Node>]) {
         for gone in without(old, new) {
-            self.nodes.entry(Arc::clone(gone)).or_default().givers.remove(unit);
-            self.mark(Arc::clone(gone));
-            self.forget_idle(gone);
+            self.nodes.entry(Arc::clone(gone)).or_default().contributors.remove(node);
+            self.mark_dirty(Arc::clone(gone));
+            self.collect(gone);
         }
         for given in without(new, old) {
-            self.nodes.entry(Arc::clone(given)).or_default().givers.insert(Arc::clone(unit));
-            self.mark(Arc::clone(given));
+            self.nodes.entry(Arc::clone(given)).or_default().contributors.insert(Arc::clone(node));
+            self.mark_dirty(Arc::clone(given));
         }
     }
 
-    /// A unit has read `new` now where it had read `old`.
-    fn read(&mut self, unit: &Arc<Unit>, old: &[Arc<Unit>], new: &[Arc<Unit>]) {
+    /// Replaces what a node depends on.
+    fn depend(&mut self, node: &Arc<Node>, old: &[Arc<Node>], new: &[Arc<Node>]) {
         for read in without(new, old) {
-            self.nodes.entry(Arc::clone(read)).or_default().readers.insert(Arc::clone(unit));
+            self.nodes.entry(Arc::clone(read)).or_default().dependents.insert(Arc::clone(node));
         }
         for gone in without(old, new) {
-            self.unread(gone, unit);
+            self.drop_dependency(gone, node);
         }
     }
 
-    /// A set has nothing to make: its readers are due in its place.
-    fn mark(&mut self, unit: Arc<Unit>) {
-        if !unit.is_set() {
-            self.due.insert(unit);
-        } else if let Some(node) = self.nodes.get(&unit) {
-            self.due.extend(node.readers.iter().cloned());
+    /// A set has nothing to compute: its dependents are marked in its place.
+    fn mark_dirty(&mut self, node: Arc<Node>) {
+        if !node.is_set() {
+            self.dirty.insert(node);
+        } else if let Some(entry) = self.nodes.get(&node) {
+            self.dirty.extend(entry.dependents.iter().cloned());
         }
     }
 
-    fn unread(&mut self, unit: &Arc<Unit>, reader: &Arc<Unit>) {
-        if let Some(node) = self.nodes.get_mut(unit) {
-            node.readers.remove(reader);
+    fn drop_dependency(&mut self, node: &Arc<Node>, dependent: &Arc<Node>) {
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.dependents.remove(dependent);
         }
-        self.forget_idle(unit);
+        self.collect(node);
     }
 
-    /// Forgets a unit that is nothing and that nobody has to do with. One that was made of others is kept, as they may
-    /// make something of it yet, unless it is there only for those who ask.
-    fn forget_idle(&mut self, unit: &Arc<Unit>) {
-        let Some(node) = self.nodes.get(unit) else { return };
-        let is_alone = node.readers.is_empty() && node.givers.is_empty();
-        let is_nothing = node.value.is_none() && node.reads.is_empty() && node.findings.is_empty();
-        if !is_alone || !(is_nothing || unit.is_asked()) || self.due.contains(unit) {
+    /// Removes a node without a value, dependents and contributors. One that has read others is kept, as they may give it a
+    /// value yet, unless it is there on demand only.
+    fn collect(&mut self, node: &Arc<Node>) {
+        let Some(entry) = self.nodes.get(node) else { return };
+        let is_alone = entry.dependents.is_empty() && entry.contributors.is_empty();
+        let is_nothing = entry.value.is_none() && entry.dependencies.is_empty() && entry.findings.is_empty();
+        if !is_alone || !(is_nothing || node.is_on_demand()) || self.dirty.contains(node) {
             return;
         }
-        let Some(node) = self.nodes.remove(unit) else { return };
-        for read in &node.reads {
-            self.unread(read, unit);
+        let Some(entry) = self.nodes.remove(node) else { return };
+        for read in &entry.dependencies {
+            self.drop_dependency(read, node);
         }
     }
 }
 
 /// What of `all` is not in `others`, both sorted.
-fn without<'a>(all: &'a [Arc<Unit>], others: &'a [Arc<Unit>]) -> impl Iterator<Item = &'a Arc<Unit>> {
-    all.iter().filter(|unit| others.binary_search(unit).is_err())
+fn without<'a>(all: &'a [Arc<Node>], others: &'a [Arc<Node>]) -> impl Iterator<Item = &'a Arc<Node>> {
+    all.iter().filter(|node| others.binary_search(node).is_err())
 }

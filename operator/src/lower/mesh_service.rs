@@ -18,20 +18,20 @@ use smidge_xds::mesh::{
 };
 
 use super::{
-    look::Look,
-    service::{Known, Port},
+    context::Context,
+    node::Node,
+    service::{KubeService, Port},
     split::Split,
-    unit::Unit,
     workload::RESERVED_PORTS,
 };
 use crate::finding::{Finding, Reason};
 
 /// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
-pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
-    let known = look.known(id)?;
-    let is_root = look.has_split(id);
-    let is_held = is_held(&known, look);
-    if known.members.is_empty() && !is_root && !is_held && !look.is_sent_to(id) {
+pub(super) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
+    let known = context.kube_service(id)?;
+    let is_root = context.has_split(id);
+    let is_held = is_held(&known, context);
+    if known.members.is_empty() && !is_root && !is_held && !context.is_sent_to(id) {
         return None;
     }
     // One whose pods are all outside is there for a split's sake only: nobody who calls it directly notices.
@@ -46,68 +46,72 @@ pub(super) fn claims(id: &ServiceId, look: &mut Look<'_>) -> Option<BTreeSet<(Ip
         .flat_map(|address| called.keys().map(move |number| (address, *number)))
         .collect();
     for (address, number) in &claims {
-        look.give(Unit::Address(*address, *number));
+        context.contribute_to(Node::AddressOwner(*address, *number));
     }
     Some(claims)
 }
 
 /// Whether a Service is in the mesh whoever is behind it: its namespace is, and takes mTLS alone, so a call must not go to
 /// it in plaintext for the reason that its injected pods went. What it does not select is not the namespace's.
-fn is_held(known: &Known, look: &mut Look<'_>) -> bool {
+fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
     let namespace = &known.id.namespace;
-    known.has_selector && look.injects(namespace) && look.modes(namespace).1 == MtlsMode::Strict
+    known.has_selector && context.injects(namespace) && context.modes(namespace).1 == MtlsMode::Strict
 }
 
 /// The Service that has an address and port: the oldest of those that claim it.
-pub(super) fn owner(look: &mut Look<'_>) -> Option<ServiceId> {
+pub(super) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
     let mut claimants = Vec::new();
-    for giver in look.givers() {
-        let Unit::Claims(id) = &*giver else { continue };
-        claimants.extend(look.known(id));
+    for contributor in context.contributors() {
+        let Node::ClaimedAddresses(id) = &*contributor else { continue };
+        claimants.extend(context.kube_service(id));
     }
     claimants.iter().min_by(|one, other| one.age().cmp(&other.age())).map(|known| known.id.clone())
 }
 
 /// The Service as the mesh has it.
-pub(super) fn service(id: &ServiceId, look: &mut Look<'_>) -> Option<Service> {
-    let known = look.known(id)?;
-    let claims = look.claims(id)?;
+pub(super) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Service> {
+    let known = context.kube_service(id)?;
+    let claims = context.claimed_addresses(id)?;
     if !known.outside.is_empty() && !known.members.is_empty() {
-        look.found(mixed(&known));
+        context.report(mixed(&known));
     }
-    if !known.outside.is_empty() && known.members.is_empty() && is_held(&known, look) && !look.has_split(id) {
-        look.found(nobody(&known));
+    if !known.outside.is_empty()
+        && known.members.is_empty()
+        && is_held(&known, context)
+        && !context.has_split(id)
+    {
+        context.report(nobody(&known));
     }
-    let endpoints = look.endpoints(id);
-    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split: look.split(id) };
-    let mut ports = reader.ports(look);
+    let endpoints = context.endpoints(id);
+    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split: context.split(id) };
+    let mut ports = reader.ports(context);
     if known.is_headless {
-        reader.add_dialled_ports(&mut ports, look);
+        reader.add_dialled_ports(&mut ports, context);
     }
-    Some(Service { id: id.clone(), ports, identities: identities(&known, look) })
+    Some(Service { id: id.clone(), ports, identities: identities(&known, context) })
 }
 
 /// Reads one Service that is in the mesh.
 struct Reader<'a> {
-    known: &'a Known,
+    known: &'a KubeService,
     claims: &'a BTreeSet<(IpAddr, u16)>,
     endpoints: &'a BTreeMap<u16, Vec<Endpoint>>,
     split: Option<Arc<Split>>,
 }
 
 impl Reader<'_> {
-    fn ports(&self, look: &mut Look<'_>) -> BTreeMap<u16, ServicePort> {
+    fn ports(&self, context: &mut Context<'_>) -> BTreeMap<u16, ServicePort> {
         let mut ports = BTreeMap::new();
         for (number, port) in &self.known.ports {
             let route = match &self.split {
-                Some(split) => split.route(*number, port.protocol, look),
+                Some(split) => split.route(*number, port.protocol, context),
                 None => Route::own(self.known.id.clone()),
             };
             ports.insert(
                 *number,
                 ServicePort {
                     protocol: port.protocol,
-                    addresses: self.addresses(*number, look),
+                    addresses: self.addresses(*number, context),
                     exact: self.known.is_headless,
                     servers: servers(port).collect(),
                     endpoints: self.endpoints.get(number).cloned().unwrap_or_default(),
@@ -120,7 +124,7 @@ impl Reader<'_> {
 
     /// Nothing translates the port of a headless Service: who dials a pod's address dials the pod's port. A split of
     /// the Service's port is about these calls as well.
-    fn add_dialled_ports(&self, ports: &mut BTreeMap<u16, ServicePort>, look: &mut Look<'_>) {
+    fn add_dialled_ports(&self, ports: &mut BTreeMap<u16, ServicePort>, context: &mut Context<'_>) {
         for port in self.known.ports.values() {
             let Some(ServicePort { route, endpoints: all, .. }) = ports.get(&port.number) else { continue };
             let route = self.dialled_route(port.number, route);
@@ -135,7 +139,7 @@ impl Reader<'_> {
                 }
                 let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
                     protocol: port.protocol,
-                    addresses: self.addresses(dialled, look),
+                    addresses: self.addresses(dialled, context),
                     exact: true,
                     servers: BTreeSet::new(),
                     endpoints: endpoints.remove(&dialled).unwrap_or_default(),
@@ -159,15 +163,15 @@ impl Reader<'_> {
     }
 
     /// The addresses that nobody older has on this port.
-    fn addresses(&self, number: u16, look: &mut Look<'_>) -> BTreeSet<IpAddr> {
+    fn addresses(&self, number: u16, context: &mut Context<'_>) -> BTreeSet<IpAddr> {
         let mut own = BTreeSet::new();
         for (address, _) in self.claims.iter().filter(|(_, claimed)| *claimed == number) {
-            match look.owner(*address, number) {
+            match context.address_owner(*address, number) {
                 Some(owner) if owner != self.known.id => {
                     let message = format!(
                         "the older Service {owner} has {address} with port {number}; calls to it are its own"
                     );
-                    look.found(Finding::new(self.known.object.clone(), Reason::AddressConflict, message));
+                    context.report(Finding::new(self.known.object.clone(), Reason::AddressConflict, message));
                 }
                 _ => drop(own.insert(*address)),
             }
@@ -178,20 +182,20 @@ impl Reader<'_> {
 
 /// Who may serve: the accounts of the Service's pods, under enforcement those that a target is about. So a pod that slips
 /// behind the selector with an account of its own is refused by the clients.
-fn identities(known: &Known, look: &mut Look<'_>) -> BTreeSet<SpiffeId> {
+fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<SpiffeId> {
     let all: BTreeSet<SpiffeId> = known.members.values().map(|member| member.identity.clone()).collect();
-    if !look.modes(&known.id.namespace).0.is_enforced() {
+    if !context.modes(&known.id.namespace).0.is_enforced() {
         return all;
     }
     let (granted, refused): (BTreeSet<_>, BTreeSet<_>) =
-        all.into_iter().partition(|identity| look.is_granted(identity));
+        all.into_iter().partition(|identity| context.is_granted(identity));
     if !granted.is_empty() && !refused.is_empty() {
         let accounts: Vec<&str> = refused.iter().map(|identity| identity.service_account.as_str()).collect();
         let message = format!(
             "some of its pods run as {}, which no TrafficTarget is about: clients refuse these pods",
             accounts.join(", ")
         );
-        look.found(
+        context.report(
             Finding::new(known.object.clone(), Reason::ServerIdentityRejected, message)
                 .at("spec.selector")
                 .hint("narrow the selector, or add a TrafficTarget for the account"),
@@ -206,7 +210,7 @@ fn servers(port: &Port) -> impl Iterator<Item = Server> {
     targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
 }
 
-fn nobody(known: &Known) -> Finding {
+fn nobody(known: &KubeService) -> Finding {
     let names = outside(known);
     let message = format!(
         "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \
@@ -218,7 +222,7 @@ fn nobody(known: &Known) -> Finding {
 }
 
 /// The pods that are not in the mesh, in few words.
-fn outside(known: &Known) -> String {
+fn outside(known: &KubeService) -> String {
     const SHOWN: usize = 3;
     let names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if known.outside.len() > SHOWN {
@@ -227,7 +231,7 @@ fn outside(known: &Known) -> String {
     names
 }
 
-fn mixed(known: &Known) -> Finding {
+fn mixed(known: &KubeService) -> Finding {
     let names = outside(known);
     let message = format!("not all of its endpoints are in the mesh: {names} get no traffic from the mesh");
     Finding::new(known.object.clone(), Reason::PartiallyInMesh, message)

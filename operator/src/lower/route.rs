@@ -14,7 +14,7 @@ use smidge_xds::mesh::{
     matches::Matches,
 };
 
-use super::{cost, look::Look, regex, settings::MeshWide, shape};
+use super::{context::Context, cost, regex, settings::MeshWide, shape};
 use crate::{
     finding::{Finding, ObjectRef, Reason, in_short},
     inputs::Key,
@@ -76,15 +76,15 @@ fn listed(named: &[(String, Option<Meant>)]) -> String {
 }
 
 /// The HTTPRouteGroup of that name.
-pub(super) fn group(key: &Key, look: &mut Look<'_>) -> Option<Group> {
-    let object = look.own(|inputs| &inputs.http_route_groups)?;
-    shape::report(key, object, look);
-    let MeshWide { path_end, budgets, .. } = look.mesh_wide();
-    let mut matches = read_matches(key, object, path_end, look.findings());
+pub(super) fn group(key: &Key, context: &mut Context<'_>) -> Option<Group> {
+    let object = context.object(|inputs| &inputs.http_route_groups)?;
+    shape::report(key, object, context);
+    let MeshWide { path_end, budgets, .. } = context.mesh_wide();
+    let mut matches = read_matches(key, object, path_end, context.findings());
     let cost =
         matches.iter().flat_map(|(_, meant)| meant).fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
     if cost > budgets.object {
-        look.found(over_budget(key, cost, budgets.object));
+        context.report(over_budget(key, cost, budgets.object));
         for (_, meant) in &mut matches {
             *meant = None;
         }
@@ -102,17 +102,17 @@ fn over_budget(key: &Key, cost: u64, budget: u64) -> Finding {
 }
 
 /// The ports of the TCPRoute of that name.
-pub(super) fn tcp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
-    let route = look.own(|inputs| &inputs.tcp_routes)?;
-    shape::report(key, route, look);
-    Some(ports("TCPRoute", key, &route.spec.matches, look.findings()))
+pub(super) fn tcp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
+    let route = context.object(|inputs| &inputs.tcp_routes)?;
+    shape::report(key, route, context);
+    Some(ports("TCPRoute", key, &route.spec.matches, context.findings()))
 }
 
 /// The ports of the UDPRoute of that name.
-pub(super) fn udp_route(key: &Key, look: &mut Look<'_>) -> Option<Ports> {
-    let route = look.own(|inputs| &inputs.udp_routes)?;
-    shape::report(key, route, look);
-    Some(ports("UDPRoute", key, &route.spec.matches, look.findings()))
+pub(super) fn udp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
+    let route = context.object(|inputs| &inputs.udp_routes)?;
+    shape::report(key, route, context);
+    Some(ports("UDPRoute", key, &route.spec.matches, context.findings()))
 }
 
 /// The matches of a group by name, `None` for one that allows nothing.

@@ -17,10 +17,10 @@ use k8s_openapi::{
 use smidge_xds::mesh::{id::ServiceId, service::Protocol};
 
 use super::{
-    endpoints::{self, Members},
-    look::Look,
-    unit::Unit,
-    workload::{Member, RESERVED_PORTS},
+    context::Context,
+    endpoints::{self, MeshPods},
+    node::Node,
+    workload::{MeshPod, RESERVED_PORTS},
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -29,14 +29,14 @@ use crate::{
 
 /// A Service as the cluster has it.
 #[derive(Debug, PartialEq)]
-pub(super) struct Known {
+pub(super) struct KubeService {
     pub id: ServiceId,
     pub object: ObjectRef,
     created: Option<Time>,
     /// Its TCP ports by number.
     pub ports: BTreeMap<u16, Port>,
     /// Its own pods that are in the mesh, ready or not.
-    pub members: Members,
+    pub members: MeshPods,
     /// Its own pods that are not.
     pub outside: Vec<String>,
     /// The addresses of those of them that it selects, but for pods in the node's network.
@@ -58,12 +58,12 @@ pub(super) struct Port {
     pub protocol: Protocol,
     target: Option<IntOrString>,
     /// The members behind it, each with its own port.
-    pub targets: BTreeMap<(Key, u16), Arc<Member>>,
+    pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
 }
 
 impl Port {
     /// The pod's port behind this one.
-    fn target(&self, member: &Member) -> Option<u16> {
+    fn target(&self, member: &MeshPod) -> Option<u16> {
         match &self.target {
             // 0 is what an unset number looks like on the wire.
             None | Some(IntOrString::Int(0)) => Some(self.number),
@@ -80,7 +80,7 @@ impl Port {
     }
 }
 
-impl Known {
+impl KubeService {
     /// The addresses that callers dial.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         if self.is_headless {
@@ -141,21 +141,21 @@ pub(super) fn protocol_of(app_protocol: Option<&str>, name: Option<&str>) -> Pro
 }
 
 /// The Service of that name, unless it only stands for a name elsewhere.
-pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
-    let service = look.own(|inputs| &inputs.services)?;
+pub(super) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
+    let service = context.object(|inputs| &inputs.services)?;
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
         return None;
     }
     let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
-    let slices = look.slices(id);
-    let Pods { members, outside, outside_addresses } = pods(id, selector, &slices, look);
+    let slices = context.slices(id);
+    let Pods { members, outside, outside_addresses } = pods(id, selector, &slices, context);
     let object = ObjectRef::new("Service", &id.namespace, &id.name);
-    let mut ports = ports(spec, &object, look.findings());
+    let mut ports = ports(spec, &object, context.findings());
     for port in ports.values_mut() {
         port.targets = targets(id, port, selector.is_some(), &members, &slices);
     }
-    let known = Known {
+    let known = KubeService {
         id: id.clone(),
         object,
         created: service.metadata.creation_timestamp.clone(),
@@ -167,22 +167,22 @@ pub(super) fn known(id: &ServiceId, look: &mut Look<'_>) -> Option<Known> {
         cluster_addresses: cluster_addresses(spec),
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
     };
-    give(&known, look);
+    give(&known, context);
     Some(known)
 }
 
 /// Tells those who are made of a Service.
-fn give(known: &Known, look: &mut Look<'_>) {
-    for unit in [Unit::Endpoints, Unit::Load, Unit::Claims, Unit::Service] {
-        look.give(unit(known.id.clone()));
+fn give(known: &KubeService, context: &mut Context<'_>) {
+    for node in [Node::Endpoints, Node::ServiceLoad, Node::ClaimedAddresses, Node::Service] {
+        context.contribute_to(node(known.id.clone()));
     }
     for port in known.ports.values() {
         for ((pod, target), member) in &port.targets {
             if RESERVED_PORTS.contains(target) {
-                look.found(reserved(known, port, *target));
+                context.report(reserved(known, port, *target));
             } else {
-                look.give(Unit::Served(pod.clone()));
-                look.give(Unit::Inbound(member.identity.clone(), *target));
+                context.contribute_to(Node::ServedPorts(pod.clone()));
+                context.contribute_to(Node::InboundPort(member.identity.clone(), *target));
             }
         }
     }
@@ -191,7 +191,7 @@ fn give(known: &Known, look: &mut Look<'_>) {
 /// The pods of a Service.
 #[derive(Default)]
 struct Pods {
-    members: Members,
+    members: MeshPods,
     outside: BTreeSet<String>,
     outside_addresses: BTreeSet<IpAddr>,
 }
@@ -201,10 +201,10 @@ fn pods(
     id: &ServiceId,
     selector: Option<&BTreeMap<String, String>>,
     slices: &[Shared<EndpointSlice>],
-    look: &mut Look<'_>,
+    context: &mut Context<'_>,
 ) -> Pods {
     let Pods { mut members, mut outside, mut outside_addresses } = Pods::default();
-    for pod in selector.map(|labels| look.selected(&id.namespace, labels)).unwrap_or_default() {
+    for pod in selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default() {
         if let Some(member) = &pod.member {
             members.insert(pod.key.clone(), Arc::clone(member));
         } else {
@@ -212,9 +212,9 @@ fn pods(
             outside_addresses.extend(&pod.outside);
         }
     }
-    for place in endpoints::places(slices, &id.namespace, look) {
+    for place in endpoints::places(slices, &id.namespace, context) {
         match place {
-            endpoints::Place::Member(member) => drop(members.insert(member.key.clone(), member)),
+            endpoints::Place::MeshPod(member) => drop(members.insert(member.key.clone(), member)),
             endpoints::Place::Outside(name) => drop(outside.insert(name)),
         }
     }
@@ -227,9 +227,9 @@ fn targets(
     id: &ServiceId,
     port: &Port,
     has_selector: bool,
-    members: &Members,
+    members: &MeshPods,
     slices: &[Shared<EndpointSlice>],
-) -> BTreeMap<(Key, u16), Arc<Member>> {
+) -> BTreeMap<(Key, u16), Arc<MeshPod>> {
     let mut targets = BTreeMap::new();
     for (key, member) in members.iter().filter(|_| has_selector) {
         targets.extend(port.target(member).map(|target| ((key.clone(), target), Arc::clone(member))));
@@ -285,20 +285,20 @@ fn ports(
 }
 
 /// The ports of a pod that Services send to. Two Services may disagree on what is spoken there: the older is believed.
-pub(super) fn served(pod: &Key, look: &mut Look<'_>) -> BTreeMap<u16, Protocol> {
+pub(super) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
     let mut services = Vec::new();
-    for giver in look.givers() {
-        let Unit::Known(id) = &*giver else { continue };
-        services.extend(look.known(id));
+    for contributor in context.contributors() {
+        let Node::KubeService(id) = &*contributor else { continue };
+        services.extend(context.kube_service(id));
     }
     services.sort_by(|one, other| one.age().cmp(&other.age()));
-    let mut owners: BTreeMap<u16, (&Known, Protocol)> = BTreeMap::new();
+    let mut owners: BTreeMap<u16, (&KubeService, Protocol)> = BTreeMap::new();
     for service in &services {
         for port in service.ports.values() {
             for target in port.targets_at(pod).filter(|target| !RESERVED_PORTS.contains(target)) {
                 let owner = *owners.entry(target).or_insert((service, port.protocol));
                 if owner.1 != port.protocol {
-                    look.found(conflict(service, port, target, owner.0));
+                    context.report(conflict(service, port, target, owner.0));
                 }
             }
         }
@@ -306,7 +306,7 @@ pub(super) fn served(pod: &Key, look: &mut Look<'_>) -> BTreeMap<u16, Protocol> 
     owners.into_iter().map(|(target, (_, protocol))| (target, protocol)).collect()
 }
 
-fn reserved(service: &Known, port: &Port, target: u16) -> Finding {
+fn reserved(service: &KubeService, port: &Port, target: u16) -> Finding {
     let message =
         format!("sends to the pods' port {target}, which the proxy needs for itself; it is not served");
     Finding::new(service.object.clone(), Reason::ReservedPort, message)
@@ -314,7 +314,7 @@ fn reserved(service: &Known, port: &Port, target: u16) -> Finding {
         .hint("let the application listen on another port")
 }
 
-fn conflict(service: &Known, port: &Port, target: u16, older: &Known) -> Finding {
+fn conflict(service: &KubeService, port: &Port, target: u16, older: &KubeService) -> Finding {
     let message = format!(
         "says {:?} for the pods' port {target}, and the older Service {} says otherwise; the older one is believed",
         port.protocol, older.id.name

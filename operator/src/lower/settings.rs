@@ -10,7 +10,7 @@ use smidge_crds::{
 };
 use smidge_xds::mesh::access::{AccessMode, MtlsMode, PathEnd};
 
-use super::{cost::Budgets, look::Look, workload};
+use super::{context::Context, cost::Budgets, workload};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key},
@@ -38,39 +38,39 @@ impl Default for MeshWide {
 }
 
 /// The settings of the mesh as a whole.
-pub(super) fn mesh_wide(look: &mut Look<'_>) -> MeshWide {
+pub(super) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
     let mut settings = MeshWide::default();
     let default = (String::new(), config::DEFAULT.to_owned());
-    if look.unreadable("MeshConfig", &default).is_some() {
+    if context.unreadable("MeshConfig", &default).is_some() {
         // What it said about paths is not known, and closed allows less than open.
         settings.path_end = Some(PathEnd::Closed);
     }
-    for ((namespace, name), config) in look.mesh_configs() {
+    for ((namespace, name), config) in context.mesh_configs() {
         let object = ObjectRef::new("MeshConfig", namespace, name);
         if name == config::DEFAULT {
-            settings.read(config, &object, look.findings());
+            settings.read(config, &object, context.findings());
         } else {
             let message = format!("is not in use: only the one called {} is", config::DEFAULT);
-            look.found_at(&object, Reason::NotInUse, "metadata.name", message);
+            context.report_at(&object, Reason::NotInUse, "metadata.name", message);
         }
     }
     settings
 }
 
 /// The modes of a namespace, where there is an object for it: whether its pods need grants, and take plaintext.
-pub(super) fn modes(name: &str, look: &mut Look<'_>) -> Option<(AccessMode, MtlsMode)> {
-    let namespace = look.own(|inputs| &inputs.namespaces)?;
-    let settings = look.mesh_wide();
-    Some(settings.of_labels(name, namespace, look.findings()))
+pub(super) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode, MtlsMode)> {
+    let namespace = context.object(|inputs| &inputs.namespaces)?;
+    let settings = context.mesh_wide();
+    Some(settings.of_labels(name, namespace, context.findings()))
 }
 
 /// Whether a namespace is labelled for injection. The label decides who is in the mesh, and nothing that a pod says of itself.
-pub(super) fn injects(name: &str, look: &mut Look<'_>) -> bool {
-    let namespace = look.own(|inputs| &inputs.namespaces);
+pub(super) fn injects(name: &str, context: &mut Context<'_>) -> bool {
+    let namespace = context.object(|inputs| &inputs.namespaces);
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
     let is_labelled =
         labels.and_then(|all| all.get(labels::INJECT)).is_some_and(|it| it == labels::INJECT_ENABLED);
-    is_labelled && name != workload::KUBE_SYSTEM && name != &*look.system_namespace()
+    is_labelled && name != workload::KUBE_SYSTEM && name != &*context.system_namespace()
 }
 
 /// Whether pods that could leave the mesh are refused. Settings that cannot be read may have said so.
@@ -188,7 +188,7 @@ mod tests {
     use super::{
         super::{
             graph::Graph,
-            unit::{Unit, Value},
+            node::{Node, Value},
         },
         *,
     };
@@ -206,9 +206,9 @@ mod tests {
 
     fn read(inputs: &Inputs) -> MeshWide {
         let mut graph = Graph::default();
-        graph.touch(Unit::MeshWide);
-        graph.settle(&ClusterId::default(), inputs);
-        match graph.value(&Unit::MeshWide) {
+        graph.invalidate(Node::MeshWide);
+        graph.recompute(&ClusterId::default(), inputs);
+        match graph.value(&Node::MeshWide) {
             Some(Value::MeshWide(settings)) => settings.clone(),
             other => panic!("{other:?}"),
         }

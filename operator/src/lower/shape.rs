@@ -8,17 +8,17 @@ use smidge_crds::{
     conversion::{Mixed, mixed},
 };
 
-use super::look::Look;
+use super::context::Context;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
 };
 
 /// Says where an object mixes shapes.
-pub(super) fn report<Spec: Kind>((namespace, name): &Key, object: &Object<Spec>, look: &mut Look<'_>) {
+pub(super) fn report<Spec: Kind>((namespace, name): &Key, object: &Object<Spec>, context: &mut Context<'_>) {
     for (version, mixed) in mixed(Spec::GROUP, Spec::KIND, &object.metadata) {
         let object = ObjectRef::new(Spec::KIND, namespace, name);
-        look.found(finding(object, version, mixed));
+        context.report(finding(object, version, mixed));
     }
 }
 

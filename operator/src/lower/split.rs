@@ -16,7 +16,7 @@ use smidge_xds::mesh::{
     service::Protocol,
 };
 
-use super::{look::Look, shape, unit::Unit};
+use super::{context::Context, node::Node, shape};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -24,12 +24,12 @@ use crate::{
 
 /// A TrafficSplit as written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Written {
+pub(super) struct SplitSpec {
     pub created: Option<Time>,
     split: Split,
 }
 
-impl Written {
+impl SplitSpec {
     /// The Service that it is about.
     pub fn root(&self) -> &ServiceId {
         &self.split.root
@@ -64,18 +64,18 @@ struct Share {
 }
 
 /// The TrafficSplit of that name, given to its root.
-pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
-    let split = look.own(|inputs| &inputs.traffic_splits)?;
-    shape::report(key, split, look);
+pub(super) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
+    let split = context.object(|inputs| &inputs.traffic_splits)?;
+    shape::report(key, split, context);
     let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
     if split.spec.backends.is_empty() {
         let message = "no backend; the split has no effect";
-        look.found_at(&object, Reason::Empty, "spec.backends", message);
+        context.report_at(&object, Reason::Empty, "spec.backends", message);
         return None;
     }
     if split.spec.backends.iter().any(|backend| backend.matches.is_some()) {
         let message = "backends with matches of their own have no meaning unless all have the same; the split has no effect";
-        look.found(
+        context.report(
             Finding::new(object, Reason::NotServed, message)
                 .at("spec.backends[].matches")
                 .hint("write spec.matches, in one TrafficSplit for each set of requests"),
@@ -83,68 +83,70 @@ pub(super) fn written(key: &Key, look: &mut Look<'_>) -> Option<Written> {
         return None;
     }
     // Everything is read before anything is given up, so that one look shows all that is wrong.
-    let root = root(key, &split.spec.service, &object, look);
-    let domain = look.cluster_domain();
-    let shares = shares::read(key, &split.spec.backends, &domain, &object, look.findings());
-    let matches = split.spec.matches.as_deref().map(|written| matches::read(key, written, &object, look));
+    let root = root(key, &split.spec.service, &object, context);
+    let domain = context.cluster_domain();
+    let shares = shares::read(key, &split.spec.backends, &domain, &object, context.findings());
+    let matches = split.spec.matches.as_deref().map(|written| matches::read(key, written, &object, context));
     let created = split.metadata.creation_timestamp.clone();
     let is_weighted = shares.iter().any(|share| share.weight > 0);
     let root = root?;
-    look.give(Unit::Splits(root.clone()));
-    look.give(Unit::Split(root.clone()));
+    context.contribute_to(Node::SplitsOfRoot(root.clone()));
+    context.contribute_to(Node::Split(root.clone()));
     if matches.is_some() {
-        look.give(Unit::BudgetExceeded(key.0.clone()));
+        context.contribute_to(Node::SplitsOverBudget(key.0.clone()));
     }
-    Some(Written { created, split: Split { object, root, shares, is_weighted, matches } })
+    Some(SplitSpec { created, split: Split { object, root, shares, is_weighted, matches } })
 }
 
 /// The split that is in effect for a root: one wins, and what it names must exist, with something of it in the mesh.
-pub(super) fn in_effect(look: &mut Look<'_>) -> Option<Split> {
+pub(super) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
     let mut all = Vec::new();
-    for giver in look.givers() {
-        let Unit::Written(key) = &*giver else { continue };
-        all.extend(look.written(key));
+    for contributor in context.contributors() {
+        let Node::SplitSpec(key) = &*contributor else { continue };
+        all.extend(context.split_spec(key));
     }
     // Givers are sorted by name, and sorting keeps that order among equals.
     all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
     let (winner, losers) = all.split_first()?;
     for loser in losers {
-        look.found(winner.split.conflict(&loser.split));
+        context.report(winner.split.conflict(&loser.split));
     }
     let mut split = winner.split.clone();
     let ObjectRef { namespace, name, .. } = &split.object;
     // Which is said where it is found. Another one does not take its place: the root's own endpoints get all.
-    if split.matches.is_some() && look.over_budget(namespace).contains(&(namespace.clone(), name.clone())) {
+    if split.matches.is_some()
+        && context.splits_over_budget(namespace).contains(&(namespace.clone(), name.clone()))
+    {
         return None;
     }
-    split.look_up(look);
-    if !split.is_in_mesh(look) {
-        look.found(split.outside_mesh());
+    split.look_up(context);
+    if !split.is_in_mesh(context) {
+        context.report(split.outside_mesh());
         return None;
     }
     for share in &split.shares {
-        look.give(Unit::Senders(share.service.clone()));
+        context.contribute_to(Node::SplitsToService(share.service.clone()));
     }
     Some(split)
 }
 
 /// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
 /// names into the field names the split after the Service).
-fn root(key: &Key, written: &str, object: &ObjectRef, look: &mut Look<'_>) -> Option<ServiceId> {
-    let by_name = local_name(written, &key.0, &look.cluster_domain());
+fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>) -> Option<ServiceId> {
+    let by_name = local_name(written, &key.0, &context.cluster_domain());
     let by_name = by_name.map(|name| ServiceId::new(&key.0, name));
-    if let Some(root) = by_name.filter(|root| look.is_service(root)) {
+    if let Some(root) = by_name.filter(|root| context.is_service(root)) {
         return Some(root);
     }
     let like_split = ServiceId::new(&key.0, &key.1);
-    let is_there = look.is_service(&like_split);
+    let is_there = context.is_service(&like_split);
     let (reason, then) = if is_there {
         (Reason::RootServiceInferred, format!("the Service named like the split, {}, is split", key.1))
     } else {
         (Reason::ServiceNotFound, "the split has no effect".to_owned())
     };
     let message = format!("{written:?} is no Service in namespace {}; {then}", key.0);
-    look.found_at(object, reason, "spec.service", message);
+    context.report_at(object, reason, "spec.service", message);
     is_there.then_some(like_split)
 }
 
@@ -178,21 +180,21 @@ impl Split {
     }
 
     /// Leaves out the backends that do not exist, and says which are roots themselves.
-    fn look_up(&mut self, look: &mut Look<'_>) {
+    fn look_up(&mut self, context: &mut Context<'_>) {
         let shares = std::mem::take(&mut self.shares);
         for share in shares {
             let ServiceId { namespace, name } = &share.service;
-            if !look.is_service(&share.service) {
+            if !context.is_service(&share.service) {
                 let message =
                     format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
-                look.found_at(&self.object, Reason::BackendNotFound, &share.field, message);
+                context.report_at(&self.object, Reason::BackendNotFound, &share.field, message);
                 continue;
             }
-            if share.service != self.root && look.is_root(&share.service) {
+            if share.service != self.root && context.is_root(&share.service) {
                 let message = format!(
                     "{name} is the root of another split, which does not apply here: its own endpoints get the share"
                 );
-                look.found_at(&self.object, Reason::NestedSplit, &share.field, message);
+                context.report_at(&self.object, Reason::NestedSplit, &share.field, message);
             }
             self.shares.push(share);
         }
@@ -208,9 +210,9 @@ impl Split {
         self.shares.iter().map(|share| &share.service)
     }
 
-    fn is_in_mesh(&self, look: &mut Look<'_>) -> bool {
+    fn is_in_mesh(&self, context: &mut Context<'_>) -> bool {
         let backends = self.shares.iter().map(|share| &share.service);
-        std::iter::once(&self.root).chain(backends).any(|service| look.has_members(service))
+        std::iter::once(&self.root).chain(backends).any(|service| context.has_members(service))
     }
 
     /// Says that nothing of the split is in the mesh.
@@ -224,14 +226,14 @@ impl Split {
     }
 
     /// Where the traffic to port `number` of the root goes.
-    pub fn route(&self, number: u16, protocol: Protocol, look: &mut Look<'_>) -> Route {
+    pub fn route(&self, number: u16, protocol: Protocol, context: &mut Context<'_>) -> Route {
         let own = || RouteRule::own(self.root.clone());
         if self.matches.is_some() && protocol == Protocol::Tcp {
-            look.found(self.unmatchable(number));
+            context.report(self.unmatchable(number));
             return Route { rules: vec![own()], split: None };
         }
         let mut rules = Vec::new();
-        let backends = self.backends_of(number, protocol, look);
+        let backends = self.backends_of(number, protocol, context);
         match &self.matches {
             None => rules.push(RouteRule { matches: None, backends }),
             // Nothing matches, so nobody ever goes there.
@@ -242,7 +244,7 @@ impl Split {
             }
         }
         if self.matches.is_some() {
-            self.see_rest_is_served(number, look);
+            self.see_rest_is_served(number, context);
         }
         let ObjectRef { namespace, name, .. } = &self.object;
         Route { rules, split: Some(format!("{namespace}/{name}")) }
@@ -258,22 +260,23 @@ impl Split {
     }
 
     /// Requests that match nothing need an endpoint as well.
-    fn see_rest_is_served(&self, number: u16, look: &mut Look<'_>) {
-        let root = look.known(&self.root);
-        if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, look) {
+    fn see_rest_is_served(&self, number: u16, context: &mut Context<'_>) {
+        let root = context.kube_service(&self.root);
+        if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, context)
+        {
             let message = format!(
                 "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \
                  with 503",
                 self.root.name
             );
-            look.found(self.finding(Reason::BackendNotReady, "spec.service", message));
+            context.report(self.finding(Reason::BackendNotReady, "spec.service", message));
         }
     }
 }
 
 /// Whether anybody can serve a port of a Service now.
-fn is_ready(service: &ServiceId, port: u16, look: &mut Look<'_>) -> bool {
-    look.endpoints(service).get(&port).is_some_and(|endpoints| !endpoints.is_empty())
+fn is_ready(service: &ServiceId, port: u16, context: &mut Context<'_>) -> bool {
+    context.endpoints(service).get(&port).is_some_and(|endpoints| !endpoints.is_empty())
 }
 
 #[cfg(test)]

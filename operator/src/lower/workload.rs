@@ -13,7 +13,7 @@ use smidge_xds::mesh::{
     workload::{Class, Workload},
 };
 
-use super::{look::Look, service::protocol_of, unit::Unit};
+use super::{context::Context, node::Node, service::protocol_of};
 use crate::{
     escape,
     finding::{Finding, ObjectRef, Reason},
@@ -83,20 +83,20 @@ pub fn owner(pod: &Pod) -> (String, String) {
 
 /// A pod that has not ended, as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Instance {
+pub(super) struct KubePod {
     pub key: Key,
     pub labels: BTreeMap<String, String>,
     /// The ServiceAccount that it runs under.
     pub account: String,
     /// What it is in the mesh, if it is.
-    pub member: Option<Arc<Member>>,
+    pub member: Option<Arc<MeshPod>>,
     /// Its own addresses, if it is not.
     pub outside: Vec<IpAddr>,
 }
 
 /// A pod that is in the mesh.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct MeshPod {
     pub id: ProxyId,
     pub key: Key,
     pub identity: SpiffeId,
@@ -108,7 +108,7 @@ pub(super) struct Member {
     ports: Vec<(Option<String>, i32)>,
 }
 
-impl Member {
+impl MeshPod {
     /// The workload as an object, for findings: a pod's own name changes with every rollout.
     pub fn object(&self) -> ObjectRef {
         let (kind, name) = &self.owner;
@@ -128,37 +128,37 @@ impl Member {
 }
 
 /// The pod of that name, unless it has ended.
-pub(super) fn instance(key: &Key, look: &mut Look<'_>) -> Option<Instance> {
-    let pod = look.own(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
+pub(super) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
+    let pod = context.object(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
     for (name, value) in pod.metadata.labels.iter().flatten() {
-        look.give(Unit::Labelled(key.0.clone(), name.clone(), value.clone()));
+        context.contribute_to(Node::PodsWithLabel(key.0.clone(), name.clone(), value.clone()));
     }
-    look.give(Unit::PodsOf(key.0.clone()));
+    context.contribute_to(Node::PodsInNamespace(key.0.clone()));
     let claims = claims_proxy(pod);
-    let is_member = claims && look.injects(&key.0);
+    let is_member = claims && context.injects(&key.0);
     if claims && !is_member {
-        look.found(not_injected_here(&key.0, pod));
+        context.report(not_injected_here(&key.0, pod));
     }
     if is_member {
         let (kind, name) = owner(pod);
         let object = ObjectRef::new(kind, &key.0, name);
         for way in escape::ways(pod).into_iter().take(escape::TOLD) {
-            look.found(can_leave(object.clone(), way));
+            context.report(can_leave(object.clone(), way));
         }
     }
     let member = is_member.then(|| {
-        look.give(Unit::Workload(key.clone()));
-        let member = member(key, pod, look);
+        context.contribute_to(Node::Workload(key.clone()));
+        let member = member(key, pod, context);
         let declared = member.ports.iter().filter_map(|(_, number)| u16::try_from(*number).ok());
         for port in declared.filter(|port| !RESERVED_PORTS.contains(port)) {
-            look.give(Unit::Inbound(member.identity.clone(), port));
+            context.contribute_to(Node::InboundPort(member.identity.clone(), port));
         }
         Arc::new(member)
     });
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));
     let outside = if member.is_none() && has_own_network { addresses(pod) } else { Vec::new() };
-    Some(Instance { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
+    Some(KubePod { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
 }
 
 /// The number of the TCP port called `name` in a container of the application.
@@ -195,12 +195,12 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
     addresses.filter_map(|address| address.ip.parse().ok()).collect()
 }
 
-fn member(key: &Key, pod: &Pod, look: &mut Look<'_>) -> Member {
-    Member {
-        id: ProxyId { cluster: look.cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
+fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
+    MeshPod {
+        id: ProxyId { cluster: context.cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
         key: key.clone(),
         identity: SpiffeId {
-            trust_domain: look.trust_domain(),
+            trust_domain: context.trust_domain(),
             namespace: key.0.clone(),
             service_account: account(pod).to_owned(),
         },
@@ -214,35 +214,35 @@ fn member(key: &Key, pod: &Pod, look: &mut Look<'_>) -> Member {
 }
 
 /// The workload instance that a pod is, and its class.
-pub(super) fn workload(key: &Key, look: &mut Look<'_>) -> Option<(Workload, Class)> {
-    let instance = look.pod(key)?;
+pub(super) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
+    let instance = context.pod(key)?;
     let member = instance.member.as_ref()?;
-    let mut ports = BTreeMap::clone(&*look.served(key));
+    let mut ports = BTreeMap::clone(&*context.served_ports(key));
     let mut declared = BTreeMap::new();
     for (name, number) in &member.ports {
         let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
         if RESERVED_PORTS.contains(&number) {
-            look.found(reserved(member.object(), number));
+            context.report(reserved(member.object(), number));
         } else if !ports.contains_key(&number) {
             declared.entry(number).or_insert_with(|| protocol_of(None, name.as_deref()));
         }
     }
     if declared.len() > DECLARED_PORTS {
-        look.found(too_many_ports(member.object(), declared.len()));
+        context.report(too_many_ports(member.object(), declared.len()));
     }
     ports.extend(declared.into_iter().take(DECLARED_PORTS));
-    let (access, mtls) = look.modes(&key.0);
+    let (access, mtls) = context.modes(&key.0);
     let identity = member.identity.clone();
     let class = Class { identity: identity.clone(), ports, access, mtls };
-    let id = class_id(look.cluster, &class);
-    look.give(Unit::Class(id.clone()));
+    let id = class_id(context.cluster, &class);
+    context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
     Some((Workload { identity, kind, name, class: id }, class))
 }
 
 /// The class of those who say that they are of it: they say the same.
-pub(super) fn class(look: &mut Look<'_>) -> Option<Arc<Class>> {
-    look.givers().last().and_then(|instance| look.class(instance))
+pub(super) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
+    context.contributors().last().and_then(|instance| context.class(instance))
 }
 
 fn can_leave(object: ObjectRef, way: escape::Way) -> Finding {

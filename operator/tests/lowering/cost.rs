@@ -98,7 +98,7 @@ fn cost(applications: usize, change: impl FnOnce(&mut Inputs)) -> Lowered {
     Lowered {
         services: after.services - before.services,
         workloads: after.workloads - before.workloads,
-        units: after.units - before.units,
+        nodes: after.nodes - before.nodes,
         kept: 0,
     }
 }
@@ -107,7 +107,7 @@ fn cost(applications: usize, change: impl FnOnce(&mut Inputs)) -> Lowered {
 fn flat(what: &str, expected: (u64, u64, u64), change: impl Fn(&mut Inputs)) {
     let (small, large) = (cost(10, &change), cost(80, &change));
     assert_eq!(small, large, "{what} costs more in a large mesh");
-    assert_eq!((large.services, large.workloads, large.units), expected, "{what}");
+    assert_eq!((large.services, large.workloads, large.nodes), expected, "{what}");
 }
 
 #[test]

@@ -12,17 +12,17 @@ use std::{
 use smidge_crds::access::IdentityBinding;
 use smidge_xds::mesh::id::SpiffeId;
 
-use super::super::{cost, look::Look, workload::Instance};
+use super::super::{context::Context, cost, workload::KubePod};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
 };
 
 /// The identities that the IdentityBinding of that name stands for.
-pub(in crate::lower) fn binding(key: &Key, look: &mut Look<'_>) -> Option<BTreeSet<Arc<SpiffeId>>> {
-    let binding = look.own(|inputs| &inputs.identity_bindings)?;
+pub(in crate::lower) fn binding(key: &Key, context: &mut Context<'_>) -> Option<BTreeSet<Arc<SpiffeId>>> {
+    let binding = context.object(|inputs| &inputs.identity_bindings)?;
     let object = ObjectRef::new("IdentityBinding", &key.0, &key.1);
-    let mut reader = Reader { key, object, look };
+    let mut reader = Reader { key, object, context };
     let identities = reader.read(binding);
     Some(reader.within_budget(identities))
 }
@@ -31,13 +31,13 @@ pub(in crate::lower) fn binding(key: &Key, look: &mut Look<'_>) -> Option<BTreeS
 struct Reader<'a, 'l> {
     key: &'a Key,
     object: ObjectRef,
-    look: &'a mut Look<'l>,
+    context: &'a mut Context<'l>,
 }
 
 impl Reader<'_, '_> {
-    fn found(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
+    fn report(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
         let at = if field.is_empty() { "spec.schemes".to_owned() } else { format!("spec.schemes.{field}") };
-        self.look.found_at(&self.object, reason, at, message);
+        self.context.report_at(&self.object, reason, at, message);
     }
 
     fn read(&mut self, binding: &IdentityBinding) -> BTreeSet<Arc<SpiffeId>> {
@@ -46,12 +46,12 @@ impl Reader<'_, '_> {
         if schemes.pod_label_selector.is_some() && schemes.service_account.is_some() {
             let message =
                 "podLabelSelector and serviceAccount exclude each other; the binding stands for nobody";
-            self.found(Reason::InvalidIdentity, "", message);
+            self.report(Reason::InvalidIdentity, "", message);
             return identities;
         }
         if let Some(account) = &schemes.service_account {
             if account.is_empty() {
-                self.found(Reason::Empty, "serviceAccount", "no name, so it stands for nobody");
+                self.report(Reason::Empty, "serviceAccount", "no name, so it stands for nobody");
             } else {
                 identities.insert(self.own(account));
             }
@@ -65,7 +65,7 @@ impl Reader<'_, '_> {
         let listed = schemes.spiffe_identities.as_ref();
         let is_silent = schemes.pod_label_selector.is_none() && schemes.service_account.is_none();
         if is_silent && listed.is_none_or(Vec::is_empty) {
-            self.found(Reason::Empty, "", "no scheme, so the binding stands for nobody");
+            self.report(Reason::Empty, "", "no scheme, so the binding stands for nobody");
         }
         identities
     }
@@ -73,7 +73,7 @@ impl Reader<'_, '_> {
     /// The identities, or nobody if they are too many.
     fn within_budget(&mut self, identities: BTreeSet<Arc<SpiffeId>>) -> BTreeSet<Arc<SpiffeId>> {
         let cost = cost::count(identities.len()).saturating_mul(cost::IDENTITY);
-        let budget = self.look.mesh_wide().budgets.object;
+        let budget = self.context.mesh_wide().budgets.object;
         if cost <= budget {
             return identities;
         }
@@ -82,7 +82,7 @@ impl Reader<'_, '_> {
             identities.len()
         );
         let finding = Finding::new(self.object.clone(), Reason::BudgetExceeded, message).at("spec.schemes");
-        self.look.found(finding.hint(
+        self.context.report(finding.hint(
             "divide it into several IdentityBindings, or raise spec.budgets.object of the MeshConfig called default",
         ));
         BTreeSet::new()
@@ -91,7 +91,7 @@ impl Reader<'_, '_> {
     /// An account of the binding's own namespace.
     fn own(&mut self, account: &str) -> Arc<SpiffeId> {
         Arc::new(SpiffeId {
-            trust_domain: self.look.trust_domain(),
+            trust_domain: self.context.trust_domain(),
             namespace: self.key.0.clone(),
             service_account: account.to_owned(),
         })
@@ -101,13 +101,13 @@ impl Reader<'_, '_> {
         const FIELD: &str = "podLabelSelector.matchLabels";
         let mut identities = BTreeSet::new();
         if labels.is_empty() {
-            self.found(Reason::Empty, FIELD, "no label, so it stands for nobody");
+            self.report(Reason::Empty, FIELD, "no label, so it stands for nobody");
             return identities;
         }
         let matches =
-            |pod: &Arc<Instance>| labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value));
-        let mut accounts: BTreeMap<String, Vec<Arc<Instance>>> = BTreeMap::new();
-        for pod in self.look.pods_of(&self.key.0) {
+            |pod: &Arc<KubePod>| labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value));
+        let mut accounts: BTreeMap<String, Vec<Arc<KubePod>>> = BTreeMap::new();
+        for pod in self.context.pods_of(&self.key.0) {
             accounts.entry(pod.account.clone()).or_default().push(pod);
         }
         let mut is_any_selected = false;
@@ -129,14 +129,14 @@ impl Reader<'_, '_> {
                     let finding = Finding::new(self.object.clone(), Reason::SelectorNotIdentity, message)
                         .at(format!("spec.schemes.{FIELD}"))
                         .hint("give the pods with the labels a ServiceAccount of their own");
-                    self.look.found(finding);
+                    self.context.report(finding);
                 }
             }
         }
         if !is_any_selected {
             let message =
                 format!("no pod in namespace {} has these labels, so it stands for nobody", self.key.0);
-            self.found(Reason::NoEffect, FIELD, message);
+            self.report(Reason::NoEffect, FIELD, message);
         }
         identities
     }
@@ -145,14 +145,14 @@ impl Reader<'_, '_> {
         const SCHEME: &str = "spiffe://";
         let full =
             if written.starts_with(SCHEME) { written.to_owned() } else { format!("{SCHEME}{written}") };
-        let domain = self.look.trust_domain();
+        let domain = self.context.trust_domain();
         let identity = full.parse::<SpiffeId>().ok().filter(|identity| identity.trust_domain == domain);
         if identity.is_none() {
             let message = format!(
                 "{written:?} is no identity of this mesh: expected {SCHEME}{domain}/ns/<namespace>/sa/<service account>; \
                  it stands for nobody"
             );
-            self.found(Reason::InvalidIdentity, &format!("spiffeIdentities[{index}]"), message);
+            self.report(Reason::InvalidIdentity, &format!("spiffeIdentities[{index}]"), message);
         }
         identity.map(Arc::new)
     }

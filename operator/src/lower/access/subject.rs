@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use smidge_crds::access::{self, Subject};
 use smidge_xds::mesh::id::SpiffeId;
 
-use super::super::look::Look;
+use super::super::context::Context;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -19,7 +19,7 @@ pub(super) struct SubjectReader<'a, 'l> {
     /// The target's own name.
     pub key: &'a Key,
     pub object: &'a ObjectRef,
-    pub look: &'a mut Look<'l>,
+    pub context: &'a mut Context<'l>,
 }
 
 impl SubjectReader<'_, '_> {
@@ -29,7 +29,7 @@ impl SubjectReader<'_, '_> {
         let mut identities = match self.identities(subject) {
             Ok(identities) => identities,
             Err(defect) => {
-                self.found(FIELD, defect, "the target allows nothing");
+                self.report(FIELD, defect, "the target allows nothing");
                 return BTreeSet::new();
             }
         };
@@ -41,7 +41,7 @@ impl SubjectReader<'_, '_> {
             );
             let defect = (Reason::CrossNamespaceDestination, "namespace", message);
             let finding = self.finding(FIELD, defect, "the target allows nothing");
-            self.look.found(finding.hint(format!("put the TrafficTarget into namespace {namespace}")));
+            self.context.report(finding.hint(format!("put the TrafficTarget into namespace {namespace}")));
             return BTreeSet::new();
         }
         self.keep_those_of(own, FIELD, &mut identities);
@@ -52,7 +52,7 @@ impl SubjectReader<'_, '_> {
     pub fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<Arc<SpiffeId>> {
         if subjects.is_empty() {
             let message = "no source, so the target allows nobody";
-            self.look.found_at(self.object, Reason::Empty, "spec.sources", message);
+            self.context.report_at(self.object, Reason::Empty, "spec.sources", message);
         }
         let mut sources = BTreeSet::new();
         for (index, subject) in subjects.iter().enumerate() {
@@ -60,7 +60,7 @@ impl SubjectReader<'_, '_> {
             if subject.port.is_some() {
                 let message = "a source's port is never looked at: calls come from any port".to_owned();
                 let defect = (Reason::NoEffect, "port", message);
-                self.found(&field, defect, "the field has no effect");
+                self.report(&field, defect, "the field has no effect");
             }
             match self.identities(subject) {
                 Ok(mut identities) => {
@@ -71,7 +71,7 @@ impl SubjectReader<'_, '_> {
                     }
                     sources.extend(identities);
                 }
-                Err(defect) => self.found(&field, defect, "it allows nobody"),
+                Err(defect) => self.report(&field, defect, "it allows nobody"),
             }
         }
         sources
@@ -83,7 +83,7 @@ impl SubjectReader<'_, '_> {
             let is_own = identity.namespace == namespace;
             if !is_own {
                 let message = format!("its binding names {identity}, which is not of namespace {namespace}");
-                self.found(field, (Reason::NoEffect, "name", message), "that one is left out");
+                self.report(field, (Reason::NoEffect, "name", message), "that one is left out");
             }
             is_own
         });
@@ -113,20 +113,20 @@ impl SubjectReader<'_, '_> {
         }
         let namespace = self.namespace(subject).to_owned();
         if kind == BINDING {
-            let found = self.look.binding((namespace.clone(), name.clone()));
+            let found = self.context.binding((namespace.clone(), name.clone()));
             return found.map(|found| BTreeSet::clone(&found)).ok_or_else(|| {
                 let message = format!("there is no IdentityBinding {name} in namespace {namespace}");
                 (Reason::BindingNotFound, "name", message)
             });
         }
-        let trust_domain = self.look.trust_domain();
+        let trust_domain = self.context.trust_domain();
         let identity = SpiffeId { trust_domain, namespace, service_account: name.clone() };
         Ok(BTreeSet::from([Arc::new(identity)]))
     }
 
-    fn found(&mut self, field: &str, defect: Defect, then: &str) {
+    fn report(&mut self, field: &str, defect: Defect, then: &str) {
         let finding = self.finding(field, defect, then);
-        self.look.found(finding);
+        self.context.report(finding);
     }
 
     fn finding(&self, field: &str, (reason, below, message): Defect, then: &str) -> Finding {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use smidge_crds::{specs, split::RouteGroupReference};
 use smidge_xds::mesh::matches::Matches;
 
-use super::super::{look::Look, route::Group};
+use super::super::{context::Context, route::Group};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -18,11 +18,11 @@ pub(super) fn read(
     key: &Key,
     written: &[RouteGroupReference],
     object: &ObjectRef,
-    look: &mut Look<'_>,
+    context: &mut Context<'_>,
 ) -> BTreeMap<Matches, u64> {
     if written.is_empty() {
         let message = "an empty list matches no request, so all go to the root's own endpoints";
-        look.found(
+        context.report(
             Finding::new(object.clone(), Reason::Empty, message)
                 .at("spec.matches")
                 .hint("leave the field out to split all traffic"),
@@ -30,9 +30,9 @@ pub(super) fn read(
     }
     let mut matches = BTreeMap::new();
     for (index, reference) in written.iter().enumerate() {
-        match group(key, reference, look) {
+        match group(key, reference, context) {
             Ok(group) => matches.extend(Some(group.all().clone()).filter(|(all, _)| !all.is_empty())),
-            Err((reason, field, message)) => look.found_at(
+            Err((reason, field, message)) => context.report_at(
                 object,
                 reason,
                 format!("spec.matches[{index}].{field}"),
@@ -46,7 +46,7 @@ pub(super) fn read(
 fn group(
     key: &Key,
     reference: &RouteGroupReference,
-    look: &mut Look<'_>,
+    context: &mut Context<'_>,
 ) -> Result<Arc<Group>, (Reason, &'static str, String)> {
     let RouteGroupReference { api_group, kind, name } = reference;
     let unknown = |field, word: &str, expected: &str| {
@@ -62,7 +62,7 @@ fn group(
     if let Some(group) = api_group.as_deref().filter(|group| !is_specs(group)) {
         return Err(unknown("apiGroup", group, specs::GROUP));
     }
-    look.group((key.0.clone(), name.clone())).ok_or_else(|| {
+    context.group((key.0.clone(), name.clone())).ok_or_else(|| {
         let message = format!("there is no HTTPRouteGroup {name:?} in namespace {}", key.0);
         (Reason::RouteNotFound, "name", message)
     })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use smidge_crds::split;
 use smidge_xds::mesh::{id::ServiceId, route::Backend, service::Protocol};
 
-use super::{super::look::Look, Share, Split, is_ready, local_name};
+use super::{super::context::Context, Share, Split, is_ready, local_name};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
@@ -50,8 +50,13 @@ pub(super) fn read(
 
 impl Split {
     /// Who gets which share of port `number`.
-    pub(super) fn backends_of(&self, number: u16, protocol: Protocol, look: &mut Look<'_>) -> Vec<Backend> {
-        let served = |share: &&Share| self.is_served(share, number, protocol, look);
+    pub(super) fn backends_of(
+        &self,
+        number: u16,
+        protocol: Protocol,
+        context: &mut Context<'_>,
+    ) -> Vec<Backend> {
+        let served = |share: &&Share| self.is_served(share, number, protocol, context);
         let shares: Vec<&Share> = self.shares.iter().filter(served).collect();
         if shares.iter().all(|share| share.weight == 0) {
             let whose =
@@ -62,21 +67,21 @@ impl Split {
                 Protocol::Http => "answers 503 to everything",
             };
             let message = format!("{whose}: port {number} of {} {does}", self.root.name);
-            look.found(self.finding(Reason::AllWeightsZero, "spec.backends", message));
+            context.report(self.finding(Reason::AllWeightsZero, "spec.backends", message));
         }
         scaled(&shares)
     }
 
     /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
-    fn is_served(&self, share: &Share, number: u16, protocol: Protocol, look: &mut Look<'_>) -> bool {
+    fn is_served(&self, share: &Share, number: u16, protocol: Protocol, context: &mut Context<'_>) -> bool {
         let name = &share.service.name;
-        let Some(backend) = look.known(&share.service) else { return false };
+        let Some(backend) = context.kube_service(&share.service) else { return false };
         let Some(port) = backend.ports.get(&number) else {
             let message = format!(
                 "{name} has no TCP port {number}, which {} has; it gets nothing there",
                 self.root.name
             );
-            look.found(self.finding(Reason::BackendPortNotFound, &share.field, message));
+            context.report(self.finding(Reason::BackendPortNotFound, &share.field, message));
             return false;
         };
         if port.protocol != protocol {
@@ -85,9 +90,9 @@ impl Split {
                 self.root.name, port.protocol
             );
             let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
-            look.found(finding.hint("give both ports the same appProtocol"));
+            context.report(finding.hint("give both ports the same appProtocol"));
         }
-        if share.weight > 0 && !is_ready(&share.service, number, look) {
+        if share.weight > 0 && !is_ready(&share.service, number, context) {
             let why = if backend.members.is_empty() && !backend.outside.is_empty() {
                 "no pod in the mesh"
             } else {
@@ -98,7 +103,7 @@ impl Split {
                 Protocol::Tcp => "closed",
             };
             let message = format!("{name} has {why} for port {number}; its share is {becomes}");
-            look.found(self.finding(Reason::BackendNotReady, &share.field, message));
+            context.report(self.finding(Reason::BackendNotReady, &share.field, message));
         }
         true
     }

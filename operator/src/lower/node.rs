@@ -1,7 +1,18 @@
-//! The names of what lowering makes, one by one, and what it may come to.
+//! Nodes of lowering and their values: what is computed, in the order in which it is computed.
 //!
-//! `graph` keeps a value for each unit, `lower` says how each is made, `look` how one asks for another. Says nothing about
-//! either.
+//! `graph` keeps a value for each node, `lower::compute` computes it, and `context` is how one node reads another. A node reads
+//! nodes above it in this picture, and contributes to nodes below it:
+//!
+//! ```text
+//! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
+//! objects       Group TcpRoute UdpRoute    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
+//! SMI targets   Binding → Target
+//! Services      KubeService → ServiceExists, HasMembers, Endpoints
+//! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService
+//! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
+//! grants        TargetsOverBudget → Grants → IsGranted
+//! the mesh      ClaimedAddresses → AddressOwner → Service        ServedPorts → Workload → Class
+//! ```
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,20 +28,20 @@ use smidge_xds::mesh::{
 };
 
 use super::{
-    access::Allowed,
+    access::TargetGrant,
     budget::{Load, Losses},
     route::Group,
-    service::Known,
+    service::KubeService,
     settings::MeshWide,
-    split::{Split, Written},
-    workload::Instance,
+    split::{Split, SplitSpec},
+    workload::KubePod,
 };
 use crate::inputs::{Key, Shared};
 
-/// One thing that is made by itself. Each is made of objects of its own name, and of units that stand before it in this
-/// list; so making in this order makes each once.
+/// A node. Each is computed from the object of its own name and from nodes before it in this list, so that computing in this
+/// order computes each once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Unit {
+pub(crate) enum Node {
     /// The mesh's trust domain.
     TrustDomain,
     /// The domain under which the cluster's DNS serves Services.
@@ -41,11 +52,11 @@ pub(crate) enum Unit {
     MeshWide,
     /// The access and mTLS modes of a namespace.
     Modes(String),
-    /// Whether the pods of a namespace are taken into the mesh.
-    Injects(String),
-    /// A kind whose definition is absent: only said.
+    /// The pods of a namespace are in the mesh.
+    InjectsNamespace(String),
+    /// A kind whose definition is absent: yields a finding only.
     Absent(String),
-    /// An object that cannot be read: only said.
+    /// An object that cannot be read: yields a finding only.
     Unreadable(String, Key),
     /// An HTTPRouteGroup.
     Group(Key),
@@ -56,9 +67,9 @@ pub(crate) enum Unit {
     /// A pod, in the mesh or not.
     Pod(Key),
     /// *Set*: the pods of a namespace that carry a label with a value.
-    Labelled(String, String, String),
+    PodsWithLabel(String, String, String),
     /// *Set*: the pods of a namespace.
-    PodsOf(String),
+    PodsInNamespace(String),
     /// The identities that an IdentityBinding stands for.
     Binding(Key),
     /// What a TrafficTarget allows, and at whom.
@@ -66,103 +77,107 @@ pub(crate) enum Unit {
     /// An EndpointSlice.
     Slice(Key),
     /// *Set*: the slices of a Service.
-    Slices(ServiceId),
+    SlicesOfService(ServiceId),
     /// A Service as the cluster has it.
-    Known(ServiceId),
-    /// Whether there is a Service of that name.
-    IsService(ServiceId),
-    /// Whether a Service has pods in the mesh.
+    KubeService(ServiceId),
+    /// There is a Service of that name.
+    ServiceExists(ServiceId),
+    /// A Service has pods in the mesh.
     HasMembers(ServiceId),
     /// The endpoints of each port of a Service.
     Endpoints(ServiceId),
     /// A TrafficSplit as written.
-    Written(Key),
+    SplitSpec(Key),
     /// *Set*: the splits of a root.
-    Splits(ServiceId),
+    SplitsOfRoot(ServiceId),
     /// The splits of a namespace that do not fit into the budgets.
-    BudgetExceeded(String),
+    SplitsOverBudget(String),
     /// The split that is in effect for a root.
     Split(ServiceId),
-    /// Whether there is one.
+    /// There is one.
     HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
-    Senders(ServiceId),
-    /// Whether pods of an identity have a port, by a Service or by their own word.
-    Inbound(SpiffeId, u16),
+    SplitsToService(ServiceId),
+    /// Pods of an identity have a port, by a Service or by their own declaration.
+    InboundPort(SpiffeId, u16),
     /// What a Service puts into the proxies of its callers.
-    Load(ServiceId),
+    ServiceLoad(ServiceId),
     /// What the Services of an identity put into the proxies of their callers, and how many ports its own pods have.
-    Burden(SpiffeId),
+    IdentityLoad(SpiffeId),
     /// The targets of a namespace that do not fit into the budgets, as a whole or for some of their sources.
-    Losses(String),
+    TargetsOverBudget(String),
     /// All that an identity allows.
     Grants(SpiffeId),
-    /// Whether that is anything.
+    /// It allows anything.
     IsGranted(SpiffeId),
     /// The addresses and ports that a Service in the mesh would be called by.
-    Claims(ServiceId),
+    ClaimedAddresses(ServiceId),
     /// The Service that has an address and port.
-    Address(IpAddr, u16),
+    AddressOwner(IpAddr, u16),
     /// A Service of the mesh.
     Service(ServiceId),
     /// The ports of a pod that Services send to.
-    Served(Key),
+    ServedPorts(Key),
     /// A workload instance of the mesh.
     Workload(Key),
     /// A class of the mesh.
     Class(ClassId),
 }
 
-impl Unit {
-    /// Whether it stands for those who give to it, and has no value of its own.
+impl Node {
+    /// Returns whether it stands for its contributors and has no value of its own.
     pub fn is_set(&self) -> bool {
         matches!(
             self,
-            Self::Labelled(..) | Self::PodsOf(_) | Self::Slices(_) | Self::Splits(_) | Self::Senders(_)
+            Self::PodsWithLabel(..)
+                | Self::PodsInNamespace(_)
+                | Self::SlicesOfService(_)
+                | Self::SplitsOfRoot(_)
+                | Self::SplitsToService(_)
         )
     }
 
-    /// Whether it is made of those who give to it, and so is nothing without them.
-    pub fn is_given(&self) -> bool {
+    /// Returns whether it is computed from its contributors, and so has no value without them.
+    pub fn is_contributed(&self) -> bool {
         matches!(
             self,
             Self::Endpoints(_)
-                | Self::BudgetExceeded(_)
+                | Self::SplitsOverBudget(_)
                 | Self::Split(_)
-                | Self::Inbound(..)
-                | Self::Load(_)
-                | Self::Burden(_)
-                | Self::Losses(_)
+                | Self::InboundPort(..)
+                | Self::ServiceLoad(_)
+                | Self::IdentityLoad(_)
+                | Self::TargetsOverBudget(_)
                 | Self::Grants(_)
-                | Self::Claims(_)
-                | Self::Address(..)
+                | Self::ClaimedAddresses(_)
+                | Self::AddressOwner(..)
                 | Self::Service(_)
-                | Self::Served(_)
+                | Self::ServedPorts(_)
                 | Self::Workload(_)
                 | Self::Class(_)
         )
     }
 
-    /// Whether it is there only for those who ask for it.
-    pub fn is_asked(&self) -> bool {
+    /// Returns whether it exists only while other nodes read it.
+    pub fn is_on_demand(&self) -> bool {
         matches!(
             self,
             Self::TrustDomain
                 | Self::ClusterDomain
                 | Self::SystemNamespace
-                | Self::Injects(_)
+                | Self::InjectsNamespace(_)
                 | Self::IsGranted(_)
-                | Self::IsService(_)
+                | Self::ServiceExists(_)
                 | Self::HasMembers(_)
                 | Self::HasSplit(_)
         )
     }
 
-    /// The namespace and name of the object that it is made of, if it is made of one.
+    /// Namespace and name of its object, if it has one.
     pub fn key(&self) -> Option<Key> {
         Some(match self {
-            Self::Modes(namespace) | Self::Injects(namespace) => (String::new(), namespace.clone()),
-            Self::Known(id) => (id.namespace.clone(), id.name.clone()),
+            Self::Modes(namespace) | Self::InjectsNamespace(namespace) => (String::new(), namespace.clone()),
+            Self::KubeService(id) => (id.namespace.clone(), id.name.clone()),
             Self::Group(key)
             | Self::TcpRoute(key)
             | Self::UdpRoute(key)
@@ -170,18 +185,18 @@ impl Unit {
             | Self::Binding(key)
             | Self::Target(key)
             | Self::Slice(key)
-            | Self::Written(key) => key.clone(),
+            | Self::SplitSpec(key) => key.clone(),
             _ => return None,
         })
     }
 
-    /// Whether what it comes to is a part of the mesh.
+    /// Returns whether its value is a part of the mesh.
     pub fn is_of_mesh(&self) -> bool {
         matches!(self, Self::Grants(_) | Self::Service(_) | Self::Workload(_) | Self::Class(_))
     }
 }
 
-/// What a unit has come to.
+/// Value of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     /// It is so.
@@ -192,22 +207,22 @@ pub(super) enum Value {
     Modes(AccessMode, MtlsMode),
     Group(Arc<Group>),
     Ports(Ports),
-    Instance(Arc<Instance>),
+    Pod(Arc<KubePod>),
     Identities(Arc<BTreeSet<Arc<SpiffeId>>>),
-    Allowed(Arc<Allowed>),
+    TargetGrant(Arc<TargetGrant>),
     Grants(Arc<Vec<Arc<Grant>>>),
     Slice(Shared<k8s_openapi::api::discovery::v1::EndpointSlice>),
-    Known(Arc<Known>),
+    KubeService(Arc<KubeService>),
     Endpoints(Arc<BTreeMap<u16, Vec<Endpoint>>>),
-    Written(Arc<Written>),
-    BudgetExceeded(Arc<BTreeSet<Key>>),
+    SplitSpec(Arc<SplitSpec>),
+    SplitsOverBudget(Arc<BTreeSet<Key>>),
     Split(Arc<Split>),
     Load(Load),
-    Losses(Arc<Losses>),
-    Claims(Arc<BTreeSet<(IpAddr, u16)>>),
+    TargetsOverBudget(Arc<Losses>),
+    ClaimedAddresses(Arc<BTreeSet<(IpAddr, u16)>>),
     Owner(ServiceId),
     Service(Arc<service::Service>),
-    Served(Arc<BTreeMap<u16, Protocol>>),
+    ServedPorts(Arc<BTreeMap<u16, Protocol>>),
     Workload((Arc<workload::Workload>, Arc<Class>)),
     Class(Arc<Class>),
 }
@@ -216,7 +231,7 @@ pub(super) enum Value {
 macro_rules! variant {
     ($value:expr, $variant:ident) => {
         match $value {
-            crate::lower::unit::Value::$variant(value) => Some(value),
+            crate::lower::node::Value::$variant(value) => Some(value),
             _ => None,
         }
     };

@@ -1,27 +1,27 @@
-//! The findings of all units of a cluster, each once, however many units say it.
+//! Findings of all nodes of a cluster, each once, however many nodes report it.
 //!
-//! Kept by `graph` beside the units; handed out by `Lowering`. Judges nothing.
+//! Kept by `graph` beside the nodes; handed out by `Lowering`. Judges nothing.
 
 use std::{collections::BTreeMap, mem};
 
 use crate::finding::Finding;
 
-/// Findings with the number of units that say them.
+/// Findings with the number of nodes that report them.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Findings {
     counts: BTreeMap<Finding, usize>,
-    has_news: bool,
+    has_changed: bool,
 }
 
-impl Found {
-    /// A unit says `new` now where it said `old`.
+impl Findings {
+    /// Replaces the findings of a node.
     pub fn replace(&mut self, old: &[Finding], new: &[Finding]) {
         for finding in new {
             if let Some(count) = self.counts.get_mut(finding) {
                 *count += 1;
             } else {
                 self.counts.insert(finding.clone(), 1);
-                self.has_news = true;
+                self.has_changed = true;
             }
         }
         for finding in old {
@@ -29,7 +29,7 @@ impl Found {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(finding);
-                self.has_news = true;
+                self.has_changed = true;
             }
         }
     }
@@ -39,8 +39,8 @@ impl Found {
         self.counts.keys()
     }
 
-    /// Whether they may be others than when this was asked last.
-    pub fn take_news(&mut self) -> bool {
-        mem::take(&mut self.has_news)
+    /// Returns whether they may have changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        mem::take(&mut self.has_changed)
     }
 }
