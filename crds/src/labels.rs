@@ -1,4 +1,4 @@
-//! The labels by which users set Smidge for a namespace or a pod.
+//! Labels by which users set Smidge for a namespace or a pod, and the names that injection leaves on a pod.
 //!
 //! Names and values only; what an absent or unknown value means is for the reader (`lower`, `injector`) to say.
 
@@ -16,3 +16,8 @@ pub const ACCESS: &str = "smidge.mesh/access";
 /// On a namespace: whether plaintext callers reach its pods; the words of [`MtlsMode`](crate::config::MtlsMode).
 /// Absent: as the `MeshConfig` says.
 pub const MTLS: &str = "smidge.mesh/mtls";
+
+/// Annotation of a pod that was injected; its value is `true`.
+pub const INJECTED: &str = "smidge.mesh/injected";
+/// Name of the proxy's container, a native sidecar and so an init container.
+pub const PROXY_CONTAINER: &str = "smidge-proxy";

@@ -6,8 +6,9 @@
 //! (docs/injection.md).
 
 use k8s_openapi::api::core::v1::{Pod, SecurityContext};
+use smidge_crds::labels::PROXY_CONTAINER;
 
-use crate::injector::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER};
+use crate::injector::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER};
 
 /// Ways that are told of one pod: enough to act on, and bounded.
 pub const TOLD: usize = 8;

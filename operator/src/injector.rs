@@ -6,6 +6,7 @@
 //! idempotent and lets it see what other webhooks or users added since. Reads no cluster and generates nothing random.
 
 use serde_json::{Map, Value};
+use smidge_crds::labels::{self, INJECTED};
 use smidge_xds::bootstrap::Family;
 
 mod annotations;
@@ -17,17 +18,16 @@ mod token;
 mod user;
 
 pub use annotations::{
-    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECTED, PROBES, TOKEN_SDS,
-    VERSION,
+    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
 };
-pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, PROXY_CONTAINER, VOLUME};
+pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, VOLUME};
 pub use token::ProbeKey;
 pub use user::USERS;
 
 use crate::lower::workload::KUBE_SYSTEM;
 
 /// The label that leaves a pod out of the mesh, and its value.
-const OPT_OUT: (&str, &str) = ("smidge.mesh/inject", "disabled");
+const OPT_OUT: (&str, &str) = (labels::INJECT, labels::INJECT_DISABLED);
 
 /// What every injected pod gets. Set by whoever runs the mesh; nothing in a pod changes any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

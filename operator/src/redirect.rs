@@ -6,6 +6,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use smidge_xds::mesh::proxy::{READINESS_PORT, STATS_PORT};
+
 pub mod apply;
 mod iptables;
 mod nftables;
@@ -18,13 +20,9 @@ pub use nftables::rules as nftables;
 pub const PROXY_GROUP: u32 = 1337;
 /// The user of a proxy that has none of its own, as in templates that were injected without a webhook.
 pub const SHARED_USER: u32 = 1337;
-/// Where the proxy takes the application's outgoing connections, on loopback.
-pub const OUTBOUND_PORT: u16 = 15001;
-/// Where the proxy takes connections from elsewhere.
-pub const INBOUND_PORT: u16 = 15006;
 
 /// Ports that the kubelet and metrics collectors reach without redirection: the proxy's own.
-const OPEN_PORTS: [u16; 2] = [smidge_xds::bootstrap::READINESS_PORT, smidge_xds::bootstrap::STATS_PORT];
+const OPEN_PORTS: [u16; 2] = [READINESS_PORT, STATS_PORT];
 /// Lookups over TCP go where they went: the resolver is not a service of the mesh.
 const DNS_PORT: u16 = 53;
 

@@ -7,7 +7,10 @@
 
 use serde_json::{Value, json};
 
-use crate::envoy::names;
+use crate::{
+    envoy::names,
+    mesh::proxy::{READINESS_PORT, STATS_PORT},
+};
 
 mod control_plane;
 mod probe;
@@ -16,10 +19,6 @@ mod stats;
 pub use control_plane::{ControlPlane, TOKEN_FILE, TOKEN_SDS_FILE, token_sds};
 pub use probe::{Check, Probe};
 
-/// The port on which the kubelet asks for readiness and for the application's probes.
-pub const READINESS_PORT: u16 = 15021;
-/// The port that serves metrics in Prometheus' format.
-pub const STATS_PORT: u16 = 15090;
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
 pub const READINESS_PATH: &str = "/healthz/ready";
 /// The target of [`STATS_PORT`] that answers with metrics; with a query it is another one, which is not served.

@@ -8,6 +8,7 @@ pub mod access;
 pub mod change;
 pub mod id;
 pub mod matches;
+pub mod proxy;
 pub mod route;
 pub mod service;
 pub mod trust;

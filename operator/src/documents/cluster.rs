@@ -22,7 +22,8 @@ use k8s_openapi::{
 };
 use serde::de::DeserializeOwned;
 use smidge_crds::{
-    conversion, labels,
+    conversion,
+    labels::{self, INJECTED, PROXY_CONTAINER},
     object::{Kind, Object},
 };
 
@@ -32,7 +33,7 @@ use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects, change_each},
     kinds::{self, References, Row, Visitor, Watched},
-    lower::workload::{INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
+    lower::workload::KUBE_SYSTEM,
 };
 
 /// A cluster made of files.

@@ -10,8 +10,6 @@ use serde_json::Value;
 use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
 
-/// Set by injection: the pod has a proxy.
-pub const INJECTED: &str = "smidge.mesh/injected";
 /// Set by injection: the version of Smidge that did it.
 pub const VERSION: &str = "smidge.mesh/version";
 /// Set by injection: the file that tells the proxy where its token is; reaches it through the downward API.

@@ -6,7 +6,10 @@
 use std::{fmt::Write, time::Duration};
 
 use serde_json::{Map, Value, json};
-use smidge_xds::bootstrap::{Check, Probe, READINESS_PORT};
+use smidge_xds::{
+    bootstrap::{Check, Probe},
+    mesh::proxy::READINESS_PORT,
+};
 
 use super::{name_of, token::is_token as is_probe_token};
 

@@ -3,13 +3,14 @@
 //! Sees the pod without what injection adds. Changes nothing.
 
 use serde_json::Value;
-use smidge_xds::bootstrap::{READINESS_PORT, STATS_PORT};
+use smidge_crds::labels::PROXY_CONTAINER;
+use smidge_xds::mesh::proxy;
 
 use super::{
-    INIT_CONTAINER, PROXY_CONTAINER, VOLUME, all_containers, listed, name_of,
+    INIT_CONTAINER, VOLUME, all_containers, listed, name_of,
     user::{given, user},
 };
-use crate::redirect::{INBOUND_PORT, OUTBOUND_PORT, PROXY_GROUP, SHARED_USER};
+use crate::redirect::{PROXY_GROUP, SHARED_USER};
 
 /// The first thing that is wrong with the pod.
 pub(super) fn check(pod: &Value) -> Result<(), String> {
@@ -92,7 +93,7 @@ fn groups(of: Option<&Value>, whose: &str) -> Result<(), String> {
 
 /// A port of the container that the proxy listens on.
 fn own_port(container: &Value) -> Option<u64> {
-    let own = [OUTBOUND_PORT, INBOUND_PORT, READINESS_PORT, STATS_PORT].map(u64::from);
+    let own = proxy::PORTS.map(u64::from);
     let ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();
     ports
         .filter(|port| port.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == "TCP")

@@ -6,8 +6,9 @@
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use smidge_crds::labels::PROXY_CONTAINER;
 
-use super::{PROXY_CONTAINER, all_containers, listed, name_of};
+use super::{all_containers, listed, name_of};
 use crate::redirect::SHARED_USER;
 
 /// The users of proxies. Above those of images and people, below those that systemd gives out, and below 65536: a pod

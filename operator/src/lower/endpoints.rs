@@ -6,14 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
-use smidge_xds::mesh::{id::ServiceId, service::Endpoint};
+use smidge_xds::mesh::{id::ServiceId, proxy, service::Endpoint};
 
-use super::{
-    context::Context,
-    node::Node,
-    service::KubeService,
-    workload::{MeshPod, RESERVED_PORTS},
-};
+use super::{context::Context, node::Node, service::KubeService, workload::MeshPod};
 use crate::inputs::{Key, Shared};
 
 /// The label by which a slice names its Service.
@@ -92,7 +87,7 @@ pub(super) fn served<'a>(
                 && candidate.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
         });
         let number = number.and_then(|found| found.port).and_then(|number| u16::try_from(number).ok());
-        let Some(number) = number.filter(|number| !RESERVED_PORTS.contains(number)) else { continue };
+        let Some(number) = number.filter(|number| !proxy::PORTS.contains(number)) else { continue };
         for endpoint in &slice.endpoints {
             let key = pod_of(endpoint, namespace);
             let Some(member) = key.and_then(|key| members.get(&key)) else { continue };

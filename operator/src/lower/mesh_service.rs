@@ -13,6 +13,7 @@ use std::{
 use smidge_xds::mesh::{
     access::MtlsMode,
     id::{ServiceId, SpiffeId},
+    proxy,
     route::Route,
     service::{Endpoint, Server, Service, ServicePort},
 };
@@ -22,7 +23,6 @@ use super::{
     node::Node,
     service::{KubeService, Port},
     split::Split,
-    workload::RESERVED_PORTS,
 };
 use crate::finding::{Finding, Reason};
 
@@ -206,7 +206,7 @@ fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<Spiffe
 
 /// Who is behind a port, ready or not.
 fn servers(port: &Port) -> impl Iterator<Item = Server> {
-    let targets = port.targets.iter().filter(|((_, target), _)| !RESERVED_PORTS.contains(target));
+    let targets = port.targets.iter().filter(|((_, target), _)| !proxy::PORTS.contains(target));
     targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
 }
 

@@ -14,13 +14,13 @@ use k8s_openapi::{
     api::{core::v1, discovery::v1::EndpointSlice},
     apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
-use smidge_xds::mesh::{id::ServiceId, service::Protocol};
+use smidge_xds::mesh::{id::ServiceId, proxy, service::Protocol};
 
 use super::{
     context::Context,
     endpoints::{self, MeshPods},
     node::Node,
-    workload::{MeshPod, RESERVED_PORTS},
+    workload::MeshPod,
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -100,8 +100,7 @@ impl KubeService {
             self.ports.iter().map(|(number, port)| (*number, port.protocol)).collect();
         if self.is_headless {
             for port in self.ports.values() {
-                for (_, target) in port.targets.keys().filter(|(_, target)| !RESERVED_PORTS.contains(target))
-                {
+                for (_, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
                     called.entry(*target).or_insert(port.protocol);
                 }
             }
@@ -112,31 +111,6 @@ impl KubeService {
     /// Older objects win, as a newcomer must not take anything over.
     pub fn age(&self) -> (Option<&Time>, &ServiceId) {
         (self.created.as_ref(), &self.id)
-    }
-}
-
-/// What is spoken on a port: by `appProtocol`, then by the prefix of the port's name, else bytes.
-pub(super) fn protocol_of(app_protocol: Option<&str>, name: Option<&str>) -> Protocol {
-    if let Some(app_protocol) = app_protocol {
-        let is_http = matches!(
-            app_protocol.to_ascii_lowercase().as_str(),
-            "http"
-                | "http1"
-                | "http2"
-                | "h2c"
-                | "grpc"
-                | "grpc-web"
-                | "ws"
-                | "kubernetes.io/h2c"
-                | "kubernetes.io/ws"
-        );
-        return if is_http { Protocol::Http } else { Protocol::Tcp };
-    }
-    let prefix = name.and_then(|name| name.split('-').next()).unwrap_or_default();
-    if matches!(prefix, "http" | "http1" | "http2" | "h2c" | "grpc" | "ws") {
-        Protocol::Http
-    } else {
-        Protocol::Tcp
     }
 }
 
@@ -178,7 +152,7 @@ fn give(known: &KubeService, context: &mut Context<'_>) {
     }
     for port in known.ports.values() {
         for ((pod, target), member) in &port.targets {
-            if RESERVED_PORTS.contains(target) {
+            if proxy::PORTS.contains(target) {
                 context.report(reserved(known, port, *target));
             } else {
                 context.contribute_to(Node::ServedPorts(pod.clone()));
@@ -257,7 +231,7 @@ fn ports(
         let field = format!("spec.ports[{index}]");
         match u16::try_from(port.port).ok().filter(|number| *number != 0) {
             Some(number) if is_tcp => {
-                let protocol = protocol_of(port.app_protocol.as_deref(), port.name.as_deref());
+                let protocol = Protocol::of_port(port.app_protocol.as_deref(), port.name.as_deref());
                 ports.entry(number).or_insert(Port {
                     field,
                     number,
@@ -295,7 +269,7 @@ pub(super) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Prot
     let mut owners: BTreeMap<u16, (&KubeService, Protocol)> = BTreeMap::new();
     for service in &services {
         for port in service.ports.values() {
-            for target in port.targets_at(pod).filter(|target| !RESERVED_PORTS.contains(target)) {
+            for target in port.targets_at(pod).filter(|target| !proxy::PORTS.contains(target)) {
                 let owner = *owners.entry(target).or_insert((service, port.protocol));
                 if owner.1 != port.protocol {
                     context.report(conflict(service, port, target, owner.0));

@@ -7,33 +7,26 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use sha2::{Digest, Sha256};
-use smidge_crds::labels;
+use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
 use smidge_xds::mesh::{
     id::{ClassId, ClusterId, ProxyId, SpiffeId},
+    proxy,
+    service::Protocol,
     workload::{Class, Workload},
 };
 
-use super::{context::Context, node::Node, service::protocol_of};
+use super::{context::Context, node::Node};
 use crate::{
     escape,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
 };
 
-/// The annotation that the webhook leaves on a pod it injected.
-pub const INJECTED: &str = "smidge.mesh/injected";
-
-/// The name of the proxy's container, a native sidecar and so an init container.
-pub const PROXY_CONTAINER: &str = "smidge-proxy";
-
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Declared ports of a pod that are served though no Service sends to them: each has a copy of the workload's rules.
 const DECLARED_PORTS: usize = 64;
-
-/// Ports that the proxy itself listens on: outbound, inbound, readiness, metrics. Never a port of the application.
-pub const RESERVED_PORTS: [u16; 4] = [15001, 15006, 15021, 15090];
 
 /// Whether a pod says that it runs a proxy of the mesh, and has not ended. Its namespace's label decides whether it is a
 /// member.
@@ -150,7 +143,7 @@ pub(super) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
         context.contribute_to(Node::Workload(key.clone()));
         let member = member(key, pod, context);
         let declared = member.ports.iter().filter_map(|(_, number)| u16::try_from(*number).ok());
-        for port in declared.filter(|port| !RESERVED_PORTS.contains(port)) {
+        for port in declared.filter(|port| !proxy::PORTS.contains(port)) {
             context.contribute_to(Node::InboundPort(member.identity.clone(), port));
         }
         Arc::new(member)
@@ -221,10 +214,10 @@ pub(super) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload
     let mut declared = BTreeMap::new();
     for (name, number) in &member.ports {
         let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
-        if RESERVED_PORTS.contains(&number) {
+        if proxy::PORTS.contains(&number) {
             context.report(reserved(member.object(), number));
         } else if !ports.contains_key(&number) {
-            declared.entry(number).or_insert_with(|| protocol_of(None, name.as_deref()));
+            declared.entry(number).or_insert_with(|| Protocol::of_port(None, name.as_deref()));
         }
     }
     if declared.len() > DECLARED_PORTS {
@@ -273,7 +266,7 @@ fn too_many_ports(object: ObjectRef, number: usize) -> Finding {
 }
 
 fn reserved(object: ObjectRef, port: u16) -> Finding {
-    let all = RESERVED_PORTS.map(|port| port.to_string()).join(", ");
+    let all = proxy::PORTS.map(|port| port.to_string()).join(", ");
     Finding::new(
         object,
         Reason::ReservedPort,

@@ -4,7 +4,9 @@
 
 use std::fmt::Write;
 
-use super::{DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_GROUP};
+use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
+
+use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP};
 
 /// The version of IP that a set of rules is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //!
 //! Pure. IPv4 and IPv6 share one table. Says the same as `iptables`.
 
-use super::{
-    DNS_PORT, Exclusions, INBOUND_PORT, INBOUND_SOURCES, OPEN_PORTS, OUTBOUND_PORT, PROXY_GROUP, list,
-};
+use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
+
+use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, list};
 
 /// The rules around a proxy that runs as `user`. Loading them twice is loading them once.
 pub fn rules(exclusions: &Exclusions, user: u32) -> String {

@@ -6,14 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::mesh::{id::ServiceId, route::Backend, service::Protocol};
 
-/// Where the redirected outbound connections arrive, on loopback.
-pub const OUTBOUND_PORT: u16 = 15001;
-/// Where the redirected inbound connections arrive.
-pub const INBOUND_PORT: u16 = 15006;
-/// Ports of the proxy itself, which are never opened to anybody through it: a workload that declares one of them
-/// would hand its callers the proxy.
-pub const OWN_PORTS: [u16; 4] = [OUTBOUND_PORT, INBOUND_PORT, 15021, 15090];
-
 /// Stands for every port of a workload that is not named: no port has this number.
 pub const OTHER_PORTS: u16 = 0;
 

@@ -63,6 +63,33 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Protocol {
+    /// Protocol of a port: by its `appProtocol`, then by the prefix of its name up to the first `-`, else [`Protocol::Tcp`].
+    pub fn of_port(app_protocol: Option<&str>, name: Option<&str>) -> Self {
+        if let Some(app_protocol) = app_protocol {
+            let is_http = matches!(
+                app_protocol.to_ascii_lowercase().as_str(),
+                "http"
+                    | "http1"
+                    | "http2"
+                    | "h2c"
+                    | "grpc"
+                    | "grpc-web"
+                    | "ws"
+                    | "kubernetes.io/h2c"
+                    | "kubernetes.io/ws"
+            );
+            return if is_http { Self::Http } else { Self::Tcp };
+        }
+        let prefix = name.and_then(|name| name.split('-').next()).unwrap_or_default();
+        if matches!(prefix, "http" | "http1" | "http2" | "h2c" | "grpc" | "ws") {
+            Self::Http
+        } else {
+            Self::Tcp
+        }
+    }
+}
+
 /// One place where a Service's port is served.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Endpoint {

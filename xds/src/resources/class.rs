@@ -15,6 +15,7 @@ use crate::{
     },
     mesh::{
         access::{AccessMode, Grant, MtlsMode, Payload},
+        proxy,
         service::Protocol,
         trust::Trust,
         workload::Class,
@@ -33,7 +34,7 @@ impl ClassPart {
         trust: &Trust,
         kept: &Kept<'_>,
     ) -> Self {
-        let ports = || class.ports.iter().filter(|(port, _)| !names::OWN_PORTS.contains(port));
+        let ports = || class.ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port));
         let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
         let mut built = vec![listener(class, marks, kept)];
         built.extend(ports().map(|(port, protocol)| rules(class, grants, *port, *protocol, kept)));

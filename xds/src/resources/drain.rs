@@ -18,6 +18,7 @@ use crate::{
         Mesh,
         access::{MtlsMode, Payload},
         id::SpiffeId,
+        proxy,
         service::Protocol,
         workload::Class,
     },
@@ -78,7 +79,7 @@ impl Drains {
 fn tcp_ports(class: &Class) -> impl Iterator<Item = u16> {
     let tcp = class.ports.iter().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
     let others = (class.mtls == MtlsMode::Permissive).then_some(names::OTHER_PORTS);
-    tcp.filter(|port| !names::OWN_PORTS.contains(port)).chain(others)
+    tcp.filter(|port| !proxy::PORTS.contains(port)).chain(others)
 }
 
 impl Allowed {

@@ -20,7 +20,7 @@ use prost::{Message, Name};
 use super::chain;
 use crate::{
     envoy::{filter, names, tls, wire},
-    mesh::{access::MtlsMode, service::Protocol, workload::Class},
+    mesh::{access::MtlsMode, proxy, service::Protocol, workload::Class},
 };
 
 /// Seconds that a caller has to say what it speaks, and again for its TLS handshake: two exchanges and a signature. A
@@ -38,7 +38,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
     let mut filter_chains = Vec::new();
     for (port, protocol) in ports {
         // A caller must not get at the proxy by a port that a workload declares.
-        if !names::OWN_PORTS.contains(port) {
+        if !proxy::PORTS.contains(port) {
             filter_chains.push(meshed(*port, *protocol, *mtls, marks.get(port)));
             if permissive {
                 filter_chains.push(plain(*port, *protocol, marks.get(port)));
@@ -46,10 +46,10 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
         }
     }
     // Even where no other chain would match them: Envoy refuses a listener without any chain.
-    filter_chains.extend(names::OWN_PORTS.map(closed));
+    filter_chains.extend(proxy::PORTS.map(closed));
     Listener {
         name: names::INBOUND.to_owned(),
-        address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), names::INBOUND_PORT)),
+        address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), proxy::INBOUND_PORT)),
         traffic_direction: TrafficDirection::Inbound as i32,
         listener_filters: vec![
             listener_filter("envoy.filters.listener.original_dst", &OriginalDst {}),

@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::config::{
 use super::chain;
 use crate::{
     envoy::{filter, names, wire},
-    mesh::{id::ServiceId, service::Protocol},
+    mesh::{id::ServiceId, proxy, service::Protocol},
 };
 
 const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call \
@@ -59,7 +59,7 @@ pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAd
 /// The listener that connections are redirected to.
 pub fn virtual_listener(addresses: &Addresses) -> Listener {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let own = to(names::OUTBOUND_PORT, [&loopback]);
+    let own = to(proxy::OUTBOUND_PORT, [&loopback]);
     let mut filter_chains = vec![chain("own".to_owned(), own, vec![filter::tcp(names::BLACKHOLE)])];
     filter_chains.extend(
         addresses.iter().map(|((port, protocol, closed), ips)| refuse(*port, *protocol, *closed, ips)),
@@ -72,7 +72,7 @@ pub fn virtual_listener(addresses: &Addresses) -> Listener {
             ..FilterChain::default()
         }),
         use_original_dst: wire::flag(true),
-        ..listener(names::OUTBOUND.to_owned(), loopback, names::OUTBOUND_PORT)
+        ..listener(names::OUTBOUND.to_owned(), loopback, proxy::OUTBOUND_PORT)
     }
 }
 
