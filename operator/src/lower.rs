@@ -7,24 +7,20 @@
 //! Lowering is a graph (`graph`, docs/design/010) of nodes (`node`), each of which notes what it has read (`context`), so that a
 //! change recomputes what it can touch and nothing else.
 
-mod access;
 mod budget;
 mod cluster;
+mod compute;
 mod context;
 mod cost;
-mod endpoints;
-mod findings;
-mod graph;
-mod mesh_service;
+mod engine;
+mod kubernetes;
+mod merge;
 mod node;
-pub mod regex;
-mod route;
-mod service;
-mod settings;
-mod shape;
-mod split;
-pub(crate) use self::{node::Node, settings::injects_strictly};
-pub mod workload;
+mod smi;
+mod value;
+
+pub(crate) use self::{kubernetes::settings::injects_strictly, node::Node};
+pub use self::{kubernetes::workload, smi::regex};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,14 +28,13 @@ use std::{
 };
 
 use smidge_xds::mesh::{
-    Map, Mesh,
-    id::{ClusterId, ServiceId, SpiffeId},
-    service::Service,
+    Mesh,
+    id::{ClusterId, SpiffeId},
 };
 
-use self::{cluster::Cluster, context::Context, node::Value};
+use self::cluster::Cluster;
 use crate::{
-    finding::{Finding, ObjectRef, Reason},
+    finding::Finding,
     inputs::{Inputs, Key},
 };
 
@@ -68,7 +63,7 @@ pub(crate) fn bindings(inputs: &Inputs) -> Bindings {
 
 /// What was made of the clusters so far, so that the next mesh costs what has changed. Comes to what `lower` comes to.
 /// Beside the first cluster, the others cost what they are at each step: their meshes are put together anew.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Lowering {
     clusters: BTreeMap<ClusterId, Cluster>,
     findings: Arc<Vec<Finding>>,
@@ -113,7 +108,7 @@ impl Lowering {
         }
         let mut meshes = self.clusters.values().map(Cluster::mesh);
         let mut mesh = meshes.next().cloned().unwrap_or_default();
-        meshes.for_each(|other| add(&mut mesh, other));
+        meshes.for_each(|other| merge::add(&mut mesh, other));
         (mesh, Arc::clone(&self.findings))
     }
 
@@ -129,128 +124,5 @@ impl Lowered {
         self.workloads += more.workloads;
         self.nodes += more.nodes;
         self.kept += more.kept;
-    }
-}
-
-/// Computes the value of a node.
-fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
-    Some(match node {
-        Node::TrustDomain => Value::TrustDomain(context.setting(|inputs| inputs.trust_domain.clone())),
-        Node::ClusterDomain => Value::Text(context.setting(|inputs| inputs.cluster_domain.as_str().into())),
-        Node::SystemNamespace => {
-            Value::Text(context.setting(|inputs| inputs.system_namespace.as_str().into()))
-        }
-        Node::MeshWide => Value::MeshWide(settings::mesh_wide(context)),
-        Node::Modes(namespace) => {
-            let (access, mtls) = settings::modes(namespace, context)?;
-            Value::Modes(access, mtls)
-        }
-        Node::InjectsNamespace(namespace) => settings::injects(namespace, context).then_some(Value::Yes)?,
-        Node::Absent(kind) => report_absent(kind, context)?,
-        Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
-        Node::Group(key) => Value::Group(route::group(key, context)?.into()),
-        Node::TcpRoute(key) => Value::Ports(route::tcp_route(key, context)?),
-        Node::UdpRoute(key) => Value::Ports(route::udp_route(key, context)?),
-        Node::Pod(key) => Value::Pod(workload::instance(key, context)?.into()),
-        Node::Binding(key) => Value::Identities(access::binding(key, context)?.into()),
-        Node::Target(key) => Value::TargetGrant(access::target(key, context)?.into()),
-        Node::Slice(key) => Value::Slice(endpoints::slice(key, context)?),
-        Node::KubeService(id) => Value::KubeService(service::known(id, context)?.into()),
-        Node::ServiceExists(id) => context.kube_service(id).map(|_| Value::Yes)?,
-        Node::HasMembers(id) => {
-            context.kube_service(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?
-        }
-        Node::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, context)?.into()),
-        Node::SplitSpec(key) => Value::SplitSpec(split::written(key, context)?.into()),
-        Node::SplitsOverBudget(namespace) => {
-            Value::SplitsOverBudget(budget::over_budget(namespace, context).into())
-        }
-        Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
-        Node::HasSplit(root) => context.split(root).map(|_| Value::Yes)?,
-        Node::InboundPort(identity, _) => {
-            budget::inbound(identity, context);
-            Value::Yes
-        }
-        Node::ServiceLoad(id) => Value::Load(budget::load(id, context)?),
-        Node::IdentityLoad(_) => Value::Load(budget::burden(context)),
-        Node::TargetsOverBudget(namespace) => {
-            Value::TargetsOverBudget(budget::losses(namespace, context).into())
-        }
-        Node::Grants(_) => Value::Grants(access::grants(context).into()),
-        Node::IsGranted(identity) => context.grants(identity).map(|_| Value::Yes)?,
-        Node::ClaimedAddresses(id) => Value::ClaimedAddresses(mesh_service::claims(id, context)?.into()),
-        Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
-        Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
-        Node::ServedPorts(pod) => Value::ServedPorts(service::served(pod, context).into()),
-        Node::Workload(pod) => {
-            let (workload, class) = workload::workload(pod, context)?;
-            Value::Workload((workload.into(), class.into()))
-        }
-        Node::Class(_) => Value::Class(workload::class(context)?),
-        // Sets stand for their contributors.
-        Node::PodsWithLabel(..)
-        | Node::PodsInNamespace(_)
-        | Node::SlicesOfService(_)
-        | Node::SplitsOfRoot(_)
-        | Node::SplitsToService(_) => {
-            return None;
-        }
-    })
-}
-
-fn report_absent(kind: &str, context: &mut Context<'_>) -> Option<Value> {
-    context.is_absent(kind).then_some(())?;
-    let object = ObjectRef::new("CustomResourceDefinition", "", kind);
-    let message = "is not installed; the mesh goes on as if there were no object of it";
-    context.report(
-        Finding::new(object, Reason::CRDNotInstalled, message)
-            .hint("install the definitions that `smidge crds` prints"),
-    );
-    Some(Value::Yes)
-}
-
-fn report_unreadable(kind: &str, key: &Key, context: &mut Context<'_>) -> Option<Value> {
-    let error = context.unreadable(kind, key)?;
-    let object = ObjectRef::new(kind, &key.0, &key.1);
-    let message = format!("cannot be read and has no effect: {error}");
-    context.report(Finding::new(object, Reason::Malformed, message));
-    Some(Value::Yes)
-}
-
-/// Adds the mesh of another cluster.
-fn add(mesh: &mut Mesh, other: &Mesh) {
-    let trust = Arc::make_mut(&mut mesh.trust);
-    trust.domain = other.trust.domain.clone();
-    for (domain, bundle) in &other.trust.bundles {
-        trust.bundles.entry(domain.clone()).or_default().roots.extend(bundle.roots.iter().cloned());
-    }
-    for service in other.services.values() {
-        merge(&mut mesh.services, service);
-    }
-    mesh.workloads.extend(other.workloads.iter().map(|(id, it)| (id.clone(), Arc::clone(it))));
-    mesh.classes.extend(other.classes.iter().map(|(id, it)| (id.clone(), Arc::clone(it))));
-    for (destination, more) in &other.grants {
-        let grants = Arc::make_mut(mesh.grants.entry(destination.clone()).or_default());
-        grants.extend(more.iter().cloned());
-        grants.sort();
-    }
-}
-
-/// A Service that several clusters have is one Service: the first cluster says what its ports are, all of them serve.
-fn merge(services: &mut Map<ServiceId, Service>, service: &Arc<Service>) {
-    let Some(present) = services.get_mut(&service.id).map(Arc::make_mut) else {
-        services.insert(service.id.clone(), Arc::clone(service));
-        return;
-    };
-    present.identities.extend(service.identities.iter().cloned());
-    for (number, port) in &service.ports {
-        if let Some(present) = present.ports.get_mut(number) {
-            present.addresses.extend(&port.addresses);
-            present.servers.extend(port.servers.iter().cloned());
-            present.endpoints.extend(port.endpoints.iter().cloned());
-            present.endpoints.sort();
-        } else {
-            present.ports.insert(*number, port.clone());
-        }
     }
 }

@@ -16,45 +16,15 @@ use smidge_xds::mesh::{
 };
 
 use super::{
-    access::TargetGrant,
     context::Context,
     cost::{Budgets, count},
     node::Node,
-    split::SplitSpec,
+    value::{Load, Losses, Lost, SplitSpec, TargetGrant},
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
 };
-
-/// What a Service, or all Services of an identity, puts into the proxies of each caller, and what its own proxies hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Load {
-    pub ports: u64,
-    pub matches: u64,
-    /// The ports of the identity's own pods, each with a copy of the rules; of a Service none.
-    pub inbound: u64,
-}
-
-impl Load {
-    fn add(&mut self, more: Self) {
-        self.ports = self.ports.saturating_add(more.ports);
-        self.matches = self.matches.saturating_add(more.matches);
-        self.inbound = self.inbound.saturating_add(more.inbound);
-    }
-}
-
-/// What a TrafficTarget loses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// All of its effect.
-    Everything,
-    /// These sources.
-    Sources(BTreeSet<Arc<SpiffeId>>),
-}
-
-/// The TrafficTargets of a namespace that lose something.
-pub(super) type Losses = BTreeMap<Key, Lost>;
 
 /// What the Service puts into the proxies of its callers, told to the identities behind it: who may call one of them sees
 /// the Service.

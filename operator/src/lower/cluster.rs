@@ -12,9 +12,10 @@ use smidge_xds::mesh::{
 
 use super::{
     Bindings, Lowered,
-    findings::Findings,
-    graph::Graph,
-    node::{Node, variant},
+    compute::{Lower, Source},
+    engine::{Findings, Graph},
+    node::Node,
+    value::variant,
 };
 use crate::{
     inputs::{Inputs, Key, differing},
@@ -22,10 +23,10 @@ use crate::{
 };
 
 /// One cluster as it was lowered last.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Cluster {
-    inputs: Inputs,
-    graph: Graph,
+    source: Source,
+    graph: Graph<Lower>,
     mesh: Mesh,
 }
 
@@ -33,19 +34,20 @@ impl Cluster {
     /// Goes on to `inputs`.
     pub fn step(&mut self, id: &ClusterId, inputs: &Inputs) {
         self.invalidate(inputs);
-        self.graph.recompute(id, inputs);
+        let old = &self.source.inputs;
+        let is_same_trust = old.roots == inputs.roots && old.trust_domain == inputs.trust_domain;
+        self.source.cluster = id.clone();
+        self.source.inputs = inputs.clone();
+        self.graph.recompute(&self.source);
         for node in self.graph.take_changed() {
             self.publish(&node, id);
         }
-        let is_same_trust =
-            self.inputs.roots == inputs.roots && self.inputs.trust_domain == inputs.trust_domain;
         if !is_same_trust || self.mesh.trust.bundles.is_empty() {
             let bundle = Bundle { roots: inputs.roots.clone() };
             let domain = inputs.trust_domain.clone();
             let bundles = BTreeMap::from([(domain.clone(), bundle)]);
             self.mesh.trust = Arc::new(Trust { domain, bundles });
         }
-        self.inputs = inputs.clone();
     }
 
     /// The mesh that came of it.
@@ -60,7 +62,9 @@ impl Cluster {
 
     /// How much was made since this was asked last, and how much there is.
     pub fn take_lowered(&mut self) -> Lowered {
-        self.graph.take_lowered()
+        let counts = self.source.lowered.take();
+        let kept = u64::try_from(self.graph.len()).unwrap_or(u64::MAX);
+        Lowered { nodes: self.graph.take_recomputed(), kept, ..counts }
     }
 
     /// The identities that each IdentityBinding stands for.
@@ -69,12 +73,12 @@ impl Cluster {
             let identities = variant!(self.graph.value(&Node::Binding(key.clone()))?, Identities)?;
             Some((key.clone(), Arc::clone(identities)))
         };
-        self.inputs.identity_bindings.keys().filter_map(value).collect()
+        self.source.inputs.identity_bindings.keys().filter_map(value).collect()
     }
 
     /// Invalidates the nodes of objects that differ.
     fn invalidate(&mut self, new: &Inputs) {
-        let (old, graph) = (&self.inputs, &mut self.graph);
+        let (old, graph) = (&self.source.inputs, &mut self.graph);
         kinds::visit(&mut Invalidate { old, new, graph });
         for kind in old.absent_kinds.symmetric_difference(&new.absent_kinds) {
             graph.invalidate(Node::Absent(kind.clone()));
@@ -118,7 +122,7 @@ impl Cluster {
 struct Invalidate<'a> {
     old: &'a Inputs,
     new: &'a Inputs,
-    graph: &'a mut Graph,
+    graph: &'a mut Graph<Lower>,
 }
 
 impl Visitor for Invalidate<'_> {

@@ -1,7 +1,7 @@
-//! Nodes of lowering and their values: what is computed, in the order in which it is computed.
+//! Nodes of lowering: what is computed, in the order in which it is computed.
 //!
-//! `graph` keeps a value for each node, `lower::compute` computes it, and `context` is how one node reads another. A node reads
-//! nodes above it in this picture, and contributes to nodes below it:
+//! `engine` keeps a value (`value`) for each node, `compute` computes it, and `context` is how one node reads another. A node
+//! reads nodes above it in this picture, and contributes to nodes below it:
 //!
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
@@ -14,29 +14,12 @@
 //! the mesh      ClaimedAddresses → AddressOwner → Service        ServedPorts → Workload → Class
 //! ```
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::net::IpAddr;
 
-use smidge_xds::mesh::{
-    access::{AccessMode, Grant, MtlsMode, Ports},
-    id::{ClassId, ServiceId, SpiffeId, TrustDomain},
-    service::{self, Endpoint, Protocol},
-    workload::{self, Class},
-};
+use smidge_xds::mesh::id::{ClassId, ServiceId, SpiffeId};
 
-use super::{
-    access::TargetGrant,
-    budget::{Load, Losses},
-    route::Group,
-    service::KubeService,
-    settings::MeshWide,
-    split::{Split, SplitSpec},
-    workload::KubePod,
-};
-use crate::inputs::{Key, Shared};
+use super::engine::Role;
+use crate::inputs::Key;
 
 /// A node. Each is computed from the object of its own name and from nodes before it in this list, so that computing in this
 /// order computes each once.
@@ -125,52 +108,50 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// Returns whether it stands for its contributors and has no value of its own.
-    pub fn is_set(&self) -> bool {
-        matches!(
-            self,
+    /// How it comes to be.
+    pub(super) fn role(&self) -> Role {
+        match self {
             Self::PodsWithLabel(..)
-                | Self::PodsInNamespace(_)
-                | Self::SlicesOfService(_)
-                | Self::SplitsOfRoot(_)
-                | Self::SplitsToService(_)
-        )
-    }
-
-    /// Returns whether it is computed from its contributors, and so has no value without them.
-    pub fn is_contributed(&self) -> bool {
-        matches!(
-            self,
+            | Self::PodsInNamespace(_)
+            | Self::SlicesOfService(_)
+            | Self::SplitsOfRoot(_)
+            | Self::SplitsToService(_) => Role::Set,
             Self::Endpoints(_)
-                | Self::SplitsOverBudget(_)
-                | Self::Split(_)
-                | Self::InboundPort(..)
-                | Self::ServiceLoad(_)
-                | Self::IdentityLoad(_)
-                | Self::TargetsOverBudget(_)
-                | Self::Grants(_)
-                | Self::ClaimedAddresses(_)
-                | Self::AddressOwner(..)
-                | Self::Service(_)
-                | Self::ServedPorts(_)
-                | Self::Workload(_)
-                | Self::Class(_)
-        )
-    }
-
-    /// Returns whether it exists only while other nodes read it.
-    pub fn is_on_demand(&self) -> bool {
-        matches!(
-            self,
+            | Self::SplitsOverBudget(_)
+            | Self::Split(_)
+            | Self::InboundPort(..)
+            | Self::ServiceLoad(_)
+            | Self::IdentityLoad(_)
+            | Self::TargetsOverBudget(_)
+            | Self::Grants(_)
+            | Self::ClaimedAddresses(_)
+            | Self::AddressOwner(..)
+            | Self::Service(_)
+            | Self::ServedPorts(_)
+            | Self::Workload(_)
+            | Self::Class(_) => Role::Contributed,
             Self::TrustDomain
-                | Self::ClusterDomain
-                | Self::SystemNamespace
-                | Self::InjectsNamespace(_)
-                | Self::IsGranted(_)
-                | Self::ServiceExists(_)
-                | Self::HasMembers(_)
-                | Self::HasSplit(_)
-        )
+            | Self::ClusterDomain
+            | Self::SystemNamespace
+            | Self::InjectsNamespace(_)
+            | Self::IsGranted(_)
+            | Self::ServiceExists(_)
+            | Self::HasMembers(_)
+            | Self::HasSplit(_) => Role::OnDemand,
+            Self::MeshWide
+            | Self::Modes(_)
+            | Self::Absent(_)
+            | Self::Unreadable(..)
+            | Self::Group(_)
+            | Self::TcpRoute(_)
+            | Self::UdpRoute(_)
+            | Self::Pod(_)
+            | Self::Binding(_)
+            | Self::Target(_)
+            | Self::Slice(_)
+            | Self::KubeService(_)
+            | Self::SplitSpec(_) => Role::Source,
+        }
     }
 
     /// Namespace and name of its object, if it has one.
@@ -189,51 +170,4 @@ impl Node {
             _ => return None,
         })
     }
-
-    /// Returns whether its value is a part of the mesh.
-    pub fn is_of_mesh(&self) -> bool {
-        matches!(self, Self::Grants(_) | Self::Service(_) | Self::Workload(_) | Self::Class(_))
-    }
 }
-
-/// Value of a node.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    /// It is so.
-    Yes,
-    TrustDomain(TrustDomain),
-    Text(Arc<str>),
-    MeshWide(MeshWide),
-    Modes(AccessMode, MtlsMode),
-    Group(Arc<Group>),
-    Ports(Ports),
-    Pod(Arc<KubePod>),
-    Identities(Arc<BTreeSet<Arc<SpiffeId>>>),
-    TargetGrant(Arc<TargetGrant>),
-    Grants(Arc<Vec<Arc<Grant>>>),
-    Slice(Shared<k8s_openapi::api::discovery::v1::EndpointSlice>),
-    KubeService(Arc<KubeService>),
-    Endpoints(Arc<BTreeMap<u16, Vec<Endpoint>>>),
-    SplitSpec(Arc<SplitSpec>),
-    SplitsOverBudget(Arc<BTreeSet<Key>>),
-    Split(Arc<Split>),
-    Load(Load),
-    TargetsOverBudget(Arc<Losses>),
-    ClaimedAddresses(Arc<BTreeSet<(IpAddr, u16)>>),
-    Owner(ServiceId),
-    Service(Arc<service::Service>),
-    ServedPorts(Arc<BTreeMap<u16, Protocol>>),
-    Workload((Arc<workload::Workload>, Arc<Class>)),
-    Class(Arc<Class>),
-}
-
-/// What a value holds, if it is of that variant.
-macro_rules! variant {
-    ($value:expr, $variant:ident) => {
-        match $value {
-            crate::lower::node::Value::$variant(value) => Some(value),
-            _ => None,
-        }
-    };
-}
-pub(super) use variant;

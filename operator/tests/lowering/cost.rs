@@ -143,8 +143,8 @@ fn what_a_kubelet_reports_lowers_nothing() {
 
 #[test]
 fn a_pod_that_goes_lowers_its_service() {
-    // It is the only one of its account, whose callers no longer see the Service.
-    flat("a pod that goes", (1, 1, 14), |inputs| {
+    // It is the only one of its account, whose callers no longer see the Service. What is gone is not lowered.
+    flat("a pod that goes", (1, 0, 14), |inputs| {
         let key = key(inputs.pods.keys().cloned(), "a7-");
         inputs.pods.remove(&key);
         let slice = self::key(inputs.slices.keys().cloned(), &format!("a7-{}", key.1));

@@ -6,67 +6,27 @@
 mod matches;
 mod shares;
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_xds::mesh::{
     id::ServiceId,
-    matches::Matches,
     route::{Route, RouteRule},
     service::Protocol,
 };
 
-use super::{context::Context, node::Node, shape};
+use super::mixed;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::{
+        context::Context,
+        node::Node,
+        value::{Split, SplitSpec},
+    },
 };
 
-/// A TrafficSplit as written.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct SplitSpec {
-    pub created: Option<Time>,
-    split: Split,
-}
-
-impl SplitSpec {
-    /// The Service that it is about.
-    pub fn root(&self) -> &ServiceId {
-        &self.split.root
-    }
-
-    /// What its matches cost for one port.
-    pub fn cost(&self) -> u64 {
-        self.split.cost()
-    }
-}
-
-/// A split with its root. In effect, its shares are those of backends that exist.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Split {
-    object: ObjectRef,
-    root: ServiceId,
-    /// The backends, each once.
-    shares: Vec<Share>,
-    /// Whether any backend was written with a weight, be it one that does not exist.
-    is_weighted: bool,
-    /// The requests that are split, any of these; `None` is all traffic, and an empty list none.
-    matches: Option<BTreeMap<Matches, u64>>,
-}
-
-/// A backend and its weight.
-#[derive(Debug, Clone, PartialEq)]
-struct Share {
-    /// Where it was named first.
-    field: String,
-    service: ServiceId,
-    weight: u64,
-}
-
 /// The TrafficSplit of that name, given to its root.
-pub(super) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
+pub(in crate::lower) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
     let split = context.object(|inputs| &inputs.traffic_splits)?;
-    shape::report(key, split, context);
+    mixed::report(key, split, context);
     let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
     if split.spec.backends.is_empty() {
         let message = "no backend; the split has no effect";
@@ -99,7 +59,7 @@ pub(super) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec>
 }
 
 /// The split that is in effect for a root: one wins, and what it names must exist, with something of it in the mesh.
-pub(super) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
+pub(in crate::lower) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
     let mut all = Vec::new();
     for contributor in context.contributors() {
         let Node::SplitSpec(key) = &*contributor else { continue };
@@ -198,16 +158,6 @@ impl Split {
             }
             self.shares.push(share);
         }
-    }
-
-    /// What its matches cost for one port.
-    pub fn cost(&self) -> u64 {
-        self.matches.iter().flat_map(BTreeMap::values).fold(0, |sum, cost| sum.saturating_add(*cost))
-    }
-
-    /// The Services that it sends to.
-    pub fn backends(&self) -> impl Iterator<Item = &ServiceId> {
-        self.shares.iter().map(|share| &share.service)
     }
 
     fn is_in_mesh(&self, context: &mut Context<'_>) -> bool {

@@ -8,14 +8,18 @@ use smidge_crds::{
     conversion::{Mixed, mixed},
 };
 
-use super::context::Context;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::context::Context,
 };
 
 /// Says where an object mixes shapes.
-pub(super) fn report<Spec: Kind>((namespace, name): &Key, object: &Object<Spec>, context: &mut Context<'_>) {
+pub(in crate::lower) fn report<Spec: Kind>(
+    (namespace, name): &Key,
+    object: &Object<Spec>,
+    context: &mut Context<'_>,
+) {
     for (version, mixed) in mixed(Spec::GROUP, Spec::KIND, &object.metadata) {
         let object = ObjectRef::new(Spec::KIND, namespace, name);
         context.report(finding(object, version, mixed));

@@ -12,10 +12,10 @@ use std::{
 use smidge_crds::access::IdentityBinding;
 use smidge_xds::mesh::id::SpiffeId;
 
-use super::super::{context::Context, cost, workload::KubePod};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::{context::Context, cost, value::KubePod},
 };
 
 /// The identities that the IdentityBinding of that name stands for.

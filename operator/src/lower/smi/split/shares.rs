@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use smidge_crds::split;
 use smidge_xds::mesh::{id::ServiceId, route::Backend, service::Protocol};
 
-use super::{super::context::Context, Share, Split, is_ready, local_name};
+use super::{is_ready, local_name};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::{
+        context::Context,
+        value::{Share, Split},
+    },
 };
 
 /// The backends as written, each once, in the order in which they were named first. Whether they exist is not asked.

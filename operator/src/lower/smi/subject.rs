@@ -5,17 +5,17 @@ use std::{collections::BTreeSet, sync::Arc};
 use smidge_crds::access::{self, Subject};
 use smidge_xds::mesh::id::SpiffeId;
 
-use super::super::context::Context;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::context::Context,
 };
 
 /// What is wrong with a subject: why, the field below it, and in words.
 type Defect = (Reason, &'static str, String);
 
 /// Reads the subjects of one target.
-pub(super) struct SubjectReader<'a, 'l> {
+pub(in crate::lower) struct SubjectReader<'a, 'l> {
     /// The target's own name.
     pub key: &'a Key,
     pub object: &'a ObjectRef,

@@ -10,112 +10,22 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::{
-    api::{core::v1, discovery::v1::EndpointSlice},
-    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
-};
+use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
 use smidge_xds::mesh::{id::ServiceId, proxy, service::Protocol};
 
-use super::{
-    context::Context,
-    endpoints::{self, MeshPods},
-    node::Node,
-    workload::MeshPod,
-};
+use super::endpoints;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Key, Shared},
+    lower::{
+        context::Context,
+        node::Node,
+        value::{KubeService, MeshPod, MeshPods, Port},
+    },
 };
 
-/// A Service as the cluster has it.
-#[derive(Debug, PartialEq)]
-pub(super) struct KubeService {
-    pub id: ServiceId,
-    pub object: ObjectRef,
-    created: Option<Time>,
-    /// Its TCP ports by number.
-    pub ports: BTreeMap<u16, Port>,
-    /// Its own pods that are in the mesh, ready or not.
-    pub members: MeshPods,
-    /// Its own pods that are not.
-    pub outside: Vec<String>,
-    /// The addresses of those of them that it selects, but for pods in the node's network.
-    outside_addresses: BTreeSet<IpAddr>,
-    /// Whether it selects its pods, rather than that somebody lists its endpoints.
-    pub has_selector: bool,
-    /// The addresses that the API server allocated; empty for a headless one.
-    cluster_addresses: BTreeSet<IpAddr>,
-    pub is_headless: bool,
-}
-
-/// A TCP port of a Service.
-#[derive(Debug, PartialEq)]
-pub(super) struct Port {
-    pub field: String,
-    pub number: u16,
-    /// Empty for the only port without a name.
-    pub name: String,
-    pub protocol: Protocol,
-    target: Option<IntOrString>,
-    /// The members behind it, each with its own port.
-    pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
-}
-
-impl Port {
-    /// The pod's port behind this one.
-    fn target(&self, member: &MeshPod) -> Option<u16> {
-        match &self.target {
-            // 0 is what an unset number looks like on the wire.
-            None | Some(IntOrString::Int(0)) => Some(self.number),
-            Some(IntOrString::Int(target)) => u16::try_from(*target).ok(),
-            Some(IntOrString::String(name)) if name.is_empty() => Some(self.number),
-            Some(IntOrString::String(name)) => member.named_port(name),
-        }
-    }
-
-    /// The ports of one pod behind it.
-    fn targets_at(&self, pod: &Key) -> impl Iterator<Item = u16> {
-        let all = (pod.clone(), u16::MIN)..=(pod.clone(), u16::MAX);
-        self.targets.range(all).map(|((_, target), _)| *target)
-    }
-}
-
-impl KubeService {
-    /// The addresses that callers dial.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        if self.is_headless {
-            let inside = self.members.values().flat_map(|member| member.addresses.iter().copied());
-            // One with nobody inside is called nowhere else; next to members, others are left alone.
-            let outside = self.outside_addresses.iter().filter(|_| self.members.is_empty()).copied();
-            inside.chain(outside).collect()
-        } else {
-            self.cluster_addresses.clone()
-        }
-    }
-
-    /// The ports by which it is called, and what is spoken there. Nothing translates those of a headless one, so its pods'
-    /// own ports are among them.
-    pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
-        let mut called: BTreeMap<u16, Protocol> =
-            self.ports.iter().map(|(number, port)| (*number, port.protocol)).collect();
-        if self.is_headless {
-            for port in self.ports.values() {
-                for (_, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
-                    called.entry(*target).or_insert(port.protocol);
-                }
-            }
-        }
-        called
-    }
-
-    /// Older objects win, as a newcomer must not take anything over.
-    pub fn age(&self) -> (Option<&Time>, &ServiceId) {
-        (self.created.as_ref(), &self.id)
-    }
-}
-
 /// The Service of that name, unless it only stands for a name elsewhere.
-pub(super) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
+pub(in crate::lower) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
     let service = context.object(|inputs| &inputs.services)?;
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
@@ -259,7 +169,7 @@ fn ports(
 }
 
 /// The ports of a pod that Services send to. Two Services may disagree on what is spoken there: the older is believed.
-pub(super) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
+pub(in crate::lower) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
     let mut services = Vec::new();
     for contributor in context.contributors() {
         let Node::KubeService(id) = &*contributor else { continue };

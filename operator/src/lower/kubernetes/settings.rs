@@ -10,35 +10,15 @@ use smidge_crds::{
 };
 use smidge_xds::mesh::access::{AccessMode, MtlsMode, PathEnd};
 
-use super::{context::Context, cost::Budgets, workload};
+use super::workload;
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key},
+    lower::{context::Context, value::MeshWide},
 };
 
-/// What holds where no namespace says otherwise.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct MeshWide {
-    pub access: AccessMode,
-    pub mtls: MtlsMode,
-    /// How path expressions end; `None` when nobody said.
-    pub path_end: Option<PathEnd>,
-    pub budgets: Budgets,
-}
-
-impl Default for MeshWide {
-    fn default() -> Self {
-        Self {
-            access: AccessMode::Enforce,
-            mtls: MtlsMode::Strict,
-            path_end: None,
-            budgets: Budgets::default(),
-        }
-    }
-}
-
 /// The settings of the mesh as a whole.
-pub(super) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
+pub(in crate::lower) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
     let mut settings = MeshWide::default();
     let default = (String::new(), config::DEFAULT.to_owned());
     if context.unreadable("MeshConfig", &default).is_some() {
@@ -58,14 +38,14 @@ pub(super) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
 }
 
 /// The modes of a namespace, where there is an object for it: whether its pods need grants, and take plaintext.
-pub(super) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode, MtlsMode)> {
+pub(in crate::lower) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode, MtlsMode)> {
     let namespace = context.object(|inputs| &inputs.namespaces)?;
     let settings = context.mesh_wide();
     Some(settings.of_labels(name, namespace, context.findings()))
 }
 
 /// Whether a namespace is labelled for injection. The label decides who is in the mesh, and nothing that a pod says of itself.
-pub(super) fn injects(name: &str, context: &mut Context<'_>) -> bool {
+pub(in crate::lower) fn injects(name: &str, context: &mut Context<'_>) -> bool {
     let namespace = context.object(|inputs| &inputs.namespaces);
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
     let is_labelled =
@@ -183,14 +163,12 @@ fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> 
 
 #[cfg(test)]
 mod tests {
-    use smidge_xds::mesh::id::ClusterId;
-
-    use super::{
-        super::{
-            graph::Graph,
-            node::{Node, Value},
-        },
-        *,
+    use super::*;
+    use crate::lower::{
+        compute::{Lower, Source},
+        engine::Graph,
+        node::Node,
+        value::Value,
     };
 
     #[test]
@@ -205,9 +183,10 @@ mod tests {
     }
 
     fn read(inputs: &Inputs) -> MeshWide {
-        let mut graph = Graph::default();
+        let source = Source { inputs: inputs.clone(), ..Source::default() };
+        let mut graph = Graph::<Lower>::default();
         graph.invalidate(Node::MeshWide);
-        graph.recompute(&ClusterId::default(), inputs);
+        graph.recompute(&source);
         match graph.value(&Node::MeshWide) {
             Some(Value::MeshWide(settings)) => settings.clone(),
             other => panic!("{other:?}"),

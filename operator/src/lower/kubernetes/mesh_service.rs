@@ -18,16 +18,17 @@ use smidge_xds::mesh::{
     service::{Endpoint, Server, Service, ServicePort},
 };
 
-use super::{
-    context::Context,
-    node::Node,
-    service::{KubeService, Port},
-    split::Split,
+use crate::{
+    finding::{Finding, Reason},
+    lower::{
+        context::Context,
+        node::Node,
+        value::{KubeService, Port, Split},
+    },
 };
-use crate::finding::{Finding, Reason};
 
 /// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
-pub(super) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
+pub(in crate::lower) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
     let known = context.kube_service(id)?;
     let is_root = context.has_split(id);
     let is_held = is_held(&known, context);
@@ -59,7 +60,7 @@ fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
 }
 
 /// The Service that has an address and port: the oldest of those that claim it.
-pub(super) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
+pub(in crate::lower) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
     let mut claimants = Vec::new();
     for contributor in context.contributors() {
         let Node::ClaimedAddresses(id) = &*contributor else { continue };
@@ -69,7 +70,7 @@ pub(super) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
 }
 
 /// The Service as the mesh has it.
-pub(super) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Service> {
+pub(in crate::lower) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Service> {
     let known = context.kube_service(id)?;
     let claims = context.claimed_addresses(id)?;
     if !known.outside.is_empty() && !known.members.is_empty() {

@@ -15,11 +15,15 @@ use smidge_xds::mesh::{
     workload::{Class, Workload},
 };
 
-use super::{context::Context, node::Node};
 use crate::{
     escape,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::{
+        context::Context,
+        node::Node,
+        value::{KubePod, MeshPod},
+    },
 };
 
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
@@ -48,7 +52,7 @@ fn claims_proxy(pod: &Pod) -> bool {
 }
 
 /// Whether a pod's containers have all ended for good.
-pub(super) fn has_ended(pod: &Pod) -> bool {
+pub(in crate::lower) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
@@ -74,54 +78,8 @@ pub fn owner(pod: &Pod) -> (String, String) {
     (controller.kind.clone(), controller.name.clone())
 }
 
-/// A pod that has not ended, as far as it matters here.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct KubePod {
-    pub key: Key,
-    pub labels: BTreeMap<String, String>,
-    /// The ServiceAccount that it runs under.
-    pub account: String,
-    /// What it is in the mesh, if it is.
-    pub member: Option<Arc<MeshPod>>,
-    /// Its own addresses, if it is not.
-    pub outside: Vec<IpAddr>,
-}
-
-/// A pod that is in the mesh.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct MeshPod {
-    pub id: ProxyId,
-    pub key: Key,
-    pub identity: SpiffeId,
-    /// As the cluster reports them, the primary one first.
-    pub addresses: Vec<IpAddr>,
-    /// The kind and name of the thing that it is an instance of.
-    owner: (String, String),
-    /// The TCP ports that the application declares: name and number, as written.
-    ports: Vec<(Option<String>, i32)>,
-}
-
-impl MeshPod {
-    /// The workload as an object, for findings: a pod's own name changes with every rollout.
-    pub fn object(&self) -> ObjectRef {
-        let (kind, name) = &self.owner;
-        ObjectRef::new(kind, &self.id.namespace, name)
-    }
-
-    /// Where `address` stands among the pod's own.
-    pub fn position(&self, address: IpAddr) -> Option<usize> {
-        self.addresses.iter().position(|own| *own == address)
-    }
-
-    /// The number of the TCP port called `name`.
-    pub fn named_port(&self, name: &str) -> Option<u16> {
-        let port = self.ports.iter().find(|(own, _)| own.as_deref() == Some(name));
-        port.and_then(|(_, number)| u16::try_from(*number).ok())
-    }
-}
-
 /// The pod of that name, unless it has ended.
-pub(super) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
+pub(in crate::lower) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
     let pod = context.object(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
     for (name, value) in pod.metadata.labels.iter().flatten() {
         context.contribute_to(Node::PodsWithLabel(key.0.clone(), name.clone(), value.clone()));
@@ -177,7 +135,7 @@ fn declared(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
 }
 
 /// The ServiceAccount that a pod runs under. The API server fills the field; a manifest on disk may lack it.
-pub(super) fn account(pod: &Pod) -> &str {
+pub(in crate::lower) fn account(pod: &Pod) -> &str {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     account.filter(|name| !name.is_empty()).unwrap_or("default")
 }
@@ -190,7 +148,7 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
 
 fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
     MeshPod {
-        id: ProxyId { cluster: context.cluster.clone(), namespace: key.0.clone(), instance: key.1.clone() },
+        id: ProxyId { cluster: context.cluster().clone(), namespace: key.0.clone(), instance: key.1.clone() },
         key: key.clone(),
         identity: SpiffeId {
             trust_domain: context.trust_domain(),
@@ -207,7 +165,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
 }
 
 /// The workload instance that a pod is, and its class.
-pub(super) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
+pub(in crate::lower) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
     let instance = context.pod(key)?;
     let member = instance.member.as_ref()?;
     let mut ports = BTreeMap::clone(&*context.served_ports(key));
@@ -227,14 +185,14 @@ pub(super) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload
     let (access, mtls) = context.modes(&key.0);
     let identity = member.identity.clone();
     let class = Class { identity: identity.clone(), ports, access, mtls };
-    let id = class_id(context.cluster, &class);
+    let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
     Some((Workload { identity, kind, name, class: id }, class))
 }
 
 /// The class of those who say that they are of it: they say the same.
-pub(super) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
+pub(in crate::lower) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
     context.contributors().last().and_then(|instance| context.class(instance))
 }
 

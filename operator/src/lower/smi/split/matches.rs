@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use smidge_crds::{specs, split::RouteGroupReference};
 use smidge_xds::mesh::matches::Matches;
 
-use super::super::{context::Context, route::Group};
+use crate::lower::{context::Context, value::Group};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,

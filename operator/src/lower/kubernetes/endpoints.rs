@@ -8,17 +8,20 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use smidge_xds::mesh::{id::ServiceId, proxy, service::Endpoint};
 
-use super::{context::Context, node::Node, service::KubeService, workload::MeshPod};
-use crate::inputs::{Key, Shared};
+use crate::{
+    inputs::{Key, Shared},
+    lower::{
+        context::Context,
+        node::Node,
+        value::{KubeService, MeshPod, MeshPods},
+    },
+};
 
 /// The label by which a slice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The members of a Service by name.
-pub(super) type MeshPods = BTreeMap<Key, Arc<MeshPod>>;
-
 /// The slice of that name, given to its Service.
-pub(super) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {
+pub(in crate::lower) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {
     let slice = context.object(|inputs| &inputs.slices)?;
     let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
     let service = service.filter(|_| slice.address_type != "FQDN")?;
@@ -27,7 +30,7 @@ pub(super) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<Endpo
 }
 
 /// What a slice points to.
-pub(super) enum Place {
+pub(in crate::lower) enum Place {
     /// A pod of the mesh.
     MeshPod(Arc<MeshPod>),
     /// Anything else, in words.
@@ -35,7 +38,7 @@ pub(super) enum Place {
 }
 
 /// What the slices of a Service in `namespace` point to.
-pub(super) fn places(
+pub(in crate::lower) fn places(
     slices: &[Shared<EndpointSlice>],
     namespace: &str,
     context: &mut Context<'_>,
@@ -64,7 +67,7 @@ fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
 }
 
 /// A pod of the mesh that a slice names for a port.
-pub(super) struct Served<'a> {
+pub(in crate::lower) struct Served<'a> {
     pub member: &'a Arc<MeshPod>,
     pub port: u16,
     address: usize,
@@ -74,7 +77,7 @@ pub(super) struct Served<'a> {
 }
 
 /// The members that the slices of a Service in `namespace` name for the port of that name.
-pub(super) fn served<'a>(
+pub(in crate::lower) fn served<'a>(
     slices: &'a [Shared<EndpointSlice>],
     namespace: &str,
     port: &str,
@@ -111,7 +114,10 @@ pub(super) fn served<'a>(
 }
 
 /// The endpoints of every port of a Service.
-pub(super) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
+pub(in crate::lower) fn endpoints(
+    id: &ServiceId,
+    context: &mut Context<'_>,
+) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
     let of_port = |name: &str| of_port(&service, &slices, name);

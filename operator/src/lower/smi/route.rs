@@ -14,26 +14,19 @@ use smidge_xds::mesh::{
     matches::Matches,
 };
 
-use super::{context::Context, cost, regex, settings::MeshWide, shape};
+use super::{mixed, regex};
 use crate::{
     finding::{Finding, ObjectRef, Reason, in_short},
     inputs::Key,
+    lower::{
+        context::Context,
+        cost,
+        value::{Group, MeshWide, Part},
+    },
 };
-
-/// An HTTPRouteGroup: its matches, all and by name, as others refer to them.
-#[derive(Debug, PartialEq)]
-pub(super) struct Group {
-    all: Part,
-    by_name: BTreeMap<String, Part>,
-    /// The names in order, as far as anybody would read; empty if there is none.
-    pub names: String,
-}
 
 /// A match with its cost.
 type Meant = (u64, Arc<HttpMatch>);
-
-/// Matches and what they cost.
-pub(super) type Part = (Matches, u64);
 
 impl Group {
     /// A group of matches in order, `None` for one that allows nothing. Names need not be unique.
@@ -51,16 +44,6 @@ impl Group {
         });
         Self { by_name: by_name.collect(), all: part(whole, all), names }
     }
-
-    /// All matches.
-    pub fn all(&self) -> &Part {
-        &self.all
-    }
-
-    /// The matches of that name; none if it has none of that name.
-    pub fn named(&self, name: &str) -> Option<&Part> {
-        self.by_name.get(name)
-    }
 }
 
 fn part(name: String, list: Vec<Meant>) -> Part {
@@ -76,9 +59,9 @@ fn listed(named: &[(String, Option<Meant>)]) -> String {
 }
 
 /// The HTTPRouteGroup of that name.
-pub(super) fn group(key: &Key, context: &mut Context<'_>) -> Option<Group> {
+pub(in crate::lower) fn group(key: &Key, context: &mut Context<'_>) -> Option<Group> {
     let object = context.object(|inputs| &inputs.http_route_groups)?;
-    shape::report(key, object, context);
+    mixed::report(key, object, context);
     let MeshWide { path_end, budgets, .. } = context.mesh_wide();
     let mut matches = read_matches(key, object, path_end, context.findings());
     let cost =
@@ -102,16 +85,16 @@ fn over_budget(key: &Key, cost: u64, budget: u64) -> Finding {
 }
 
 /// The ports of the TCPRoute of that name.
-pub(super) fn tcp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
+pub(in crate::lower) fn tcp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
     let route = context.object(|inputs| &inputs.tcp_routes)?;
-    shape::report(key, route, context);
+    mixed::report(key, route, context);
     Some(ports("TCPRoute", key, &route.spec.matches, context.findings()))
 }
 
 /// The ports of the UDPRoute of that name.
-pub(super) fn udp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
+pub(in crate::lower) fn udp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
     let route = context.object(|inputs| &inputs.udp_routes)?;
-    shape::report(key, route, context);
+    mixed::report(key, route, context);
     Some(ports("UDPRoute", key, &route.spec.matches, context.findings()))
 }
 
@@ -341,6 +324,6 @@ fn ports(kind: &str, key: &Key, written: &PortMatch, findings: &mut Vec<Finding>
 }
 
 /// The number as a port, if it is one.
-pub(super) fn port(number: i64) -> Option<u16> {
+pub(in crate::lower) fn port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port != 0)
 }

@@ -3,15 +3,11 @@
 //! Whatever cannot be read allows nothing. That is more than leaving it out: an HTTPRouteGroup that does not exist
 //! still makes its target an HTTP target, or a typing error would turn "these paths" into "anything".
 
-mod binding;
-mod subject;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_crds::{
     Number,
     access::{Rule, TrafficTarget},
@@ -22,37 +18,22 @@ use smidge_xds::mesh::{
     matches::Matches,
 };
 
-pub(super) use self::binding::binding;
-use self::subject::SubjectReader;
-use super::{
-    budget::Lost,
-    context::Context,
-    cost,
-    node::Node,
-    route::{self, Group, Part},
-    shape,
-};
+use super::{mixed, route, subject::SubjectReader};
 use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    lower::{
+        context::Context,
+        cost,
+        node::Node,
+        value::{Group, Lost, Part, TargetGrant},
+    },
 };
 
-/// What a TrafficTarget allows, and at whom.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct TargetGrant {
-    pub created: Option<Time>,
-    pub destinations: BTreeSet<Arc<SpiffeId>>,
-    pub grant: Arc<Grant>,
-    /// The matches of the grant, each with its cost, which targets of one destination share.
-    pub parts: BTreeMap<Matches, u64>,
-    /// What it costs beside its matches.
-    pub cost: u64,
-}
-
 /// What the TrafficTarget of that name allows.
-pub(super) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant> {
+pub(in crate::lower) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant> {
     let target = context.object(|inputs| &inputs.traffic_targets)?;
-    shape::report(key, target, context);
+    mixed::report(key, target, context);
     let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), context };
     let allowed = reader.read(target)?;
     context.contribute_to(Node::TargetsOverBudget(key.0.clone()));
@@ -63,7 +44,7 @@ pub(super) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant
 }
 
 /// All that an identity allows, sorted.
-pub(super) fn grants(context: &mut Context<'_>) -> Vec<Arc<Grant>> {
+pub(in crate::lower) fn grants(context: &mut Context<'_>) -> Vec<Arc<Grant>> {
     let mut grants = Vec::new();
     for contributor in context.contributors() {
         let Node::Target(key) = &*contributor else { continue };

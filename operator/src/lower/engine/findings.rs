@@ -8,7 +8,7 @@ use crate::finding::Finding;
 
 /// Findings with the number of nodes that report them.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(in crate::lower) struct Findings {
     counts: BTreeMap<Finding, usize>,
     has_changed: bool,
 }

@@ -1,0 +1,9 @@
+//! Kubernetes' own objects → nodes: Services, EndpointSlices, pods, namespaces, and the settings of the mesh.
+//!
+//! One file a noun. Called by `compute`; knows nothing of SMI but that a Service may have a split.
+
+pub(super) mod endpoints;
+pub(super) mod mesh_service;
+pub(super) mod service;
+pub(super) mod settings;
+pub mod workload;

@@ -1,0 +1,11 @@
+//! SMI's objects → nodes: TrafficTargets, IdentityBindings, routes, TrafficSplits.
+//!
+//! One file a noun. Called by `compute`. Whatever cannot be read allows nothing.
+
+pub(super) mod binding;
+mod mixed;
+pub mod regex;
+pub(super) mod route;
+pub(super) mod split;
+mod subject;
+pub(super) mod target;
