@@ -12,6 +12,7 @@ mod mixed;
 mod outer;
 mod pieces;
 mod place;
+mod read;
 mod records;
 mod slots;
 mod weights;
@@ -20,14 +21,14 @@ use serde::Deserialize as _;
 use serde_json::Value as Json;
 
 use self::annotations::{Form, Forms};
-pub(crate) use self::kinds::Shape;
 use self::outer::{Map, Value};
 use self::pieces::Piece;
 pub(crate) use self::pieces::Whereabouts;
-use crate::kinds::{KINDS, KindInfo};
+use crate::kinds::{KINDS, KindInfo, Shape};
 
 pub use self::annotations::{NARROWED_BY, WRITTEN_AS};
 pub use self::mixed::{Mixed, mixed};
+pub use self::read::ReadError;
 
 /// Why an object cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

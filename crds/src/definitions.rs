@@ -5,26 +5,18 @@
 
 mod versions;
 
-use std::any::TypeId;
-
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
     CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
     CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation, JSONSchemaProps,
-    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ServiceReference, ValidationRule, WebhookClientConfig,
-    WebhookConversion,
+    ServiceReference, ValidationRule, WebhookClientConfig, WebhookConversion,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube_core::schema::{OptionalEnum, StructuralSchemaRewriter};
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
-use schemars::transform::AddNullable;
 
 use crate::config::{self, MeshConfigSpec};
-use crate::conversion::served;
-use crate::kinds::KINDS;
-use crate::object::Kind;
+use crate::kinds::{KINDS, KindInfo};
+use crate::object::Kind as _;
+use crate::schema;
 use crate::status::Status;
 
 /// Why the definitions could not be made; a defect of this crate, never of its input, as it has none.
@@ -46,7 +38,7 @@ pub enum Error {
 
 /// Every definition, in the order of their names.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
-    let mut definitions = KINDS.iter().map(|info| (info.definition)()).collect::<Result<Vec<_>, _>>()?;
+    let mut definitions = KINDS.iter().map(definition).collect::<Result<Vec<_>, _>>()?;
     definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     Ok(definitions)
 }
@@ -76,14 +68,17 @@ pub fn to_yaml(definitions: &[CustomResourceDefinition]) -> Result<String, Error
     Ok(yaml)
 }
 
-pub(crate) fn mesh_config() -> Result<CustomResourceDefinition, Error> {
-    let mut definition = definition::<MeshConfigSpec>()?;
-    for version in &mut definition.spec.versions {
-        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-            schema.x_kubernetes_validations = Some(vec![only_default()]);
-        }
+fn schema_at(
+    info: &KindInfo,
+    version: &str,
+    spec: JSONSchemaProps,
+    status: JSONSchemaProps,
+) -> JSONSchemaProps {
+    let mut schema = versions::of(info, version, spec, status);
+    if info.group == config::GROUP && info.kind == MeshConfigSpec::KIND {
+        schema.x_kubernetes_validations = Some(vec![only_default()]);
     }
-    Ok(definition)
+    schema
 }
 
 /// The mesh has one `MeshConfig`; a second one would silently have no effect.
@@ -96,47 +91,48 @@ fn only_default() -> ValidationRule {
 }
 
 /// The definition of a kind with all its versions.
-pub(crate) fn definition<Spec: Kind>() -> Result<CustomResourceDefinition, Error> {
-    let (spec, status) = (schema::<Spec, Spec>()?, schema::<Spec, Status>()?);
+fn definition(info: &KindInfo) -> Result<CustomResourceDefinition, Error> {
+    let error = |source| Error::Schema { kind: info.kind, source };
+    let spec = (info.schema)().map_err(error)?;
+    let status = schema::of::<Status>().map_err(error)?;
     let version = |version: &&str| CustomResourceDefinitionVersion {
         name: (*version).into(),
         served: true,
-        storage: *version == Spec::VERSION,
+        storage: Some(version) == info.versions.first(),
         schema: Some(CustomResourceValidation {
-            open_api_v3_schema: Some(versions::of::<Spec>(version, spec.clone(), status.clone())),
+            open_api_v3_schema: Some(schema_at(info, version, spec.clone(), status.clone())),
         }),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(serde_json::json!({}))),
             scale: None,
         }),
-        additional_printer_columns: Some(columns::<Spec>()),
+        additional_printer_columns: Some(columns(info)),
         ..CustomResourceDefinitionVersion::default()
     };
-    let is_namespaced = TypeId::of::<Spec::Scope>() == TypeId::of::<NamespaceResourceScope>();
     let mut categories = vec!["smidge".to_owned()];
-    if is_smi::<Spec>() {
+    if is_smi(info) {
         categories.push("smi".to_owned());
     }
     let names = CustomResourceDefinitionNames {
-        kind: Spec::KIND.into(),
-        list_kind: Some(format!("{}List", Spec::KIND)),
-        plural: Spec::PLURAL.into(),
-        singular: Some(Spec::KIND.to_ascii_lowercase()),
-        short_names: Spec::SHORT_NAME.map(|name| vec![name.into()]),
+        kind: info.kind.into(),
+        list_kind: Some(format!("{}List", info.kind)),
+        plural: info.plural.into(),
+        singular: Some(info.kind.to_ascii_lowercase()),
+        short_names: info.short_name.map(|name| vec![name.into()]),
         categories: Some(categories),
     };
     Ok(CustomResourceDefinition {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{}", Spec::PLURAL, Spec::GROUP)),
+            name: Some(format!("{}.{}", info.plural, info.group)),
             ..ObjectMeta::default()
         },
         spec: CustomResourceDefinitionSpec {
-            conversion: Some(if is_smi::<Spec>() { by_webhook() } else { by_nobody() }),
-            group: Spec::GROUP.into(),
+            conversion: Some(if is_smi(info) { by_webhook() } else { by_nobody() }),
+            group: info.group.into(),
             names,
             preserve_unknown_fields: None,
-            scope: if is_namespaced { "Namespaced" } else { "Cluster" }.into(),
-            versions: served(Spec::GROUP, Spec::KIND).iter().map(version).collect(),
+            scope: if (info.is_namespaced)() { "Namespaced" } else { "Cluster" }.into(),
+            versions: info.versions.iter().map(version).collect(),
         },
         status: None,
     })
@@ -164,12 +160,12 @@ fn by_webhook() -> CustomResourceConversion {
     }
 }
 
-fn is_smi<Spec: Kind>() -> bool {
-    Spec::GROUP.ends_with(".smi-spec.io")
+fn is_smi(info: &KindInfo) -> bool {
+    info.group.ends_with(".smi-spec.io")
 }
 
-fn columns<Spec: Kind>() -> Vec<CustomResourceColumnDefinition> {
-    let own = Spec::COLUMNS.iter().map(|(name, description, path)| CustomResourceColumnDefinition {
+fn columns(info: &KindInfo) -> Vec<CustomResourceColumnDefinition> {
+    let own = info.columns.iter().map(|(name, description, path)| CustomResourceColumnDefinition {
         name: (*name).into(),
         type_: "string".into(),
         description: Some((*description).into()),
@@ -190,47 +186,5 @@ fn columns<Spec: Kind>() -> Vec<CustomResourceColumnDefinition> {
         json_path: ".metadata.creationTimestamp".into(),
         ..CustomResourceColumnDefinition::default()
     };
-    own.chain(is_smi::<Spec>().then_some(ready)).chain([age]).collect()
-}
-
-fn schema<Spec: Kind, T: JsonSchema>() -> Result<JSONSchemaProps, Error> {
-    let settings = SchemaSettings::openapi3().with(|settings| {
-        // Kubernetes' schemas know neither references nor `$schema`.
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    let schema = settings
-        .with_transform(AddNullable::default())
-        .with_transform(StructuralSchemaRewriter)
-        .with_transform(OptionalEnum)
-        .into_generator()
-        .into_root_schema_for::<T>();
-    let mut schema: JSONSchemaProps = serde_json::from_value(schema.to_value())
-        .map_err(|source| Error::Schema { kind: Spec::KIND, source })?;
-    plain(&mut schema);
-    schema.title = None;
-    Ok(schema)
-}
-
-/// Takes defaults and `null`s out of a schema. The types have defaults so that everything decodes, but a default in
-/// the schema would be written into users' objects, and fight with whoever manages them from files. A `null` that
-/// is stored breaks clients whose types know none. Descriptions lose what only Rust's documentation has a use for.
-fn plain(schema: &mut JSONSchemaProps) {
-    schema.default = None;
-    schema.nullable = None;
-    if let Some(words) = &mut schema.enum_ {
-        words.retain(|word| !word.0.is_null());
-    }
-    if let Some(description) = &mut schema.description {
-        *description = description.replace('`', "").replace('\n', " ");
-    }
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(plain);
-    match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => plain(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(plain),
-        None => {}
-    }
-    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        plain(values);
-    }
+    own.chain(is_smi(info).then_some(ready)).chain([age]).collect()
 }

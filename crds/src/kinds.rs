@@ -3,17 +3,33 @@
 //! Sits beside the wire types and under everything that asks what is served. The operator's own table (`smidge::kinds`) says
 //! what is done with the objects. Does not say what an object means.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::any::TypeId;
+
+use k8s_openapi::{
+    NamespaceResourceScope, apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps,
+};
 
 use crate::{
     access::{IdentityBindingSpec, TrafficTargetSpec},
     config::MeshConfigSpec,
-    conversion::Shape,
-    definitions::{self, Error},
     object::Kind,
+    schema,
     specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec},
     split::TrafficSplitSpec,
 };
+
+/// How the versions of a kind differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `TrafficTarget`.
+    Target,
+    /// `HTTPRouteGroup`.
+    Http,
+    /// `TCPRoute` and `UDPRoute`.
+    Ports,
+    /// `TrafficSplit`.
+    Split,
+}
 
 /// A kind on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +42,18 @@ pub struct KindInfo {
     pub versions: &'static [&'static str],
     /// What differs between the versions, if anything does.
     pub(crate) shape: Option<Shape>,
-    /// Makes the definition.
-    pub(crate) definition: fn() -> Result<CustomResourceDefinition, Error>,
+    /// The plural, as in the API's paths.
+    pub(crate) plural: &'static str,
+    /// The short name for kubectl, if the kind has one.
+    pub(crate) short_name: Option<&'static str>,
+    /// What an object of the kind does.
+    pub(crate) description: &'static str,
+    /// Columns that kubectl prints: name, description, path of a string.
+    pub(crate) columns: &'static [(&'static str, &'static str, &'static str)],
+    /// Returns whether the objects are in namespaces.
+    pub(crate) is_namespaced: fn() -> bool,
+    /// Makes the schema of the spec.
+    pub(crate) schema: fn() -> serde_json::Result<JSONSchemaProps>,
 }
 
 /// The versions of SMI that had a kind from the start.
@@ -43,13 +69,23 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo::of::<TcpRouteSpec>(ALL, Some(Shape::Ports)),
     KindInfo::of::<UdpRouteSpec>(LAST, Some(Shape::Ports)),
     KindInfo::of::<TrafficSplitSpec>(ALL, Some(Shape::Split)),
-    KindInfo { definition: definitions::mesh_config, ..KindInfo::of::<MeshConfigSpec>(&["v1alpha1"], None) },
+    KindInfo::of::<MeshConfigSpec>(&["v1alpha1"], None),
 ];
 
 impl KindInfo {
     const fn of<Spec: Kind>(versions: &'static [&'static str], shape: Option<Shape>) -> Self {
-        let definition = definitions::definition::<Spec>;
-        Self { group: Spec::GROUP, kind: Spec::KIND, versions, shape, definition }
+        Self {
+            group: Spec::GROUP,
+            kind: Spec::KIND,
+            versions,
+            shape,
+            plural: Spec::PLURAL,
+            short_name: Spec::SHORT_NAME,
+            description: Spec::DESCRIPTION,
+            columns: Spec::COLUMNS,
+            is_namespaced: || TypeId::of::<Spec::Scope>() == TypeId::of::<NamespaceResourceScope>(),
+            schema: schema::of::<Spec>,
+        }
     }
 
     /// The kind of that group and name.

@@ -17,7 +17,12 @@ pub const ACCESS: &str = "smidge.mesh/access";
 /// Absent: as the `MeshConfig` says.
 pub const MTLS: &str = "smidge.mesh/mtls";
 
+/// Annotation by which users have callers reach ports of a pod past the proxy, for example `9000,9100`.
+pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
+
 /// Annotation of a pod that was injected; its value is `true`.
 pub const INJECTED: &str = "smidge.mesh/injected";
 /// Name of the proxy's container, a native sidecar and so an init container.
 pub const PROXY_CONTAINER: &str = "smidge-proxy";
+/// Name of the init container that redirects the pod's traffic.
+pub const INIT_CONTAINER: &str = "smidge-init";

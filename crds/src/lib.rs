@@ -1,6 +1,6 @@
 //! Kubernetes wire types of Smidge: the SMI kinds by API version, and `MeshConfig`.
 //!
-//! Turns what the API server (or a file) says into types, and the types into the custom resource definitions that the
+//! Pure. Turns what the API server (or a file) says into types, and the types into the custom resource definitions that the
 //! chart installs. Called by `smidge`'s `watch`, `documents` and `cli::crds`; `lower` gives the types their meaning.
 //!
 //! Each kind has one hub type, that of its storage version, re-exported flat (`split::TrafficSplit`). Reading is
@@ -22,6 +22,7 @@ pub mod misfit;
 pub mod number;
 pub mod object;
 pub mod quantity;
+mod schema;
 pub mod setting;
 pub mod specs;
 pub mod split;

@@ -2,8 +2,8 @@
 //!
 //! The kinds differ in their spec and in their names ([`Kind`]); the rest is the same code. kube's derive macro is not
 //! used as its objects demand a `spec`, and know no field beside it: SMI's published definitions do not
-//! require one, and manifests with `matches` beside `metadata` are common. What such a field means is
-//! [`conversion`]'s.
+//! require one, and manifests with `matches` beside `metadata` are common. `conversion` reads objects, such fields
+//! included.
 //!
 //! Does not say what an object means.
 
@@ -17,17 +17,14 @@ use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use serde_json::Value;
-
-use crate::status::{self, Status};
-use crate::{conversion, misfit};
+use crate::status::Status;
 
 /// What is particular to a kind. Implemented by its spec.
 pub trait Kind:
     Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
 {
     /// Namespaced or of the cluster.
-    type Scope;
+    type Scope: 'static;
 
     /// The API group.
     const GROUP: &'static str;
@@ -113,48 +110,6 @@ impl<Spec: Kind> Serialize for Object<Spec> {
         }
         object.end()
     }
-}
-
-/// Why a value is no object of the kind.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
-pub struct ReadError {
-    /// The field at fault; `.` for the object itself.
-    pub field: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-impl<Spec: Kind> Object<Spec> {
-    /// Reads an object of the hub version, whatever shape it is written in. Whoever reads has chosen the kind;
-    /// `apiVersion` is not looked at.
-    pub fn read(mut object: Value) -> Result<Self, ReadError> {
-        conversion::understand(Spec::GROUP, Spec::KIND, Spec::VERSION, &mut object);
-        let written: Written<Spec> = serde_path_to_error::deserialize(object).map_err(|error| ReadError {
-            field: error.path().to_string(),
-            message: misfit::plain(&error.into_inner().to_string()),
-        })?;
-        let Written { metadata, spec, status } = written;
-        Ok(Self { metadata, spec, status })
-    }
-}
-
-impl<'de, Spec: Kind> Deserialize<'de> for Object<Spec> {
-    /// As [`Object::read`].
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(bound = "Spec: Kind")]
-struct Written<Spec> {
-    #[serde(default)]
-    metadata: ObjectMeta,
-    #[serde(default, deserialize_with = "or_default")]
-    spec: Spec,
-    #[serde(default, deserialize_with = "status::or_none")]
-    status: Option<Status>,
 }
 
 /// `null`, which is what YAML makes of a key without a value, means the same as the key's absence.

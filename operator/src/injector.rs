@@ -17,10 +17,8 @@ mod restore;
 mod token;
 mod user;
 
-pub use annotations::{
-    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
-};
-pub use containers::{CREDENTIAL_FOLDER, INIT_CONTAINER, VOLUME};
+pub use annotations::{EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION};
+pub use containers::{CREDENTIAL_FOLDER, VOLUME};
 pub use token::ProbeKey;
 pub use user::USERS;
 

@@ -8,21 +8,14 @@
 //! Does not contain Envoy's messages: those belong to `smidge_xds`.
 
 pub mod admin;
-pub mod admission;
 pub mod auth;
 pub mod ca;
 pub mod cli;
 pub mod clock;
-pub mod documents;
-pub mod escape;
-pub mod explain;
-pub mod finding;
 pub mod http;
 pub mod injector;
-pub mod inputs;
-pub mod kinds;
 pub mod lease;
-pub mod lower;
+pub mod objects;
 pub mod peers;
 pub mod publish;
 pub mod queue;
@@ -30,7 +23,10 @@ pub mod redirect;
 pub mod report;
 pub mod runtime;
 pub mod shares;
+pub mod source;
 pub mod status;
 pub mod tls;
-pub mod watch;
 pub mod webhook;
+
+pub use smidge_lower as lower;
+pub use smidge_lower::{admission, bypass, documents, explain, finding, inputs, kinds};

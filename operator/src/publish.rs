@@ -1,7 +1,7 @@
 //! Turns edits of the inputs into published snapshots: lowers, translates, and sends what came out to whoever watches.
 //!
-//! Fed by `watch`; feeds `smidge_xds::server` (snapshots) and `report` (findings). The only owner of `Inputs`, so one
-//! snapshot is computed from exactly one state of the world. Adds time to the pure pipeline, and nothing else.
+//! Fed by `source`; feeds `smidge_xds::server` (snapshots) and `report` (findings). The only owner of `Inputs`, so one
+//! snapshot is computed from exactly one state of the inputs. Adds time to the pure pipeline, and nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,11 @@ use tracing::{debug, info};
 
 use crate::{
     finding::Finding,
-    inputs::Inputs,
+    inputs::{Clusters, Inputs},
     kinds::Change,
     lower::{Lowered, Lowering},
-    status::object::{self, KnownObjects},
-    watch::Edit,
+    objects::{self, KnownObjects},
+    source::Edit,
 };
 
 /// The least time between two publishes. The first change after a quiet time goes out at once; a burst is folded into
@@ -46,12 +46,12 @@ pub struct Outputs {
     /// The kinds that were not read yet; empty when serving.
     pub awaited: watch::Sender<BTreeSet<&'static str>>,
     /// All of it together, for whoever compares it.
-    pub turns: watch::Sender<Option<Arc<Turn>>>,
+    pub published: watch::Sender<Option<Arc<Published>>>,
 }
 
-/// One turn of the pipeline: objects, and what has become of just these.
+/// What one run of the pipeline has published: objects, and what has become of just these.
 #[derive(Debug, Clone)]
-pub struct Turn {
+pub struct Published {
     /// The objects that have a status.
     pub objects: KnownObjects,
     /// What is wrong with them, errors first.
@@ -140,13 +140,10 @@ impl Metrics {
     }
 }
 
-/// The inputs of every cluster.
-pub type World = BTreeMap<ClusterId, Inputs>;
-
-/// Publishes until the watches end. Changes the inputs of `cluster` in `world`, which others may look at.
+/// Publishes until the watches end. Changes the inputs of `cluster` in `clusters`, which others may look at.
 pub async fn publish(
     cluster: ClusterId,
-    world: watch::Sender<World>,
+    clusters: watch::Sender<Clusters>,
     mut edits: mpsc::Receiver<Edit>,
     outputs: Outputs,
     metrics: Metrics,
@@ -160,8 +157,8 @@ pub async fn publish(
         if let Some(last) = last {
             tokio::time::sleep_until(last + pause).await;
         }
-        world.send_modify(|world| {
-            let inputs = world.entry(cluster.clone()).or_default();
+        clusters.send_modify(|clusters| {
+            let inputs = clusters.entry(cluster.clone()).or_default();
             let mut next = Some(edit);
             while let Some(edit) = next {
                 change = change.max(take(edit, inputs, &mut known, &outputs.awaited));
@@ -177,9 +174,9 @@ pub async fn publish(
         }
         let started = Instant::now();
         tokio::task::block_in_place(|| {
-            let world = world.borrow();
-            push(&world, &mut lowering, &outputs, &metrics);
-            outputs.turn(&known, world.get(&cluster));
+            let clusters = clusters.borrow();
+            push(&clusters, &mut lowering, &outputs, &metrics);
+            outputs.publish(&known, clusters.get(&cluster));
         });
         let took = started.elapsed();
         metrics.duration.observe(took.as_secs_f64());
@@ -190,20 +187,20 @@ pub async fn publish(
 }
 
 impl Outputs {
-    /// Tells of a turn that was lowered.
-    fn turn(&self, known: &KnownObjects, inputs: Option<&Inputs>) {
+    /// Publishes what was lowered.
+    fn publish(&self, known: &KnownObjects, inputs: Option<&Inputs>) {
         let Some(snapshot) = self.snapshots.borrow().clone() else { return };
         let findings = self.findings.borrow().clone();
         let neighbours = Arc::new(inputs.map(neighbours).unwrap_or_default());
-        let turn = Turn { objects: known.clone(), findings, snapshot, neighbours };
-        self.turns.send_replace(Some(Arc::new(turn)));
+        let published = Published { objects: known.clone(), findings, snapshot, neighbours };
+        self.published.send_replace(Some(Arc::new(published)));
     }
 
     /// Tells of other statuses under what was lowered before.
     fn restate(&self, known: &KnownObjects) {
-        self.turns.send_if_modified(|turn| {
-            let Some(turn) = turn else { return false };
-            *turn = Arc::new(Turn { objects: known.clone(), ..(**turn).clone() });
+        self.published.send_if_modified(|published| {
+            let Some(published) = published else { return false };
+            *published = Arc::new(Published { objects: known.clone(), ..(**published).clone() });
             true
         });
     }
@@ -230,7 +227,7 @@ fn take(
 ) -> Change {
     let Edit { kind, key, apply, complete } = edit;
     let change = apply(inputs);
-    object::refresh(known, inputs, kind, key.as_ref());
+    objects::refresh(known, inputs, kind, key.as_ref());
     if complete {
         awaited.send_if_modified(|awaited| {
             let was_awaited = awaited.remove(kind);
@@ -246,10 +243,10 @@ fn take(
     change
 }
 
-/// One turn of the pipeline: inputs → (mesh, findings) → resources.
-fn push(world: &World, lowering: &mut Lowering, outputs: &Outputs, metrics: &Metrics) {
+/// Runs the pipeline once: inputs → (mesh, findings) → resources.
+fn push(clusters: &Clusters, lowering: &mut Lowering, outputs: &Outputs, metrics: &Metrics) {
     let before = lowering.lowered();
-    let (mesh, findings) = lowering.next(world);
+    let (mesh, findings) = lowering.next(clusters);
     metrics.lowered(before, lowering.lowered());
     metrics.services.set(i64::try_from(mesh.services.len()).unwrap_or(i64::MAX));
     metrics.workloads.set(i64::try_from(mesh.workloads.len()).unwrap_or(i64::MAX));

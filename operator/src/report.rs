@@ -17,7 +17,8 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
-use smidge_xds::{server::Nack, words::plain};
+use smidge_mesh::text::plain;
+use smidge_xds::server::Nack;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,

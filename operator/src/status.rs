@@ -9,7 +9,6 @@ pub mod conditions;
 mod found;
 pub mod judge;
 pub mod keep;
-pub mod object;
 pub mod plan;
 pub mod programmed;
 mod write;

@@ -34,9 +34,8 @@ use crate::{
     admission::{Current, neighbours},
     http,
     injector::Settings,
-    inputs::Inputs,
+    inputs::{Clusters, Inputs},
     lower::injects_strictly,
-    publish::World,
     queue::Queue,
     shares::Shares,
     tls,
@@ -85,7 +84,7 @@ pub struct Views {
     /// What injected pods get.
     pub injector: watch::Receiver<Arc<Settings>>,
     /// The inputs, as far as they were read.
-    pub world: watch::Receiver<World>,
+    pub clusters: watch::Receiver<Clusters>,
     /// The kinds that were not read yet.
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     /// What injection counts.
@@ -223,14 +222,14 @@ impl Views {
         if !self.awaited.borrow().is_empty() {
             return Strictness::Unknown;
         }
-        let world = self.world.borrow();
-        if world.values().any(injects_strictly) { Strictness::Refuse } else { Strictness::Warn }
+        let clusters = self.clusters.borrow();
+        if clusters.values().any(injects_strictly) { Strictness::Refuse } else { Strictness::Warn }
     }
 
     /// A copy, so that nobody who changes the inputs has to wait for a verdict.
     fn current(&self, namespaces: &BTreeSet<String>) -> Current {
-        let world = self.world.borrow();
-        let inputs = world.values().next().map_or_else(Inputs::default, |all| neighbours(all, namespaces));
+        let clusters = self.clusters.borrow();
+        let inputs = clusters.values().next().map_or_else(Inputs::default, |all| neighbours(all, namespaces));
         Current { inputs, read: self.awaited.borrow().is_empty() }
     }
 }

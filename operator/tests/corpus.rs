@@ -36,6 +36,7 @@ use smidge::{
     documents::{self, Document, Source},
     inputs::Inputs,
     lower::lower,
+    source::files,
     webhook::validation,
 };
 use smidge_crds::conversion;
@@ -60,7 +61,7 @@ fn documents_of(file: &Path) -> Vec<Document> {
 }
 
 fn mesh_of(file: &Path) -> Mesh {
-    let inputs = documents::load(&[file.to_owned()]).inputs;
+    let inputs = files::load(&[file.to_owned()]).inputs;
     lower(&BTreeMap::from([(ClusterId::default(), inputs)])).0
 }
 

@@ -165,7 +165,7 @@ async fn serve() -> Served {
     let address = listener.local_addr().unwrap();
     let views = Views {
         injector: watch::channel(Arc::new(Settings::default())).1,
-        world: watch::channel(BTreeMap::new()).1,
+        clusters: watch::channel(BTreeMap::new()).1,
         awaited: watch::channel(BTreeSet::new()).1,
         injections: Metrics::default(),
     };

@@ -17,16 +17,14 @@ use smidge::{
     clock::Clock,
     finding::ObjectRef,
     lease::Leader,
+    objects::KnownObjects,
     peers::{
         decode, encode,
         fetch::{Asker, Fetcher},
         serve::{Replica, router},
     },
-    publish::Turn,
-    status::{
-        object::KnownObjects,
-        programmed::{Tallies, Tally},
-    },
+    publish::Published,
+    status::programmed::{Tallies, Tally},
     webhook,
 };
 use smidge_testing::tokens::{self, World, claims};
@@ -61,16 +59,16 @@ fn tallies(acknowledged: usize) -> Tallies {
 struct Two {
     world: World,
     own: watch::Sender<Tallies>,
-    turns: watch::Sender<Option<Arc<Turn>>>,
+    published: watch::Sender<Option<Arc<Published>>>,
     address: SocketAddr,
     roots: Vec<String>,
     folder: TempDir,
     stop: oneshot::Sender<()>,
 }
 
-fn turn() -> Arc<Turn> {
+fn turn() -> Arc<Published> {
     let pod = |name: &str| (name.to_owned(), ("web".to_owned(), LOCALHOST));
-    Arc::new(Turn {
+    Arc::new(Published {
         objects: KnownObjects::default(),
         findings: Arc::default(),
         snapshot: Arc::new(Snapshot::next(Arc::new(Mesh::default()), None)),
@@ -87,7 +85,7 @@ impl Two {
         let authorities = Box::pin(secrets).await.unwrap();
         let certificate = Arc::new(authorities.control_plane_certificate(vec![NAME.to_owned()]).unwrap());
         let (own, counts) = watch::channel(tallies(1));
-        let turns = watch::Sender::new(Some(turn()));
+        let published = watch::Sender::new(Some(turn()));
         let authenticator = Arc::new(TokenAuthenticator::new(Settings {
             domain: TrustDomain::default(),
             cluster: ClusterId::default(),
@@ -100,7 +98,7 @@ impl Two {
         let replica = Replica {
             authenticator,
             tallies: counts,
-            turns: turns.subscribe(),
+            published: published.subscribe(),
             namespace: "shop".to_owned(),
             name: "web-1".to_owned(),
         };
@@ -110,7 +108,7 @@ impl Two {
         let tls = certificate.tls(&[b"http/1.1"]).unwrap();
         tokio::spawn(webhook::serve(listener, tls, router(replica), async { drop(stopped.await) }));
         let roots = authorities.control_plane_roots();
-        Self { world, own, turns, address, roots, folder: tempfile::tempdir().unwrap(), stop }
+        Self { world, own, published, address, roots, folder: tempfile::tempdir().unwrap(), stop }
     }
 
     /// Asks as the holder of a token with these claims, believing a server of this name.
@@ -190,7 +188,7 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     let (replicas, mut others) = watch::channel(Arc::default());
     let late = replicas.clone();
     let fetcher = Fetcher {
-        turns: two.turns.subscribe(),
+        published: two.published.subscribe(),
         leader: leader.subscribe(),
         name: "web-0".to_owned(),
         asker: Arc::new(two.asker(&replicas_claims(), NAME)),

@@ -1,6 +1,6 @@
 //! What a proxy starts with: the static Envoy bootstrap, inline in the injected container.
 //!
-//! Turns a [`BootstrapInput`] into the JSON that a stock Envoy (1.36 and later) takes with `--config-yaml`: who it is,
+//! Pure. Turns a [`BootstrapInput`] into the JSON that a stock Envoy (1.36 and later) takes with `--config-yaml`: who it is,
 //! how it reaches the control plane and proves itself to it, and the two ports of its own, readiness with the
 //! application's probes (15021) and metrics (15090). Called by the operator's injector. Holds no secret and no
 //! Kubernetes type; everything that a mesh is made of comes over ADS and is not known here.

@@ -1,6 +1,6 @@
 //! One stream's side of the delta xDS protocol, as a state machine without I/O.
 //!
-//! Requests, views and the proxy's own certificate go in, responses come out; `server` carries them. Cannot fail or
+//! Pure. Requests, views and the proxy's own certificate go in, responses come out; `server` carries them. Cannot fail or
 //! panic, whatever a client says. The rules are those of the protocol ("Incremental xDS") and of Envoy's behaviour:
 //!
 //! - additions cluster → endpoints → secret → listener → extension → route, then removals in reverse;

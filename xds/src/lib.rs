@@ -9,13 +9,15 @@
 pub mod bootstrap;
 pub mod delta;
 mod envoy;
-pub mod mesh;
+mod index;
 pub mod metrics;
 pub mod provenance;
 mod reach;
+pub mod refusal;
 pub mod render;
 pub mod resources;
 pub mod server;
 pub mod snapshot;
 pub mod view;
-pub mod words;
+
+pub use smidge_mesh as mesh;

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{delta::PerKind, resources::Kind, server::RefusalReason};
+use crate::{delta::PerKind, refusal::RefusalReason, resources::Kind};
 
 /// The label sets, each with one label.
 type Label = [(&'static str, &'static str); 1];

@@ -1,6 +1,6 @@
 //! Which resources of a snapshot carry what an object of the user's says.
 //!
-//! Kept from snapshot to snapshot by `snapshot`, at the cost of what changed; asked by whoever tells users whether proxies
+//! Pure. Kept from snapshot to snapshot by `snapshot`, at the cost of what changed; asked by whoever tells users whether proxies
 //! have taken what they wrote. Made of the mesh's own names (a grant's, a Service's) and the pool; knows no kind of object,
 //! and does not say who sees a resource: the snapshot does.
 

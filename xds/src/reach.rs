@@ -1,6 +1,6 @@
 //! Which ports of which Services each identity may call.
 //!
-//! Made from a mesh and kept from mesh to mesh by `snapshot`: only Services that a change touches are asked again. `view`
+//! Pure. Made from a mesh and kept from mesh to mesh by `snapshot`: only Services that a change touches are asked again. `view`
 //! takes from it what a proxy sees. Says nothing about what may be said there; that is the grants' own.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
+    index::{self, Index},
     mesh::{
         Mesh,
         access::AccessMode,
@@ -19,7 +20,6 @@ use crate::{
         route::Backend,
         service::{Service, ServicePort},
     },
-    resources::index::{self, Index},
 };
 
 /// Who may call what. A copy costs nothing.

@@ -1,6 +1,6 @@
 //! One proxy's configuration as one complete, static Envoy configuration, and single resources in a form to read.
 //!
-//! The same function is behind `smidge render`, the golden tests and debug pages. Reads a view and nothing else; what
+//! Pure. The same function is behind `smidge render`, the golden tests and debug pages. Reads a view and nothing else; what
 //! Envoy would ask for is put where it would ask: routes, extensions and endpoints in place. Secrets stay elsewhere,
 //! so that the result holds none; they are asked for at the cluster `xds` and not over ADS, as Envoy's `--mode
 //! validate` crashes on a static TLS context whose secrets come over ADS.

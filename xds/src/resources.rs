@@ -1,11 +1,10 @@
 //! Turns a mesh into the pool of Envoy resources that all proxies share, each built and encoded once.
 //!
-//! Called by `snapshot` for every new mesh; feeds `view` and, through it, `delta::Session`.
+//! Pure. Called by `snapshot` for every new mesh; feeds `view` and, through it, `delta::Session`.
 //! Holds no secret: leaf keys travel on their own stream only (`server`).
 
 mod class;
 mod drain;
-pub(crate) mod index;
 mod kept;
 mod service;
 
@@ -23,6 +22,7 @@ use crate::{
         listener::outbound::{self, Closed},
         names, tls,
     },
+    index::Index,
     mesh::{
         Mesh,
         change::{Changes, changes},
@@ -33,7 +33,6 @@ use crate::{
 };
 use class::ClassPart;
 use drain::Drains;
-use index::Index;
 pub use kept::Built;
 use kept::{Beside, Kept};
 pub(crate) use service::{PortPart, ServicePart};

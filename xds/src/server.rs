@@ -16,7 +16,8 @@ mod stream;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-pub use auth::{Admission, Authenticator, Refusal, RefusalReason};
+pub use crate::refusal::RefusalReason;
+pub use auth::{Admission, Authenticator, Refusal};
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 pub use compute_limiter::ComputeLimiter;

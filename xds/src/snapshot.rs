@@ -1,6 +1,6 @@
 //! One mesh with everything that is made of it: the pool, and the views of those who ask.
 //!
-//! `operator::publish` makes the next one from the one before, at the cost of what differs, and hands it to `server`. Read
+//! Pure. `operator::publish` makes the next one from the one before, at the cost of what differs, and hands it to `server`. Read
 //! only, shared by all streams, free of secrets.
 
 mod difference;

@@ -1,6 +1,6 @@
 //! What one proxy sees of the pool: for each type, the names it may know and the resource that each stands for.
 //!
-//! Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may not
+//! Pure. Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may not
 //! know, and no secret.
 
 use std::{

@@ -21,8 +21,9 @@ use inbound::{Inbound, at, echo, echo_server, free_ports, spiffe, within};
 use smidge_xds::{
     mesh::{
         Mesh,
-        access::{AccessMode, HttpMatch, MtlsMode, PathEnd, PathRegex, Payload, Ports},
+        access::{AccessMode, MtlsMode, Payload, Ports},
         id::TrustDomain,
+        matches::{HttpMatch, PathEnd, PathRegex},
         service::Protocol,
         trust::Bundle,
     },

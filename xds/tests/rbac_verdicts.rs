@@ -22,8 +22,9 @@ use inbound::{Inbound, at, echo, echo_server, free_ports, spiffe, within};
 use smidge_xds::{
     mesh::{
         Mesh,
-        access::{HttpMatch, PathEnd, PathRegex, Payload, Ports},
+        access::{Payload, Ports},
         id::TrustDomain,
+        matches::{HttpMatch, PathEnd, PathRegex},
         service::Protocol,
         trust::Bundle,
     },

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use smidge_xds::{
     mesh::{
         Mesh,
-        access::{HttpMatch, PathEnd, PathRegex},
+        matches::{HttpMatch, PathEnd, PathRegex},
         route::Route,
     },
     render,

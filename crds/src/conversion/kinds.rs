@@ -6,20 +6,7 @@ use super::pieces::{Piece, Whereabouts};
 use super::place::{get, get_mut, put, take, tidy};
 use super::slots::Slot;
 use super::weights;
-use crate::kinds::KindInfo;
-
-/// How the versions of a kind differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// `TrafficTarget`.
-    Target,
-    /// `HTTPRouteGroup`.
-    Http,
-    /// `TCPRoute` and `UDPRoute`.
-    Ports,
-    /// `TrafficSplit`.
-    Split,
-}
+use crate::kinds::{KindInfo, Shape};
 
 /// v1alpha1 has its fields beside `metadata`.
 const FLAT: &[&str] = &["v1alpha1"];

@@ -3,8 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::annotations::{Form, Forms, WRITTEN_AS};
-use super::kinds::{OF_BACKENDS, Shape};
+use super::kinds::OF_BACKENDS;
 use super::pieces::{Piece, Whereabouts};
+use crate::kinds::Shape;
 
 /// Something written in the shape of another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,21 +9,22 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 
-use crate::conversion::{Shape, Whereabouts};
-use crate::object::Kind;
+use crate::conversion::Whereabouts;
+use crate::kinds::{KindInfo, Shape};
 
 /// What is said of a field that a version does not have: older or newer ones do.
 const OF_OTHERS: &str = "Of other versions, and understood here as well.";
 
 /// The schema of the whole object.
-pub(super) fn of<Spec: Kind>(
+pub(super) fn of(
+    info: &KindInfo,
     version: &str,
     spec: JSONSchemaProps,
     status: JSONSchemaProps,
 ) -> JSONSchemaProps {
-    let mut root = map(Spec::DESCRIPTION);
+    let mut root = map(info.description);
     root.properties = Some(BTreeMap::from([("spec".to_owned(), spec), ("status".to_owned(), status)]));
-    let Some(shape) = Shape::of(Spec::GROUP, Spec::KIND) else { return root };
+    let Some(shape) = info.shape else { return root };
     for piece in shape.pieces().iter().filter(|piece| piece.is_hidden_at(version)) {
         let field = match piece.whereabouts {
             Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => at(&mut root, path),

@@ -10,18 +10,18 @@ use crate::town::{Change, Town};
 pub fn bench(criterion: &mut Criterion, town: &Town) {
     let mut group = criterion.benchmark_group("lower");
     group.bench_function(BenchmarkId::new("everything", &town.size), |bencher| {
-        bencher.iter_with_large_drop(|| lower(black_box(&town.world)));
+        bencher.iter_with_large_drop(|| lower(black_box(&town.clusters)));
     });
     for change in Change::ALL {
-        let worlds = [&town.world, &town.after(change)];
+        let worlds = [&town.clusters, &town.after(change)];
         let mut lowering = Lowering::default();
         drop(lowering.next(worlds[0]));
         // There and back again: either way it is one change.
-        let mut turn = 0;
+        let mut published = 0;
         group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
             bencher.iter(|| {
-                turn += 1;
-                lowering.next(black_box(worlds[turn % 2]))
+                published += 1;
+                lowering.next(black_box(worlds[published % 2]))
             });
         });
     }

@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion};
 use prometheus_client::registry::Registry;
 use smidge::{
     publish::{Metrics, Outputs, publish},
-    watch::Edit,
+    source::Edit,
 };
 use smidge_xds::{mesh::id::ClusterId, server::SnapshotHub, snapshot::Snapshot};
 use tokio::{
@@ -33,7 +33,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
     for change in Change::ALL {
         let mut publisher = Publisher::start(&runtime, town, change);
         group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
-            bencher.iter_custom(|turns| (0..turns).map(|_| publisher.turn(&runtime)).sum());
+            bencher.iter_custom(|published| (0..published).map(|_| publisher.published(&runtime)).sum());
         });
     }
 }
@@ -43,7 +43,7 @@ struct Publisher {
     edits: mpsc::Sender<Edit>,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     objects: [Object; 2],
-    turn: usize,
+    published: usize,
     took: Duration,
 }
 
@@ -56,22 +56,22 @@ impl Publisher {
             hub: SnapshotHub::new(|snapshot: &Snapshot, proxy| snapshot.view(proxy)),
             findings: watch::Sender::default(),
             awaited: watch::Sender::new(BTreeSet::new()),
-            turns: watch::Sender::new(None),
+            published: watch::Sender::new(None),
         };
         let metrics = Metrics::register(&mut Registry::default());
-        let world = watch::Sender::new(town.world.clone());
-        runtime.spawn(publish(ClusterId::default(), world, waiting, outputs, metrics));
+        let clusters = watch::Sender::new(town.clusters.clone());
+        runtime.spawn(publish(ClusterId::default(), clusters, waiting, outputs, metrics));
         let objects = [town.edited(change), town.original(change)];
-        let mut publisher = Self { edits, snapshots: seen, objects, turn: 0, took: Duration::ZERO };
-        publisher.turn(runtime);
+        let mut publisher = Self { edits, snapshots: seen, objects, published: 0, took: Duration::ZERO };
+        publisher.published(runtime);
         publisher
     }
 
-    fn turn(&mut self, runtime: &Runtime) -> Duration {
+    fn published(&mut self, runtime: &Runtime) -> Duration {
         runtime.block_on(async {
             tokio::time::sleep(Duration::from_millis(12).max(self.took * 5 / 2)).await;
-            let object = self.objects[self.turn % 2].clone();
-            self.turn += 1;
+            let object = self.objects[self.published % 2].clone();
+            self.published += 1;
             let edit = Edit {
                 kind: object.kind,
                 key: Some((object.namespace.clone(), object.name.clone())),

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use smidge::{
+    inputs::Clusters,
     inputs::{Inputs, Key, Objects},
     lower::Lowering,
-    publish::World,
 };
 use smidge_xds::mesh::{Mesh, id::ClusterId};
 
@@ -44,7 +44,7 @@ pub struct Town {
     /// `100 services, 1000 pods`.
     pub size: String,
     shape: Shape,
-    pub world: World,
+    pub clusters: Clusters,
 }
 
 impl Town {
@@ -55,7 +55,7 @@ impl Town {
         }
         let Shape { services, pods } = shape;
         let size = format!("{services} services, {} pods", services * pods);
-        Self { size, shape, world: BTreeMap::from([(ClusterId::default(), inputs)]) }
+        Self { size, shape, clusters: BTreeMap::from([(ClusterId::default(), inputs)]) }
     }
 
     /// The object that a change is about, as it is before it.
@@ -90,17 +90,17 @@ impl Town {
         object
     }
 
-    /// The world after a change; what did not change is shared with the world before.
-    pub fn after(&self, change: Change) -> World {
-        let mut world = self.world.clone();
-        add(world.values_mut().next().unwrap(), self.edited(change));
-        world
+    /// The clusters after a change; what did not change is shared with the clusters before.
+    pub fn after(&self, change: Change) -> Clusters {
+        let mut clusters = self.clusters.clone();
+        add(clusters.values_mut().next().unwrap(), self.edited(change));
+        clusters
     }
 
     /// The meshes before and after a change, the second made on top of the first, as the operator makes them.
     pub fn meshes(&self, change: Change) -> [Arc<Mesh>; 2] {
         let mut lowering = Lowering::default();
-        [&self.world, &self.after(change)].map(|world| Arc::new(lowering.next(world).0))
+        [&self.clusters, &self.after(change)].map(|clusters| Arc::new(lowering.next(clusters).0))
     }
 }
 

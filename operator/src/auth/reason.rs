@@ -1,6 +1,6 @@
 //! Why a stream is refused, as finely as whoever runs the mesh needs it.
 //!
-//! Made by every other module of `auth`; folded into the coarser `Refusal` of the server, which tells the client no
+//! Pure. Made by every other module of `auth`; folded into the coarser `Refusal` of the server, which tells the client no
 //! more than a gRPC code. Holds no token and no part of one.
 
 use smidge_xds::server::{Refusal, RefusalReason};

@@ -1,6 +1,6 @@
 //! Turns DER into PEM and back, keys without leaving copies behind.
 //!
-//! Used by `issue` and `root`, because Envoy takes keys as PEM only and Secrets are read by people. Does not look
+//! Pure. Used by `issue` and `root`, because Envoy takes keys as PEM only and Secrets are read by people. Does not look
 //! into what it wraps.
 
 use std::fmt;

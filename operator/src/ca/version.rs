@@ -1,6 +1,6 @@
 //! Turns what is known of a leaf into the version of its secret, and such a version back into what it says.
 //!
-//! A version names the leaf's issuer and renewal time, with a MAC under a key that all replicas share over these and
+//! Pure. A version names the leaf's issuer and renewal time, with a MAC under a key that all replicas share over these and
 //! the identity. So a replica that never saw the leaf can tell from `initial_resource_versions` that the proxy's is
 //! still good, and sends nothing; and nobody can talk it into that for a leaf of his own making. Does not hold the
 //! leaf, and does not say whether the issuer is still trusted: its caller does.

@@ -14,9 +14,10 @@ use smidge_xds::mesh::id::ClusterId;
 
 use super::terminal::{Colour, Shown, coloured, is_colourful};
 use crate::{
-    documents::{self, Unreadable},
+    documents::Unreadable,
     finding::{Finding, Severity, in_short},
     lower::lower,
+    source::files,
 };
 
 /// Arguments of `smidge check`.
@@ -75,7 +76,7 @@ pub fn run(args: Args) -> ExitCode {
 
 /// Checks the files as one cluster.
 pub fn check(paths: &[PathBuf]) -> Report {
-    let offline = documents::load(paths);
+    let offline = files::load(paths);
     let (_, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
     offline.written.rename(&mut findings);
     findings.extend(offline.findings);

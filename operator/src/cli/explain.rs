@@ -17,9 +17,10 @@ use super::{
     terminal::{Shown, is_colourful},
 };
 use crate::{
-    documents::{self, Offline},
+    documents::Offline,
     explain::{Answer, Question, Senseless, Verdict, explain},
     lower::lower,
+    source::files,
 };
 
 mod live;
@@ -84,7 +85,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn run_or_fail(args: &Args) -> anyhow::Result<u8> {
-    let offline = if args.filename.is_empty() { live::load()? } else { documents::load(&args.filename) };
+    let offline = if args.filename.is_empty() { live::load()? } else { files::load(&args.filename) };
     if !offline.unreadable.is_empty() {
         let unreadable = offline.unreadable.clone();
         print_report(&Report { unreadable, findings: Vec::new() }, false, &mut io::stderr().lock())

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     documents,
     injector::{self, Decision, ProbeKey, Settings},
+    source::files,
 };
 
 /// Arguments of `smidge inject`.
@@ -112,7 +113,7 @@ fn key(file: Option<PathBuf>) -> Result<ProbeKey, String> {
 }
 
 fn print(paths: &[PathBuf], settings: &Settings) -> ExitCode {
-    let (sources, mut unreadable) = documents::read(paths);
+    let (sources, mut unreadable) = files::read(paths);
     let mut refused = false;
     for source in &sources {
         let (documents, broken) = documents::parse(source);

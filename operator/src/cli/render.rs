@@ -24,7 +24,7 @@ use smidge_xds::{
 };
 
 use super::check::{Report, print};
-use crate::{documents, lower::lower};
+use crate::{lower::lower, source::files};
 
 /// Stands in for the control plane, which files do not tell of.
 const CONTROL_PLANE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 19, 255, 254)), 15012);
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn render(Args { filename, workload, output }: &Args) -> anyhow::Result<u8> {
-    let offline = documents::load(filename);
+    let offline = files::load(filename);
     let (mesh, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
     offline.written.rename(&mut findings);
     findings.extend(offline.findings);

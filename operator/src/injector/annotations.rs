@@ -6,6 +6,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use serde_json::Value;
+use smidge_crds::labels::EXCLUDE_INBOUND_PORTS;
 
 use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
@@ -17,8 +18,6 @@ pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
 /// Set by injection: the pod's probes as they were, by name.
 pub const PROBES: &str = "smidge.mesh/probes";
 
-/// Set by users: ports on which callers reach the application past the proxy, for example `9000,9100`.
-pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
 /// Set by users: ports to which the application connects past the proxy.
 pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
 /// Set by users: networks to which the application connects past the proxy, for example `10.1.0.0/16,fd00::/8`.

@@ -4,7 +4,7 @@
 //! them in the pod is the caller's.
 
 use serde_json::{Value, json};
-use smidge_crds::labels::PROXY_CONTAINER;
+use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
 use smidge_xds::{
     bootstrap::{BootstrapInput, ControlPlane, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap},
     mesh::proxy::{READINESS_PORT, STATS_PORT},
@@ -13,8 +13,6 @@ use smidge_xds::{
 use super::{Settings, TOKEN_SDS, probes::literal};
 use crate::redirect::{Exclusions, PROXY_GROUP, SHARED_USER};
 
-/// Name of the init container that redirects the pod's traffic.
-pub const INIT_CONTAINER: &str = "smidge-init";
 /// Name of the volume with the proxy's token.
 pub const VOLUME: &str = "smidge";
 /// Where the sidecar sees that volume.

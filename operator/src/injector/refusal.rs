@@ -3,11 +3,11 @@
 //! Sees the pod without what injection adds. Changes nothing.
 
 use serde_json::Value;
-use smidge_crds::labels::PROXY_CONTAINER;
+use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
 use smidge_xds::mesh::proxy;
 
 use super::{
-    INIT_CONTAINER, VOLUME, all_containers, listed, name_of,
+    VOLUME, all_containers, listed, name_of,
     user::{given, user},
 };
 use crate::redirect::{PROXY_GROUP, SHARED_USER};

@@ -4,10 +4,10 @@
 //! comes back only as a probe. Judges nothing.
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{INJECTED, PROXY_CONTAINER};
+use smidge_crds::labels::{INIT_CONTAINER, INJECTED, PROXY_CONTAINER};
 
 use super::{
-    INIT_CONTAINER, PROBES, TOKEN_SDS, VERSION, VOLUME, annotation, child, name_of, object,
+    PROBES, TOKEN_SDS, VERSION, VOLUME, annotation, child, name_of, object,
     probes::{HANDLERS, KINDS, is_rewritten, probed_mut},
 };
 

@@ -33,7 +33,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::{PATH, decode, serve};
-use crate::{lease::Leader, publish::Turn, status::programmed::Tallies};
+use crate::{lease::Leader, publish::Published, status::programmed::Tallies};
 
 /// For a connection to be there and trusted.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -76,7 +76,7 @@ pub enum FetchError {
 /// How to reach other replicas, and whom to believe.
 pub struct Fetcher {
     /// What was published: it has the replicas' addresses.
-    pub turns: watch::Receiver<Option<Arc<Turn>>>,
+    pub published: watch::Receiver<Option<Arc<Published>>>,
     /// Whether this replica leads.
     pub leader: watch::Receiver<Leader>,
     /// The name of this pod.
@@ -135,7 +135,7 @@ impl Fetcher {
             // A task that was told to end may have been about to tell.
             retain(&replicas, |name| followed.keys().any(|(peer, _)| peer == name));
             tokio::select! {
-                changed = self.turns.changed() => if changed.is_err() { return },
+                changed = self.published.changed() => if changed.is_err() { return },
                 Ok(()) = self.leader.changed() => {}
                 Some(_) = tasks.join_next() => {}
                 Ok(()) = counts.changed() => {}
@@ -148,8 +148,8 @@ impl Fetcher {
         if *self.leader.borrow_and_update() != Leader::Me {
             return Vec::new();
         }
-        let turn = self.turns.borrow_and_update().clone();
-        let all = turn.map(|turn| serve::replicas(&turn, &self.name)).unwrap_or_default();
+        let published = self.published.borrow_and_update().clone();
+        let all = published.map(|published| serve::replicas(&published, &self.name)).unwrap_or_default();
         all.into_iter().filter(|(name, _)| *name != self.name).collect()
     }
 }

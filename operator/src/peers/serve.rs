@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{PATH, encode};
-use crate::{auth::TokenAuthenticator, publish::Turn, status::programmed::Tallies};
+use crate::{auth::TokenAuthenticator, publish::Published, status::programmed::Tallies};
 
 /// How long an answer waits for something new.
 pub const HOLD: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ pub struct Replica {
     /// The counts.
     pub tallies: watch::Receiver<Tallies>,
     /// Knows the ServiceAccount of this pod.
-    pub turns: watch::Receiver<Option<Arc<Turn>>>,
+    pub published: watch::Receiver<Option<Arc<Published>>>,
     /// The namespace of the operator.
     pub namespace: String,
     /// The name of this pod.
@@ -54,9 +54,9 @@ pub fn router(replica: Replica) -> Router {
 }
 
 /// The pods of the operator, this one among them or not.
-pub fn replicas(turn: &Turn, name: &str) -> Vec<(String, IpAddr)> {
-    let Some((account, _)) = turn.neighbours.get(name) else { return Vec::new() };
-    let same = turn.neighbours.iter().filter(|(_, (of, _))| of == account);
+pub fn replicas(published: &Published, name: &str) -> Vec<(String, IpAddr)> {
+    let Some((account, _)) = published.neighbours.get(name) else { return Vec::new() };
+    let same = published.neighbours.iter().filter(|(_, (of, _))| of == account);
     same.map(|(name, (_, address))| (name.clone(), *address)).collect()
 }
 
@@ -94,8 +94,8 @@ impl Replica {
             info!(?reason, "unauthenticated peer request");
             StatusCode::UNAUTHORIZED
         })?;
-        let turn = self.turns.borrow().clone().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let (account, _) = turn.neighbours.get(&self.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let published = self.published.borrow().clone().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let (account, _) = published.neighbours.get(&self.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         if subject.namespace == self.namespace && subject.service_account == *account {
             return Ok(());
         }

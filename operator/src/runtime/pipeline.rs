@@ -19,9 +19,9 @@ use super::{Core, Tasks, watches};
 use crate::{
     auth,
     finding::Finding,
-    inputs::Inputs,
+    inputs::{Clusters, Inputs},
     lease::{Leader, keep::Candidate},
-    publish::{self, Outputs, Turn, World},
+    publish::{self, Outputs, Published},
     report,
 };
 
@@ -31,9 +31,9 @@ pub(super) struct Pipeline {
     pub hub: SnapshotHub<Snapshot>,
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
-    pub world: watch::Receiver<World>,
+    pub clusters: watch::Receiver<Clusters>,
     pub pods: Arc<auth::pods::Pods>,
-    pub turns: watch::Receiver<Option<Arc<Turn>>>,
+    pub published: watch::Receiver<Option<Arc<Published>>>,
     pub leader: watch::Receiver<Leader>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
     let hub = SnapshotHub::new(Snapshot::view);
-    let (turns, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
+    let (published, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
     let cluster = ClusterId(settings.cluster_name.clone());
     let inputs = Inputs {
         roots: authorities.workload_bundle().roots,
@@ -54,20 +54,20 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         system_namespace: settings.system_namespace.clone(),
         ..Inputs::default()
     };
-    let world = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));
+    let clusters = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));
     let pipeline = Pipeline {
         snapshots: snapshots.subscribe(),
         hub: hub.clone(),
         findings: findings.subscribe(),
         awaited: awaited.subscribe(),
-        world: world.subscribe(),
+        clusters: clusters.subscribe(),
         pods: watches.pods,
-        turns: turns.subscribe(),
+        published: published.subscribe(),
         leader: leader.subscribe(),
     };
-    let outputs = Outputs { snapshots, hub, findings, awaited, turns };
+    let outputs = Outputs { snapshots, hub, findings, awaited, published };
     let metrics = publish::Metrics::register(registry);
-    tasks.spawn("publish", publish::publish(cluster, world, changes, outputs, metrics));
+    tasks.spawn("publish", publish::publish(cluster, clusters, changes, outputs, metrics));
     let metrics = report::Metrics::register(registry);
     let (findings, led) = (pipeline.findings.clone(), pipeline.leader.clone());
     tasks.spawn("report", report::report(client.clone(), findings, led, metrics));

@@ -35,7 +35,7 @@ pub(super) fn status(
     let (own, tallies) = watch::channel(Tallies::default());
     let (replicas, others) = watch::channel(Arc::default());
     let sources = Sources {
-        turns: pipeline.turns.clone(),
+        published: pipeline.published.clone(),
         proxies: xds.registry.clone(),
         others,
         leader: pipeline.leader.clone(),
@@ -56,7 +56,7 @@ pub(super) fn status(
     let replica = Replica {
         authenticator: Arc::clone(&xds.authenticator),
         tallies,
-        turns: pipeline.turns.clone(),
+        published: pipeline.published.clone(),
         namespace: settings.system_namespace.clone(),
         name: settings.pod_name.clone(),
     };
@@ -71,7 +71,7 @@ pub(super) fn status(
     let port = settings.peer_listen.port();
     let asker = Asker::new(&authorities.control_plane_roots(), name, settings.peer_token.clone(), port);
     let fetcher = Fetcher {
-        turns: pipeline.turns.clone(),
+        published: pipeline.published.clone(),
         leader: pipeline.leader.clone(),
         name: settings.pod_name.clone(),
         asker: Arc::new(asker.map_err(Error::Replicas)?),

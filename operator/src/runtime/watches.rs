@@ -17,7 +17,10 @@ use crate::{
     auth::pods::Pods,
     inputs::Key,
     kinds::{self, Row, Visitor, Watched},
-    watch::{Edit, Kind, Observer, Seen, watch},
+    source::{
+        Edit,
+        kubernetes::{EventHandler, Kind, ObjectEvent, watch},
+    },
 };
 
 /// The pods by name, for the authenticator, which cannot wait for a snapshot.
@@ -58,8 +61,8 @@ struct Spawner<'a, F> {
 }
 
 impl<F: FnMut(String, BoxFuture<'static, ()>)> Spawner<'_, F> {
-    fn watch<K: Watched>(&mut self, row: &Row<K>, trim: fn(&mut K), observe: Observer<K>) {
-        let kind = Kind { name: row.name, field: row.objects_mut, trim, observe };
+    fn watch<K: Watched>(&mut self, row: &Row<K>, trim: fn(&mut K), on_event: EventHandler<K>) {
+        let kind = Kind { name: row.name, field: row.objects_mut, trim, on_event };
         let watch = watch(self.client.clone(), kind, self.edits.clone());
         (self.spawn)(format!("watch {}", row.name), Box::pin(watch));
         self.names.insert(row.name);
@@ -76,22 +79,22 @@ impl<F: FnMut(String, BoxFuture<'static, ()>)> Visitor for Spawner<'_, F> {
 }
 
 /// Keeps the store, and tells those who wait for a pod's end.
-fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(Seen<'_, Pod>) + Send + Sync {
-    move |seen| {
+fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(ObjectEvent<'_, Pod>) + Send + Sync {
+    move |event| {
         // Every change is one insertion or removal, so what a panicking thread leaves behind is whole.
         let mut stored = store.write().unwrap_or_else(PoisonError::into_inner);
-        match seen {
-            Seen::All(all) => {
+        match event {
+            ObjectEvent::All(all) => {
                 *stored = all.map(|(key, pod)| (key.clone(), Arc::clone(pod))).collect();
                 drop(stored);
                 pods.relisted();
             }
-            Seen::Put(key, pod) => {
+            ObjectEvent::Put(key, pod) => {
                 stored.insert(key.clone(), Arc::clone(pod));
                 drop(stored);
                 pods.changed(&key.0, &key.1);
             }
-            Seen::Gone(key) => {
+            ObjectEvent::Gone(key) => {
                 stored.remove(key);
                 drop(stored);
                 pods.changed(&key.0, &key.1);

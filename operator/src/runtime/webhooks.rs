@@ -54,7 +54,7 @@ pub(super) fn webhooks(
         watch::channel(Arc::new(settings.injector(authorities.control_plane_roots(), probe_key)));
     let views = Views {
         injector: injectors,
-        world: pipeline.world.clone(),
+        clusters: pipeline.clusters.clone(),
         awaited: pipeline.awaited.clone(),
         injections,
     };

@@ -18,11 +18,13 @@ use super::{
     agenda::Agenda,
     conditions::{self, Facts, PROGRAMMED, REJECTED},
     found::Found,
-    object::KnownObjects,
     plan::{Due, Plan},
     programmed::{Tallies, Tally},
 };
-use crate::finding::{Finding, ObjectRef};
+use crate::{
+    finding::{Finding, ObjectRef},
+    objects::KnownObjects,
+};
 
 /// The counts of other replicas, by replica.
 pub type Others = BTreeMap<String, Tallies>;

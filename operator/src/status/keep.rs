@@ -24,7 +24,7 @@ use super::{
     programmed::{Concerns, Tallies},
     write::{WriteError, write},
 };
-use crate::{clock::Clock, lease::Leader, publish::Turn, report};
+use crate::{clock::Clock, lease::Leader, publish::Published, report};
 
 /// How long to wait before a look: what woke it reaches the proxies first, and those who answer one after another are
 /// counted together.
@@ -37,7 +37,7 @@ const GLANCE: Duration = Duration::from_mins(1);
 /// What the loop is fed with.
 pub struct Sources {
     /// What was published.
-    pub turns: watch::Receiver<Option<Arc<Turn>>>,
+    pub published: watch::Receiver<Option<Arc<Published>>>,
     /// Who is connected here.
     pub proxies: Proxies,
     /// The counts of other replicas, by replica; empty where this one does not lead.
@@ -90,9 +90,9 @@ pub async fn keep(sources: Sources) {
     };
     let mut wake = Instant::now() + GLANCE;
     loop {
-        let Sources { turns, others, leader, .. } = &mut keeper.sources;
+        let Sources { published, others, leader, .. } = &mut keeper.sources;
         tokio::select! {
-            changed = turns.changed() => if changed.is_err() { return },
+            changed = published.changed() => if changed.is_err() { return },
             () = keeper.answers.changed() => {}
             Ok(()) = others.changed() => {}
             Ok(()) = leader.changed() => {}
@@ -122,9 +122,9 @@ impl Keeper {
     /// Takes in what differs once; says when to look again if nothing happens.
     async fn look(&mut self) -> Instant {
         let asleep = Instant::now() + GLANCE;
-        let Some(turn) = self.sources.turns.borrow_and_update().clone() else { return asleep };
+        let Some(published) = self.sources.published.borrow_and_update().clone() else { return asleep };
         let begun = Instant::now();
-        let tallies = tokio::task::block_in_place(|| self.count(&turn));
+        let tallies = tokio::task::block_in_place(|| self.count(&published));
         self.cost = begun.elapsed();
         let leads = *self.sources.leader.borrow_and_update() == Leader::Me;
         if !leads {
@@ -132,15 +132,15 @@ impl Keeper {
             self.sources.metrics.waiting.set(0);
             return asleep;
         }
-        let due = tokio::task::block_in_place(|| self.judge(&turn, &tallies));
+        let due = tokio::task::block_in_place(|| self.judge(&published, &tallies));
         self.cost = begun.elapsed();
         let wake = self.write(due).await;
         wake.map_or(asleep, |wake| self.started + wake)
     }
 
     /// The counts of this replica, for itself and for the one that leads.
-    fn count(&mut self, turn: &Turn) -> Tallies {
-        self.concerns.publish(&turn.objects, &turn.snapshot);
+    fn count(&mut self, published: &Published) -> Tallies {
+        self.concerns.publish(&published.objects, &published.snapshot);
         for (proxy, answer) in self.answers.take() {
             self.concerns.answer(proxy, answer);
         }
@@ -156,11 +156,11 @@ impl Keeper {
     }
 
     /// What is to be written now.
-    fn judge(&mut self, turn: &Turn, tallies: &Tallies) -> Vec<Wanted> {
+    fn judge(&mut self, published: &Published, tallies: &Tallies) -> Vec<Wanted> {
         let now = self.now();
         let others = self.sources.others.borrow_and_update().clone();
         let judge = self.judge.get_or_insert_with(|| Judge::new(now));
-        let Turn { objects, findings, .. } = turn;
+        let Published { objects, findings, .. } = published;
         let evidence = Evidence { objects, findings, tallies, others: &others };
         judge.judge(evidence, now, &time(&self.sources.clock))
     }

@@ -29,8 +29,8 @@ use self::{
     answers::{Answers, Count, Lacking, Placed, Verdict},
     audience::{Audience, Audiences, Key},
 };
-use super::object::{Known, KnownObjects};
 use crate::finding::ObjectRef;
+use crate::objects::{Known, KnownObjects};
 
 /// An object's name, which many hold.
 type Name = Arc<ObjectRef>;

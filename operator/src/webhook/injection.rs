@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::review::{self, Admission, Error, Read};
 use crate::{
-    escape,
+    bypass,
     injector::{self, Decision, Settings},
 };
 
@@ -51,7 +51,7 @@ impl Metrics {
         let metrics = Self::default();
         let help = "Pods, or ephemeral containers of pods, that could leave the mesh, by way and by whether they were admitted";
         registry.register("bypassable_pods", help, metrics.could_leave.clone());
-        for kind in escape::Kind::ALL {
+        for kind in bypass::Kind::ALL {
             for admitted in ["true", "false"] {
                 drop(metrics.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }));
             }
@@ -60,12 +60,12 @@ impl Metrics {
     }
 
     /// How many were judged so far.
-    pub fn could_leave(&self, kind: escape::Kind, is_admitted: bool) -> u64 {
+    pub fn could_leave(&self, kind: bypass::Kind, is_admitted: bool) -> u64 {
         let admitted = if is_admitted { "true" } else { "false" };
         self.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }).get()
     }
 
-    fn count(&self, ways: &[escape::Way], is_admitted: bool) {
+    fn count(&self, ways: &[bypass::Way], is_admitted: bool) {
         let admitted = if is_admitted { "true" } else { "false" };
         let mut kinds: Vec<_> = ways.iter().map(|way| way.kind).collect();
         kinds.sort_unstable();
@@ -127,13 +127,13 @@ fn judge(
     metrics: &Metrics,
 ) -> Result<Vec<String>, String> {
     // What is no pod is refused by the API server itself.
-    let mut ways = Pod::deserialize(object).map(|pod| escape::ways(&pod)).unwrap_or_default();
+    let mut ways = Pod::deserialize(object).map(|pod| bypass::ways(&pod)).unwrap_or_default();
     if is_ephemeral {
         ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));
     }
-    ways.truncate(escape::TOLD);
+    ways.truncate(bypass::TOLD);
     metrics.count(&ways, strictness == Strictness::Warn);
-    let told = |way: &escape::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
+    let told = |way: &bypass::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
     let Some(first) = ways.first() else { return Ok(Vec::new()) };
     match strictness {
         Strictness::Warn => Ok(ways.iter().map(told).collect()),

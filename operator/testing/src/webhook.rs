@@ -41,7 +41,7 @@ pub type Body = BoxBody<Bytes, Infallible>;
 pub async fn serve(tls: Arc<ServerConfig>, callers: Option<Callers>) -> SocketAddr {
     let views = Views {
         injector: watch::channel(Arc::new(Settings::default())).1,
-        world: watch::channel(BTreeMap::new()).1,
+        clusters: watch::channel(BTreeMap::new()).1,
         awaited: watch::channel(BTreeSet::new()).1,
         injections: Metrics::default(),
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use smidge::{
-    escape::Kind,
+    bypass::Kind,
     injector::Settings,
     webhook::injection::{Metrics, Strictness},
 };

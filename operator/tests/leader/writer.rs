@@ -10,10 +10,10 @@ use smidge::{
     clock::Clock,
     finding::ObjectRef,
     lease::Leader,
-    publish::Turn,
+    objects::Known,
+    publish::Published,
     status::{
         keep::{Metrics, Sources, keep},
-        object::Known,
         programmed::Tallies,
     },
 };
@@ -29,15 +29,15 @@ const SOON: Duration = Duration::from_secs(10);
 
 struct Town {
     objects: Arc<Objects>,
-    turns: watch::Sender<Option<Arc<Turn>>>,
+    published: watch::Sender<Option<Arc<Published>>>,
     leader: watch::Sender<Leader>,
 }
 
 async fn start(leader: Leader) -> Town {
     let (objects, client) = api_server::start().await;
-    let (turns, leader) = (watch::Sender::new(None), watch::Sender::new(leader));
+    let (published, leader) = (watch::Sender::new(None), watch::Sender::new(leader));
     let sources = Sources {
-        turns: turns.subscribe(),
+        published: published.subscribe(),
         proxies: Proxies::default(),
         others: watch::channel(Arc::default()).1,
         leader: leader.subscribe(),
@@ -47,7 +47,7 @@ async fn start(leader: Leader) -> Town {
         metrics: Metrics::register(&mut Registry::default()),
     };
     tokio::spawn(keep(sources));
-    Town { objects, turns, leader }
+    Town { objects, published, leader }
 }
 
 impl Town {
@@ -64,7 +64,7 @@ impl Town {
             };
             (ObjectRef::new("TCPRoute", "shop", *name), Arc::new(known))
         };
-        self.turns.send_replace(Some(Arc::new(Turn {
+        self.published.send_replace(Some(Arc::new(Published {
             objects: names.iter().map(known).collect(),
             findings: Arc::default(),
             snapshot: Arc::new(Snapshot::next(Arc::new(Mesh::default()), None)),
@@ -101,7 +101,7 @@ async fn a_status_is_written_once_and_again_for_another_generation() {
     let status = town.objects.statuses.lock().unwrap()[&key].clone();
     assert_eq!(status["observedGeneration"], 1);
     assert_eq!(status["conditions"][2]["reason"], "NotInUse");
-    // It comes back through the watch, under the turn that was; later other turns come.
+    // It comes back through the watch, under the published that was; later other published come.
     town.publish(&["one"], 1);
     town.publish(&["one"], 1);
     town.quiet(&["one"], 1).await;

@@ -11,10 +11,10 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use proptest::{collection::vec, prelude::*};
 use smidge::{
     finding::{Finding, ObjectRef, Reason},
+    objects::{Known, KnownObjects},
     status::{
         conditions::{self, Facts, is_same_but_words},
         judge::{Evidence, Judge, Others},
-        object::{Known, KnownObjects},
         plan::{Due, Plan},
         programmed::{Tallies, Tally},
     },

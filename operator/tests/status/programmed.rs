@@ -6,10 +6,8 @@ use smidge::{
     documents::{self, Source},
     finding::ObjectRef,
     lower::lower,
-    status::{
-        object::{KnownObjects, refresh},
-        programmed::{Concerns, Tallies, Tally},
-    },
+    objects::{KnownObjects, refresh},
+    status::programmed::{Concerns, Tallies, Tally},
 };
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId},

@@ -6,10 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::{collection::vec, prelude::*};
 use smidge::{
     finding::ObjectRef,
-    status::{
-        object::{Known, KnownObjects},
-        programmed::{Concerns, Tally, Work},
-    },
+    objects::{Known, KnownObjects},
+    status::programmed::{Concerns, Tally, Work},
 };
 use smidge_xds::{
     delta::changes::between,

@@ -9,10 +9,8 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use smidge::{
     finding::ObjectRef,
-    status::{
-        object::{Known, KnownObjects},
-        programmed::Tally,
-    },
+    objects::{Known, KnownObjects},
+    status::programmed::Tally,
 };
 use smidge_xds::{
     mesh::{

@@ -21,7 +21,7 @@ use envoy_types::pb::{
 };
 
 use super::wire;
-use crate::mesh::access::{HttpMatch, PathEnd, PathRegex};
+use crate::mesh::matches::{HttpMatch, PathEnd, PathRegex};
 
 /// What a match demands of a request; `None` if it demands nothing. `path` is where the normalised path without its
 /// query is found: a pattern over the whole `:path` could be met by text in the query.

@@ -33,8 +33,9 @@ use envoy_types::pb::{
 
 use super::{predicate, wire};
 use crate::mesh::{
-    access::{Grant, HttpMatch, Payload},
+    access::{Grant, Payload},
     id::SpiffeId,
+    matches::HttpMatch,
     matches::Matches,
 };
 

@@ -11,9 +11,10 @@ use std::{
 
 use imbl::OrdMap;
 
-use super::{digest, index::Index};
+use super::digest;
 use crate::{
     envoy::{listener::inbound::Marks, names},
+    index::Index,
     mesh::{
         Mesh,
         access::{MtlsMode, Payload},

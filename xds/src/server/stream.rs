@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     delta::{Request, Response, Secret, SecretNeed, Session},
+    mesh::text::brief,
     resources::Version,
-    words::brief,
 };
 
 /// How many characters of a peer's words are repeated.

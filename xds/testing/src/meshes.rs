@@ -8,9 +8,10 @@ use std::{
 
 use smidge_xds::mesh::{
     Mesh,
-    access::{AccessMode, Grant, HttpMatch, MtlsMode, PathEnd, PathRegex, Payload, Ports},
+    access::{AccessMode, Grant, MtlsMode, Payload, Ports},
     id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
     matches::Matches,
+    matches::{HttpMatch, PathEnd, PathRegex},
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort},
     trust::{Bundle, Trust},

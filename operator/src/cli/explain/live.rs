@@ -11,7 +11,7 @@ use crate::{
     documents::Offline,
     inputs::{Inputs, Objects},
     kinds::{self, Row, Visitor, Watched},
-    watch::Field,
+    source::kubernetes::Field,
 };
 
 /// How many objects a request asks for.

@@ -18,7 +18,7 @@ use smidge_xds::{
 use super::Name;
 use crate::{
     finding::ObjectRef,
-    status::object::{Known, KnownObjects},
+    objects::{Known, KnownObjects},
 };
 
 /// Whom an object concerns.

@@ -1,0 +1,53 @@
+//! A value of the hub version, in whatever shape it is written → an [`Object`].
+//!
+//! How `watch`, files and webhooks read objects. Judges no value: what makes no sense stays representable.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::misfit;
+use crate::object::{Kind, Object, or_default};
+use crate::status::{self, Status};
+
+/// Why a value is no object of the kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct ReadError {
+    /// The field at fault; `.` for the object itself.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl<Spec: Kind> Object<Spec> {
+    /// Reads an object of the hub version, whatever shape it is written in. Whoever reads has chosen the kind;
+    /// `apiVersion` is not looked at.
+    pub fn read(mut object: Value) -> Result<Self, ReadError> {
+        super::understand(Spec::GROUP, Spec::KIND, Spec::VERSION, &mut object);
+        let written: Written<Spec> = serde_path_to_error::deserialize(object).map_err(|error| ReadError {
+            field: error.path().to_string(),
+            message: misfit::plain(&error.into_inner().to_string()),
+        })?;
+        let Written { metadata, spec, status } = written;
+        Ok(Self { metadata, spec, status })
+    }
+}
+
+impl<'de, Spec: Kind> Deserialize<'de> for Object<Spec> {
+    /// As [`Object::read`].
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "Spec: Kind")]
+struct Written<Spec> {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "or_default")]
+    spec: Spec,
+    #[serde(default, deserialize_with = "status::or_none")]
+    status: Option<Status>,
+}

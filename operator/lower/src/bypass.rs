@@ -1,0 +1,108 @@
+//! Says by which ways a pod that was injected can leave the mesh all the same: it can change the redirection, see the
+//! proxy's processes, or has said that callers may pass it by.
+//!
+//! Pure. Asked by the injection webhook, which warns or refuses, and by `lower`, which says it of what runs. What no
+//! manifest shows is not among it: a process that is root and may change its user can become the proxy's
+//! (docs/injection.md).
+
+use k8s_openapi::api::core::v1::{Pod, SecurityContext};
+use smidge_crds::labels::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER};
+
+/// Ways that are told of one pod: enough to act on, and bounded.
+pub const TOLD: usize = 8;
+
+/// Capabilities with which a process takes the redirection away, or enters the proxy's namespaces.
+const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "SYS_ADMIN"];
+
+/// A kind of way, as a metric's label has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A container may change the pod's network, or anything.
+    Capability,
+    /// Processes of the pod, or of the node, see each other.
+    Processes,
+    /// Callers reach a port without the proxy.
+    ExcludedInbound,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Capability, Self::Processes, Self::ExcludedInbound];
+
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Capability => "Capability",
+            Self::Processes => "Processes",
+            Self::ExcludedInbound => "ExcludedInbound",
+        }
+    }
+}
+
+/// One way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// What kind it is of.
+    pub kind: Kind,
+    /// The field that opens it.
+    pub field: String,
+    /// What it allows, in words.
+    pub why: String,
+}
+
+/// The ways of a pod. Whoever tells them tells [`TOLD`] of them.
+pub fn ways(pod: &Pod) -> Vec<Way> {
+    let mut ways = of_pod(pod);
+    let Some(spec) = &pod.spec else { return ways };
+    let lists =
+        [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
+    for (list, containers) in lists {
+        let ours = [INIT_CONTAINER, PROXY_CONTAINER];
+        let all = containers.unwrap_or_default().iter().enumerate();
+        for (index, it) in all.filter(|(_, it)| !ours.contains(&it.name.as_str())) {
+            let field = format!("spec.{list}[{index}]");
+            ways.extend(of_container(&it.name, it.security_context.as_ref(), &field));
+        }
+    }
+    for (index, it) in spec.ephemeral_containers.iter().flatten().enumerate() {
+        let field = format!("spec.ephemeralContainers[{index}]");
+        if it.target_container_name.as_deref() == Some(PROXY_CONTAINER) {
+            let why = format!("container {:?} sees the proxy's processes and what they can read", it.name);
+            ways.push(Way { kind: Kind::Processes, field: format!("{field}.targetContainerName"), why });
+        }
+        ways.extend(of_container(&it.name, it.security_context.as_ref(), &field));
+    }
+    ways
+}
+
+fn of_pod(pod: &Pod) -> Vec<Way> {
+    let mut ways = Vec::new();
+    let excluded = pod.metadata.annotations.as_ref().and_then(|all| all.get(EXCLUDE_INBOUND_PORTS));
+    if let Some(ports) = excluded.filter(|ports| !ports.trim().is_empty()) {
+        let why = format!("callers reach ports {ports:?} without mTLS, and no TrafficTarget is asked");
+        let field = format!("metadata.annotations[{EXCLUDE_INBOUND_PORTS}]");
+        ways.push(Way { kind: Kind::ExcludedInbound, field, why });
+    }
+    let Some(spec) = &pod.spec else { return ways };
+    let flags = [("hostPID", spec.host_pid), ("shareProcessNamespace", spec.share_process_namespace)];
+    for (field, _) in flags.into_iter().filter(|(_, flag)| *flag == Some(true)) {
+        let why = "its containers see the proxy's processes and what they can read".to_owned();
+        ways.push(Way { kind: Kind::Processes, field: format!("spec.{field}"), why });
+    }
+    ways
+}
+
+fn of_container(name: &str, context: Option<&SecurityContext>, field: &str) -> Option<Way> {
+    let context = context?;
+    let way = |what: &str, field: String| {
+        let why = format!("container {name:?} {what}, so it can take the redirection to the proxy away");
+        Some(Way { kind: Kind::Capability, field, why })
+    };
+    if context.privileged == Some(true) {
+        return way("is privileged", format!("{field}.securityContext.privileged"));
+    }
+    let added = context.capabilities.as_ref().and_then(|all| all.add.as_ref()).into_iter().flatten();
+    let bare = |name: &String| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
+    let found = added.map(bare).find(|name| CAPABILITIES.contains(&name.as_str()))?;
+    way(&format!("has the capability {found}"), format!("{field}.securityContext.capabilities.add"))
+}

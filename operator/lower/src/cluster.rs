@@ -1,0 +1,143 @@
+//! Mesh of one cluster: two states of its objects → invalidated nodes → the mesh of the newer state.
+//!
+//! Driven by `Lowering`, for each cluster by itself. Computes no node.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use smidge_mesh::{
+    Map, Mesh,
+    id::{ClusterId, ProxyId},
+    trust::{Bundle, Trust},
+};
+
+use super::{
+    Bindings, Lowered,
+    engine::{Findings, Graph},
+    node::Node,
+    source::{Lower, Source},
+    value::variant,
+};
+use crate::{
+    inputs::{Inputs, Key, differing},
+    kinds::{self, Row, Visitor, Watched},
+};
+
+/// One cluster as it was lowered last.
+#[derive(Default)]
+pub(super) struct Cluster {
+    source: Source,
+    graph: Graph<Lower>,
+    mesh: Mesh,
+}
+
+impl Cluster {
+    /// Goes on to `inputs`.
+    pub fn step(&mut self, id: &ClusterId, inputs: &Inputs) {
+        self.invalidate(inputs);
+        let old = &self.source.inputs;
+        let is_same_trust = old.roots == inputs.roots && old.trust_domain == inputs.trust_domain;
+        self.source.cluster = id.clone();
+        self.source.inputs = inputs.clone();
+        self.graph.recompute(&self.source);
+        for node in self.graph.take_changed() {
+            self.publish(&node, id);
+        }
+        if !is_same_trust || self.mesh.trust.bundles.is_empty() {
+            let bundle = Bundle { roots: inputs.roots.clone() };
+            let domain = inputs.trust_domain.clone();
+            let bundles = BTreeMap::from([(domain.clone(), bundle)]);
+            self.mesh.trust = Arc::new(Trust { domain, bundles });
+        }
+    }
+
+    /// The mesh that came of it.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// What is wrong with the objects.
+    pub fn findings(&mut self) -> &mut Findings {
+        self.graph.findings()
+    }
+
+    /// How much was made since this was asked last, and how much there is.
+    pub fn take_lowered(&mut self) -> Lowered {
+        let counts = self.source.lowered.take();
+        let kept = u64::try_from(self.graph.len()).unwrap_or(u64::MAX);
+        Lowered { nodes: self.graph.take_recomputed(), kept, ..counts }
+    }
+
+    /// The identities that each IdentityBinding stands for.
+    pub fn bindings(&self) -> Bindings {
+        let value = |key: &Key| {
+            let identities = variant!(self.graph.value(&Node::Binding(key.clone()))?, Identities)?;
+            Some((key.clone(), Arc::clone(identities)))
+        };
+        self.source.inputs.identity_bindings.keys().filter_map(value).collect()
+    }
+
+    /// Invalidates the nodes of objects that differ.
+    fn invalidate(&mut self, new: &Inputs) {
+        let (old, graph) = (&self.source.inputs, &mut self.graph);
+        kinds::visit(&mut Invalidate { old, new, graph });
+        for kind in old.absent_kinds.symmetric_difference(&new.absent_kinds) {
+            graph.invalidate(Node::Absent(kind.clone()));
+        }
+        if old.trust_domain != new.trust_domain {
+            graph.invalidate(Node::TrustDomain);
+        }
+        if old.system_namespace != new.system_namespace {
+            graph.invalidate(Node::SystemNamespace);
+        }
+        if old.cluster_domain != new.cluster_domain {
+            graph.invalidate(Node::ClusterDomain);
+        }
+        if old.unreadable != new.unreadable {
+            // Whether the settings in use can be read is part of what they say.
+            graph.invalidate(Node::MeshWide);
+            for (kind, key) in old.unreadable.keys().chain(new.unreadable.keys()) {
+                graph.invalidate(Node::Unreadable(kind.clone(), key.clone()));
+            }
+        }
+    }
+
+    /// Puts the value of a node into the mesh.
+    fn publish(&mut self, node: &Node, cluster: &ClusterId) {
+        let (value, mesh) = (self.graph.value(node), &mut self.mesh);
+        match node {
+            Node::Service(id) => put(&mut mesh.services, id, value.and_then(|it| variant!(it, Service))),
+            Node::Class(id) => put(&mut mesh.classes, id, value.and_then(|it| variant!(it, Class))),
+            Node::Grants(id) => put(&mut mesh.grants, id, value.and_then(|it| variant!(it, Grants))),
+            Node::Workload((namespace, name)) => {
+                let (cluster, namespace, instance) = (cluster.clone(), namespace.clone(), name.clone());
+                let workload = value.and_then(|it| variant!(it, Workload)).map(|(workload, _)| workload);
+                put(&mut mesh.workloads, &ProxyId { cluster, namespace, instance }, workload);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Invalidates what reads the objects that differ.
+struct Invalidate<'a> {
+    old: &'a Inputs,
+    new: &'a Inputs,
+    graph: &'a mut Graph<Lower>,
+}
+
+impl Visitor for Invalidate<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        for key in differing((row.objects)(self.old), (row.objects)(self.new)) {
+            for node in (row.nodes)(key.clone()) {
+                self.graph.invalidate(node);
+            }
+        }
+    }
+}
+
+fn put<K: Ord + Clone, V>(map: &mut Map<K, V>, key: &K, value: Option<&Arc<V>>) {
+    match value {
+        Some(value) => drop(map.insert(key.clone(), Arc::clone(value))),
+        None => drop(map.remove(key)),
+    }
+}

@@ -1,0 +1,127 @@
+//! What each node is computed by: the schema of the graph.
+//!
+//! Node → the function of `kubernetes`, `smi` or `budget` that computes it. Driven by `engine`; what a function reads it gets
+//! by `context`. Computes nothing itself but what is absent or cannot be read.
+
+use std::sync::Arc;
+
+use super::{
+    budget,
+    context::Context,
+    engine::{Role, Schema},
+    kubernetes::{endpoints, mesh_service, service, settings, workload},
+    node::Node,
+    smi::{binding, route, split, target},
+    source::{Lower, Source},
+    value::Value,
+};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Key,
+};
+
+impl Schema for Lower {
+    type Node = Node;
+    type Value = Value;
+    type Source = Source;
+
+    fn role(node: &Node) -> Role {
+        node.role()
+    }
+
+    /// The parts of the mesh.
+    fn is_output(node: &Node) -> bool {
+        matches!(node, Node::Grants(_) | Node::Service(_) | Node::Workload(_) | Node::Class(_))
+    }
+
+    fn compute(node: &Arc<Node>, context: &mut Context<'_>) -> Option<Value> {
+        let Source { lowered, .. } = context.source();
+        let mut counts = lowered.get();
+        counts.services += u64::from(matches!(**node, Node::Service(_)));
+        counts.workloads += u64::from(matches!(**node, Node::Workload(_)));
+        lowered.set(counts);
+        compute(node, context)
+    }
+}
+
+/// Computes the value of a node.
+fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
+    Some(match node {
+        Node::TrustDomain => Value::TrustDomain(context.setting(|inputs| inputs.trust_domain.clone())),
+        Node::ClusterDomain => Value::Text(context.setting(|inputs| inputs.cluster_domain.as_str().into())),
+        Node::SystemNamespace => {
+            Value::Text(context.setting(|inputs| inputs.system_namespace.as_str().into()))
+        }
+        Node::MeshWide => Value::MeshWide(settings::mesh_wide(context)),
+        Node::Modes(namespace) => Value::Modes(settings::modes(namespace, context)?),
+        Node::InjectsNamespace(namespace) => settings::injects(namespace, context).then_some(Value::Yes)?,
+        Node::Absent(kind) => report_absent(kind, context)?,
+        Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
+        Node::Group(key) => Value::Group(route::group(key, context)?.into()),
+        Node::TcpRoute(key) => Value::Ports(route::tcp_route(key, context)?),
+        Node::UdpRoute(key) => Value::Ports(route::udp_route(key, context)?),
+        Node::Pod(key) => Value::Pod(workload::instance(key, context)?.into()),
+        Node::Binding(key) => Value::Identities(binding::binding(key, context)?.into()),
+        Node::Target(key) => Value::TargetGrant(target::target(key, context)?.into()),
+        Node::Slice(key) => Value::Slice(endpoints::slice(key, context)?),
+        Node::KubeService(id) => Value::KubeService(service::known(id, context)?.into()),
+        Node::ServiceExists(id) => context.kube_service(id).map(|_| Value::Yes)?,
+        Node::HasMembers(id) => {
+            context.kube_service(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?
+        }
+        Node::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, context)?.into()),
+        Node::SplitSpec(key) => Value::SplitSpec(split::written(key, context)?.into()),
+        Node::SplitsOverBudget(namespace) => {
+            Value::SplitsOverBudget(budget::over_budget(namespace, context).into())
+        }
+        Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
+        Node::HasSplit(root) => context.split(root).map(|_| Value::Yes)?,
+        Node::InboundPort(identity, _) => {
+            budget::inbound(identity, context);
+            Value::Yes
+        }
+        Node::ServiceLoad(id) => Value::Load(budget::load(id, context)?),
+        Node::IdentityLoad(_) => Value::Load(budget::burden(context)),
+        Node::TargetsOverBudget(namespace) => {
+            Value::TargetsOverBudget(budget::losses(namespace, context).into())
+        }
+        Node::Grants(_) => Value::Grants(target::grants(context).into()),
+        Node::IsGranted(identity) => context.grants(identity).map(|_| Value::Yes)?,
+        Node::ClaimedAddresses(id) => Value::ClaimedAddresses(mesh_service::claims(id, context)?.into()),
+        Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
+        Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
+        Node::ServedPorts(pod) => Value::ServedPorts(service::served(pod, context).into()),
+        Node::Workload(pod) => {
+            let (workload, class) = workload::workload(pod, context)?;
+            Value::Workload((workload.into(), class.into()))
+        }
+        Node::Class(_) => Value::Class(workload::class(context)?),
+        // Sets stand for their contributors.
+        Node::PodsWithLabel(..)
+        | Node::PodsInNamespace(_)
+        | Node::SlicesOfService(_)
+        | Node::SplitsOfRoot(_)
+        | Node::SplitsToService(_) => {
+            return None;
+        }
+    })
+}
+
+fn report_absent(kind: &str, context: &mut Context<'_>) -> Option<Value> {
+    context.is_absent(kind).then_some(())?;
+    let object = ObjectRef::new("CustomResourceDefinition", "", kind);
+    let message = "is not installed; the mesh goes on as if there were no object of it";
+    context.report(
+        Finding::new(object, Reason::CRDNotInstalled, message)
+            .hint("install the definitions that `smidge crds` prints"),
+    );
+    Some(Value::Yes)
+}
+
+fn report_unreadable(kind: &str, key: &Key, context: &mut Context<'_>) -> Option<Value> {
+    let error = context.unreadable(kind, key)?;
+    let object = ObjectRef::new(kind, &key.0, &key.1);
+    let message = format!("cannot be read and has no effect: {error}");
+    context.report(Finding::new(object, Reason::Malformed, message));
+    Some(Value::Yes)
+}

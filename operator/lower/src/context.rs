@@ -1,0 +1,265 @@
+//! Typed access to other nodes and to the objects of a cluster, for what computes a node.
+//!
+//! Sits between `engine`, which notes what is read, and `kubernetes` and `smi`. The inputs are out of reach: a node gets the
+//! object of its own name, and everything else, settings and domains included, is another node. Computes nothing itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use smidge_crds::config::MeshConfig;
+use smidge_mesh::{
+    access::{AccessMode, Grant, MtlsMode, Ports},
+    id::{ClusterId, ServiceId, SpiffeId, TrustDomain},
+    service::{Endpoint, Protocol},
+    workload::Class,
+};
+
+use super::{
+    engine,
+    node::Node,
+    source::Lower,
+    value::{Group, KubePod, KubeService, Load, Losses, MeshWide, Split, SplitSpec, TargetGrant, variant},
+};
+use crate::inputs::{Inputs, Key, Objects, Shared};
+
+/// Context of the node that is being computed.
+pub(super) type Context<'a> = engine::Context<'a, Lower>;
+
+/// Reads a node that has values of one variant.
+macro_rules! read {
+    ($context:expr, $node:expr, $variant:ident) => {
+        $context.read($node).and_then(|value| variant!(value, $variant))
+    };
+}
+
+impl<'a> Context<'a> {
+    /// The cluster.
+    pub fn cluster(&self) -> &'a ClusterId {
+        &self.source().cluster
+    }
+
+    /// Object of the node's own name, out of one list.
+    pub fn object<K: Clone>(&self, list: fn(&Inputs) -> &Objects<K>) -> Option<&'a Shared<K>> {
+        list(&self.source().inputs).get(&self.node().key()?)
+    }
+
+    /// All MeshConfigs, for `Node::MeshWide` alone, which a change of any of them invalidates.
+    pub fn mesh_configs(&self) -> impl Iterator<Item = (&'a Key, &'a Shared<MeshConfig>)> + use<'a> {
+        debug_assert_eq!(**self.node(), Node::MeshWide);
+        self.source().inputs.mesh_configs.iter()
+    }
+
+    /// Reason why an object cannot be read, if it cannot; for its own node and `Node::MeshWide`.
+    pub fn unreadable(&self, kind: &str, key: &Key) -> Option<&'a String> {
+        debug_assert!(matches!(**self.node(), Node::MeshWide | Node::Unreadable(..)), "{:?}", self.node());
+        self.source().inputs.unreadable.get(&(kind.to_owned(), key.clone()))
+    }
+
+    /// Returns whether a definition is absent; for `Node::Absent` alone.
+    pub fn is_absent(&self, definition: &str) -> bool {
+        debug_assert!(matches!(**self.node(), Node::Absent(_)), "{:?}", self.node());
+        self.source().inputs.absent_kinds.contains(definition)
+    }
+
+    /// Setting of the node, which a change of it invalidates.
+    pub fn setting<T>(&self, read: fn(&Inputs) -> T) -> T {
+        let is_setting =
+            matches!(**self.node(), Node::TrustDomain | Node::ClusterDomain | Node::SystemNamespace);
+        debug_assert!(is_setting, "{:?}", self.node());
+        read(&self.source().inputs)
+    }
+
+    /// The mesh's trust domain.
+    pub fn trust_domain(&mut self) -> TrustDomain {
+        read!(self, Node::TrustDomain, TrustDomain).unwrap_or_default()
+    }
+
+    /// The domain under which the cluster's DNS serves Services.
+    pub fn cluster_domain(&mut self) -> Arc<str> {
+        read!(self, Node::ClusterDomain, Text).unwrap_or_else(|| Arc::from(""))
+    }
+
+    /// The namespace that Smidge itself runs in.
+    pub fn system_namespace(&mut self) -> Arc<str> {
+        read!(self, Node::SystemNamespace, Text).unwrap_or_else(|| Arc::from(""))
+    }
+
+    /// The settings of the mesh as a whole.
+    pub fn mesh_wide(&mut self) -> MeshWide {
+        read!(self, Node::MeshWide, MeshWide).unwrap_or_default()
+    }
+
+    /// The modes of a namespace.
+    pub fn modes(&mut self, namespace: &str) -> (AccessMode, MtlsMode) {
+        read!(self, Node::Modes(namespace.to_owned()), Modes).unwrap_or_else(|| {
+            let MeshWide { access, mtls, .. } = self.mesh_wide();
+            (access, mtls)
+        })
+    }
+
+    /// Returns whether the pods of a namespace are in the mesh.
+    pub fn injects(&mut self, namespace: &str) -> bool {
+        self.read(Node::InjectsNamespace(namespace.to_owned())).is_some()
+    }
+
+    /// The HTTPRouteGroup of that name.
+    pub fn group(&mut self, key: Key) -> Option<Arc<Group>> {
+        read!(self, Node::Group(key), Group)
+    }
+
+    /// The ports of the TCPRoute of that name.
+    pub fn tcp_route(&mut self, key: Key) -> Option<Ports> {
+        read!(self, Node::TcpRoute(key), Ports)
+    }
+
+    /// Returns whether there is a UDPRoute of that name. Nothing is done with its ports: UDP is not proxied.
+    pub fn is_udp_route(&mut self, key: Key) -> bool {
+        self.read(Node::UdpRoute(key)).is_some()
+    }
+
+    /// The pod of that name, unless it has ended.
+    pub fn pod(&mut self, key: &Key) -> Option<Arc<KubePod>> {
+        read!(self, Node::Pod(key.clone()), Pod)
+    }
+
+    /// The pods of a namespace by name.
+    pub fn pods_of(&mut self, namespace: &str) -> Vec<Arc<KubePod>> {
+        let members = self.members(Node::PodsInNamespace(namespace.to_owned()));
+        members.iter().filter_map(|node| self.instance(node)).collect()
+    }
+
+    /// The pods of a namespace that carry all these labels. None of them selects nothing.
+    pub fn selected(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<KubePod>> {
+        let set = |(name, value): (&String, &String)| {
+            Node::PodsWithLabel(namespace.to_owned(), name.clone(), value.clone())
+        };
+        // The rarest label: one that every pod has would make this quadratic.
+        let rarest = labels.iter().map(set).min_by_key(|set| self.count(set));
+        let Some(rarest) = rarest else { return Vec::new() };
+        let members = self.members(rarest);
+        let carries =
+            |pod: &Arc<KubePod>| labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value));
+        members.iter().filter_map(|node| self.instance(node)).filter(carries).collect()
+    }
+
+    /// Pod of a set: the set invalidates its dependents when the pod changes.
+    fn instance(&self, node: &Node) -> Option<Arc<KubePod>> {
+        variant!(self.value(node)?, Pod).map(Arc::clone)
+    }
+
+    /// The identities that an IdentityBinding stands for.
+    pub fn binding(&mut self, key: Key) -> Option<Arc<BTreeSet<Arc<SpiffeId>>>> {
+        read!(self, Node::Binding(key), Identities)
+    }
+
+    /// What a TrafficTarget allows.
+    pub fn target(&mut self, key: &Key) -> Option<Arc<TargetGrant>> {
+        read!(self, Node::Target(key.clone()), TargetGrant)
+    }
+
+    /// All that an identity allows.
+    pub fn grants(&mut self, identity: &SpiffeId) -> Option<Arc<Vec<Arc<Grant>>>> {
+        read!(self, Node::Grants(identity.clone()), Grants)
+    }
+
+    /// Returns whether a TrafficTarget has an identity as its destination.
+    pub fn is_granted(&mut self, identity: &SpiffeId) -> bool {
+        self.read(Node::IsGranted(identity.clone())).is_some()
+    }
+
+    /// The slices of a Service by name.
+    pub fn slices(&mut self, service: &ServiceId) -> Vec<Shared<EndpointSlice>> {
+        let members = self.members(Node::SlicesOfService(service.clone()));
+        let slice = |node: &Arc<Node>| variant!(self.value(node)?, Slice).cloned();
+        members.iter().filter_map(slice).collect()
+    }
+
+    /// The Service of that name.
+    pub fn kube_service(&mut self, id: &ServiceId) -> Option<Arc<KubeService>> {
+        read!(self, Node::KubeService(id.clone()), KubeService)
+    }
+
+    /// Returns whether there is a Service of that name.
+    pub fn is_service(&mut self, id: &ServiceId) -> bool {
+        self.read(Node::ServiceExists(id.clone())).is_some()
+    }
+
+    /// Returns whether a Service has pods in the mesh.
+    pub fn has_members(&mut self, id: &ServiceId) -> bool {
+        self.read(Node::HasMembers(id.clone())).is_some()
+    }
+
+    /// The endpoints of each port of a Service.
+    pub fn endpoints(&mut self, id: &ServiceId) -> Arc<BTreeMap<u16, Vec<Endpoint>>> {
+        read!(self, Node::Endpoints(id.clone()), Endpoints).unwrap_or_default()
+    }
+
+    /// A TrafficSplit as written.
+    pub fn split_spec(&mut self, key: &Key) -> Option<Arc<SplitSpec>> {
+        read!(self, Node::SplitSpec(key.clone()), SplitSpec)
+    }
+
+    /// The splits of a namespace that do not fit into the budgets.
+    pub fn splits_over_budget(&mut self, namespace: &str) -> Arc<BTreeSet<Key>> {
+        read!(self, Node::SplitsOverBudget(namespace.to_owned()), SplitsOverBudget).unwrap_or_default()
+    }
+
+    /// What a Service puts into the proxies of its callers.
+    pub fn service_load(&mut self, id: &ServiceId) -> Load {
+        read!(self, Node::ServiceLoad(id.clone()), Load).unwrap_or_default()
+    }
+
+    /// What the Services of an identity put into the proxies of their callers.
+    pub fn identity_load(&mut self, identity: &SpiffeId) -> Load {
+        read!(self, Node::IdentityLoad(identity.clone()), Load).unwrap_or_default()
+    }
+
+    /// The targets of a namespace that do not fit into the budgets.
+    pub fn targets_over_budget(&mut self, namespace: &str) -> Arc<Losses> {
+        read!(self, Node::TargetsOverBudget(namespace.to_owned()), TargetsOverBudget).unwrap_or_default()
+    }
+
+    /// Returns whether any split has this root, in effect or not.
+    pub fn is_root(&mut self, id: &ServiceId) -> bool {
+        self.is_any(Node::SplitsOfRoot(id.clone()))
+    }
+
+    /// The split that is in effect for a root.
+    pub fn split(&mut self, root: &ServiceId) -> Option<Arc<Split>> {
+        read!(self, Node::Split(root.clone()), Split)
+    }
+
+    /// Returns whether there is one.
+    pub fn has_split(&mut self, root: &ServiceId) -> bool {
+        self.read(Node::HasSplit(root.clone())).is_some()
+    }
+
+    /// Returns whether a split in effect sends to a Service.
+    pub fn is_sent_to(&mut self, id: &ServiceId) -> bool {
+        self.is_any(Node::SplitsToService(id.clone()))
+    }
+
+    /// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
+    pub fn claimed_addresses(&mut self, id: &ServiceId) -> Option<Arc<BTreeSet<(IpAddr, u16)>>> {
+        read!(self, Node::ClaimedAddresses(id.clone()), ClaimedAddresses)
+    }
+
+    /// The Service that has an address and port.
+    pub fn address_owner(&mut self, address: IpAddr, port: u16) -> Option<ServiceId> {
+        read!(self, Node::AddressOwner(address, port), Owner)
+    }
+
+    /// The ports of a pod that Services send to.
+    pub fn served_ports(&mut self, pod: &Key) -> Arc<BTreeMap<u16, Protocol>> {
+        read!(self, Node::ServedPorts(pod.clone()), ServedPorts).unwrap_or_default()
+    }
+
+    /// Class of a workload instance that contributes.
+    pub fn class(&self, contributor: &Node) -> Option<Arc<Class>> {
+        variant!(self.value(contributor)?, Workload).map(|(_, class)| Arc::clone(class))
+    }
+}

@@ -1,0 +1,69 @@
+//! Texts of Kubernetes YAML → the inputs that a cluster with these objects would give, for the offline tools.
+//!
+//! `parse` cuts texts into documents; `cluster` makes the inputs of them. Reads no file: `smidge::source::files` does. What cannot be read is named by file, document and field, and
+//! costs only itself. Judges no object: that is `lower`'s.
+
+mod cluster;
+mod document;
+mod unknown;
+mod unversioned;
+
+use std::fmt;
+
+pub use cluster::{Offline, Written, cluster};
+pub use document::{Document, parse};
+
+/// A text with the name it goes by in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The path as the user gave it, or `-`.
+    pub name: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Something that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Unreadable {
+    /// The file.
+    pub file: String,
+    /// The document in the file, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<usize>,
+    /// The field at fault, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, document, field, message } = self;
+        write!(f, "{file}")?;
+        if let Some(document) = document {
+            write!(f, ", document {document}")?;
+        }
+        if let Some(field) = field {
+            write!(f, ", {field}")?;
+        }
+        write!(f, ": {message}")
+    }
+}
+
+/// The cluster that the texts describe.
+pub fn assemble(sources: &[Source]) -> Offline {
+    let mut documents = Vec::new();
+    let mut unreadable = Vec::new();
+    for source in sources {
+        let (more, broken) = parse(source);
+        documents.extend(more);
+        unreadable.extend(broken);
+    }
+    let mut offline = cluster(&documents);
+    unreadable.append(&mut offline.unreadable);
+    let order = |it: &Unreadable| (sources.iter().position(|source| source.name == it.file), it.document);
+    unreadable.sort_by_key(order);
+    offline.unreadable = unreadable;
+    offline
+}

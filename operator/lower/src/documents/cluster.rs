@@ -1,0 +1,245 @@
+//! Makes the inputs that a cluster with some objects would give: pods from workloads, endpoints from selectors,
+//! addresses from 198.18.0.0/15, which nobody routes (RFC 2544).
+//!
+//! Every workload has one pod, whatever its replicas: replicas look alike. Every namespace with pods counts as labelled
+//! for injection unless it is labelled `smidge.mesh/inject=disabled`, and every pod of it as injected unless it is
+//! labelled so itself. Kinds that nothing here reads are passed over.
+
+mod definition;
+mod network;
+mod smi;
+mod written;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{Container, Namespace, Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use serde::de::DeserializeOwned;
+use smidge_crds::{
+    conversion,
+    labels::{self, INJECTED, PROXY_CONTAINER},
+    object::{Kind, Object},
+};
+
+pub use self::written::Written;
+use super::{Document, Unreadable, unknown};
+use crate::{
+    finding::{Finding, ObjectRef},
+    inputs::{Inputs, Key, Objects, change_each},
+    kinds::{self, References, Row, Visitor, Watched},
+    workload::KUBE_SYSTEM,
+};
+
+/// A cluster made of files.
+#[derive(Debug, Default)]
+pub struct Offline {
+    /// What `lower` reads.
+    pub inputs: Inputs,
+    /// How many objects there are, of whatever kind.
+    pub objects: usize,
+    /// Objects that this version cannot give a meaning.
+    pub findings: Vec<Finding>,
+    /// Objects that do not have the shape of their kind.
+    pub unreadable: Vec<Unreadable>,
+    /// In which versions the objects were written.
+    pub written: Written,
+}
+
+/// The cluster that has these objects. A later object replaces an earlier one of the same kind and name.
+pub fn cluster(documents: &[Document]) -> Offline {
+    let mut offline = Offline { objects: documents.len(), ..Offline::default() };
+    for document in documents {
+        if let Err(unreadable) = offline.add(document) {
+            offline.unreadable.push(unreadable);
+        }
+    }
+    offline.inject();
+    network::complete(&mut offline.inputs);
+    offline
+}
+
+impl Offline {
+    fn add(&mut self, document: &Document) -> Result<(), Unreadable> {
+        match (document.group.as_str(), document.kind.as_str()) {
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+                self.findings.extend(definition::foreign(document));
+                Ok(())
+            }
+            ("apps", "Deployment") => self.add_pod(document, |of: Deployment| Some(of.spec?.template)),
+            ("apps", "StatefulSet") => self.add_pod(document, |of: StatefulSet| Some(of.spec?.template)),
+            ("apps", "DaemonSet") => self.add_pod(document, |of: DaemonSet| Some(of.spec?.template)),
+            // One that a Deployment owns says nothing that the Deployment does not.
+            ("apps", "ReplicaSet") if !has(document, "/metadata/ownerReferences/0") => {
+                self.add_pod(document, |of: ReplicaSet| of.spec?.template)
+            }
+            // Without a template it refers to a Deployment.
+            ("argoproj.io", "Rollout") if has(document, "/spec/template") => {
+                self.add_pod(document, |of: Rollout| Some(of.spec.template))
+            }
+            ("batch", "Job") => self.add_pod(document, |of: Job| Some(of.spec?.template)),
+            ("batch", "CronJob") => {
+                self.add_pod(document, |of: CronJob| Some(of.spec?.job_template.spec?.template))
+            }
+            (group, kind) if group == "smidge.mesh" || smi::is_meant(group, kind) => {
+                self.add_custom(document)
+            }
+            _ => self.insert(document),
+        }
+    }
+
+    /// Puts an object among those of its kind; of any other kind it is passed over.
+    fn insert(&mut self, document: &Document) -> Result<(), Unreadable> {
+        let mut insert = Insert { document, inputs: &mut self.inputs, result: Ok(()) };
+        kinds::visit(&mut insert);
+        insert.result
+    }
+
+    fn add_custom(&mut self, document: &Document) -> Result<(), Unreadable> {
+        let Document { group, version, kind, .. } = document;
+        let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
+        let object = ObjectRef::new(kind, key.0, key.1);
+        if !conversion::served(group, kind).contains(&version.as_str()) {
+            self.findings.push(smi::not_served(document, object));
+            return Ok(());
+        }
+        self.findings.extend(unknown::fields(document, &object));
+        self.written.add(object, version);
+        self.insert(document)
+    }
+
+    fn add_pod<K: DeserializeOwned>(
+        &mut self,
+        document: &Document,
+        template: impl FnOnce(K) -> Option<PodTemplateSpec>,
+    ) -> Result<(), Unreadable> {
+        let key = key(document, true, document.value.get("metadata"))?;
+        let template = template(document.decode()?)
+            .ok_or_else(|| document.unreadable("spec.template", "is missing: expected the pod's template"))?;
+        let mut metadata = template.metadata.unwrap_or_default();
+        let name = format!("{}-0", key.1);
+        metadata.name = Some(name.clone());
+        metadata.namespace = Some(key.0.clone());
+        metadata.owner_references = Some(vec![OwnerReference {
+            kind: document.kind.clone(),
+            name: key.1,
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
+        let pod = Pod { metadata, spec: template.spec, status: None };
+        self.inputs.pods.insert((key.0, name), pod.into());
+        Ok(())
+    }
+
+    /// Marks the pods that the webhook would have injected.
+    fn inject(&mut self) {
+        let Inputs { pods, namespaces, system_namespace, .. } = &mut self.inputs;
+        change_each(pods, |(namespace, _), pod| {
+            let is_disabled = |labels: &Option<BTreeMap<String, String>>| {
+                labels
+                    .as_ref()
+                    .and_then(|labels| labels.get(labels::INJECT))
+                    .is_some_and(|word| word == labels::INJECT_DISABLED)
+            };
+            let key = (String::new(), namespace.clone());
+            let mut of_namespace = namespaces.get(&key).map(|of| Namespace::clone(of)).unwrap_or_default();
+            if is_disabled(&pod.metadata.labels)
+                || is_disabled(&of_namespace.metadata.labels)
+                || namespace == KUBE_SYSTEM
+                || namespace == system_namespace
+            {
+                return;
+            }
+            let of = of_namespace.metadata.labels.get_or_insert_default();
+            if of.insert(labels::INJECT.to_owned(), labels::INJECT_ENABLED.to_owned()).as_deref()
+                != Some(labels::INJECT_ENABLED)
+            {
+                of_namespace.metadata.name = Some(namespace.clone());
+                namespaces.insert(key, of_namespace.into());
+            }
+            pod.metadata.annotations.get_or_insert_default().insert(INJECTED.to_owned(), "true".to_owned());
+            let containers = pod.spec.get_or_insert_default().init_containers.get_or_insert_default();
+            if !containers.iter().any(|container| container.name == PROXY_CONTAINER) {
+                containers.push(Container { name: PROXY_CONTAINER.to_owned(), ..Container::default() });
+            }
+        });
+    }
+}
+
+/// Puts a document among the objects of its kind.
+struct Insert<'a> {
+    document: &'a Document,
+    inputs: &'a mut Inputs,
+    result: Result<(), Unreadable>,
+}
+
+impl Insert<'_> {
+    fn is_of<K: Watched>(&self) -> bool {
+        self.document.group == K::group(&()) && self.document.kind == K::kind(&())
+    }
+}
+
+impl Visitor for Insert<'_> {
+    fn kind<K: Watched>(&mut self, row: &Row<K>) {
+        if self.is_of::<K>() {
+            self.result = insert(self.document, (row.objects_mut)(self.inputs));
+        }
+    }
+
+    fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, _: References<Spec>) {
+        if self.is_of::<Object<Spec>>() {
+            self.result = smi::insert(self.document, (row.objects_mut)(self.inputs));
+        }
+    }
+}
+
+fn has(document: &Document, pointer: &str) -> bool {
+    document.value.pointer(pointer).is_some_and(|value| !value.is_null())
+}
+
+/// Argo's way to write a Deployment, as far as it is one.
+#[derive(serde::Deserialize)]
+struct Rollout {
+    spec: RolloutSpec,
+}
+
+#[derive(serde::Deserialize)]
+struct RolloutSpec {
+    template: PodTemplateSpec,
+}
+
+/// The namespace and name of a document, from its metadata.
+fn key(
+    document: &Document,
+    is_namespaced: bool,
+    metadata: Option<&serde_json::Value>,
+) -> Result<Key, Unreadable> {
+    let text =
+        |field: &str| metadata.and_then(|metadata| metadata.get(field)).and_then(|value| value.as_str());
+    let name = text("name").or_else(|| text("generateName").map(|name| name.trim_end_matches('-')));
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Err(document
+            .unreadable("metadata.name", format!("is missing: expected the name of the {}", document.kind)));
+    };
+    let namespace = match text("namespace").filter(|namespace| !namespace.is_empty()) {
+        _ if !is_namespaced => "",
+        Some(namespace) => namespace,
+        None => "default",
+    };
+    Ok((namespace.to_owned(), name.to_owned()))
+}
+
+fn insert<K: Watched>(document: &Document, objects: &mut Objects<K>) -> Result<(), Unreadable> {
+    let is_namespaced = kinds::is_namespaced::<K>();
+    let key = key(document, is_namespaced, document.value.get("metadata"))?;
+    let mut object: K = document.decode()?;
+    object.meta_mut().name = Some(key.1.clone());
+    object.meta_mut().namespace = is_namespaced.then(|| key.0.clone());
+    objects.insert(key, object.into());
+    Ok(())
+}

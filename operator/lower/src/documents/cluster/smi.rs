@@ -1,0 +1,71 @@
+//! Documents of our kinds, SMI's above all: read at whatever version they are, by way of the hub.
+//!
+//! What is no served version is named with the versions that are; nothing is guessed.
+
+use smidge_crds::{
+    Kind, Object, config,
+    conversion::{self, ReadError},
+};
+
+use super::{Document, Unreadable, key};
+use crate::{
+    explain::near::nearest,
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Objects,
+    kinds,
+};
+
+/// Whether a document of this group and kind was written for an SMI mesh, however wrongly.
+pub(super) fn is_meant(group: &str, kind: &str) -> bool {
+    group.ends_with("smi-spec.io") || (group.is_empty() && conversion::group(kind).is_some())
+}
+
+/// Puts an object of any served version among the hub's.
+pub(super) fn insert<Spec: Kind>(
+    document: &Document,
+    objects: &mut Objects<Object<Spec>>,
+) -> Result<(), Unreadable> {
+    let is_namespaced = kinds::is_namespaced::<Object<Spec>>();
+    let key = key(document, is_namespaced, document.value.get("metadata"))?;
+    let hub =
+        conversion::to_hub(&document.value).map_err(|error| document.unreadable("", error.to_string()))?;
+    let mut object = Object::<Spec>::read(hub).map_err(|ReadError { field, message }| {
+        let field = if field == "." { "" } else { &field };
+        document.unreadable(&conversion::field_at(Spec::KIND, &document.version, field), message)
+    })?;
+    object.metadata.name = Some(key.1.clone());
+    object.metadata.namespace = is_namespaced.then(|| key.0.clone());
+    objects.insert(key, object.into());
+    Ok(())
+}
+
+/// Why an object has no effect that is of no served version.
+pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
+    let Document { group, version, kind, .. } = document;
+    let versions = conversion::served(group, kind);
+    if !versions.is_empty() {
+        let expected = versions.join(" or ");
+        let version = if version.is_empty() { "an empty version" } else { version };
+        let message =
+            format!("{version} of {kind} is not served: expected {expected}; the object has no effect");
+        return Finding::new(object, Reason::NotServed, message).at("apiVersion");
+    }
+    if group == "metrics.smi-spec.io" {
+        let message = format!("{kind} is not served by this version of Smidge; the object has no effect");
+        let hint = "it is what a metrics API answers, and nobody applies it";
+        return Finding::new(object, Reason::NotServed, message).at("apiVersion").hint(hint);
+    }
+    let of = if group.is_empty() { "without an API group".to_owned() } else { format!("in {group}") };
+    let message = format!("{kind} {of} is not served; the object has no effect");
+    let finding = Finding::new(object, Reason::NotServed, message).at("apiVersion");
+    // `trafficsplit` and `TrafficSplits` are what kubectl takes on its command line.
+    let smi = smidge_crds::KINDS.iter().filter(|info| info.group != config::GROUP).map(|info| info.kind);
+    let meant = nearest(kind, smi);
+    match meant.and_then(|kind| Some((kind, conversion::group(kind)?))) {
+        None => finding,
+        Some((kind, group)) => finding.hint(format!(
+            "if SMI's {kind} is meant, its group is {group}, with the versions {}",
+            conversion::served(group, kind).join(", ")
+        )),
+    }
+}

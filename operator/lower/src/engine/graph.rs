@@ -1,0 +1,259 @@
+//! Dependency graph of lowering: invalidated nodes → recomputed values, and nothing recomputed that a change cannot touch.
+//!
+//! Driven by `cluster`, which invalidates nodes; `Schema` computes one. A node that comes to the same value as before
+//! stops there: its dependents stay as they are. Knows no object and no meaning.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+};
+
+use super::{Context, Findings, Role, Schema};
+use crate::finding::Finding;
+
+/// A node's value, and what it has to do with others.
+struct Entry<S: Schema> {
+    value: Option<S::Value>,
+    findings: Vec<Finding>,
+    /// The nodes that it has read, sorted, and those that have read it.
+    dependencies: Vec<Arc<S::Node>>,
+    dependents: BTreeSet<Arc<S::Node>>,
+    /// The nodes that it is a part of, sorted, and those that are a part of it.
+    contributes_to: Vec<Arc<S::Node>>,
+    contributors: BTreeSet<Arc<S::Node>>,
+    is_computed: bool,
+}
+
+impl<S: Schema> Default for Entry<S> {
+    fn default() -> Self {
+        Self {
+            value: None,
+            findings: Vec::new(),
+            dependencies: Vec::new(),
+            dependents: BTreeSet::new(),
+            contributes_to: Vec::new(),
+            contributors: BTreeSet::new(),
+            is_computed: false,
+        }
+    }
+}
+
+/// What computing a node yields beside its value.
+pub(super) struct Computed<S: Schema> {
+    pub findings: Vec<Finding>,
+    pub dependencies: Vec<Arc<S::Node>>,
+    pub contributes_to: Vec<Arc<S::Node>>,
+}
+
+impl<S: Schema> Default for Computed<S> {
+    fn default() -> Self {
+        Self { findings: Vec::new(), dependencies: Vec::new(), contributes_to: Vec::new() }
+    }
+}
+
+/// All nodes.
+pub(crate) struct Graph<S: Schema> {
+    nodes: HashMap<Arc<S::Node>, Entry<S>>,
+    dirty: BTreeSet<Arc<S::Node>>,
+    findings: Findings,
+    /// The parts of the mesh whose value has changed.
+    changed: Vec<Arc<S::Node>>,
+    recomputed: u64,
+}
+
+impl<S: Schema> Default for Graph<S> {
+    fn default() -> Self {
+        Self {
+            nodes: HashMap::new(),
+            dirty: BTreeSet::new(),
+            findings: Findings::default(),
+            changed: Vec::new(),
+            recomputed: 0,
+        }
+    }
+}
+
+impl<S: Schema> Graph<S> {
+    /// Value of a node.
+    pub(crate) fn value(&self, node: &S::Node) -> Option<&S::Value> {
+        self.nodes.get(node)?.value.as_ref()
+    }
+
+    /// Nodes that contribute to a node.
+    pub(crate) fn contributors(&self, node: &S::Node) -> impl Iterator<Item = &Arc<S::Node>> {
+        self.nodes.get(node).into_iter().flat_map(|entry| &entry.contributors)
+    }
+
+    /// Number of nodes that contribute to a node.
+    pub(crate) fn count(&self, node: &S::Node) -> usize {
+        self.nodes.get(node).map_or(0, |entry| entry.contributors.len())
+    }
+
+    /// Findings of all nodes.
+    pub(crate) fn findings(&mut self) -> &mut Findings {
+        &mut self.findings
+    }
+
+    /// Parts of the mesh whose value has changed since the last call; one may be named twice.
+    pub(crate) fn take_changed(&mut self) -> Vec<Arc<S::Node>> {
+        mem::take(&mut self.changed)
+    }
+
+    /// Number of nodes computed since the last call.
+    pub(crate) fn take_recomputed(&mut self) -> u64 {
+        mem::take(&mut self.recomputed)
+    }
+
+    /// Number of nodes that there are.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Marks a node whose object has changed.
+    pub(crate) fn invalidate(&mut self, node: S::Node) {
+        let node = self.intern(node);
+        self.mark_dirty(node);
+    }
+
+    /// Computes dirty nodes, until none is left.
+    pub(crate) fn recompute(&mut self, source: &S::Source) {
+        while let Some(node) = self.dirty.pop_first() {
+            self.compute(&node, source);
+            self.collect(&node);
+        }
+    }
+
+    /// Shared form of a node.
+    pub(crate) fn intern(&mut self, node: S::Node) -> Arc<S::Node> {
+        if let Some((shared, _)) = self.nodes.get_key_value(&node) {
+            return Arc::clone(shared);
+        }
+        let node = Arc::new(node);
+        self.nodes.insert(Arc::clone(&node), Entry::default());
+        node
+    }
+
+    /// Value of a node, which is computed if it was never asked for. The caller is about to become its dependent.
+    pub(crate) fn ask(&mut self, node: S::Node, source: &S::Source) -> (Arc<S::Node>, Option<S::Value>) {
+        if let Some((node, entry)) = self.nodes.get_key_value(&node)
+            && entry.is_computed
+        {
+            return (Arc::clone(node), entry.value.clone());
+        }
+        let node = self.intern(node);
+        self.compute(&node, source);
+        let value = self.value(&node).cloned();
+        (node, value)
+    }
+
+    fn compute(&mut self, node: &Arc<S::Node>, source: &S::Source) {
+        let Some(entry) = self.nodes.get(node) else { return };
+        self.recomputed += 1;
+        if S::role(node) == Role::Contributed && entry.contributors.is_empty() {
+            return self.store(node, None, Computed::default());
+        }
+        let mut context = Context::new(self, node, source);
+        let value = S::compute(node, &mut context);
+        let mut computed = context.done();
+        for nodes in [&mut computed.dependencies, &mut computed.contributes_to] {
+            nodes.sort();
+            nodes.dedup();
+        }
+        self.store(node, value, computed);
+    }
+
+    /// Stores what a node has come to, and marks what depends on it. Most of it is as it was.
+    fn store(&mut self, node: &Arc<S::Node>, value: Option<S::Value>, computed: Computed<S>) {
+        let Computed { findings, dependencies, contributes_to } = computed;
+        let Self { nodes, dirty, findings: all, changed, .. } = self;
+        let entry = nodes.entry(Arc::clone(node)).or_default();
+        entry.is_computed = true;
+        let has_changed = entry.value != value;
+        if has_changed {
+            entry.value = value;
+            // No dependent is a set.
+            dirty.extend(entry.dependents.iter().cloned());
+            if S::is_output(node) {
+                changed.push(Arc::clone(node));
+            }
+        }
+        if entry.findings != findings {
+            all.replace(&entry.findings, &findings);
+            entry.findings = findings;
+        }
+        let targets = if has_changed { contributes_to.clone() } else { Vec::new() };
+        let given = (entry.contributes_to != contributes_to)
+            .then(|| (mem::replace(&mut entry.contributes_to, contributes_to.clone()), contributes_to));
+        let read = (entry.dependencies != dependencies)
+            .then(|| (mem::replace(&mut entry.dependencies, dependencies.clone()), dependencies));
+        if let Some((old, new)) = given {
+            self.contribute(node, &old, &new);
+        }
+        if let Some((old, new)) = read {
+            self.depend(node, &old, &new);
+        }
+        for target in targets {
+            self.mark_dirty(target);
+        }
+    }
+
+    /// Replaces what a node contributes to.
+    fn contribute(&mut self, node: &Arc<S::Node>, old: &[Arc<S::Node>], new: &[Arc<S::Node>]) {
+        for gone in without(old, new) {
+            self.nodes.entry(Arc::clone(gone)).or_default().contributors.remove(node);
+            self.mark_dirty(Arc::clone(gone));
+            self.collect(gone);
+        }
+        for given in without(new, old) {
+            self.nodes.entry(Arc::clone(given)).or_default().contributors.insert(Arc::clone(node));
+            self.mark_dirty(Arc::clone(given));
+        }
+    }
+
+    /// Replaces what a node depends on.
+    fn depend(&mut self, node: &Arc<S::Node>, old: &[Arc<S::Node>], new: &[Arc<S::Node>]) {
+        for read in without(new, old) {
+            self.nodes.entry(Arc::clone(read)).or_default().dependents.insert(Arc::clone(node));
+        }
+        for gone in without(old, new) {
+            self.drop_dependency(gone, node);
+        }
+    }
+
+    /// A set has nothing to compute: its dependents are marked in its place.
+    fn mark_dirty(&mut self, node: Arc<S::Node>) {
+        if S::role(&node) != Role::Set {
+            self.dirty.insert(node);
+        } else if let Some(entry) = self.nodes.get(&node) {
+            self.dirty.extend(entry.dependents.iter().cloned());
+        }
+    }
+
+    fn drop_dependency(&mut self, node: &Arc<S::Node>, dependent: &Arc<S::Node>) {
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.dependents.remove(dependent);
+        }
+        self.collect(node);
+    }
+
+    /// Removes a node without a value, dependents and contributors. One that has read others is kept, as they may give it a
+    /// value yet, unless it is there on demand only.
+    fn collect(&mut self, node: &Arc<S::Node>) {
+        let Some(entry) = self.nodes.get(node) else { return };
+        let is_alone = entry.dependents.is_empty() && entry.contributors.is_empty();
+        let is_nothing = entry.value.is_none() && entry.dependencies.is_empty() && entry.findings.is_empty();
+        if !is_alone || !(is_nothing || S::role(node) == Role::OnDemand) || self.dirty.contains(node) {
+            return;
+        }
+        let Some(entry) = self.nodes.remove(node) else { return };
+        for read in &entry.dependencies {
+            self.drop_dependency(read, node);
+        }
+    }
+}
+
+/// What of `all` is not in `others`, both sorted.
+fn without<'a, N: Ord>(all: &'a [Arc<N>], others: &'a [Arc<N>]) -> impl Iterator<Item = &'a Arc<N>> {
+    all.iter().filter(|node| others.binary_search(node).is_err())
+}

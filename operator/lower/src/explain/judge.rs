@@ -1,0 +1,142 @@
+//! Judges a request of one caller at one port of one destination: which grants take it, and why the others do not.
+//!
+//! An evaluator of its own over the mesh model; the proxies' configuration is not consulted. Does not know how the
+//! request got there, nor what an access mode makes of the verdict.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::Serialize;
+use smidge_mesh::{
+    access::{Grant, Payload, Ports},
+    id::SpiffeId,
+    matches::HttpMatch,
+    matches::Matches,
+    service::Protocol,
+};
+
+use super::{
+    Verdict,
+    request::{Fit, Request, fit},
+};
+
+/// How many matches that do not fit are told of one target.
+const TOLD: usize = 5;
+
+/// A TrafficTarget that allows the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allowance {
+    /// The TrafficTarget, `namespace/name`.
+    pub target: String,
+    /// The matches that take the request, `namespace/group/match`; empty if it takes any payload.
+    pub matches: Vec<String>,
+    /// What a request must be for it; empty if it allows all that was asked about. Any one of these is enough.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_if: Vec<String>,
+}
+
+/// A TrafficTarget that names both sides and does not allow the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// The TrafficTarget, `namespace/name`.
+    pub target: String,
+    /// Why it does not.
+    pub why: Vec<String>,
+    /// The group that one more match would have to join, `namespace/group`.
+    #[serde(skip)]
+    pub lacks_match_in: Option<String>,
+}
+
+/// What the grants of a destination make of a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ruling {
+    pub allowed_by: Vec<Allowance>,
+    pub considered: Vec<Considered>,
+    /// Grants for other callers only.
+    pub for_others: usize,
+    /// One of these that would take the request, if it named the caller.
+    pub would_take: Option<String>,
+}
+
+impl Ruling {
+    pub fn verdict(&self) -> Verdict {
+        if self.allowed_by.iter().any(|by| by.only_if.is_empty()) {
+            Verdict::Allowed
+        } else if self.allowed_by.is_empty() {
+            Verdict::Denied
+        } else {
+            Verdict::Partial
+        }
+    }
+}
+
+/// What grants make of a request from `caller` to `port`.
+pub(super) fn judge(
+    grants: &[Arc<Grant>],
+    caller: &SpiffeId,
+    port: u16,
+    protocol: Protocol,
+    request: &Request,
+) -> Ruling {
+    let mut ruling = Ruling::default();
+    for grant in grants {
+        let read = read(grant, port, protocol, request);
+        match (grant.sources.contains(caller), read) {
+            (true, Ok(allowance)) => ruling.allowed_by.push(allowance),
+            (true, Err(considered)) => ruling.considered.push(considered),
+            (false, read) => {
+                ruling.for_others += 1;
+                let takes = read.is_ok_and(|allowance| allowance.only_if.is_empty());
+                if takes && ruling.would_take.is_none() {
+                    ruling.would_take = Some(grant.name.clone());
+                }
+            }
+        }
+    }
+    ruling
+}
+
+/// What a grant makes of a request from one of its sources.
+fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Result<Allowance, Considered> {
+    let Grant { name, sources: _, ports, payload } = grant;
+    let refuse = |why: Vec<String>, lacks_match_in: Option<String>| {
+        Err(Considered { target: name.clone(), why, lacks_match_in })
+    };
+    if let Ports::Only(ports) = ports
+        && !ports.contains(&port)
+    {
+        let listed = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return refuse(vec![format!("it allows port {listed}, not {port}")], None);
+    }
+    let matches = match payload {
+        Payload::Any => return Ok(Allowance { target: name.clone(), matches: vec![], only_if: vec![] }),
+        Payload::Http(_) if protocol == Protocol::Tcp => {
+            let why = format!("it allows only HTTP, and port {port} is not read as HTTP");
+            return refuse(vec![why], None);
+        }
+        Payload::Http(matches) => matches,
+    };
+    let mut taken: Vec<(Fit, String, String)> = Vec::new();
+    let mut refused = Vec::new();
+    // A match that is named by itself and along with its group is one.
+    let matches: BTreeSet<&Arc<HttpMatch>> = matches.iter().flat_map(Matches::iter).collect();
+    for it in &matches {
+        match fit(it, request) {
+            (Fit::Never, why) => refused.push(format!("match {}: {}", it.name, why.join("; "))),
+            (fit, conditions) => taken.push((fit, it.name.clone(), conditions.join(", and "))),
+        }
+    }
+    let Some(best) = taken.iter().map(|(fit, ..)| *fit).min() else {
+        if refused.len() > TOLD {
+            let more = refused.len() - TOLD;
+            refused.truncate(TOLD);
+            refused.push(format!("and {more} more matches that do not fit"));
+        }
+        let group =
+            matches.first().and_then(|it| it.name.rsplit_once('/')).map(|(group, _)| group.to_owned());
+        return refuse(refused, group);
+    };
+    taken.retain(|(fit, ..)| *fit == best);
+    let only_if =
+        if best == Fit::Always { vec![] } else { taken.iter().map(|taken| taken.2.clone()).collect() };
+    Ok(Allowance { target: name.clone(), matches: taken.into_iter().map(|taken| taken.1).collect(), only_if })
+}

@@ -1,0 +1,221 @@
+//! Finds whom a question means among what there is.
+//!
+//! A workload is found in the mesh, or else among the pods outside it; a Service likewise. Several things of one name
+//! are one if the answer cannot differ, and else an error. Judges nothing.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use smidge_mesh::{
+    Mesh,
+    id::{ServiceId, SpiffeId},
+    service::Service,
+    workload::Class,
+};
+
+use super::{
+    Senseless,
+    near::near,
+    question::{Party, PartyKind},
+};
+use crate::{inputs::Inputs, workload::owner};
+
+/// Who calls.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// With its kind.
+    pub name: String,
+    /// None for a pod outside the mesh, which has no certificate.
+    pub identity: Option<SpiffeId>,
+    pub notes: Vec<String>,
+}
+
+/// Who is called.
+#[derive(Debug)]
+pub(super) struct Called<'a> {
+    /// With its kind.
+    pub name: String,
+    pub what: What<'a>,
+    /// Whether the mesh has no say.
+    pub is_outside: bool,
+    pub notes: Vec<String>,
+}
+
+/// What is called.
+#[derive(Debug)]
+pub(super) enum What<'a> {
+    Service(&'a Service),
+    /// Instances, by their classes.
+    Classes(Vec<&'a Class>),
+    Outside,
+}
+
+pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Result<Caller, Senseless> {
+    if party.kind == PartyKind::Account {
+        return Ok(account(mesh, inputs, party));
+    }
+    let identities: BTreeSet<&SpiffeId> =
+        instances(mesh, party).into_iter().map(|(identity, _)| identity).collect();
+    let name = format!("workload {party}");
+    let mut all = identities.into_iter();
+    match (all.next(), all.next()) {
+        (Some(one), None) => {
+            Ok(Caller { name, identity: Some(one.clone()), notes: mixed(mesh, inputs, party) })
+        }
+        (Some(one), Some(other)) => {
+            let candidates = [one, other].into_iter().chain(all).map(account_name).collect();
+            Err(Senseless::Ambiguous { name: party.to_string(), candidates })
+        }
+        (None, _) if is_outside(inputs, party) => {
+            let note = format!("{party} is outside the mesh: it calls in plaintext and has no identity");
+            Ok(Caller { name, identity: None, notes: vec![note] })
+        }
+        (None, _) => Err(unknown_workload(mesh, inputs, party)),
+    }
+}
+
+/// Policy is about names, so an account need not be there yet.
+fn account(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Caller {
+    let identity = SpiffeId {
+        trust_domain: inputs.trust_domain.clone(),
+        namespace: party.namespace.clone(),
+        service_account: party.name.clone(),
+    };
+    let accounts: BTreeSet<&SpiffeId> = mesh.workloads.values().map(|workload| &workload.identity).collect();
+    let mut notes = Vec::new();
+    if !accounts.contains(&identity) {
+        let known: Vec<String> =
+            accounts.iter().map(|id| format!("{}/{}", id.namespace, id.service_account)).collect();
+        let near = near(&party.to_string(), known.iter().map(String::as_str));
+        let there =
+            if near.is_empty() { String::new() } else { format!("; some run as {}", near.join(", ")) };
+        notes.push(format!("no workload of the mesh runs as {party}{there}"));
+    }
+    Caller { name: format!("sa:{party}"), identity: Some(identity), notes }
+}
+
+pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result<Called<'a>, Senseless> {
+    let id = ServiceId::new(&party.namespace, &party.name);
+    let key = (party.namespace.clone(), party.name.clone());
+    if matches!(party.kind, PartyKind::Service | PartyKind::Any) && inputs.services.contains_key(&key) {
+        let mut notes = Vec::new();
+        if party.kind == PartyKind::Any && !instances(mesh, party).is_empty() {
+            notes
+                .push(format!("the Service is meant; workload:{party} asks about the workload of that name"));
+        }
+        let name = format!("Service {party}");
+        let service = mesh.services.get(&id);
+        return Ok(match service {
+            Some(service) => Called { name, what: What::Service(service), is_outside: false, notes },
+            None => outside(name, notes),
+        });
+    }
+    match party.kind {
+        PartyKind::Service => {
+            let known: Vec<String> =
+                inputs.services.keys().map(|key| format!("{}/{}", key.0, key.1)).collect();
+            let near = near(&party.to_string(), known.iter().map(String::as_str));
+            Err(Senseless::Unknown { what: "Service", name: party.to_string(), near })
+        }
+        PartyKind::Account => called_account(mesh, party),
+        PartyKind::Workload | PartyKind::Any => called_workload(mesh, inputs, party),
+    }
+}
+
+fn outside<'a>(name: String, mut notes: Vec<String>) -> Called<'a> {
+    notes.push(format!("no pod of {name} is in the mesh: the call passes, and the mesh has no say"));
+    Called { name, what: What::Outside, is_outside: true, notes }
+}
+
+fn called_account<'a>(mesh: &'a Mesh, party: &Party) -> Result<Called<'a>, Senseless> {
+    let is_it = |id: &SpiffeId| id.namespace == party.namespace && id.service_account == party.name;
+    let classes: Vec<&Class> =
+        mesh.classes.values().map(Arc::as_ref).filter(|class| is_it(&class.identity)).collect();
+    if classes.is_empty() {
+        let known: Vec<String> = mesh
+            .classes
+            .values()
+            .map(|class| format!("{}/{}", class.identity.namespace, class.identity.service_account))
+            .collect();
+        let near = near(&party.to_string(), known.iter().map(String::as_str));
+        let what = "workload in the mesh that runs as";
+        return Err(Senseless::Unknown { what, name: party.to_string(), near });
+    }
+    let name = format!("sa:{party}");
+    Ok(Called { name, what: What::Classes(classes), is_outside: false, notes: Vec::new() })
+}
+
+fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result<Called<'a>, Senseless> {
+    let mut classes: Vec<&Class> = Vec::new();
+    let mut kinds = BTreeSet::new();
+    for (_, id) in instances(mesh, party) {
+        let workload = mesh.workloads.get(id);
+        kinds.extend(workload.map(|workload| workload.kind.as_str()));
+        let class = workload.and_then(|workload| mesh.classes.get(&workload.class)).map(Arc::as_ref);
+        classes.extend(class.filter(|class| !classes.contains(class)));
+    }
+    if kinds.len() > 1 && classes.len() > 1 {
+        let candidates = kinds.into_iter().map(|kind| format!("the {kind}")).collect();
+        return Err(Senseless::Ambiguous { name: party.to_string(), candidates });
+    }
+    let name = format!("workload {party}");
+    if !classes.is_empty() {
+        let notes = mixed(mesh, inputs, party);
+        return Ok(Called { name, what: What::Classes(classes), is_outside: false, notes });
+    }
+    if is_outside(inputs, party) { Ok(outside(name, vec![])) } else { Err(unknown(mesh, inputs, party)) }
+}
+
+/// The instances that go by a name, their workload's or their own.
+fn instances<'a>(mesh: &'a Mesh, party: &Party) -> Vec<(&'a SpiffeId, &'a smidge_mesh::id::ProxyId)> {
+    let all = mesh.workloads.iter().filter(|(id, _)| id.namespace == party.namespace);
+    let is_it = |id: &smidge_mesh::id::ProxyId, name: &str| name == party.name || id.instance == party.name;
+    all.filter(|(id, workload)| is_it(id, &workload.name)).map(|(id, it)| (&it.identity, id)).collect()
+}
+
+/// The pods outside the mesh that go by a name. Members are not told apart here: whoever asks has looked for them.
+fn is_outside(inputs: &Inputs, party: &Party) -> bool {
+    inputs.pods.iter().any(|((namespace, pod), it)| {
+        *namespace == party.namespace && (*pod == party.name || owner(it).1 == party.name)
+    })
+}
+
+/// A workload of which only some pods are in the mesh is in the middle of something.
+fn mixed(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Vec<String> {
+    let pods = inputs.pods.iter().filter(|((namespace, _), _)| *namespace == party.namespace);
+    let pods = pods.filter(|(_, pod)| owner(pod).1 == party.name).count();
+    let is_it =
+        |id: &smidge_mesh::id::ProxyId, name: &str| id.namespace == party.namespace && name == party.name;
+    let inside = mesh.workloads.iter().filter(|(id, workload)| is_it(id, &workload.name)).count();
+    let outside = pods.saturating_sub(inside);
+    if outside == 0 {
+        return Vec::new();
+    }
+    vec![format!("{outside} of the pods of {party} are outside the mesh; the answer is about the others")]
+}
+
+fn account_name(identity: &SpiffeId) -> String {
+    format!("sa:{}/{}", identity.namespace, identity.service_account)
+}
+
+fn unknown_workload(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Senseless {
+    let names = workload_names(mesh, inputs);
+    let near = near(&party.to_string(), names.iter().map(String::as_str));
+    Senseless::Unknown { what: "workload", name: party.to_string(), near }
+}
+
+fn unknown(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Senseless {
+    let mut names = workload_names(mesh, inputs);
+    let what = if party.kind == PartyKind::Any {
+        names.extend(inputs.services.keys().map(|key| format!("{}/{}", key.0, key.1)));
+        "Service or workload"
+    } else {
+        "workload"
+    };
+    let near = near(&party.to_string(), names.iter().map(String::as_str));
+    Senseless::Unknown { what, name: party.to_string(), near }
+}
+
+fn workload_names(mesh: &Mesh, inputs: &Inputs) -> BTreeSet<String> {
+    let inside = mesh.workloads.iter().map(|(id, it)| format!("{}/{}", id.namespace, it.name));
+    inside.chain(inputs.pods.iter().map(|(key, pod)| format!("{}/{}", key.0, owner(pod).1))).collect()
+}

@@ -1,0 +1,321 @@
+//! Follows a call to everybody who may get it: through ports, splits and backends to identities, and judges each.
+//!
+//! The same way that the proxies send it: the first rule that takes the request, every backend with a share. Says what
+//! an access mode makes of what the grants say.
+
+use std::collections::BTreeSet;
+
+use smidge_mesh::{
+    Mesh,
+    access::{AccessMode, MtlsMode},
+    id::{ClassId, SpiffeId},
+    matches::Matches,
+    route::{Backend, RouteRule},
+    service::{Protocol, Service, ServicePort},
+    workload::Class,
+};
+
+use super::{
+    Destination, Senseless, Share, Verdict,
+    judge::{Ruling, judge},
+    party::{Called, Caller, What},
+    question::Read,
+    request::{Fit, Path, Request, fit},
+};
+
+/// Where a call may go.
+pub(super) struct Reached {
+    pub shares: Vec<Share>,
+    pub notes: Vec<String>,
+}
+
+/// Everything that decides one call.
+struct Call<'a> {
+    mesh: &'a Mesh,
+    caller: &'a Caller,
+    request: &'a Request,
+    notes: Vec<String>,
+}
+
+/// Where the call may go, each place judged.
+pub(super) fn reach(
+    mesh: &Mesh,
+    caller: &Caller,
+    goal: &Called<'_>,
+    asked: &Read,
+) -> Result<Reached, Senseless> {
+    let mut call = Call { mesh, caller, request: &asked.request, notes: Vec::new() };
+    let shares = match &goal.what {
+        What::Outside => Vec::new(),
+        What::Service(service) => call.service(service, goal, asked.port)?,
+        What::Classes(classes) => call.classes(classes, goal, asked.port)?,
+    };
+    if !asked.request.is_bare() && shares.iter().flat_map(|share| &share.destinations).any(is_tcp) {
+        let note = "method, path and headers say nothing about ports that are not read as HTTP";
+        call.notes.push(note.to_owned());
+    }
+    Ok(Reached { shares, notes: call.notes })
+}
+
+fn is_tcp(destination: &Destination) -> bool {
+    destination.protocol == protocol_word(Protocol::Tcp)
+}
+
+/// The verdict over all places that get something.
+pub(super) fn verdict(shares: &[Share]) -> Verdict {
+    Verdict::of_all(shares.iter().filter(|share| share.counts).map(|share| share.verdict))
+}
+
+/// The word for what decides.
+pub(super) fn mode(goal: &Called<'_>, shares: &[Share]) -> String {
+    let modes: BTreeSet<&str> =
+        shares.iter().flat_map(|share| &share.destinations).map(|destination| destination.mode).collect();
+    let mut modes = modes.into_iter();
+    match (modes.next(), modes.next()) {
+        _ if goal.is_outside => "outside",
+        (Some(one), None) => one,
+        (Some(_), Some(_)) => "mixed",
+        (None, _) => "none",
+    }
+    .to_owned()
+}
+
+impl Call<'_> {
+    fn service(
+        &mut self,
+        service: &Service,
+        goal: &Called<'_>,
+        asked: Option<u16>,
+    ) -> Result<Vec<Share>, Senseless> {
+        let mut shares = Vec::new();
+        for (number, port) in &service.ports {
+            if asked.is_none_or(|asked| asked == *number) {
+                self.port(service, *number, port, &mut shares);
+            }
+        }
+        match asked {
+            Some(port) if !service.ports.contains_key(&port) => {
+                let ports = service.ports.iter().map(|(number, port)| {
+                    let behind: BTreeSet<String> =
+                        port.servers.iter().map(|server| server.port.to_string()).collect();
+                    let behind = behind.into_iter().collect::<Vec<_>>().join(", ");
+                    format!("{number} (to the pods' port {behind})")
+                });
+                Err(Senseless::Port { what: goal.name.clone(), port, ports: ports.collect() })
+            }
+            None if service.ports.is_empty() => Err(Senseless::NoPort(goal.name.clone())),
+            _ => Ok(shares),
+        }
+    }
+
+    fn port(&mut self, service: &Service, number: u16, port: &ServicePort, shares: &mut Vec<Share>) {
+        let rules = &port.route.rules;
+        for rule in rules {
+            let taken = self.taken(rule);
+            if taken != Fit::Never {
+                self.rule(service, number, port, rule, shares);
+            }
+            if taken == Fit::Always {
+                break;
+            }
+        }
+    }
+
+    /// Whether a rule takes the request.
+    fn taken(&self, rule: &RouteRule) -> Fit {
+        match &rule.matches {
+            None => Fit::Always,
+            Some(matches) => {
+                let all = matches.iter().flat_map(Matches::iter);
+                all.map(|it| fit(it, self.request).0).min().unwrap_or(Fit::Never)
+            }
+        }
+    }
+
+    fn rule(
+        &mut self,
+        service: &Service,
+        number: u16,
+        port: &ServicePort,
+        rule: &RouteRule,
+        shares: &mut Vec<Share>,
+    ) {
+        let sum: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+        if sum == 0 {
+            let so = format!("no backend of {} has a weight for port {number}: calls get 503", service.id);
+            self.notes.push(so);
+        }
+        let split = split_name(port);
+        for backend in &rule.backends {
+            let destinations = self.backend(number, backend);
+            if destinations.is_empty() {
+                let so = format!("nobody in the mesh serves {} on port {number}", backend.service);
+                self.notes.push(so);
+            }
+            shares.push(Share {
+                port: number,
+                split: split.clone(),
+                matches: names(rule),
+                service: Some(backend.service.to_string()),
+                weight: backend.weight,
+                percent: percent(backend.weight, sum),
+                verdict: Verdict::of_all(destinations.iter().map(|destination| destination.verdict)),
+                counts: backend.weight > 0 || sum == 0,
+                destinations,
+            });
+        }
+    }
+
+    /// Who serves a backend: those who are ready, and whoever else has the account and the port.
+    fn backend(&self, number: u16, backend: &Backend) -> Vec<Destination> {
+        let service = self.mesh.services.get(&backend.service);
+        let number = backend.port(number);
+        let Some(port) = service.and_then(|service| service.ports.get(&number)) else { return Vec::new() };
+        let mut places: BTreeSet<(&ClassId, u16)> = BTreeSet::new();
+        for endpoint in &port.endpoints {
+            let workload = self.mesh.workloads.get(&endpoint.proxy);
+            places.extend(workload.map(|workload| (&workload.class, endpoint.port)));
+        }
+        let ready: BTreeSet<(&SpiffeId, u16)> = places
+            .iter()
+            .filter_map(|(class, port)| Some((&self.mesh.classes.get(*class)?.identity, *port)))
+            .collect();
+        for server in port.servers.iter().filter(|server| !ready.contains(&(&server.identity, server.port))) {
+            let has_it =
+                |class: &Class| class.identity == server.identity && class.ports.contains_key(&server.port);
+            let those = self.mesh.classes.iter().filter(|(_, class)| has_it(class));
+            places.extend(those.map(|(id, _)| (id, server.port)));
+        }
+        let mut destinations: Vec<Destination> = Vec::new();
+        for (class, port) in places {
+            let class = self.mesh.classes.get(class);
+            destinations.extend(class.map(|class| self.destination(class, port)));
+        }
+        destinations.dedup();
+        destinations
+    }
+
+    fn classes(
+        &self,
+        classes: &[&Class],
+        goal: &Called<'_>,
+        asked: Option<u16>,
+    ) -> Result<Vec<Share>, Senseless> {
+        let ports: BTreeSet<u16> = classes.iter().flat_map(|class| class.ports.keys().copied()).collect();
+        let wanted: BTreeSet<u16> = asked.map_or_else(|| ports.clone(), |asked| BTreeSet::from([asked]));
+        if wanted.is_empty() {
+            return Err(Senseless::NoPort(goal.name.clone()));
+        }
+        let mut shares = Vec::new();
+        for port in wanted {
+            let open = |class: &Class| is_open(class) || class.ports.contains_key(&port);
+            let mut destinations: Vec<Destination> = classes
+                .iter()
+                .filter(|class| open(class))
+                .map(|class| self.destination(class, port))
+                .collect();
+            if destinations.is_empty() {
+                let ports = ports.iter().map(ToString::to_string).collect();
+                return Err(Senseless::Port { what: goal.name.clone(), port, ports });
+            }
+            destinations.dedup();
+            shares.push(Share {
+                port,
+                split: None,
+                matches: Vec::new(),
+                service: None,
+                weight: 1,
+                percent: 100.0,
+                verdict: Verdict::of_all(destinations.iter().map(|destination| destination.verdict)),
+                counts: true,
+                destinations,
+            });
+        }
+        Ok(shares)
+    }
+
+    /// What happens at one port of one class of instances.
+    fn destination(&self, class: &Class, port: u16) -> Destination {
+        let Class { identity, ports, access, mtls: _ } = class;
+        let protocol = ports.get(&port).copied().unwrap_or(Protocol::Tcp);
+        let grants = self.mesh.grants_of(identity);
+        let refused = self.refusal(class, protocol);
+        let ruling = match &self.caller.identity {
+            Some(caller) if refused.is_none() => judge(grants, caller, port, protocol, self.request),
+            _ => Ruling::default(),
+        };
+        let policy = ruling.verdict();
+        let is_enforced = *access == AccessMode::Enforce;
+        let nobody = (is_enforced && self.caller.identity.is_none())
+            .then(|| "the caller has no identity, which every TrafficTarget asks for".to_owned());
+        Destination {
+            identity: identity.to_string(),
+            port,
+            protocol: protocol_word(protocol),
+            mode: mode_word(*access),
+            verdict: if is_enforced || refused.is_some() { policy } else { Verdict::Allowed },
+            policy,
+            allowed_by: ruling.allowed_by,
+            considered: ruling.considered,
+            for_others: ruling.for_others,
+            because: refused.or(nobody),
+            id: identity.clone(),
+            would_take: ruling.would_take,
+        }
+    }
+
+    /// Why the call is refused before any grant or mode is asked.
+    fn refusal(&self, class: &Class, protocol: Protocol) -> Option<String> {
+        if let (Protocol::Http, Some(Path::Refused(why))) = (protocol, &self.request.path) {
+            return Some(format!("the path is answered with 400, whoever asks: {why}"));
+        }
+        if self.caller.identity.is_some() {
+            return None;
+        }
+        let namespace = &class.identity.namespace;
+        if class.mtls == MtlsMode::Strict {
+            return Some(format!(
+                "the caller has no identity, and {namespace} takes no plaintext (mtls strict)"
+            ));
+        }
+        let is_heard = protocol == Protocol::Http || !class.access.is_enforced();
+        (!is_heard).then(|| "the caller has no identity, which a TCP port asks for".to_owned())
+    }
+}
+
+/// The names of a rule's matches.
+fn names(rule: &RouteRule) -> Vec<String> {
+    let all: BTreeSet<_> = rule.matches.iter().flatten().flat_map(Matches::iter).collect();
+    all.into_iter().map(|it| it.name.clone()).collect()
+}
+
+/// The TrafficSplit that made a port's rules.
+fn split_name(port: &ServicePort) -> Option<String> {
+    port.route.split.clone()
+}
+
+/// Whether ports that nobody declared pass as well.
+fn is_open(class: &Class) -> bool {
+    !class.access.is_enforced() && class.mtls == MtlsMode::Permissive
+}
+
+fn mode_word(mode: AccessMode) -> &'static str {
+    match mode {
+        AccessMode::Enforce => "enforce",
+        AccessMode::Audit => "audit",
+        AccessMode::Permissive => "permissive",
+    }
+}
+
+fn protocol_word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+    }
+}
+
+/// With two places.
+fn percent(weight: u32, sum: u64) -> f64 {
+    let hundredths = (u64::from(weight) * 10_000 + sum / 2).checked_div(sum).unwrap_or(0);
+    f64::from(u32::try_from(hundredths).unwrap_or(u32::MAX)) / 100.0
+}

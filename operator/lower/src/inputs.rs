@@ -1,0 +1,153 @@
+//! The objects of one cluster at one moment, as read: a plain value.
+//!
+//! Filled by `watch` (from the API server) or `documents` (from files), read by `lower`. Holds what users and the
+//! cluster wrote, unjudged. No client, no clock, no secret: of the certificate authority only public roots.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    sync::Arc,
+};
+
+use imbl::{OrdMap, ordmap::DiffItem};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use smidge_crds::{
+    access::{IdentityBinding, TrafficTarget},
+    config::MeshConfig,
+    specs::{HttpRouteGroup, TcpRoute, UdpRoute},
+    split::TrafficSplit,
+};
+use smidge_mesh::id::{ClusterId, TrustDomain};
+
+/// Namespace (empty for what lives in none) and name of an object.
+pub type Key = (String, String);
+
+/// The objects of one kind. A copy costs nothing, and is compared with the original at the cost of what differs.
+pub type Objects<K> = OrdMap<Key, Shared<K>>;
+
+/// An object that is held in several places. Equal at once to itself, else if it says the same.
+#[derive(Debug)]
+pub struct Shared<K>(Arc<K>);
+
+impl<K> Clone for Shared<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K> Deref for Shared<K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        &self.0
+    }
+}
+
+impl<K: PartialEq> PartialEq for Shared<K> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+/// The names of the objects that differ, at the cost of what two lists do not share.
+pub fn differing<'a, K: PartialEq>(
+    old: &'a Objects<K>,
+    new: &'a Objects<K>,
+) -> impl Iterator<Item = &'a Key> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _) => key,
+    })
+}
+
+/// Changes every object of a kind; whoever else holds one keeps it as it is.
+pub fn change_each<K: Clone>(objects: &mut Objects<K>, mut change: impl FnMut(&Key, &mut K)) {
+    let keys: Vec<Key> = objects.keys().cloned().collect();
+    for key in keys {
+        if let Some(Shared(object)) = objects.get_mut(&key) {
+            change(&key, Arc::make_mut(object));
+        }
+    }
+}
+
+impl<K> From<K> for Shared<K> {
+    fn from(object: K) -> Self {
+        Self(Arc::new(object))
+    }
+}
+
+impl<K> From<Arc<K>> for Shared<K> {
+    fn from(object: Arc<K>) -> Self {
+        Self(object)
+    }
+}
+
+/// The inputs of every cluster.
+pub type Clusters = BTreeMap<ClusterId, Inputs>;
+
+/// The objects of one cluster, and what it knows of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inputs {
+    /// Every pod, injected or not.
+    pub pods: Objects<Pod>,
+    /// Every Service.
+    pub services: Objects<Service>,
+    /// Every EndpointSlice.
+    pub slices: Objects<EndpointSlice>,
+    /// Every namespace, for its labels.
+    pub namespaces: Objects<Namespace>,
+    /// SMI: who may call whom.
+    pub traffic_targets: Objects<TrafficTarget>,
+    /// SMI: identities by a name.
+    pub identity_bindings: Objects<IdentityBinding>,
+    /// SMI: HTTP matches by name.
+    pub http_route_groups: Objects<HttpRouteGroup>,
+    /// SMI: TCP ports.
+    pub tcp_routes: Objects<TcpRoute>,
+    /// SMI: UDP ports.
+    pub udp_routes: Objects<UdpRoute>,
+    /// SMI: where a Service's traffic goes.
+    pub traffic_splits: Objects<TrafficSplit>,
+    /// Mesh-wide settings; the one called `default` counts.
+    pub mesh_configs: Objects<MeshConfig>,
+    /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`). The kind's
+    /// list above is then empty, which users must hear of.
+    pub absent_kinds: BTreeSet<String>,
+    /// Objects that could not be read, by kind and name, with the reason. They are in no list above.
+    pub unreadable: BTreeMap<(String, Key), String>,
+    /// The roots of this mesh, each one PEM block.
+    pub roots: BTreeSet<String>,
+    /// The mesh's trust domain; default `cluster.local`.
+    pub trust_domain: TrustDomain,
+    /// The domain under which the cluster's DNS serves Services; default `cluster.local`.
+    pub cluster_domain: String,
+    /// Where Smidge itself runs; default `smidge-system`.
+    pub system_namespace: String,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            pods: Objects::new(),
+            services: Objects::new(),
+            slices: Objects::new(),
+            namespaces: Objects::new(),
+            traffic_targets: Objects::new(),
+            identity_bindings: Objects::new(),
+            http_route_groups: Objects::new(),
+            tcp_routes: Objects::new(),
+            udp_routes: Objects::new(),
+            traffic_splits: Objects::new(),
+            mesh_configs: Objects::new(),
+            absent_kinds: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+            roots: BTreeSet::new(),
+            trust_domain: TrustDomain::default(),
+            cluster_domain: "cluster.local".to_owned(),
+            system_namespace: "smidge-system".to_owned(),
+        }
+    }
+}

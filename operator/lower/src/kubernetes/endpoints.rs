@@ -1,0 +1,149 @@
+//! Reads EndpointSlices: where a Service's ports are served by pods of the mesh.
+//!
+//! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: a slice is
+//! a thing that tenants may write, and must not draw traffic to addresses that are not theirs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
+use smidge_mesh::{id::ServiceId, proxy, service::Endpoint};
+
+use crate::{
+    context::Context,
+    inputs::{Key, Shared},
+    node::Node,
+    value::{KubeService, MeshPod, MeshPods},
+};
+
+/// The label by which a slice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The slice of that name, given to its Service.
+pub(crate) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {
+    let slice = context.object(|inputs| &inputs.slices)?;
+    let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+    let service = service.filter(|_| slice.address_type != "FQDN")?;
+    context.contribute_to(Node::SlicesOfService(ServiceId::new(&key.0, service)));
+    Some(slice.clone())
+}
+
+/// What a slice points to.
+pub(crate) enum Place {
+    /// A pod of the mesh.
+    MeshPod(Arc<MeshPod>),
+    /// Anything else, in words.
+    Outside(String),
+}
+
+/// What the slices of a Service in `namespace` point to.
+pub(crate) fn places(
+    slices: &[Shared<EndpointSlice>],
+    namespace: &str,
+    context: &mut Context<'_>,
+) -> Vec<Place> {
+    let mut places = Vec::new();
+    for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
+        let key = pod_of(endpoint, namespace);
+        let member = key.as_ref().and_then(|key| context.pod(key)?.member.clone());
+        let is_its_own = |member: &Arc<MeshPod>| {
+            let mut addresses = endpoint.addresses.iter().filter_map(|at| at.parse().ok());
+            addresses.any(|at| member.position(at).is_some())
+        };
+        match (key, member) {
+            (Some(_), Some(member)) if is_its_own(&member) => places.push(Place::MeshPod(member)),
+            (Some(key), None) => places.push(Place::Outside(format!("pod {}", key.1))),
+            _ => places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}")))),
+        }
+    }
+    places
+}
+
+fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    let is_own = target.namespace.as_deref().is_none_or(|of| of == namespace);
+    is_own.then(|| (namespace.to_owned(), target.name.clone().unwrap_or_default()))
+}
+
+/// A pod of the mesh that a slice names for a port.
+pub(crate) struct Served<'a> {
+    pub member: &'a Arc<MeshPod>,
+    pub port: u16,
+    address: usize,
+    zone: &'a str,
+    is_ready: bool,
+    is_last_resort: bool,
+}
+
+/// The members that the slices of a Service in `namespace` name for the port of that name.
+pub(crate) fn served<'a>(
+    slices: &'a [Shared<EndpointSlice>],
+    namespace: &str,
+    port: &str,
+    members: &'a MeshPods,
+) -> Vec<Served<'a>> {
+    let mut all = Vec::new();
+    for slice in slices {
+        let number = slice.ports.iter().flatten().find(|candidate| {
+            candidate.name.as_deref().unwrap_or_default() == port
+                && candidate.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        });
+        let number = number.and_then(|found| found.port).and_then(|number| u16::try_from(number).ok());
+        let Some(number) = number.filter(|number| !proxy::PORTS.contains(number)) else { continue };
+        for endpoint in &slice.endpoints {
+            let key = pod_of(endpoint, namespace);
+            let Some(member) = key.and_then(|key| members.get(&key)) else { continue };
+            let conditions = endpoint.conditions.as_ref();
+            let is_serving = conditions.and_then(|conditions| conditions.serving) != Some(false);
+            let is_terminating = conditions.and_then(|conditions| conditions.terminating) == Some(true);
+            for text in &endpoint.addresses {
+                let Some(address) = text.parse().ok().and_then(|at| member.position(at)) else { continue };
+                all.push(Served {
+                    member,
+                    address,
+                    port: number,
+                    zone: endpoint.zone.as_deref().unwrap_or_default(),
+                    is_ready: conditions.and_then(|conditions| conditions.ready) != Some(false),
+                    is_last_resort: is_serving && is_terminating,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// The endpoints of every port of a Service.
+pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
+    let service = context.kube_service(id)?;
+    let slices = context.slices(id);
+    let of_port = |name: &str| of_port(&service, &slices, name);
+    Some(service.ports.values().map(|port| (port.number, of_port(&port.name))).collect())
+}
+
+/// The endpoints of a port: the ready ones; without any, those that still serve while they end, as Kubernetes has it.
+fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &str) -> Vec<Endpoint> {
+    let served = served(slices, &service.id.namespace, port, &service.members);
+    let is_any_ready = served.iter().any(|served| served.is_ready);
+    // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.
+    let mut best: BTreeMap<(&Key, u16), &Served<'_>> = BTreeMap::new();
+    let counts = |served: &&Served<'_>| if is_any_ready { served.is_ready } else { served.is_last_resort };
+    for served in served.iter().filter(counts) {
+        let entry = best.entry((&served.member.key, served.port)).or_insert(served);
+        if served.address < entry.address {
+            *entry = served;
+        }
+    }
+    let mut endpoints: Vec<Endpoint> = best.values().filter_map(|served| endpoint(served)).collect();
+    endpoints.sort();
+    endpoints
+}
+
+fn endpoint(served: &Served<'_>) -> Option<Endpoint> {
+    Some(Endpoint {
+        proxy: served.member.id.clone(),
+        address: *served.member.addresses.get(served.address)?,
+        port: served.port,
+        network: String::new(),
+        // Slices name the zone; the region is a label of the node, which nobody reads yet.
+        locality: if served.zone.is_empty() { String::new() } else { format!("/{}", served.zone) },
+    })
+}

@@ -1,0 +1,239 @@
+//! Turns Services as the cluster has them into those of the mesh: under which addresses they are called, who serves them,
+//! and where calls go.
+//!
+//! A Service is in the mesh with one of its pods, for the sake of a split, or because its namespace takes mTLS alone. An address and port belong to the oldest
+//! Service that claims them. What a split makes of a call is `split`'s to say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use smidge_mesh::{
+    access::MtlsMode,
+    id::{ServiceId, SpiffeId},
+    proxy,
+    route::Route,
+    service::{Endpoint, Server, Service, ServicePort},
+};
+
+use crate::{
+    context::Context,
+    finding::{Finding, Reason},
+    node::Node,
+    value::{KubeService, Port, Split},
+};
+
+/// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
+pub(crate) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
+    let known = context.kube_service(id)?;
+    let is_root = context.has_split(id);
+    let is_held = is_held(&known, context);
+    if known.members.is_empty() && !is_root && !is_held && !context.is_sent_to(id) {
+        return None;
+    }
+    // One whose pods are all outside is there for a split's sake only: nobody who calls it directly notices.
+    let is_called = !known.members.is_empty() || is_root || is_held || known.outside.is_empty();
+    if !is_called {
+        return Some(BTreeSet::new());
+    }
+    let called = known.called_ports();
+    let claims: BTreeSet<(IpAddr, u16)> = known
+        .addresses()
+        .into_iter()
+        .flat_map(|address| called.keys().map(move |number| (address, *number)))
+        .collect();
+    for (address, number) in &claims {
+        context.contribute_to(Node::AddressOwner(*address, *number));
+    }
+    Some(claims)
+}
+
+/// Whether a Service is in the mesh whoever is behind it: its namespace is, and takes mTLS alone, so a call must not go to
+/// it in plaintext for the reason that its injected pods went. What it does not select is not the namespace's.
+fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
+    let namespace = &known.id.namespace;
+    known.has_selector && context.injects(namespace) && context.modes(namespace).1 == MtlsMode::Strict
+}
+
+/// The Service that has an address and port: the oldest of those that claim it.
+pub(crate) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
+    let mut claimants = Vec::new();
+    for contributor in context.contributors() {
+        let Node::ClaimedAddresses(id) = &*contributor else { continue };
+        claimants.extend(context.kube_service(id));
+    }
+    claimants.iter().min_by(|one, other| one.age().cmp(&other.age())).map(|known| known.id.clone())
+}
+
+/// The Service as the mesh has it.
+pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Service> {
+    let known = context.kube_service(id)?;
+    let claims = context.claimed_addresses(id)?;
+    if !known.outside.is_empty() && !known.members.is_empty() {
+        context.report(mixed(&known));
+    }
+    if !known.outside.is_empty()
+        && known.members.is_empty()
+        && is_held(&known, context)
+        && !context.has_split(id)
+    {
+        context.report(nobody(&known));
+    }
+    let endpoints = context.endpoints(id);
+    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split: context.split(id) };
+    let mut ports = reader.ports(context);
+    if known.is_headless {
+        reader.add_dialled_ports(&mut ports, context);
+    }
+    Some(Service { id: id.clone(), ports, identities: identities(&known, context) })
+}
+
+/// Reads one Service that is in the mesh.
+struct Reader<'a> {
+    known: &'a KubeService,
+    claims: &'a BTreeSet<(IpAddr, u16)>,
+    endpoints: &'a BTreeMap<u16, Vec<Endpoint>>,
+    split: Option<Arc<Split>>,
+}
+
+impl Reader<'_> {
+    fn ports(&self, context: &mut Context<'_>) -> BTreeMap<u16, ServicePort> {
+        let mut ports = BTreeMap::new();
+        for (number, port) in &self.known.ports {
+            let route = match &self.split {
+                Some(split) => split.route(*number, port.protocol, context),
+                None => Route::own(self.known.id.clone()),
+            };
+            ports.insert(
+                *number,
+                ServicePort {
+                    protocol: port.protocol,
+                    addresses: self.addresses(*number, context),
+                    exact: self.known.is_headless,
+                    servers: servers(port).collect(),
+                    endpoints: self.endpoints.get(number).cloned().unwrap_or_default(),
+                    route,
+                },
+            );
+        }
+        ports
+    }
+
+    /// Nothing translates the port of a headless Service: who dials a pod's address dials the pod's port. A split of
+    /// the Service's port is about these calls as well.
+    fn add_dialled_ports(&self, ports: &mut BTreeMap<u16, ServicePort>, context: &mut Context<'_>) {
+        for port in self.known.ports.values() {
+            let Some(ServicePort { route, endpoints: all, .. }) = ports.get(&port.number) else { continue };
+            let route = self.dialled_route(port.number, route);
+            let mut endpoints: BTreeMap<u16, Vec<Endpoint>> = BTreeMap::new();
+            for endpoint in all {
+                endpoints.entry(endpoint.port).or_default().push(endpoint.clone());
+            }
+            for server in servers(port) {
+                let dialled = server.port;
+                if self.known.ports.contains_key(&dialled) {
+                    continue;
+                }
+                let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
+                    protocol: port.protocol,
+                    addresses: self.addresses(dialled, context),
+                    exact: true,
+                    servers: BTreeSet::new(),
+                    endpoints: endpoints.remove(&dialled).unwrap_or_default(),
+                    route: route.clone(),
+                });
+                entry.servers.insert(server);
+            }
+        }
+    }
+
+    /// The route of a Service's port for a call to the pod's own port: the Service's own share is the pod that was
+    /// dialled.
+    fn dialled_route(&self, number: u16, route: &Route) -> Route {
+        let mut route = route.clone();
+        for backend in route.rules.iter_mut().flat_map(|rule| &mut rule.backends) {
+            if backend.service != self.known.id {
+                backend.port = Some(number);
+            }
+        }
+        route
+    }
+
+    /// The addresses that nobody older has on this port.
+    fn addresses(&self, number: u16, context: &mut Context<'_>) -> BTreeSet<IpAddr> {
+        let mut own = BTreeSet::new();
+        for (address, _) in self.claims.iter().filter(|(_, claimed)| *claimed == number) {
+            match context.address_owner(*address, number) {
+                Some(owner) if owner != self.known.id => {
+                    let message = format!(
+                        "the older Service {owner} has {address} with port {number}; calls to it are its own"
+                    );
+                    context.report(Finding::new(self.known.object.clone(), Reason::AddressConflict, message));
+                }
+                _ => drop(own.insert(*address)),
+            }
+        }
+        own
+    }
+}
+
+/// Who may serve: the accounts of the Service's pods, under enforcement those that a target is about. So a pod that slips
+/// behind the selector with an account of its own is refused by the clients.
+fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<SpiffeId> {
+    let all: BTreeSet<SpiffeId> = known.members.values().map(|member| member.identity.clone()).collect();
+    if !context.modes(&known.id.namespace).0.is_enforced() {
+        return all;
+    }
+    let (granted, refused): (BTreeSet<_>, BTreeSet<_>) =
+        all.into_iter().partition(|identity| context.is_granted(identity));
+    if !granted.is_empty() && !refused.is_empty() {
+        let accounts: Vec<&str> = refused.iter().map(|identity| identity.service_account.as_str()).collect();
+        let message = format!(
+            "some of its pods run as {}, which no TrafficTarget is about: clients refuse these pods",
+            accounts.join(", ")
+        );
+        context.report(
+            Finding::new(known.object.clone(), Reason::ServerIdentityRejected, message)
+                .at("spec.selector")
+                .hint("narrow the selector, or add a TrafficTarget for the account"),
+        );
+    }
+    granted
+}
+
+/// Who is behind a port, ready or not.
+fn servers(port: &Port) -> impl Iterator<Item = Server> {
+    let targets = port.targets.iter().filter(|((_, target), _)| !proxy::PORTS.contains(target));
+    targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
+}
+
+fn nobody(known: &KubeService) -> Finding {
+    let names = outside(known);
+    let message = format!(
+        "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \
+         with 503, over TCP closed, and never sent in plaintext"
+    );
+    Finding::new(known.object.clone(), Reason::NoEndpointsInMesh, message)
+        .at("spec.selector")
+        .hint("let its pods be injected, or label the namespace smidge.mesh/mtls=permissive")
+}
+
+/// The pods that are not in the mesh, in few words.
+fn outside(known: &KubeService) -> String {
+    const SHOWN: usize = 3;
+    let names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if known.outside.len() > SHOWN {
+        return format!("{names} and {} more", known.outside.len() - SHOWN);
+    }
+    names
+}
+
+fn mixed(known: &KubeService) -> Finding {
+    let names = outside(known);
+    let message = format!("not all of its endpoints are in the mesh: {names} get no traffic from the mesh");
+    Finding::new(known.object.clone(), Reason::PartiallyInMesh, message)
+        .at("spec.selector")
+        .hint("restart these pods so that they are injected")
+}

@@ -1,0 +1,207 @@
+//! Reads Kubernetes Services: which of their pods are in the mesh, under which addresses they are called, and what is
+//! spoken on their ports.
+//!
+//! `Known` is a Service as read, in the mesh or not; `mesh_service` makes of it what the mesh has. Where traffic to a port
+//! goes is `split`'s to say, and who serves it `endpoints`'s.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
+use smidge_mesh::{id::ServiceId, proxy, service::Protocol};
+
+use super::endpoints;
+use crate::{
+    context::Context,
+    finding::{Finding, ObjectRef, Reason},
+    inputs::{Key, Shared},
+    node::Node,
+    value::{KubeService, MeshPod, MeshPods, Port},
+};
+
+/// The Service of that name, unless it only stands for a name elsewhere.
+pub(crate) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
+    let service = context.object(|inputs| &inputs.services)?;
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        return None;
+    }
+    let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
+    let slices = context.slices(id);
+    let Pods { members, outside, outside_addresses } = pods(id, selector, &slices, context);
+    let object = ObjectRef::new("Service", &id.namespace, &id.name);
+    let mut ports = ports(spec, &object, context.findings());
+    for port in ports.values_mut() {
+        port.targets = targets(id, port, selector.is_some(), &members, &slices);
+    }
+    let known = KubeService {
+        id: id.clone(),
+        object,
+        created: service.metadata.creation_timestamp.clone(),
+        ports,
+        members,
+        outside: outside.into_iter().collect(),
+        outside_addresses,
+        has_selector: selector.is_some(),
+        cluster_addresses: cluster_addresses(spec),
+        is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
+    };
+    give(&known, context);
+    Some(known)
+}
+
+/// Tells those who are made of a Service.
+fn give(known: &KubeService, context: &mut Context<'_>) {
+    for node in [Node::Endpoints, Node::ServiceLoad, Node::ClaimedAddresses, Node::Service] {
+        context.contribute_to(node(known.id.clone()));
+    }
+    for port in known.ports.values() {
+        for ((pod, target), member) in &port.targets {
+            if proxy::PORTS.contains(target) {
+                context.report(reserved(known, port, *target));
+            } else {
+                context.contribute_to(Node::ServedPorts(pod.clone()));
+                context.contribute_to(Node::InboundPort(member.identity.clone(), *target));
+            }
+        }
+    }
+}
+
+/// The pods of a Service.
+#[derive(Default)]
+struct Pods {
+    members: MeshPods,
+    outside: BTreeSet<String>,
+    outside_addresses: BTreeSet<IpAddr>,
+}
+
+/// The pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
+fn pods(
+    id: &ServiceId,
+    selector: Option<&BTreeMap<String, String>>,
+    slices: &[Shared<EndpointSlice>],
+    context: &mut Context<'_>,
+) -> Pods {
+    let Pods { mut members, mut outside, mut outside_addresses } = Pods::default();
+    for pod in selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default() {
+        if let Some(member) = &pod.member {
+            members.insert(pod.key.clone(), Arc::clone(member));
+        } else {
+            outside.insert(format!("pod {}", pod.key.1));
+            outside_addresses.extend(&pod.outside);
+        }
+    }
+    for place in endpoints::places(slices, &id.namespace, context) {
+        match place {
+            endpoints::Place::MeshPod(member) => drop(members.insert(member.key.clone(), member)),
+            endpoints::Place::Outside(name) => drop(outside.insert(name)),
+        }
+    }
+    Pods { members, outside, outside_addresses }
+}
+
+/// The members behind a port, with their own port: by selector and target port, so that a pod's inbound side is there
+/// before the pod is ready, and by the slices where there is no selector.
+fn targets(
+    id: &ServiceId,
+    port: &Port,
+    has_selector: bool,
+    members: &MeshPods,
+    slices: &[Shared<EndpointSlice>],
+) -> BTreeMap<(Key, u16), Arc<MeshPod>> {
+    let mut targets = BTreeMap::new();
+    for (key, member) in members.iter().filter(|_| has_selector) {
+        targets.extend(port.target(member).map(|target| ((key.clone(), target), Arc::clone(member))));
+    }
+    for served in endpoints::served(slices, &id.namespace, &port.name, members) {
+        targets.insert((served.member.key.clone(), served.port), Arc::clone(served.member));
+    }
+    targets
+}
+
+fn cluster_addresses(spec: Option<&v1::ServiceSpec>) -> BTreeSet<IpAddr> {
+    let texts = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+fn ports(
+    spec: Option<&v1::ServiceSpec>,
+    object: &ObjectRef,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<u16, Port> {
+    let mut ports = BTreeMap::new();
+    let written = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).enumerate();
+    for (index, port) in written {
+        let is_tcp = port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+        let field = format!("spec.ports[{index}]");
+        match u16::try_from(port.port).ok().filter(|number| *number != 0) {
+            Some(number) if is_tcp => {
+                let protocol = Protocol::of_port(port.app_protocol.as_deref(), port.name.as_deref());
+                ports.entry(number).or_insert(Port {
+                    field,
+                    number,
+                    name: port.name.clone().unwrap_or_default(),
+                    protocol,
+                    target: port.target_port.clone(),
+                    targets: BTreeMap::new(),
+                });
+            }
+            Some(_) => {}
+            None => findings.push(
+                Finding::new(
+                    object.clone(),
+                    Reason::InvalidPort,
+                    format!(
+                        "{} is no port: expected a whole number from 1 to 65535; it is left out",
+                        port.port
+                    ),
+                )
+                .at(format!("{field}.port")),
+            ),
+        }
+    }
+    ports
+}
+
+/// The ports of a pod that Services send to. Two Services may disagree on what is spoken there: the older is believed.
+pub(crate) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
+    let mut services = Vec::new();
+    for contributor in context.contributors() {
+        let Node::KubeService(id) = &*contributor else { continue };
+        services.extend(context.kube_service(id));
+    }
+    services.sort_by(|one, other| one.age().cmp(&other.age()));
+    let mut owners: BTreeMap<u16, (&KubeService, Protocol)> = BTreeMap::new();
+    for service in &services {
+        for port in service.ports.values() {
+            for target in port.targets_at(pod).filter(|target| !proxy::PORTS.contains(target)) {
+                let owner = *owners.entry(target).or_insert((service, port.protocol));
+                if owner.1 != port.protocol {
+                    context.report(conflict(service, port, target, owner.0));
+                }
+            }
+        }
+    }
+    owners.into_iter().map(|(target, (_, protocol))| (target, protocol)).collect()
+}
+
+fn reserved(service: &KubeService, port: &Port, target: u16) -> Finding {
+    let message =
+        format!("sends to the pods' port {target}, which the proxy needs for itself; it is not served");
+    Finding::new(service.object.clone(), Reason::ReservedPort, message)
+        .at(format!("{}.targetPort", port.field))
+        .hint("let the application listen on another port")
+}
+
+fn conflict(service: &KubeService, port: &Port, target: u16, older: &KubeService) -> Finding {
+    let message = format!(
+        "says {:?} for the pods' port {target}, and the older Service {} says otherwise; the older one is believed",
+        port.protocol, older.id.name
+    );
+    Finding::new(service.object.clone(), Reason::ProtocolConflict, message)
+        .at(port.field.clone())
+        .hint("give both ports the same appProtocol")
+}

@@ -1,0 +1,197 @@
+//! Reads what the mesh and its namespaces are set to: `MeshConfig`, then the labels of namespaces.
+//!
+//! A word that means nothing counts as the strictest one, with a finding: a typing error must not open anything.
+
+use k8s_openapi::api::core::v1::Namespace;
+use smidge_crds::{
+    Number, Setting,
+    config::{self, MeshConfig, PathRegexEnd},
+    labels,
+};
+use smidge_mesh::access::{AccessMode, MtlsMode};
+use smidge_mesh::matches::PathEnd;
+
+use super::workload;
+use crate::{
+    context::Context,
+    finding::{Finding, ObjectRef, Reason},
+    inputs::{Inputs, Key},
+    value::MeshWide,
+};
+
+/// The settings of the mesh as a whole.
+pub(crate) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
+    let mut settings = MeshWide::default();
+    let default = (String::new(), config::DEFAULT.to_owned());
+    if context.unreadable("MeshConfig", &default).is_some() {
+        // What it said about paths is not known, and closed allows less than open.
+        settings.path_end = Some(PathEnd::Closed);
+    }
+    for ((namespace, name), config) in context.mesh_configs() {
+        let object = ObjectRef::new("MeshConfig", namespace, name);
+        if name == config::DEFAULT {
+            settings.read(config, &object, context.findings());
+        } else {
+            let message = format!("is not in use: only the one called {} is", config::DEFAULT);
+            context.report_at(&object, Reason::NotInUse, "metadata.name", message);
+        }
+    }
+    settings
+}
+
+/// The modes of a namespace, where there is an object for it: whether its pods need grants, and take plaintext.
+pub(crate) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode, MtlsMode)> {
+    let namespace = context.object(|inputs| &inputs.namespaces)?;
+    let settings = context.mesh_wide();
+    Some(settings.of_labels(name, namespace, context.findings()))
+}
+
+/// Whether a namespace is labelled for injection. The label decides who is in the mesh, and nothing that a pod says of itself.
+pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
+    let namespace = context.object(|inputs| &inputs.namespaces);
+    let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
+    let is_labelled =
+        labels.and_then(|all| all.get(labels::INJECT)).is_some_and(|it| it == labels::INJECT_ENABLED);
+    is_labelled && name != workload::KUBE_SYSTEM && name != &*context.system_namespace()
+}
+
+/// Whether pods that could leave the mesh are refused. Settings that cannot be read may have said so.
+pub fn injects_strictly(inputs: &Inputs) -> bool {
+    let key: Key = (String::new(), config::DEFAULT.to_owned());
+    let said = inputs.mesh_configs.get(&key).and_then(|config| config.spec.injection.strict);
+    said.unwrap_or(false) || inputs.unreadable.contains_key(&("MeshConfig".to_owned(), key))
+}
+
+impl MeshWide {
+    fn read(&mut self, config: &MeshConfig, object: &ObjectRef, findings: &mut Vec<Finding>) {
+        let spec = &config.spec;
+        let mut word = |field: &str, word: &str, expected: &str| {
+            findings.push(unknown_word(object, field, word, expected));
+        };
+        match &spec.access.mode {
+            Some(Setting::Known(mode)) => self.access = access_mode(*mode),
+            Some(Setting::Unknown(text)) => word("spec.access.mode", text, ACCESS_WORDS),
+            None => {}
+        }
+        match &spec.mtls.mode {
+            Some(Setting::Known(mode)) => self.mtls = mtls_mode(*mode),
+            Some(Setting::Unknown(text)) => word("spec.mtls.mode", text, "strict or permissive"),
+            None => {}
+        }
+        match &spec.path_regex_end {
+            Some(Setting::Known(PathRegexEnd::Open)) => self.path_end = Some(PathEnd::Open),
+            Some(Setting::Known(PathRegexEnd::Closed)) => self.path_end = Some(PathEnd::Closed),
+            Some(Setting::Unknown(text)) => {
+                // Closed allows less than open.
+                self.path_end = Some(PathEnd::Closed);
+                word("spec.pathRegexEnd", text, "open or closed");
+            }
+            None => {}
+        }
+        for (name, written, budget) in self.budgets.fields(&spec.budgets) {
+            let Some(written) = written else { continue };
+            match written.as_i64().and_then(|number| u64::try_from(number).ok()) {
+                Some(number) => *budget = number,
+                None => findings.push(not_a_budget(object, name, written, *budget)),
+            }
+        }
+    }
+
+    fn of_labels(
+        &self,
+        name: &str,
+        namespace: &Namespace,
+        findings: &mut Vec<Finding>,
+    ) -> (AccessMode, MtlsMode) {
+        let object = ObjectRef::new("Namespace", "", name);
+        let label = |label: &str| namespace.metadata.labels.as_ref().and_then(|all| all.get(label));
+        let access = match label(labels::ACCESS) {
+            None => self.access,
+            Some(word) => word.parse().map_or_else(
+                |_| {
+                    findings.push(unknown_word(&object, &at(labels::ACCESS), word, ACCESS_WORDS));
+                    AccessMode::Enforce
+                },
+                access_mode,
+            ),
+        };
+        let mtls = match label(labels::MTLS) {
+            None => self.mtls,
+            Some(word) => word.parse().map_or_else(
+                |_| {
+                    findings.push(unknown_word(&object, &at(labels::MTLS), word, "strict or permissive"));
+                    MtlsMode::Strict
+                },
+                mtls_mode,
+            ),
+        };
+        (access, mtls)
+    }
+}
+
+fn at(label: &str) -> String {
+    format!("metadata.labels[{label}]")
+}
+
+fn access_mode(mode: config::AccessMode) -> AccessMode {
+    match mode {
+        config::AccessMode::Enforce => AccessMode::Enforce,
+        config::AccessMode::Audit => AccessMode::Audit,
+        config::AccessMode::Permissive => AccessMode::Permissive,
+    }
+}
+
+fn mtls_mode(mode: config::MtlsMode) -> MtlsMode {
+    match mode {
+        config::MtlsMode::Strict => MtlsMode::Strict,
+        config::MtlsMode::Permissive => MtlsMode::Permissive,
+    }
+}
+
+const ACCESS_WORDS: &str = "enforce, audit or permissive";
+
+fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {
+    let message = format!("{written} is no budget: expected a whole number from 0 on; {held} holds");
+    Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.budgets.{name}"))
+}
+
+/// The first word that was expected is the one that holds, but for the end of paths: closed allows less than open.
+fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> Finding {
+    let first = expected.split([' ', ',']).next().unwrap_or_default();
+    let held = if field == "spec.pathRegexEnd" { "closed" } else { first };
+    let message = format!("{word:?} means nothing: expected {expected}; {held} holds");
+    Finding::new(object.clone(), Reason::InvalidSetting, message).at(field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::Graph,
+        node::Node,
+        source::{Lower, Source},
+        value::Value,
+    };
+
+    #[test]
+    fn settings_that_cannot_be_read_leave_the_strictest_meaning() {
+        let key = ("MeshConfig".to_owned(), (String::new(), config::DEFAULT.to_owned()));
+        let mut inputs = Inputs::default();
+        assert_eq!(read(&inputs).path_end, None);
+        inputs.unreadable.insert(key, "expected an object".to_owned());
+        let closed = MeshWide { path_end: Some(PathEnd::Closed), ..MeshWide::default() };
+        assert_eq!(read(&inputs), closed);
+        assert_eq!((closed.access, closed.mtls), (AccessMode::Enforce, MtlsMode::Strict));
+    }
+
+    fn read(inputs: &Inputs) -> MeshWide {
+        let source = Source { inputs: inputs.clone(), ..Source::default() };
+        let mut graph = Graph::<Lower>::default();
+        graph.invalidate(Node::MeshWide);
+        graph.recompute(&source);
+        match graph.value(&Node::MeshWide) {
+            Some(Value::MeshWide(settings)) => settings.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Finds the pods that are in the mesh, and turns them into workloads and classes.
+//!
+//! A pod is in the mesh when its namespace's label says so and it was injected: the webhook's annotation and the proxy's
+//! container are both there. Says nothing about Services; `service` says which ports they send to.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
+use sha2::{Digest, Sha256};
+use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
+use smidge_mesh::{
+    id::{ClassId, ClusterId, ProxyId, SpiffeId},
+    proxy,
+    service::Protocol,
+    workload::{Class, Workload},
+};
+
+use crate::{
+    bypass,
+    context::Context,
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Key,
+    node::Node,
+    value::{KubePod, MeshPod},
+};
+
+/// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
+pub const KUBE_SYSTEM: &str = "kube-system";
+
+/// Declared ports of a pod that are served though no Service sends to them: each has a copy of the workload's rules.
+const DECLARED_PORTS: usize = 64;
+
+/// Whether a pod says that it runs a proxy of the mesh, and has not ended. Its namespace's label decides whether it is a
+/// member.
+///
+/// A pod in the node's network is none: its address is the node's, where others live as well.
+fn claims_proxy(pod: &Pod) -> bool {
+    let annotated = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(INJECTED))
+        .is_some_and(|value| value == "true");
+    let spec = pod.spec.as_ref();
+    let has_proxy = spec
+        .and_then(|spec| spec.init_containers.as_ref())
+        .is_some_and(|all| all.iter().any(|container| container.name == PROXY_CONTAINER));
+    let is_of_node = spec.is_some_and(|spec| spec.host_network == Some(true));
+    annotated && has_proxy && !is_of_node && !has_ended(pod)
+}
+
+/// Whether a pod's containers have all ended for good.
+pub(crate) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The kind and name of the thing that a pod is an instance of.
+pub fn owner(pod: &Pod) -> (String, String) {
+    let controller =
+        pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let Some(controller) = controller else {
+        return ("Pod".to_owned(), pod.metadata.name.clone().unwrap_or_default());
+    };
+    if controller.kind == "ReplicaSet" {
+        // A ReplicaSet of a Deployment is called `<deployment>-<hash>`, and its pods carry the hash as a label.
+        let labels = [("pod-template-hash", "Deployment"), ("rollouts-pod-template-hash", "Rollout")];
+        for (label, kind) in labels {
+            let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get(label));
+            let name = hash.and_then(|hash| controller.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+            if let Some(name) = name {
+                return (kind.to_owned(), name.to_owned());
+            }
+        }
+    }
+    (controller.kind.clone(), controller.name.clone())
+}
+
+/// The pod of that name, unless it has ended.
+pub(crate) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
+    let pod = context.object(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
+    for (name, value) in pod.metadata.labels.iter().flatten() {
+        context.contribute_to(Node::PodsWithLabel(key.0.clone(), name.clone(), value.clone()));
+    }
+    context.contribute_to(Node::PodsInNamespace(key.0.clone()));
+    let claims = claims_proxy(pod);
+    let is_member = claims && context.injects(&key.0);
+    if claims && !is_member {
+        context.report(not_injected_here(&key.0, pod));
+    }
+    if is_member {
+        let (kind, name) = owner(pod);
+        let object = ObjectRef::new(kind, &key.0, name);
+        for way in bypass::ways(pod).into_iter().take(bypass::TOLD) {
+            context.report(can_leave(object.clone(), way));
+        }
+    }
+    let member = is_member.then(|| {
+        context.contribute_to(Node::Workload(key.clone()));
+        let member = member(key, pod, context);
+        let declared = member.ports.iter().filter_map(|(_, number)| u16::try_from(*number).ok());
+        for port in declared.filter(|port| !proxy::PORTS.contains(port)) {
+            context.contribute_to(Node::InboundPort(member.identity.clone(), port));
+        }
+        Arc::new(member)
+    });
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));
+    let outside = if member.is_none() && has_own_network { addresses(pod) } else { Vec::new() };
+    Some(KubePod { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
+}
+
+/// The number of the TCP port called `name` in a container of the application.
+pub(crate) fn named_port(pod: &Pod, name: &str) -> Option<u16> {
+    declared(pod)
+        .find(|port| is_tcp(port) && port.name.as_deref() == Some(name))
+        .and_then(|port| u16::try_from(port.container_port).ok())
+}
+
+fn is_tcp(port: &ContainerPort) -> bool {
+    port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+}
+
+/// The ports that the application declares: those of its containers and of its own sidecars.
+fn declared(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
+    let spec = pod.spec.as_ref();
+    let is_sidecar = |container: &&Container| {
+        container.restart_policy.as_deref() == Some("Always") && container.name != PROXY_CONTAINER
+    };
+    let own = spec.into_iter().flat_map(|spec| spec.containers.iter());
+    let sidecars = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten()).filter(is_sidecar);
+    own.chain(sidecars).flat_map(|container| container.ports.iter().flatten())
+}
+
+/// The ServiceAccount that a pod runs under. The API server fills the field; a manifest on disk may lack it.
+pub(crate) fn account(pod: &Pod) -> &str {
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    account.filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
+/// The addresses of a pod as its node reports them.
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
+    addresses.filter_map(|address| address.ip.parse().ok()).collect()
+}
+
+fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
+    MeshPod {
+        id: ProxyId { cluster: context.cluster().clone(), namespace: key.0.clone(), instance: key.1.clone() },
+        key: key.clone(),
+        identity: SpiffeId {
+            trust_domain: context.trust_domain(),
+            namespace: key.0.clone(),
+            service_account: account(pod).to_owned(),
+        },
+        addresses: addresses(pod),
+        owner: owner(pod),
+        ports: declared(pod)
+            .filter(|port| is_tcp(port))
+            .map(|port| (port.name.clone(), port.container_port))
+            .collect(),
+    }
+}
+
+/// The workload instance that a pod is, and its class.
+pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
+    let instance = context.pod(key)?;
+    let member = instance.member.as_ref()?;
+    let mut ports = BTreeMap::clone(&*context.served_ports(key));
+    let mut declared = BTreeMap::new();
+    for (name, number) in &member.ports {
+        let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
+        if proxy::PORTS.contains(&number) {
+            context.report(reserved(member.object(), number));
+        } else if !ports.contains_key(&number) {
+            declared.entry(number).or_insert_with(|| Protocol::of_port(None, name.as_deref()));
+        }
+    }
+    if declared.len() > DECLARED_PORTS {
+        context.report(too_many_ports(member.object(), declared.len()));
+    }
+    ports.extend(declared.into_iter().take(DECLARED_PORTS));
+    let (access, mtls) = context.modes(&key.0);
+    let identity = member.identity.clone();
+    let class = Class { identity: identity.clone(), ports, access, mtls };
+    let id = class_id(context.cluster(), &class);
+    context.contribute_to(Node::Class(id.clone()));
+    let (kind, name) = member.owner.clone();
+    Some((Workload { identity, kind, name, class: id }, class))
+}
+
+/// The class of those who say that they are of it: they say the same.
+pub(crate) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
+    context.contributors().last().and_then(|instance| context.class(instance))
+}
+
+fn can_leave(object: ObjectRef, way: bypass::Way) -> Finding {
+    Finding::new(object, Reason::CanBypassSidecar, way.why)
+        .at(way.field)
+        .hint("take it out of the pod; spec.injection.strict in the MeshConfig refuses such pods")
+}
+
+fn not_injected_here(namespace: &str, pod: &Pod) -> Finding {
+    let (kind, name) = owner(pod);
+    let message = "has a proxy's container and annotation, but its namespace is not in the mesh: the proxy gets no \
+                   identity and no configuration";
+    Finding::new(ObjectRef::new(kind, namespace, name), Reason::NamespaceNotInjected, message)
+        .at(format!("metadata.annotations[{INJECTED}]"))
+        .hint(format!(
+            "label the namespace {}={}, or run the pod without the proxy",
+            labels::INJECT,
+            labels::INJECT_ENABLED
+        ))
+}
+
+fn too_many_ports(object: ObjectRef, number: usize) -> Finding {
+    let message = format!(
+        "declares {number} ports that no Service sends to: expected at most {DECLARED_PORTS}; those with the lowest numbers are \
+         served"
+    );
+    Finding::new(object, Reason::BudgetExceeded, message).hint("leave out ports that nobody calls")
+}
+
+fn reserved(object: ObjectRef, port: u16) -> Finding {
+    let all = proxy::PORTS.map(|port| port.to_string()).join(", ");
+    Finding::new(
+        object,
+        Reason::ReservedPort,
+        format!("declares container port {port}, which the proxy needs for itself ({all}); it is not served"),
+    )
+    .hint("let the application listen on another port")
+}
+
+/// The name of a class: its account, and a digest of all that makes its listener. The access mode does not: a switch
+/// must move no proxy to another class. Clusters may differ in their modes, so a class is one cluster's.
+fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
+    let Class { identity, ports, access: _, mtls } = class;
+    let mut text = format!("{cluster} {identity} {mtls:?}");
+    for (port, protocol) in ports {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " {port}={protocol:?}");
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    let mut short = String::new();
+    for byte in digest.iter().take(6) {
+        let _ = write!(short, "{byte:02x}");
+    }
+    ClassId(format!("{}/{}/{short}", identity.namespace, identity.service_account))
+}

@@ -1,0 +1,138 @@
+//! Turns the objects of the clusters into one mesh, and into findings about what is wrong with them.
+//!
+//! Pure and total: any inputs yield a mesh. A defect in an object costs that object's own effect and yields a
+//! finding; what cannot be read allows nothing. One file a Kubernetes or SMI noun; `publish` and the offline tools call
+//! it. Does not know Envoy.
+//!
+//! Lowering is a graph (`graph`, docs/design/010) of nodes (`node`), each of which notes what it has read (`context`), so that a
+//! change recomputes what it can touch and nothing else.
+
+pub mod admission;
+mod budget;
+pub mod bypass;
+mod cluster;
+mod compute;
+mod context;
+mod cost;
+pub mod documents;
+mod engine;
+pub mod explain;
+pub mod finding;
+pub mod inputs;
+pub mod kinds;
+mod kubernetes;
+mod merge;
+mod node;
+mod smi;
+mod source;
+mod value;
+
+pub use self::{
+    kubernetes::{settings::injects_strictly, workload},
+    smi::regex,
+};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use smidge_mesh::{
+    Mesh,
+    id::{ClusterId, SpiffeId},
+};
+
+use self::cluster::Cluster;
+use crate::{
+    finding::Finding,
+    inputs::{Inputs, Key},
+};
+
+/// The mesh of all clusters, and what is wrong with their objects, errors first.
+pub fn lower(clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Vec<Finding>) {
+    let (mesh, findings) = Lowering::default().next(clusters);
+    (mesh, Arc::unwrap_or_clone(findings))
+}
+
+/// The identities that each IdentityBinding stands for.
+pub type Bindings = BTreeMap<Key, Arc<BTreeSet<Arc<SpiffeId>>>>;
+
+/// The identities that each IdentityBinding of a cluster stands for.
+pub fn bindings(inputs: &Inputs) -> Bindings {
+    // Nothing else is read for them.
+    let inputs = Inputs {
+        pods: inputs.pods.clone(),
+        identity_bindings: inputs.identity_bindings.clone(),
+        trust_domain: inputs.trust_domain.clone(),
+        ..Inputs::default()
+    };
+    let mut cluster = Cluster::default();
+    cluster.step(&ClusterId::default(), &inputs);
+    cluster.bindings()
+}
+
+/// What was made of the clusters so far, so that the next mesh costs what has changed. Comes to what `lower` comes to.
+/// Beside the first cluster, the others cost what they are at each step: their meshes are put together anew.
+#[derive(Default)]
+pub struct Lowering {
+    clusters: BTreeMap<ClusterId, Cluster>,
+    findings: Arc<Vec<Finding>>,
+    lowered: Lowered,
+}
+
+/// Counts of what was ever computed, and of what there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lowered {
+    /// Services, each as often as it was lowered.
+    pub services: u64,
+    /// Workload instances.
+    pub workloads: u64,
+    /// Nodes of any kind: objects that were read, and all that was computed from them.
+    pub nodes: u64,
+    /// Nodes that there are now.
+    pub kept: u64,
+}
+
+impl Lowering {
+    /// The mesh of all clusters as they are now, and the findings about their objects, errors first. Where no node reports
+    /// anything new, they are the same `Arc`.
+    pub fn next(&mut self, clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Arc<Vec<Finding>>) {
+        let known = self.clusters.len();
+        self.clusters.retain(|cluster, _| clusters.contains_key(cluster));
+        let mut has_changed = self.clusters.len() != known;
+        self.lowered.kept = 0;
+        for (id, inputs) in clusters {
+            let cluster = self.clusters.entry(id.clone()).or_default();
+            cluster.step(id, inputs);
+            has_changed |= cluster.findings().take_changed();
+            self.lowered.add(cluster.take_lowered());
+        }
+        if has_changed {
+            let of_each = self.clusters.values_mut().map(|cluster| cluster.findings().all());
+            let mut all: Vec<Finding> = of_each.flatten().cloned().collect();
+            if self.clusters.len() > 1 {
+                all.sort();
+                all.dedup();
+            }
+            self.findings = Arc::new(all);
+        }
+        let mut meshes = self.clusters.values().map(Cluster::mesh);
+        let mut mesh = meshes.next().cloned().unwrap_or_default();
+        meshes.for_each(|other| merge::add(&mut mesh, other));
+        (mesh, Arc::clone(&self.findings))
+    }
+
+    /// How much was made so far.
+    pub fn lowered(&self) -> Lowered {
+        self.lowered
+    }
+}
+
+impl Lowered {
+    fn add(&mut self, more: Self) {
+        self.services += more.services;
+        self.workloads += more.workloads;
+        self.nodes += more.nodes;
+        self.kept += more.kept;
+    }
+}

@@ -1,0 +1,173 @@
+//! Nodes of lowering: what is computed, in the order in which it is computed.
+//!
+//! `engine` keeps a value (`value`) for each node, `compute` computes it, and `context` is how one node reads another. A node
+//! reads nodes above it in this picture, and contributes to nodes below it:
+//!
+//! ```text
+//! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
+//! objects       Group TcpRoute UdpRoute    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
+//! SMI targets   Binding → Target
+//! Services      KubeService → ServiceExists, HasMembers, Endpoints
+//! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService
+//! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
+//! grants        TargetsOverBudget → Grants → IsGranted
+//! the mesh      ClaimedAddresses → AddressOwner → Service        ServedPorts → Workload → Class
+//! ```
+
+use std::net::IpAddr;
+
+use smidge_mesh::id::{ClassId, ServiceId, SpiffeId};
+
+use super::engine::Role;
+use crate::inputs::Key;
+
+/// A node. Each is computed from the object of its own name and from nodes before it in this list, so that computing in this
+/// order computes each once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Node {
+    /// The mesh's trust domain.
+    TrustDomain,
+    /// The domain under which the cluster's DNS serves Services.
+    ClusterDomain,
+    /// The namespace that Smidge itself runs in.
+    SystemNamespace,
+    /// The settings of the mesh as a whole.
+    MeshWide,
+    /// The access and mTLS modes of a namespace.
+    Modes(String),
+    /// The pods of a namespace are in the mesh.
+    InjectsNamespace(String),
+    /// A kind whose definition is absent: yields a finding only.
+    Absent(String),
+    /// An object that cannot be read: yields a finding only.
+    Unreadable(String, Key),
+    /// An HTTPRouteGroup.
+    Group(Key),
+    /// A TCPRoute.
+    TcpRoute(Key),
+    /// A UDPRoute.
+    UdpRoute(Key),
+    /// A pod, in the mesh or not.
+    Pod(Key),
+    /// *Set*: the pods of a namespace that carry a label with a value.
+    PodsWithLabel(String, String, String),
+    /// *Set*: the pods of a namespace.
+    PodsInNamespace(String),
+    /// The identities that an IdentityBinding stands for.
+    Binding(Key),
+    /// What a TrafficTarget allows, and at whom.
+    Target(Key),
+    /// An EndpointSlice.
+    Slice(Key),
+    /// *Set*: the slices of a Service.
+    SlicesOfService(ServiceId),
+    /// A Service as the cluster has it.
+    KubeService(ServiceId),
+    /// There is a Service of that name.
+    ServiceExists(ServiceId),
+    /// A Service has pods in the mesh.
+    HasMembers(ServiceId),
+    /// The endpoints of each port of a Service.
+    Endpoints(ServiceId),
+    /// A TrafficSplit as written.
+    SplitSpec(Key),
+    /// *Set*: the splits of a root.
+    SplitsOfRoot(ServiceId),
+    /// The splits of a namespace that do not fit into the budgets.
+    SplitsOverBudget(String),
+    /// The split that is in effect for a root.
+    Split(ServiceId),
+    /// There is one.
+    HasSplit(ServiceId),
+    /// *Set*: the roots whose split sends to a Service.
+    SplitsToService(ServiceId),
+    /// Pods of an identity have a port, by a Service or by their own declaration.
+    InboundPort(SpiffeId, u16),
+    /// What a Service puts into the proxies of its callers.
+    ServiceLoad(ServiceId),
+    /// What the Services of an identity put into the proxies of their callers, and how many ports its own pods have.
+    IdentityLoad(SpiffeId),
+    /// The targets of a namespace that do not fit into the budgets, as a whole or for some of their sources.
+    TargetsOverBudget(String),
+    /// All that an identity allows.
+    Grants(SpiffeId),
+    /// It allows anything.
+    IsGranted(SpiffeId),
+    /// The addresses and ports that a Service in the mesh would be called by.
+    ClaimedAddresses(ServiceId),
+    /// The Service that has an address and port.
+    AddressOwner(IpAddr, u16),
+    /// A Service of the mesh.
+    Service(ServiceId),
+    /// The ports of a pod that Services send to.
+    ServedPorts(Key),
+    /// A workload instance of the mesh.
+    Workload(Key),
+    /// A class of the mesh.
+    Class(ClassId),
+}
+
+impl Node {
+    /// How it comes to be.
+    pub(super) fn role(&self) -> Role {
+        match self {
+            Self::PodsWithLabel(..)
+            | Self::PodsInNamespace(_)
+            | Self::SlicesOfService(_)
+            | Self::SplitsOfRoot(_)
+            | Self::SplitsToService(_) => Role::Set,
+            Self::Endpoints(_)
+            | Self::SplitsOverBudget(_)
+            | Self::Split(_)
+            | Self::InboundPort(..)
+            | Self::ServiceLoad(_)
+            | Self::IdentityLoad(_)
+            | Self::TargetsOverBudget(_)
+            | Self::Grants(_)
+            | Self::ClaimedAddresses(_)
+            | Self::AddressOwner(..)
+            | Self::Service(_)
+            | Self::ServedPorts(_)
+            | Self::Workload(_)
+            | Self::Class(_) => Role::Contributed,
+            Self::TrustDomain
+            | Self::ClusterDomain
+            | Self::SystemNamespace
+            | Self::InjectsNamespace(_)
+            | Self::IsGranted(_)
+            | Self::ServiceExists(_)
+            | Self::HasMembers(_)
+            | Self::HasSplit(_) => Role::OnDemand,
+            Self::MeshWide
+            | Self::Modes(_)
+            | Self::Absent(_)
+            | Self::Unreadable(..)
+            | Self::Group(_)
+            | Self::TcpRoute(_)
+            | Self::UdpRoute(_)
+            | Self::Pod(_)
+            | Self::Binding(_)
+            | Self::Target(_)
+            | Self::Slice(_)
+            | Self::KubeService(_)
+            | Self::SplitSpec(_) => Role::Source,
+        }
+    }
+
+    /// Namespace and name of its object, if it has one.
+    pub fn key(&self) -> Option<Key> {
+        Some(match self {
+            Self::Modes(namespace) | Self::InjectsNamespace(namespace) => (String::new(), namespace.clone()),
+            Self::KubeService(id) => (id.namespace.clone(), id.name.clone()),
+            Self::Group(key)
+            | Self::TcpRoute(key)
+            | Self::UdpRoute(key)
+            | Self::Pod(key)
+            | Self::Binding(key)
+            | Self::Target(key)
+            | Self::Slice(key)
+            | Self::SplitSpec(key) => key.clone(),
+            _ => return None,
+        })
+    }
+}

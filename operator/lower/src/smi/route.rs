@@ -1,0 +1,328 @@
+//! Reads the route objects that others refer to: HTTPRouteGroups, TCPRoutes, UDPRoutes.
+//!
+//! A match with anything wrong in it is kept by name and allows nothing: dropping only the bad condition would allow
+//! more than its owner wrote. Who refers to a route object, and what that allows, is `access`'s to say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use smidge_crds::specs::{self, HttpRouteGroup, PortMatch};
+use smidge_mesh::{
+    access::Ports,
+    matches::Matches,
+    matches::{HttpMatch, PathEnd, PathRegex},
+};
+
+use super::{mixed, regex};
+use crate::{
+    context::Context,
+    cost,
+    finding::{Finding, ObjectRef, Reason, in_short},
+    inputs::Key,
+    value::{Group, MeshWide, Part},
+};
+
+/// A match with its cost.
+type Meant = (u64, Arc<HttpMatch>);
+
+impl Group {
+    /// A group of matches in order, `None` for one that allows nothing. Names need not be unique.
+    fn new(key: &Key, written: Vec<(String, Option<Meant>)>) -> Self {
+        let names = listed(&written);
+        let (mut all, mut by_name) = (Vec::new(), BTreeMap::<String, Vec<_>>::new());
+        for (name, meant) in written {
+            all.extend(meant.clone());
+            by_name.entry(name).or_default().extend(meant);
+        }
+        let whole = format!("{}/{}", key.0, key.1);
+        let by_name = by_name.into_iter().map(|(name, list)| {
+            let part = part(format!("{whole}/{name}"), list);
+            (name, part)
+        });
+        Self { by_name: by_name.collect(), all: part(whole, all), names }
+    }
+}
+
+fn part(name: String, list: Vec<Meant>) -> Part {
+    let cost = list.iter().fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
+    (Matches::new(name, list.into_iter().map(|(_, it)| it)), cost)
+}
+
+fn listed(named: &[(String, Option<Meant>)]) -> String {
+    const SHOWN: usize = 20;
+    let shown = named.iter().take(SHOWN).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let shown = in_short(shown);
+    if named.len() > SHOWN { format!("{shown} and {} more", named.len() - SHOWN) } else { shown }
+}
+
+/// The HTTPRouteGroup of that name.
+pub(crate) fn group(key: &Key, context: &mut Context<'_>) -> Option<Group> {
+    let object = context.object(|inputs| &inputs.http_route_groups)?;
+    mixed::report(key, object, context);
+    let MeshWide { path_end, budgets, .. } = context.mesh_wide();
+    let mut matches = read_matches(key, object, path_end, context.findings());
+    let cost =
+        matches.iter().flat_map(|(_, meant)| meant).fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
+    if cost > budgets.object {
+        context.report(over_budget(key, cost, budgets.object));
+        for (_, meant) in &mut matches {
+            *meant = None;
+        }
+    }
+    Some(Group::new(key, matches))
+}
+
+fn over_budget(key: &Key, cost: u64, budget: u64) -> Finding {
+    let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
+    let message =
+        format!("the matches cost {cost}, more than the budget of {budget}: the group allows nothing");
+    Finding::new(object, Reason::BudgetExceeded, message)
+        .at("spec.matches")
+        .hint("write fewer or simpler matches, or raise spec.budgets.object of the MeshConfig called default")
+}
+
+/// The ports of the TCPRoute of that name.
+pub(crate) fn tcp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
+    let route = context.object(|inputs| &inputs.tcp_routes)?;
+    mixed::report(key, route, context);
+    Some(ports("TCPRoute", key, &route.spec.matches, context.findings()))
+}
+
+/// The ports of the UDPRoute of that name.
+pub(crate) fn udp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
+    let route = context.object(|inputs| &inputs.udp_routes)?;
+    mixed::report(key, route, context);
+    Some(ports("UDPRoute", key, &route.spec.matches, context.findings()))
+}
+
+/// The matches of a group by name, `None` for one that allows nothing.
+fn read_matches(
+    key: &Key,
+    group: &HttpRouteGroup,
+    path_end: Option<PathEnd>,
+    findings: &mut Vec<Finding>,
+) -> Vec<(String, Option<Meant>)> {
+    let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
+    if group.spec.matches.is_empty() {
+        findings.push(
+            Finding::new(object, Reason::Empty, "no match, so the group allows nothing").at("spec.matches"),
+        );
+        return Vec::new();
+    }
+    let mut unstated = Vec::new();
+    let mut matches = Vec::new();
+    for (index, written) in group.spec.matches.iter().enumerate() {
+        let field = format!("spec.matches[{index}]");
+        let mut reader = MatchReader { object: &object, field, path_end, cost: 0, ends_alike: true };
+        let read = reader.read(key, written, findings);
+        if read.is_some() && !reader.ends_alike {
+            unstated.push(written.name.clone());
+        }
+        let meant = read.map(|it| (cost::of_match(&it, reader.cost), Arc::new(it)));
+        matches.push((written.name.clone(), meant));
+    }
+    if path_end.is_none() && !unstated.is_empty() {
+        findings.push(path_end_unstated(object, &unstated));
+    }
+    matches
+}
+
+fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
+    let message = format!(
+        "pathRegex of {} allows any path that begins so, as SMI specifies; meshes that match the whole path (Open \
+         Service Mesh) read it narrower",
+        matches.join(", ")
+    );
+    Finding::new(object, Reason::PathRegexEndUnset, message)
+        .at("spec.matches")
+        .hint("say which you mean: pathRegexEnd open or closed in the MeshConfig called default")
+}
+
+/// A condition that cannot be read. Its finding has been made.
+struct Defect;
+
+/// Reads one match of a group.
+struct MatchReader<'a> {
+    object: &'a ObjectRef,
+    field: String,
+    path_end: Option<PathEnd>,
+    /// What its expressions cost.
+    cost: u64,
+    /// Whether its path means the same with an open and with a closed end.
+    ends_alike: bool,
+}
+
+impl MatchReader<'_> {
+    fn read(
+        &mut self,
+        key: &Key,
+        written: &specs::HttpMatch,
+        findings: &mut Vec<Finding>,
+    ) -> Option<HttpMatch> {
+        let specs::HttpMatch { name, path_regex, methods, headers } = written;
+        // Every condition is read, so that one look shows all that is wrong.
+        let path = self.path(path_regex.as_deref(), findings);
+        let methods = self.methods(methods.as_deref(), findings);
+        let headers = self.headers(headers, findings);
+        Some(HttpMatch {
+            name: format!("{}/{}/{name}", key.0, key.1),
+            path: path.ok()?,
+            methods: methods.ok()?,
+            headers: headers.ok()?,
+        })
+    }
+
+    fn finding(&self, reason: Reason, field: &str, message: &str) -> Finding {
+        Finding::new(self.object.clone(), reason, format!("{message}; the match allows nothing"))
+            .at(format!("{}.{field}", self.field))
+    }
+
+    fn never_met(&self, field: &str) -> Finding {
+        let message = "names with _ are refused by the destination's proxy with 400, as servers may take them for others";
+        self.finding(Reason::NoEffect, field, message).hint("name the header with - in place of _")
+    }
+
+    fn path(
+        &mut self,
+        pattern: Option<&str>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<PathRegex>, Defect> {
+        let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else {
+            return Ok(None);
+        };
+        match regex::check(pattern) {
+            Ok(accepted) => {
+                self.cost += accepted.cost;
+                self.ends_alike = accepted.ends_alike;
+            }
+            Err(error) => {
+                let message = format!("{pattern:?} {error}");
+                findings.push(self.finding(Reason::InvalidRegex, "pathRegex", &message));
+                return Err(Defect);
+            }
+        }
+        let end = self.path_end.unwrap_or(PathEnd::Open);
+        Ok(Some(PathRegex { pattern: pattern.to_owned(), end }))
+    }
+
+    fn methods(
+        &self,
+        methods: Option<&[String]>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<BTreeSet<String>>, Defect> {
+        let Some(methods) = methods else { return Ok(None) };
+        if methods.is_empty() {
+            findings.push(self.finding(Reason::Empty, "methods", "no method"));
+            return Err(Defect);
+        }
+        let mut valid = true;
+        for (index, method) in methods.iter().enumerate().filter(|(_, method)| !is_method(method)) {
+            let field = format!("methods[{index}]");
+            let message = format!("{method:?} is no HTTP method: expected * or a method in capitals");
+            findings.push(self.finding(Reason::InvalidMethod, &field, message.as_ref()));
+            valid = false;
+        }
+        if !valid {
+            return Err(Defect);
+        }
+        let any = methods.iter().any(|method| method == "*");
+        Ok((!any).then(|| methods.iter().cloned().collect()))
+    }
+
+    fn headers(
+        &mut self,
+        headers: &specs::Headers,
+        findings: &mut Vec<Finding>,
+    ) -> Result<BTreeMap<String, String>, Defect> {
+        let entries = match headers.entries() {
+            Ok(entries) => entries,
+            Err(error) => {
+                findings.push(self.finding(Reason::InvalidHeader, "headers", &error.to_string()));
+                return Err(Defect);
+            }
+        };
+        let mut read = Ok(BTreeMap::new());
+        for (name, pattern) in entries {
+            let field = format!("headers[{}]", name.escape_debug());
+            match header(&name, &pattern) {
+                Ok((name, pattern, cost)) => {
+                    self.cost += cost;
+                    if name.contains('_') {
+                        findings.push(self.never_met(&field));
+                    }
+                    let twice = read
+                        .as_mut()
+                        .is_ok_and(|read: &mut BTreeMap<_, _>| read.insert(name, pattern).is_some());
+                    if twice {
+                        let message = "is named twice; one expression a header is served";
+                        findings.push(self.finding(Reason::InvalidHeader, &field, message.as_ref()));
+                        read = Err(Defect);
+                    }
+                }
+                Err((reason, message)) => {
+                    findings.push(self.finding(reason, &field, message.as_ref()));
+                    read = Err(Defect);
+                }
+            }
+        }
+        read
+    }
+}
+
+/// `*`, or the token of a method. Methods are case-sensitive, and all that are registered are in capitals.
+fn is_method(method: &str) -> bool {
+    let is_token = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    method == "*" || (!method.is_empty() && method.len() <= 32 && method.chars().all(is_token))
+}
+
+/// A header's name as proxies know it, and its expression.
+fn header(name: &str, pattern: &str) -> Result<(String, String, u64), (Reason, String)> {
+    let lower = name.to_ascii_lowercase();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let wire = match lower.as_str() {
+        // Proxies know the host of either protocol version by this name.
+        "host" | ":authority" => ":authority".to_owned(),
+        "" => return Err((Reason::InvalidHeader, "a header without a name".to_owned())),
+        _ if lower.chars().all(is_token) => lower,
+        _ => return Err((Reason::InvalidHeader, format!("{name:?} is no header name"))),
+    };
+    match regex::check(pattern) {
+        Ok(accepted) => Ok((wire, pattern.to_owned(), accepted.cost)),
+        Err(error) => Err((Reason::InvalidRegex, format!("{pattern:?} {error}"))),
+    }
+}
+
+/// The ports of a TCPRoute or UDPRoute: all if it names none. A port that is none is left out, and never widens the rest.
+fn ports(kind: &str, key: &Key, written: &PortMatch, findings: &mut Vec<Finding>) -> Ports {
+    let written = &written.ports;
+    if written.is_empty() {
+        return Ports::All;
+    }
+    let object = ObjectRef::new(kind, &key.0, &key.1);
+    let mut ports = BTreeSet::new();
+    for (index, number) in written.iter().enumerate() {
+        match number.as_i64().and_then(port) {
+            Some(port) => {
+                ports.insert(port);
+            }
+            None => findings.push(
+                Finding::new(
+                    object.clone(),
+                    Reason::InvalidPort,
+                    format!(
+                        "{number} is no port: expected a whole number from 1 to 65535; it allows nothing"
+                    ),
+                )
+                .at(format!("spec.matches.ports[{index}]")),
+            ),
+        }
+    }
+    Ports::Only(ports)
+}
+
+/// The number as a port, if it is one.
+pub(crate) fn port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}

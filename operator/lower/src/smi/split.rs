@@ -1,0 +1,252 @@
+//! Turns TrafficSplits into the routes of their roots' ports.
+//!
+//! Finds each split's root and backends, lets one split win each root, and says per port who gets which share. A
+//! split grants nothing; who may go where is `access`'s to say. A backend is never split again.
+
+mod matches;
+mod shares;
+
+use smidge_mesh::{
+    id::ServiceId,
+    route::{Route, RouteRule},
+    service::Protocol,
+};
+
+use super::mixed;
+use crate::{
+    context::Context,
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Key,
+    node::Node,
+    value::{Split, SplitSpec},
+};
+
+/// The TrafficSplit of that name, given to its root.
+pub(crate) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
+    let split = context.object(|inputs| &inputs.traffic_splits)?;
+    mixed::report(key, split, context);
+    let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
+    if split.spec.backends.is_empty() {
+        let message = "no backend; the split has no effect";
+        context.report_at(&object, Reason::Empty, "spec.backends", message);
+        return None;
+    }
+    if split.spec.backends.iter().any(|backend| backend.matches.is_some()) {
+        let message = "backends with matches of their own have no meaning unless all have the same; the split has no effect";
+        context.report(
+            Finding::new(object, Reason::NotServed, message)
+                .at("spec.backends[].matches")
+                .hint("write spec.matches, in one TrafficSplit for each set of requests"),
+        );
+        return None;
+    }
+    // Everything is read before anything is given up, so that one look shows all that is wrong.
+    let root = root(key, &split.spec.service, &object, context);
+    let domain = context.cluster_domain();
+    let shares = shares::read(key, &split.spec.backends, &domain, &object, context.findings());
+    let matches = split.spec.matches.as_deref().map(|written| matches::read(key, written, &object, context));
+    let created = split.metadata.creation_timestamp.clone();
+    let is_weighted = shares.iter().any(|share| share.weight > 0);
+    let root = root?;
+    context.contribute_to(Node::SplitsOfRoot(root.clone()));
+    context.contribute_to(Node::Split(root.clone()));
+    if matches.is_some() {
+        context.contribute_to(Node::SplitsOverBudget(key.0.clone()));
+    }
+    Some(SplitSpec { created, split: Split { object, root, shares, is_weighted, matches } })
+}
+
+/// The split that is in effect for a root: one wins, and what it names must exist, with something of it in the mesh.
+pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
+    let mut all = Vec::new();
+    for contributor in context.contributors() {
+        let Node::SplitSpec(key) = &*contributor else { continue };
+        all.extend(context.split_spec(key));
+    }
+    // Givers are sorted by name, and sorting keeps that order among equals.
+    all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
+    let (winner, losers) = all.split_first()?;
+    for loser in losers {
+        context.report(winner.split.conflict(&loser.split));
+    }
+    let mut split = winner.split.clone();
+    let ObjectRef { namespace, name, .. } = &split.object;
+    // Which is said where it is found. Another one does not take its place: the root's own endpoints get all.
+    if split.matches.is_some()
+        && context.splits_over_budget(namespace).contains(&(namespace.clone(), name.clone()))
+    {
+        return None;
+    }
+    split.look_up(context);
+    if !split.is_in_mesh(context) {
+        context.report(split.outside_mesh());
+        return None;
+    }
+    for share in &split.shares {
+        context.contribute_to(Node::SplitsToService(share.service.clone()));
+    }
+    Some(split)
+}
+
+/// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
+/// names into the field names the split after the Service).
+fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>) -> Option<ServiceId> {
+    let by_name = local_name(written, &key.0, &context.cluster_domain());
+    let by_name = by_name.map(|name| ServiceId::new(&key.0, name));
+    if let Some(root) = by_name.filter(|root| context.is_service(root)) {
+        return Some(root);
+    }
+    let like_split = ServiceId::new(&key.0, &key.1);
+    let is_there = context.is_service(&like_split);
+    let (reason, then) = if is_there {
+        (Reason::RootServiceInferred, format!("the Service named like the split, {}, is split", key.1))
+    } else {
+        (Reason::ServiceNotFound, "the split has no effect".to_owned())
+    };
+    let message = format!("{written:?} is no Service in namespace {}; {then}", key.0);
+    context.report_at(object, reason, "spec.service", message);
+    is_there.then_some(like_split)
+}
+
+/// The bare name of a Service of `namespace`, if `written` is one of its names: alone, with the namespace, with
+/// `svc`, with the cluster's domain, and with the final dot.
+fn local_name<'w>(written: &'w str, namespace: &str, cluster_domain: &str) -> Option<&'w str> {
+    let written = written.strip_suffix('.').unwrap_or(written);
+    let (name, rest) = written.split_once('.').unwrap_or((written, namespace));
+    let rest = rest.strip_suffix(cluster_domain).and_then(|rest| rest.strip_suffix(".svc.")).unwrap_or(rest);
+    let rest = rest.strip_suffix(".svc").unwrap_or(rest);
+    (rest == namespace && !name.is_empty()).then_some(name)
+}
+
+impl Split {
+    fn finding(&self, reason: Reason, field: &str, message: String) -> Finding {
+        Finding::new(self.object.clone(), reason, message).at(field)
+    }
+
+    /// Says of another split of the same root that this one is in effect.
+    fn conflict(&self, loser: &Self) -> Finding {
+        let why = if self.matches.is_some() && loser.matches.is_none() {
+            "has matches"
+        } else {
+            "is older (or first by name)"
+        };
+        let message = format!(
+            "{} of the same Service {} {why} and comes first; this one has no effect",
+            self.object, self.root.name
+        );
+        loser.finding(Reason::Conflicted, "spec.service", message)
+    }
+
+    /// Leaves out the backends that do not exist, and says which are roots themselves.
+    fn look_up(&mut self, context: &mut Context<'_>) {
+        let shares = std::mem::take(&mut self.shares);
+        for share in shares {
+            let ServiceId { namespace, name } = &share.service;
+            if !context.is_service(&share.service) {
+                let message =
+                    format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
+                context.report_at(&self.object, Reason::BackendNotFound, &share.field, message);
+                continue;
+            }
+            if share.service != self.root && context.is_root(&share.service) {
+                let message = format!(
+                    "{name} is the root of another split, which does not apply here: its own endpoints get the share"
+                );
+                context.report_at(&self.object, Reason::NestedSplit, &share.field, message);
+            }
+            self.shares.push(share);
+        }
+    }
+
+    fn is_in_mesh(&self, context: &mut Context<'_>) -> bool {
+        let backends = self.shares.iter().map(|share| &share.service);
+        std::iter::once(&self.root).chain(backends).any(|service| context.has_members(service))
+    }
+
+    /// Says that nothing of the split is in the mesh.
+    fn outside_mesh(&self) -> Finding {
+        let message = format!(
+            "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
+            self.root.name
+        );
+        self.finding(Reason::NotInMesh, "spec.service", message)
+            .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
+    }
+
+    /// Where the traffic to port `number` of the root goes.
+    pub fn route(&self, number: u16, protocol: Protocol, context: &mut Context<'_>) -> Route {
+        let own = || RouteRule::own(self.root.clone());
+        if self.matches.is_some() && protocol == Protocol::Tcp {
+            context.report(self.unmatchable(number));
+            return Route { rules: vec![own()], split: None };
+        }
+        let mut rules = Vec::new();
+        let backends = self.backends_of(number, protocol, context);
+        match &self.matches {
+            None => rules.push(RouteRule { matches: None, backends }),
+            // Nothing matches, so nobody ever goes there.
+            Some(matches) if matches.is_empty() => rules.push(own()),
+            Some(matches) => {
+                rules.push(RouteRule { matches: Some(matches.keys().cloned().collect()), backends });
+                rules.push(own());
+            }
+        }
+        if self.matches.is_some() {
+            self.see_rest_is_served(number, context);
+        }
+        let ObjectRef { namespace, name, .. } = &self.object;
+        Route { rules, split: Some(format!("{namespace}/{name}")) }
+    }
+
+    fn unmatchable(&self, number: u16) -> Finding {
+        let message = format!(
+            "port {number} of {} is TCP, where there are no requests to match: it is not split",
+            self.root.name
+        );
+        self.finding(Reason::NoEffect, "spec.matches", message)
+            .hint("if it is HTTP, say so in the Service's port: appProtocol: http")
+    }
+
+    /// Requests that match nothing need an endpoint as well.
+    fn see_rest_is_served(&self, number: u16, context: &mut Context<'_>) {
+        let root = context.kube_service(&self.root);
+        if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, context)
+        {
+            let message = format!(
+                "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \
+                 with 503",
+                self.root.name
+            );
+            context.report(self.finding(Reason::BackendNotReady, "spec.service", message));
+        }
+    }
+}
+
+/// Whether anybody can serve a port of a Service now.
+fn is_ready(service: &ServiceId, port: u16, context: &mut Context<'_>) -> bool {
+    context.endpoints(service).get(&port).is_some_and(|endpoints| !endpoints.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_goes_by_every_name_up_to_the_full_one() {
+        for written in
+            ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "web.shop.svc.cluster.local."]
+        {
+            assert_eq!(local_name(written, "shop", "cluster.local"), Some("web"), "{written}");
+        }
+        for written in [
+            "",
+            ".shop",
+            "web.other",
+            "web.shop.svc.example.org",
+            "web.example.org",
+            "web.shop.cluster.local",
+        ] {
+            assert_eq!(local_name(written, "shop", "cluster.local"), None, "{written}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Reads which requests a TrafficSplit is about: the matches of the HTTPRouteGroups that it lists, any of them.
+//!
+//! What cannot be read matches nothing: a typing error must not send everybody to the new version.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use smidge_crds::{specs, split::RouteGroupReference};
+use smidge_mesh::matches::Matches;
+
+use crate::{context::Context, value::Group};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Key,
+};
+
+/// What a split's `matches` add up to, each with its cost. Empty, they match nothing.
+pub(super) fn read(
+    key: &Key,
+    written: &[RouteGroupReference],
+    object: &ObjectRef,
+    context: &mut Context<'_>,
+) -> BTreeMap<Matches, u64> {
+    if written.is_empty() {
+        let message = "an empty list matches no request, so all go to the root's own endpoints";
+        context.report(
+            Finding::new(object.clone(), Reason::Empty, message)
+                .at("spec.matches")
+                .hint("leave the field out to split all traffic"),
+        );
+    }
+    let mut matches = BTreeMap::new();
+    for (index, reference) in written.iter().enumerate() {
+        match group(key, reference, context) {
+            Ok(group) => matches.extend(Some(group.all().clone()).filter(|(all, _)| !all.is_empty())),
+            Err((reason, field, message)) => context.report_at(
+                object,
+                reason,
+                format!("spec.matches[{index}].{field}"),
+                format!("{message}; it matches no request"),
+            ),
+        }
+    }
+    matches
+}
+
+fn group(
+    key: &Key,
+    reference: &RouteGroupReference,
+    context: &mut Context<'_>,
+) -> Result<Arc<Group>, (Reason, &'static str, String)> {
+    let RouteGroupReference { api_group, kind, name } = reference;
+    let unknown = |field, word: &str, expected: &str| {
+        (
+            Reason::InvalidKind,
+            field,
+            format!("{word:?} is none that a split can match by: expected {expected}"),
+        )
+    };
+    if kind != "HTTPRouteGroup" {
+        return Err(unknown("kind", kind, "HTTPRouteGroup"));
+    }
+    if let Some(group) = api_group.as_deref().filter(|group| !is_specs(group)) {
+        return Err(unknown("apiGroup", group, specs::GROUP));
+    }
+    context.group((key.0.clone(), name.clone())).ok_or_else(|| {
+        let message = format!("there is no HTTPRouteGroup {name:?} in namespace {}", key.0);
+        (Reason::RouteNotFound, "name", message)
+    })
+}
+
+/// Users write an API version where an API group is asked for.
+fn is_specs(group: &str) -> bool {
+    group.is_empty() || group.split('/').next() == Some(specs::GROUP)
+}

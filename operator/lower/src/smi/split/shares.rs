@@ -1,0 +1,149 @@
+//! Reads the backends of a TrafficSplit, and says who of them gets which share of a port.
+//!
+//! A backend that is named twice has the sum. What cannot take part is left out with a finding, and the others share;
+//! what takes part and is not ready keeps its share, as handing it on would hide a dead canary.
+
+use std::collections::BTreeMap;
+
+use smidge_crds::split;
+use smidge_mesh::{id::ServiceId, route::Backend, service::Protocol};
+
+use super::{is_ready, local_name};
+use crate::{
+    context::Context,
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Key,
+    value::{Share, Split},
+};
+
+/// The backends as written, each once, in the order in which they were named first. Whether they exist is not asked.
+pub(super) fn read(
+    key: &Key,
+    written: &[split::Backend],
+    cluster_domain: &str,
+    object: &ObjectRef,
+    findings: &mut Vec<Finding>,
+) -> Vec<Share> {
+    let mut shares: Vec<Share> = Vec::new();
+    let mut places: BTreeMap<ServiceId, usize> = BTreeMap::new();
+    for (index, backend) in written.iter().enumerate() {
+        let field = format!("spec.backends[{index}]");
+        let weight = backend.weight.as_ref().and_then(|weight| u64::try_from(weight.as_i64()?).ok());
+        if weight.is_none() {
+            let written = backend.weight.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+            let message =
+                format!("{written} is no weight: expected a whole number from 0 on; it counts as 0");
+            findings.push(
+                Finding::new(object.clone(), Reason::InvalidWeight, message).at(format!("{field}.weight")),
+            );
+        }
+        let weight = weight.unwrap_or(0);
+        let name = local_name(&backend.service, &key.0, cluster_domain).unwrap_or(&backend.service);
+        let service = ServiceId::new(&key.0, name);
+        if let Some(share) = places.get(&service).and_then(|place| shares.get_mut(*place)) {
+            share.weight = share.weight.saturating_add(weight);
+        } else {
+            places.insert(service.clone(), shares.len());
+            shares.push(Share { field: format!("{field}.service"), service, weight });
+        }
+    }
+    shares
+}
+
+impl Split {
+    /// Who gets which share of port `number`.
+    pub(super) fn backends_of(
+        &self,
+        number: u16,
+        protocol: Protocol,
+        context: &mut Context<'_>,
+    ) -> Vec<Backend> {
+        let served = |share: &&Share| self.is_served(share, number, protocol, context);
+        let shares: Vec<&Share> = self.shares.iter().filter(served).collect();
+        if shares.iter().all(|share| share.weight == 0) {
+            let whose =
+                if self.is_weighted { "no backend that is left has a weight" } else { "all weights are 0" };
+            let does = match protocol {
+                Protocol::Tcp => "closes every connection",
+                Protocol::Http if self.matches.is_some() => "answers 503 to what matches",
+                Protocol::Http => "answers 503 to everything",
+            };
+            let message = format!("{whose}: port {number} of {} {does}", self.root.name);
+            context.report(self.finding(Reason::AllWeightsZero, "spec.backends", message));
+        }
+        scaled(&shares)
+    }
+
+    /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
+    fn is_served(&self, share: &Share, number: u16, protocol: Protocol, context: &mut Context<'_>) -> bool {
+        let name = &share.service.name;
+        let Some(backend) = context.kube_service(&share.service) else { return false };
+        let Some(port) = backend.ports.get(&number) else {
+            let message = format!(
+                "{name} has no TCP port {number}, which {} has; it gets nothing there",
+                self.root.name
+            );
+            context.report(self.finding(Reason::BackendPortNotFound, &share.field, message));
+            return false;
+        };
+        if port.protocol != protocol {
+            let message = format!(
+                "port {number} is {protocol:?} for {} and {:?} for {name}",
+                self.root.name, port.protocol
+            );
+            let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
+            context.report(finding.hint("give both ports the same appProtocol"));
+        }
+        if share.weight > 0 && !is_ready(&share.service, number, context) {
+            let why = if backend.members.is_empty() && !backend.outside.is_empty() {
+                "no pod in the mesh"
+            } else {
+                "no ready endpoint"
+            };
+            let becomes = match protocol {
+                Protocol::Http => "answered with 503",
+                Protocol::Tcp => "closed",
+            };
+            let message = format!("{name} has {why} for port {number}; its share is {becomes}");
+            context.report(self.finding(Reason::BackendNotReady, &share.field, message));
+        }
+        true
+    }
+}
+
+/// The shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.
+fn scaled(shares: &[&Share]) -> Vec<Backend> {
+    let mut shift = 0;
+    let sum = |shift: u32| shares.iter().map(|share| u128::from(share.weight >> shift) + 1).sum::<u128>();
+    while sum(shift) > u128::from(u32::MAX) {
+        shift += 1;
+    }
+    let scale = |weight: u64| {
+        let least = u64::from(weight > 0);
+        u32::try_from((weight >> shift).max(least)).unwrap_or(u32::MAX)
+    };
+    shares
+        .iter()
+        .map(|share| Backend { service: share.service.clone(), port: None, weight: scale(share.weight) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_beyond_32_bits_keep_their_ratio() {
+        let share = |name: &str, weight| Share {
+            field: String::new(),
+            service: ServiceId::new("shop", name),
+            weight,
+        };
+        let shares = [share("a", 3 << 40), share("b", 1 << 40), share("c", 1), share("d", 0)];
+        let scaled = scaled(&shares.iter().collect::<Vec<_>>());
+        let weights: Vec<u32> = scaled.iter().map(|backend| backend.weight).collect();
+        assert_eq!(weights[0], 3 * weights[1]);
+        assert_eq!(weights[2..], [1, 0]);
+        assert!(weights.iter().try_fold(0u32, |sum, weight| sum.checked_add(*weight)).is_some());
+    }
+}

@@ -1,0 +1,106 @@
+//! Lowering that goes on from the state before is lowering everything: the same mesh, the same findings, at the cost of
+//! what has changed.
+//!
+//! The objects are those of all golden cases, which share names and namespaces: put, replaced, changed and taken away in
+//! any order they make worlds that nobody would write. `PROPTEST_CASES` asks for more of them.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::assigning_clones)]
+
+mod cost;
+mod steps;
+
+use std::{fs, path::Path};
+
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
+use smidge_lower::{
+    Lowered, Lowering,
+    documents::{self, Source},
+    inputs::{Clusters, Inputs},
+    lower,
+};
+use smidge_mesh::id::{ClusterId, TrustDomain};
+use smidge_xds_testing::properties;
+use steps::{Pool, Step, step};
+
+/// The objects of some text.
+fn inputs(text: &str) -> Inputs {
+    documents::assemble(&[Source { name: "in.yaml".to_owned(), text: text.to_owned() }]).inputs
+}
+
+/// The objects of every golden case.
+fn golden() -> Vec<Inputs> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.is_dir());
+    cases.sort();
+    assert!(cases.len() > 50, "the golden cases were not found");
+    cases.iter().map(|case| inputs(&fs::read_to_string(case.join("in.yaml")).unwrap())).collect()
+}
+
+/// Takes every step in one lowering and compares with a new one. The second cluster comes and goes.
+fn hold(pool: &Pool, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut clusters = Clusters::from([(ClusterId::default(), Inputs::default())]);
+    let mut lowering = Lowering::default();
+    let (mut taken, mut before) = (Vec::new(), Lowered::default());
+    for step in steps {
+        taken.push(pool.take(step, &mut clusters));
+        compare(&mut lowering, &clusters, &taken)?;
+        let now = lowering.lowered();
+        prop_assert!(now.nodes >= before.nodes && now.services >= before.services, "it counts down");
+        before = now;
+    }
+    Ok(())
+}
+
+/// Goes on to `clusters`, which must come to what starting anew comes to.
+fn compare(lowering: &mut Lowering, clusters: &Clusters, taken: &[String]) -> Result<(), TestCaseError> {
+    let (mesh, findings) = lowering.next(clusters);
+    let (anew, all) = lower(clusters);
+    prop_assert_eq!(&mesh, &anew, "the meshes differ after {:#?}", taken);
+    prop_assert_eq!(&*findings, &all, "the findings differ after {:#?}", taken);
+    Ok(())
+}
+
+/// Every case under every setting of the mesh that lowering reads, there and back. Found by the steps below: with
+/// IdentityBindings, findings of the other trust domain stayed.
+#[test]
+fn a_setting_that_changes_is_read_again() {
+    type Change = fn(&mut Inputs);
+    let settings: [(&str, Change); 3] = [
+        ("the trust domain", |inputs| inputs.trust_domain = TrustDomain("example.org".to_owned())),
+        ("the cluster's domain", |inputs| inputs.cluster_domain = "example.org".to_owned()),
+        ("the system namespace", |inputs| inputs.system_namespace = "shop".to_owned()),
+    ];
+    for (number, case) in golden().into_iter().enumerate() {
+        for (setting, change) in settings {
+            let mut other = case.clone();
+            change(&mut other);
+            let mut lowering = Lowering::default();
+            for (step, inputs) in [("with", &other), ("without", &case), ("again with", &other)] {
+                let taken = format!("case {number}, {step} another value of {setting}");
+                let clusters = Clusters::from([(ClusterId::default(), inputs.clone())]);
+                compare(&mut lowering, &clusters, &[taken]).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn step_by_step_comes_to_the_same_as_at_once() {
+    let pool = Pool::new(golden());
+    let mut runner = TestRunner::new(properties::config(48));
+    runner.run(&vec(step(), 1..60), |steps| hold(&pool, &steps)).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn what_is_taken_away_leaves_nothing() {
+    let pool = Pool::new(golden());
+    let mut lowering = Lowering::default();
+    for case in pool.cases() {
+        lowering.next(&Clusters::from([(ClusterId::default(), case.clone())]));
+    }
+    let empty = Clusters::from([(ClusterId::default(), Inputs::default())]);
+    let (mesh, findings) = lowering.next(&empty);
+    assert_eq!((mesh, findings.to_vec()), lower(&empty));
+    // The settings of the mesh as a whole were asked for, and are there for whoever asks next.
+    assert!(lowering.lowered().kept <= 1, "{:?}", lowering.lowered());
+}

@@ -1,0 +1,89 @@
+//! Turns the objects that have a status into what is needed to write it: which object, at which generation, with which
+//! status, and which others it uses.
+//!
+//! Pure. Kept by `publish` beside the inputs, changed with them one by one. Does not judge: findings do.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use smidge_crds::{
+    object::{Kind, Object},
+    status::Status,
+};
+
+use crate::{
+    finding::ObjectRef,
+    inputs::{Inputs, Key, Objects},
+    kinds::{self, References, Row, Visitor, Watched},
+};
+
+/// An object that has a status.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// Which object of that name; empty if it could not be read.
+    pub uid: String,
+    /// Its generation; `None` if it could not be read.
+    pub generation: Option<i64>,
+    /// What stands on it.
+    pub status: Option<Status>,
+    /// The objects that it refers to, whether they exist or not.
+    pub uses: Vec<ObjectRef>,
+}
+
+/// All of them. A copy costs nothing, and two are compared at the cost of what they do not share.
+pub type KnownObjects = OrdMap<ObjectRef, Arc<Known>>;
+
+/// Takes over one object of `kind`, or all of them, as they are in `inputs`. Kinds without a status are passed over.
+pub fn refresh(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
+    kinds::visit(&mut Refresh { known, inputs, kind, key });
+}
+
+struct Refresh<'a> {
+    known: &'a mut KnownObjects,
+    inputs: &'a Inputs,
+    kind: &'a str,
+    key: Option<&'a Key>,
+}
+
+impl Visitor for Refresh<'_> {
+    fn kind<K: Watched>(&mut self, _: &Row<K>) {}
+
+    fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, references: References<Spec>) {
+        if row.name != self.kind {
+            return;
+        }
+        let objects = (row.objects)(self.inputs);
+        let keys = self.key.map_or_else(|| self.forget(objects), |key| vec![key.clone()]);
+        for key in keys {
+            let object = ObjectRef::new(self.kind, &key.0, &key.1);
+            let is_unreadable = self.inputs.unreadable.contains_key(&(self.kind.to_owned(), key.clone()));
+            let read = objects.get(&key).map(|object| known(object, references(&key, &object.spec)));
+            match if is_unreadable { Some(Known::default()) } else { read } {
+                Some(known) => drop(self.known.insert(object, Arc::new(known))),
+                None => drop(self.known.remove(&object)),
+            }
+        }
+    }
+}
+
+impl Refresh<'_> {
+    /// Forgets all objects of the kind; returns the names of those that there are.
+    fn forget<K>(&mut self, objects: &Objects<K>) -> Vec<Key> {
+        let first = ObjectRef::new(self.kind, "", "");
+        let all = self.known.range(first..).map(|(object, _)| object);
+        for object in all.take_while(|object| object.kind == self.kind).cloned().collect::<Vec<_>>() {
+            self.known.remove(&object);
+        }
+        let unreadable = self.inputs.unreadable.keys().filter(|(of, _)| of == self.kind);
+        objects.keys().chain(unreadable.map(|(_, key)| key)).cloned().collect()
+    }
+}
+
+fn known<Spec>(object: &Object<Spec>, uses: Vec<ObjectRef>) -> Known {
+    Known {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        generation: object.metadata.generation,
+        status: object.status.clone(),
+        uses,
+    }
+}

@@ -1,0 +1,172 @@
+//! Holds the house rules that a machine can hold: module headers, sizes, circles, who may import whom, what pure modules may
+//! not touch, the map. Reads the sources of the whole workspace; judges no behaviour.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod circles;
+mod map;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Lines a source file may have.
+const FILE_LINES: usize = 400;
+
+/// What a pure module may not say.
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::env",
+    "SystemTime",
+    "Instant::now",
+    "kube::Client",
+    "kube::Api",
+    "std::fs",
+    "std::net::Tcp",
+];
+
+/// (folder, text that may not occur in it, why).
+const FORBIDDEN: &[(&str, &str, &str)] = &[
+    ("operator/src", "envoy_types", "the operator does not know Envoy's messages"),
+    ("crds/src", "kube::Client", "crds has no client"),
+    ("crds/src", "tokio", "crds has no runtime"),
+    ("e2e/src", "smidge_xds", "e2e is black box"),
+    ("e2e/tests", "smidge_xds", "e2e is black box"),
+    ("e2e/tests", "use smidge::", "e2e is black box"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every source of the workspace: path from the root with `/`, and text.
+fn workspace() -> Vec<(String, String)> {
+    let root = root().canonicalize().unwrap();
+    let mut paths = Vec::new();
+    for member in ["crds", "xds", "operator", "e2e", "examples", "fuzz"] {
+        sources(&root.join(member), &mut paths);
+    }
+    paths.sort();
+    assert!(paths.len() > 20, "the sources were not found below {}", root.display());
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(), text)
+        })
+        .collect()
+}
+
+fn hold(rule: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+/// The code of a file without its inline tests, which may use whatever they need.
+fn product(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+fn is_in(path: &str, module: &str) -> bool {
+    path == format!("{module}.rs") || path.starts_with(&format!("{module}/"))
+}
+
+#[test]
+fn every_file_opens_with_what_it_does() {
+    let broken: Vec<String> =
+        workspace().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    hold("a file opens with `//!`: what it turns into what, where it sits, what it does not do", &broken);
+}
+
+#[test]
+fn no_file_is_longer_than_its_budget() {
+    let broken: Vec<String> = workspace()
+        .into_iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES)
+        .map(|(path, lines)| format!("{path}: {lines} lines, at most {FILE_LINES}"))
+        .collect();
+    hold("split the file by the nouns in it", &broken);
+}
+
+#[test]
+fn no_file_is_named_for_nothing() {
+    let broken: Vec<String> = workspace()
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| {
+            let stem = Path::new(path).file_stem().unwrap().to_string_lossy().into_owned();
+            ["mod", "utils", "util", "common", "helpers", "helper", "types", "misc"].contains(&stem.as_str())
+        })
+        .collect();
+    hold("a file is named for the noun it owns", &broken);
+}
+
+#[test]
+fn pure_modules_touch_no_runtime_clock_or_environment() {
+    let files = workspace();
+    // A header that says so holds for the file and for its folder; that of a crate for all of it.
+    let is_pure = |text: &str| text.lines().take_while(|line| line.starts_with("//!")).any(says_pure);
+    let pure: Vec<&str> = files
+        .iter()
+        .filter(|(_, text)| is_pure(text))
+        .map(|(path, _)| path.trim_end_matches(".rs").trim_end_matches("/lib"))
+        .collect();
+    assert!(pure.len() > 20, "the headers of pure modules were not found");
+    let mut broken = Vec::new();
+    for (path, text) in &files {
+        if pure.iter().any(|module| is_in(path, module)) {
+            let said = IMPURE.iter().filter(|word| product(text).contains(**word));
+            broken.extend(said.map(|word| format!("{path} says `{word}`")));
+        }
+    }
+    hold("a module whose header says Pure computes and never talks", &broken);
+}
+
+fn says_pure(line: &str) -> bool {
+    line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "Pure")
+}
+
+#[test]
+fn nobody_imports_what_he_may_not_know() {
+    let mut broken = Vec::new();
+    for (path, text) in workspace() {
+        for (folder, word, why) in FORBIDDEN {
+            if path.starts_with(folder) && product(&text).contains(word) {
+                broken.push(format!("{path} says `{word}`: {why}"));
+            }
+        }
+    }
+    hold("dependencies go one way", &broken);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let marks =
+        ["todo!(", "unimplemented!(", concat!("TO", "DO"), concat!("FIX", "ME"), "#[ignore", "thread::sleep"];
+    let mut broken = Vec::new();
+    for (path, text) in workspace() {
+        if path == "operator/tests/tidy/main.rs" {
+            continue;
+        }
+        for mark in marks {
+            if text.contains(mark) {
+                broken.push(format!("{path} says `{mark}`"));
+            }
+        }
+    }
+    hold("finish it, or write down the limit in the documents", &broken);
+}

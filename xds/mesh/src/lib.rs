@@ -1,0 +1,86 @@
+//! The mesh model: what a mesh *is*, before anybody has thought of Envoy.
+//!
+//! Pure. Made by `operator::lower` from the objects of one or more clusters; read by `resources` and `view`.
+//! Knows neither Kubernetes nor Envoy, holds no secret, no clock and nothing that differs between two processes
+//! that read the same objects. Every collection is ordered, so equal meshes print and encode alike.
+
+pub mod access;
+pub mod change;
+pub mod id;
+pub mod matches;
+pub mod proxy;
+pub mod route;
+pub mod service;
+pub mod text;
+pub mod trust;
+pub mod workload;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use access::{Grant, Payload};
+use id::{ClassId, ProxyId, ServiceId, SpiffeId};
+use matches::{Listed, Matches};
+use service::Service;
+use trust::Trust;
+use workload::{Class, Workload};
+
+/// A map whose copies share what they have in common. A mesh that differs from another in one value costs that value, and
+/// is compared with the other at the cost of that value (`change`).
+pub type Map<K, V> = imbl::OrdMap<K, Arc<V>>;
+
+/// One mesh at one moment, read only as a whole. A copy costs nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mesh {
+    /// Whom the mesh trusts, and under which name it goes.
+    pub trust: Arc<Trust>,
+    /// Every Service that is in the mesh: at least one of its own or its split's endpoints is.
+    pub services: Map<ServiceId, Service>,
+    /// Every workload instance that runs a proxy.
+    pub workloads: Map<ProxyId, Workload>,
+    /// What workload instances with the same identity, ports and settings share.
+    pub classes: Map<ClassId, Class>,
+    /// What each destination identity allows; an identity without an entry allows nothing. Destinations of one grant share
+    /// it.
+    pub grants: Map<SpiffeId, Vec<Arc<Grant>>>,
+}
+
+impl Mesh {
+    /// What `destination` allows; nothing without an entry.
+    pub fn grants_of(&self, destination: &SpiffeId) -> &[Arc<Grant>] {
+        self.grants.get(destination).map_or(&[], |grants| grants.as_slice())
+    }
+}
+
+impl Mesh {
+    /// All matches that grants and routes refer to, each once.
+    fn matches(&self) -> BTreeSet<&Matches> {
+        let grants = self.grants.values().flat_map(|grants| grants.iter());
+        let granted = grants.filter_map(|grant| match &grant.payload {
+            Payload::Http(matches) => Some(matches),
+            Payload::Any => None,
+        });
+        let ports = self.services.values().flat_map(|service| service.ports.values());
+        let rules = ports.flat_map(|port| &port.route.rules);
+        granted.chain(rules.filter_map(|rule| rule.matches.as_ref())).flatten().collect()
+    }
+}
+
+/// Grants and routes name their matches, which are listed beside them: a group that many grants use is printed once.
+impl Serialize for Mesh {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { trust, services, workloads, classes, grants } = self;
+        let matches: Vec<Listed<'_>> = self.matches().into_iter().map(Listed).collect();
+        let mut mesh = serializer.serialize_struct("Mesh", 5 + usize::from(!matches.is_empty()))?;
+        mesh.serialize_field("trust", trust)?;
+        mesh.serialize_field("services", services)?;
+        mesh.serialize_field("workloads", workloads)?;
+        mesh.serialize_field("classes", classes)?;
+        mesh.serialize_field("grants", grants)?;
+        if !matches.is_empty() {
+            mesh.serialize_field("matches", &matches)?;
+        }
+        mesh.end()
+    }
+}
