@@ -20,10 +20,10 @@ mod weights;
 use serde::Deserialize as _;
 use serde_json::Value as Json;
 
-use self::annotations::{Form, Forms};
+use self::annotations::{Forms, OriginalForm};
 use self::outer::{Map, Value};
-use self::pieces::Piece;
-pub(crate) use self::pieces::Whereabouts;
+pub(crate) use self::pieces::FieldLocation;
+use self::pieces::NarrowingField;
 use crate::kinds::{KINDS, KindInfo, Shape};
 
 pub use self::annotations::{NARROWED_BY, WRITTEN_AS};
@@ -180,10 +180,10 @@ fn understand_fields(group: &str, kind: &str, hub: &str, fields: &mut Map) {
     }
     let (mut forms, narrowing) = annotations::take(fields);
     let written = take_content(fields);
-    let face = Face { shape, version: hub, room: annotations::room(fields) };
+    let face = VersionView { shape, version: hub, room: annotations::room(fields) };
     let (content, form) = face.understood(written, &narrowing);
     // An object that was understood already says no more how it was written, but in its annotation.
-    if form != Form::default() {
+    if form != OriginalForm::default() {
         forms.set(hub, form);
     }
     forms.forget_text();
@@ -195,7 +195,7 @@ fn understand_fields(group: &str, kind: &str, hub: &str, fields: &mut Map) {
 fn read(shape: Shape, version: &str, object: &mut Map) -> (Map, Forms) {
     let (mut forms, narrowing) = annotations::take(object);
     let written = take_content(object);
-    let face = Face { shape, version, room: annotations::room(object) };
+    let face = VersionView { shape, version, room: annotations::room(object) };
     let (content, form) = face.understood(written, &narrowing);
     forms.set(version, form);
     (content, forms)
@@ -205,7 +205,7 @@ fn read(shape: Shape, version: &str, object: &mut Map) -> (Map, Forms) {
 fn write(shape: Shape, version: &str, content: &Map, mut forms: Forms, object: &mut Map) {
     let mut form = forms.remove(version).unwrap_or_default();
     let text = form.text.take();
-    let face = Face { shape, version, room: annotations::room(object) };
+    let face = VersionView { shape, version, room: annotations::room(object) };
     let (printed, narrowing) = face.printed(content.clone(), &form);
     // Believed only if it reads as exactly what the object means: then it does not matter who wrote it.
     let believed = text.filter(|text| face.understood(text.clone(), &narrowing).0 == *content);
@@ -215,17 +215,17 @@ fn write(shape: Shape, version: &str, content: &Map, mut forms: Forms, object: &
 
 /// An object at a version.
 #[derive(Clone, Copy)]
-struct Face<'v> {
+struct VersionView<'v> {
     shape: Shape,
     version: &'v str,
     /// How long an annotation may be here.
     room: usize,
 }
 
-impl Face<'_> {
+impl VersionView<'_> {
     /// What the fields mean, and how they say it.
-    fn understood(self, written: Map, narrowing: &Map) -> (Map, Form) {
-        let mut form = Form::default();
+    fn understood(self, written: Map, narrowing: &Map) -> (Map, OriginalForm) {
+        let mut form = OriginalForm::default();
         let mut content = written.clone();
         self.shape.read(self.version, &mut content, &mut form);
         for piece in self.hidden_pieces().filter(|piece| piece.is_in(&content)) {
@@ -239,7 +239,8 @@ impl Face<'_> {
         }
         self.shape.settle(&mut content);
         // What is too large to be hidden is shown by us, not by whoever wrote the object.
-        if !form.shown.is_empty() && !self.fits(&self.hidden(&mut content.clone(), &Form::default())) {
+        if !form.shown.is_empty() && !self.fits(&self.hidden(&mut content.clone(), &OriginalForm::default()))
+        {
             form.shown.clear();
         }
         if self.printed(content.clone(), &form).0 != written {
@@ -249,7 +250,7 @@ impl Face<'_> {
     }
 
     /// The fields that say `content`, in `form`, and what they do not say.
-    fn printed(self, mut content: Map, form: &Form) -> (Map, Map) {
+    fn printed(self, mut content: Map, form: &OriginalForm) -> (Map, Map) {
         let whole = content.clone();
         let mut narrowing = self.hidden(&mut content, form);
         if !self.fits(&narrowing) {
@@ -260,15 +261,15 @@ impl Face<'_> {
     }
 
     /// Takes out of `content` what narrows it and is not shown.
-    fn hidden(self, content: &mut Map, form: &Form) -> Map {
-        let is_hidden = |piece: &&Piece| {
+    fn hidden(self, content: &mut Map, form: &OriginalForm) -> Map {
+        let is_hidden = |piece: &&NarrowingField| {
             !form.shown.contains(piece.name) || self.shape.is_ambiguous(piece, content, form)
         };
-        let pieces: Vec<&Piece> = self.hidden_pieces().filter(is_hidden).collect();
+        let pieces: Vec<&NarrowingField> = self.hidden_pieces().filter(is_hidden).collect();
         pieces.into_iter().filter_map(|piece| Some((piece.name.into(), piece.hide(content)?))).collect()
     }
 
-    fn hidden_pieces(self) -> impl Iterator<Item = &'static Piece> {
+    fn hidden_pieces(self) -> impl Iterator<Item = &'static NarrowingField> {
         self.shape.pieces().iter().filter(move |piece| piece.is_hidden_at(self.version))
     }
 

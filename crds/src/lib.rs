@@ -18,7 +18,6 @@ pub mod conversion;
 pub mod definitions;
 pub mod kinds;
 pub mod labels;
-pub mod misfit;
 pub mod number;
 pub mod object;
 pub mod quantity;
@@ -27,6 +26,7 @@ pub mod setting;
 pub mod specs;
 pub mod split;
 pub mod status;
+pub mod type_error;
 
 pub use definitions::{all, to_yaml};
 pub use kinds::{KINDS, KindInfo};

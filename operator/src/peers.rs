@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     finding::ObjectRef,
-    status::programmed::{Tallies, Tally},
+    status::programmed::{AckCount, AckCounts},
 };
 
 /// The path of the counts.
@@ -35,7 +35,7 @@ struct Row {
 
 /// The counts as they travel, and the digest by which the next question names them. Objects about which no proxy has
 /// said anything are left out.
-pub fn encode(tallies: &Tallies) -> (Vec<u8>, String) {
+pub fn encode(tallies: &AckCounts) -> (Vec<u8>, String) {
     let told = tallies.iter().filter(|(_, tally)| tally.acknowledged + tally.refused > 0);
     let rows: Vec<Row> = told
         .map(|(object, tally)| Row {
@@ -57,11 +57,11 @@ pub fn encode(tallies: &Tallies) -> (Vec<u8>, String) {
 }
 
 /// The counts in an answer. How many proxies each object concerns is for the reader to know.
-pub fn decode(body: &[u8]) -> Result<Tallies, serde_json::Error> {
+pub fn decode(body: &[u8]) -> Result<AckCounts, serde_json::Error> {
     let rows: Vec<Row> = serde_json::from_slice(body)?;
     let tally = |row: Row| {
         let Row { kind, namespace, name, uid, generation, acknowledged, refused, words } = row;
-        let tally = Tally { uid, generation, acknowledged, refused, words, ..Tally::default() };
+        let tally = AckCount { uid, generation, acknowledged, refused, words, ..AckCount::default() };
         (ObjectRef { kind, namespace, name }, Arc::new(tally))
     };
     Ok(rows.into_iter().map(tally).collect())

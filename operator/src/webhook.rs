@@ -31,7 +31,7 @@ use tracing::{info_span, warn};
 
 use self::{body::Held, callers::Callers};
 use crate::{
-    admission::{Current, neighbours},
+    admission::{Current, referenced_objects},
     http,
     injector::Settings,
     inputs::{Clusters, Inputs},
@@ -229,7 +229,8 @@ impl Views {
     /// A copy, so that nobody who changes the inputs has to wait for a verdict.
     fn current(&self, namespaces: &BTreeSet<String>) -> Current {
         let clusters = self.clusters.borrow();
-        let inputs = clusters.values().next().map_or_else(Inputs::default, |all| neighbours(all, namespaces));
+        let inputs =
+            clusters.values().next().map_or_else(Inputs::default, |all| referenced_objects(all, namespaces));
         Current { inputs, read: self.awaited.borrow().is_empty() }
     }
 }

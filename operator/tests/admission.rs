@@ -10,7 +10,7 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use serde_json::{Value, json};
 use smidge::{
-    admission::{Current, neighbours},
+    admission::{Current, referenced_objects},
     documents::{Source, assemble},
     inputs::Inputs,
     webhook::validation,
@@ -101,7 +101,7 @@ fn review(operation: &str, object: &Value, old: &Value) -> Value {
 fn answered(review: &Value, current: &Current) -> Value {
     let body = review.to_string();
     let look = |namespaces: &BTreeSet<String>| Current {
-        inputs: neighbours(&current.inputs, namespaces),
+        inputs: referenced_objects(&current.inputs, namespaces),
         read: current.read,
     };
     let mut answer = validation::answer(body.as_bytes(), look).unwrap();
@@ -322,7 +322,7 @@ fn only_the_namespaces_that_count_are_looked_at() {
     validation::answer(body.as_bytes(), look).unwrap();
     assert_eq!(asked.into_inner(), BTreeSet::from(["bank".to_owned(), "shop".to_owned()]));
     let all = world(&(WORLD.to_owned() + "---\n" + &WORLD.replace("namespace: shop", "namespace: shopping")));
-    let cut = neighbours(&all, &BTreeSet::from(["shop".to_owned()]));
+    let cut = referenced_objects(&all, &BTreeSet::from(["shop".to_owned()]));
     assert_eq!((all.services.len(), cut.services.len(), cut.pods.len()), (4, 2, 1));
     assert!(cut.services.keys().all(|(namespace, _)| namespace == "shop"));
 }

@@ -24,7 +24,7 @@ use proptest::prelude::*;
 use smidge::{
     cli::{Cli, Command as Face, explain},
     documents::{self, Source},
-    explain::{Answer, Question, Senseless, Verdict},
+    explain::{Answer, QueryError, Question, Verdict},
 };
 use smidge_xds_testing::properties;
 
@@ -62,7 +62,7 @@ fn question(line: &str) -> Question {
     args.question()
 }
 
-fn ask(text: &str, question: &Question) -> Result<Answer, Senseless> {
+fn ask(text: &str, question: &Question) -> Result<Answer, QueryError> {
     let source = Source { name: "in.yaml".to_owned(), text: text.to_owned() };
     explain::answer(documents::assemble(&[source]), question)
 }

@@ -20,11 +20,11 @@ use smidge::{
     objects::KnownObjects,
     peers::{
         decode, encode,
-        fetch::{Asker, Fetcher},
+        fetch::{PeerClient, PeerPoller},
         serve::{Replica, router},
     },
     publish::Published,
-    status::programmed::{Tallies, Tally},
+    status::programmed::{AckCount, AckCounts},
     webhook,
 };
 use smidge_testing::tokens::{self, World, claims};
@@ -50,15 +50,15 @@ fn object() -> ObjectRef {
     ObjectRef::new("TrafficTarget", "shop", "web")
 }
 
-fn tallies(acknowledged: usize) -> Tallies {
-    let tally = Tally { uid: "u".to_owned(), generation: Some(3), acknowledged, ..Tally::default() };
-    Tallies::unit(object(), Arc::new(tally))
+fn tallies(acknowledged: usize) -> AckCounts {
+    let tally = AckCount { uid: "u".to_owned(), generation: Some(3), acknowledged, ..AckCount::default() };
+    AckCounts::unit(object(), Arc::new(tally))
 }
 
 /// Two replicas of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.
 struct Two {
     world: World,
-    own: watch::Sender<Tallies>,
+    own: watch::Sender<AckCounts>,
     published: watch::Sender<Option<Arc<Published>>>,
     address: SocketAddr,
     roots: Vec<String>,
@@ -112,14 +112,14 @@ impl Two {
     }
 
     /// Asks as the holder of a token with these claims, believing a server of this name.
-    fn asker(&self, claims: &serde_json::Value, name: &str) -> Asker {
+    fn asker(&self, claims: &serde_json::Value, name: &str) -> PeerClient {
         let path = self.folder.path().join("token");
         std::fs::write(&path, self.world.signer.sign(claims)).unwrap();
-        Asker::new(&self.roots, name, path, self.address.port()).unwrap()
+        PeerClient::new(&self.roots, name, path, self.address.port()).unwrap()
     }
 
     /// How a question fails.
-    async fn failure(&self, asker: &Asker) -> String {
+    async fn failure(&self, asker: &PeerClient) -> String {
         let question = asker.ask(self.address, |tallies| assert!(tallies.is_empty(), "it was told"));
         let error = timeout(SOON, question).await.expect("the question is held").unwrap_err();
         format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
@@ -151,7 +151,7 @@ async fn a_leader_hears_of_a_change_at_once() {
     tokio::spawn(async move { asker.ask(address, |tallies| drop(told.send_replace(Some(tallies)))).await });
     for count in 1..4 {
         two.own.send_replace(tallies(count));
-        let wanted = |heard: &Option<Tallies>| heard.as_ref() == Some(&tallies(count));
+        let wanted = |heard: &Option<AckCounts>| heard.as_ref() == Some(&tallies(count));
         timeout(SOON, hears.wait_for(wanted)).await.expect("nothing was heard").unwrap();
     }
 }
@@ -187,7 +187,7 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     let leader = watch::Sender::new(Leader::Other);
     let (replicas, mut others) = watch::channel(Arc::default());
     let late = replicas.clone();
-    let fetcher = Fetcher {
+    let fetcher = PeerPoller {
         published: two.published.subscribe(),
         leader: leader.subscribe(),
         name: "web-0".to_owned(),
@@ -197,7 +197,7 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     };
     tokio::spawn(fetcher.keep());
     leader.send_replace(Leader::Me);
-    let known = |known: &Arc<BTreeMap<String, Tallies>>| known.get("web-1") == Some(&tallies(1));
+    let known = |known: &Arc<BTreeMap<String, AckCounts>>| known.get("web-1") == Some(&tallies(1));
     timeout(SOON, others.wait_for(known)).await.expect("it was not asked").unwrap();
     leader.send_replace(Leader::Other);
     timeout(SOON, others.wait_for(|known| known.is_empty())).await.expect("it goes on asking").unwrap();

@@ -24,7 +24,7 @@ use std::{
 use serde_json::{Value, json};
 use smidge_xds::{
     mesh::service::Protocol,
-    resources::Kind,
+    resources::ResourceType,
     snapshot::Snapshot,
     view::{Named, View},
 };
@@ -72,7 +72,7 @@ async fn measure(binary: &Path, services: usize, changed: &Changed) {
     let snapshot = Snapshot::next(Arc::new(wide::mesh(services, Protocol::Http)), None);
     let mut view = snapshot.view(&fixture::proxy(PROXY)).unwrap();
     if let Some(kinds) = &changed.only {
-        let is_kept = |kind: &Kind| kinds.split(',').any(|it| it == format!("{kind:?}"));
+        let is_kept = |kind: &ResourceType| kinds.split(',').any(|it| it == format!("{kind:?}"));
         let kept = view.resources.iter().filter(|((kind, _), _)| is_kept(kind));
         view = Arc::new(View::from(kept.map(|(key, it)| (key.clone(), Arc::clone(it))).collect::<Named>()));
     }
@@ -88,7 +88,7 @@ async fn measure(binary: &Path, services: usize, changed: &Changed) {
     let envoy = Envoy::start_with(binary, folder.path(), PROXY, &bootstrap, WORKERS);
     let has_all = || {
         let connected = handles.proxies.list();
-        assert!(connected.iter().all(|it| it.complaint.is_none()), "refused:\n{}", envoy.log());
+        assert!(connected.iter().all(|it| it.last_error.is_none()), "refused:\n{}", envoy.log());
         let has_taken = connected.iter().any(|it| it.settled && it.acknowledged.is_some());
         has_taken && envoy.admin("/ready").contains("LIVE")
     };

@@ -10,7 +10,7 @@
 //! - what was refused is not said again until it changes or is asked for anew.
 
 pub mod changes;
-mod per_kind;
+mod per_type;
 mod secret;
 mod topic;
 mod wire;
@@ -18,13 +18,13 @@ mod wire;
 use std::{collections::BTreeSet, sync::Arc};
 
 use changes::Changes;
-pub(crate) use per_kind::PerKind;
+pub(crate) use per_type::PerType;
 pub use secret::Secret;
 use topic::{Held, Offer, Topic, Verdict};
 pub use wire::{ErrorDetail, Item, Node, Request, Response};
 
 use crate::{
-    resources::{Kind, Version},
+    resources::{ResourceType, Version},
     view::View,
 };
 
@@ -44,16 +44,16 @@ const COMPLAINT: usize = 1024;
 pub struct Session {
     view: Option<Arc<View>>,
     own: Own,
-    topics: PerKind<Topic>,
+    topics: PerType<Topic>,
     /// Clusters that were sent before the client spoke of endpoints.
-    early: BTreeSet<Arc<str>>,
+    clusters_before_eds: BTreeSet<Arc<str>>,
     nonce: u64,
-    counters: PerKind<Counters>,
+    counters: PerType<Counters>,
     /// What users' objects say has changed in the view, as far as that was not asked for.
     restated: bool,
     /// What was said before the first view. What is kept of it depends on which names there are.
-    unheard: Vec<Request>,
-    overclaims: bool,
+    buffered_requests: Vec<Request>,
+    initial_versions_exceeded: bool,
 }
 
 /// What was done for one kind on one stream.
@@ -73,7 +73,7 @@ pub struct Counters {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The kind of everything in it.
-    pub kind: Kind,
+    pub kind: ResourceType,
     /// The names in it, of which at least one is at fault.
     pub names: Vec<Arc<str>>,
     /// The client's complaint, shortened.
@@ -118,30 +118,35 @@ impl Session {
     }
 
     /// Whether this is an answer to what the client was told and nothing more: it asks for nothing.
-    pub fn is_mere_answer(&self, request: &Request) -> bool {
+    pub fn is_ack_or_nack(&self, request: &Request) -> bool {
         let asks = !request.subscribe.is_empty() || !request.unsubscribe.is_empty();
-        let kind = Kind::from_type_url(&request.type_url);
+        let kind = ResourceType::from_type_url(&request.type_url);
         !asks && kind.is_some_and(|kind| self.topics.get(kind).awaits(&request.response_nonce))
     }
 
     /// Takes in what the client says. A kind that is not served is passed over. Before the first view it is only kept, in
     /// full: whoever listens should not go on to do so.
     pub fn on_request(&mut self, request: &Request) -> Option<Refused> {
-        let kind = Kind::from_type_url(&request.type_url)?;
+        let kind = ResourceType::from_type_url(&request.type_url)?;
         let Some(view) = self.view.as_deref() else {
-            self.unheard.push(request.clone());
+            self.buffered_requests.push(request.clone());
             return None;
         };
         let topic = self.topics.get_mut(kind);
         let first = !topic.is_opened();
         let names = topic.on_answer(&request.response_nonce, request.error.is_some());
         let shared = |name: &str| view.name(kind, name).map(Arc::clone);
-        self.overclaims |= topic.on_subscriptions(kind, request, shared, names_of(view, kind)).is_err();
+        self.initial_versions_exceeded |=
+            topic.on_subscriptions(kind, request, shared, names_of(view, kind)).is_err();
         match kind {
             // Versions that it brought along are of its old clusters, and do not warm the new ones.
-            Kind::Endpoints => std::mem::take(&mut self.early).iter().for_each(|name| topic.repeat(name)),
-            Kind::Secret if !topic.is_named(IDENTITY) => self.own = Own::Missing,
-            Kind::Extension if first => self.renew_drains(),
+            ResourceType::Endpoints => {
+                for name in &std::mem::take(&mut self.clusters_before_eds) {
+                    topic.repeat(name);
+                }
+            }
+            ResourceType::Secret if !topic.is_named(IDENTITY) => self.own = Own::Missing,
+            ResourceType::Extension if first => self.renew_drains(),
             _ => {}
         }
         let names = names?;
@@ -172,7 +177,7 @@ impl Session {
     fn on_first_view(&mut self, view: Arc<View>) {
         self.restated = view.resources.keys().any(|(kind, _)| kind.is_stated());
         self.view = Some(view);
-        for request in std::mem::take(&mut self.unheard) {
+        for request in std::mem::take(&mut self.buffered_requests) {
             // Nothing was sent yet that could be refused.
             drop(self.on_request(&request));
         }
@@ -180,15 +185,15 @@ impl Session {
 
     /// Whether the client claims to hold more than a proxy can have been told: the stream shall end.
     pub fn claims_too_much(&self) -> bool {
-        self.overclaims
+        self.initial_versions_exceeded
     }
 
     /// A TCP policy that was changed while the proxy was away may have shrunk: connections that the old one let in end
     /// with the listener's drain marks, which a proxy that connects anew is not told otherwise.
     fn renew_drains(&mut self) {
         let Some(view) = &self.view else { return };
-        if has_missed_policy(self.topics.get(Kind::Extension), view) {
-            self.topics.get_mut(Kind::Listener).doubt(&Arc::from(INBOUND_LISTENER));
+        if has_missed_policy(self.topics.get(ResourceType::Extension), view) {
+            self.topics.get_mut(ResourceType::Listener).invalidate(&Arc::from(INBOUND_LISTENER));
         }
     }
 
@@ -204,26 +209,26 @@ impl Session {
 
     /// What must be asked of the certificate source now.
     pub fn secret_need(&self) -> SecretNeed {
-        let topic = self.topics.get(Kind::Secret);
+        let topic = self.topics.get(ResourceType::Secret);
         if !topic.is_named(IDENTITY) || matches!(self.own, Own::Ready(_)) {
             return SecretNeed::Nothing;
         }
-        match topic.behind.get(IDENTITY).map(|lag| &lag.held) {
-            Some(Held::Claimed(version)) => SecretNeed::Judgement(version.clone()),
-            Some(Held::Asked | Held::Nothing) => SecretNeed::Issue,
-            Some(Held::Sent(_) | Held::Unsure) | None => SecretNeed::Nothing,
+        match topic.pending.get(IDENTITY).map(|lag| &lag.held) {
+            Some(Held::Initial(version)) => SecretNeed::Judgement(version.clone()),
+            Some(Held::Requested | Held::Nothing) => SecretNeed::Issue,
+            Some(Held::Sent(_) | Held::Unknown) | None => SecretNeed::Nothing,
         }
     }
 
     /// What the client says it holds as its own certificate is still good.
     pub fn keep_secret(&mut self) {
-        self.topics.get_mut(Kind::Secret).behind.remove(IDENTITY);
+        self.topics.get_mut(ResourceType::Secret).pending.remove(IDENTITY);
         self.own = Own::Held;
     }
 
     /// A new certificate of the proxy's own. Wiped at once if the client no longer wants one.
     pub fn on_secret(&mut self, secret: Secret) {
-        let topic = self.topics.get_mut(Kind::Secret);
+        let topic = self.topics.get_mut(ResourceType::Secret);
         if topic.is_named(IDENTITY) {
             topic.on_change(&Arc::from(IDENTITY), None);
             self.own = Own::Ready(secret);
@@ -231,7 +236,7 @@ impl Session {
     }
 
     /// What was done for `kind` so far.
-    pub fn counters(&self, kind: Kind) -> Counters {
+    pub fn counters(&self, kind: ResourceType) -> Counters {
         *self.counters.get(kind)
     }
 
@@ -239,7 +244,7 @@ impl Session {
     /// What it refused, and its certificate, do not count.
     pub fn is_settled(&mut self) -> bool {
         let Self { view: Some(view), own, topics, .. } = self else { return false };
-        Kind::ALL.into_iter().all(|kind| {
+        ResourceType::ALL.into_iter().all(|kind| {
             let topic = topics.get_mut(kind);
             if kind.is_wildcard() && !topic.is_opened() {
                 return false;
@@ -254,16 +259,16 @@ impl Session {
     }
 
     /// The names that the client refused as they are now.
-    pub fn refused(&self) -> impl Iterator<Item = (Kind, Arc<str>)> {
+    pub fn refused(&self) -> impl Iterator<Item = (ResourceType, Arc<str>)> {
         let of = |kind| self.topics.get(kind).refused().map(move |name| (kind, Arc::clone(name)));
-        Kind::ALL.into_iter().flat_map(of)
+        ResourceType::ALL.into_iter().flat_map(of)
     }
 
     /// The next thing to tell the client. To be called until it returns nothing, after every other call.
     pub fn next_response(&mut self) -> Option<Response> {
         let view = Arc::clone(self.view.as_ref()?);
         let mut withheld = false;
-        for kind in Kind::ALL {
+        for kind in ResourceType::ALL {
             let (picked, all) = self.pick(&view, kind, &[Verdict::Update, Verdict::Deny]);
             let unanswered = self.topics.get(kind).unanswered;
             if !picked.is_empty() || (unanswered && !self.topics.get(kind).is_outstanding()) {
@@ -274,7 +279,7 @@ impl Session {
         if withheld {
             return None;
         }
-        for kind in Kind::ALL.into_iter().rev() {
+        for kind in ResourceType::ALL.into_iter().rev() {
             let (picked, all) = self.pick(&view, kind, &[Verdict::Remove]);
             if all > 0 {
                 return (!picked.is_empty()).then(|| self.respond(&view, kind, picked));
@@ -284,8 +289,13 @@ impl Session {
     }
 
     /// The names of `kind` with one of these verdicts that may be told now, and how many there are in all.
-    fn pick(&mut self, view: &View, kind: Kind, verdicts: &[Verdict]) -> (Vec<(Arc<str>, Verdict)>, usize) {
-        let warming = self.topics.get(Kind::Cluster).is_outstanding();
+    fn pick(
+        &mut self,
+        view: &View,
+        kind: ResourceType,
+        verdicts: &[Verdict],
+    ) -> (Vec<(Arc<str>, Verdict)>, usize) {
+        let warming = self.topics.get(ResourceType::Cluster).is_outstanding();
         let own = &self.own;
         let topic = self.topics.get_mut(kind);
         let (mut picked, mut all, mut alone) = (Vec::new(), 0, false);
@@ -297,8 +307,9 @@ impl Session {
                     return;
                 }
                 all += 1;
-                let policy = kind == Kind::Extension && name.starts_with(INBOUND);
-                let names_clusters = kind == Kind::Route || (kind == Kind::Extension && !policy);
+                let policy = kind == ResourceType::Extension && name.starts_with(INBOUND);
+                let names_clusters =
+                    kind == ResourceType::Route || (kind == ResourceType::Extension && !policy);
                 let gated = verdict == Verdict::Update && names_clusters && warming;
                 // Envoy gives up on a response at its first bad extension: no policy shall fall with another one.
                 if outstanding || gated || alone || (policy && !picked.is_empty()) {
@@ -311,7 +322,7 @@ impl Session {
         (picked, all)
     }
 
-    fn respond(&mut self, view: &View, kind: Kind, picked: Vec<(Arc<str>, Verdict)>) -> Response {
+    fn respond(&mut self, view: &View, kind: ResourceType, picked: Vec<(Arc<str>, Verdict)>) -> Response {
         self.nonce += 1;
         let mut response = Response { kind, nonce: self.nonce, updated: Vec::new(), removed: Vec::new() };
         let mut told = Vec::with_capacity(picked.len());
@@ -320,7 +331,7 @@ impl Session {
             told.push((Arc::clone(&name), item.as_ref().map(|item| item.version().clone())));
             match item {
                 Some(item) => {
-                    if kind == Kind::Cluster {
+                    if kind == ResourceType::Cluster {
                         self.follow(&name);
                     }
                     response.updated.push(item);
@@ -338,15 +349,15 @@ impl Session {
 
     /// A cluster is told: its endpoints must be told again behind it.
     fn follow(&mut self, name: &Arc<str>) {
-        let endpoints = self.topics.get_mut(Kind::Endpoints);
+        let endpoints = self.topics.get_mut(ResourceType::Endpoints);
         if endpoints.is_opened() {
             endpoints.repeat(name);
         } else {
-            self.early.insert(Arc::clone(name));
+            self.clusters_before_eds.insert(Arc::clone(name));
         }
     }
 
-    fn take_item(&mut self, view: &View, kind: Kind, name: &Arc<str>) -> Option<Item> {
+    fn take_item(&mut self, view: &View, kind: ResourceType, name: &Arc<str>) -> Option<Item> {
         if is_own(kind, name) {
             return match std::mem::replace(&mut self.own, Own::Held) {
                 Own::Ready(secret) => Some(Item::Own(secret)),
@@ -364,16 +375,16 @@ fn is_tcp_policy(name: &str) -> bool {
 /// Whether a TCP port's policy was changed while the client was away.
 fn has_missed_policy(topic: &Topic, view: &View) -> bool {
     topic.claims().filter(|(name, _)| is_tcp_policy(name)).any(|(name, held)| {
-        let now = view.get(Kind::Extension, name);
+        let now = view.get(ResourceType::Extension, name);
         now.is_some_and(|now| !now.version.is_held_as(held))
     })
 }
 
-fn is_own(kind: Kind, name: &str) -> bool {
-    kind == Kind::Secret && name == IDENTITY
+fn is_own(kind: ResourceType, name: &str) -> bool {
+    kind == ResourceType::Secret && name == IDENTITY
 }
 
-fn offer<'v>(view: &'v View, own: &'v Own, kind: Kind, name: &Arc<str>) -> Offer<'v> {
+fn offer<'v>(view: &'v View, own: &'v Own, kind: ResourceType, name: &Arc<str>) -> Offer<'v> {
     if is_own(kind, name) {
         return own.offer();
     }
@@ -382,7 +393,7 @@ fn offer<'v>(view: &'v View, own: &'v Own, kind: Kind, name: &Arc<str>) -> Offer
 }
 
 /// The names of `kind` in the view.
-fn names_of(view: &View, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
+fn names_of(view: &View, kind: ResourceType) -> impl Iterator<Item = &Arc<str>> {
     let all = view.resources.range((kind, Arc::from(""))..).map(|((kind, name), _)| (*kind, name));
     all.take_while(move |(of, _)| *of == kind).map(|(_, name)| name)
 }

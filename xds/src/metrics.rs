@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{delta::PerKind, refusal::RefusalReason, resources::Kind};
+use crate::{delta::PerType, refusal::RefusalReason, resources::ResourceType};
 
 /// The label sets, each with one label.
 type Label = [(&'static str, &'static str); 1];
@@ -26,7 +26,7 @@ pub struct Metrics {
     pub(crate) certificate_failures: Counter,
     refused: Family<Label, Counter>,
     /// Found once, so that counting takes no lock.
-    kinds: PerKind<KindMetrics>,
+    kinds: PerType<KindMetrics>,
 }
 
 /// The metrics of one kind.
@@ -45,8 +45,8 @@ impl Metrics {
         let family = Family::<Label, Counter>::default;
         let (responses, resources, removals, bytes, nacks) =
             (family(), family(), family(), family(), family());
-        let mut kinds = PerKind::<KindMetrics>::default();
-        for kind in Kind::ALL {
+        let mut kinds = PerType::<KindMetrics>::default();
+        for kind in ResourceType::ALL {
             let label = [("kind", short_name(kind))];
             *kinds.get_mut(kind) = KindMetrics {
                 responses: responses.get_or_create(&label).clone(),
@@ -89,7 +89,7 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn of(&self, kind: Kind) -> &KindMetrics {
+    pub(crate) fn of(&self, kind: ResourceType) -> &KindMetrics {
         self.kinds.get(kind)
     }
 
@@ -99,18 +99,18 @@ impl Metrics {
 
     /// How many resources were sent in all. Zero for a proxy that came back and had everything.
     pub fn resources_sent(&self) -> u64 {
-        Kind::ALL.into_iter().map(|kind| self.of(kind).resources.get()).sum()
+        ResourceType::ALL.into_iter().map(|kind| self.of(kind).resources.get()).sum()
     }
 }
 
 /// The customary name of the protocol of a kind.
-pub(crate) fn short_name(kind: Kind) -> &'static str {
+pub(crate) fn short_name(kind: ResourceType) -> &'static str {
     match kind {
-        Kind::Cluster => "cds",
-        Kind::Endpoints => "eds",
-        Kind::Secret => "sds",
-        Kind::Listener => "lds",
-        Kind::Extension => "ecds",
-        Kind::Route => "rds",
+        ResourceType::Cluster => "cds",
+        ResourceType::Endpoints => "eds",
+        ResourceType::Secret => "sds",
+        ResourceType::Listener => "lds",
+        ResourceType::Extension => "ecds",
+        ResourceType::Route => "rds",
     }
 }

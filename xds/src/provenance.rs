@@ -25,7 +25,7 @@ use crate::{
 
 /// What an object says in the mesh, by the name that the object has there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Statement {
+pub enum SourceRef {
     /// Who may call.
     Grant(String),
     /// Where calls go.
@@ -34,7 +34,7 @@ pub enum Statement {
 
 /// Where a statement stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum Location {
     /// Among the grants of an identity, whether anybody has it or not. No resource is made for that alone.
     Identity(SpiffeId),
     /// On the inbound side of a class.
@@ -44,14 +44,14 @@ pub enum Place {
 }
 
 /// The places of one statement, each with the resources there that carry it.
-pub type Places = OrdMap<Place, Vec<Arc<Resource>>>;
+pub type Places = OrdMap<Location, Vec<Arc<Resource>>>;
 
 /// The statements that are in effect, with their places. A copy costs nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Provenance(OrdMap<Statement, Places>);
+pub struct Provenance(OrdMap<SourceRef, Places>);
 
 /// A part of the statements, to be compared with what it was.
-type Stated = BTreeMap<(Statement, Place), Vec<Arc<Resource>>>;
+type Attributed = BTreeMap<(SourceRef, Location), Vec<Arc<Resource>>>;
 
 impl Provenance {
     /// The provenance after `changes`, which led from the one mesh and its pool to the other.
@@ -73,7 +73,7 @@ impl Provenance {
         next
     }
 
-    fn replace(&mut self, was: &Stated, is: Stated) {
+    fn replace(&mut self, was: &Attributed, is: Attributed) {
         for (statement, place) in was.keys().filter(|key| !is.contains_key(key)) {
             let Some(places) = self.0.get_mut(statement) else { continue };
             places.remove(place);
@@ -90,7 +90,7 @@ impl Provenance {
     }
 
     /// Where a statement stands; `None` if it is not in effect.
-    pub fn places(&self, statement: &Statement) -> Option<&Places> {
+    pub fn places(&self, statement: &SourceRef) -> Option<&Places> {
         self.0.get(statement)
     }
 
@@ -98,7 +98,7 @@ impl Provenance {
     pub(crate) fn since<'a>(
         &'a self,
         earlier: &'a Self,
-    ) -> impl Iterator<Item = Change<'a, Statement, Places>> {
+    ) -> impl Iterator<Item = Change<'a, SourceRef, Places>> {
         changes(&earlier.0, &self.0)
     }
 }
@@ -112,23 +112,23 @@ pub(crate) fn is_named_alike(old: &Places, new: &Places) -> bool {
 }
 
 /// What splits say of a Service's ports: where calls of them go.
-fn splits(id: &ServiceId, service: &Service, pool: &Resources) -> Stated {
+fn splits(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
     let stated = service.ports.iter().filter_map(|(number, port)| {
         let split = port.route.split.clone()?;
         let made = pool.service(id).and_then(|part| part.ports.get(number));
         let resources = made.map(|port| Arc::clone(&port.way)).into_iter().collect();
-        Some(((Statement::Split(split), Place::Port(id.clone(), *number)), resources))
+        Some(((SourceRef::Split(split), Location::Port(id.clone(), *number)), resources))
     });
     stated.collect()
 }
 
 /// What grants say of those who have an identity.
-fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Stated {
-    let mut stated = Stated::new();
+fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
+    let mut stated = Attributed::new();
     let grants = mesh.grants_of(identity);
     for grant in grants {
-        let place = Place::Identity(identity.clone());
-        stated.insert((Statement::Grant(grant.name.clone()), place), Vec::new());
+        let place = Location::Identity(identity.clone());
+        stated.insert((SourceRef::Grant(grant.name.clone()), place), Vec::new());
     }
     let classes = pool.index().classes(identity).filter_map(|id| Some((id, mesh.classes.get(id)?)));
     // Where everything is allowed, no policy says what a grant says.
@@ -141,7 +141,7 @@ fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Stated {
             let policies: Vec<_> =
                 policies.filter_map(|name| made.get(name.as_str()).copied().cloned()).collect();
             if !policies.is_empty() {
-                let key = (Statement::Grant(grant.name.clone()), Place::Class(id.clone()));
+                let key = (SourceRef::Grant(grant.name.clone()), Location::Class(id.clone()));
                 stated.entry(key).or_default().extend(policies);
             }
         }

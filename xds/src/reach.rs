@@ -64,7 +64,7 @@ impl Reach {
         let roots: Vec<ServiceId> = due.iter().flat_map(|service| next.roots(service)).cloned().collect();
         due.extend(roots);
         let mut moved = Moved::default();
-        let mut doors = Doors { mesh, index, let_in: BTreeMap::new() };
+        let mut doors = AccessIndex { mesh, index, allowed_sources: BTreeMap::new() };
         for service in &due {
             next.renew(&mut doors, service, &mut moved);
         }
@@ -135,7 +135,7 @@ impl Reach {
         }
     }
 
-    fn renew(&mut self, doors: &mut Doors<'_>, id: &ServiceId, moved: &mut Moved) {
+    fn renew(&mut self, doors: &mut AccessIndex<'_>, id: &ServiceId, moved: &mut Moved) {
         let now = doors.mesh.services.get(id).map(|service| doors.callers(service)).unwrap_or_default();
         let before = self.callers.remove(id).unwrap_or_default();
         if *before != now {
@@ -184,13 +184,13 @@ pub(crate) fn is_reached_alike(change: &Change<'_, ServiceId, Arc<Service>>) -> 
 }
 
 /// Who is let in where. Many Services may be served by one identity, whose grants are looked at once.
-struct Doors<'a> {
+struct AccessIndex<'a> {
     mesh: &'a Mesh,
     index: &'a Index,
-    let_in: BTreeMap<(&'a SpiffeId, u16), BTreeSet<&'a SpiffeId>>,
+    allowed_sources: BTreeMap<(&'a SpiffeId, u16), BTreeSet<&'a SpiffeId>>,
 }
 
-impl<'a> Doors<'a> {
+impl<'a> AccessIndex<'a> {
     /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
     fn callers(&mut self, service: &'a Service) -> Callers {
         let mut callers = Callers::default();
@@ -201,11 +201,11 @@ impl<'a> Doors<'a> {
                     continue;
                 }
                 let mesh = self.mesh;
-                let let_in = self.let_in.entry((identity, target)).or_insert_with(|| {
+                let allowed_sources = self.allowed_sources.entry((identity, target)).or_insert_with(|| {
                     let here = mesh.grants_of(identity).iter().filter(|grant| grant.ports.contains(target));
                     here.flat_map(|grant| grant.sources.iter().map(|source| &**source)).collect()
                 });
-                for source in let_in.iter() {
+                for source in allowed_sources.iter() {
                     callers.only.entry((*source).clone()).or_default().insert(*number);
                 }
             }

@@ -11,7 +11,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    resources::{Kind, Resource},
+    resources::{Resource, ResourceType},
     view::View,
 };
 
@@ -61,20 +61,20 @@ pub struct Settings {
 pub fn render(view: &View, settings: &Settings) -> Result<Value, RenderError> {
     let mut printed = BTreeMap::new();
     for ((kind, name), it) in &view.resources {
-        if *kind != Kind::Secret {
+        if *kind != ResourceType::Secret {
             printed.insert((*kind, name.as_ref()), resource(it)?);
         }
     }
-    let of_kind = |kind: Kind| -> Vec<Value> {
+    let of_kind = |kind: ResourceType| -> Vec<Value> {
         let wanted = printed.iter().filter(|((its, _), _)| *its == kind);
         wanted.map(|(_, value)| in_place(value.clone(), &printed)).collect()
     };
-    let mut clusters = of_kind(Kind::Cluster);
+    let mut clusters = of_kind(ResourceType::Cluster);
     clusters.push(control_plane(settings.xds));
     clusters.sort_by(|a, b| name_of(a).cmp(name_of(b)));
     Ok(sorted(json!({
         "node": { "id": settings.node, "cluster": "smidge" },
-        "static_resources": { "clusters": clusters, "listeners": of_kind(Kind::Listener) },
+        "static_resources": { "clusters": clusters, "listeners": of_kind(ResourceType::Listener) },
     })))
 }
 
@@ -95,7 +95,7 @@ pub fn resource(resource: &Resource) -> Result<Value, RenderError> {
     Ok(sorted(value))
 }
 
-type Printed<'a> = BTreeMap<(Kind, &'a str), Value>;
+type Printed<'a> = BTreeMap<(ResourceType, &'a str), Value>;
 
 /// Puts what a message would ask for in the place where it would ask.
 fn in_place(value: Value, printed: &Printed) -> Value {
@@ -108,17 +108,17 @@ fn in_place(value: Value, printed: &Printed) -> Value {
     };
     let find = |kind, name: &str| printed.get(&(kind, name)).cloned();
     if let Some(rds) = object.remove("rds") {
-        let found = find(Kind::Route, text(&rds, "route_config_name"));
+        let found = find(ResourceType::Route, text(&rds, "route_config_name"));
         object.insert("route_config".to_owned(), found.unwrap_or_default());
     }
     if let Some(discovery) = object.remove("config_discovery") {
-        let found = find(Kind::Extension, text_of(&object, "name"));
+        let found = find(ResourceType::Extension, text_of(&object, "name"));
         let config = found.as_ref().and_then(|found| found.get("typed_config"));
         let config = config.or_else(|| discovery.get("default_config"));
         object.insert("typed_config".to_owned(), config.cloned().unwrap_or_default());
     }
     if let Some(eds) = object.remove("eds_cluster_config") {
-        let found = find(Kind::Endpoints, text(&eds, "service_name"));
+        let found = find(ResourceType::Endpoints, text(&eds, "service_name"));
         object.insert("load_assignment".to_owned(), found.unwrap_or_default());
         object.insert("type".to_owned(), json!("STATIC"));
     }

@@ -5,7 +5,7 @@
 
 mod class;
 mod drain;
-mod kept;
+mod previous;
 mod service;
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
@@ -33,14 +33,14 @@ use crate::{
 };
 use class::ClassPart;
 use drain::Drains;
-pub use kept::Built;
-use kept::{Beside, Kept};
+pub use previous::Built;
+use previous::{Beside, Previous};
 pub(crate) use service::{PortPart, ServicePart};
 
 /// The types of resources that are served, in the order in which additions are sent
 /// (xDS protocol, "Eventual consistency considerations"). Removals go in reverse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Kind {
+pub enum ResourceType {
     /// `envoy.config.cluster.v3.Cluster`
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment`
@@ -55,7 +55,7 @@ pub enum Kind {
     Route,
 }
 
-impl Kind {
+impl ResourceType {
     /// Every kind, in the order of additions.
     pub const ALL: [Self; 6] =
         [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Extension, Self::Route];
@@ -127,7 +127,7 @@ impl fmt::Display for Version {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     /// Its type.
-    pub kind: Kind,
+    pub kind: ResourceType,
     /// Its name on the wire. Two resources of the pool may share it (the inbound side of two classes); no view has both.
     pub name: Arc<str>,
     /// The digest of `body`.
@@ -150,7 +150,7 @@ impl fmt::Debug for Resource {
 impl Resource {
     /// Encodes a message. The same message has the same bytes in every process, as no builder makes a protobuf map
     /// with more than one entry.
-    fn new<M: Message + Name>(kind: Kind, name: &str, message: &M) -> Self {
+    fn new<M: Message + Name>(kind: ResourceType, name: &str, message: &M) -> Self {
         let body = prost::bytes::Bytes::from(message.encode_to_vec());
         Self { kind, name: Arc::from(name), version: Version::new(&digest(&body)), body }
     }
@@ -205,7 +205,7 @@ impl Resources {
         }
         if changes.trust {
             for (id, service) in &self.mesh.services.clone() {
-                let kept = Kept::new(previous.services.get(id).into_iter().flat_map(|part| part.iter()));
+                let kept = Previous::new(previous.services.get(id).into_iter().flat_map(|part| part.iter()));
                 self.put_service(id, ServicePart::new(service, &self.mesh.trust, &kept), &kept);
             }
             return;
@@ -213,7 +213,7 @@ impl Resources {
         for change in &changes.services {
             let Some(service) = change.new else { continue };
             let earlier = previous.services.get(change.key);
-            let kept = Kept::new(earlier.into_iter().flat_map(|part| part.iter()));
+            let kept = Previous::new(earlier.into_iter().flat_map(|part| part.iter()));
             let part = match change.old.zip(earlier) {
                 Some(old) => ServicePart::next(service, &self.mesh.trust, &kept, old),
                 None => ServicePart::new(service, &self.mesh.trust, &kept),
@@ -222,7 +222,7 @@ impl Resources {
         }
     }
 
-    fn put_service(&mut self, id: &ServiceId, part: ServicePart, kept: &Kept<'_>) {
+    fn put_service(&mut self, id: &ServiceId, part: ServicePart, kept: &Previous<'_>) {
         self.built.services += 1;
         self.built.encoded += kept.encoded();
         self.services.insert(id.clone(), Arc::new(part));
@@ -240,7 +240,7 @@ impl Resources {
             let mut beside = Beside::new();
             for id in ids {
                 let Some(class) = mesh.classes.get(&id) else { continue };
-                let kept = Kept::new(previous.class(&id)).beside(&beside);
+                let kept = Previous::new(previous.class(&id)).beside(&beside);
                 let grants = mesh.grants_of(identity);
                 let part = ClassPart::new(class, grants, &self.drains.marks(class), &mesh.trust, &kept);
                 self.built.classes += 1;
@@ -268,14 +268,15 @@ impl Resources {
             addresses.entry(port).or_default().extend(ips);
         }
         addresses.retain(|_, ips| !ips.is_empty());
-        let kept = Kept::new(previous.shared());
+        let kept = Previous::new(previous.shared());
         let clusters = [cluster::passthrough(), cluster::inbound(), cluster::blackhole()];
-        let clusters = clusters.iter().map(|cluster| kept.make(Kind::Cluster, &cluster.name, cluster));
+        let clusters =
+            clusters.iter().map(|cluster| kept.make(ResourceType::Cluster, &cluster.name, cluster));
         let mut shared: Vec<Arc<Resource>> = clusters.collect();
         let listener = outbound::virtual_listener(&addresses);
-        shared.push(kept.make(Kind::Listener, &listener.name, &listener));
+        shared.push(kept.make(ResourceType::Listener, &listener.name, &listener));
         let trust = tls::trust(&self.mesh.trust);
-        shared.extend(trust.map(|secret| kept.make(Kind::Secret, names::TRUST, &secret)));
+        shared.extend(trust.map(|secret| kept.make(ResourceType::Secret, names::TRUST, &secret)));
         self.shared = Arc::new(shared);
         self.built.encoded += kept.encoded();
     }

@@ -23,7 +23,7 @@ use codec::{Ads, Open, Responses};
 pub use compute_limiter::ComputeLimiter;
 use connect_limiter::ConnectLimiter;
 use futures::Stream;
-pub use proxies::{Answer, Connected, Follower, Proxies, Words};
+pub use proxies::{AckState, AckWatcher, Connected, NackMessages, Proxies};
 pub use snapshot_hub::SnapshotHub;
 use tokio::{
     io::{AsyncRead, AsyncWrite},

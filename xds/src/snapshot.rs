@@ -4,7 +4,7 @@
 //! only, shared by all streams, free of secrets.
 
 mod difference;
-mod news;
+mod view_impact;
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use std::{
 
 pub use difference::Difference;
 use imbl::OrdMap;
-use news::{Fate, News};
+use view_impact::{ViewChange, ViewImpact};
 
 use crate::{
     mesh::{
@@ -35,8 +35,8 @@ pub struct Snapshot {
     resources: Resources,
     reach: Reach,
     /// What everybody sees.
-    everybodys: Named,
-    views: OrdMap<ClassId, Arc<Awaited>>,
+    shared_view: Named,
+    views: OrdMap<ClassId, Arc<LazyView>>,
     concerned: Concerned,
     provenance: Provenance,
 }
@@ -73,7 +73,7 @@ impl fmt::Debug for Recipients<'_> {
 
 /// A view that is computed when somebody asks for it. Snapshots between which it does not change share it.
 #[derive(Default)]
-struct Awaited {
+struct LazyView {
     view: OnceLock<Arc<View>>,
     earlier: Option<Arc<View>>,
     /// What must be put into the earlier view to make this one; `None` if there is more to it.
@@ -89,17 +89,17 @@ impl Snapshot {
         let changes = Changes::between(&previous.mesh, &compared);
         let resources = previous.resources.next(&mesh, &changes);
         let (reach, moved) = previous.reach.next(&mesh, resources.index(), &changes);
-        let news = News::new(&changes, &moved, &reach, (&previous.resources, &resources));
-        let everybodys = match news.everybody {
-            Fate::Same => previous.everybodys.clone(),
-            Fate::Patched => {
-                let mut patched = previous.everybodys.clone();
+        let news = ViewImpact::new(&changes, &moved, &reach, (&previous.resources, &resources));
+        let shared_view = match news.everybody {
+            ViewChange::Same => previous.shared_view.clone(),
+            ViewChange::Patched => {
+                let mut patched = previous.shared_view.clone();
                 view::patch(&mut patched, &news.patch);
                 patched
             }
-            Fate::Fresh => {
-                let mut grown = previous.everybodys.clone();
-                view::become_like(&mut grown, &view::everybodys(&mesh, &resources, &reach));
+            ViewChange::Fresh => {
+                let mut grown = previous.shared_view.clone();
+                view::become_like(&mut grown, &view::shared_view(&mesh, &resources, &reach));
                 grown
             }
         };
@@ -109,18 +109,18 @@ impl Snapshot {
             previous.provenance.next(&changes, old, new)
         };
         let concerned = Concerned::default();
-        let mut next = Self { mesh, resources, reach, everybodys, views, concerned, provenance };
+        let mut next = Self { mesh, resources, reach, shared_view, views, concerned, provenance };
         next.renew_views(&changes, &news, previous);
         next
     }
 
-    fn renew_views(&mut self, changes: &Changes<'_>, news: &News, previous: &Self) {
+    fn renew_views(&mut self, changes: &Changes<'_>, news: &ViewImpact, previous: &Self) {
         for gone in changes.classes.iter().filter(|change| change.new.is_none()) {
             self.views.remove(gone.key);
         }
         let index = self.resources.index();
-        let due: Vec<(ClassId, Fate)> = match news.everybody {
-            Fate::Same => news.classes.iter().map(|(class, fate)| (class.clone(), *fate)).collect(),
+        let due: Vec<(ClassId, ViewChange)> = match news.everybody {
+            ViewChange::Same => news.classes.iter().map(|(class, fate)| (class.clone(), *fate)).collect(),
             all => {
                 let fate = |class| news.classes.get(class).copied().unwrap_or(all).max(all);
                 self.mesh.classes.keys().map(|class| (class.clone(), fate(class))).collect()
@@ -129,11 +129,11 @@ impl Snapshot {
         for (class, fate) in due.into_iter().filter(|(class, _)| self.mesh.classes.contains_key(class)) {
             let before = previous.views.get(&class);
             let direct = before.and_then(|before| before.view.get());
-            let patch = direct.filter(|_| fate == Fate::Patched).map(|_| Arc::clone(&news.patch));
+            let patch = direct.filter(|_| fate == ViewChange::Patched).map(|_| Arc::clone(&news.patch));
             let earlier = direct.or_else(|| before?.earlier.as_ref()).map(Arc::clone);
             self.concerned.instances += index.count(&class);
             self.concerned.classes.insert(class.clone());
-            self.views.insert(class, Arc::new(Awaited { view: OnceLock::new(), earlier, patch }));
+            self.views.insert(class, Arc::new(LazyView { view: OnceLock::new(), earlier, patch }));
         }
         let moved = changes.workloads.iter().filter(|change| change.new.is_some());
         self.concerned.moved.extend(moved.map(|change| change.key.clone()));
@@ -197,7 +197,7 @@ impl Snapshot {
                 view::patch(&mut patched, patch);
                 patched
             }
-            _ => view::view(&self.mesh, &self.resources, &self.reach, &self.everybodys, class)?,
+            _ => view::view(&self.mesh, &self.resources, &self.reach, &self.shared_view, class)?,
         };
         let view = match &awaited.earlier {
             Some(earlier) => View::after(earlier, fresh),

@@ -17,11 +17,11 @@ use crate::{
         id::{ClassId, ServiceId},
     },
     reach::{self, Reach},
-    resources::{Kind, PortPart, Resource, Resources, ServicePart},
+    resources::{PortPart, Resource, ResourceType, Resources, ServicePart},
 };
 
 /// Resources by type and name.
-pub type Named = OrdMap<(Kind, Arc<str>), Arc<Resource>>;
+pub type Named = OrdMap<(ResourceType, Arc<str>), Arc<Resource>>;
 
 /// The resources of one proxy by type and name. Shared by all proxies of a class.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,7 @@ pub struct View {
 }
 
 /// The names whose resource is new, gone or of another version.
-pub type Changes = Vec<(Kind, Arc<str>)>;
+pub type Changes = Vec<(ResourceType, Arc<str>)>;
 
 /// How a view came to be: the view that its class had before, and what differs.
 #[derive(Debug, Clone)]
@@ -58,16 +58,16 @@ impl From<Named> for View {
 }
 
 /// A key that is looked for without making one.
-struct Sought<'a>(Kind, &'a str);
+struct Sought<'a>(ResourceType, &'a str);
 
-impl Equivalent<(Kind, Arc<str>)> for Sought<'_> {
-    fn equivalent(&self, (kind, name): &(Kind, Arc<str>)) -> bool {
+impl Equivalent<(ResourceType, Arc<str>)> for Sought<'_> {
+    fn equivalent(&self, (kind, name): &(ResourceType, Arc<str>)) -> bool {
         self.0 == *kind && *self.1 == **name
     }
 }
 
-impl Comparable<(Kind, Arc<str>)> for Sought<'_> {
-    fn compare(&self, (kind, name): &(Kind, Arc<str>)) -> Ordering {
+impl Comparable<(ResourceType, Arc<str>)> for Sought<'_> {
+    fn compare(&self, (kind, name): &(ResourceType, Arc<str>)) -> Ordering {
         self.0.cmp(kind).then_with(|| self.1.cmp(name))
     }
 }
@@ -90,19 +90,19 @@ impl View {
     }
 
     /// The resource of this name, if the proxy may know it.
-    pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
+    pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
         self.resources.get(&Sought(kind, name))
     }
 
     /// The view's own copy of a name, if it has the name.
-    pub(crate) fn name(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
+    pub(crate) fn name(&self, kind: ResourceType, name: &str) -> Option<&Arc<str>> {
         self.resources.get_key_value(&Sought(kind, name)).map(|((_, name), _)| name)
     }
 }
 
 /// The changes from `old` to `new`, at the cost of what they do not share.
 pub(crate) fn changes(old: &Named, new: &Named) -> Changes {
-    let change = |item: DiffItem<'_, '_, (Kind, Arc<str>), Arc<Resource>>| match item {
+    let change = |item: DiffItem<'_, '_, (ResourceType, Arc<str>), Arc<Resource>>| match item {
         DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
         DiffItem::Update { new: (key, _), .. } | DiffItem::Add(key, _) | DiffItem::Remove(key, _) => {
             Some(key.clone())
@@ -147,7 +147,7 @@ fn extend<'a>(named: &mut Named, resources: impl IntoIterator<Item = &'a Arc<Res
 }
 
 /// What everybody sees.
-pub(crate) fn everybodys(mesh: &Mesh, resources: &Resources, reach: &Reach) -> Named {
+pub(crate) fn shared_view(mesh: &Mesh, resources: &Resources, reach: &Reach) -> Named {
     let mut named = Named::new();
     extend(&mut named, resources.shared());
     for (service, number) in reach.everybody() {
@@ -161,11 +161,11 @@ pub(crate) fn view(
     mesh: &Mesh,
     resources: &Resources,
     reach: &Reach,
-    everybodys: &Named,
+    shared_view: &Named,
     id: &ClassId,
 ) -> Option<Named> {
     let class = mesh.classes.get(id)?;
-    let mut named = everybodys.clone();
+    let mut named = shared_view.clone();
     extend(&mut named, resources.class(id));
     for (service, number) in reach.of(&class.identity) {
         call(&mut named, mesh, resources, service, *number);

@@ -15,13 +15,13 @@ use client::{Net, node, soon, told};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, KEY, filled, proxy, server, view};
 use smidge_xds::{
-    resources::Kind,
-    server::{Answer, Follower},
+    resources::ResourceType,
+    server::{AckState, AckWatcher},
 };
 use tokio::time::timeout;
 use tonic::Code;
 
-const ONE: (Kind, &str, &str) = (Kind::Cluster, "ns/one/80", "1");
+const ONE: (ResourceType, &str, &str) = (ResourceType::Cluster, "ns/one/80", "1");
 
 fn start() -> (Net, Handles) {
     let (server, handles) = server(None);
@@ -39,7 +39,7 @@ async fn a_refused_stream_learns_nothing() {
     let claims = [Some(node("other")), Some(node("")), None];
     for node in claims {
         let mut client = net.open(Some("one")).await.unwrap();
-        let type_url = Kind::Cluster.type_url().to_owned();
+        let type_url = ResourceType::Cluster.type_url().to_owned();
         client.send(DeltaDiscoveryRequest { node, type_url, ..DeltaDiscoveryRequest::default() }).await;
         assert_eq!(client.ends().await, (Code::PermissionDenied, "not permitted".to_owned()));
     }
@@ -62,7 +62,7 @@ async fn only_the_delta_protocol_is_served() {
 async fn a_stream_waits_for_its_view_but_not_for_ever() {
     let (net, handles) = start();
     let mut client = net.connect("one").await;
-    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
     client.hears_nothing().await;
     handles.publish(&[("other", &view(&[ONE]))]);
     client.hears_nothing().await;
@@ -70,7 +70,7 @@ async fn a_stream_waits_for_its_view_but_not_for_ever() {
     assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
 
     let mut stranger = net.connect("stranger").await;
-    stranger.want(Kind::Cluster, &[], &[]).await;
+    stranger.want(ResourceType::Cluster, &[], &[]).await;
     assert_eq!(stranger.ends().await, (Code::Unavailable, "unavailable, retry later".to_owned()));
     let mut mute = net.open(Some("one")).await.unwrap();
     assert_eq!(mute.ends().await.0, Code::Unavailable);
@@ -79,11 +79,11 @@ async fn a_stream_waits_for_its_view_but_not_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn a_change_wakes_whom_it_concerns() {
     let (net, handles) = start();
-    let (old, new) = (view(&[ONE]), view(&[(Kind::Cluster, "ns/one/80", "2")]));
+    let (old, new) = (view(&[ONE]), view(&[(ResourceType::Cluster, "ns/one/80", "2")]));
     handles.publish(&[("one", &old), ("two", &old)]);
     let (mut one, mut two) = (net.connect("one").await, net.connect("two").await);
     for client in [&mut one, &mut two] {
-        client.want(Kind::Cluster, &[], &[]).await;
+        client.want(ResourceType::Cluster, &[], &[]).await;
         assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
     }
     handles.publish_to(Some(&[proxy("one")]), &[("one", &new), ("two", &new)]);
@@ -95,13 +95,17 @@ async fn a_change_wakes_whom_it_concerns() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_unchanged_is_sent_nothing() {
     let (net, handles) = start();
-    let mesh = view(&[ONE, (Kind::Endpoints, "ns/one/80", "e"), (Kind::Listener, "outbound", "l+mark")]);
+    let mesh = view(&[
+        ONE,
+        (ResourceType::Endpoints, "ns/one/80", "e"),
+        (ResourceType::Listener, "outbound", "l+mark"),
+    ]);
     handles.publish(&[("one", &mesh)]);
     let mut client = net.connect("one").await;
-    client.want(Kind::Cluster, &[], &[]).await;
-    client.want(Kind::Endpoints, &["ns/one/80"], &[]).await;
-    client.want(Kind::Secret, &["identity"], &[]).await;
-    client.want(Kind::Listener, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
+    client.want(ResourceType::Endpoints, &["ns/one/80"], &[]).await;
+    client.want(ResourceType::Secret, &["identity"], &[]).await;
+    client.want(ResourceType::Listener, &[], &[]).await;
     for expected in [1, 1, 1, 1] {
         assert_eq!(client.next().await.resources.len(), expected);
     }
@@ -110,10 +114,10 @@ async fn who_comes_back_unchanged_is_sent_nothing() {
     assert_eq!(sent, 4);
 
     let mut client = net.connect("one").await;
-    client.want(Kind::Cluster, &[], &[("ns/one/80", "1")]).await;
-    client.want(Kind::Endpoints, &["ns/one/80"], &[("ns/one/80", "e")]).await;
-    client.want(Kind::Secret, &["identity"], &[("identity", "one 1 1")]).await;
-    client.want(Kind::Listener, &[], &[("outbound", "l+older mark")]).await;
+    client.want(ResourceType::Cluster, &[], &[("ns/one/80", "1")]).await;
+    client.want(ResourceType::Endpoints, &["ns/one/80"], &[("ns/one/80", "e")]).await;
+    client.want(ResourceType::Secret, &["identity"], &[("identity", "one 1 1")]).await;
+    client.want(ResourceType::Listener, &[], &[("outbound", "l+older mark")]).await;
     client.hears_nothing().await;
     assert_eq!(handles.metrics.resources_sent(), sent);
     assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 1, "a good leaf was replaced");
@@ -128,7 +132,7 @@ async fn a_certificate_goes_to_its_own_stream_only() {
     handles.publish(&[("one", &empty), ("two", &empty)]);
     for name in ["one", "two"] {
         let mut client = net.connect(name).await;
-        client.want(Kind::Secret, &["identity", "servers/ns/hidden"], &[]).await;
+        client.want(ResourceType::Secret, &["identity", "servers/ns/hidden"], &[]).await;
         let mut seen = [client.next().await, client.next().await];
         seen.sort_by_key(|response| response.resources.len());
         assert_eq!(seen[0].removed_resources, ["servers/ns/hidden"], "as if it did not exist");
@@ -147,7 +151,7 @@ async fn a_leaf_is_renewed_in_time_and_kept_while_it_cannot_be() {
     let (net, handles) = start();
     handles.publish(&[("one", &view(&[]))]);
     let mut client = net.connect("one").await;
-    client.want(Kind::Secret, &["identity"], &[]).await;
+    client.want(ResourceType::Secret, &["identity"], &[]).await;
     assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
     client.hears_nothing().await;
     handles.leaves.fails.store(true, Ordering::SeqCst);
@@ -166,7 +170,7 @@ async fn one_certificate_is_tried_at_a_time_however_often_issuers_change() {
     let (net, handles) = start();
     handles.publish(&[("one", &view(&[]))]);
     let mut client = net.connect("one").await;
-    client.want(Kind::Secret, &["identity"], &[]).await;
+    client.want(ResourceType::Secret, &["identity"], &[]).await;
     assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
     handles.leaves.fails.store(true, Ordering::SeqCst);
     for issuer in 2..12 {
@@ -191,29 +195,30 @@ async fn a_refusal_is_reported_and_not_repeated() {
     let (net, mut handles) = start();
     handles.publish(&[("one", &view(&[ONE]))]);
     let mut client = net.connect("one").await;
-    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
     let response = client.receive().await;
     client.answer(&response, Some("no such thing")).await;
     let nack = soon("a report", handles.nacks.recv()).await.unwrap();
     assert_eq!((nack.proxy.instance.as_str(), nack.refused.message.as_str()), ("one", "no such thing"));
     client.hears_nothing().await;
     let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
-    assert!(connected.refused.keys().eq([&(Kind::Cluster, "ns/one/80".into())]), "{connected:?}");
+    assert!(connected.refused.keys().eq([&(ResourceType::Cluster, "ns/one/80".into())]), "{connected:?}");
     assert!(handles.scrape().contains("nacks_total{kind=\"cds\"} 1"));
-    handles.publish(&[("one", &view(&[(Kind::Cluster, "ns/one/80", "2")]))]);
+    handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "2")]))]);
     assert_eq!(told(&client.next().await), [("ns/one/80", "2")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_delays_nobody_and_skips_what_it_missed() {
     let (net, handles) = start();
-    let large = |version: &'static str| filled([(Kind::Cluster, "ns/one/80", version, vec![b'x'; 4 << 20])]);
-    let small = |version: &'static str| view(&[(Kind::Cluster, "ns/one/80", version)]);
+    let large =
+        |version: &'static str| filled([(ResourceType::Cluster, "ns/one/80", version, vec![b'x'; 4 << 20])]);
+    let small = |version: &'static str| view(&[(ResourceType::Cluster, "ns/one/80", version)]);
     handles.publish(&[("slow", &large("1")), ("fast", &small("1"))]);
     let mut slow = net.connect("slow").await;
-    slow.want(Kind::Cluster, &[], &[]).await;
+    slow.want(ResourceType::Cluster, &[], &[]).await;
     let mut fast = net.connect("fast").await;
-    fast.want(Kind::Cluster, &[], &[]).await;
+    fast.want(ResourceType::Cluster, &[], &[]).await;
     assert_eq!(told(&fast.next().await), [("ns/one/80", "1")]);
     for version in ["2", "3", "4"] {
         handles.publish(&[("slow", &large(version)), ("fast", &small(version))]);
@@ -256,11 +261,11 @@ async fn a_refusal_of_what_was_replaced_meanwhile_holds_no_longer() {
     let (net, handles) = start();
     handles.publish(&[("one", &view(&[ONE]))]);
     let mut client = net.connect("one").await;
-    client.want(Kind::Cluster, &[], &[]).await;
-    client.want(Kind::Listener, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
+    client.want(ResourceType::Listener, &[], &[]).await;
     let first = client.receive().await;
     assert!(told(&client.next().await).is_empty(), "the empty answer for listeners");
-    handles.publish(&[("one", &view(&[(Kind::Cluster, "ns/one/80", "2")]))]);
+    handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "2")]))]);
     client.hears_nothing().await;
     client.answer(&first, Some("no such thing")).await;
     assert_eq!(told(&client.next().await), [("ns/one/80", "2")]);
@@ -271,7 +276,7 @@ async fn a_refusal_of_what_was_replaced_meanwhile_holds_no_longer() {
 }
 
 /// What the one proxy that there is has answered, of which nobody was told yet.
-fn news(follower: &Follower) -> Answer {
+fn news(follower: &AckWatcher) -> AckState {
     let mut news: Vec<_> = follower.take().into_values().collect();
     assert_eq!(news.len(), 1);
     news.remove(0).expect("it is connected")
@@ -287,8 +292,8 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     let mut client = net.connect("one").await;
     soon("news of the newcomer", follower.changed()).await;
     assert!(news(&follower).acknowledged.is_none());
-    client.want(Kind::Cluster, &[], &[]).await;
-    client.want(Kind::Listener, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
+    client.want(ResourceType::Listener, &[], &[]).await;
     assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
     assert!(told(&client.next().await).is_empty(), "the empty answer for listeners");
     client.hears_nothing().await;
@@ -298,7 +303,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     // Who comes later hears of all that are there.
     assert!(std::sync::Arc::ptr_eq(&news(&handles.proxies.follow()).acknowledged.unwrap(), &first));
 
-    let second = view(&[(Kind::Cluster, "ns/one/80", "2")]);
+    let second = view(&[(ResourceType::Cluster, "ns/one/80", "2")]);
     handles.publish(&[("one", &second)]);
     let response = client.receive().await;
     client.answer(&response, Some("no such thing")).await;
@@ -308,7 +313,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     assert_eq!(refused, [("ns/one/80", "no such thing")]);
 
     // Another version heals it.
-    handles.publish(&[("one", &view(&[(Kind::Cluster, "ns/one/80", "3")]))]);
+    handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "3")]))]);
     assert_eq!(told(&client.next().await), [("ns/one/80", "3")]);
     client.hears_nothing().await;
     assert!(news(&follower).refused.is_empty());
@@ -324,24 +329,25 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
 #[tokio::test(start_paused = true)]
 async fn an_acknowledged_endpoint_is_no_news_and_anything_else_is() {
     let (net, handles) = start();
-    let listener = (Kind::Listener, "outbound/1", "1");
+    let listener = (ResourceType::Listener, "outbound/1", "1");
     handles.publish(&[("one", &view(&[ONE, listener]))]);
     let mut client = net.connect("one").await;
-    client.want(Kind::Cluster, &[], &[]).await;
-    client.want(Kind::Listener, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
+    client.want(ResourceType::Listener, &[], &[]).await;
     client.next().await;
     client.next().await;
     client.hears_nothing().await;
     let follower = handles.proxies.follow();
     assert!(news(&follower).acknowledged.is_some());
-    let moved = view(&[(Kind::Cluster, "ns/one/80", "2"), listener]);
+    let moved = view(&[(ResourceType::Cluster, "ns/one/80", "2"), listener]);
     handles.publish(&[("one", &moved)]);
     client.next().await;
     client.hears_nothing().await;
     let list = handles.proxies.list();
     assert!(std::sync::Arc::ptr_eq(list[0].acknowledged.as_ref().unwrap(), &moved));
     assert!(follower.take().is_empty(), "of a change that no object says, nobody need hear");
-    let said = view(&[(Kind::Cluster, "ns/one/80", "2"), (Kind::Listener, "outbound/1", "2")]);
+    let said =
+        view(&[(ResourceType::Cluster, "ns/one/80", "2"), (ResourceType::Listener, "outbound/1", "2")]);
     handles.publish(&[("one", &said)]);
     client.next().await;
     client.hears_nothing().await;

@@ -18,7 +18,7 @@ use proxies::{Envoy, Serving, until};
 use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType};
 use smidge_xds::{
     mesh::{Mesh, access::Payload, access::Ports},
-    resources::{Kind, Resource, Version},
+    resources::{Resource, ResourceType, Version},
     snapshot::Snapshot,
     view::View,
 };
@@ -52,7 +52,7 @@ async fn a_changed_cluster_is_warm_at_once() {
         let view = view_of("web", meshes::http());
         town.publish(&[Arc::clone(&view)]);
         town.settle("at first").await;
-        let changed = with(&view, Kind::Cluster, "shop/api/80", |body| {
+        let changed = with(&view, ResourceType::Cluster, "shop/api/80", |body| {
             let mut cluster = Cluster::decode(body).unwrap();
             cluster.connect_timeout = Some(Seconds { seconds: 7, nanos: 0 });
             cluster.encode_to_vec()
@@ -98,7 +98,7 @@ async fn a_bad_policy_is_refused_alone() {
         town.settle("at first").await;
         meshes::grant(&mut mesh, "api", &["cron"], Ports::All, Payload::Any);
         let good = view_of("api", mesh);
-        let bad = with(&good, Kind::Extension, "inbound/8080/http", |body| {
+        let bad = with(&good, ResourceType::Extension, "inbound/8080/http", |body| {
             body.windows(4).position(|four| four == b"cron").map_or_else(Vec::new, |at| body[..at].to_vec())
         });
         town.publish(&[bad]);
@@ -163,9 +163,9 @@ impl Town {
             for (stat, expected) in [
                 ("cluster_manager.warming_clusters", 0),
                 // The control plane's own is one more.
-                ("cluster_manager.active_clusters", count(Kind::Cluster) + 1),
+                ("cluster_manager.active_clusters", count(ResourceType::Cluster) + 1),
                 ("listener_manager.total_listeners_warming", 0),
-                ("listener_manager.total_listeners_active", count(Kind::Listener)),
+                ("listener_manager.total_listeners_active", count(ResourceType::Listener)),
                 ("listener_manager.listener_create_failure", 0),
             ] {
                 let state = || (envoy.stat(stat), envoy.log());
@@ -184,7 +184,7 @@ fn view_of(proxy: &str, mesh: Mesh) -> Arc<View> {
 }
 
 /// The view with another content under one name.
-fn with(view: &View, kind: Kind, name: &str, change: impl Fn(&[u8]) -> Vec<u8>) -> Arc<View> {
+fn with(view: &View, kind: ResourceType, name: &str, change: impl Fn(&[u8]) -> Vec<u8>) -> Arc<View> {
     let mut view = view.clone();
     let old = Arc::clone(view.get(kind, name).unwrap());
     let body = change(&old.body).into();

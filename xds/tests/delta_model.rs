@@ -19,7 +19,7 @@ use std::sync::Arc;
 use proptest::{collection::vec, prelude::*};
 use smidge_xds::{
     delta::{Request, Session},
-    resources::Kind,
+    resources::ResourceType,
 };
 use smidge_xds_testing::properties;
 use world::{NAMES, VERSIONS, World};
@@ -51,7 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => name().prop_map(Step::Unsubscribe),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(cluster, on)| Step::Wildcard(cluster, on)),
         1 => name().prop_map(Step::Stale),
-        1 => (0..Kind::ALL.len()).prop_map(Step::Unknown),
+        1 => (0..ResourceType::ALL.len()).prop_map(Step::Unknown),
         1 => Just(Step::Superfluous),
         6 => Just(Step::ServerReads),
         6 => Just(Step::ServerSpeaks),
@@ -78,7 +78,9 @@ fn take(world: &mut World, step: &Step) {
             world.say(request);
         }
         Step::Wildcard(cluster, on) => {
-            let request = world.envoy.wildcard(if *cluster { Kind::Cluster } else { Kind::Listener }, *on);
+            let request = world
+                .envoy
+                .wildcard(if *cluster { ResourceType::Cluster } else { ResourceType::Listener }, *on);
             world.say(request);
         }
         Step::Stale(name) => {
@@ -86,12 +88,12 @@ fn take(world: &mut World, step: &Step) {
             world.say(Request { response_nonce: "stale".to_owned(), ..request });
         }
         Step::Unknown(kind) => {
-            let request = world.envoy.subscribe(Kind::ALL[*kind], "nobody has this");
+            let request = world.envoy.subscribe(ResourceType::ALL[*kind], "nobody has this");
             world.say(request);
         }
         Step::Superfluous => {
             let unsubscribe = vec!["nobody asked for this".to_owned()];
-            let type_url = Kind::Route.type_url().to_owned();
+            let type_url = ResourceType::Route.type_url().to_owned();
             world.say(Request { type_url, unsubscribe, ..Request::default() });
             world.say(Request { type_url: "type.googleapis.com/unknown".to_owned(), ..Request::default() });
         }
@@ -123,7 +125,7 @@ proptest! {
 
     #[test]
     fn no_request_is_a_panic(
-        url in prop_oneof![Just(String::new()), (0..Kind::ALL.len()).prop_map(|k| Kind::ALL[k].type_url().to_owned())],
+        url in prop_oneof![Just(String::new()), (0..ResourceType::ALL.len()).prop_map(|k| ResourceType::ALL[k].type_url().to_owned())],
         subscribe in vec("[*a-c/]{0,3}", 0..4),
         unsubscribe in vec("[*a-c/]{0,3}", 0..4),
         initial in proptest::collection::hash_map("[*a-c]{0,2}", ".{0,3}", 0..3),

@@ -22,7 +22,7 @@ use smidge_xds::{
         access::{AccessMode, Payload, Ports},
         service::Protocol,
     },
-    resources::{Kind, Resources, Version, resources},
+    resources::{ResourceType, Resources, Version, resources},
     snapshot::Snapshot,
     view::View,
 };
@@ -298,14 +298,15 @@ fn listener(pool: &Resources) -> Version {
     let of_db = |class: &str| class == "shop/db/20";
     let found = pool
         .iter()
-        .find(|(class, it)| class.is_some_and(|class| of_db(&class.0)) && it.kind == Kind::Listener);
+        .find(|(class, it)| class.is_some_and(|class| of_db(&class.0)) && it.kind == ResourceType::Listener);
     found.unwrap().1.version.clone()
 }
 
 /// The names of a port's filter chains.
 fn chains(pool: &Resources, class: &str, port: u16) -> Vec<String> {
-    let its =
-        pool.iter().find(|(its, it)| its.is_some_and(|its| its.0 == class) && it.kind == Kind::Listener);
+    let its = pool
+        .iter()
+        .find(|(its, it)| its.is_some_and(|its| its.0 == class) && it.kind == ResourceType::Listener);
     let printed = smidge_xds::render::resource(its.unwrap().1).unwrap();
     let chains = printed["filter_chains"].as_array().unwrap().iter();
     let names = chains.map(|chain| chain["name"].as_str().unwrap().to_owned());

@@ -13,7 +13,7 @@ use smidge_xds::{
         Mesh,
         access::{Payload, Ports},
     },
-    resources::Kind,
+    resources::ResourceType,
     snapshot::Snapshot,
     view::View,
 };
@@ -29,11 +29,12 @@ fn view(mesh: Mesh) -> Arc<View> {
 }
 
 /// The names of each kind that a proxy which holds all of `held` is sent when it connects and shall have `now`.
-fn told(held: &View, now: &Arc<View>) -> BTreeMap<Kind, Vec<String>> {
+fn told(held: &View, now: &Arc<View>) -> BTreeMap<ResourceType, Vec<String>> {
     let mut session = Session::new();
     session.on_view(Arc::clone(now));
     let mut told = BTreeMap::new();
-    for kind in [Kind::Cluster, Kind::Listener, Kind::Extension, Kind::Secret] {
+    for kind in [ResourceType::Cluster, ResourceType::Listener, ResourceType::Extension, ResourceType::Secret]
+    {
         let own = held.resources.iter().filter(|((of, _), _)| *of == kind);
         let versions: Vec<(String, String)> =
             own.map(|((_, name), it)| (name.to_string(), it.version.to_string())).collect();
@@ -68,7 +69,7 @@ fn a_proxy_that_missed_nothing_is_told_nothing() {
 fn a_proxy_that_missed_a_change_of_tcp_policy_gets_the_drain_marks_too() {
     let held = view(mesh(&["web", "cron"]));
     let told = told(&held, &view(mesh(&["web"])));
-    assert_eq!(told[&Kind::Extension], ["inbound/5432/tcp"]);
-    assert_eq!(told[&Kind::Listener], ["inbound"]);
-    assert_eq!(told.get(&Kind::Cluster), None);
+    assert_eq!(told[&ResourceType::Extension], ["inbound/5432/tcp"]);
+    assert_eq!(told[&ResourceType::Listener], ["inbound"]);
+    assert_eq!(told.get(&ResourceType::Cluster), None);
 }

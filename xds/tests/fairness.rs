@@ -21,7 +21,7 @@ use client::{Client, Net, soon, told, until};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, filled, server, view};
 use futures::{StreamExt, stream::FuturesUnordered};
-use smidge_xds::{resources::Kind, server::ComputeLimiter, view::View};
+use smidge_xds::{resources::ResourceType, server::ComputeLimiter, view::View};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
@@ -35,7 +35,7 @@ fn start() -> (Net, Handles) {
 
 /// A view with one cluster and one listener, so that whoever has asked for both and answered is served.
 fn version(version: &str) -> Arc<View> {
-    view(&[(Kind::Cluster, "ns/one/80", version), (Kind::Listener, "inbound", "l")])
+    view(&[(ResourceType::Cluster, "ns/one/80", version), (ResourceType::Listener, "inbound", "l")])
 }
 
 /// Keeps the only turn for as long as the answer lives: it is given to somebody who is not polled any more.
@@ -54,8 +54,8 @@ async fn hold(limiter: &ComputeLimiter) -> impl Future<Output = ()> {
 /// A client that has everything.
 async fn served(net: &Net, name: &str) -> Client {
     let mut client = net.connect(name).await;
-    client.want(Kind::Cluster, &[], &[]).await;
-    client.want(Kind::Listener, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
+    client.want(ResourceType::Listener, &[], &[]).await;
     client.next().await;
     client.next().await;
     client
@@ -75,19 +75,20 @@ fn count(handles: &Handles, name: &str) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn who_reads_nothing_holds_a_few_answers_however_many_there_are() {
     let (net, handles) = start();
-    let large = |version: &'static str| filled([(Kind::Cluster, "ns/one/80", version, vec![b'x'; 40 << 10])]);
+    let large =
+        |version: &'static str| filled([(ResourceType::Cluster, "ns/one/80", version, vec![b'x'; 40 << 10])]);
     let names: Vec<&'static str> = (0..200).map(|n: u32| &*n.to_string().leak()).collect();
     handles.publish(&[("stuck", &large("0")), ("other", &version("0"))]);
     let mut other = served(&net, "other").await;
     let before = responses(&handles);
     let stuck = net.open_with(Some("stuck"), Some(NARROW)).await.unwrap();
     stuck.introduce("stuck").await;
-    stuck.want(Kind::Cluster, &[], &[]).await;
+    stuck.want(ResourceType::Cluster, &[], &[]).await;
     for (number, name) in names.iter().enumerate().skip(1) {
         handles.publish(&[("stuck", &large(name)), ("other", &version(name))]);
         assert_eq!(told(&other.next().await), [("ns/one/80", *name)]);
         // It knows without reading what it would have to answer.
-        let type_url = Kind::Cluster.type_url().to_owned();
+        let type_url = ResourceType::Cluster.type_url().to_owned();
         let response_nonce = number.to_string();
         stuck
             .send(DeltaDiscoveryRequest { type_url, response_nonce, ..DeltaDiscoveryRequest::default() })
@@ -113,8 +114,8 @@ async fn who_never_answers_is_told_once_and_then_the_last() {
     handles.publish(&[("mute", &version("0")), ("other", &version("0"))]);
     let mut other = served(&net, "other").await;
     let mut mute = net.connect("mute").await;
-    mute.want(Kind::Cluster, &[], &[]).await;
-    mute.want(Kind::Listener, &[], &[]).await;
+    mute.want(ResourceType::Cluster, &[], &[]).await;
+    mute.want(ResourceType::Listener, &[], &[]).await;
     let first = mute.receive().await;
     mute.receive().await;
     let before = responses(&handles);
@@ -135,7 +136,7 @@ async fn who_refuses_everything_is_told_each_version_once() {
     handles.publish(&[("sulky", &version("0")), ("other", &version("0"))]);
     let mut other = served(&net, "other").await;
     let mut sulky = net.connect("sulky").await;
-    sulky.want(Kind::Cluster, &[], &[]).await;
+    sulky.want(ResourceType::Cluster, &[], &[]).await;
     let mut last = sulky.receive().await;
     sulky.answer(&last, Some("no")).await;
     let before = responses(&handles);
@@ -160,14 +161,14 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
     handles.publish(&[("loud", &version("0")), ("other", &version("0"))]);
     let mut other = served(&net, "other").await;
     let mut loud = net.connect("loud").await;
-    loud.want(Kind::Cluster, &[], &[]).await;
+    loud.want(ResourceType::Cluster, &[], &[]).await;
     loud.next().await;
     let begin = Instant::now();
     // A thousand in ten seconds and one for each of two names: two of them were the first ones.
     for _ in 0..1000 {
-        loud.want(Kind::Route, &[], &[]).await;
+        loud.want(ResourceType::Route, &[], &[]).await;
     }
-    loud.want(Kind::Listener, &[], &[]).await;
+    loud.want(ResourceType::Listener, &[], &[]).await;
     handles.publish(&[("loud", &version("1")), ("other", &version("1"))]);
     assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
     assert_eq!(told(&loud.receive().await), [("ns/one/80", "1")], "deaf, and not mute");
@@ -181,12 +182,12 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
 async fn who_asks_for_much_name_by_name_is_heard_at_once() {
     let (net, handles) = start();
     let names: Vec<String> = (0..3000).map(|number| format!("ns/{number}/80")).collect();
-    let routes: Vec<_> = names.iter().map(|name| (Kind::Route, name.as_str(), "1")).collect();
+    let routes: Vec<_> = names.iter().map(|name| (ResourceType::Route, name.as_str(), "1")).collect();
     handles.publish(&[("one", &view(&routes))]);
     let mut client = net.connect("one").await;
     let begin = Instant::now();
     for name in &names {
-        client.want(Kind::Route, &[name], &[]).await;
+        client.want(ResourceType::Route, &[name], &[]).await;
         assert_eq!(told(&client.next().await), [(name.as_str(), "1")]);
     }
     assert_eq!((begin.elapsed().as_secs(), count(&handles, "streams_throttled_total")), (0, 0));
@@ -212,14 +213,15 @@ async fn a_proxy_that_comes_again_and_again_ends_its_own_streams() {
 async fn streams_that_cannot_be_ended_are_few() {
     let (net, handles) = start();
     let body = || vec![b'x'; 100 << 10];
-    let large = filled([(Kind::Cluster, "c", "1", body()), (Kind::Listener, "inbound", "1", body())]);
+    let large =
+        filled([(ResourceType::Cluster, "c", "1", body()), (ResourceType::Listener, "inbound", "1", body())]);
     handles.publish(&[("stuck", &large)]);
     let mut stuck = Vec::new();
     for number in 1..=8 {
         let client = net.open_with(Some("stuck"), Some(NARROW)).await.unwrap();
         client.introduce("stuck").await;
-        client.want(Kind::Cluster, &[], &[]).await;
-        client.want(Kind::Listener, &[], &[]).await;
+        client.want(ResourceType::Cluster, &[], &[]).await;
+        client.want(ResourceType::Listener, &[], &[]).await;
         until("it has what can be sent", || responses(&handles) == 2 * number).await;
         stuck.push(client);
     }
@@ -258,8 +260,8 @@ async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() 
 
     // One of the two is served: the next one comes in at once.
     quick.introduce(name).await;
-    quick.want(Kind::Cluster, &[], &[]).await;
-    quick.want(Kind::Listener, &[], &[]).await;
+    quick.want(ResourceType::Cluster, &[], &[]).await;
+    quick.want(ResourceType::Listener, &[], &[]).await;
     quick.next().await;
     quick.next().await;
     let (_, _third) = opening.next().await.unwrap();
@@ -278,7 +280,7 @@ async fn a_certificate_waits_for_its_turn_and_nothing_waits_for_it() {
     handles.publish(&[("one", &version("0"))]);
     let mut client = served(&net, "one").await;
     let turn = hold(&limiter).await;
-    client.want(Kind::Secret, &["identity"], &[]).await;
+    client.want(ResourceType::Secret, &["identity"], &[]).await;
     client.hears_nothing().await;
     assert_eq!(handles.leaves.asked.load(Ordering::SeqCst), 0);
     handles.publish(&[("one", &version("1"))]);
@@ -358,14 +360,15 @@ async fn who_goes_away_in_the_queue_leaves_nothing_behind() {
 async fn who_has_stopped_altogether_is_given_up() {
     let (net, handles) = start();
     let body = || vec![b'x'; 300 << 10];
-    let large = filled([(Kind::Cluster, "c", "1", body()), (Kind::Listener, "inbound", "1", body())]);
+    let large =
+        filled([(ResourceType::Cluster, "c", "1", body()), (ResourceType::Listener, "inbound", "1", body())]);
     handles.publish(&[("stopped", &large)]);
     let (client, stopped) = net.stoppable(Some("stopped")).await;
     client.introduce("stopped").await;
-    client.want(Kind::Cluster, &[], &[]).await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
     until("the first answer", || responses(&handles) == 1).await;
     stopped.store(true, Ordering::SeqCst);
-    client.want(Kind::Listener, &[], &[]).await;
+    client.want(ResourceType::Listener, &[], &[]).await;
     until("the second answer, which has nowhere to go", || responses(&handles) == 2).await;
     let begin = Instant::now();
     until("it is given up", || handles.proxies.is_empty()).await;

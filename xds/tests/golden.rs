@@ -22,7 +22,7 @@ use serde::Serialize;
 use smidge_xds::{
     mesh::Mesh,
     render::{self, Settings},
-    resources::Kind,
+    resources::ResourceType,
     snapshot::Snapshot,
 };
 
@@ -65,7 +65,7 @@ fn outputs(mesh: Mesh) -> BTreeMap<String, String> {
     let secrets: BTreeMap<&str, _> = snapshot
         .resources()
         .iter()
-        .filter(|(_, resource)| resource.kind == Kind::Secret)
+        .filter(|(_, resource)| resource.kind == ResourceType::Secret)
         .map(|(_, resource)| (&*resource.name, render::resource(resource).unwrap()))
         .collect();
     files.insert("secrets.yaml".to_owned(), yaml(&secrets));

@@ -27,7 +27,7 @@ use smidge_xds::{
         service::Protocol,
         trust::Bundle,
     },
-    resources::Kind,
+    resources::ResourceType,
     snapshot::Snapshot,
 };
 
@@ -174,7 +174,7 @@ fn a_switch_changes_rules_and_at_most_the_marks_of_a_listener() {
             let after = Snapshot::next(Arc::new(town.mesh(&authority, to)), Some(&before));
             let listener = |snapshot: &Snapshot| {
                 let view = snapshot.view(&meshes::proxy("api")).unwrap();
-                Arc::clone(view.get(Kind::Listener, "inbound").unwrap())
+                Arc::clone(view.get(ResourceType::Listener, "inbound").unwrap())
             };
             let (before, after) = (listener(&before), listener(&after));
             assert!(after.version.is_held_as(&before.version), "{from:?} to {to:?}");

@@ -29,7 +29,7 @@ use smidge_xds::{
         route::Route,
     },
     render,
-    resources::Kind,
+    resources::ResourceType,
     snapshot::Snapshot,
 };
 
@@ -115,10 +115,12 @@ impl Running {
         for resource in view.resources.values() {
             let printed = || render::resource(resource).unwrap();
             match resource.kind {
-                Kind::Listener if &*resource.name == "outbound/10.96.0.10:80" => {
+                ResourceType::Listener if &*resource.name == "outbound/10.96.0.10:80" => {
                     put(folder.path(), "listeners", resource.kind.type_url(), vec![moved(printed(), at)]);
                 }
-                Kind::Route => put(folder.path(), &resource.name, resource.kind.type_url(), vec![printed()]),
+                ResourceType::Route => {
+                    put(folder.path(), &resource.name, resource.kind.type_url(), vec![printed()]);
+                }
                 _ => {}
             }
         }

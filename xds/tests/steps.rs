@@ -24,7 +24,7 @@ use smidge_xds::{
         service::Protocol,
         trust::Bundle,
     },
-    resources::{Built, Kind},
+    resources::{Built, ResourceType},
     snapshot::{Recipients, Snapshot},
     view::View,
 };
@@ -170,8 +170,8 @@ fn decide(mesh: &mut Mesh, step: &Step) {
 }
 
 /// The content of a view, without the drain marks: they depend on the past, and mean nothing to who connects anew.
-fn content(view: &View) -> BTreeMap<(Kind, String), String> {
-    let of = |((kind, name), it): (&(Kind, Arc<str>), &Arc<smidge_xds::resources::Resource>)| {
+fn content(view: &View) -> BTreeMap<(ResourceType, String), String> {
+    let of = |((kind, name), it): (&(ResourceType, Arc<str>), &Arc<smidge_xds::resources::Resource>)| {
         let (base, _) = it.version.as_str().split_once('+').unwrap_or((it.version.as_str(), ""));
         ((*kind, name.to_string()), base.to_owned())
     };

@@ -15,7 +15,7 @@ use client::{Net, told};
 use fixture::{server, view};
 use smidge_xds::{
     delta::{Request, Session},
-    resources::Kind,
+    resources::ResourceType,
     view::View,
 };
 use tonic::Code;
@@ -30,16 +30,16 @@ fn names(start: &str, count: usize) -> Vec<String> {
 
 /// A view with routes of these names.
 fn routes(names: &[String]) -> Arc<View> {
-    view(&names.iter().map(|name| (Kind::Route, name.as_str(), "1")).collect::<Vec<_>>())
+    view(&names.iter().map(|name| (ResourceType::Route, name.as_str(), "1")).collect::<Vec<_>>())
 }
 
 fn asks(subscribe: Vec<String>) -> Request {
-    Request { type_url: Kind::Route.type_url().to_owned(), subscribe, ..Request::default() }
+    Request { type_url: ResourceType::Route.type_url().to_owned(), subscribe, ..Request::default() }
 }
 
 fn claims<'a>(names: impl IntoIterator<Item = &'a String>, version: &str) -> Request {
     let initial_versions = names.into_iter().map(|name| (name.clone(), version.to_owned())).collect();
-    Request { type_url: Kind::Route.type_url().to_owned(), initial_versions, ..Request::default() }
+    Request { type_url: ResourceType::Route.type_url().to_owned(), initial_versions, ..Request::default() }
 }
 
 /// How many names the client is told that they exist, and that they do not. It acknowledges everything, so that nothing but
@@ -138,11 +138,13 @@ async fn who_claims_too_much_is_sent_away_with_a_reason() {
     let there = routes(&names("there", 1));
     handles.publish(&[("greedy", &there), ("other", &there)]);
     let mut other = net.connect("other").await;
-    other.want(Kind::Route, &["there/0"], &[]).await;
+    other.want(ResourceType::Route, &["there/0"], &[]).await;
     assert_eq!(told(&other.next().await), [("there/0", "1")]);
     let mut greedy = net.connect("greedy").await;
     let gone = names("gone", CLAIMED + 1);
-    greedy.want(Kind::Route, &[], &gone.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>()).await;
+    greedy
+        .want(ResourceType::Route, &[], &gone.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>())
+        .await;
     assert_eq!(greedy.ends().await, (Code::ResourceExhausted, "too many resources claimed".to_owned()));
     assert!(handles.scrape().contains("TooManyInitialVersions\"} 1"), "{}", handles.scrape());
     other.hears_nothing().await;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const NARROWED_BY: &str = "smidge.mesh/narrowed-by";
 
 /// How each version in which the object was written had it, where that is not the version's plain form: a map from the
-/// version to a [`Form`]. A version shows its own form, so its entry is in the other versions' annotations only.
+/// version to a [`OriginalForm`]. A version shows its own form, so its entry is in the other versions' annotations only.
 pub const WRITTEN_AS: &str = "smidge.mesh/written-as";
 
 /// What Kubernetes allows for all annotations of an object together, their names included.
@@ -24,7 +24,7 @@ const MOST_FORM: usize = 128 * 1024;
 /// How a version says what it says. Mere form: nothing in it changes what the object means.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Form {
+pub(crate) struct OriginalForm {
     /// Where a slot stood, if not where the version has it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub places: BTreeMap<String, String>,
@@ -45,27 +45,27 @@ pub(crate) struct Form {
 /// The forms by version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Forms(BTreeMap<String, Form>);
+pub(crate) struct Forms(BTreeMap<String, OriginalForm>);
 
 impl Forms {
-    pub fn set(&mut self, version: &str, form: Form) {
+    pub fn set(&mut self, version: &str, form: OriginalForm) {
         self.0.remove(version);
-        if form != Form::default() {
+        if form != OriginalForm::default() {
             self.0.insert(version.to_owned(), form);
         }
     }
 
-    pub fn remove(&mut self, version: &str) -> Option<Form> {
+    pub fn remove(&mut self, version: &str) -> Option<OriginalForm> {
         self.0.remove(version)
     }
 
     /// Drops what only a conversion needs.
     pub fn forget_text(&mut self) {
         self.0.values_mut().for_each(|form| form.text = None);
-        self.0.retain(|_, form| *form != Form::default());
+        self.0.retain(|_, form| *form != OriginalForm::default());
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Form)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OriginalForm)> {
         self.0.iter().map(|(version, form)| (version.as_str(), form))
     }
 

@@ -1,26 +1,31 @@
 //! What each SMI kind has where, version by version: the tables, and what no table says.
 
-use super::annotations::Form;
+use super::annotations::OriginalForm;
 use super::outer::{Map, Value, element, elements, mapped};
-use super::pieces::{Piece, Whereabouts};
+use super::pieces::{FieldLocation, NarrowingField};
 use super::place::{get, get_mut, put, take, tidy};
-use super::slots::Slot;
+use super::slots::MovedField;
 use super::weights;
 use crate::kinds::{KindInfo, Shape};
 
 /// v1alpha1 has its fields beside `metadata`.
 const FLAT: &[&str] = &["v1alpha1"];
 
-const TARGET_SLOTS: &[Slot] = &[
-    Slot { name: "destination", places: &["spec.destination", "destination"], second_at: FLAT, inside: None },
-    Slot {
+const TARGET_SLOTS: &[MovedField] = &[
+    MovedField {
+        name: "destination",
+        places: &["spec.destination", "destination"],
+        second_at: FLAT,
+        inside: None,
+    },
+    MovedField {
         name: "rules",
         places: &["spec.rules", "specs", "spec.specs", "rules"],
         second_at: FLAT,
         inside: None,
     },
-    Slot { name: "sources", places: &["spec.sources", "sources"], second_at: FLAT, inside: None },
-    Slot {
+    MovedField { name: "sources", places: &["spec.sources", "sources"], second_at: FLAT, inside: None },
+    MovedField {
         name: "port",
         places: &["spec.destination.port", "port", "spec.port"],
         second_at: &[],
@@ -28,63 +33,79 @@ const TARGET_SLOTS: &[Slot] = &[
     },
 ];
 
-const HTTP_SLOTS: &[Slot] = &[Slot {
+const HTTP_SLOTS: &[MovedField] = &[MovedField {
     name: "matches",
     places: &["spec.matches", "matches", "spec.routes"],
     second_at: &["v1alpha1", "v1alpha2"],
     inside: None,
 }];
 
-const PORTS_SLOTS: &[Slot] =
-    &[Slot { name: "ports", places: &["spec.matches.ports", "spec.ports"], second_at: &[], inside: None }];
+const PORTS_SLOTS: &[MovedField] = &[MovedField {
+    name: "ports",
+    places: &["spec.matches.ports", "spec.ports"],
+    second_at: &[],
+    inside: None,
+}];
 
-const TARGET_PIECES: &[Piece] = &[
-    Piece {
+const TARGET_PIECES: &[NarrowingField] = &[
+    NarrowingField {
         name: "port",
         hidden_at: &["v1alpha3"],
-        whereabouts: Whereabouts::FieldOf("spec.destination", "spec.destination.port"),
+        whereabouts: FieldLocation::FieldOf("spec.destination", "spec.destination.port"),
     },
-    Piece {
+    NarrowingField {
         name: "destinationGroup",
         hidden_at: &["v1alpha1", "v1alpha2", "v1alpha3"],
-        whereabouts: Whereabouts::FieldOf("spec.destination", "spec.destination.group"),
+        whereabouts: FieldLocation::FieldOf("spec.destination", "spec.destination.group"),
     },
-    Piece {
+    NarrowingField {
         name: "sourceGroups",
         hidden_at: &["v1alpha1", "v1alpha2", "v1alpha3"],
-        whereabouts: Whereabouts::Elements { list: "spec.sources", key: "name", field: "group" },
+        whereabouts: FieldLocation::Elements { list: "spec.sources", key: "name", field: "group" },
     },
 ];
 
-const HTTP_PIECES: &[Piece] = &[Piece {
+const HTTP_PIECES: &[NarrowingField] = &[NarrowingField {
     name: "headers",
     hidden_at: &["v1alpha1"],
-    whereabouts: Whereabouts::Elements { list: "spec.matches", key: "name", field: "headers" },
+    whereabouts: FieldLocation::Elements { list: "spec.matches", key: "name", field: "headers" },
 }];
 
 const BEFORE_PORTS: &[&str] = &["v1alpha1", "v1alpha2", "v1alpha3"];
 
 // What is inside of `matches` first, so that each field finds its own way back.
-const PORTS_PIECES: &[Piece] = &[
-    Piece { name: "ports", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches.ports") },
-    Piece { name: "name", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches.name") },
-    Piece { name: "matches", hidden_at: BEFORE_PORTS, whereabouts: Whereabouts::Field("spec.matches") },
+const PORTS_PIECES: &[NarrowingField] = &[
+    NarrowingField {
+        name: "ports",
+        hidden_at: BEFORE_PORTS,
+        whereabouts: FieldLocation::Field("spec.matches.ports"),
+    },
+    NarrowingField {
+        name: "name",
+        hidden_at: BEFORE_PORTS,
+        whereabouts: FieldLocation::Field("spec.matches.name"),
+    },
+    NarrowingField {
+        name: "matches",
+        hidden_at: BEFORE_PORTS,
+        whereabouts: FieldLocation::Field("spec.matches"),
+    },
 ];
 
 /// The matches of a split, and those of its backends.
 const MATCHES: &str = "matches";
 const BACKEND_MATCHES: &str = "backendMatches";
 
-const SPLIT_PIECES: &[Piece] = &[
-    Piece {
+const SPLIT_PIECES: &[NarrowingField] = &[
+    NarrowingField {
         name: MATCHES,
         hidden_at: &["v1alpha1", "v1alpha2"],
-        whereabouts: Whereabouts::Field("spec.matches"),
+        whereabouts: FieldLocation::Field("spec.matches"),
     },
-    Piece {
+    NarrowingField {
         name: BACKEND_MATCHES,
         hidden_at: &["v1alpha1", "v1alpha2"],
-        whereabouts: Whereabouts::Elements { list: "spec.backends", key: "service", field: "matches" },
+        whereabouts: FieldLocation::Elements { list: "spec.backends", key: "service", field: "matches" },
     },
 ];
 
@@ -98,7 +119,7 @@ impl Shape {
     }
 
     /// Fields with several places, outer ones first.
-    pub fn slots(self) -> &'static [Slot] {
+    pub fn slots(self) -> &'static [MovedField] {
         match self {
             Self::Target => TARGET_SLOTS,
             Self::Http => HTTP_SLOTS,
@@ -108,7 +129,7 @@ impl Shape {
     }
 
     /// What narrows and is no field of every version, inner ones first.
-    pub fn pieces(self) -> &'static [Piece] {
+    pub fn pieces(self) -> &'static [NarrowingField] {
         match self {
             Self::Target => TARGET_PIECES,
             Self::Http => HTTP_PIECES,
@@ -118,7 +139,7 @@ impl Shape {
     }
 
     /// Whether a piece would be read as another one that is hidden: matches that all backends have, as those of the split.
-    pub fn is_ambiguous(self, piece: &Piece, content: &Map, form: &Form) -> bool {
+    pub fn is_ambiguous(self, piece: &NarrowingField, content: &Map, form: &OriginalForm) -> bool {
         self == Self::Split
             && piece.name == BACKEND_MATCHES
             && !form.shown.contains(MATCHES)
@@ -126,7 +147,7 @@ impl Shape {
     }
 
     /// Turns the fields of a version into the hub's, and notes in the form what the version has otherwise.
-    pub fn read(self, version: &str, content: &mut Map, form: &mut Form) {
+    pub fn read(self, version: &str, content: &mut Map, form: &mut OriginalForm) {
         let matches = get(content, "spec.matches");
         let is_odd = matches.is_some_and(|matches| !matches.is_object() && !matches.is_null());
         if self == Self::Ports && is_odd {
@@ -157,7 +178,7 @@ impl Shape {
     }
 
     /// Turns the hub's fields into those of a version, in a form.
-    pub fn print(self, version: &str, content: &mut Map, form: &Form) {
+    pub fn print(self, version: &str, content: &mut Map, form: &OriginalForm) {
         match self {
             Self::Target | Self::Http => {}
             // An explicit list, as some published definitions demand it.
@@ -188,7 +209,7 @@ impl Shape {
 }
 
 /// Matches that every backend has are the split's.
-fn gather_matches(content: &mut Map, form: &mut Form) {
+fn gather_matches(content: &mut Map, form: &mut OriginalForm) {
     if get(content, "spec.matches").is_some() {
         return;
     }
@@ -208,7 +229,7 @@ fn gather_matches(content: &mut Map, form: &mut Form) {
     form.places.insert("matches".into(), OF_BACKENDS.into());
 }
 
-fn spread_matches(content: &mut Map, form: &Form) {
+fn spread_matches(content: &mut Map, form: &OriginalForm) {
     if form.places.get("matches").map(String::as_str) != Some(OF_BACKENDS)
         || get(content, "spec.matches").is_none_or(Value::is_null)
     {

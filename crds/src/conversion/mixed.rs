@@ -2,9 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::annotations::{Form, Forms, WRITTEN_AS};
+use super::annotations::{Forms, OriginalForm, WRITTEN_AS};
 use super::kinds::OF_BACKENDS;
-use super::pieces::{Piece, Whereabouts};
+use super::pieces::{FieldLocation, NarrowingField};
 use crate::kinds::Shape;
 
 /// Something written in the shape of another version.
@@ -46,7 +46,7 @@ pub fn mixed(group: &str, kind: &str, metadata: &ObjectMeta) -> Vec<(&'static st
     all
 }
 
-fn of_form(shape: Shape, version: &str, form: &Form) -> Vec<Mixed> {
+fn of_form(shape: Shape, version: &str, form: &OriginalForm) -> Vec<Mixed> {
     let mut all = Vec::new();
     for slot in shape.slots() {
         let native = slot.native(version);
@@ -64,7 +64,7 @@ fn of_form(shape: Shape, version: &str, form: &Form) -> Vec<Mixed> {
     if form.places.get("matches").is_some_and(|place| place == OF_BACKENDS) {
         all.push(Mixed::Moved { place: OF_BACKENDS, expected: "spec.matches" });
     }
-    let is_shown = |piece: &&Piece| piece.is_hidden_at(version) && form.shown.contains(piece.name);
+    let is_shown = |piece: &&NarrowingField| piece.is_hidden_at(version) && form.shown.contains(piece.name);
     let shown: Vec<&'static str> = shape.pieces().iter().filter(is_shown).map(field).collect();
     // A field inside of another one says it better.
     let has_inner = |outer: &str| {
@@ -80,10 +80,10 @@ fn of_form(shape: Shape, version: &str, form: &Form) -> Vec<Mixed> {
     all
 }
 
-fn field(piece: &Piece) -> &'static str {
+fn field(piece: &NarrowingField) -> &'static str {
     match piece.whereabouts {
-        Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => path,
-        Whereabouts::Elements { list, .. } => match list {
+        FieldLocation::Field(path) | FieldLocation::FieldOf(_, path) => path,
+        FieldLocation::Elements { list, .. } => match list {
             "spec.sources" => "spec.sources[].group",
             "spec.matches" => "spec.matches[].headers",
             _ => OF_BACKENDS,

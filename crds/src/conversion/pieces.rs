@@ -10,18 +10,18 @@ use super::records;
 
 /// One thing that narrows.
 #[derive(Debug)]
-pub(crate) struct Piece {
-    /// The name in the annotation and in [`Form::shown`](super::annotations::Form::shown).
+pub(crate) struct NarrowingField {
+    /// The name in the annotation and in [`OriginalForm::shown`](super::annotations::Form::shown).
     pub name: &'static str,
     /// The versions without it.
     pub hidden_at: &'static [&'static str],
     /// Where the hub has it.
-    pub whereabouts: Whereabouts,
+    pub whereabouts: FieldLocation,
 }
 
 /// Where the hub has a piece.
 #[derive(Debug)]
-pub(crate) enum Whereabouts {
+pub(crate) enum FieldLocation {
     /// At a path, in a map that may be made for it.
     Field(&'static str),
     /// At a path, in a map that must be there: without it there is nothing to narrow.
@@ -37,7 +37,7 @@ pub(crate) enum Whereabouts {
     },
 }
 
-impl Piece {
+impl NarrowingField {
     pub fn is_hidden_at(&self, version: &str) -> bool {
         self.hidden_at.contains(&version)
     }
@@ -45,8 +45,8 @@ impl Piece {
     /// Whether the hub's content says it.
     pub fn is_in(&self, content: &Map) -> bool {
         match &self.whereabouts {
-            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => get(content, path).is_some(),
-            Whereabouts::Elements { list, field, .. } => {
+            FieldLocation::Field(path) | FieldLocation::FieldOf(_, path) => get(content, path).is_some(),
+            FieldLocation::Elements { list, field, .. } => {
                 let Some(list) = get(content, list) else { return false };
                 let mut is_in = false;
                 elements(list, |element| {
@@ -60,15 +60,17 @@ impl Piece {
     /// Takes it out.
     pub fn hide(&self, content: &mut Map) -> Option<Value> {
         match &self.whereabouts {
-            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => take(content, path),
-            Whereabouts::Elements { list, key, field } => records::take(get_mut(content, list)?, key, field),
+            FieldLocation::Field(path) | FieldLocation::FieldOf(_, path) => take(content, path),
+            FieldLocation::Elements { list, key, field } => {
+                records::take(get_mut(content, list)?, key, field)
+            }
         }
     }
 
     /// Puts back what [`hide`](Self::hide) took, where nothing has come in its place.
     pub fn restore(&self, content: &mut Map, hidden: &Value) {
         match &self.whereabouts {
-            Whereabouts::Field(path) => {
+            FieldLocation::Field(path) => {
                 let has_room = |(inside, _): (&str, &str)| {
                     get(content, inside).is_none_or(|value| value.is_object() || value.is_null())
                 };
@@ -76,12 +78,12 @@ impl Piece {
                     fill(content, path, hidden);
                 }
             }
-            Whereabouts::FieldOf(inside, path) => {
+            FieldLocation::FieldOf(inside, path) => {
                 if get(content, inside).is_some_and(Value::is_object) {
                     fill(content, path, hidden);
                 }
             }
-            Whereabouts::Elements { list, key, field } => {
+            FieldLocation::Elements { list, key, field } => {
                 if let Some(list) = get_mut(content, list).filter(|list| list.is_list()) {
                     records::put_back(list, key, field, hidden);
                 }

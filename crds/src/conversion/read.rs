@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::misfit;
 use crate::object::{Kind, Object, or_default};
 use crate::status::{self, Status};
+use crate::type_error;
 
 /// Why a value is no object of the kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ impl<Spec: Kind> Object<Spec> {
         super::understand(Spec::GROUP, Spec::KIND, Spec::VERSION, &mut object);
         let written: Written<Spec> = serde_path_to_error::deserialize(object).map_err(|error| ReadError {
             field: error.path().to_string(),
-            message: misfit::plain(&error.into_inner().to_string()),
+            message: type_error::plain(&error.into_inner().to_string()),
         })?;
         let Written { metadata, spec, status } = written;
         Ok(Self { metadata, spec, status })

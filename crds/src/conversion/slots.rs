@@ -3,14 +3,14 @@
 //! `kinds` has the tables. A user may write a slot in the place of another version; it is then understood, and the
 //! form remembers the place. Does not look into the fields.
 
-use super::annotations::Form;
+use super::annotations::OriginalForm;
 use super::outer::{Map, Value};
 use super::place::{get, put, take};
 
 /// A field with all places that it has, or had, in some version.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    /// The name in [`Form::places`].
+pub(crate) struct MovedField {
+    /// The name in [`OriginalForm::places`].
     pub name: &'static str,
     /// The places: the hub's, then the others.
     pub places: &'static [&'static str],
@@ -20,7 +20,7 @@ pub(crate) struct Slot {
     pub inside: Option<&'static str>,
 }
 
-impl Slot {
+impl MovedField {
     /// Where the hub has it.
     pub fn hub(&self) -> &'static str {
         self.places.first().copied().unwrap_or_default()
@@ -41,7 +41,7 @@ impl Slot {
     }
 
     /// Moves the slot to the hub's place.
-    pub fn read(&self, version: &str, content: &mut Map, form: &mut Form) {
+    pub fn read(&self, version: &str, content: &mut Map, form: &mut OriginalForm) {
         if let Some(inside) = self.inside
             && !get(content, inside).is_some_and(Value::is_object)
         {
@@ -68,7 +68,7 @@ impl Slot {
     }
 
     /// Moves the slot to the place of the form, or else of the version.
-    pub fn print(&self, version: &str, content: &mut Map, form: &Form) {
+    pub fn print(&self, version: &str, content: &mut Map, form: &OriginalForm) {
         let of_form = form.places.get(self.name);
         let known = of_form.and_then(|place| self.places.iter().find(|known| *known == place));
         let place = known.copied().unwrap_or_else(|| self.native(version));

@@ -7,13 +7,13 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value as Json;
 
-use super::annotations::Form;
+use super::annotations::OriginalForm;
 use super::outer::{Map, Value, element, elements, mapped};
 use crate::number::Number;
 use crate::quantity::{BILLION, billionths};
 
 /// Turns quantities into whole numbers of the same ratio, and notes them in the form.
-pub(super) fn read(backends: &mut Value, form: &mut Form) {
+pub(super) fn read(backends: &mut Value, form: &mut OriginalForm) {
     let weighted = weighted(backends);
     let written: Vec<Json> = weighted.iter().map(|(_, weight)| weight.clone()).collect();
     let numbers = whole(&written);
@@ -29,7 +29,7 @@ pub(super) fn read(backends: &mut Value, form: &mut Form) {
 }
 
 /// Shows the weights as the form remembers them, as far as that says what the hub has.
-pub(super) fn print(backends: &mut Value, form: &Form) {
+pub(super) fn print(backends: &mut Value, form: &OriginalForm) {
     if form.weights.is_empty() {
         return;
     }
@@ -81,7 +81,7 @@ fn set(backends: &mut Value, weights: Vec<Option<Json>>) {
 }
 
 /// The text that the form has for each weight: the first one of a Service is its first backend's, and so on.
-fn remembered<'f>(weighted: &[(String, Json)], form: &'f Form) -> Vec<Option<&'f Json>> {
+fn remembered<'f>(weighted: &[(String, Json)], form: &'f OriginalForm) -> Vec<Option<&'f Json>> {
     let mut texts: HashMap<&str, VecDeque<&Json>> = HashMap::new();
     for (service, text) in &form.weights {
         texts.entry(service).or_default().push_back(text);

@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 
-use crate::conversion::Whereabouts;
+use crate::conversion::FieldLocation;
 use crate::kinds::{KindInfo, Shape};
 
 /// What is said of a field that a version does not have: older or newer ones do.
@@ -27,8 +27,8 @@ pub(super) fn of(
     let Some(shape) = info.shape else { return root };
     for piece in shape.pieces().iter().filter(|piece| piece.is_hidden_at(version)) {
         let field = match piece.whereabouts {
-            Whereabouts::Field(path) | Whereabouts::FieldOf(_, path) => at(&mut root, path),
-            Whereabouts::Elements { list, field, .. } => {
+            FieldLocation::Field(path) | FieldLocation::FieldOf(_, path) => at(&mut root, path),
+            FieldLocation::Elements { list, field, .. } => {
                 at(&mut root, list).and_then(elements).and_then(|element| at(element, field))
             }
         };

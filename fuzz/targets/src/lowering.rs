@@ -17,7 +17,7 @@ use smidge::{
 };
 use smidge_xds::{
     mesh::id::ClusterId,
-    resources::{Kind, Resource},
+    resources::{Resource, ResourceType},
     snapshot::Snapshot,
 };
 
@@ -107,7 +107,7 @@ pub fn run(program: &[u8]) {
                 panic!("{class:?} has no view after\n{text}");
             };
             // But for marks that end connections, which a view that is made anew has no need of.
-            let held = |(key, resource): (&(Kind, Arc<str>), &Arc<Resource>)| {
+            let held = |(key, resource): (&(ResourceType, Arc<str>), &Arc<Resource>)| {
                 gone_on.get(key.0, &key.1).is_some_and(|other| other.version.is_held_as(&resource.version))
             };
             let same = gone_on.resources.len() == fresh.resources.len() && fresh.resources.iter().all(held);

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use prost::Message as _;
 use smidge_xds::{
     delta::{ErrorDetail, IDENTITY, Request, Response, Secret, SecretNeed, Session},
-    resources::{Kind, Version},
+    resources::{ResourceType, Version},
     view::View,
 };
 use smidge_xds_testing::fixture;
@@ -22,7 +22,7 @@ const MANY: usize = 200;
 /// Views that differ in names and in versions, and one without anything.
 static VIEWS: LazyLock<Vec<Arc<View>>> = LazyLock::new(|| {
     let of = |shift: usize| {
-        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret).enumerate();
+        let kinds = ResourceType::ALL.into_iter().filter(|kind| *kind != ResourceType::Secret).enumerate();
         let all = kinds.flat_map(|(number, kind)| {
             let names = NAMES.iter().take(3).enumerate();
             names.map(move |(index, name)| (kind, *name, number + index * 2 + shift))
@@ -60,7 +60,7 @@ impl<'a> Bytes<'a> {
 
 /// A request that a program spells out.
 fn request(bytes: &mut Bytes<'_>, told: &[Response]) -> Option<Request> {
-    let kind = bytes.of(&Kind::ALL)?;
+    let kind = bytes.of(&ResourceType::ALL)?;
     let what = bytes.next()?;
     let mut request = Request { type_url: kind.type_url().to_owned(), ..Request::default() };
     if what & 1 != 0 {
@@ -124,7 +124,7 @@ fn happen(session: &mut Session, bytes: &mut Bytes<'_>, told: &[Response]) -> Op
         },
         _ => {
             let request = request(bytes, told)?;
-            session.is_mere_answer(&request);
+            session.is_ack_or_nack(&request);
             session.on_request(&request);
         }
     }

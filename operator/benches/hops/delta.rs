@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc};
 use criterion::{BenchmarkId, Criterion};
 use smidge_xds::{
     delta::{Request, Session, changes},
-    resources::Kind,
+    resources::ResourceType,
     snapshot::Snapshot,
     view::View,
 };
@@ -51,11 +51,17 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
 }
 
 /// The order in which an Envoy asks.
-const ORDER: [Kind; 6] =
-    [Kind::Cluster, Kind::Endpoints, Kind::Secret, Kind::Listener, Kind::Route, Kind::Extension];
+const ORDER: [ResourceType; 6] = [
+    ResourceType::Cluster,
+    ResourceType::Endpoints,
+    ResourceType::Secret,
+    ResourceType::Listener,
+    ResourceType::Route,
+    ResourceType::Extension,
+];
 
 /// What a proxy asks that needs all of a kind. Its own certificate is another hop.
-fn question(kind: Kind, view: &View) -> Request {
+fn question(kind: ResourceType, view: &View) -> Request {
     let names = view.resources.keys().filter(|(of, _)| *of == kind && !kind.is_wildcard());
     let subscribe = names.map(|(_, name)| name.to_string()).collect();
     Request { type_url: kind.type_url().to_owned(), subscribe, ..Request::default() }

@@ -5,8 +5,8 @@
 //! `webhook::validation`. Decides by `Reason::admission` alone and has no rule of its own, so what is refused here is
 //! exactly what would have no effect there. Why it is made so: docs/design/005-admission.md.
 
-mod candidate;
-mod neighbours;
+mod referenced_objects;
+mod reviewed_object;
 pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use smidge_mesh::id::ClusterId;
 
-use self::candidate::Candidate;
-pub use self::neighbours::neighbours;
+pub use self::referenced_objects::referenced_objects;
+use self::reviewed_object::ReviewedObject;
 use crate::{
-    finding::{Admission, Falsifies, Finding, ObjectRef},
+    finding::{Admission, AffectedCondition, Finding, ObjectRef},
     inputs::Inputs,
     lower,
 };
@@ -25,7 +25,7 @@ use crate::{
 /// What is known of the world outside the object.
 #[derive(Debug, Clone)]
 pub struct Current {
-    /// The objects that the object may refer to, see [`neighbours`].
+    /// The objects that the object may refer to, see [`referenced_objects`].
     pub inputs: Inputs,
     /// Whether they were read at all. If not, nothing is said about what is not there.
     pub read: bool,
@@ -33,9 +33,9 @@ pub struct Current {
 
 /// An object that somebody wants to store.
 #[derive(Debug)]
-pub struct Question {
-    new: Candidate,
-    old: Option<Candidate>,
+pub struct Review {
+    new: ReviewedObject,
+    old: Option<ReviewedObject>,
 }
 
 /// What is to become of it.
@@ -47,12 +47,12 @@ pub struct Verdict {
     pub warnings: Vec<Finding>,
 }
 
-impl Question {
+impl Review {
     /// The question whether `object` may be stored in the place of `old`. None if there is nothing to ask: it is no kind
     /// of ours, or says nothing else than before.
     pub fn new(namespace: &str, name: &str, object: &Value, old: Option<&Value>) -> Option<Self> {
-        let new = Candidate::read(namespace, name, object)?;
-        let old = old.and_then(|old| Candidate::read(namespace, name, old));
+        let new = ReviewedObject::read(namespace, name, object)?;
+        let old = old.and_then(|old| ReviewedObject::read(namespace, name, old));
         let is_unchanged = old.as_ref().is_some_and(|old| old.says_the_same(&new));
         (!is_unchanged).then_some(Self { new, old })
     }
@@ -74,8 +74,8 @@ impl Question {
 
     /// The verdict.
     pub fn judge(&self, current: &Current) -> Verdict {
-        let alone = self.new.findings(&neighbours::none(&current.inputs));
-        let known = self.old.as_ref().map(|old| old.findings(&neighbours::none(&current.inputs)));
+        let alone = self.new.findings(&referenced_objects::none(&current.inputs));
+        let known = self.old.as_ref().map(|old| old.findings(&referenced_objects::none(&current.inputs)));
         // What was wrong before is no reason to refuse another change: whoever makes it may have nothing to do with it.
         let is_old = |finding: &Finding| {
             known.iter().flatten().any(|old| old.reason == finding.reason && old.message == finding.message)
@@ -88,14 +88,14 @@ impl Question {
             let among = self.new.findings(&current.inputs);
             warnings.extend(among.iter().filter(of(Admission::Warn)).cloned());
         } else {
-            let is_own = |finding: &&Finding| finding.reason.condition() != Falsifies::ResolvedRefs;
+            let is_own = |finding: &&Finding| finding.reason.condition() != AffectedCondition::ResolvedRefs;
             warnings.extend(alone.iter().filter(of(Admission::Warn)).filter(is_own).cloned());
         }
         Verdict { refused, warnings }
     }
 }
 
-impl Candidate {
+impl ReviewedObject {
     /// What is found about it in the world that `inputs` are together with it.
     fn findings(&self, inputs: &Inputs) -> Vec<Finding> {
         let mut inputs = inputs.clone();

@@ -8,9 +8,9 @@
 mod judge;
 pub(crate) mod near;
 mod objects;
-mod party;
 mod question;
 pub mod request;
+mod subject;
 mod suggest;
 mod target;
 
@@ -18,7 +18,7 @@ use serde::Serialize;
 use smidge_mesh::{Mesh, id::SpiffeId};
 
 pub use judge::{Allowance, Considered};
-pub use question::{Asked, Question, Senseless};
+pub use question::{Asked, QueryError, Question};
 pub use suggest::Suggestion;
 
 use crate::{
@@ -170,10 +170,10 @@ pub fn explain(
     inputs: &Inputs,
     findings: &[Finding],
     question: &Question,
-) -> Result<Answer, Senseless> {
+) -> Result<Answer, QueryError> {
     let asked = question.read()?;
-    let caller = party::caller(mesh, inputs, &asked.from)?;
-    let goal = party::called(mesh, inputs, &asked.to)?;
+    let caller = subject::caller(mesh, inputs, &asked.from)?;
+    let goal = subject::called(mesh, inputs, &asked.to)?;
     let target::Reached { shares, mut notes } = target::reach(mesh, &caller, &goal, &asked)?;
     notes.splice(0..0, caller.notes.iter().chain(&goal.notes).cloned());
     let verdict = if goal.is_outside { Verdict::Allowed } else { target::verdict(&shares) };

@@ -80,9 +80,9 @@ macro_rules! reasons {
             }
 
             /// Which condition of the object is false for this reason.
-            pub fn condition(self) -> Falsifies {
+            pub fn condition(self) -> AffectedCondition {
                 match self {
-                    $(Self::$name => Falsifies::$condition,)*
+                    $(Self::$name => AffectedCondition::$condition,)*
                 }
             }
 
@@ -98,7 +98,7 @@ macro_rules! reasons {
 
 /// Which condition of an object's status a reason makes false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Falsifies {
+pub enum AffectedCondition {
     /// `Accepted`: the object means less than it says.
     Accepted,
     /// `ResolvedRefs`: what it refers to is not there.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     documents::Offline,
-    explain::{Answer, Question, Senseless, Verdict, explain},
+    explain::{Answer, QueryError, Question, Verdict, explain},
     lower::lower,
     source::files,
 };
@@ -130,7 +130,7 @@ impl Args {
 }
 
 /// The answer about one cluster.
-pub fn answer(offline: Offline, question: &Question) -> Result<Answer, Senseless> {
+pub fn answer(offline: Offline, question: &Question) -> Result<Answer, QueryError> {
     let clusters = BTreeMap::from([(ClusterId::default(), offline.inputs)]);
     let (mesh, mut findings) = lower(&clusters);
     offline.written.rename(&mut findings);

@@ -33,7 +33,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::{PATH, decode, serve};
-use crate::{lease::Leader, publish::Published, status::programmed::Tallies};
+use crate::{lease::Leader, publish::Published, status::programmed::AckCounts};
 
 /// For a connection to be there and trusted.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -74,7 +74,7 @@ pub enum FetchError {
 }
 
 /// How to reach other replicas, and whom to believe.
-pub struct Fetcher {
+pub struct PeerPoller {
     /// What was published: it has the replicas' addresses.
     pub published: watch::Receiver<Option<Arc<Published>>>,
     /// Whether this replica leads.
@@ -82,15 +82,15 @@ pub struct Fetcher {
     /// The name of this pod.
     pub name: String,
     /// How one replica is asked.
-    pub asker: Arc<Asker>,
+    pub asker: Arc<PeerClient>,
     /// Where the counts go.
-    pub replicas: watch::Sender<Arc<BTreeMap<String, Tallies>>>,
+    pub replicas: watch::Sender<Arc<BTreeMap<String, AckCounts>>>,
     /// How many replicas were heard.
     pub heard: Gauge,
 }
 
 /// How one replica is asked.
-pub struct Asker {
+pub struct PeerClient {
     tls: TlsConnector,
     server_name: ServerName<'static>,
     token: PathBuf,
@@ -108,7 +108,7 @@ pub fn heard(registry: &mut Registry) -> Gauge {
     heard
 }
 
-impl Fetcher {
+impl PeerPoller {
     /// Keeps asking while this replica leads, until the publisher ends.
     pub async fn keep(mut self) {
         let mut followed: BTreeMap<(String, IpAddr), AbortHandle> = BTreeMap::new();
@@ -154,12 +154,12 @@ impl Fetcher {
     }
 }
 
-fn forget(replicas: &watch::Sender<Arc<BTreeMap<String, Tallies>>>, name: &str) {
+fn forget(replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>, name: &str) {
     retain(replicas, |known| known != name);
 }
 
 /// Forgets all others.
-fn retain(replicas: &watch::Sender<Arc<BTreeMap<String, Tallies>>>, is_kept: impl Fn(&str) -> bool) {
+fn retain(replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>, is_kept: impl Fn(&str) -> bool) {
     replicas.send_if_modified(|replicas| {
         let is_less = !replicas.keys().all(|name| is_kept(name));
         if is_less {
@@ -169,7 +169,7 @@ fn retain(replicas: &watch::Sender<Arc<BTreeMap<String, Tallies>>>, is_kept: imp
     });
 }
 
-impl Asker {
+impl PeerClient {
     /// Believes who shows a certificate for `server_name` under `roots`; shows the token in `token`.
     pub fn new(roots: &[String], server_name: &str, token: PathBuf, port: u16) -> Result<Self, FetchError> {
         let mut store = RootCertStore::empty();
@@ -195,7 +195,7 @@ impl Asker {
         &self,
         name: &str,
         address: IpAddr,
-        replicas: &watch::Sender<Arc<BTreeMap<String, Tallies>>>,
+        replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>,
     ) {
         let (first, last) = RETRY;
         let mut pause = first;
@@ -223,7 +223,7 @@ impl Asker {
     }
 
     /// Asks over one connection until it breaks.
-    pub async fn ask(&self, address: SocketAddr, mut tell: impl FnMut(Tallies)) -> Result<(), FetchError> {
+    pub async fn ask(&self, address: SocketAddr, mut tell: impl FnMut(AckCounts)) -> Result<(), FetchError> {
         let token =
             tokio::fs::read_to_string(&self.token).await.map(Zeroizing::new).map_err(FetchError::Token)?;
         let connected = async {
@@ -255,7 +255,7 @@ async fn question(
     sender: &mut SendRequest<Empty<Bytes>>,
     token: &str,
     tag: Option<&str>,
-) -> Result<Option<(Tallies, Option<String>)>, FetchError> {
+) -> Result<Option<(AckCounts, Option<String>)>, FetchError> {
     let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut bearer =
         header::HeaderValue::from_str(&bearer).map_err(|error| FetchError::Body(error.into()))?;

@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{PATH, encode};
-use crate::{auth::TokenAuthenticator, publish::Published, status::programmed::Tallies};
+use crate::{auth::TokenAuthenticator, publish::Published, status::programmed::AckCounts};
 
 /// How long an answer waits for something new.
 pub const HOLD: Duration = Duration::from_secs(20);
@@ -32,7 +32,7 @@ pub struct Replica {
     /// Judges who asks.
     pub authenticator: Arc<TokenAuthenticator>,
     /// The counts.
-    pub tallies: watch::Receiver<Tallies>,
+    pub tallies: watch::Receiver<AckCounts>,
     /// Knows the ServiceAccount of this pod.
     pub published: watch::Receiver<Option<Arc<Published>>>,
     /// The namespace of the operator.

@@ -11,12 +11,12 @@ use tracing::error;
 use super::{Core, Error, Tasks, listen, pipeline::Pipeline, xds::Xds};
 use crate::{
     peers::{
-        fetch::{self, Asker, Fetcher},
+        fetch::{self, PeerClient, PeerPoller},
         serve::{self, Replica},
     },
     status::{
         keep::{self, Sources},
-        programmed::Tallies,
+        programmed::AckCounts,
     },
     webhook,
 };
@@ -32,7 +32,7 @@ pub(super) fn status(
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
-    let (own, tallies) = watch::channel(Tallies::default());
+    let (own, tallies) = watch::channel(AckCounts::default());
     let (replicas, others) = watch::channel(Arc::default());
     let sources = Sources {
         published: pipeline.published.clone(),
@@ -69,8 +69,8 @@ pub(super) fn status(
 
     let name = names.first().map(String::as_str).unwrap_or_default();
     let port = settings.peer_listen.port();
-    let asker = Asker::new(&authorities.control_plane_roots(), name, settings.peer_token.clone(), port);
-    let fetcher = Fetcher {
+    let asker = PeerClient::new(&authorities.control_plane_roots(), name, settings.peer_token.clone(), port);
+    let fetcher = PeerPoller {
         published: pipeline.published.clone(),
         leader: pipeline.leader.clone(),
         name: settings.pod_name.clone(),

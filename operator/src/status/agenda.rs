@@ -11,12 +11,12 @@ use crate::finding::ObjectRef;
 
 /// One time for each object, in order.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct RequeueQueue {
     times: BTreeMap<ObjectRef, Duration>,
     queue: BTreeSet<(Duration, ObjectRef)>,
 }
 
-impl Agenda {
+impl RequeueQueue {
     /// The object is to be judged again at this time, and at no other; never without one.
     pub fn set(&mut self, object: &ObjectRef, at: Option<Duration>) {
         if let Some(before) = self.times.remove(object) {
@@ -29,7 +29,7 @@ impl Agenda {
     }
 
     /// The object is to be judged again at this time, if not before.
-    pub fn hasten(&mut self, object: &ObjectRef, at: Duration) {
+    pub fn requeue_by(&mut self, object: &ObjectRef, at: Duration) {
         if self.times.get(object).is_none_or(|present| at < *present) {
             self.set(object, Some(at));
         }
@@ -61,14 +61,14 @@ mod tests {
     fn each_object_comes_up_once_at_the_time_that_was_said_last() {
         let object = |name: &str| ObjectRef::new("TCPRoute", "shop", name);
         let (one, two) = (object("one"), object("two"));
-        let mut agenda = Agenda::default();
+        let mut agenda = RequeueQueue::default();
         agenda.set(&one, Some(Duration::from_secs(1)));
         agenda.set(&two, Some(Duration::from_secs(2)));
         agenda.set(&one, Some(Duration::from_secs(3)));
         assert_eq!(agenda.first(), Some(Duration::from_secs(2)));
         assert_eq!(agenda.take(Duration::from_secs(2)), [two]);
         assert!(agenda.take(Duration::from_secs(2)).is_empty());
-        agenda.hasten(&one, Duration::from_secs(4));
+        agenda.requeue_by(&one, Duration::from_secs(4));
         assert_eq!(agenda.first(), Some(Duration::from_secs(3)));
         agenda.set(&one, None);
         assert_eq!(agenda.first(), None);

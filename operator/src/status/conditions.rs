@@ -6,8 +6,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use smidge_crds::status::Status;
 
-use super::programmed::Tally;
-use crate::finding::{Falsifies, Finding, ObjectRef};
+use super::programmed::AckCount;
+use crate::finding::{AffectedCondition, Finding, ObjectRef};
 
 /// What the mesh takes the object for what it says.
 pub const ACCEPTED: &str = "Accepted";
@@ -28,7 +28,7 @@ const MESSAGE: usize = 1024;
 
 /// All that a status is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct ConditionInputs<'a> {
     /// The object.
     pub object: &'a ObjectRef,
     /// Its generation.
@@ -36,7 +36,7 @@ pub struct Facts<'a> {
     /// What was found about it, errors first.
     pub findings: &'a [&'a Finding],
     /// How far it has come.
-    pub tally: &'a Tally,
+    pub tally: &'a AckCount,
     /// Whether some proxies have kept it waiting for so long that it is judged without them.
     pub overdue: bool,
     /// What stands on it now.
@@ -55,9 +55,10 @@ struct Judgement {
 }
 
 /// The status of the object.
-pub fn status(facts: &Facts<'_>) -> Status {
-    let accepted = found(facts, ACCEPTED, Falsifies::Accepted, "accepted as written");
-    let resolved = found(facts, RESOLVED_REFS, Falsifies::ResolvedRefs, "all references are resolved");
+pub fn status(facts: &ConditionInputs<'_>) -> Status {
+    let accepted = found(facts, ACCEPTED, AffectedCondition::Accepted, "accepted as written");
+    let resolved =
+        found(facts, RESOLVED_REFS, AffectedCondition::ResolvedRefs, "all references are resolved");
     let programmed = programmed(facts, &accepted, &resolved);
     let ready = ready(facts, [&accepted, &resolved, &programmed]);
     let conditions = [accepted, resolved, programmed, ready];
@@ -96,7 +97,7 @@ pub fn holds(status: &Status, kind: &str) -> bool {
     of(status, kind).is_some_and(|condition| condition.status == "True")
 }
 
-fn condition(facts: &Facts<'_>, judgement: Judgement) -> Condition {
+fn condition(facts: &ConditionInputs<'_>, judgement: Judgement) -> Condition {
     let Judgement { kind, holds, reason, message } = judgement;
     let status = if holds { "True" } else { "False" };
     let before = facts.present.and_then(|present| of(present, kind)).filter(|before| before.status == status);
@@ -111,7 +112,12 @@ fn condition(facts: &Facts<'_>, judgement: Judgement) -> Condition {
 }
 
 /// A condition that holds unless a finding makes it false.
-fn found(facts: &Facts<'_>, kind: &'static str, falsifies: Falsifies, fine: &str) -> Judgement {
+fn found(
+    facts: &ConditionInputs<'_>,
+    kind: &'static str,
+    falsifies: AffectedCondition,
+    fine: &str,
+) -> Judgement {
     let against: Vec<&Finding> =
         facts.findings.iter().copied().filter(|finding| finding.reason.condition() == falsifies).collect();
     match against.first() {
@@ -138,7 +144,7 @@ fn line(finding: &Finding) -> String {
     format!("{field}{message} [{reason}]{hint}")
 }
 
-fn programmed(facts: &Facts<'_>, accepted: &Judgement, resolved: &Judgement) -> Judgement {
+fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judgement) -> Judgement {
     let judged = |holds, reason: &str, message: String| Judgement {
         kind: PROGRAMMED,
         holds,
@@ -148,7 +154,7 @@ fn programmed(facts: &Facts<'_>, accepted: &Judgement, resolved: &Judgement) -> 
     if facts.object.kind == "UDPRoute" {
         return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
     }
-    let Tally { in_effect, concerned, acknowledged, refused, .. } = *facts.tally;
+    let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.tally;
     // What has won in its place may well be programmed; this is not.
     let against = [accepted, resolved].into_iter().find(|judgement| !judgement.holds);
     let lost = accepted.reason == "Conflicted";
@@ -190,27 +196,27 @@ fn programmed(facts: &Facts<'_>, accepted: &Judgement, resolved: &Judgement) -> 
 }
 
 /// An object that all had as it is: whatever is refused or late since then is not its doing.
-fn kept(facts: &Facts<'_>, judged: &impl Fn(bool, &str, String) -> Judgement) -> Judgement {
+fn kept(facts: &ConditionInputs<'_>, judged: &impl Fn(bool, &str, String) -> Judgement) -> Judgement {
     let before = facts.present.and_then(|present| of(present, PROGRAMMED));
     match before {
         Some(before) if !facts.overdue => judged(true, &before.reason, before.message.clone()),
         _ => {
-            let Tally { concerned, acknowledged, .. } = facts.tally;
+            let AckCount { concerned, acknowledged, .. } = facts.tally;
             judged(true, PROGRAMMED, format!("acknowledged by {acknowledged} of {concerned} proxies"))
         }
     }
 }
 
 /// What `Programmed` says now, if that is about the present generation.
-fn present<'s>(facts: &Facts<'s>) -> Option<(bool, &'s str)> {
+fn present<'s>(facts: &ConditionInputs<'s>) -> Option<(bool, &'s str)> {
     let condition = facts.present.and_then(|present| of(present, PROGRAMMED))?;
     let is_current = facts.generation.is_some() && condition.observed_generation == facts.generation;
     is_current.then_some((condition.status == "True", condition.reason.as_str()))
 }
 
 /// How many have it, and what the others say.
-fn count(tally: &Tally) -> String {
-    let Tally { concerned, acknowledged, refused, words, .. } = tally;
+fn count(tally: &AckCount) -> String {
+    let AckCount { concerned, acknowledged, refused, words, .. } = tally;
     let text = format!("acknowledged by {acknowledged} of {concerned} proxies");
     if *refused == 0 {
         return text;
@@ -219,7 +225,7 @@ fn count(tally: &Tally) -> String {
     format!("{text}, rejected by {refused}\n{}", quoted.join("\n"))
 }
 
-fn ready(facts: &Facts<'_>, conditions: [&Judgement; 3]) -> Judgement {
+fn ready(facts: &ConditionInputs<'_>, conditions: [&Judgement; 3]) -> Judgement {
     // Nothing of UDP is ever programmed, so that says nothing about whether the object is right.
     let is_udp = facts.object.kind == "UDPRoute";
     let counts = |it: &&Judgement| !is_udp || it.kind == ACCEPTED;
@@ -229,7 +235,7 @@ fn ready(facts: &Facts<'_>, conditions: [&Judgement; 3]) -> Judgement {
         return Judgement { kind: READY, holds: false, reason: reason.clone(), message };
     }
     let rest = facts.findings.iter().copied();
-    let rest = listed(rest.filter(|it| it.reason.condition() == Falsifies::Nothing));
+    let rest = listed(rest.filter(|it| it.reason.condition() == AffectedCondition::Nothing));
     let message = if rest.is_empty() { "ready".to_owned() } else { rest };
     Judgement { kind: READY, holds: true, reason: READY.to_owned(), message }
 }

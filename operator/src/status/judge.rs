@@ -15,11 +15,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use smidge_crds::status::Status;
 
 use super::{
-    agenda::Agenda,
-    conditions::{self, Facts, PROGRAMMED, REJECTED},
+    agenda::RequeueQueue,
+    conditions::{self, ConditionInputs, PROGRAMMED, REJECTED},
     found::Found,
     plan::{Due, Plan},
-    programmed::{Tallies, Tally},
+    programmed::{AckCount, AckCounts},
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -27,24 +27,24 @@ use crate::{
 };
 
 /// The counts of other replicas, by replica.
-pub type Others = BTreeMap<String, Tallies>;
+pub type Others = BTreeMap<String, AckCounts>;
 
 /// All that statuses are made of, as it is now.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
+pub struct Observed<'a> {
     /// The objects.
     pub objects: &'a KnownObjects,
     /// What is wrong with them, errors first.
     pub findings: &'a Arc<Vec<Finding>>,
     /// How far each has come here.
-    pub tallies: &'a Tallies,
+    pub tallies: &'a AckCounts,
     /// How far each has come elsewhere.
     pub others: &'a Arc<Others>,
 }
 
 /// A status that is to be written.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct StatusUpdate {
     /// The object.
     pub object: ObjectRef,
     /// Which of that name.
@@ -58,13 +58,13 @@ pub struct Wanted {
 
 /// What was judged, and what is still to be.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Reconciler {
     plan: Plan,
     objects: KnownObjects,
     found: Found,
-    tallies: Tallies,
+    tallies: AckCounts,
     others: Arc<Others>,
-    agenda: Agenda,
+    agenda: RequeueQueue,
     /// Those that were to be written: however that went, they are judged again next time.
     open: BTreeSet<ObjectRef>,
     /// Those that do not say what they should.
@@ -72,16 +72,16 @@ pub struct Judge {
     judged: u64,
 }
 
-impl Judge {
+impl Reconciler {
     /// The judge of a replica that leads from now on.
     pub fn new(now: Duration) -> Self {
         Self {
             plan: Plan::new(now),
             objects: KnownObjects::default(),
             found: Found::default(),
-            tallies: Tallies::default(),
+            tallies: AckCounts::default(),
             others: Arc::default(),
-            agenda: Agenda::default(),
+            agenda: RequeueQueue::default(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
             judged: 0,
@@ -90,12 +90,12 @@ impl Judge {
 
     /// What is to be written now; `time` is what conditions say. However much of it is written is told by `written`,
     /// `failed` and `gone`.
-    pub fn judge(&mut self, evidence: Evidence<'_>, now: Duration, time: &Time) -> Vec<Wanted> {
+    pub fn judge(&mut self, evidence: Observed<'_>, now: Duration, time: &Time) -> Vec<StatusUpdate> {
         let mut again = std::mem::take(&mut self.open);
         again.extend(self.agenda.take(now));
         self.take(evidence, &mut again);
         let wanted = again.into_iter().filter_map(|object| self.judge_one(object, now, time));
-        let mut wanted: Vec<Wanted> = wanted.collect();
+        let mut wanted: Vec<StatusUpdate> = wanted.collect();
         wanted.sort_by_key(|wanted| wanted.is_wording);
         wanted
     }
@@ -110,21 +110,21 @@ impl Judge {
         self.plan.spent();
         self.plan.written(object, status, now);
         self.waiting.remove(object);
-        self.plan.echo(object).into_iter().for_each(|at| self.agenda.hasten(object, at));
+        self.plan.echo(object).into_iter().for_each(|at| self.agenda.requeue_by(object, at));
     }
 
     /// The status could not be written.
     pub fn failed(&mut self, object: &ObjectRef, now: Duration) {
         self.plan.spent();
         let at = self.plan.failed(object, now);
-        self.agenda.hasten(object, at);
+        self.agenda.requeue_by(object, at);
     }
 
     /// There is no such object, although it was not seen to go.
     pub fn gone(&mut self, object: &ObjectRef, now: Duration) {
         self.plan.spent();
         let at = self.plan.gone(object, now);
-        self.agenda.hasten(object, at);
+        self.agenda.requeue_by(object, at);
     }
 
     /// When to judge again if nothing else happens, beside what the budget has put off.
@@ -143,8 +143,8 @@ impl Judge {
     }
 
     /// Takes over what there is now; adds the objects of which anything differs.
-    fn take(&mut self, evidence: Evidence<'_>, differs: &mut BTreeSet<ObjectRef>) {
-        let Evidence { objects, findings, tallies, others } = evidence;
+    fn take(&mut self, evidence: Observed<'_>, differs: &mut BTreeSet<ObjectRef>) {
+        let Observed { objects, findings, tallies, others } = evidence;
         let earlier = std::mem::replace(&mut self.objects, objects.clone());
         for item in earlier.diff(objects) {
             if let DiffItem::Remove(object, _) = item {
@@ -166,13 +166,13 @@ impl Judge {
         }
     }
 
-    fn judge_one(&mut self, object: ObjectRef, now: Duration, time: &Time) -> Option<Wanted> {
+    fn judge_one(&mut self, object: ObjectRef, now: Duration, time: &Time) -> Option<StatusUpdate> {
         let known = self.objects.get(&object)?;
         let tally = self.summed(&object)?;
         self.judged += 1;
         let (overdue, until) = self.plan.overdue(&object, &tally, now);
         let present = self.plan.present(&object, known.status.as_ref(), now).cloned();
-        let status = conditions::status(&Facts {
+        let status = conditions::status(&ConditionInputs {
             object: &object,
             generation: known.generation,
             findings: &self.found.of(&object),
@@ -194,12 +194,12 @@ impl Judge {
             return None;
         }
         self.open.insert(object.clone());
-        Some(Wanted::new(object, &known.uid, status, present.as_ref()))
+        Some(StatusUpdate::new(object, &known.uid, status, present.as_ref()))
     }
 
     /// The count of all replicas.
-    fn summed(&self, object: &ObjectRef) -> Option<Tally> {
-        let mut sum = Tally::clone(self.tallies.get(object)?);
+    fn summed(&self, object: &ObjectRef) -> Option<AckCount> {
+        let mut sum = AckCount::clone(self.tallies.get(object)?);
         for other in self.others.values().filter_map(|tallies| tallies.get(object)) {
             sum.add(other);
         }
@@ -216,7 +216,7 @@ fn key<'a, V>(item: &DiffItem<'a, 'a, ObjectRef, V>) -> &'a ObjectRef {
     }
 }
 
-impl Wanted {
+impl StatusUpdate {
     fn new(object: ObjectRef, uid: &str, status: Status, present: Option<&Status>) -> Self {
         let refusal = |status: &Status| {
             let programmed = conditions::of(status, PROGRAMMED).filter(|it| it.reason == REJECTED);

@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use smidge_xds::server::{Follower, Proxies};
+use smidge_xds::server::{AckWatcher, Proxies};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -20,8 +20,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    judge::{Evidence, Judge, Others, Wanted},
-    programmed::{Concerns, Tallies},
+    judge::{Observed, Others, Reconciler, StatusUpdate},
+    programmed::{AckCounts, AckTracker},
     write::{WriteError, write},
 };
 use crate::{clock::Clock, lease::Leader, publish::Published, report};
@@ -45,7 +45,7 @@ pub struct Sources {
     /// Whether this replica leads.
     pub leader: watch::Receiver<Leader>,
     /// The counts of this one go here.
-    pub own: watch::Sender<Tallies>,
+    pub own: watch::Sender<AckCounts>,
     /// The API server.
     pub client: Client,
     /// The time that conditions say.
@@ -80,10 +80,10 @@ impl Metrics {
 /// Keeps statuses true until the publisher ends.
 pub async fn keep(sources: Sources) {
     let answers = sources.proxies.follow();
-    let mut keeper = Keeper {
+    let mut keeper = StatusLoop {
         started: Instant::now(),
         cost: Duration::ZERO,
-        concerns: Concerns::default(),
+        concerns: AckTracker::default(),
         judge: None,
         answers,
         sources,
@@ -104,17 +104,17 @@ pub async fn keep(sources: Sources) {
     }
 }
 
-struct Keeper {
+struct StatusLoop {
     sources: Sources,
-    answers: Follower,
+    answers: AckWatcher,
     started: Instant,
     /// What the last look took to compute.
     cost: Duration,
-    concerns: Concerns,
-    judge: Option<Judge>,
+    concerns: AckTracker,
+    judge: Option<Reconciler>,
 }
 
-impl Keeper {
+impl StatusLoop {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -139,7 +139,7 @@ impl Keeper {
     }
 
     /// The counts of this replica, for itself and for the one that leads.
-    fn count(&mut self, published: &Published) -> Tallies {
+    fn count(&mut self, published: &Published) -> AckCounts {
         self.concerns.publish(&published.objects, &published.snapshot);
         for (proxy, answer) in self.answers.take() {
             self.concerns.answer(proxy, answer);
@@ -156,17 +156,17 @@ impl Keeper {
     }
 
     /// What is to be written now.
-    fn judge(&mut self, published: &Published, tallies: &Tallies) -> Vec<Wanted> {
+    fn judge(&mut self, published: &Published, tallies: &AckCounts) -> Vec<StatusUpdate> {
         let now = self.now();
         let others = self.sources.others.borrow_and_update().clone();
-        let judge = self.judge.get_or_insert_with(|| Judge::new(now));
+        let judge = self.judge.get_or_insert_with(|| Reconciler::new(now));
         let Published { objects, findings, .. } = published;
-        let evidence = Evidence { objects, findings, tallies, others: &others };
+        let evidence = Observed { objects, findings, tallies, others: &others };
         judge.judge(evidence, now, &time(&self.sources.clock))
     }
 
     /// Writes as much as the budget allows; says when to look again.
-    async fn write(&mut self, due: Vec<Wanted>) -> Option<Duration> {
+    async fn write(&mut self, due: Vec<StatusUpdate>) -> Option<Duration> {
         let now = self.now();
         let judge = self.judge.as_mut()?;
         let (budget, mut again) = judge.budget(now);

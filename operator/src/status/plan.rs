@@ -10,18 +10,18 @@ use smidge_crds::status::Status;
 
 use super::{
     conditions::{READY, holds, is_same, is_same_but_words},
-    programmed::Tally,
+    programmed::AckCount,
 };
 use crate::finding::ObjectRef;
 
 /// How long bad news must be true before it is written.
-const HOLD: Duration = Duration::from_secs(1);
+const BAD_NEWS_DELAY: Duration = Duration::from_secs(1);
 /// How long a new wording must wait after the last write.
-const WORDS: Duration = Duration::from_secs(10);
+const REWORD_DELAY: Duration = Duration::from_secs(10);
 /// For how long a proxy that is silent, or refuses, can hold an object up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a write, or that its object is gone, may take to come back through the watch.
-const ECHO: Duration = Duration::from_secs(10);
+const WATCH_LAG: Duration = Duration::from_secs(10);
 /// The pause after a failed write doubles from the one to the other.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
 /// Writes a second, and at once after a quiet second.
@@ -70,7 +70,12 @@ impl Plan {
     }
 
     /// Whether the object is to be judged without the proxies that are behind, and else when.
-    pub fn overdue(&mut self, object: &ObjectRef, tally: &Tally, now: Duration) -> (bool, Option<Duration>) {
+    pub fn overdue(
+        &mut self,
+        object: &ObjectRef,
+        tally: &AckCount,
+        now: Duration,
+    ) -> (bool, Option<Duration>) {
         let memory = self.objects.entry(object.clone()).or_default();
         if memory.uid != tally.uid {
             *memory = Memory { uid: tally.uid.clone(), ..Memory::default() };
@@ -97,7 +102,7 @@ impl Plan {
         let is_back = |written: &Status| watched.is_some_and(|watched| is_same(watched, written));
         // One that cannot be read shows us no status, either.
         let is_readable = !memory.uid.is_empty();
-        let is_old = |at: Duration| is_readable && now >= at + ECHO;
+        let is_old = |at: Duration| is_readable && now >= at + WATCH_LAG;
         if memory.written.as_ref().is_some_and(|(written, at)| is_back(written) || is_old(*at)) {
             memory.written = None;
         }
@@ -121,11 +126,11 @@ impl Plan {
         let differs = *memory.differs.get_or_insert(now);
         let is_wording = present.is_some_and(|present| is_same_but_words(present, wanted));
         let at = if is_wording {
-            memory.last_write.unwrap_or_default().max(since) + WORDS
+            memory.last_write.unwrap_or_default().max(since) + REWORD_DELAY
         } else if holds(wanted, READY) {
             now
         } else {
-            differs + HOLD
+            differs + BAD_NEWS_DELAY
         };
         let at = at.max(memory.not_before);
         if at <= now { Due::Now } else { Due::At(at) }
@@ -170,14 +175,14 @@ impl Plan {
     /// There is no such object to write it onto; when to try again, if the watch does not say so by then.
     pub fn gone(&mut self, object: &ObjectRef, now: Duration) -> Duration {
         let memory = self.objects.entry(object.clone()).or_default();
-        memory.not_before = now + ECHO;
+        memory.not_before = now + WATCH_LAG;
         memory.not_before
     }
 
     /// When a write that has not come back is taken for lost.
     pub fn echo(&self, object: &ObjectRef) -> Option<Duration> {
         let memory = self.objects.get(object).filter(|memory| !memory.uid.is_empty())?;
-        memory.written.as_ref().map(|(_, at)| *at + ECHO)
+        memory.written.as_ref().map(|(_, at)| *at + WATCH_LAG)
     }
 
     /// Forgets an object that is gone.

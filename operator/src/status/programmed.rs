@@ -1,7 +1,7 @@
 //! Counts, for each object, the proxies that it concerns and those that have acknowledged it.
 //!
 //! An object concerns a proxy that sees a resource which carries what the object says; the proxy has acknowledged the
-//! object when it has acknowledged each such resource as it is now. Pure. `Concerns` goes on from what was published before
+//! object when it has acknowledged each such resource as it is now. Pure. `AckTracker` goes on from what was published before
 //! and from answer to answer, at the cost of what differs: an endpoint concerns no object, a weight one split and those
 //! who see it.
 
@@ -19,15 +19,15 @@ use smidge_xds::{
     delta::changes,
     mesh::id::{ClassId, ProxyId},
     resources::Resource,
-    server::Answer,
+    server::AckState,
     snapshot::Snapshot,
     view::View,
 };
 
-pub use self::tally::{Tallies, Tally};
+pub use self::tally::{AckCount, AckCounts};
 use self::{
-    answers::{Answers, Count, Lacking, Placed, Verdict},
-    audience::{Audience, Audiences, Key},
+    answers::{Answers, Count, Missing, ProxyState, Verdict},
+    audience::{AffectedProxies, Audiences, Key},
 };
 use crate::finding::ObjectRef;
 use crate::objects::{Known, KnownObjects};
@@ -36,16 +36,16 @@ use crate::objects::{Known, KnownObjects};
 type Name = Arc<ObjectRef>;
 
 /// What proxies lack to whom these resources are new, if no class has a part in it: worked out once for all classes.
-type Memo = HashMap<Vec<Key>, Lacking>;
+type Memo = HashMap<Vec<Key>, Missing>;
 
 /// Which objects concern which proxies, and who of these has what.
 #[derive(Debug, Default)]
-pub struct Concerns {
+pub struct AckTracker {
     objects: KnownObjects,
     snapshot: Arc<Snapshot>,
     audiences: Audiences,
     answers: Answers,
-    tallies: Tallies,
+    tallies: AckCounts,
     work: Work,
 }
 
@@ -58,26 +58,27 @@ pub struct Work {
     pub classes: u64,
 }
 
-impl Concerns {
+impl AckTracker {
     /// Goes on with `objects`, and with `snapshot`, which was made of them.
     pub fn publish(&mut self, objects: &KnownObjects, snapshot: &Arc<Snapshot>) {
         let difference = snapshot.since(&self.snapshot);
         let earlier = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         let mut moved = self.take_objects(objects);
-        for statement in &difference.statements {
+        for statement in &difference.sources {
             self.audiences.carry(statement, &earlier, snapshot);
             moved.extend(self.audiences.objects(statement, objects));
         }
         for class in &difference.classes {
             self.answers.resize(class, earlier.instances(class), snapshot.instances(class));
         }
-        let mut concerned: Vec<Arc<Audience>> = Vec::new();
+        let mut concerned: Vec<Arc<AffectedProxies>> = Vec::new();
         for object in &moved {
             concerned.extend(self.address(object));
         }
-        let restated = difference.restated.iter();
-        let restated = restated.flat_map(|statement| self.audiences.objects(statement, objects));
-        concerned.extend(restated.filter_map(|object| self.audiences.get(&object).cloned()));
+        let content_changed = difference.content_changed.iter();
+        let content_changed =
+            content_changed.flat_map(|statement| self.audiences.objects(statement, objects));
+        concerned.extend(content_changed.filter_map(|object| self.audiences.get(&object).cloned()));
         // A split and the routes that it uses concern the same.
         concerned.dedup();
         for proxy in difference.proxies {
@@ -94,20 +95,20 @@ impl Concerns {
     }
 
     /// Takes in what a proxy has answered; `None` if it is gone.
-    pub fn answer(&mut self, proxy: ProxyId, answer: Option<Answer>) {
+    pub fn answer(&mut self, proxy: ProxyId, answer: Option<AckState>) {
         let Some(answer) = answer else { return self.answers.place(proxy, None) };
         if let Some(answer) = self.answers.step(&proxy, answer) {
             self.place(proxy, answer);
         }
     }
 
-    fn place(&mut self, proxy: ProxyId, answer: Answer) {
+    fn place(&mut self, proxy: ProxyId, answer: AckState) {
         let placed = self.judge(&proxy, answer);
         self.answers.place(proxy, Some(placed));
     }
 
     /// The counts of all that was taken in.
-    pub fn tallies(&mut self) -> &Tallies {
+    pub fn tallies(&mut self) -> &AckCounts {
         for object in self.answers.take_moved() {
             let Some(tally) = self.tally(&object) else {
                 self.tallies.remove(&*object);
@@ -151,14 +152,14 @@ impl Concerns {
     }
 
     /// Finds out anew whom an object concerns; those whose proxies may now have it, or lack it.
-    fn address(&mut self, object: &Name) -> [Arc<Audience>; 2] {
+    fn address(&mut self, object: &Name) -> [Arc<AffectedProxies>; 2] {
         let (old, new) = self.audiences.renew(object, &self.objects, &self.snapshot);
         self.answers.address(object, &old, &new, &self.snapshot);
         [old, new]
     }
 
     /// Where a proxy stands with its answer.
-    fn judge(&self, proxy: &ProxyId, answer: Answer) -> Placed {
+    fn judge(&self, proxy: &ProxyId, answer: AckState) -> ProxyState {
         let class = self.snapshot.class(proxy);
         let verdict = class.zip(answer.acknowledged.clone()).map(|(class, taken)| {
             let view = || self.snapshot.view_of(class);
@@ -168,7 +169,7 @@ impl Concerns {
             refused.retain(|object, _| !lacking.contains(object));
             Verdict { class: class.clone(), taken, lacking, refused }
         });
-        Placed { answer, verdict }
+        ProxyState { answer, verdict }
     }
 
     fn place_again(&mut self, proxy: ProxyId) {
@@ -197,9 +198,9 @@ impl Concerns {
     }
 
     /// The objects of which a proxy that took `taken` lacks a part, and that should have `view`.
-    fn lacking(&self, class: &ClassId, taken: &Arc<View>, view: &Arc<View>, memo: &mut Memo) -> Lacking {
+    fn lacking(&self, class: &ClassId, taken: &Arc<View>, view: &Arc<View>, memo: &mut Memo) -> Missing {
         if Arc::ptr_eq(taken, view) {
-            return Lacking::default();
+            return Missing::default();
         }
         let (mut everywhere, mut objects) = (Vec::new(), BTreeSet::new());
         for key in changes::between(taken, view).iter() {
@@ -214,7 +215,7 @@ impl Concerns {
             let known = memo.get(&everywhere).cloned();
             return known.unwrap_or_else(|| {
                 let lacking: BTreeSet<Name> = self.carried_everywhere(&everywhere).collect();
-                let lacking: Lacking = lacking.into_iter().collect();
+                let lacking: Missing = lacking.into_iter().collect();
                 memo.insert(everywhere, Arc::clone(&lacking));
                 lacking
             });
@@ -224,7 +225,7 @@ impl Concerns {
     }
 
     /// The objects of which a proxy has refused a part, with its words.
-    fn refused(&self, class: &ClassId, answer: &Answer) -> answers::Refused {
+    fn refused(&self, class: &ClassId, answer: &AckState) -> answers::Refused {
         let Some(view) = self.snapshot.view_of(class) else { return answers::Refused::new() };
         let here = answer.refused.iter().filter(|((kind, name), _)| view.get(*kind, name).is_some());
         let objects = here.flat_map(|(key, words)| {
@@ -249,14 +250,14 @@ impl Concerns {
         self.audiences.carried_by(class, key, &self.objects).chain(settings.cloned()).collect()
     }
 
-    fn tally(&self, object: &Name) -> Option<Tally> {
+    fn tally(&self, object: &Name) -> Option<AckCount> {
         let known = self.objects.get(&**object)?;
         let audience = self.audiences.get(object)?;
         let Count { instances: concerned, answering } = self.answers.count(object, audience);
         let (lacking, refusals) = self.answers.against(object);
         let quoted = refusals.into_iter().flatten().take(tally::QUOTED);
         let refused = refusals.map_or(0, BTreeMap::len);
-        Some(Tally {
+        Some(AckCount {
             uid: known.uid.clone(),
             generation: known.generation,
             in_effect: audience.in_effect,

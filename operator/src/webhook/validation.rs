@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::review::{self, Admission, Error, Read};
 use crate::{
-    admission::{Current, Question, words},
+    admission::{Current, Review, words},
     finding::brief,
 };
 
@@ -31,7 +31,7 @@ pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -
     let old = old_object.filter(|_| operation == "UPDATE");
     let question = object
         .filter(|_| is_write(&operation))
-        .and_then(|object| Question::new(&namespace, &name, &object, old.as_ref()));
+        .and_then(|object| Review::new(&namespace, &name, &object, old.as_ref()));
     let Some(question) = question else { return Ok(review::allow(&uid, &[])) };
     let verdict = question.judge(&current(&question.namespaces()));
     let warnings = words::warnings(&question, &verdict);

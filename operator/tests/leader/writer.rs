@@ -14,7 +14,7 @@ use smidge::{
     publish::Published,
     status::{
         keep::{Metrics, Sources, keep},
-        programmed::Tallies,
+        programmed::AckCounts,
     },
 };
 use smidge_xds::{mesh::Mesh, server::Proxies, snapshot::Snapshot};
@@ -41,7 +41,7 @@ async fn start(leader: Leader) -> Town {
         proxies: Proxies::default(),
         others: watch::channel(Arc::default()).1,
         leader: leader.subscribe(),
-        own: watch::Sender::new(Tallies::default()),
+        own: watch::Sender::new(AckCounts::default()),
         client,
         clock: Clock::system(),
         metrics: Metrics::register(&mut Registry::default()),

@@ -87,7 +87,7 @@ impl Judge {
         let has_taken = || {
             let connected = handles.proxies.list();
             let refused = connected.iter().any(|it| it.sent.values().any(|sent| sent[3] != 0));
-            let complaints: Vec<_> = connected.iter().filter_map(|it| it.complaint.as_ref()).collect();
+            let complaints: Vec<_> = connected.iter().filter_map(|it| it.last_error.as_ref()).collect();
             assert!(!refused, "the Envoy refused:\n{}\n{complaints:#?}", yaml(objects));
             connected.iter().any(|it| {
                 it.settled && it.acknowledged.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, &view))

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
-use smidge_xds::{render, resources::Kind, snapshot::Snapshot};
+use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
 use smidge_xds_testing::meshes;
 
 use super::{envoy, pod::Running};
@@ -42,9 +42,9 @@ pub fn start(binary: &Path, address: &str) -> Running {
     let printed = |kind, name| render::resource(view.get(kind, name).unwrap()).unwrap();
     let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
     clusters.retain(|cluster| cluster["name"] != "xds");
-    clusters.extend(["passthrough", "blackhole"].map(|name| printed(Kind::Cluster, name)));
+    clusters.extend(["passthrough", "blackhole"].map(|name| printed(ResourceType::Cluster, name)));
     let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
-    listeners.push(printed(Kind::Listener, "outbound"));
+    listeners.push(printed(ResourceType::Listener, "outbound"));
     let mut command = Command::new("/run/envoy");
     command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     command.args(["--config-yaml", &config.to_string()]).stdin(Stdio::null()).uid(PROXY).gid(PROXY);

@@ -6,8 +6,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use smidge::{
     finding::{Finding, ObjectRef, Reason},
     status::{
-        conditions::{Facts, is_same, of, status},
-        programmed::Tally,
+        conditions::{ConditionInputs, is_same, of, status},
+        programmed::AckCount,
     },
 };
 use smidge_crds::status::Status;
@@ -16,9 +16,9 @@ fn time(seconds: i64) -> Time {
     Time(Timestamp::from_second(1_800_000_000 + seconds).unwrap())
 }
 
-fn tally(concerned: usize, acknowledged: usize, refused: usize) -> Tally {
+fn tally(concerned: usize, acknowledged: usize, refused: usize) -> AckCount {
     let words = (0..refused.min(3)).map(|n| (format!("shop/web-{n}"), "Proto constraint failed".to_owned()));
-    Tally {
+    AckCount {
         uid: "u".to_owned(),
         generation: Some(2),
         in_effect: true,
@@ -34,7 +34,7 @@ struct Case {
     name: &'static str,
     kind: &'static str,
     findings: Vec<Reason>,
-    tally: Tally,
+    tally: AckCount,
     overdue: bool,
     present: Option<Status>,
 }
@@ -57,7 +57,7 @@ fn of_case(case: &Case, now: &Time) -> Status {
         .iter()
         .map(|reason| Finding::new(object.clone(), *reason, format!("what is so of {reason}")).at("spec.x"))
         .collect();
-    status(&Facts {
+    status(&ConditionInputs {
         object: &object,
         generation: case.tally.generation,
         findings: &findings.iter().collect::<Vec<_>>(),
@@ -70,7 +70,7 @@ fn of_case(case: &Case, now: &Time) -> Status {
 
 /// What `case` leaves on the object, at the generation before or at this one.
 fn left_by(case: &Case, generation: i64) -> Status {
-    let tally = Tally { generation: Some(generation), ..case.tally.clone() };
+    let tally = AckCount { generation: Some(generation), ..case.tally.clone() };
     let before = Case { tally, findings: case.findings.clone(), present: case.present.clone(), ..*case };
     of_case(&before, &time(0))
 }
@@ -123,7 +123,7 @@ fn programmed() -> Vec<Case> {
 
 /// What was found about it.
 fn found() -> Vec<Case> {
-    let nothing = || Tally { in_effect: false, ..tally(0, 0, 0) };
+    let nothing = || AckCount { in_effect: false, ..tally(0, 0, 0) };
     vec![
         Case { findings: vec![Reason::Empty], tally: nothing(), ..case("means nothing") },
         Case { findings: vec![Reason::Empty], ..case("means less than it says") },
@@ -152,7 +152,7 @@ fn found() -> Vec<Case> {
             ..case("UDP with a port that is none")
         },
         Case {
-            tally: Tally { generation: None, in_effect: false, ..tally(0, 0, 0) },
+            tally: AckCount { generation: None, in_effect: false, ..tally(0, 0, 0) },
             findings: vec![Reason::Malformed],
             ..case("cannot be read")
         },
@@ -217,11 +217,11 @@ fn a_message_is_bounded_and_cut_between_characters() {
     let findings: Vec<Finding> = (0..100)
         .map(|n| Finding::new(object.clone(), Reason::Empty, format!("{n} {}", "ü".repeat(50))))
         .collect();
-    let status = status(&Facts {
+    let status = status(&ConditionInputs {
         object: &object,
         generation: Some(1),
         findings: &findings.iter().collect::<Vec<_>>(),
-        tally: &Tally::default(),
+        tally: &AckCount::default(),
         overdue: false,
         present: None,
         now: &time(0),

@@ -13,10 +13,10 @@ use smidge::{
     finding::{Finding, ObjectRef, Reason},
     objects::{Known, KnownObjects},
     status::{
-        conditions::{self, Facts, is_same_but_words},
-        judge::{Evidence, Judge, Others},
+        conditions::{self, ConditionInputs, is_same_but_words},
+        judge::{Observed, Others, Reconciler},
         plan::{Due, Plan},
-        programmed::{Tallies, Tally},
+        programmed::{AckCount, AckCounts},
     },
 };
 use smidge_crds::status::Status;
@@ -27,7 +27,7 @@ use smidge_xds_testing::properties;
 enum Step {
     Object(usize, i64),
     Gone(usize),
-    Tally(usize, [usize; 3]),
+    AckCount(usize, [usize; 3]),
     Other(usize, usize, [usize; 2]),
     OtherGone(usize),
     Finding(usize, usize),
@@ -53,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (it(), 1..3_i64).prop_map(|(it, generation)| Step::Object(it, generation)),
         1 => it().prop_map(Step::Gone),
-        4 => (it(), [0..3_usize, 0..3, 0..2]).prop_map(|(it, counts)| Step::Tally(it, counts)),
+        4 => (it(), [0..3_usize, 0..3, 0..2]).prop_map(|(it, counts)| Step::AckCount(it, counts)),
         1 => (0..2_usize, it(), [0..2_usize, 0..2]).prop_map(|(by, it, counts)| Step::Other(by, it, counts)),
         1 => (0..2_usize).prop_map(Step::OtherGone),
         2 => (it(), 0..3_usize).prop_map(|(it, reason)| Step::Finding(it, reason)),
@@ -74,7 +74,7 @@ struct World {
     now: Duration,
     objects: KnownObjects,
     findings: BTreeSet<Finding>,
-    tallies: Tallies,
+    tallies: AckCounts,
     others: Arc<Others>,
     written: BTreeMap<ObjectRef, Status>,
 }
@@ -85,26 +85,32 @@ impl World {
             Step::Object(it, generation) => {
                 let status = self.objects.get(&object(it)).and_then(|known| known.status.clone());
                 self.put(it, status, generation);
-                let tally = Tally { uid: "u".to_owned(), generation: Some(generation), ..Tally::default() };
+                let tally =
+                    AckCount { uid: "u".to_owned(), generation: Some(generation), ..AckCount::default() };
                 self.tallies.insert(object(it), Arc::new(tally));
             }
             Step::Gone(it) => {
                 self.objects.remove(&object(it));
                 self.tallies.remove(&object(it));
             }
-            Step::Tally(it, [concerned, acknowledged, refused]) => {
+            Step::AckCount(it, [concerned, acknowledged, refused]) => {
                 let Some(tally) = self.tallies.get_mut(&object(it)) else { return };
                 let acknowledged = acknowledged.min(concerned);
                 let refused = refused.min(concerned - acknowledged);
                 let words = (0..refused).map(|_| ("shop/web".to_owned(), "no".to_owned())).collect();
-                let before = Tally::clone(tally);
+                let before = AckCount::clone(tally);
                 *tally =
-                    Arc::new(Tally { in_effect: true, concerned, acknowledged, refused, words, ..before });
+                    Arc::new(AckCount { in_effect: true, concerned, acknowledged, refused, words, ..before });
             }
             Step::Other(by, it, [acknowledged, refused]) => {
                 let generation = self.objects.get(&object(it)).and_then(|known| known.generation);
-                let tally =
-                    Tally { uid: "u".to_owned(), generation, acknowledged, refused, ..Tally::default() };
+                let tally = AckCount {
+                    uid: "u".to_owned(),
+                    generation,
+                    acknowledged,
+                    refused,
+                    ..AckCount::default()
+                };
                 let replica = Arc::make_mut(&mut self.others).entry(format!("smidge-{by}")).or_default();
                 replica.insert(object(it), Arc::new(tally));
             }
@@ -147,12 +153,12 @@ impl World {
             .for_each(|it| plan.forget(&object(it)));
         let (mut due, mut waiting, mut next) = (Vec::new(), 0, None);
         for (object, known) in &self.objects {
-            let mut tally = Tally::clone(&self.tallies[object]);
+            let mut tally = AckCount::clone(&self.tallies[object]);
             self.others.values().filter_map(|tallies| tallies.get(object)).for_each(|other| tally.add(other));
             let (overdue, until) = plan.overdue(object, &tally, now);
             let present = plan.present(object, known.status.as_ref(), now).cloned();
             let findings: Vec<&Finding> = self.findings.iter().filter(|it| it.object == *object).collect();
-            let status = conditions::status(&Facts {
+            let status = conditions::status(&ConditionInputs {
                 object,
                 generation: known.generation,
                 findings: &findings,
@@ -186,7 +192,7 @@ proptest! {
     #[test]
     fn judging_what_differs_says_the_same_as_judging_everything(steps in vec(step(), 1..80)) {
         let mut world = World::default();
-        let (mut judge, mut plan) = (Judge::new(world.now), Plan::new(world.now));
+        let (mut judge, mut plan) = (Reconciler::new(world.now), Plan::new(world.now));
         let mut findings = Arc::default();
         for step in &steps {
             world.take(step);
@@ -198,7 +204,7 @@ proptest! {
                 findings = Arc::new(found);
             }
             let World { objects, tallies, others, .. } = &world;
-            let evidence = Evidence { objects, findings: &findings, tallies, others };
+            let evidence = Observed { objects, findings: &findings, tallies, others };
             let wanted = judge.judge(evidence, now, &world.time());
             let (due, waiting, _) = world.look_at_all(&mut plan);
             let wanted: Vec<_> = wanted.into_iter().map(|wanted| (wanted.object, wanted.status)).collect();
@@ -235,12 +241,12 @@ proptest! {
 #[test]
 fn what_does_not_differ_is_not_judged() {
     let mut world = World::default();
-    let mut judge = Judge::new(world.now);
+    let mut judge = Reconciler::new(world.now);
     let findings = Arc::default();
     let mut look = |world: &mut World| {
         let before = judge.judged();
         let World { objects, tallies, others, .. } = &*world;
-        let evidence = Evidence { objects, findings: &findings, tallies, others };
+        let evidence = Observed { objects, findings: &findings, tallies, others };
         for wanted in judge.judge(evidence, world.now, &world.time()) {
             judge.written(&wanted.object, wanted.status.clone(), world.now);
             world.written.insert(wanted.object, wanted.status);
@@ -252,7 +258,7 @@ fn what_does_not_differ_is_not_judged() {
     (0..OBJECTS).for_each(|it| world.take(&Step::Echo(it)));
     assert_eq!(look(&mut world), 3, "what was written, and has come back");
     assert_eq!(look(&mut world), 0);
-    world.take(&Step::Tally(0, [2, 1, 0]));
+    world.take(&Step::AckCount(0, [2, 1, 0]));
     assert_eq!(look(&mut world), 1);
     world.now += Duration::from_secs(9);
     assert_eq!(look(&mut world), 0);

@@ -10,7 +10,7 @@ use smidge::{
     finding::ObjectRef,
     status::{
         plan::{Due, Plan},
-        programmed::Tally,
+        programmed::AckCount,
     },
 };
 use smidge_crds::status::Status;
@@ -61,7 +61,7 @@ fn what_stands_there_is_never_written() {
 #[test]
 fn a_write_counts_before_it_comes_back() {
     let (mut plan, one) = (Plan::new(at(0.0)), object(1));
-    let tally = Tally { uid: "u".to_owned(), ..Tally::default() };
+    let tally = AckCount { uid: "u".to_owned(), ..AckCount::default() };
     plan.overdue(&one, &tally, at(1.0));
     let good = says("True", "");
     plan.written(&one, good.clone(), at(1.0));
@@ -73,7 +73,7 @@ fn a_write_counts_before_it_comes_back() {
 #[test]
 fn one_that_cannot_be_read_is_written_once() {
     let (mut plan, one) = (Plan::new(at(0.0)), object(1));
-    plan.overdue(&one, &Tally::default(), at(1.0));
+    plan.overdue(&one, &AckCount::default(), at(1.0));
     let bad = says("False", "");
     plan.written(&one, bad.clone(), at(1.0));
     assert_eq!(plan.present(&one, None, at(1000.0)), Some(&bad));
@@ -122,15 +122,15 @@ fn a_failure_waits_longer_each_time_and_holds_up_nobody_else() {
 #[test]
 fn who_is_late_holds_an_object_up_for_ten_seconds() {
     let (mut plan, one) = (Plan::new(at(0.0)), object(1));
-    let late = Tally { uid: "u".to_owned(), generation: Some(1), concerned: 2, ..Tally::default() };
+    let late = AckCount { uid: "u".to_owned(), generation: Some(1), concerned: 2, ..AckCount::default() };
     assert_eq!(plan.overdue(&one, &late, at(1.0)), (false, Some(at(11.0))));
-    let half = Tally { acknowledged: 1, ..late.clone() };
+    let half = AckCount { acknowledged: 1, ..late.clone() };
     assert_eq!(plan.overdue(&one, &half, at(10.0)), (false, Some(at(11.0))));
     assert_eq!(plan.overdue(&one, &half, at(11.0)), (true, None));
     // A new generation is judged anew, and so is one that was complete in between.
-    let next = Tally { generation: Some(2), ..half.clone() };
+    let next = AckCount { generation: Some(2), ..half.clone() };
     assert_eq!(plan.overdue(&one, &next, at(12.0)), (false, Some(at(22.0))));
-    let all = Tally { acknowledged: 2, ..next.clone() };
+    let all = AckCount { acknowledged: 2, ..next.clone() };
     assert_eq!(plan.overdue(&one, &all, at(13.0)), (false, None));
     assert_eq!(plan.overdue(&one, &next, at(21.0)), (false, Some(at(31.0))));
 }

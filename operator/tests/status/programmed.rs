@@ -7,12 +7,12 @@ use smidge::{
     finding::ObjectRef,
     lower::lower,
     objects::{KnownObjects, refresh},
-    status::programmed::{Concerns, Tallies, Tally},
+    status::programmed::{AckCount, AckCounts, AckTracker},
 };
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId},
-    resources::Kind,
-    server::{Answer, Words},
+    resources::ResourceType,
+    server::{AckState, NackMessages},
     snapshot::Snapshot,
 };
 
@@ -88,14 +88,14 @@ fn publish(text: String, before: Option<&Snapshot>) -> (KnownObjects, Arc<Snapsh
 
 /// Every proxy has what `snapshot` gives it.
 fn all_have(snapshot: &Snapshot) -> Answers {
-    let answer = |proxy| Answer { acknowledged: snapshot.view(proxy), refused: Words::default() };
+    let answer = |proxy| AckState { acknowledged: snapshot.view(proxy), refused: NackMessages::default() };
     snapshot.mesh().workloads.keys().map(|proxy| (proxy.clone(), answer(proxy))).collect()
 }
 
-type Answers = BTreeMap<ProxyId, Answer>;
+type Answers = BTreeMap<ProxyId, AckState>;
 
-fn count(objects: &KnownObjects, snapshot: &Arc<Snapshot>, answers: &Answers) -> Tallies {
-    let mut concerns = Concerns::default();
+fn count(objects: &KnownObjects, snapshot: &Arc<Snapshot>, answers: &Answers) -> AckCounts {
+    let mut concerns = AckTracker::default();
     concerns.publish(objects, snapshot);
     for (proxy, answer) in answers {
         concerns.answer(proxy.clone(), Some(answer.clone()));
@@ -104,7 +104,7 @@ fn count(objects: &KnownObjects, snapshot: &Arc<Snapshot>, answers: &Answers) ->
 }
 
 /// Concerned, acknowledged, refused.
-fn of(tallies: &Tallies, kind: &str, name: &str) -> (usize, usize, usize) {
+fn of(tallies: &AckCounts, kind: &str, name: &str) -> (usize, usize, usize) {
     let tally = &tallies[&ObjectRef::new(kind, "shop", name)];
     (tally.concerned, tally.acknowledged, tally.refused)
 }
@@ -143,7 +143,8 @@ fn a_refusal_counts_on_what_was_refused_with_the_proxys_words() {
     let (objects, snapshot) = publish(town("/", 1), None);
     let mut answers = all_have(&snapshot);
     for (_, answer) in answers.iter_mut().filter(|(proxy, _)| proxy.instance.starts_with("web")) {
-        let refused = [((Kind::Extension, Arc::from("inbound/8080/http")), Arc::from("no such thing"))];
+        let refused =
+            [((ResourceType::Extension, Arc::from("inbound/8080/http")), Arc::from("no such thing"))];
         answer.refused = Arc::new(refused.into());
     }
     let tallies = count(&objects, &snapshot, &answers);
@@ -168,9 +169,14 @@ fn who_is_not_connected_is_concerned_and_silent() {
 
 #[test]
 fn replicas_add_up_for_the_same_state_of_an_object_only() {
-    let one =
-        Tally { uid: "u".into(), generation: Some(2), concerned: 3, acknowledged: 1, ..Tally::default() };
-    let other = Tally {
+    let one = AckCount {
+        uid: "u".into(),
+        generation: Some(2),
+        concerned: 3,
+        acknowledged: 1,
+        ..AckCount::default()
+    };
+    let other = AckCount {
         acknowledged: 1,
         refused: 1,
         words: vec![("a/b".to_owned(), "no".to_owned())],
@@ -185,7 +191,8 @@ fn replicas_add_up_for_the_same_state_of_an_object_only() {
         (1, 2),
         "never more than there are, and refusals count first"
     );
-    for stranger in [Tally { generation: Some(1), ..other.clone() }, Tally { uid: "v".into(), ..other }] {
+    for stranger in [AckCount { generation: Some(1), ..other.clone() }, AckCount { uid: "v".into(), ..other }]
+    {
         let mut sum = one.clone();
         sum.add(&stranger);
         assert_eq!(sum, one);

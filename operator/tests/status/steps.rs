@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 use smidge::{
     finding::ObjectRef,
     objects::{Known, KnownObjects},
-    status::programmed::{Concerns, Tally, Work},
+    status::programmed::{AckCount, AckTracker, Work},
 };
 use smidge_xds::{
     delta::changes::between,
@@ -17,8 +17,8 @@ use smidge_xds::{
         id::ProxyId,
         service::Protocol,
     },
-    resources::Kind,
-    server::{Answer, Words},
+    resources::ResourceType,
+    server::{AckState, NackMessages},
     snapshot::Snapshot,
     view::View,
 };
@@ -35,8 +35,8 @@ struct World {
     latest: Arc<Snapshot>,
     told: (KnownObjects, Arc<Snapshot>),
     given: BTreeMap<ProxyId, Vec<Arc<View>>>,
-    answers: BTreeMap<ProxyId, Answer>,
-    concerns: Concerns,
+    answers: BTreeMap<ProxyId, AckState>,
+    concerns: AckTracker,
 }
 
 impl World {
@@ -50,7 +50,7 @@ impl World {
                     self.concerns.publish(&self.told.0, &self.told.1);
                 }
             }
-            Step::Answer(it, number, back, refused) => {
+            Step::AckState(it, number, back, refused) => {
                 let proxy = instance(*it, *number);
                 let given = self.given.entry(proxy.clone()).or_default();
                 if let Some(view) = self.latest.view(&proxy)
@@ -76,9 +76,9 @@ impl World {
     }
 }
 
-fn is_news(before: &Answer, now: &Answer) -> bool {
+fn is_news(before: &AckState, now: &AckState) -> bool {
     let (old, new) = (before.acknowledged.as_ref().unwrap(), now.acknowledged.as_ref().unwrap());
-    let quiet = |kind: &Kind| matches!(kind, Kind::Cluster | Kind::Endpoints);
+    let quiet = |kind: &ResourceType| matches!(kind, ResourceType::Cluster | ResourceType::Endpoints);
     before.refused != now.refused || !between(old, new).iter().all(|(kind, _)| quiet(kind))
 }
 
@@ -97,7 +97,7 @@ proptest! {
                 let (objects, snapshot) = &world.told;
                 let anew = town::count(objects, snapshot, &world.answers);
                 let tallies = world.concerns.tallies().iter();
-                let on: BTreeMap<_, Tally> = tallies.map(|(it, tally)| (it.clone(), Tally::clone(tally))).collect();
+                let on: BTreeMap<_, AckCount> = tallies.map(|(it, tally)| (it.clone(), AckCount::clone(tally))).collect();
                 prop_assert_eq!(on, anew, "after {:?}", step);
             }
         }
@@ -131,7 +131,9 @@ fn town_of(callers: usize) -> World {
     world.take(&Step::Publish(true));
     for proxy in world.mesh.workloads.keys() {
         let acknowledged = world.latest.view(proxy);
-        world.concerns.answer(proxy.clone(), Some(Answer { acknowledged, refused: Words::default() }));
+        world
+            .concerns
+            .answer(proxy.clone(), Some(AckState { acknowledged, refused: NackMessages::default() }));
     }
     world.concerns.tallies();
     world
@@ -151,7 +153,9 @@ fn cost(world: &mut World, change: impl Fn(&mut World)) -> [Work; 2] {
     let published = since(world);
     for proxy in world.mesh.workloads.keys() {
         let acknowledged = world.latest.view(proxy);
-        world.concerns.answer(proxy.clone(), Some(Answer { acknowledged, refused: Words::default() }));
+        world
+            .concerns
+            .answer(proxy.clone(), Some(AckState { acknowledged, refused: NackMessages::default() }));
     }
     [published, since(world)]
 }
@@ -214,7 +218,7 @@ fn a_view_that_all_left_before_taking_it_is_judged_when_somebody_comes_with_it()
     let missed = world.latest.view(&web);
     world.concerns.answer(web.clone(), None);
     weigh(&mut world, 70);
-    let answer = |acknowledged| Some(Answer { acknowledged, refused: Words::default() });
+    let answer = |acknowledged| Some(AckState { acknowledged, refused: NackMessages::default() });
     world.concerns.answer(web.clone(), answer(missed));
     let of = |world: &mut World| {
         let tally = &world.concerns.tallies()[&ObjectRef::new("TrafficSplit", "shop", "api")];

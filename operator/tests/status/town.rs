@@ -10,7 +10,7 @@ use proptest::{collection::vec, prelude::*};
 use smidge::{
     finding::ObjectRef,
     objects::{Known, KnownObjects},
-    status::programmed::Tally,
+    status::programmed::AckCount,
 };
 use smidge_xds::{
     mesh::{
@@ -21,8 +21,8 @@ use smidge_xds::{
         service::Protocol,
         workload::Class,
     },
-    resources::Kind,
-    server::{Answer, Words},
+    resources::ResourceType,
+    server::{AckState, NackMessages},
     snapshot::Snapshot,
     view::View,
 };
@@ -64,7 +64,7 @@ pub enum Step {
     /// What the mesh and the objects are by now is published; the snapshot before may have been missed.
     Publish(bool),
     /// A proxy takes one of the views that it was given, and refuses so many names of it.
-    Answer(usize, u8, usize, Vec<usize>),
+    AckState(usize, u8, usize, Vec<usize>),
     Leave(usize, u8),
 }
 
@@ -89,7 +89,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0..OBJECTS.len()).prop_map(Step::NoObject),
         8 => any::<bool>().prop_map(Step::Publish),
         14 => (name(), 0..3_u8, 0..3_usize, prop_oneof![Just(Vec::new()), vec(0..12_usize, 1..4)])
-            .prop_map(|(it, number, back, refused)| Step::Answer(it, number, back, refused)),
+            .prop_map(|(it, number, back, refused)| Step::AckState(it, number, back, refused)),
         1 => (name(), 0..3_u8).prop_map(|(it, number)| Step::Leave(it, number)),
     ]
 }
@@ -157,7 +157,7 @@ pub fn take(mesh: &mut Mesh, objects: &mut KnownObjects, step: &Step) {
             objects.insert(object(*it), Arc::new(known));
         }
         Step::NoObject(it) => drop(objects.remove(&object(*it))),
-        Step::Publish(_) | Step::Answer(..) | Step::Leave(..) => {}
+        Step::Publish(_) | Step::AckState(..) | Step::Leave(..) => {}
     }
 }
 
@@ -194,35 +194,39 @@ fn change_port(mesh: &mut Mesh, step: &Step) {
 }
 
 /// An answer that refuses the names of `view` that these numbers choose, among those that an object can be about.
-pub fn answer(view: &Arc<View>, refused: &[usize]) -> Answer {
-    let keys = view.resources.keys().filter(|(kind, _)| !matches!(kind, Kind::Cluster | Kind::Endpoints));
+pub fn answer(view: &Arc<View>, refused: &[usize]) -> AckState {
+    let keys = view
+        .resources
+        .keys()
+        .filter(|(kind, _)| !matches!(kind, ResourceType::Cluster | ResourceType::Endpoints));
     let keys: Vec<_> = keys.cloned().collect();
     let named = refused.iter().filter_map(|it| keys.get(it % keys.len().max(1)).cloned());
     let words: BTreeMap<_, Arc<str>> = named.map(|key| (key, Arc::from(format!("no {refused:?}")))).collect();
-    Answer { acknowledged: Some(Arc::clone(view)), refused: Words::from(Arc::new(words)) }
+    AckState { acknowledged: Some(Arc::clone(view)), refused: NackMessages::from(Arc::new(words)) }
 }
 
 /// The counts, made from nothing.
 pub fn count(
     objects: &KnownObjects,
     snapshot: &Snapshot,
-    answers: &BTreeMap<ProxyId, Answer>,
-) -> BTreeMap<ObjectRef, Tally> {
+    answers: &BTreeMap<ProxyId, AckState>,
+) -> BTreeMap<ObjectRef, AckCount> {
     let count = |(object, known): (&ObjectRef, &Arc<Known>)| {
-        let mut tally = Tally { uid: known.uid.clone(), generation: known.generation, ..Tally::default() };
+        let mut tally =
+            AckCount { uid: known.uid.clone(), generation: known.generation, ..AckCount::default() };
         let users = objects.iter().filter(|(_, user)| user.uses.contains(object)).map(|(user, _)| user);
-        let sayers: Vec<&ObjectRef> = users.chain([object]).collect();
-        tally.in_effect = sayers.iter().any(|sayer| is_in_effect(sayer, snapshot.mesh()));
+        let referrers: Vec<&ObjectRef> = users.chain([object]).collect();
+        tally.in_effect = referrers.iter().any(|sayer| is_in_effect(sayer, snapshot.mesh()));
         for proxy in snapshot.mesh().workloads.keys() {
             let Some(view) = snapshot.view(proxy) else { continue };
-            let relevant: BTreeSet<(Kind, String)> =
-                sayers.iter().flat_map(|sayer| carriers(sayer, snapshot.mesh(), proxy)).collect();
+            let relevant: BTreeSet<(ResourceType, String)> =
+                referrers.iter().flat_map(|sayer| carriers(sayer, snapshot.mesh(), proxy)).collect();
             let relevant: Vec<_> = relevant.iter().filter_map(|(kind, name)| view.get(*kind, name)).collect();
             if relevant.is_empty() {
                 continue;
             }
             tally.concerned += 1;
-            let Some(Answer { acknowledged: Some(taken), refused }) = answers.get(proxy) else { continue };
+            let Some(AckState { acknowledged: Some(taken), refused }) = answers.get(proxy) else { continue };
             let has = |version, held: Option<&Arc<smidge_xds::resources::Resource>>| {
                 held.is_some_and(|held| held.version == version)
             };
@@ -259,13 +263,16 @@ fn is_in_effect(object: &ObjectRef, mesh: &Mesh) -> bool {
 }
 
 /// The names on the wire of what an object says to a proxy, whether it sees them or not.
-fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(Kind, String)> {
+fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(ResourceType, String)> {
     let name = format!("{}/{}", object.namespace, object.name);
     let class = &mesh.classes[&mesh.workloads[proxy].class];
     let rules = |port: u16, protocol| match protocol {
-        Protocol::Http => vec![(Kind::Extension, format!("inbound/{port}/http"))],
+        Protocol::Http => vec![(ResourceType::Extension, format!("inbound/{port}/http"))],
         Protocol::Tcp => {
-            vec![(Kind::Extension, format!("inbound/{port}/tcp")), (Kind::Secret, format!("clients/{port}"))]
+            vec![
+                (ResourceType::Extension, format!("inbound/{port}/tcp")),
+                (ResourceType::Secret, format!("clients/{port}")),
+            ]
         }
     };
     match object.kind.as_str() {
@@ -283,19 +290,19 @@ fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(Kind, Stri
                 let port: &smidge_xds::mesh::service::ServicePort = port;
                 let name = format!("{}/{}/{number}", service.id.namespace, service.id.name);
                 match port.protocol {
-                    Protocol::Http => (Kind::Route, name),
-                    Protocol::Tcp => (Kind::Extension, format!("outbound/{name}")),
+                    Protocol::Http => (ResourceType::Route, name),
+                    Protocol::Tcp => (ResourceType::Extension, format!("outbound/{name}")),
                 }
             };
             ports.map(way).collect()
         }
         "MeshConfig" => {
-            let plain = |port: u16| (Kind::Extension, format!("inbound/{port}/plain"));
-            let other = |port: u16| [(Kind::Extension, format!("inbound/{port}/tcp")), plain(port)];
+            let plain = |port: u16| (ResourceType::Extension, format!("inbound/{port}/plain"));
+            let other = |port: u16| [(ResourceType::Extension, format!("inbound/{port}/tcp")), plain(port)];
             let ports = class.ports.iter().flat_map(|(port, protocol)| {
                 rules(*port, *protocol).into_iter().chain([plain(*port)]).collect::<Vec<_>>()
             });
-            ports.chain(other(0)).chain([(Kind::Listener, "inbound".to_owned())]).collect()
+            ports.chain(other(0)).chain([(ResourceType::Listener, "inbound".to_owned())]).collect()
         }
         _ => Vec::new(),
     }

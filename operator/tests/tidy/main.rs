@@ -5,6 +5,7 @@
 
 mod circles;
 mod map;
+mod words;
 
 use std::{
     fs,

@@ -73,11 +73,11 @@ fn lock(entries: &Mutex<Entries>) -> MutexGuard<'_, Entries> {
 mod tests {
     use super::*;
     use crate::{
-        resources::{Kind, Resource, Version},
+        resources::{Resource, ResourceType, Version},
         view::Named,
     };
 
-    fn view(resources: &[(Kind, &str, &str)]) -> Arc<View> {
+    fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
         let resources = resources.iter().map(|&(kind, name, version)| {
             let name: Arc<str> = name.into();
             let (version, body) = (Version::new(version), prost::bytes::Bytes::new());
@@ -88,17 +88,26 @@ mod tests {
 
     #[test]
     fn changes_are_the_new_the_gone_and_the_changed() {
-        let old = view(&[(Kind::Cluster, "a", "1"), (Kind::Cluster, "b", "1"), (Kind::Route, "r", "1")]);
+        let old = view(&[
+            (ResourceType::Cluster, "a", "1"),
+            (ResourceType::Cluster, "b", "1"),
+            (ResourceType::Route, "r", "1"),
+        ]);
         let new = view(&[
-            (Kind::Cluster, "b", "2"),
-            (Kind::Cluster, "c", "1"),
-            (Kind::Route, "r", "1"),
-            (Kind::Route, "s", "1"),
+            (ResourceType::Cluster, "b", "2"),
+            (ResourceType::Cluster, "c", "1"),
+            (ResourceType::Route, "r", "1"),
+            (ResourceType::Route, "s", "1"),
         ]);
         let memo = Memo::default();
         let changes = memo.between(&old, &new);
         let named: Vec<_> = changes.iter().map(|(kind, name)| (*kind, &**name)).collect();
-        let expected = [(Kind::Cluster, "a"), (Kind::Cluster, "b"), (Kind::Cluster, "c"), (Kind::Route, "s")];
+        let expected = [
+            (ResourceType::Cluster, "a"),
+            (ResourceType::Cluster, "b"),
+            (ResourceType::Cluster, "c"),
+            (ResourceType::Route, "s"),
+        ];
         assert_eq!(named, expected);
         assert!(Arc::ptr_eq(&changes, &memo.between(&old, &new)), "computed twice");
         assert!(memo.between(&new, &new).is_empty());
@@ -106,11 +115,14 @@ mod tests {
 
     #[test]
     fn one_step_is_known_and_several_are_found() {
-        let first = view(&[(Kind::Route, "r", "1")]);
+        let first = view(&[(ResourceType::Route, "r", "1")]);
         let next = |earlier: &Arc<View>, resources| View::after(earlier, view(resources).resources.clone());
-        let second = next(&first, &[(Kind::Route, "r", "2")]);
-        let third = next(&second, &[(Kind::Route, "r", "2"), (Kind::Route, "s", "1")]);
-        assert!(Arc::ptr_eq(&third, &next(&third, &[(Kind::Route, "r", "2"), (Kind::Route, "s", "1")])));
+        let second = next(&first, &[(ResourceType::Route, "r", "2")]);
+        let third = next(&second, &[(ResourceType::Route, "r", "2"), (ResourceType::Route, "s", "1")]);
+        assert!(Arc::ptr_eq(
+            &third,
+            &next(&third, &[(ResourceType::Route, "r", "2"), (ResourceType::Route, "s", "1")])
+        ));
         let memo = Memo::default();
         let names = |old, new| -> Vec<String> {
             memo.between(old, new).iter().map(|(_, name)| name.to_string()).collect()

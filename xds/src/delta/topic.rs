@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Request;
-use crate::resources::{Kind, Version};
+use crate::resources::{ResourceType, Version};
 
 /// How many names that do not exist a client may wait for. Further ones are passed over: names that exist are shared with
 /// the view, but these are the client's own, and cost memory and a look for each event.
@@ -28,16 +28,16 @@ pub(super) enum Held {
     /// This version, sent on this stream.
     Sent(Version),
     /// This version, says the client, from an earlier stream.
-    Claimed(Version),
+    Initial(Version),
     /// Whatever it has, it waits for an answer.
-    Asked,
+    Requested,
     /// It may have any: it refused the last answer, and takes part of some that it refuses; or it must hear all again.
-    Unsure,
+    Unknown,
 }
 
 /// A name of which the client may not have what the view has.
 #[derive(Debug)]
-pub(super) struct Lag {
+pub(super) struct Pending {
     pub(super) held: Held,
     /// What it refused last: a version, or the removal. Not said again before something else was.
     refused: Option<Told>,
@@ -86,10 +86,10 @@ pub(super) struct Topic {
     wildcard: bool,
     named: BTreeSet<Arc<str>>,
     /// Those of them that the view does not have.
-    strangers: BTreeSet<Arc<str>>,
+    unknown_names: BTreeSet<Arc<str>>,
     /// A wildcard subscription waits for an answer, even if that is empty.
     pub(super) unanswered: bool,
-    pub(super) behind: BTreeMap<Arc<str>, Lag>,
+    pub(super) pending: BTreeMap<Arc<str>, Pending>,
     outstanding: Option<Outstanding>,
 }
 
@@ -109,8 +109,8 @@ impl Topic {
 
     /// What the client says it holds from an earlier stream, where nothing was sent since.
     pub(super) fn claims(&self) -> impl Iterator<Item = (&Arc<str>, &Version)> {
-        self.behind.iter().filter_map(|(name, lag)| match &lag.held {
-            Held::Claimed(version) => Some((name, version)),
+        self.pending.iter().filter_map(|(name, lag)| match &lag.held {
+            Held::Initial(version) => Some((name, version)),
             _ => None,
         })
     }
@@ -139,8 +139,8 @@ impl Topic {
         let names = told.iter().map(|(name, _)| Arc::clone(name)).collect();
         for (name, told) in told {
             if self.concerns(&name) {
-                let lag = Lag { held: Held::Unsure, refused: Some(told) };
-                self.behind.insert(name, lag);
+                let lag = Pending { held: Held::Unknown, refused: Some(told) };
+                self.pending.insert(name, lag);
             }
         }
         Some(names)
@@ -150,7 +150,7 @@ impl Topic {
     /// `shared` gives the view's own copy of a name, if it has the name.
     pub(super) fn on_subscriptions<'v>(
         &mut self,
-        kind: Kind,
+        kind: ResourceType,
         request: &Request,
         shared: impl Fn(&str) -> Option<Arc<str>>,
         names: impl Iterator<Item = &'v Arc<str>>,
@@ -175,7 +175,7 @@ impl Topic {
                 self.outstanding.iter().flat_map(|it| &it.told).map(|(name, _)| Arc::clone(name)).collect();
             if !first {
                 for name in &told {
-                    self.doubt(name);
+                    self.invalidate(name);
                 }
             }
         }
@@ -198,7 +198,7 @@ impl Topic {
                 return Err(Excess);
             }
             let name = known.unwrap_or_else(|| Arc::from(name.as_str()));
-            self.behind.insert(name, Lag { held: Held::Claimed(Version::new(version)), refused: None });
+            self.pending.insert(name, Pending { held: Held::Initial(Version::new(version)), refused: None });
         }
         Ok(())
     }
@@ -206,12 +206,12 @@ impl Topic {
     fn subscribe(&mut self, name: &str, first: bool, shared: &impl Fn(&str) -> Option<Arc<str>>) {
         let known = shared(name);
         let is_strange = known.is_none() && !self.is_named(name);
-        if is_strange && (name.len() > LENGTH || self.strangers.len() >= STRANGERS) {
+        if is_strange && (name.len() > LENGTH || self.unknown_names.len() >= STRANGERS) {
             return;
         }
         let name = known.unwrap_or_else(|| Arc::from(name));
         if is_strange {
-            self.strangers.insert(Arc::clone(&name));
+            self.unknown_names.insert(Arc::clone(&name));
         }
         self.named.insert(Arc::clone(&name));
         self.ask(name, first);
@@ -220,33 +220,34 @@ impl Topic {
     /// The wildcard covers `name`: for the first time, or `again`, and then all of it is told again.
     fn cover(&mut self, name: &Arc<str>, again: bool) {
         if again {
-            self.doubt(name);
+            self.invalidate(name);
         } else if !self.is_named(name) {
-            self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Nothing, refused: None });
+            self.pending.entry(Arc::clone(name)).or_insert(Pending { held: Held::Nothing, refused: None });
         }
     }
 
     /// Tells the endpoints `name` again even if they did not change, as their cluster did.
     pub(super) fn repeat(&mut self, name: &Arc<str>) {
         if self.is_named(name) {
-            self.doubt(name);
+            self.invalidate(name);
         }
     }
 
     /// The client must hear of `name` again, unless it refused it as it is.
-    pub(super) fn doubt(&mut self, name: &Arc<str>) {
-        let lag = self.behind.entry(Arc::clone(name)).or_insert(Lag { held: Held::Unsure, refused: None });
-        if lag.held != Held::Asked {
-            lag.held = Held::Unsure;
+    pub(super) fn invalidate(&mut self, name: &Arc<str>) {
+        let lag =
+            self.pending.entry(Arc::clone(name)).or_insert(Pending { held: Held::Unknown, refused: None });
+        if lag.held != Held::Requested {
+            lag.held = Held::Unknown;
         }
     }
 
     /// The client waits for `name`, unless it has just said what it holds of it.
     fn ask(&mut self, name: Arc<str>, first: bool) {
-        match self.behind.get(&name) {
-            Some(Lag { held: Held::Claimed(_), .. }) if first => {}
+        match self.pending.get(&name) {
+            Some(Pending { held: Held::Initial(_), .. }) if first => {}
             // Asking anew clears what was refused: the client may have dropped it and want it for another use.
-            _ => drop(self.behind.insert(name, Lag { held: Held::Asked, refused: None })),
+            _ => drop(self.pending.insert(name, Pending { held: Held::Requested, refused: None })),
         }
     }
 
@@ -255,15 +256,15 @@ impl Topic {
             self.wildcard = false;
             self.unanswered = false;
             let named = &self.named;
-            self.behind.retain(|name, _| named.contains(name));
+            self.pending.retain(|name, _| named.contains(name));
             return;
         }
-        self.strangers.remove(name);
+        self.unknown_names.remove(name);
         match self.named.take(name) {
             // "Leaving a specific name under a wildcard": the client cannot know whether the wildcard covers it.
             Some(name) if self.wildcard => self.ask(name, false),
             _ if self.wildcard => {}
-            _ => drop(self.behind.remove(name)),
+            _ => drop(self.pending.remove(name)),
         }
     }
 
@@ -273,8 +274,8 @@ impl Topic {
             return;
         }
         if !is_present() {
-            self.strangers.insert(Arc::clone(name));
-        } else if self.strangers.remove(name) {
+            self.unknown_names.insert(Arc::clone(name));
+        } else if self.unknown_names.remove(name) {
             // From now on it is the view's own.
             self.named.replace(Arc::clone(name));
         }
@@ -285,14 +286,14 @@ impl Topic {
         if !self.concerns(name) {
             return;
         }
-        match self.behind.get_mut(name) {
+        match self.pending.get_mut(name) {
             None => {
                 let held = old.map_or(Held::Nothing, |version| Held::Sent(version.clone()));
-                self.behind.insert(Arc::clone(name), Lag { held, refused: None });
+                self.pending.insert(Arc::clone(name), Pending { held, refused: None });
             }
             // From now on a drain mark counts: it changed while this client was connected.
             Some(lag) => {
-                if let (Held::Claimed(version), Some(_)) = (&lag.held, old) {
+                if let (Held::Initial(version), Some(_)) = (&lag.held, old) {
                     lag.held = Held::Sent(version.clone());
                 }
             }
@@ -303,14 +304,14 @@ impl Topic {
     pub(super) fn on_sent(&mut self, nonce: u64, told: Vec<(Arc<str>, Told)>) {
         self.unanswered = false;
         for (name, _) in &told {
-            self.behind.remove(name);
+            self.pending.remove(name);
         }
         self.outstanding = Some(Outstanding { nonce, told });
     }
 
     /// The names that were refused and not told anew.
     pub(super) fn refused(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.behind.iter().filter(|(_, lag)| lag.refused.is_some()).map(|(name, _)| name)
+        self.pending.iter().filter(|(_, lag)| lag.refused.is_some()).map(|(name, _)| name)
     }
 
     /// Drops what needs nothing any more; gives the rest to `visit`, in order, with what is to be done about it.
@@ -319,8 +320,8 @@ impl Topic {
         offer: impl Fn(&Arc<str>) -> Offer<'v>,
         mut visit: impl FnMut(&Arc<str>, Verdict),
     ) {
-        let Self { wildcard, named, behind, .. } = self;
-        behind.retain(|name, lag| {
+        let Self { wildcard, named, pending, .. } = self;
+        pending.retain(|name, lag| {
             let verdict = lag.judge(*wildcard || named.contains(name), &offer(name));
             if verdict != Verdict::Forget {
                 visit(name, verdict);
@@ -330,7 +331,7 @@ impl Topic {
     }
 }
 
-impl Lag {
+impl Pending {
     /// What to do about a name of which the client has `self` and the view has `offer`.
     fn judge(&self, concerned: bool, offer: &Offer) -> Verdict {
         let told = match offer {
@@ -342,13 +343,13 @@ impl Lag {
             return Verdict::Wait;
         }
         match (&self.held, told) {
-            (Held::Asked, None) => Verdict::Deny,
-            (Held::Asked, Some(_)) => Verdict::Update,
+            (Held::Requested, None) => Verdict::Deny,
+            (Held::Requested, Some(_)) => Verdict::Update,
             (Held::Nothing, None) => Verdict::Forget,
             (_, None) => Verdict::Remove,
             (_, Some(_)) if !concerned => Verdict::Forget,
             (Held::Sent(held), Some(version)) if held == version => Verdict::Forget,
-            (Held::Claimed(held), Some(version)) if version.is_held_as(held) => Verdict::Forget,
+            (Held::Initial(held), Some(version)) if version.is_held_as(held) => Verdict::Forget,
             (_, Some(_)) => Verdict::Update,
         }
     }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use prost::bytes::BufMut;
 
 use super::Secret;
-use crate::resources::{Kind, Resource, Version};
+use crate::resources::{Resource, ResourceType, Version};
 
 /// What a client says, in the field numbers of `envoy.service.discovery.v3.DeltaDiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -57,7 +57,7 @@ pub struct ErrorDetail {
 #[derive(Debug)]
 pub struct Response {
     /// The type of everything in it.
-    pub kind: Kind,
+    pub kind: ResourceType,
     /// What the client's answer will name.
     pub nonce: u64,
     /// Resources that are new or changed, or that the client asked for.
@@ -99,12 +99,12 @@ impl Item {
     }
 
     /// The length of the encoded `Any`.
-    fn any_len(&self, kind: Kind) -> usize {
+    fn any_len(&self, kind: ResourceType) -> usize {
         field_len(kind.type_url().len()) + field_len(self.body().len())
     }
 
     /// The length of the encoded `Resource`.
-    fn len(&self, kind: Kind) -> usize {
+    fn len(&self, kind: ResourceType) -> usize {
         field_len(self.version().as_str().len())
             + field_len(self.any_len(kind))
             + field_len(self.name().len())
@@ -171,14 +171,14 @@ mod tests {
     fn a_response_reads_back_as_the_message_of_the_protocol() {
         let shared = |name: &str, len: usize| {
             Item::Shared(Arc::new(Resource {
-                kind: Kind::Route,
+                kind: ResourceType::Route,
                 name: name.into(),
                 version: Version::new("v1"),
                 body: vec![7; len].into(),
             }))
         };
         let response = Response {
-            kind: Kind::Route,
+            kind: ResourceType::Route,
             nonce: 300,
             updated: vec![shared("a", 0), shared("b", 127), shared("c", 128), shared("d", 70_000)],
             removed: vec!["gone".into(), "x".repeat(200).into()],
@@ -187,13 +187,13 @@ mod tests {
         response.encode(&mut bytes);
         assert_eq!(bytes.len(), response.encoded_len());
         let read = DeltaDiscoveryResponse::decode(bytes.as_slice()).unwrap();
-        assert_eq!((read.type_url.as_str(), read.nonce.as_str()), (Kind::Route.type_url(), "300"));
+        assert_eq!((read.type_url.as_str(), read.nonce.as_str()), (ResourceType::Route.type_url(), "300"));
         assert_eq!(read.removed_resources, ["gone".to_owned(), "x".repeat(200)]);
         let names: Vec<_> = read.resources.iter().map(|r| (r.name.as_str(), r.version.as_str())).collect();
         assert_eq!(names, [("a", "v1"), ("b", "v1"), ("c", "v1"), ("d", "v1")]);
         for (resource, len) in read.resources.iter().zip([0, 127, 128, 70_000]) {
             let any = resource.resource.as_ref().unwrap();
-            assert_eq!((any.type_url.as_str(), any.value.len()), (Kind::Route.type_url(), len));
+            assert_eq!((any.type_url.as_str(), any.value.len()), (ResourceType::Route.type_url(), len));
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Kept, Kind, Resource, Version, digest};
+use super::{Previous, Resource, ResourceType, Version, digest};
 use crate::{
     envoy::{
         filter,
@@ -32,7 +32,7 @@ impl ClassPart {
         grants: &[Arc<Grant>],
         marks: &Marks,
         trust: &Trust,
-        kept: &Kept<'_>,
+        kept: &Previous<'_>,
     ) -> Self {
         let ports = || class.ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port));
         let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
@@ -58,7 +58,7 @@ fn rules(
     grants: &[Arc<Grant>],
     port: u16,
     protocol: Protocol,
-    kept: &Kept<'_>,
+    kept: &Previous<'_>,
 ) -> Arc<Resource> {
     let rules = match class.access {
         AccessMode::Permissive => Rules::AllowAll,
@@ -70,13 +70,13 @@ fn rules(
         Protocol::Http => wire::extension(&name, rbac::http(rules)),
         Protocol::Tcp => wire::extension(&name, rbac::network(rules)),
     };
-    kept.make(Kind::Extension, &name, &filter)
+    kept.make(ResourceType::Extension, &name, &filter)
 }
 
 /// Whether a TCP port lets plaintext callers in. They have no name, so enforcement never does.
-fn plain(class: &Class, port: u16, kept: &Kept<'_>) -> Arc<Resource> {
+fn plain(class: &Class, port: u16, kept: &Previous<'_>) -> Arc<Resource> {
     let filter = filter::plain(port, !class.access.is_enforced());
-    kept.make(Kind::Extension, &names::plain_filter(port), &filter)
+    kept.make(ResourceType::Extension, &names::plain_filter(port), &filter)
 }
 
 /// Who may connect to a TCP port at all.
@@ -85,23 +85,23 @@ fn clients(
     grants: &[Arc<Grant>],
     port: u16,
     trust: &Trust,
-    kept: &Kept<'_>,
+    kept: &Previous<'_>,
 ) -> Option<Arc<Resource>> {
     let granted = || {
         let any = grants.iter().filter(|grant| grant.ports.contains(port) && grant.payload == Payload::Any);
         any.flat_map(|grant| grant.sources.iter().map(|source| &**source)).collect::<BTreeSet<_>>()
     };
     let secret = tls::clients(port, class.access.is_enforced().then(granted), trust)?;
-    Some(kept.make(Kind::Secret, &secret.name, &secret))
+    Some(kept.make(ResourceType::Secret, &secret.name, &secret))
 }
 
 /// The listener, with a version that tells its marks from the rest (`Version::is_held_as`).
-fn listener(class: &Class, marks: &Marks, kept: &Kept<'_>) -> Arc<Resource> {
-    let marked = kept.encode(Kind::Listener, names::INBOUND, &inbound::inbound(class, marks));
+fn listener(class: &Class, marks: &Marks, kept: &Previous<'_>) -> Arc<Resource> {
+    let marked = kept.encode(ResourceType::Listener, names::INBOUND, &inbound::inbound(class, marks));
     if marks.is_empty() {
         return kept.or_new(marked);
     }
-    let bare = kept.encode(Kind::Listener, names::INBOUND, &inbound::inbound(class, &Marks::new()));
+    let bare = kept.encode(ResourceType::Listener, names::INBOUND, &inbound::inbound(class, &Marks::new()));
     let text: Vec<String> = marks.iter().map(|(port, mark)| format!("{port}={mark}")).collect();
     let version = format!("{}+{}", bare.version, digest(text.join("\n").as_bytes()));
     kept.or_new(Resource { version: Version::new(&version), ..marked })

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Kept, Kind, Resource};
+use super::{Previous, Resource, ResourceType};
 use crate::{
     envoy::{cluster, endpoints, filter, listener::outbound, names, route, tls},
     mesh::{
@@ -32,7 +32,7 @@ pub(crate) struct PortPart {
 }
 
 impl ServicePart {
-    pub(super) fn new(service: &Service, trust: &Trust, kept: &Kept<'_>) -> Self {
+    pub(super) fn new(service: &Service, trust: &Trust, kept: &Previous<'_>) -> Self {
         let ports = service.ports.iter();
         let ports = ports.map(|(number, port)| (*number, PortPart::new(service, *number, port, kept)));
         Self { servers: servers(service, trust, kept), ports: ports.collect() }
@@ -42,7 +42,7 @@ impl ServicePart {
     pub(super) fn next(
         service: &Service,
         trust: &Trust,
-        kept: &Kept<'_>,
+        kept: &Previous<'_>,
         (old, earlier): (&Arc<Service>, &Arc<Self>),
     ) -> Self {
         let servers = if old.identities == service.identities {
@@ -66,19 +66,19 @@ impl ServicePart {
     }
 }
 
-fn servers(service: &Service, trust: &Trust, kept: &Kept<'_>) -> Option<Arc<Resource>> {
+fn servers(service: &Service, trust: &Trust, kept: &Previous<'_>) -> Option<Arc<Resource>> {
     let secret = tls::servers(&service.id, &service.identities, trust)?;
-    Some(kept.make(Kind::Secret, &secret.name, &secret))
+    Some(kept.make(ResourceType::Secret, &secret.name, &secret))
 }
 
 impl PortPart {
-    fn new(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Self {
+    fn new(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Self {
         let cluster = cluster::service(&service.id, number);
         Self {
             doors: doors(service, number, port, kept),
             way: way(service, number, port, kept),
             backend: [
-                kept.make(Kind::Cluster, &cluster.name, &cluster),
+                kept.make(ResourceType::Cluster, &cluster.name, &cluster),
                 assignment(service, number, port, kept),
             ],
         }
@@ -88,7 +88,7 @@ impl PortPart {
         service: &Service,
         number: u16,
         port: &ServicePort,
-        kept: &Kept<'_>,
+        kept: &Previous<'_>,
         (old, earlier): (&ServicePort, &Self),
     ) -> Self {
         // Who serves decides who sees the port, and is in no resource of it.
@@ -117,35 +117,35 @@ impl PortPart {
     }
 }
 
-fn assignment(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Arc<Resource> {
+fn assignment(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Arc<Resource> {
     let name = cluster::service(&service.id, number).name;
-    kept.make(Kind::Endpoints, &name, &endpoints::endpoints(&name, &port.endpoints))
+    kept.make(ResourceType::Endpoints, &name, &endpoints::endpoints(&name, &port.endpoints))
 }
 
-fn doors(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Vec<Arc<Resource>> {
+fn doors(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
     let ServicePort { protocol, addresses, exact, .. } = port;
     let mut doors: Vec<Arc<Resource>> = addresses
         .iter()
         .map(|address| outbound::service(&service.id, number, *protocol, *address))
-        .map(|listener| kept.make(Kind::Listener, &listener.name, &listener))
+        .map(|listener| kept.make(ResourceType::Listener, &listener.name, &listener))
         .collect();
     if *exact {
         let cluster = cluster::dialled(&service.id, number);
-        doors.push(kept.make(Kind::Cluster, &cluster.name, &cluster));
+        doors.push(kept.make(ResourceType::Cluster, &cluster.name, &cluster));
     }
     doors
 }
 
-fn way(service: &Service, number: u16, port: &ServicePort, kept: &Kept<'_>) -> Arc<Resource> {
+fn way(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Arc<Resource> {
     let ServicePort { protocol, exact, route: rules, .. } = port;
     match protocol {
         Protocol::Http => {
             let route = route::service(&service.id, number, *exact, &rules.rules);
-            kept.make(Kind::Route, &route.name, &route)
+            kept.make(ResourceType::Route, &route.name, &route)
         }
         Protocol::Tcp => {
             let filter = filter::split(&service.id, number, *exact, &rules.rules);
-            kept.make(Kind::Extension, &names::outbound_filter(&service.id, number), &filter)
+            kept.make(ResourceType::Extension, &names::outbound_filter(&service.id, number), &filter)
         }
     }
 }

@@ -171,11 +171,11 @@ mod tests {
     use super::*;
     use crate::{
         delta::Item,
-        resources::{Kind, Resource, Version},
+        resources::{Resource, ResourceType, Version},
     };
 
     fn response(nonce: u64, len: usize) -> Response {
-        let (kind, name, version) = (Kind::Route, "a".into(), Version::new("1"));
+        let (kind, name, version) = (ResourceType::Route, "a".into(), Version::new("1"));
         let resource = Resource { kind, name, version, body: vec![7; len].into() };
         Response { kind, nonce, updated: vec![Item::Shared(Arc::new(resource))], removed: Vec::new() }
     }

@@ -17,7 +17,7 @@ use crate::{
     delta::{Refused, Session},
     mesh::id::{ProxyId, SpiffeId},
     metrics::short_name,
-    resources::{Kind, Version},
+    resources::{ResourceType, Version},
     view::View,
 };
 
@@ -29,7 +29,7 @@ pub struct Proxies(Arc<Inner>);
 struct Inner {
     next: AtomicU64,
     connected: Mutex<Streams>,
-    followers: Mutex<Vec<Weak<News>>>,
+    followers: Mutex<Vec<Weak<Updates>>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,9 +62,9 @@ pub struct Connected {
     pub acknowledged: Option<Arc<View>>,
     /// Names that it refused as they are now, with what it said of each.
     #[serde(serialize_with = "as_names")]
-    pub refused: Words,
-    /// Its last complaint.
-    pub complaint: Option<String>,
+    pub refused: NackMessages,
+    /// Message of its last NACK.
+    pub last_error: Option<String>,
     /// The version of its certificate, as far as known.
     #[serde(serialize_with = "as_version")]
     pub certificate: Option<Version>,
@@ -79,7 +79,7 @@ impl Connected {
             return false;
         }
         let refused: BTreeSet<_> = session.refused().collect();
-        let is_taken = |key: &(Kind, Arc<str>)| !refused.contains(key);
+        let is_taken = |key: &(ResourceType, Arc<str>)| !refused.contains(key);
         let has_news = self.refused.keys().any(is_taken);
         if has_news {
             Arc::make_mut(&mut self.refused).retain(|key, _| !is_taken(key));
@@ -89,33 +89,33 @@ impl Connected {
 }
 
 /// A client's complaints, by what it refused.
-pub type Words = Arc<BTreeMap<(Kind, Arc<str>), Arc<str>>>;
+pub type NackMessages = Arc<BTreeMap<(ResourceType, Arc<str>), Arc<str>>>;
 
 /// What one proxy has taken and refused.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct AckState {
     /// A view that it was settled with. It has all that users' objects say there, but for what it refused; endpoints it may
     /// have later ones.
     pub acknowledged: Option<Arc<View>>,
     /// What it refused, in its own words.
-    pub refused: Words,
+    pub refused: NackMessages,
 }
 
 /// Hears of proxies whose answer is another one than before.
 #[derive(Debug)]
-pub struct Follower {
+pub struct AckWatcher {
     proxies: Proxies,
-    news: Arc<News>,
+    news: Arc<Updates>,
 }
 
 /// Who has answered since a follower last asked.
 #[derive(Debug, Default)]
-struct News {
+struct Updates {
     answered: Mutex<BTreeSet<ProxyId>>,
     woken: Notify,
 }
 
-impl Follower {
+impl AckWatcher {
     /// Completes when somebody has answered, or has come or gone. May be dropped half way.
     pub async fn changed(&self) {
         self.news.woken.notified().await;
@@ -123,7 +123,7 @@ impl Follower {
 
     /// The proxies whose answer may have changed since this was last asked, at first all; `None` if it is gone. Of several
     /// streams of one proxy the latest one speaks.
-    pub fn take(&self) -> BTreeMap<ProxyId, Option<Answer>> {
+    pub fn take(&self) -> BTreeMap<ProxyId, Option<AckState>> {
         let answered = std::mem::take(&mut *lock(&self.news.answered));
         let answer = |proxy| (self.proxies.answer(&proxy), proxy);
         answered.into_iter().map(answer).map(|(answer, proxy)| (proxy, answer)).collect()
@@ -133,22 +133,22 @@ impl Follower {
 impl Proxies {
     /// Follows what proxies answer. What a proxy acknowledges that differs in no more than clusters and endpoints is no
     /// news: there it may be asked as often as endpoints change.
-    pub fn follow(&self) -> Follower {
-        let news = Arc::new(News::default());
+    pub fn follow(&self) -> AckWatcher {
+        let news = Arc::new(Updates::default());
         lock(&self.0.followers).push(Arc::downgrade(&news));
         lock(&news.answered).extend(lock(&self.0.connected).by_proxy.keys().cloned());
         news.woken.notify_one();
-        Follower { proxies: self.clone(), news }
+        AckWatcher { proxies: self.clone(), news }
     }
 
-    fn answer(&self, proxy: &ProxyId) -> Option<Answer> {
+    fn answer(&self, proxy: &ProxyId) -> Option<AckState> {
         let latest = {
             let connected = lock(&self.0.connected);
             let (stream, _) = connected.by_proxy.get(proxy)?.last_key_value()?;
             Arc::clone(connected.by_number.get(stream)?)
         };
         let latest = lock(&latest);
-        Some(Answer { acknowledged: latest.acknowledged.clone(), refused: Arc::clone(&latest.refused) })
+        Some(AckState { acknowledged: latest.acknowledged.clone(), refused: Arc::clone(&latest.refused) })
     }
 
     fn changed(&self, proxy: &ProxyId) {
@@ -187,8 +187,8 @@ impl Proxies {
             stream,
             settled: false,
             acknowledged: None,
-            refused: Words::default(),
-            complaint: None,
+            refused: NackMessages::default(),
+            last_error: None,
             certificate: None,
             sent: BTreeMap::new(),
         }));
@@ -231,7 +231,7 @@ impl Entry {
             changed |= session.take_restated() || before.is_none();
         }
         connected.certificate = certificate.cloned();
-        for kind in Kind::ALL {
+        for kind in ResourceType::ALL {
             let counters = session.counters(kind);
             let row = [counters.responses, counters.updated, counters.removed, counters.nacks];
             if counters.responses > 0 && connected.sent.get(short_name(kind)) != Some(&row) {
@@ -245,10 +245,10 @@ impl Entry {
         settled
     }
 
-    pub(super) fn complain(&self, refused: &Refused) {
+    pub(super) fn record_nack(&self, refused: &Refused) {
         let words: Arc<str> = Arc::from(refused.message.as_str());
         let mut connected = lock(&self.connected);
-        connected.complaint = Some(refused.message.clone());
+        connected.last_error = Some(refused.message.clone());
         let named = refused.names.iter().map(|name| ((refused.kind, Arc::clone(name)), Arc::clone(&words)));
         Arc::make_mut(&mut connected.refused).extend(named);
         drop(connected);
@@ -281,7 +281,7 @@ fn as_text<S: serde::Serializer>(value: &SpiffeId, serializer: S) -> Result<S::O
     serializer.collect_str(value)
 }
 
-fn as_names<S: serde::Serializer>(refused: &Words, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_names<S: serde::Serializer>(refused: &NackMessages, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(refused.keys().map(|(kind, name)| format!("{}:{name}", short_name(*kind))))
 }
 

@@ -232,7 +232,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
     fn on_request(&mut self, request: &Request) -> Result<(), End> {
         self.check_claim(request)?;
         let names = self.session.view().map_or(0, |view| view.resources.len());
-        if !self.session.is_mere_answer(request) && self.request_rate.record(names) {
+        if !self.session.is_ack_or_nack(request) && self.request_rate.record(names) {
             tracing::warn!(proxy = %self.holder.proxy, "proxy exceeds request rate, reads paused");
             self.shared.server.metrics.throttled.inc();
         }
@@ -243,7 +243,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response rejected");
         let server = &self.shared.server;
         server.metrics.of(refused.kind).nacks.inc();
-        self.entry.complain(&refused);
+        self.entry.record_nack(&refused);
         // A full queue means that the reporter has enough to report.
         let _ = server.nacks.try_send(Nack { proxy: proxy.clone(), refused });
         Ok(())

@@ -13,7 +13,7 @@ use crate::{
         change::{Change, changes},
         id::{ClassId, ProxyId, ServiceId},
     },
-    provenance::{self, Place, Statement},
+    provenance::{self, Location, SourceRef},
     resources::Resource,
 };
 
@@ -21,9 +21,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Difference {
     /// Statements that stand elsewhere, or whose resources have other names or are seen by other classes.
-    pub statements: BTreeSet<Statement>,
+    pub sources: BTreeSet<SourceRef>,
     /// All others whose resources are not what they were: whom they concern is as before.
-    pub restated: BTreeSet<Statement>,
+    pub content_changed: BTreeSet<SourceRef>,
     /// Classes that are new or gone, or have other instances.
     pub classes: BTreeSet<ClassId>,
     /// Classes with another inbound side.
@@ -38,19 +38,19 @@ impl Snapshot {
         let mut difference = Difference::default();
         for Change { key: statement, old, new } in self.provenance.since(&earlier.provenance) {
             let is_restated = old.zip(new).is_some_and(|(old, new)| provenance::is_named_alike(old, new));
-            let Difference { statements, restated, .. } = &mut difference;
-            if is_restated { restated } else { statements }.insert(statement.clone());
+            let Difference { sources, content_changed, .. } = &mut difference;
+            if is_restated { content_changed } else { sources }.insert(statement.clone());
         }
         for service in self.reach.since(&earlier.reach) {
             let ports = earlier.split_ports(service).chain(self.split_ports(service));
-            difference.statements.extend(ports.map(|(_, statement)| statement));
+            difference.sources.extend(ports.map(|(_, statement)| statement));
         }
         let (before, index) = (earlier.resources.index(), self.resources.index());
         for Change { key: identity, old, new } in changes(&before.classes, &index.classes) {
             // A class that is new sees what its identity could call before.
             for (service, number) in self.reach.of(identity) {
                 let ports = self.split_ports(service).filter(|(port, _)| port == number);
-                difference.statements.extend(ports.map(|(_, statement)| statement));
+                difference.sources.extend(ports.map(|(_, statement)| statement));
             }
             for class in moved(old, new) {
                 difference.classes.insert(class.clone());
@@ -63,25 +63,25 @@ impl Snapshot {
             difference.proxies.extend(moved(old, new).into_iter().cloned());
         }
         difference.inbound.extend(self.resources.other_classes(&earlier.resources).cloned());
-        difference.restated.retain(|statement| !difference.statements.contains(statement));
+        difference.content_changed.retain(|statement| !difference.sources.contains(statement));
         difference
     }
 
     /// The ports of a Service whose calls a split sends on.
-    fn split_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, Statement)> {
+    fn split_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, SourceRef)> {
         let ports = self.mesh.services.get(service).into_iter().flat_map(|service| &service.ports);
-        ports.filter_map(|(number, port)| Some((*number, Statement::Split(port.route.split.clone()?))))
+        ports.filter_map(|(number, port)| Some((*number, SourceRef::Split(port.route.split.clone()?))))
     }
 
     /// The classes that see what stands at a place; `None` stands for all.
-    pub fn audience(&self, place: &Place) -> Option<Vec<&ClassId>> {
+    pub fn audience(&self, place: &Location) -> Option<Vec<&ClassId>> {
         let index = self.resources.index();
         match place {
-            Place::Identity(_) => Some(Vec::new()),
-            Place::Class(class) => {
+            Location::Identity(_) => Some(Vec::new()),
+            Location::Class(class) => {
                 Some(self.mesh.classes.get_key_value(class).map(|(id, _)| id).into_iter().collect())
             }
-            Place::Port(service, number) => {
+            Location::Port(service, number) => {
                 let callers = self.reach.callers(service, *number)?;
                 Some(callers.into_iter().flat_map(|identity| index.classes(identity)).collect())
             }

@@ -25,7 +25,7 @@ use envoy_types::pb::{
 };
 use hyper_util::rt::TokioIo;
 use smidge_xds::{
-    resources::Kind,
+    resources::ResourceType,
     server::{Authenticator, CertSource, Server},
 };
 use tokio::{
@@ -148,7 +148,7 @@ impl Client {
     }
 
     /// Subscribes, with what it has from before.
-    pub async fn want(&self, kind: Kind, names: &[&str], held: &[(&str, &str)]) {
+    pub async fn want(&self, kind: ResourceType, names: &[&str], held: &[(&str, &str)]) {
         let held = held.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned()));
         self.send(DeltaDiscoveryRequest {
             type_url: kind.type_url().to_owned(),

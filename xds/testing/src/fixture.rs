@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, SpiffeId},
     metrics::Metrics,
-    resources::{Kind, Resource, Version},
+    resources::{Resource, ResourceType, Version},
     server::{
         Admission, Authenticator, CertSource, ComputeLimiter, Credentials, Holder, IssueError, Nack, Proxies,
         Refusal, RefusalReason, Server, Settings, SnapshotHub,
@@ -40,11 +40,13 @@ pub fn proxy(name: &str) -> ProxyId {
 }
 
 /// A view of resources without content, by kind, name and version.
-pub fn view(resources: &[(Kind, &str, &str)]) -> Arc<View> {
+pub fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
     filled(resources.iter().map(|(kind, name, version)| (*kind, *name, *version, Vec::new())))
 }
 
-pub fn filled<'a>(resources: impl IntoIterator<Item = (Kind, &'a str, &'a str, Vec<u8>)>) -> Arc<View> {
+pub fn filled<'a>(
+    resources: impl IntoIterator<Item = (ResourceType, &'a str, &'a str, Vec<u8>)>,
+) -> Arc<View> {
     let resources = resources.into_iter().map(|(kind, name, version, body)| {
         let name: Arc<str> = name.into();
         let resource =

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use smidge_xds::{render, resources::Kind, snapshot::Snapshot};
+use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
 
 use crate::{
     caller::{Authority, plain},
@@ -38,7 +38,7 @@ impl Inbound {
         let (certificate, key) = authority.issue(&spiffe("api")).pems();
         let identity = json!({ "name": "identity", "tls_certificate": {
             "certificate_chain": { "inline_string": certificate }, "private_key": { "inline_string": key } } });
-        put(folder.path(), "identity", Kind::Secret.type_url(), vec![identity]);
+        put(folder.path(), "identity", ResourceType::Secret.type_url(), vec![identity]);
         write(folder.path(), ports, snapshot);
         let clusters = json!([upstream("inbound", Some(workload)), upstream("blackhole", None)]);
         let envoy = Envoy::start(binary, folder, &clusters);
@@ -57,11 +57,11 @@ fn write(folder: &Path, ports: &[u16], snapshot: &Snapshot) {
     for resource in view.resources.values() {
         let printed = || render::resource(resource).unwrap();
         match resource.kind {
-            Kind::Listener if &*resource.name == "inbound" => {
+            ResourceType::Listener if &*resource.name == "inbound" => {
                 let listener = at_ports(printed(), ports);
                 put(folder, "listeners", resource.kind.type_url(), vec![listener]);
             }
-            Kind::Extension | Kind::Secret => {
+            ResourceType::Extension | ResourceType::Secret => {
                 put(folder, &resource.name, resource.kind.type_url(), vec![printed()]);
             }
             _ => {}

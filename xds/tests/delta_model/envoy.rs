@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smidge_xds::{
     delta::{ErrorDetail, Request, Response},
-    resources::Kind,
+    resources::ResourceType,
 };
 
 /// The text of a version that this Envoy refuses, whatever it is of.
@@ -13,17 +13,17 @@ pub const BAD: &str = "bad";
 #[derive(Debug, Default)]
 pub struct Envoy {
     /// Whether it wants everything there is, and which names it wants besides.
-    pub interest: BTreeMap<Kind, (bool, BTreeSet<String>)>,
+    pub interest: BTreeMap<ResourceType, (bool, BTreeSet<String>)>,
     /// What it has.
-    pub held: BTreeMap<(Kind, String), String>,
+    pub held: BTreeMap<(ResourceType, String), String>,
     /// Names that it asked for and has not heard of since.
-    pub awaited: BTreeSet<(Kind, String)>,
+    pub awaited: BTreeSet<(ResourceType, String)>,
 }
 
 impl Envoy {
     /// The first messages of a stream: what it wants and what it has.
     pub fn connect(&mut self) -> Vec<Request> {
-        for kind in [Kind::Cluster, Kind::Listener] {
+        for kind in [ResourceType::Cluster, ResourceType::Listener] {
             self.interest.entry(kind).or_insert((true, BTreeSet::new()));
         }
         self.awaited.clear();
@@ -44,17 +44,17 @@ impl Envoy {
         requests
     }
 
-    pub fn is_interested(&self, kind: Kind, name: &str) -> bool {
+    pub fn is_interested(&self, kind: ResourceType, name: &str) -> bool {
         self.interest.get(&kind).is_some_and(|(wildcard, names)| *wildcard || names.contains(name))
     }
 
-    pub fn subscribe(&mut self, kind: Kind, name: &str) -> Request {
+    pub fn subscribe(&mut self, kind: ResourceType, name: &str) -> Request {
         self.interest.entry(kind).or_default().1.insert(name.to_owned());
         self.awaited.insert((kind, name.to_owned()));
         Request { subscribe: vec![name.to_owned()], ..about(kind) }
     }
 
-    pub fn unsubscribe(&mut self, kind: Kind, name: &str) -> Request {
+    pub fn unsubscribe(&mut self, kind: ResourceType, name: &str) -> Request {
         let (wildcard, names) = self.interest.entry(kind).or_default();
         let had = names.remove(name);
         let key = (kind, name.to_owned());
@@ -68,7 +68,7 @@ impl Envoy {
     }
 
     /// Gives up or takes back everything that it did not name.
-    pub fn wildcard(&mut self, kind: Kind, on: bool) -> Request {
+    pub fn wildcard(&mut self, kind: ResourceType, on: bool) -> Request {
         let (wildcard, names) = self.interest.entry(kind).or_default();
         *wildcard = on;
         let star = vec!["*".to_owned()];
@@ -102,6 +102,6 @@ impl Envoy {
     }
 }
 
-fn about(kind: Kind) -> Request {
+fn about(kind: ResourceType) -> Request {
     Request { type_url: kind.type_url().to_owned(), ..Request::default() }
 }

@@ -7,32 +7,32 @@ use std::{
 
 use smidge_xds::{
     delta::{IDENTITY, Request, Response, Secret, SecretNeed, Session},
-    resources::{Kind, Resource, Version},
+    resources::{Resource, ResourceType, Version},
     view::{Named, View},
 };
 
 use crate::envoy::{BAD, Envoy};
 
-type Key = (Kind, String);
+type Key = (ResourceType, String);
 /// A version, or that there is none.
 type Told = Option<String>;
 
 /// What is there to be seen: a cluster, its endpoints, a route and an outbound filter for each of two Services, and
 /// an inbound side.
-pub const NAMES: &[(Kind, &str)] = &[
-    (Kind::Cluster, "a"),
-    (Kind::Cluster, "b"),
-    (Kind::Endpoints, "a"),
-    (Kind::Endpoints, "b"),
-    (Kind::Secret, "trust"),
-    (Kind::Secret, IDENTITY),
-    (Kind::Listener, "inbound"),
-    (Kind::Listener, "outbound/a"),
-    (Kind::Extension, "inbound/80/http"),
-    (Kind::Extension, "inbound/90/tcp"),
-    (Kind::Extension, "outbound/b"),
-    (Kind::Route, "a"),
-    (Kind::Route, "b"),
+pub const NAMES: &[(ResourceType, &str)] = &[
+    (ResourceType::Cluster, "a"),
+    (ResourceType::Cluster, "b"),
+    (ResourceType::Endpoints, "a"),
+    (ResourceType::Endpoints, "b"),
+    (ResourceType::Secret, "trust"),
+    (ResourceType::Secret, IDENTITY),
+    (ResourceType::Listener, "inbound"),
+    (ResourceType::Listener, "outbound/a"),
+    (ResourceType::Extension, "inbound/80/http"),
+    (ResourceType::Extension, "inbound/90/tcp"),
+    (ResourceType::Extension, "outbound/b"),
+    (ResourceType::Route, "a"),
+    (ResourceType::Route, "b"),
 ];
 
 /// The texts of versions; the last is the first one with a drain mark.
@@ -48,12 +48,12 @@ pub struct World {
     leaves: u32,
     /// What the server knows that the client wants.
     interest: BTreeSet<Key>,
-    wildcard: BTreeSet<Kind>,
+    wildcard: BTreeSet<ResourceType>,
     asked: BTreeSet<Key>,
     /// What was said last of a name on this stream, or brought along to it.
     told: BTreeMap<Key, Told>,
     refused: BTreeMap<Key, Told>,
-    unanswered: BTreeMap<Kind, (u64, Vec<(Key, Told)>)>,
+    unanswered: BTreeMap<ResourceType, (u64, Vec<(Key, Told)>)>,
     /// Clusters told on this stream.
     warmed: BTreeSet<String>,
     owed_endpoints: BTreeSet<String>,
@@ -67,7 +67,7 @@ impl World {
         world
     }
 
-    pub fn edit(&mut self, edits: &[((Kind, &str), Option<&str>)]) {
+    pub fn edit(&mut self, edits: &[((ResourceType, &str), Option<&str>)]) {
         for ((kind, name), version) in edits {
             let key = (*kind, (*name).to_owned());
             match version {
@@ -109,14 +109,14 @@ impl World {
     /// The server takes in one message.
     pub fn server_reads(&mut self) {
         let Some(request) = self.up.pop_front() else { return };
-        if let Some(kind) = Kind::from_type_url(&request.type_url) {
+        if let Some(kind) = ResourceType::from_type_url(&request.type_url) {
             self.note_answer(kind, &request);
             self.note_interest(kind, &request);
         }
         self.session.on_request(&request);
     }
 
-    fn note_answer(&mut self, kind: Kind, request: &Request) {
+    fn note_answer(&mut self, kind: ResourceType, request: &Request) {
         let Some((nonce, names)) = self.unanswered.remove(&kind) else { return };
         if nonce.to_string() != request.response_nonce {
             self.unanswered.insert(kind, (nonce, names));
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    fn note_interest(&mut self, kind: Kind, request: &Request) {
+    fn note_interest(&mut self, kind: ResourceType, request: &Request) {
         for (name, version) in &request.initial_versions {
             self.told.insert((kind, name.clone()), Some(version.clone()));
         }
@@ -158,7 +158,7 @@ impl World {
             let key = (kind, name.clone());
             self.interest.insert(key.clone());
             self.refused.remove(&key);
-            if kind == Kind::Endpoints && self.warmed.contains(name) {
+            if kind == ResourceType::Endpoints && self.warmed.contains(name) {
                 // Whatever it has is of the cluster before.
                 self.owed_endpoints.insert(name.clone());
             }
@@ -168,7 +168,7 @@ impl World {
         }
         let (interest, wildcard) = (&self.interest, &self.wildcard);
         let wanted = |key: &Key| wildcard.contains(&key.0) || interest.contains(key);
-        self.owed_endpoints.retain(|name| interest.contains(&(Kind::Endpoints, name.clone())));
+        self.owed_endpoints.retain(|name| interest.contains(&(ResourceType::Endpoints, name.clone())));
         self.told.retain(|key, _| wanted(key) || request.initial_versions.contains_key(&key.1));
         self.refused.retain(|key, _| wanted(key));
     }
@@ -176,10 +176,10 @@ impl World {
     /// Whether a cluster was told whose endpoints were not told behind it (and exist, and may be told).
     fn owes_endpoints(&self) -> bool {
         let exist = |name: &String| {
-            let key = (Kind::Endpoints, name.clone());
+            let key = (ResourceType::Endpoints, name.clone());
             self.view.get(&key).is_some_and(|there| self.refused.get(&key) != Some(&Some(there.clone())))
         };
-        !self.unanswered.contains_key(&Kind::Endpoints) && self.owed_endpoints.iter().any(exist)
+        !self.unanswered.contains_key(&ResourceType::Endpoints) && self.owed_endpoints.iter().any(exist)
     }
 
     /// The server says all that it has to say now, and every law is checked.
@@ -206,22 +206,25 @@ impl World {
         let all: Vec<Key> = updated.iter().chain(&removed).cloned().collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "a name twice in {response:?}");
         assert!(!self.unanswered.contains_key(&kind), "two responses at once: {response:?}");
-        let is_policy = |name: &str| kind == Kind::Extension && name.starts_with("inbound/");
+        let is_policy = |name: &str| kind == ResourceType::Extension && name.starts_with("inbound/");
         assert!(all.len() < 2 || !updated.iter().any(|(_, name)| is_policy(name)), "not alone: {response:?}");
         let is_removal = removed.iter().any(|key| !self.asked.contains(key));
-        let order = Kind::ALL.iter().position(|it| *it == kind).unwrap();
-        let step = if is_removal { 2 * Kind::ALL.len() - order } else { order };
+        let order = ResourceType::ALL.iter().position(|it| *it == kind).unwrap();
+        let step = if is_removal { 2 * ResourceType::ALL.len() - order } else { order };
         assert!(step >= *last, "out of order: {response:?}");
         *last = step;
         if is_removal {
             assert!(updated.is_empty(), "removed too early: {response:?}");
             self.check_nothing_is_missing();
         }
-        let warming = self.unanswered.contains_key(&Kind::Cluster);
-        let waits =
-            kind == Kind::Route || updated.iter().any(|key| kind == Kind::Extension && !is_policy(&key.1));
+        let warming = self.unanswered.contains_key(&ResourceType::Cluster);
+        let waits = kind == ResourceType::Route
+            || updated.iter().any(|key| kind == ResourceType::Extension && !is_policy(&key.1));
         assert!(!waits || !warming || updated.is_empty(), "before its clusters are warm: {response:?}");
-        assert!(kind <= Kind::Endpoints || !self.owes_endpoints(), "before the endpoints: {response:?}");
+        assert!(
+            kind <= ResourceType::Endpoints || !self.owes_endpoints(),
+            "before the endpoints: {response:?}"
+        );
         for item in &response.updated {
             self.tell((kind, item.name().to_owned()), Some(item.version().to_string()));
         }
@@ -236,13 +239,13 @@ impl World {
         assert_ne!(self.refused.get(&key), Some(&told), "told again after it was refused: {key:?}");
         self.refused.remove(&key);
         self.asked.remove(&key);
-        if key.0 == Kind::Cluster && told.is_some() {
+        if key.0 == ResourceType::Cluster && told.is_some() {
             self.warmed.insert(key.1.clone());
         }
-        let endpoints = (Kind::Endpoints, key.1.clone());
-        if key.0 == Kind::Endpoints || (key.0 == Kind::Cluster && told.is_none()) {
+        let endpoints = (ResourceType::Endpoints, key.1.clone());
+        if key.0 == ResourceType::Endpoints || (key.0 == ResourceType::Cluster && told.is_none()) {
             self.owed_endpoints.remove(&key.1);
-        } else if key.0 == Kind::Cluster && self.interest.contains(&endpoints) {
+        } else if key.0 == ResourceType::Cluster && self.interest.contains(&endpoints) {
             self.owed_endpoints.insert(key.1.clone());
         }
         self.told.insert(key, told);
@@ -286,7 +289,8 @@ impl World {
             }
         }
         assert!(self.envoy.awaited.is_empty(), "never answered: {:?}", self.envoy.awaited);
-        let asked = [Kind::Cluster, Kind::Listener].iter().all(|kind| self.wildcard.contains(kind));
+        let asked =
+            [ResourceType::Cluster, ResourceType::Listener].iter().all(|kind| self.wildcard.contains(kind));
         assert!(!asked || self.session.is_settled(), "not settled: {:?}", self.session);
         for (kind, name) in NAMES {
             let key = (*kind, (*name).to_owned());
@@ -305,7 +309,7 @@ impl World {
 
     /// How many resources and removals the server has sent on this stream.
     pub fn sent(&self) -> u64 {
-        let counters = Kind::ALL.map(|kind| self.session.counters(kind));
+        let counters = ResourceType::ALL.map(|kind| self.session.counters(kind));
         counters.iter().map(|counters| counters.updated + counters.removed).sum()
     }
 

@@ -4,7 +4,7 @@
 
 use smidge_crds::conversion::field_at;
 
-use super::{Question, Verdict};
+use super::{Review, Verdict};
 use crate::finding::{Finding, Reason};
 
 /// How many errors a refusal lists.
@@ -17,7 +17,7 @@ const WARNINGS: usize = 10;
 const WARNING_CHARACTERS: usize = 256;
 
 /// Why an object is refused.
-pub fn refusal(question: &Question, verdict: &Verdict) -> String {
+pub fn refusal(question: &Review, verdict: &Verdict) -> String {
     let object = question.object();
     let errors = lines(question, &verdict.refused, ERRORS, ERROR_CHARACTERS);
     match errors.as_slice() {
@@ -27,7 +27,7 @@ pub fn refusal(question: &Question, verdict: &Verdict) -> String {
 }
 
 /// What is said to whoever stores it.
-pub fn warnings(question: &Question, verdict: &Verdict) -> Vec<String> {
+pub fn warnings(question: &Review, verdict: &Verdict) -> Vec<String> {
     let object = question.object();
     lines(question, &verdict.warnings, WARNINGS, WARNING_CHARACTERS)
         .into_iter()
@@ -35,7 +35,7 @@ pub fn warnings(question: &Question, verdict: &Verdict) -> Vec<String> {
         .collect()
 }
 
-fn lines(question: &Question, findings: &[Finding], most: usize, characters: usize) -> Vec<String> {
+fn lines(question: &Review, findings: &[Finding], most: usize, characters: usize) -> Vec<String> {
     let line = |finding| cut(&line(question, finding), characters);
     let mut lines: Vec<String> = findings.iter().take(most).map(line).collect();
     if findings.len() > most {
@@ -44,7 +44,7 @@ fn lines(question: &Question, findings: &[Finding], most: usize, characters: usi
     lines
 }
 
-fn line(question: &Question, finding: &Finding) -> String {
+fn line(question: &Review, finding: &Finding) -> String {
     let Finding { object: _, severity: _, reason, field, message, hint } = finding;
     let field = field.as_deref().map_or_else(String::new, |field| {
         // Which shape a field has is said with the field as it stands.

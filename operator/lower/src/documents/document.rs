@@ -5,7 +5,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use smidge_crds::misfit;
+use smidge_crds::type_error;
 
 use super::{Source, Unreadable, unversioned};
 
@@ -35,7 +35,7 @@ impl Document {
             let path = error.path().to_string();
             self.unreadable(
                 if path == "." { "" } else { &path },
-                misfit::plain(&error.into_inner().to_string()),
+                type_error::plain(&error.into_inner().to_string()),
             )
         })
     }

@@ -12,7 +12,7 @@ use smidge_mesh::id::SpiffeId;
 
 use super::{
     Destination, Role, Share, Use, Verdict,
-    party::{Called, What},
+    subject::{Callee, What},
 };
 use crate::{
     Bindings, bindings,
@@ -140,7 +140,7 @@ pub(super) fn findings(
     inputs: &Inputs,
     findings: &[Finding],
     used: &[Use],
-    goal: &Called<'_>,
+    goal: &Callee<'_>,
     shares: &[Share],
     verdict: Verdict,
 ) -> Vec<Finding> {

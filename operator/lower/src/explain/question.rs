@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{
-    party::{Called, Caller},
     request::{Path, Request, read_path},
+    subject::{Callee, Caller},
 };
 
 /// A question as it was typed.
@@ -54,7 +54,7 @@ pub struct Asked {
 
 /// Why a question cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Senseless {
+pub enum QueryError {
     /// A text that names nobody.
     #[error("{field} {text:?} names nobody: expected {expected}")]
     Form {
@@ -114,15 +114,15 @@ fn hint(near: &[String]) -> String {
 
 /// A name in a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Party {
-    pub kind: PartyKind,
+pub(super) struct Subject {
+    pub kind: SubjectKind,
     pub namespace: String,
     pub name: String,
 }
 
 /// What a name in a question is the name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PartyKind {
+pub(super) enum SubjectKind {
     /// A ServiceAccount.
     Account,
     /// A workload or a pod.
@@ -133,7 +133,7 @@ pub(super) enum PartyKind {
     Any,
 }
 
-impl fmt::Display for Party {
+impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -142,22 +142,22 @@ impl fmt::Display for Party {
 /// A question whose form is right.
 #[derive(Debug, Clone)]
 pub(super) struct Read {
-    pub from: Party,
-    pub to: Party,
+    pub from: Subject,
+    pub to: Subject,
     pub port: Option<u16>,
     pub request: Request,
 }
 
 impl Question {
-    pub(super) fn read(&self) -> Result<Read, Senseless> {
+    pub(super) fn read(&self) -> Result<Read, QueryError> {
         let Self { from, to, method, path, headers, port } = self;
         let caller = "NAMESPACE/WORKLOAD or sa:NAMESPACE/NAME";
         let goal = "NAMESPACE/NAME of a Service or a workload, or sa:NAMESPACE/NAME";
         let from = party("FROM", from, caller)?;
-        if from.kind == PartyKind::Service {
+        if from.kind == SubjectKind::Service {
             let text = self.from.clone();
             let expected = "a workload or a ServiceAccount, as a Service calls nobody";
-            return Err(Senseless::Form { field: "FROM", text, expected });
+            return Err(QueryError::Form { field: "FROM", text, expected });
         }
         if port == &Some(0) {
             return Err(senseless("port", "0", "is no port: expected 1 to 65535"));
@@ -173,7 +173,7 @@ impl Question {
 
 impl Read {
     /// The question in words that name what was found.
-    pub fn echo(&self, caller: &Caller, goal: &Called<'_>) -> Asked {
+    pub fn echo(&self, caller: &Caller, goal: &Callee<'_>) -> Asked {
         let Self { from: _, to: _, port, request } = self;
         Asked {
             from: caller.name.clone(),
@@ -190,25 +190,28 @@ impl Read {
     }
 }
 
-fn party(field: &'static str, text: &str, expected: &'static str) -> Result<Party, Senseless> {
-    let prefixes =
-        [("sa:", PartyKind::Account), ("workload:", PartyKind::Workload), ("service:", PartyKind::Service)];
+fn party(field: &'static str, text: &str, expected: &'static str) -> Result<Subject, QueryError> {
+    let prefixes = [
+        ("sa:", SubjectKind::Account),
+        ("workload:", SubjectKind::Workload),
+        ("service:", SubjectKind::Service),
+    ];
     let found = prefixes.iter().find_map(|(prefix, kind)| Some((*kind, text.strip_prefix(prefix)?)));
-    let (kind, rest) = found.unwrap_or((PartyKind::Any, text));
+    let (kind, rest) = found.unwrap_or((SubjectKind::Any, text));
     let parts = rest.split_once('/').filter(|(namespace, name)| {
         !namespace.is_empty() && !name.is_empty() && !namespace.contains(':') && !name.contains('/')
     });
     let Some((namespace, name)) = parts else {
-        return Err(Senseless::Form { field, text: text.to_owned(), expected });
+        return Err(QueryError::Form { field, text: text.to_owned(), expected });
     };
-    Ok(Party { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+    Ok(Subject { kind, namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-fn senseless(option: &'static str, value: &str, problem: impl Into<String>) -> Senseless {
-    Senseless::Request { option, value: value.to_owned(), problem: problem.into() }
+fn senseless(option: &'static str, value: &str, problem: impl Into<String>) -> QueryError {
+    QueryError::Request { option, value: value.to_owned(), problem: problem.into() }
 }
 
-fn read_method(method: &str) -> Result<String, Senseless> {
+fn read_method(method: &str) -> Result<String, QueryError> {
     let is_method = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     if !method.is_empty() && method.len() <= 32 && method.chars().all(is_method) {
         return Ok(method.to_owned());
@@ -216,7 +219,7 @@ fn read_method(method: &str) -> Result<String, Senseless> {
     Err(senseless("method", method, "is no HTTP method: expected one in capitals, such as GET"))
 }
 
-fn check_path(path: &str) -> Result<Path, Senseless> {
+fn check_path(path: &str) -> Result<Path, QueryError> {
     if !path.starts_with('/') {
         return Err(senseless("path", path, "is no path: expected one that begins with /"));
     }
@@ -227,7 +230,7 @@ fn check_path(path: &str) -> Result<Path, Senseless> {
 }
 
 /// Several values of one header are one value to the proxies, joined by commas.
-fn read_headers(written: &[String]) -> Result<BTreeMap<String, String>, Senseless> {
+fn read_headers(written: &[String]) -> Result<BTreeMap<String, String>, QueryError> {
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     for text in written {

@@ -19,9 +19,9 @@ use smidge_mesh::id::SpiffeId;
 
 use super::{
     Destination, Share, Verdict,
-    party::Caller,
     question::Read,
     request::{Path, Request},
+    subject::Caller,
 };
 use crate::{
     inputs::{Inputs, Key},

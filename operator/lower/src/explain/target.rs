@@ -16,11 +16,11 @@ use smidge_mesh::{
 };
 
 use super::{
-    Destination, Senseless, Share, Verdict,
+    Destination, QueryError, Share, Verdict,
     judge::{Ruling, judge},
-    party::{Called, Caller, What},
     question::Read,
     request::{Fit, Path, Request, fit},
+    subject::{Callee, Caller, What},
 };
 
 /// Where a call may go.
@@ -41,9 +41,9 @@ struct Call<'a> {
 pub(super) fn reach(
     mesh: &Mesh,
     caller: &Caller,
-    goal: &Called<'_>,
+    goal: &Callee<'_>,
     asked: &Read,
-) -> Result<Reached, Senseless> {
+) -> Result<Reached, QueryError> {
     let mut call = Call { mesh, caller, request: &asked.request, notes: Vec::new() };
     let shares = match &goal.what {
         What::Outside => Vec::new(),
@@ -67,7 +67,7 @@ pub(super) fn verdict(shares: &[Share]) -> Verdict {
 }
 
 /// The word for what decides.
-pub(super) fn mode(goal: &Called<'_>, shares: &[Share]) -> String {
+pub(super) fn mode(goal: &Callee<'_>, shares: &[Share]) -> String {
     let modes: BTreeSet<&str> =
         shares.iter().flat_map(|share| &share.destinations).map(|destination| destination.mode).collect();
     let mut modes = modes.into_iter();
@@ -84,9 +84,9 @@ impl Call<'_> {
     fn service(
         &mut self,
         service: &Service,
-        goal: &Called<'_>,
+        goal: &Callee<'_>,
         asked: Option<u16>,
-    ) -> Result<Vec<Share>, Senseless> {
+    ) -> Result<Vec<Share>, QueryError> {
         let mut shares = Vec::new();
         for (number, port) in &service.ports {
             if asked.is_none_or(|asked| asked == *number) {
@@ -101,9 +101,9 @@ impl Call<'_> {
                     let behind = behind.into_iter().collect::<Vec<_>>().join(", ");
                     format!("{number} (to the pods' port {behind})")
                 });
-                Err(Senseless::Port { what: goal.name.clone(), port, ports: ports.collect() })
+                Err(QueryError::Port { what: goal.name.clone(), port, ports: ports.collect() })
             }
-            None if service.ports.is_empty() => Err(Senseless::NoPort(goal.name.clone())),
+            None if service.ports.is_empty() => Err(QueryError::NoPort(goal.name.clone())),
             _ => Ok(shares),
         }
     }
@@ -198,13 +198,13 @@ impl Call<'_> {
     fn classes(
         &self,
         classes: &[&Class],
-        goal: &Called<'_>,
+        goal: &Callee<'_>,
         asked: Option<u16>,
-    ) -> Result<Vec<Share>, Senseless> {
+    ) -> Result<Vec<Share>, QueryError> {
         let ports: BTreeSet<u16> = classes.iter().flat_map(|class| class.ports.keys().copied()).collect();
         let wanted: BTreeSet<u16> = asked.map_or_else(|| ports.clone(), |asked| BTreeSet::from([asked]));
         if wanted.is_empty() {
-            return Err(Senseless::NoPort(goal.name.clone()));
+            return Err(QueryError::NoPort(goal.name.clone()));
         }
         let mut shares = Vec::new();
         for port in wanted {
@@ -216,7 +216,7 @@ impl Call<'_> {
                 .collect();
             if destinations.is_empty() {
                 let ports = ports.iter().map(ToString::to_string).collect();
-                return Err(Senseless::Port { what: goal.name.clone(), port, ports });
+                return Err(QueryError::Port { what: goal.name.clone(), port, ports });
             }
             destinations.dedup();
             shares.push(Share {

@@ -11,23 +11,23 @@ use std::{
 
 use smidge_xds::{
     mesh::id::{ClassId, ProxyId},
-    server::Answer,
+    server::AckState,
     snapshot::Snapshot,
     view::View,
 };
 
-use super::{Name, audience::Audience};
+use super::{Name, audience::AffectedProxies};
 
 /// The objects of which a proxy lacks a part, in order. Shared by all that lack the same for the same reason.
-pub(super) type Lacking = Arc<[Name]>;
+pub(super) type Missing = Arc<[Name]>;
 
 /// The objects of which a proxy has refused a part, with what it said.
 pub(super) type Refused = BTreeMap<Name, Arc<str>>;
 
 /// A proxy with its answer.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub answer: Answer,
+pub(super) struct ProxyState {
+    pub answer: AckState,
     /// What that means; nothing before it has taken a view, or while the mesh does not know it.
     pub verdict: Option<Verdict>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Verdict {
     pub class: ClassId,
     pub taken: Arc<View>,
     /// The objects of which it lacks a part, where nobody else of the class has taken this view.
-    pub lacking: Lacking,
+    pub lacking: Missing,
     /// Objects that it does not lack, and has refused.
     pub refused: Refused,
 }
@@ -46,10 +46,10 @@ pub(super) struct Verdict {
 /// The answers of all connected proxies.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    proxies: HashMap<ProxyId, Placed>,
+    proxies: HashMap<ProxyId, ProxyState>,
     classes: HashMap<ClassId, Class>,
     /// The objects that concern every proxy.
-    everybodys: BTreeSet<Name>,
+    shared_view: BTreeSet<Name>,
     everybody: Count,
     /// Of all other objects.
     counts: HashMap<Name, Count>,
@@ -79,7 +79,7 @@ struct Class {
 #[derive(Debug, Default)]
 struct Group {
     members: usize,
-    lacking: Lacking,
+    lacking: Missing,
 }
 
 /// How many proxies lack an object. One that moves from list to list is counted by the list, which is added up when
@@ -92,7 +92,7 @@ struct Lacks {
 
 impl Lacks {
     /// So many more proxies, or fewer, lack these.
-    fn add(&mut self, objects: &Lacking, more: isize) {
+    fn add(&mut self, objects: &Missing, more: isize) {
         if !objects.is_empty() {
             *self.pending.entry(Same(Arc::clone(objects))).or_default() += more;
         }
@@ -132,7 +132,7 @@ impl<T: ?Sized> Hash for Same<T> {
 }
 
 impl Answers {
-    pub fn get(&self, proxy: &ProxyId) -> Option<&Answer> {
+    pub fn get(&self, proxy: &ProxyId) -> Option<&AckState> {
         self.proxies.get(proxy).map(|placed| &placed.answer)
     }
 
@@ -148,7 +148,7 @@ impl Answers {
     }
 
     /// What those lack who took this view, if that is known.
-    pub fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> Option<&Lacking> {
+    pub fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> Option<&Missing> {
         let group = self.classes.get(class)?.groups.get(&Same(Arc::clone(taken)))?;
         Some(&group.lacking)
     }
@@ -170,11 +170,17 @@ impl Answers {
     }
 
     /// An object concerned some, and concerns others now. Classes have as many instances as `snapshot` says.
-    pub fn address(&mut self, object: &Name, old: &Audience, new: &Audience, snapshot: &Snapshot) {
+    pub fn address(
+        &mut self,
+        object: &Name,
+        old: &AffectedProxies,
+        new: &AffectedProxies,
+        snapshot: &Snapshot,
+    ) {
         if new.everybody {
-            self.everybodys.insert(Arc::clone(object));
+            self.shared_view.insert(Arc::clone(object));
         } else {
-            self.everybodys.remove(object);
+            self.shared_view.remove(object);
         }
         let mut count = self.counts.remove(object).unwrap_or_default();
         for id in old.classes.difference(&new.classes) {
@@ -207,7 +213,7 @@ impl Answers {
     /// Counts what concerns a class, and everybody, otherwise.
     fn recount(&mut self, id: &ClassId, change: impl Fn(&mut Count)) {
         change(&mut self.everybody);
-        self.moved.extend(self.everybodys.iter().cloned());
+        self.moved.extend(self.shared_view.iter().cloned());
         for object in self.classes.get(id).into_iter().flat_map(|class| &class.objects) {
             self.counts.get_mut(object).into_iter().for_each(&change);
             self.moved.insert(Arc::clone(object));
@@ -216,8 +222,8 @@ impl Answers {
 
     /// Takes in an answer that needs no judging, as most: the proxy has refused nothing and refuses nothing, and what
     /// those lack who took the view is known. Gives back any other.
-    pub fn step(&mut self, proxy: &ProxyId, answer: Answer) -> Option<Answer> {
-        let Some(Placed { answer: before, verdict: Some(verdict) }) = self.proxies.get_mut(proxy) else {
+    pub fn step(&mut self, proxy: &ProxyId, answer: AckState) -> Option<AckState> {
+        let Some(ProxyState { answer: before, verdict: Some(verdict) }) = self.proxies.get_mut(proxy) else {
             return Some(answer);
         };
         let Some(taken) = answer.acknowledged.clone().map(Same) else { return Some(answer) };
@@ -234,13 +240,13 @@ impl Answers {
     }
 
     /// Puts a proxy where its answer belongs, from where it was.
-    pub fn place(&mut self, proxy: ProxyId, placed: Option<Placed>) {
+    pub fn place(&mut self, proxy: ProxyId, placed: Option<ProxyState>) {
         let before = self.proxies.remove(&proxy).and_then(|placed| placed.verdict);
         let now = placed.as_ref().and_then(|placed| placed.verdict.as_ref());
         if let Some(before) = &before {
             self.take_out(&proxy, before);
         }
-        if let Some((Placed { answer, .. }, now)) = placed.as_ref().zip(now) {
+        if let Some((ProxyState { answer, .. }, now)) = placed.as_ref().zip(now) {
             self.put_in(&proxy, now, !answer.refused.is_empty());
         }
         let (old, new) = (before.map(|it| it.class), now.map(|it| &it.class));
@@ -291,7 +297,7 @@ impl Answers {
     }
 
     /// What those of a class who took this view lack now.
-    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: Lacking) {
+    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: Missing) {
         let class = self.classes.get_mut(class);
         let group = class.and_then(|class| class.groups.get_mut(&Same(Arc::clone(taken))));
         if let Some(group) = group.filter(|group| group.lacking != lacking) {
@@ -310,7 +316,7 @@ impl Answers {
     }
 
     /// How many proxies an object concerns that has this audience.
-    pub fn count(&self, object: &Name, audience: &Audience) -> Count {
+    pub fn count(&self, object: &Name, audience: &AffectedProxies) -> Count {
         if audience.everybody {
             return self.everybody;
         }

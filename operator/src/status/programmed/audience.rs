@@ -10,8 +10,8 @@ use std::{
 
 use smidge_xds::{
     mesh::id::ClassId,
-    provenance::{Place, Places, Statement},
-    resources::Kind,
+    provenance::{Location, Places, SourceRef},
+    resources::ResourceType,
     snapshot::Snapshot,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 
 /// Whom an object concerns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Audience {
+pub(super) struct AffectedProxies {
     /// Whether a part of what proxies are given says what the object says, even if nobody sees it now.
     pub in_effect: bool,
     /// Every proxy; the classes are not listed then.
@@ -33,15 +33,15 @@ pub(super) struct Audience {
 }
 
 /// A resource by its type and name.
-pub(super) type Key = (Kind, Arc<str>);
+pub(super) type Key = (ResourceType, Arc<str>);
 
 /// The statements that resources carry.
-type Carriers = HashMap<Key, BTreeSet<Statement>>;
+type Carriers = HashMap<Key, BTreeSet<SourceRef>>;
 
 /// The audiences of all objects.
 #[derive(Debug, Default)]
 pub(super) struct Audiences {
-    objects: BTreeMap<Name, Arc<Audience>>,
+    objects: BTreeMap<Name, Arc<AffectedProxies>>,
     /// Who refers to an object, whether it exists or not.
     users: BTreeMap<ObjectRef, BTreeSet<Name>>,
     /// The objects that the whole inbound side is about.
@@ -53,7 +53,7 @@ pub(super) struct Audiences {
 }
 
 impl Audiences {
-    pub fn get(&self, object: &Name) -> Option<&Arc<Audience>> {
+    pub fn get(&self, object: &Name) -> Option<&Arc<AffectedProxies>> {
         self.objects.get(object)
     }
 
@@ -98,7 +98,7 @@ impl Audiences {
     }
 
     /// Takes over which resources carry a statement.
-    pub fn carry(&mut self, statement: &Statement, earlier: &Snapshot, now: &Snapshot) {
+    pub fn carry(&mut self, statement: &SourceRef, earlier: &Snapshot, now: &Snapshot) {
         for (class, key) in carriers(earlier.provenance().places(statement)) {
             let Some(class) = class else {
                 remove(&mut self.everywhere, &key, statement);
@@ -121,7 +121,7 @@ impl Audiences {
     }
 
     /// The objects that say something: whose statement it is, and those that this one refers to.
-    pub fn objects(&self, statement: &Statement, objects: &KnownObjects) -> Vec<Name> {
+    pub fn objects(&self, statement: &SourceRef, objects: &KnownObjects) -> Vec<Name> {
         let Some((object, known)) = object(statement)
             .and_then(|object| self.name(&object).cloned())
             .and_then(|name| objects.get(&*name).map(|known| (name, known)))
@@ -161,7 +161,7 @@ impl Audiences {
         object: &Name,
         known: &KnownObjects,
         snapshot: &Snapshot,
-    ) -> (Arc<Audience>, Arc<Audience>) {
+    ) -> (Arc<AffectedProxies>, Arc<AffectedProxies>) {
         if !known.contains_key(&**object) {
             return (self.objects.remove(object).unwrap_or_default(), Arc::default());
         }
@@ -170,13 +170,13 @@ impl Audiences {
         (before.unwrap_or_default(), now)
     }
 
-    fn find(&self, object: &Name, snapshot: &Snapshot) -> Audience {
+    fn find(&self, object: &Name, snapshot: &Snapshot) -> AffectedProxies {
         let is_settings = object.kind == "MeshConfig";
         let mut audience =
-            Audience { in_effect: is_settings, everybody: is_settings, classes: BTreeSet::new() };
-        let sayers = self.users.get(&**object).into_iter().flatten().chain([object]);
-        let sayers = sayers.filter(|sayer| self.objects.contains_key(*sayer));
-        let statements = sayers.filter_map(|sayer| statement(sayer));
+            AffectedProxies { in_effect: is_settings, everybody: is_settings, classes: BTreeSet::new() };
+        let referrers = self.users.get(&**object).into_iter().flatten().chain([object]);
+        let referrers = referrers.filter(|sayer| self.objects.contains_key(*sayer));
+        let statements = referrers.filter_map(|sayer| statement(sayer));
         for places in statements.filter_map(|statement| snapshot.provenance().places(&statement)) {
             audience.in_effect = true;
             for (place, _) in places.iter().filter(|(_, resources)| !resources.is_empty()) {
@@ -193,7 +193,7 @@ impl Audiences {
     }
 }
 
-fn remove(carriers: &mut Carriers, key: &Key, statement: &Statement) {
+fn remove(carriers: &mut Carriers, key: &Key, statement: &SourceRef) {
     if let Some(statements) = carriers.get_mut(key) {
         statements.remove(statement);
         if statements.is_empty() {
@@ -206,28 +206,28 @@ fn remove(carriers: &mut Carriers, key: &Key, statement: &Statement) {
 fn carriers(places: Option<&Places>) -> impl Iterator<Item = (Option<&ClassId>, Key)> {
     places.into_iter().flatten().flat_map(|(place, resources)| {
         let class = match place {
-            Place::Class(class) => Some(class),
-            Place::Identity(_) | Place::Port(..) => None,
+            Location::Class(class) => Some(class),
+            Location::Identity(_) | Location::Port(..) => None,
         };
         resources.iter().map(move |it| (class, (it.kind, Arc::clone(&it.name))))
     })
 }
 
 /// What an object of this name says in the mesh, if its kind says something by itself.
-fn statement(object: &ObjectRef) -> Option<Statement> {
+fn statement(object: &ObjectRef) -> Option<SourceRef> {
     let name = || format!("{}/{}", object.namespace, object.name);
     match object.kind.as_str() {
-        "TrafficTarget" => Some(Statement::Grant(name())),
-        "TrafficSplit" => Some(Statement::Split(name())),
+        "TrafficTarget" => Some(SourceRef::Grant(name())),
+        "TrafficSplit" => Some(SourceRef::Split(name())),
         _ => None,
     }
 }
 
 /// The object that says it.
-fn object(statement: &Statement) -> Option<ObjectRef> {
+fn object(statement: &SourceRef) -> Option<ObjectRef> {
     let (kind, name) = match statement {
-        Statement::Grant(name) => ("TrafficTarget", name),
-        Statement::Split(name) => ("TrafficSplit", name),
+        SourceRef::Grant(name) => ("TrafficTarget", name),
+        SourceRef::Split(name) => ("TrafficSplit", name),
     };
     let (namespace, name) = name.split_once('/')?;
     Some(ObjectRef::new(kind, namespace, name))

@@ -14,7 +14,7 @@ pub(super) const QUOTED: usize = 3;
 
 /// How far an object has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct AckCount {
     /// Which object this is about.
     pub uid: String,
     /// The generation that the snapshot was made with.
@@ -31,7 +31,7 @@ pub struct Tally {
     pub words: Vec<(String, String)>,
 }
 
-impl Tally {
+impl AckCount {
     /// Whether every proxy that it concerns has it.
     pub fn is_complete(&self) -> bool {
         self.acknowledged >= self.concerned
@@ -51,4 +51,4 @@ impl Tally {
 }
 
 /// The tallies of every object. A copy costs nothing, and two are compared at the cost of what they do not share.
-pub type Tallies = OrdMap<ObjectRef, Arc<Tally>>;
+pub type AckCounts = OrdMap<ObjectRef, Arc<AckCount>>;

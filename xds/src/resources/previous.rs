@@ -6,7 +6,7 @@ use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use prost::{Message, Name};
 
-use super::{Kind, Resource};
+use super::{Resource, ResourceType};
 
 /// What building a pool took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,16 +20,16 @@ pub struct Built {
 }
 
 /// Resources that other parts were made of in this step, by kind and name.
-pub(super) type Beside = BTreeMap<(Kind, Arc<str>), Arc<Resource>>;
+pub(super) type Beside = BTreeMap<(ResourceType, Arc<str>), Arc<Resource>>;
 
 /// The resources that a part had before, and those that other parts have.
-pub(super) struct Kept<'a> {
-    earlier: BTreeMap<(Kind, &'a str), &'a Arc<Resource>>,
+pub(super) struct Previous<'a> {
+    earlier: BTreeMap<(ResourceType, &'a str), &'a Arc<Resource>>,
     beside: Option<&'a Beside>,
     encoded: Cell<u64>,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> Previous<'a> {
     pub fn new(resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
         let earlier = resources.into_iter().map(|resource| ((resource.kind, &*resource.name), resource));
         Self { earlier: earlier.collect(), beside: None, encoded: Cell::new(0) }
@@ -41,12 +41,12 @@ impl<'a> Kept<'a> {
     }
 
     /// Encodes a message.
-    pub fn make<M: Message + Name>(&self, kind: Kind, name: &str, message: &M) -> Arc<Resource> {
+    pub fn make<M: Message + Name>(&self, kind: ResourceType, name: &str, message: &M) -> Arc<Resource> {
         self.or_new(self.encode(kind, name, message))
     }
 
     /// Encodes a message for a resource that is not its bytes alone.
-    pub fn encode<M: Message + Name>(&self, kind: Kind, name: &str, message: &M) -> Resource {
+    pub fn encode<M: Message + Name>(&self, kind: ResourceType, name: &str, message: &M) -> Resource {
         self.encoded.set(self.encoded.get() + 1);
         Resource::new(kind, name, message)
     }

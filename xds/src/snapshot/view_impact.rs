@@ -16,7 +16,7 @@ use crate::{
 
 /// What becomes of a view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fate {
+pub(super) enum ViewChange {
     /// Nothing.
     #[default]
     Same,
@@ -28,16 +28,16 @@ pub(super) enum Fate {
 
 /// What one step means.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct ViewImpact {
     /// What becomes of all views, at least.
-    pub everybody: Fate,
+    pub everybody: ViewChange,
     /// What becomes of those of some classes.
-    pub classes: BTreeMap<ClassId, Fate>,
+    pub classes: BTreeMap<ClassId, ViewChange>,
     /// The resources with other content.
     pub patch: Arc<Vec<Arc<Resource>>>,
 }
 
-impl News {
+impl ViewImpact {
     pub fn new(
         changes: &Changes<'_>,
         moved: &Moved,
@@ -47,19 +47,19 @@ impl News {
         let mut news = Self::default();
         let mut patch = Vec::new();
         if changes.trust || moved.everybody {
-            news.everybody = Fate::Fresh;
+            news.everybody = ViewChange::Fresh;
         }
         news.raise_everybody(compare(old.shared(), new.shared(), &mut patch));
         for identity in moved.identities.iter().chain(changes.grants.iter().map(|change| change.key)) {
             for class in new.index().classes(identity) {
-                news.raise(class, Fate::Fresh);
+                news.raise(class, ViewChange::Fresh);
             }
         }
         for change in &changes.classes {
             // Its grants' drain marks are in the listeners of all classes of its identity.
             let identities = change.old.into_iter().chain(change.new).map(|class| &class.identity);
             for class in identities.flat_map(|identity| new.index().classes(identity)) {
-                news.raise(class, Fate::Fresh);
+                news.raise(class, ViewChange::Fresh);
             }
         }
         for change in &changes.services {
@@ -67,14 +67,14 @@ impl News {
             let (before, after) = (part(old), part(new));
             let before = before.iter().flat_map(|part| part.iter());
             let same_names = compare(before, after.iter().flat_map(|part| part.iter()), &mut patch);
-            let fate = if is_reached_alike(change) { same_names } else { Fate::Fresh };
+            let fate = if is_reached_alike(change) { same_names } else { ViewChange::Fresh };
             news.tell_viewers(change.key, fate, reach, new);
         }
         news.patch = Arc::new(patch);
         news
     }
 
-    fn tell_viewers(&mut self, service: &ServiceId, fate: Fate, reach: &Reach, pool: &Resources) {
+    fn tell_viewers(&mut self, service: &ServiceId, fate: ViewChange, reach: &Reach, pool: &Resources) {
         if reach.is_seen_by_everybody(service) {
             self.raise_everybody(fate);
         }
@@ -83,12 +83,12 @@ impl News {
         }
     }
 
-    fn raise_everybody(&mut self, fate: Fate) {
+    fn raise_everybody(&mut self, fate: ViewChange) {
         self.everybody = self.everybody.max(fate);
     }
 
-    fn raise(&mut self, class: &ClassId, fate: Fate) {
-        if fate == Fate::Same {
+    fn raise(&mut self, class: &ClassId, fate: ViewChange) {
+        if fate == ViewChange::Same {
             return;
         }
         match self.classes.get_mut(class) {
@@ -103,17 +103,17 @@ fn compare<'a>(
     old: impl Iterator<Item = &'a Arc<Resource>>,
     new: impl Iterator<Item = &'a Arc<Resource>>,
     patch: &mut Vec<Arc<Resource>>,
-) -> Fate {
-    let (mut old, mut fate) = (old, Fate::Same);
+) -> ViewChange {
+    let (mut old, mut fate) = (old, ViewChange::Same);
     for new in new {
         match old.next() {
             Some(old) if Arc::ptr_eq(old, new) => {}
             Some(old) if old.kind == new.kind && old.name == new.name => {
                 patch.push(Arc::clone(new));
-                fate = fate.max(Fate::Patched);
+                fate = fate.max(ViewChange::Patched);
             }
-            _ => fate = Fate::Fresh,
+            _ => fate = ViewChange::Fresh,
         }
     }
-    if old.next().is_some() { Fate::Fresh } else { fate }
+    if old.next().is_some() { ViewChange::Fresh } else { fate }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The objects of these namespaces, and the mesh's own settings.
-pub fn neighbours(inputs: &Inputs, namespaces: &BTreeSet<String>) -> Inputs {
+pub fn referenced_objects(inputs: &Inputs, namespaces: &BTreeSet<String>) -> Inputs {
     let mut cut = Cut { inputs, namespaces, into: none(inputs) };
     kinds::visit(&mut cut);
     let all = &inputs.namespaces;

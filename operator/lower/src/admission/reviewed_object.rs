@@ -19,7 +19,7 @@ const NAMESPACES: usize = 32;
 
 /// One object in the hub's version.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct ReviewedObject {
     /// Which object.
     pub object: ObjectRef,
     /// The version that it was written in.
@@ -29,7 +29,7 @@ pub(super) struct Candidate {
     key: Key,
 }
 
-impl Candidate {
+impl ReviewedObject {
     /// The object; none if it is of no kind of ours.
     pub fn read(namespace: &str, name: &str, object: &Value) -> Option<Self> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -80,7 +80,7 @@ impl Candidate {
 
 /// Puts a candidate among the objects of its kind.
 struct Put<'a> {
-    candidate: &'a Candidate,
+    candidate: &'a ReviewedObject,
     hub: &'a Value,
     inputs: &'a mut Inputs,
     finding: Option<Finding>,
@@ -90,7 +90,7 @@ impl Visitor for Put<'_> {
     fn kind<K: Watched>(&mut self, _: &Row<K>) {}
 
     fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, _: References<Spec>) {
-        let Candidate { object, key, .. } = self.candidate;
+        let ReviewedObject { object, key, .. } = self.candidate;
         if row.name != object.kind {
             return;
         }

@@ -13,9 +13,9 @@ use smidge_mesh::{
 };
 
 use super::{
-    Senseless,
+    QueryError,
     near::near,
-    question::{Party, PartyKind},
+    question::{Subject, SubjectKind},
 };
 use crate::{inputs::Inputs, workload::owner};
 
@@ -31,7 +31,7 @@ pub(super) struct Caller {
 
 /// Who is called.
 #[derive(Debug)]
-pub(super) struct Called<'a> {
+pub(super) struct Callee<'a> {
     /// With its kind.
     pub name: String,
     pub what: What<'a>,
@@ -49,8 +49,8 @@ pub(super) enum What<'a> {
     Outside,
 }
 
-pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Result<Caller, Senseless> {
-    if party.kind == PartyKind::Account {
+pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Result<Caller, QueryError> {
+    if party.kind == SubjectKind::Account {
         return Ok(account(mesh, inputs, party));
     }
     let identities: BTreeSet<&SpiffeId> =
@@ -63,7 +63,7 @@ pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Result<Call
         }
         (Some(one), Some(other)) => {
             let candidates = [one, other].into_iter().chain(all).map(account_name).collect();
-            Err(Senseless::Ambiguous { name: party.to_string(), candidates })
+            Err(QueryError::Ambiguous { name: party.to_string(), candidates })
         }
         (None, _) if is_outside(inputs, party) => {
             let note = format!("{party} is outside the mesh: it calls in plaintext and has no identity");
@@ -74,7 +74,7 @@ pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Result<Call
 }
 
 /// Policy is about names, so an account need not be there yet.
-fn account(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Caller {
+fn account(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Caller {
     let identity = SpiffeId {
         trust_domain: inputs.trust_domain.clone(),
         namespace: party.namespace.clone(),
@@ -93,40 +93,40 @@ fn account(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Caller {
     Caller { name: format!("sa:{party}"), identity: Some(identity), notes }
 }
 
-pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result<Called<'a>, Senseless> {
+pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Result<Callee<'a>, QueryError> {
     let id = ServiceId::new(&party.namespace, &party.name);
     let key = (party.namespace.clone(), party.name.clone());
-    if matches!(party.kind, PartyKind::Service | PartyKind::Any) && inputs.services.contains_key(&key) {
+    if matches!(party.kind, SubjectKind::Service | SubjectKind::Any) && inputs.services.contains_key(&key) {
         let mut notes = Vec::new();
-        if party.kind == PartyKind::Any && !instances(mesh, party).is_empty() {
+        if party.kind == SubjectKind::Any && !instances(mesh, party).is_empty() {
             notes
                 .push(format!("the Service is meant; workload:{party} asks about the workload of that name"));
         }
         let name = format!("Service {party}");
         let service = mesh.services.get(&id);
         return Ok(match service {
-            Some(service) => Called { name, what: What::Service(service), is_outside: false, notes },
+            Some(service) => Callee { name, what: What::Service(service), is_outside: false, notes },
             None => outside(name, notes),
         });
     }
     match party.kind {
-        PartyKind::Service => {
+        SubjectKind::Service => {
             let known: Vec<String> =
                 inputs.services.keys().map(|key| format!("{}/{}", key.0, key.1)).collect();
             let near = near(&party.to_string(), known.iter().map(String::as_str));
-            Err(Senseless::Unknown { what: "Service", name: party.to_string(), near })
+            Err(QueryError::Unknown { what: "Service", name: party.to_string(), near })
         }
-        PartyKind::Account => called_account(mesh, party),
-        PartyKind::Workload | PartyKind::Any => called_workload(mesh, inputs, party),
+        SubjectKind::Account => called_account(mesh, party),
+        SubjectKind::Workload | SubjectKind::Any => called_workload(mesh, inputs, party),
     }
 }
 
-fn outside<'a>(name: String, mut notes: Vec<String>) -> Called<'a> {
+fn outside<'a>(name: String, mut notes: Vec<String>) -> Callee<'a> {
     notes.push(format!("no pod of {name} is in the mesh: the call passes, and the mesh has no say"));
-    Called { name, what: What::Outside, is_outside: true, notes }
+    Callee { name, what: What::Outside, is_outside: true, notes }
 }
 
-fn called_account<'a>(mesh: &'a Mesh, party: &Party) -> Result<Called<'a>, Senseless> {
+fn called_account<'a>(mesh: &'a Mesh, party: &Subject) -> Result<Callee<'a>, QueryError> {
     let is_it = |id: &SpiffeId| id.namespace == party.namespace && id.service_account == party.name;
     let classes: Vec<&Class> =
         mesh.classes.values().map(Arc::as_ref).filter(|class| is_it(&class.identity)).collect();
@@ -138,13 +138,13 @@ fn called_account<'a>(mesh: &'a Mesh, party: &Party) -> Result<Called<'a>, Sense
             .collect();
         let near = near(&party.to_string(), known.iter().map(String::as_str));
         let what = "workload in the mesh that runs as";
-        return Err(Senseless::Unknown { what, name: party.to_string(), near });
+        return Err(QueryError::Unknown { what, name: party.to_string(), near });
     }
     let name = format!("sa:{party}");
-    Ok(Called { name, what: What::Classes(classes), is_outside: false, notes: Vec::new() })
+    Ok(Callee { name, what: What::Classes(classes), is_outside: false, notes: Vec::new() })
 }
 
-fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result<Called<'a>, Senseless> {
+fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Result<Callee<'a>, QueryError> {
     let mut classes: Vec<&Class> = Vec::new();
     let mut kinds = BTreeSet::new();
     for (_, id) in instances(mesh, party) {
@@ -155,32 +155,32 @@ fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Party) -> Result
     }
     if kinds.len() > 1 && classes.len() > 1 {
         let candidates = kinds.into_iter().map(|kind| format!("the {kind}")).collect();
-        return Err(Senseless::Ambiguous { name: party.to_string(), candidates });
+        return Err(QueryError::Ambiguous { name: party.to_string(), candidates });
     }
     let name = format!("workload {party}");
     if !classes.is_empty() {
         let notes = mixed(mesh, inputs, party);
-        return Ok(Called { name, what: What::Classes(classes), is_outside: false, notes });
+        return Ok(Callee { name, what: What::Classes(classes), is_outside: false, notes });
     }
     if is_outside(inputs, party) { Ok(outside(name, vec![])) } else { Err(unknown(mesh, inputs, party)) }
 }
 
 /// The instances that go by a name, their workload's or their own.
-fn instances<'a>(mesh: &'a Mesh, party: &Party) -> Vec<(&'a SpiffeId, &'a smidge_mesh::id::ProxyId)> {
+fn instances<'a>(mesh: &'a Mesh, party: &Subject) -> Vec<(&'a SpiffeId, &'a smidge_mesh::id::ProxyId)> {
     let all = mesh.workloads.iter().filter(|(id, _)| id.namespace == party.namespace);
     let is_it = |id: &smidge_mesh::id::ProxyId, name: &str| name == party.name || id.instance == party.name;
     all.filter(|(id, workload)| is_it(id, &workload.name)).map(|(id, it)| (&it.identity, id)).collect()
 }
 
 /// The pods outside the mesh that go by a name. Members are not told apart here: whoever asks has looked for them.
-fn is_outside(inputs: &Inputs, party: &Party) -> bool {
+fn is_outside(inputs: &Inputs, party: &Subject) -> bool {
     inputs.pods.iter().any(|((namespace, pod), it)| {
         *namespace == party.namespace && (*pod == party.name || owner(it).1 == party.name)
     })
 }
 
 /// A workload of which only some pods are in the mesh is in the middle of something.
-fn mixed(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Vec<String> {
+fn mixed(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Vec<String> {
     let pods = inputs.pods.iter().filter(|((namespace, _), _)| *namespace == party.namespace);
     let pods = pods.filter(|(_, pod)| owner(pod).1 == party.name).count();
     let is_it =
@@ -197,22 +197,22 @@ fn account_name(identity: &SpiffeId) -> String {
     format!("sa:{}/{}", identity.namespace, identity.service_account)
 }
 
-fn unknown_workload(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Senseless {
+fn unknown_workload(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> QueryError {
     let names = workload_names(mesh, inputs);
     let near = near(&party.to_string(), names.iter().map(String::as_str));
-    Senseless::Unknown { what: "workload", name: party.to_string(), near }
+    QueryError::Unknown { what: "workload", name: party.to_string(), near }
 }
 
-fn unknown(mesh: &Mesh, inputs: &Inputs, party: &Party) -> Senseless {
+fn unknown(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> QueryError {
     let mut names = workload_names(mesh, inputs);
-    let what = if party.kind == PartyKind::Any {
+    let what = if party.kind == SubjectKind::Any {
         names.extend(inputs.services.keys().map(|key| format!("{}/{}", key.0, key.1)));
         "Service or workload"
     } else {
         "workload"
     };
     let near = near(&party.to_string(), names.iter().map(String::as_str));
-    Senseless::Unknown { what, name: party.to_string(), near }
+    QueryError::Unknown { what, name: party.to_string(), near }
 }
 
 fn workload_names(mesh: &Mesh, inputs: &Inputs) -> BTreeSet<String> {
