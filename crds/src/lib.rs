@@ -1,7 +1,7 @@
 //! Kubernetes wire types of Smidge: the SMI kinds by API version, and `MeshConfig`.
 //!
 //! Pure. Turns what the API server (or a file) says into types, and the types into the custom resource definitions that the
-//! chart installs. Called by `smidge`'s `watch`, `documents` and `cli::crds`; `lower` gives the types their meaning.
+//! chart installs. Called by `smidge`'s sources and `cli::crds`; `smidge-lower` gives the types their meaning.
 //!
 //! Each kind has one hub type, that of its storage version, re-exported flat (`split::TrafficSplit`). Reading is
 //! lenient on purpose: an object that the mesh cannot make sense of must still be readable, so that it costs only

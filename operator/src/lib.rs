@@ -1,6 +1,6 @@
 //! From Kubernetes to the mesh model, and every other face of Smidge.
 //!
-//! `watch` fills `inputs`, `lower` turns them into a mesh and findings, `publish` makes a snapshot of it that
+//! `source` fills `inputs`, `lower` turns them into a mesh and findings, `publish` makes a snapshot of it that
 //! `smidge_xds::server` serves; `report` tells users what was found, and `explain` answers who may call whom. `ca` and
 //! `auth` are identity, `injector` puts proxies into pods, `admission` judges what users want to store, `webhook` is where
 //! the API server asks both, `cli` is the face on the command line.

@@ -1,6 +1,6 @@
 //! A value of the hub version, in whatever shape it is written → an [`Object`].
 //!
-//! How `watch`, files and webhooks read objects. Judges no value: what makes no sense stays representable.
+//! How watches, files and webhooks read objects. Judges no value: what makes no sense stays representable.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};

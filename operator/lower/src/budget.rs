@@ -2,7 +2,7 @@
 //! effect, and what no longer fits loses its own, with a finding.
 //!
 //! What a namespace puts into the proxies of another one is counted for each identity there, as a TrafficTarget names its
-//! sources without their consent. Made of what `access`, `split` and `service` have read; what things cost is `cost`'s.
+//! sources without their consent. Made of what `target`, `split` and `service` have read; what things cost is `cost`'s.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

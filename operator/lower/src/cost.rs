@@ -1,7 +1,7 @@
 //! The cost model: what a part of a policy costs the proxies and the operator, and how much of it is too much.
 //!
 //! A unit is about one instruction of a regular expression's program in RE2: up to 6 bytes in an Envoy 1.40, 18 in an Envoy
-//! 1.36, and less than 2 on the wire (docs/design/011). Used while lowering (`route`, `access`, `budget`). Decides nothing by itself.
+//! 1.36, and less than 2 on the wire (docs/design/011). Used while lowering (`smi`, `budget`). Decides nothing by itself.
 
 use smidge_crds::{Number, config};
 use smidge_mesh::matches::HttpMatch;

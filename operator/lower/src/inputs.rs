@@ -1,6 +1,6 @@
 //! The objects of one cluster at one moment, as read: a plain value.
 //!
-//! Filled by `watch` (from the API server) or `documents` (from files), read by `lower`. Holds what users and the
+//! Filled by a source (the API server, or files by way of `documents`), read by `lower`. Holds what users and the
 //! cluster wrote, unjudged. No client, no clock, no secret: of the certificate authority only public roots.
 
 use std::{

@@ -4,7 +4,7 @@
 //! finding; what cannot be read allows nothing. One file a Kubernetes or SMI noun; `publish` and the offline tools call
 //! it. Does not know Envoy.
 //!
-//! Lowering is a graph (`graph`, docs/design/010) of nodes (`node`), each of which notes what it has read (`context`), so that a
+//! Lowering is a graph (`engine`, docs/design/010) of nodes (`node`), each of which notes what it has read (`context`), so that a
 //! change recomputes what it can touch and nothing else.
 
 pub mod admission;

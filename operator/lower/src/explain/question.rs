@@ -1,6 +1,6 @@
 //! Parses a query as a user types it; errors name what was expected.
 //!
-//! Only form is read here; whether the names exist is `party`'s to find out.
+//! Only form is read here; whether the names exist is `subject`'s to find out.
 
 use std::{collections::BTreeMap, fmt};
 

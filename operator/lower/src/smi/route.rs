@@ -1,7 +1,7 @@
 //! Reads the route objects that others refer to: HTTPRouteGroups, TCPRoutes, UDPRoutes.
 //!
 //! A match with anything wrong in it is kept by name and allows nothing: dropping only the bad condition would allow
-//! more than its owner wrote. Who refers to a route object, and what that allows, is `access`'s to say.
+//! more than its owner wrote. Who refers to a route object, and what that allows, is `target`'s to say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

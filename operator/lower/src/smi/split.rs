@@ -1,7 +1,7 @@
 //! Turns TrafficSplits into the routes of their roots' ports.
 //!
 //! Finds each split's root and backends, lets one split win each root, and says per port who gets which share. A
-//! split grants nothing; who may go where is `access`'s to say. A backend is never split again.
+//! split grants nothing; who may go where is `target`'s to say. A backend is never split again.
 
 mod matches;
 mod shares;
