@@ -53,7 +53,7 @@ fuzz: ## make up what peers and users can send, FUZZ_SECONDS (60) for each targe
 	@e2e/fuzz run
 
 .PHONY: soak-properties
-soak-properties: ## try every property with 20,000 cases; PROPTEST_CASES asks for another number
+soak-properties: ## try every property with 20,000 cases, or PROPTEST_CASES; two slow ones with a tenth
 	@e2e/suite soak-properties
 
 .PHONY: bench

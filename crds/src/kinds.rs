@@ -1,18 +1,14 @@
 //! The kinds that this crate defines: one row a kind, by which conversion and the definitions go.
 //!
-//! Sits beside the wire types and under everything that asks what is served. The operator's own table (`smidge::kinds`) says
-//! what is done with the objects. Does not say what an object means.
+//! Sits beside the wire types and under everything that asks what is served. `smidge_lower::kinds` has a row a
+//! kind for the objects themselves. Does not say what an object means.
 
-use std::any::TypeId;
-
-use k8s_openapi::{
-    NamespaceResourceScope, apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
 use crate::{
     access::{IdentityBindingSpec, TrafficTargetSpec},
     config::MeshConfigSpec,
-    object::Kind,
+    object::{Kind, Object, is_namespaced},
     schema,
     specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec},
     split::TrafficSplitSpec,
@@ -83,7 +79,7 @@ impl KindInfo {
             short_name: Spec::SHORT_NAME,
             description: Spec::DESCRIPTION,
             columns: Spec::COLUMNS,
-            is_namespaced: || TypeId::of::<Spec::Scope>() == TypeId::of::<NamespaceResourceScope>(),
+            is_namespaced: is_namespaced::<Object<Spec>>,
             schema: schema::of::<Spec>,
         }
     }

@@ -7,9 +7,11 @@
 //!
 //! Does not say what an object means.
 
+use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_core::Resource;
 use schemars::JsonSchema;
@@ -40,6 +42,11 @@ pub trait Kind:
     const DESCRIPTION: &'static str;
     /// Columns that kubectl prints before the age: name, description, path of a string.
     const COLUMNS: &'static [(&'static str, &'static str, &'static str)];
+}
+
+/// Returns whether the objects of a kind are in namespaces.
+pub fn is_namespaced<K: Resource + 'static>() -> bool {
+    TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>()
 }
 
 /// An object.

@@ -1,13 +1,12 @@
 //! The kinds of objects that a mesh is made of: one row a kind, and whatever does the same for each of them goes by it.
 //!
 //! Row → watches (`runtime::watches`), objects from files (`documents`), admission, status, Events (`report`) and what
-//! lowering recomputes (`lower::cluster`). A row says where the objects of a kind are, what reads them, and what they refer
+//! lowering recomputes (`cluster`). A row says where the objects of a kind are, what reads them, and what they refer
 //! to; `smidge_crds::KINDS` has what the wire format needs: groups, versions, definitions. Does not say what an object means.
 
-use std::{any::TypeId, fmt::Debug};
+use std::fmt::Debug;
 
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::{
         core::v1::{Namespace, Pod, Service},
         discovery::v1::EndpointSlice,
@@ -70,11 +69,6 @@ impl<Spec: Kind> Watched for Object<Spec> {
         let is_same = self.spec == before.spec && of(self) == of(before);
         if is_same { Change::StatusOnly } else { Change::Semantic }
     }
-}
-
-/// Whether the objects of a kind are in namespaces.
-pub fn is_namespaced<K: Resource + 'static>() -> bool {
-    TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>()
 }
 
 /// A kind.

@@ -156,13 +156,17 @@ fn nobody_imports_what_he_may_not_know() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let marks =
-        ["todo!(", "unimplemented!(", concat!("TO", "DO"), concat!("FIX", "ME"), "#[ignore", "thread::sleep"];
+    // In two parts, so that this file is held to the rule as well.
+    let marks = [
+        concat!("to", "do!("),
+        concat!("unimplem", "ented!("),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("#[ign", "ore"),
+        concat!("thread::", "sleep"),
+    ];
     let mut broken = Vec::new();
     for (path, text) in workspace() {
-        if path == "operator/tests/tidy/main.rs" {
-            continue;
-        }
         for mark in marks {
             if text.contains(mark) {
                 broken.push(format!("{path} says `{mark}`"));

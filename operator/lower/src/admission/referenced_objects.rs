@@ -26,7 +26,7 @@ struct Cut<'a> {
 
 impl Visitor for Cut<'_> {
     fn kind<K: Watched>(&mut self, row: &Row<K>) {
-        if kinds::is_namespaced::<K>() {
+        if smidge_crds::object::is_namespaced::<K>() {
             *(row.objects_mut)(&mut self.into) = cut((row.objects)(self.inputs), self.namespaces);
         }
     }

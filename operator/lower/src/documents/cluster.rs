@@ -235,7 +235,7 @@ fn key(
 }
 
 fn insert<K: Watched>(document: &Document, objects: &mut Objects<K>) -> Result<(), Unreadable> {
-    let is_namespaced = kinds::is_namespaced::<K>();
+    let is_namespaced = smidge_crds::object::is_namespaced::<K>();
     let key = key(document, is_namespaced, document.value.get("metadata"))?;
     let mut object: K = document.decode()?;
     object.meta_mut().name = Some(key.1.clone());

@@ -12,7 +12,6 @@ use crate::{
     explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
     inputs::Objects,
-    kinds,
 };
 
 /// Whether a document of this group and kind was written for an SMI mesh, however wrongly.
@@ -25,7 +24,7 @@ pub(super) fn insert<Spec: Kind>(
     document: &Document,
     objects: &mut Objects<Object<Spec>>,
 ) -> Result<(), Unreadable> {
-    let is_namespaced = kinds::is_namespaced::<Object<Spec>>();
+    let is_namespaced = smidge_crds::object::is_namespaced::<Object<Spec>>();
     let key = key(document, is_namespaced, document.value.get("metadata"))?;
     let hub =
         conversion::to_hub(&document.value).map_err(|error| document.unreadable("", error.to_string()))?;
