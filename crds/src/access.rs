@@ -1,6 +1,6 @@
-//! `access.smi-spec.io`: who may call whom.
+//! `access.smi-spec.io`: which identities may call which workloads.
 //!
-//! One module an API version; the storage version's types are the hub, re-exported here.
+//! Has one module for each API version; the types of the storage version are the hub, and are re-exported here.
 
 pub mod v1alpha4;
 

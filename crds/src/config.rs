@@ -1,6 +1,6 @@
-//! `smidge.mesh`: settings of the mesh that SMI has no kind for.
+//! `smidge.mesh`: settings of the mesh for which SMI has no kind.
 //!
-//! One module an API version; the storage version's types are the hub, re-exported here.
+//! Has one module for each API version; the types of the storage version are the hub, and are re-exported here.
 
 pub mod v1alpha1;
 
@@ -11,5 +11,5 @@ pub use v1alpha1::{
 
 /// The API group.
 pub const GROUP: &str = "smidge.mesh";
-/// The name of the one `MeshConfig` that counts.
+/// Name of the only `MeshConfig` that is in effect.
 pub const DEFAULT: &str = "default";

@@ -1,9 +1,10 @@
-//! Converts an object of an SMI kind from one API version to another, as the API server asks for it.
+//! Converts an object of an SMI kind from one API version to another, as the API server requests it.
 //!
-//! Pure, on values as they stand on the wire: the API server's and the offline tools' objects go the same way. Every
-//! conversion goes through the hub's content ([`kinds`] says what each version has where), so that n versions need n
-//! readings and n printings. What a version cannot say travels in two annotations ([`annotations`]): one narrows what is
-//! visible, the other remembers mere form. What is too large for the first is shown as a field all the same. Judges no object: what it does not understand it leaves where it is, and
+//! Pure, on values as they are on the wire: objects of the API server and of the offline tools take the same path.
+//! Every conversion goes through the hub's content ([`kinds`] has the tables of the fields of each version), so that
+//! n versions need n readings and n printings. Two annotations ([`annotations`]) carry what a version has no field
+//! for: one narrows what is visible, the other keeps the original form only. What is too large for the first is
+//! written as a field all the same. Does not validate objects: what it does not understand it leaves unchanged, and
 //! whatever the values, the result is an object or an [`Error`]. The design is `docs/design/004-conversion.md`.
 
 mod annotations;
@@ -30,7 +31,7 @@ pub use self::annotations::{NARROWED_BY, WRITTEN_AS};
 pub use self::mixed::{Mixed, mixed};
 pub use self::read::ReadError;
 
-/// Why an object cannot be converted.
+/// Error of converting an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The field does not have the shape that every Kubernetes object has.
@@ -40,34 +41,35 @@ pub enum Error {
         object: String,
         /// The field.
         field: &'static str,
-        /// What stands there.
+        /// The type of the value that the field has.
         found: &'static str,
-        /// What should stand there.
+        /// The type that the field should have.
         expected: &'static str,
     },
-    /// One of the versions is not served, or the kind is none of ours.
+    /// One of the versions is not served, or the kind is not one that this crate defines.
     #[error("cannot convert {object}: apiVersion {version:?} is not served: expected {expected}")]
     NotServed {
         /// The object, by kind, namespace and name as far as they can be read.
         object: String,
         /// The API group and version.
         version: String,
-        /// The versions that are.
+        /// The versions that are served.
         expected: String,
     },
 }
 
-/// The versions of a kind that are served, newest first; the first one is stored. None if the kind is none of ours.
+/// Returns the served versions of a kind, newest first; the first one is stored. Empty if this crate does not define
+/// the kind.
 pub fn served(group: &str, kind: &str) -> &'static [&'static str] {
     KindInfo::find(group, kind).map_or(&[], |info| info.versions)
 }
 
-/// The group of a kind of ours, for those who were told the kind only.
+/// Returns the API group of a kind that this crate defines, for callers that know only the kind.
 pub fn group(kind: &str) -> Option<&'static str> {
     KINDS.iter().find(|info| info.kind == kind).map(|info| info.group)
 }
 
-/// A field of the hub as users of another version call it: `spec.rules[0]` of a `TrafficTarget` is `specs[0]` at v1alpha1.
+/// Returns the path at `version` of a field of the hub: `spec.rules[0]` of a `TrafficTarget` is `specs[0]` at v1alpha1.
 pub fn field_at(kind: &str, version: &str, field: &str) -> String {
     let shape = group(kind).and_then(|group| Shape::of(group, kind));
     let found = shape.into_iter().flat_map(Shape::slots).find_map(|slot| {
@@ -78,14 +80,15 @@ pub fn field_at(kind: &str, version: &str, field: &str) -> String {
     found.unwrap_or_else(|| field.to_owned())
 }
 
-/// The object at the API version `to`, for example `split.smi-spec.io/v1alpha2`.
+/// Returns the object at the API version `to`, for example `split.smi-spec.io/v1alpha2`.
 pub fn convert(object: &Json, to: &str) -> Result<Json, Error> {
     let mut fields = fields(object)?;
     convert_fields(&mut fields, to)?;
     Ok(json(&fields))
 }
 
-/// As [`convert`], from text to text. Takes a few times the text; an object that is parsed in full takes up to a hundred.
+/// Converts as [`convert`] does, from text to text. Takes memory of a few times the size of the text; an object that is
+/// parsed in full takes up to a hundred times that size.
 pub fn convert_text(object: &str, to: &str) -> Result<String, TextError> {
     let mut fields: Map = serde_json::from_str(object)?;
     convert_fields(&mut fields, to).map_err(|error| TextError::Conversion {
@@ -96,10 +99,10 @@ pub fn convert_text(object: &str, to: &str) -> Result<String, TextError> {
     Ok(serde_json::to_string(&fields)?)
 }
 
-/// Why a text cannot be converted.
+/// Error of converting a text.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
-    /// It is no object that can be read.
+    /// The text is not an object that can be read.
     #[error("{0}")]
     Unreadable(#[from] serde_json::Error),
     /// The object cannot be converted.
@@ -107,9 +110,9 @@ pub enum TextError {
     Conversion {
         /// The object, by kind, namespace and name as far as they can be read.
         object: String,
-        /// The version that it has.
+        /// The API version of the object.
         version: String,
-        /// Why not.
+        /// The error of the conversion.
         error: Box<Error>,
     },
 }
@@ -123,7 +126,7 @@ fn fields(object: &Json) -> Result<Map, Error> {
     })
 }
 
-/// As values that others read. What was read before can be read again.
+/// Turns fields into a value of `serde_json`. This cannot fail, as the text was read before.
 fn json(fields: &Map) -> Json {
     serde_json::to_string(fields).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
 }
@@ -147,8 +150,9 @@ fn convert_fields(fields: &mut Map, to: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The object at the version that is stored, with every field in the place that this version has it in, however it was
-/// written: what the hub types read. (The API server gets from [`convert`] an object that looks as it was written.)
+/// Returns the object at the stored version, with every field in the place that this version has for it, whatever
+/// form it was written in: what the hub types read. (From [`convert`] the API server gets an object in the form in
+/// which it was written.)
 pub fn to_hub(object: &Json) -> Result<Json, Error> {
     let mut object = fields(object)?;
     let (api_version, kind) = (text_of(&object, "apiVersion"), kind(&object));
@@ -162,8 +166,8 @@ pub fn to_hub(object: &Json) -> Result<Json, Error> {
     Ok(json(&object))
 }
 
-/// Turns an object of the hub version, written in whatever shape, into what the hub types read. What was mixed stays
-/// known to [`mixed`]. Anything but an object is left to the types to refuse.
+/// Turns an object of the hub version, written in any shape, into what the hub types read. [`mixed`] still reports
+/// what was mixed. A value that is not an object is unchanged, and the types refuse it.
 pub(crate) fn understand(group: &str, kind: &str, hub: &str, object: &mut Json) {
     if Shape::of(group, kind).is_none() {
         return;
@@ -182,7 +186,7 @@ fn understand_fields(group: &str, kind: &str, hub: &str, fields: &mut Map) {
     let written = take_content(fields);
     let face = VersionView { shape, version: hub, room: annotations::room(fields) };
     let (content, form) = face.understood(written, &narrowing);
-    // An object that was understood already says no more how it was written, but in its annotation.
+    // An object that was read before no longer shows its original form; only its annotation has it.
     if form != OriginalForm::default() {
         forms.set(hub, form);
     }
@@ -191,7 +195,7 @@ fn understand_fields(group: &str, kind: &str, hub: &str, fields: &mut Map) {
     fields.extend(&content);
 }
 
-/// Takes the content out of `object`, as the hub has it, with how each version had it.
+/// Takes the content out of `object`, in the form of the hub, with the original form at each version.
 fn read(shape: Shape, version: &str, object: &mut Map) -> (Map, Forms) {
     let (mut forms, narrowing) = annotations::take(object);
     let written = take_content(object);
@@ -201,29 +205,29 @@ fn read(shape: Shape, version: &str, object: &mut Map) -> (Map, Forms) {
     (content, forms)
 }
 
-/// Puts the content into `object` as `version` has it, and into annotations what `version` does not have.
+/// Writes the content into `object` in the form of `version`, and into annotations what `version` has no field for.
 fn write(shape: Shape, version: &str, content: &Map, mut forms: Forms, object: &mut Map) {
     let mut form = forms.remove(version).unwrap_or_default();
     let text = form.text.take();
     let face = VersionView { shape, version, room: annotations::room(object) };
     let (printed, narrowing) = face.printed(content.clone(), &form);
-    // Believed only if it reads as exactly what the object means: then it does not matter who wrote it.
+    // Used only if it reads as exactly the content of the object: then it does not matter which client wrote it.
     let believed = text.filter(|text| face.understood(text.clone(), &narrowing).0 == *content);
     annotations::write(object, &forms, &narrowing);
     object.extend(&believed.unwrap_or(printed));
 }
 
-/// An object at a version.
+/// Reader and printer of objects at one version.
 #[derive(Clone, Copy)]
 struct VersionView<'v> {
     shape: Shape,
     version: &'v str,
-    /// How long an annotation may be here.
+    /// Maximum size of the value of an annotation of this object, in bytes.
     room: usize,
 }
 
 impl VersionView<'_> {
-    /// What the fields mean, and how they say it.
+    /// Returns the content that the fields mean, and the form in which they are written.
     fn understood(self, written: Map, narrowing: &Map) -> (Map, OriginalForm) {
         let mut form = OriginalForm::default();
         let mut content = written.clone();
@@ -231,14 +235,14 @@ impl VersionView<'_> {
         for piece in self.hidden_pieces().filter(|piece| piece.is_in(&content)) {
             form.shown.insert(piece.name.into());
         }
-        // The reverse order of hiding: what is inside of a field comes after the field.
+        // The reverse order of hiding: a field that is inside of another one comes after it.
         for piece in self.shape.pieces().iter().rev() {
             if let Some(hidden) = narrowing.get(piece.name) {
                 piece.restore(&mut content, hidden);
             }
         }
         self.shape.settle(&mut content);
-        // What is too large to be hidden is shown by us, not by whoever wrote the object.
+        // What is too large to be hidden is shown by this conversion, not by the writer of the object.
         if !form.shown.is_empty() && !self.fits(&self.hidden(&mut content.clone(), &OriginalForm::default()))
         {
             form.shown.clear();
@@ -249,7 +253,7 @@ impl VersionView<'_> {
         (content, form)
     }
 
-    /// The fields that say `content`, in `form`, and what they do not say.
+    /// Returns the fields that express `content` in `form`, and what narrows it and is not among them.
     fn printed(self, mut content: Map, form: &OriginalForm) -> (Map, Map) {
         let whole = content.clone();
         let mut narrowing = self.hidden(&mut content, form);
@@ -260,7 +264,7 @@ impl VersionView<'_> {
         (content, narrowing)
     }
 
-    /// Takes out of `content` what narrows it and is not shown.
+    /// Takes out of `content`, and returns, what narrows it and is not shown.
     fn hidden(self, content: &mut Map, form: &OriginalForm) -> Map {
         let is_hidden = |piece: &&NarrowingField| {
             !form.shown.contains(piece.name) || self.shape.is_ambiguous(piece, content, form)
@@ -273,14 +277,14 @@ impl VersionView<'_> {
         self.shape.pieces().iter().filter(move |piece| piece.is_hidden_at(self.version))
     }
 
-    /// Whether an annotation has room for it. The API server refuses a conversion whose annotations are too large, and
-    /// with it the whole list that the object is in, whoever asked for it.
+    /// Returns true if an annotation has room for it. The API server refuses a conversion whose annotations are too
+    /// large, and with it the whole list that contains the object, whichever client requested it.
     fn fits(self, narrowing: &Map) -> bool {
         narrowing.is_empty() || annotations::narrowing_text(narrowing).len() <= self.room
     }
 }
 
-/// The fields that belong to a version. Metadata and status have the same form in all.
+/// Takes out the fields that depend on the version. Metadata and status have the same form in all versions.
 fn take_content(object: &mut Map) -> Map {
     object.split_off(|name| !matches!(name, "apiVersion" | "kind" | "metadata" | "status"))
 }
@@ -293,7 +297,7 @@ fn kind(object: &Map) -> String {
     text_of(object, "kind")
 }
 
-/// Group and version, if they are served for the object's kind.
+/// Splits `api_version` into group and version, if they are served for the object's kind.
 fn version<'v>(object: &Map, api_version: &'v str) -> Result<(&'v str, &'v str), Error> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     if served(group, &kind(object)).contains(&version) {

@@ -1,4 +1,4 @@
-//! Turns the types into custom resource definitions, and those into YAML.
+//! Turns the types into custom resource definitions, and these into YAML.
 //!
 //! Called by `smidge crds`; the chart carries the output. Every served version of a kind has the same fields, in
 //! [`versions`], so that the API server prunes nothing that conversion understands. Does not talk to a cluster.
@@ -19,15 +19,15 @@ use crate::object::Kind as _;
 use crate::schema;
 use crate::status::Status;
 
-/// Why the definitions could not be made; a defect of this crate, never of its input, as it has none.
+/// Error of building the definitions; a defect of this crate, never of its input, as it has none.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A type's schema uses what Kubernetes' schemas have no field for.
+    /// The schema of a type uses a keyword for which Kubernetes' schemas have no field.
     #[error("failed to make a Kubernetes schema of {kind}")]
     Schema {
         /// The kind.
         kind: &'static str,
-        /// What is wrong with its schema.
+        /// The error of the schema.
         #[source]
         source: serde_json::Error,
     },
@@ -36,14 +36,15 @@ pub enum Error {
     Print(#[source] serde_saphyr::SerializeError),
 }
 
-/// Every definition, in the order of their names.
+/// Builds every definition, in the order of their names.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
     let mut definitions = KINDS.iter().map(definition).collect::<Result<Vec<_>, _>>()?;
     definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     Ok(definitions)
 }
 
-/// The definitions of a mesh whose operator, and with it the webhook that converts versions, is in `namespace`.
+/// Returns the definitions for a mesh whose operator, and with it the webhook that converts versions, is in
+/// `namespace`.
 pub fn within(
     mut definitions: Vec<CustomResourceDefinition>,
     namespace: &str,
@@ -58,7 +59,7 @@ pub fn within(
     definitions
 }
 
-/// Definitions as one YAML stream, the same bytes every time.
+/// Prints definitions as one YAML stream, the same bytes every time.
 pub fn to_yaml(definitions: &[CustomResourceDefinition]) -> Result<String, Error> {
     let mut yaml = String::new();
     for definition in definitions {
@@ -81,7 +82,7 @@ fn schema_at(
     schema
 }
 
-/// The mesh has one `MeshConfig`; a second one would silently have no effect.
+/// Returns the rule that there is only one `MeshConfig`; a second one would silently have no effect.
 fn only_default() -> ValidationRule {
     ValidationRule {
         rule: format!("self.metadata.name == '{}'", config::DEFAULT),
@@ -90,7 +91,7 @@ fn only_default() -> ValidationRule {
     }
 }
 
-/// The definition of a kind with all its versions.
+/// Builds the definition of a kind with all its versions.
 fn definition(info: &KindInfo) -> Result<CustomResourceDefinition, Error> {
     let error = |source| Error::Schema { kind: info.kind, source };
     let spec = (info.schema)().map_err(error)?;
@@ -138,12 +139,14 @@ fn definition(info: &KindInfo) -> Result<CustomResourceDefinition, Error> {
     })
 }
 
-/// Said although the API server assumes it, so that an upgrade from a definition with a webhook takes it back.
+/// Returns the conversion strategy `None`. It is explicit although it is the default of the API server, so that an
+/// upgrade from a definition with a webhook removes the webhook.
 fn by_nobody() -> CustomResourceConversion {
     CustomResourceConversion { strategy: "None".into(), webhook: None }
 }
 
-/// The operator converts. It puts its certificate authority in itself, as it alone knows it.
+/// Returns the conversion by the operator's webhook. The operator adds its certificate authority at run time, as only
+/// the operator has it.
 fn by_webhook() -> CustomResourceConversion {
     let service = ServiceReference {
         namespace: "smidge-system".into(),
@@ -179,7 +182,7 @@ fn columns(info: &KindInfo) -> Vec<CustomResourceColumnDefinition> {
         json_path: ".status.conditions[?(@.type==\"Ready\")].status".into(),
         ..CustomResourceColumnDefinition::default()
     };
-    // A definition with columns of its own loses the one for the age that every kind has otherwise.
+    // A definition with columns of its own loses the default column for the age.
     let age = CustomResourceColumnDefinition {
         name: "Age".into(),
         type_: "date".into(),

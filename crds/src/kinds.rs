@@ -1,7 +1,7 @@
-//! The kinds that this crate defines: one row a kind, by which conversion and the definitions go.
+//! Table of the kinds that this crate defines, with one row for each kind, which conversion and the definitions use.
 //!
-//! Sits beside the wire types and under everything that asks what is served. `smidge_lower::kinds` has a row a
-//! kind for the objects themselves. Does not say what an object means.
+//! Sits beside the wire types and under everything that needs the served versions. `smidge_lower::kinds` has a row
+//! for each kind for the objects themselves. Does not define what an object means.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
@@ -14,7 +14,7 @@ use crate::{
     split::TrafficSplitSpec,
 };
 
-/// How the versions of a kind differ.
+/// Kinds whose versions differ, by the way in which they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// `TrafficTarget`.
@@ -27,34 +27,34 @@ pub(crate) enum Shape {
     Split,
 }
 
-/// A kind on the wire.
+/// Kind on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct KindInfo {
     /// The API group.
     pub group: &'static str,
-    /// The kind's name.
+    /// The name of the kind.
     pub kind: &'static str,
     /// The versions that are served, newest first; the first one is stored.
     pub versions: &'static [&'static str],
-    /// What differs between the versions, if anything does.
+    /// The differences between the versions, if there are any.
     pub(crate) shape: Option<Shape>,
     /// The plural, as in the API's paths.
     pub(crate) plural: &'static str,
     /// The short name for kubectl, if the kind has one.
     pub(crate) short_name: Option<&'static str>,
-    /// What an object of the kind does.
+    /// The description of an object of the kind, for `kubectl explain`.
     pub(crate) description: &'static str,
-    /// Columns that kubectl prints: name, description, path of a string.
+    /// The columns that kubectl prints: name, description, path of a string.
     pub(crate) columns: &'static [(&'static str, &'static str, &'static str)],
-    /// Returns whether the objects are in namespaces.
+    /// Returns true if the objects are namespaced.
     pub(crate) is_namespaced: fn() -> bool,
-    /// Makes the schema of the spec.
+    /// Builds the schema of the spec.
     pub(crate) schema: fn() -> serde_json::Result<JSONSchemaProps>,
 }
 
-/// The versions of SMI that had a kind from the start.
+/// Versions of a kind that SMI has had since its first version.
 const ALL: &[&str] = &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
-/// Those of a kind that came late.
+/// Versions of a kind that only SMI's latest version has.
 const LAST: &[&str] = &["v1alpha4"];
 
 /// Every kind.
@@ -84,7 +84,7 @@ impl KindInfo {
         }
     }
 
-    /// The kind of that group and name.
+    /// Returns the kind of that group and name.
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|info| info.kind == kind && info.group == group)
     }

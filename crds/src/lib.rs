@@ -1,14 +1,15 @@
 //! Kubernetes wire types of Smidge: the SMI kinds by API version, and `MeshConfig`.
 //!
-//! Pure. Turns what the API server (or a file) says into types, and the types into the custom resource definitions that the
-//! chart installs. Called by `smidge`'s sources and `cli::crds`; `smidge-lower` gives the types their meaning.
+//! Pure. Turns objects of the API server or of a file into types, and the types into the custom resource definitions
+//! that the chart installs. Called by `smidge`'s sources and `cli::crds`; `smidge-lower` gives the types their
+//! meaning.
 //!
 //! Each kind has one hub type, that of its storage version, re-exported flat (`split::TrafficSplit`). Reading is
-//! lenient on purpose: an object that the mesh cannot make sense of must still be readable, so that it costs only
-//! itself and its owner is told; a value that makes no sense stays representable ([`Number`], [`Headers`],
-//! [`Setting`]). What the API server accepts is narrower: the schemas validate what SMI's published definitions do.
+//! lenient on purpose: an object that is invalid for the mesh must still be readable, so that only this object loses
+//! its effect and its owner is notified; an invalid value stays representable ([`Number`], [`Headers`], [`Setting`]).
+//! The API server accepts less: the schemas validate what SMI's published definitions validate.
 //!
-//! Does not contain a client, an async runtime, or a judgement on what the objects mean.
+//! Does not contain a client, an async runtime, or a decision on what the objects mean.
 //!
 //! [`Headers`]: specs::Headers
 

@@ -1,8 +1,8 @@
-//! A number as somebody wrote it, which need not be one.
+//! Number as the user wrote it, which may be another value.
 //!
-//! Used where SMI wants a whole number (weights, ports). Decoding never fails, so that one odd value does not take
-//! the list that it came with along; [`Number::as_i64`] is where the reader learns whether it is whole.
-//! Does not judge ranges: 0 and 70000 are numbers, and whether they are ports is for `lower` to say.
+//! Used where SMI requires a whole number (weights, ports). Decoding never fails, so that one invalid value does not
+//! make the list that contains it unreadable; [`Number::as_i64`] reports whether the number is whole. Does not check
+//! ranges: 0 and 70000 are numbers, and `lower` decides whether they are ports.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,19 +11,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A whole number, or whatever was written in its place.
+/// Whole number, or any value that was written in its place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Number {
     /// A whole number.
     Integer(i64),
-    /// Anything else: a fraction, a number beyond 64 bits, a text.
+    /// Any other value: a fraction, a number beyond 64 bits, a text.
     Other(Value),
 }
 
 impl Number {
-    /// The whole number, if it is one; `50.0` is, as JSON has one kind of number; the text `"50"` is not, as the
-    /// API server refuses it too.
+    /// Returns the whole number, if the value is one. `50.0` is one, as JSON has only one kind of number; the text
+    /// `"50"` is not, as the API server refuses it, too.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -31,7 +31,8 @@ impl Number {
         }
     }
 
-    /// As [`as_i64`](Self::as_i64), and `"50"` counts as well: for fields that some versions have as text.
+    /// Returns the same as [`as_i64`](Self::as_i64), and accepts `"50"` as well: for fields that some versions have
+    /// as text.
     pub fn as_text_or_i64(&self) -> Option<i64> {
         match self {
             Self::Other(Value::String(text)) => text.parse().ok(),
@@ -41,7 +42,7 @@ impl Number {
 }
 
 fn whole(number: f64) -> Option<i64> {
-    // Beyond 2^53 a float no longer tells one whole number from the next.
+    // Beyond 2^53 a float no longer distinguishes one whole number from the next.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     // The range check makes the cast exact.
     #[allow(clippy::cast_possible_truncation)]

@@ -1,11 +1,11 @@
-//! An object of any of our kinds: metadata, spec, status.
+//! Object of any kind that this crate defines: metadata, spec, status.
 //!
 //! The kinds differ in their spec and in their names ([`Kind`]); the rest is the same code. kube's derive macro is not
-//! used as its objects demand a `spec`, and know no field beside it: SMI's published definitions do not
-//! require one, and manifests with `matches` beside `metadata` are common. `conversion` reads objects, such fields
-//! included.
+//! used as its objects require a `spec`, and accept no field beside it: SMI's published definitions do not
+//! require one, and manifests with `matches` beside `metadata` are common. `conversion` reads objects, including such
+//! fields.
 //!
-//! Does not say what an object means.
+//! Does not define what an object means.
 
 use std::any::TypeId;
 use std::borrow::Cow;
@@ -21,53 +21,53 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::status::Status;
 
-/// What is particular to a kind. Implemented by its spec.
+/// Names and scope of a kind. Implemented by its spec.
 pub trait Kind:
     Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
 {
-    /// Namespaced or of the cluster.
+    /// The scope: namespaced or cluster-wide.
     type Scope: 'static;
 
     /// The API group.
     const GROUP: &'static str;
-    /// The version that is stored.
+    /// The stored version.
     const VERSION: &'static str;
-    /// The kind's name.
+    /// The name of the kind.
     const KIND: &'static str;
     /// The plural, as in the API's paths.
     const PLURAL: &'static str;
     /// The short name for kubectl, if the kind has one.
     const SHORT_NAME: Option<&'static str>;
-    /// What an object of the kind does, for `kubectl explain`.
+    /// The description of an object of the kind, for `kubectl explain`.
     const DESCRIPTION: &'static str;
-    /// Columns that kubectl prints before the age: name, description, path of a string.
+    /// The columns that kubectl prints before the age: name, description, path of a string.
     const COLUMNS: &'static [(&'static str, &'static str, &'static str)];
 }
 
-/// Returns whether the objects of a kind are in namespaces.
+/// Returns true if the objects of a kind are namespaced.
 pub fn is_namespaced<K: Resource + 'static>() -> bool {
     TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>()
 }
 
-/// An object.
+/// Object with a typed spec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object<Spec> {
-    /// Its metadata.
+    /// The metadata of the object.
     pub metadata: ObjectMeta,
-    /// What its owner wants. An object without it is read as one with an empty spec.
+    /// The desired state. An object without a spec is read as one with an empty spec.
     pub spec: Spec,
-    /// What the mesh made of it.
+    /// The state that the mesh reports.
     pub status: Option<Status>,
 }
 
 impl<Spec> Object<Spec> {
-    /// An object with a name and nothing else in its metadata.
+    /// Returns an object with a name and no other metadata.
     pub fn new(name: impl Into<String>, spec: Spec) -> Self {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
         Self { metadata, spec, status: None }
     }
 
-    /// The same object in a namespace.
+    /// Returns the same object in a namespace.
     #[must_use]
     pub fn within(mut self, namespace: impl Into<String>) -> Self {
         self.metadata.namespace = Some(namespace.into());
@@ -119,7 +119,7 @@ impl<Spec: Kind> Serialize for Object<Spec> {
     }
 }
 
-/// `null`, which is what YAML makes of a key without a value, means the same as the key's absence.
+/// Reads `null`, which is what YAML makes of a key without a value, as the default, like an absent key.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

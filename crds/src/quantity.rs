@@ -1,20 +1,21 @@
-//! A Kubernetes quantity (`500m`, `1.5`, `2Ki`, `1e3`), as `split.smi-spec.io/v1alpha1` has weights.
+//! Parses a Kubernetes quantity (`500m`, `1.5`, `2Ki`, `1e3`), the type of weights in `split.smi-spec.io/v1alpha1`.
 //!
-//! Reads the whole grammar, as the API server does: finer than a billionth is rounded up, beyond 2^63-1 is cut off. Does
-//! not write quantities, and reads none below zero: no weight is.
+//! Reads the whole grammar, as the API server does: fractions of a billionth are rounded up, and values beyond 2^63-1
+//! are reduced to it. Does not write quantities, and reads none below zero, as no weight is.
 
 use serde_json::Value;
 
-/// Billionths in one.
+/// Number of billionths in one.
 pub const BILLION: u128 = 1_000_000_000;
 
-/// The largest quantity there is, in billionths.
+/// Largest quantity, in billionths.
 pub const MOST: u128 = 0x7fff_ffff_ffff_ffff * BILLION;
 
-/// Digits that are told apart: one more than the largest quantity has, so that what is cut off is seen to be too large.
+/// Number of significant digits that are read: one more than the largest quantity has, so that a value whose other
+/// digits are dropped is known to be too large.
 const DIGITS: usize = 20;
 
-/// The quantity that was written, in billionths, if it is one: as text, or as a number.
+/// Returns the quantity in billionths, if the value is one: a text or a number.
 pub fn billionths(written: &Value) -> Option<u128> {
     match written {
         Value::String(text) => parse(text),
@@ -49,7 +50,7 @@ fn parse(text: &str) -> Option<u128> {
     Some(shifted(value << (10 * kibis), exponent, is_cut).min(MOST))
 }
 
-/// The power of ten and the power of 1024 that a suffix stands for.
+/// Returns the power of ten and the power of 1024 that a suffix means.
 fn unit(suffix: &str) -> Option<(i64, u32)> {
     Some(match suffix {
         "n" => (-9, 0),
@@ -72,7 +73,7 @@ fn unit(suffix: &str) -> Option<(i64, u32)> {
     })
 }
 
-/// `value` times ten to the power of `exponent`, rounded up.
+/// Returns `value` times ten to the power of `exponent`, rounded up.
 fn shifted(value: u128, exponent: i64, is_cut: bool) -> u128 {
     let power = u32::try_from(exponent.unsigned_abs()).ok().and_then(|power| 10_u128.checked_pow(power));
     match power {
@@ -82,7 +83,7 @@ fn shifted(value: u128, exponent: i64, is_cut: bool) -> u128 {
             let is_exact = value.is_multiple_of(power) && !is_cut;
             value / power + u128::from(!is_exact)
         }
-        // Less than a billionth, and more than nothing.
+        // Less than a billionth, and more than zero.
         None => 1,
     }
 }

@@ -1,6 +1,6 @@
-//! Types → schemas as Kubernetes takes them: structural, without references, defaults and `null`s.
+//! Turns types into schemas that Kubernetes accepts: structural, without references, defaults and `null`s.
 //!
-//! Used for `definitions`, by way of the rows of `kinds`. Does not know which fields another version has.
+//! Used by `definitions`, through the rows of `kinds`. Does not know which fields another version has.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -10,10 +10,10 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 
-/// Schema of a type.
+/// Builds the schema of a type.
 pub(crate) fn of<T: JsonSchema>() -> serde_json::Result<JSONSchemaProps> {
     let settings = SchemaSettings::openapi3().with(|settings| {
-        // Kubernetes' schemas know neither references nor `$schema`.
+        // Kubernetes' schemas have neither references nor `$schema`.
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
@@ -29,9 +29,10 @@ pub(crate) fn of<T: JsonSchema>() -> serde_json::Result<JSONSchemaProps> {
     Ok(schema)
 }
 
-/// Takes defaults and `null`s out of a schema. The types have defaults so that everything decodes, but a default in
-/// the schema would be written into users' objects, and fight with whoever manages them from files. A `null` that
-/// is stored breaks clients whose types know none. Descriptions lose what only Rust's documentation has a use for.
+/// Removes defaults and `null`s from a schema. The types have defaults so that everything decodes, but a default in
+/// the schema would be written into users' objects, and conflict with tools that manage them from files. A stored
+/// `null` breaks clients whose types do not accept it. Descriptions lose the markup that only Rust's documentation
+/// uses.
 fn plain(schema: &mut JSONSchemaProps) {
     schema.default = None;
     schema.nullable = None;

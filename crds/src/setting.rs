@@ -1,25 +1,25 @@
-//! A word from a closed set, as somebody wrote it.
+//! Word from a closed set, as the user wrote it.
 //!
-//! The schema knows the set; a word outside it (an object from the time of another version of the definitions) still
-//! decodes, and the reader falls back to what is safe and says so. Does not know which word that is.
+//! The schema has the set; a word outside it (in an object that was stored under another version of the definitions)
+//! still decodes, and the reader falls back to a safe value and reports it. Does not know which value is safe.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-/// A word of the set `T`, or one that this version does not know.
+/// Word of the set `T`, or one that this version does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "is no text: expected one of the setting's words")]
 pub enum Setting<T> {
     /// A word of the set.
     Known(T),
-    /// Another word; the setting then counts as absent, and that is worth a finding.
+    /// Another word. The reader falls back to a safe value, with a finding.
     Unknown(String),
 }
 
 impl<T: Copy> Setting<T> {
-    /// The word, if it is of the set.
+    /// Returns the word, if it is in the set.
     pub fn known(&self) -> Option<T> {
         match self {
             Self::Known(word) => Some(*word),

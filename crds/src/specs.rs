@@ -1,6 +1,6 @@
-//! `specs.smi-spec.io`: traffic, described so that other objects can refer to it.
+//! `specs.smi-spec.io`: descriptions of traffic to which other objects refer.
 //!
-//! One module an API version; the storage version's types are the hub, re-exported here.
+//! Has one module for each API version; the types of the storage version are the hub, and are re-exported here.
 
 pub mod headers;
 pub mod v1alpha4;

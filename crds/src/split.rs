@@ -1,6 +1,6 @@
-//! `split.smi-spec.io`: shares of a Service's traffic for other Services.
+//! `split.smi-spec.io`: distribution of a Service's traffic to other Services.
 //!
-//! One module an API version; the storage version's types are the hub, re-exported here.
+//! Has one module for each API version; the types of the storage version are the hub, and are re-exported here.
 
 pub mod v1alpha4;
 

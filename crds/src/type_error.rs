@@ -1,9 +1,9 @@
-//! Puts into plain words why a value does not have the shape of its type.
+//! Turns the error of a value that does not have the shape of its type into plain words.
 //!
-//! The words of the library that reads are about Rust (`sequence`, `struct Backend`, `i32`). Whoever wrote the manifest
-//! asks what stands there and what was expected. Sentences of another form are left as they are.
+//! The messages of the deserializer use terms of Rust (`sequence`, `struct Backend`, `i32`). The author of the manifest
+//! needs the value that was found and the type that was expected. Messages of another form are left unchanged.
 
-/// The words for an error, to stand behind the name of the field: `is a list: expected text`.
+/// Returns the message for an error, to follow the name of the field: `is a list: expected text`.
 pub fn plain(error: &str) -> String {
     let parts = ["invalid type: ", "invalid value: "]
         .iter()

@@ -140,7 +140,7 @@ proptest! {
         prop_assert_eq!(&back, &object, "by way of {}", there);
     }
 
-    /// What an object means does not depend on the way that it took.
+    /// The meaning of an object does not depend on the sequence of conversions.
     #[test]
     fn an_object_means_the_same_at_every_version(
         object in oddity().prop_flat_map(any_object),
@@ -247,7 +247,7 @@ fn edit() -> impl Strategy<Value = (&'static str, Value)> {
     ])
 }
 
-/// Where a version has what the hub has at a path.
+/// Path in a version of the field that the hub has at a path.
 fn local(kind: &str, version: &str, path: &str) -> String {
     let (hub, own) = match (kind, version) {
         ("TrafficTarget", "v1alpha1") if path.starts_with("/spec/rules") => ("/spec/rules", "/specs"),

@@ -1,7 +1,7 @@
 //! `access.smi-spec.io/v1alpha4`: `TrafficTarget` and `IdentityBinding`. Served and stored.
 //!
-//! The hub says more than the published version: a destination may have the `port` that v1alpha1 and v1alpha2 give it.
-//! Without it a target of theirs would open every port.
+//! The hub has one field more than the published version: a destination may have the `port` of v1alpha1 and v1alpha2.
+//! Without it a TrafficTarget of these versions would open every port.
 
 use std::collections::BTreeMap;
 
@@ -12,47 +12,49 @@ use serde::{Deserialize, Serialize};
 use crate::number::Number;
 use crate::object::{Kind, Object, or_default};
 
-/// The version's name.
+/// Name of the version.
 pub const VERSION: &str = "v1alpha4";
 
 /// Allows sources to call a destination.
 pub type TrafficTarget = Object<TrafficTargetSpec>;
-/// Names an identity by what pods have.
+/// Defines an identity by the labels, ServiceAccount or SPIFFE identities of its pods.
 pub type IdentityBinding = Object<IdentityBindingSpec>;
 
-/// What a `TrafficTarget` allows.
+/// Specification of a `TrafficTarget`: the traffic that it allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TrafficTargetSpec {
-    /// Whose pods may be called: a ServiceAccount or an IdentityBinding.
+    /// The identity whose pods may be called: a ServiceAccount or an IdentityBinding.
     #[serde(deserialize_with = "or_default")]
     pub destination: Subject,
-    /// The traffic that is allowed: any that one of the rules allows. No rules allow nothing.
+    /// The traffic that is allowed: all traffic that at least one of the rules matches. An empty list allows nothing.
     #[serde(deserialize_with = "or_default")]
     pub rules: Vec<Rule>,
-    /// Who may call. No sources allow nobody.
+    /// The identities that may call the destination: ServiceAccounts or IdentityBindings. An empty list allows no
+    /// caller.
     #[serde(deserialize_with = "or_default")]
     pub sources: Vec<Subject>,
 }
 
-/// The pods that run under an identity.
+/// Reference to an identity: all pods that run under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("required" = ["kind", "name"]))]
 pub struct Subject {
-    /// The API group of the kind: empty for ServiceAccount, access.smi-spec.io for IdentityBinding. That of the kind
-    /// if absent.
+    /// The API group of the identity's kind: empty for ServiceAccount, access.smi-spec.io for IdentityBinding.
+    /// Defaults to the group of the kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// The kind of the identity: ServiceAccount or IdentityBinding.
     pub kind: String,
     /// The name of the ServiceAccount or IdentityBinding.
     pub name: String,
-    /// The namespace of the ServiceAccount or IdentityBinding; that of the TrafficTarget if absent.
+    /// The namespace of the ServiceAccount or IdentityBinding. Defaults to the namespace of the TrafficTarget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Of a destination: the pods' one port that may be called, beside what the rules say; no restriction if absent.
-    /// A number, or its text; [`Number::as_text_or_i64`] reads both.
+    /// The only port of a destination's pods that may be called, out of those that the rules allow; without it there
+    /// is no such restriction. A number, or a number as text; [`Number::as_text_or_i64`] reads both. Has no effect on
+    /// a source.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         schema_with = "port",
@@ -61,12 +63,12 @@ pub struct Subject {
     pub port: Option<Number>,
 }
 
-/// SMI's versions disagree whether a port is a number or text.
+/// Schema of a port, which is a number in some versions of SMI and text in others.
 fn port(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-int-or-string": true})
 }
 
-/// Traffic, by reference to a route object in the TrafficTarget's namespace.
+/// Reference to a route object in the namespace of the TrafficTarget, which describes the traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("required" = ["kind", "name"]))]
@@ -76,42 +78,43 @@ pub struct Rule {
     pub kind: String,
     /// The name of the route object.
     pub name: String,
-    /// Names of matches of an HTTPRouteGroup; all of them if absent, none if empty.
+    /// The names of the matches of an HTTPRouteGroup that apply. Defaults to all matches of the group; an empty list
+    /// selects none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Vec<String>>,
 }
 
-/// What an `IdentityBinding` names.
+/// Specification of an `IdentityBinding`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("required" = ["schemes"]))]
 pub struct IdentityBindingSpec {
-    /// The ways to recognise the identity; any of them does.
+    /// The schemes that define the identity. An identity that any of them selects belongs to the binding.
     #[serde(deserialize_with = "or_default")]
     pub schemes: IdentitySchemes,
 }
 
-/// The ways to recognise an identity.
+/// Schemes that define an identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IdentitySchemes {
-    /// The pods of the IdentityBinding's namespace that have the labels.
+    /// Selects pods of the IdentityBinding's namespace by their labels. Excludes serviceAccount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_label_selector: Option<PodLabelSelector>,
-    /// SPIFFE identities; the leading spiffe:// may be left out.
+    /// The SPIFFE identities, each with or without the leading spiffe://.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe_identities: Option<Vec<String>>,
-    /// The name of a ServiceAccount in the IdentityBinding's namespace.
+    /// The name of a ServiceAccount in the IdentityBinding's namespace. Excludes podLabelSelector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
 }
 
-/// Pods, by their labels.
+/// Selector of pods by their labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("required" = ["matchLabels"]))]
 pub struct PodLabelSelector {
-    /// The labels, all of which a pod must have.
+    /// The labels, each with its value. A pod must have all of them.
     #[serde(deserialize_with = "or_default")]
     pub match_labels: BTreeMap<String, String>,
 }

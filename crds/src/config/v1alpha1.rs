@@ -11,57 +11,65 @@ use crate::number::Number;
 use crate::object::{Kind, Object, or_default};
 use crate::setting::Setting;
 
-/// The version's name.
+/// Name of the version.
 pub const VERSION: &str = "v1alpha1";
 
 /// Settings of the whole mesh.
 pub type MeshConfig = Object<MeshConfigSpec>;
 
-/// The settings of a `MeshConfig`; each has a default.
+/// Specification of a `MeshConfig`: the settings of the mesh. Each of them has a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MeshConfigSpec {
-    /// How access is decided.
+    /// Settings of access control: whether callers need a TrafficTarget.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "AccessSettings::is_empty")]
     pub access: AccessSettings,
-    /// Whether callers must use mTLS.
+    /// Settings of mTLS between callers and the pods of the mesh.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "MtlsSettings::is_empty")]
     pub mtls: MtlsSettings,
-    /// Which pods are taken into the mesh.
+    /// Settings of sidecar injection.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "InjectionSettings::is_empty")]
     pub injection: InjectionSettings,
-    /// Whether a pathRegex matches any path that begins as it says (open, the default, as SMI specifies), or must
-    /// match the whole path (closed, as Open Service Mesh did).
+    /// The end of the match of a pathRegex: open (the default, as SMI specifies) matches every path of which the
+    /// expression matches the beginning, closed (as in Open Service Mesh) requires that the expression matches the
+    /// whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex_end: Option<Setting<PathRegexEnd>>,
-    /// How much one namespace's objects may cost. A unit is about one instruction of a regular expression's program. What
-    /// does not fit loses its own effect, the oldest objects are kept.
+    /// Limits of the cost of one namespace's objects. A unit of cost is about one instruction of a compiled regular
+    /// expression. An object that exceeds a budget has no effect; among several objects the oldest are kept.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BudgetSettings::is_empty")]
     pub budgets: BudgetSettings,
 }
 
-/// How much one namespace's objects may cost the operator and the proxies. None is reached by a mesh of thousands of Services.
+/// Limits of what one namespace's objects may cost the operator and the proxies. A mesh of thousands of Services
+/// reaches none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BudgetSettings {
-    /// One HTTPRouteGroup, TrafficTarget or IdentityBinding; default 1000000. A match costs 400, 200 for each method, 400 for
-    /// each header, and the programs of its regular expressions; a source 500 for each HTTPRouteGroup or match that is named.
+    /// The maximum cost of one HTTPRouteGroup, TrafficTarget or IdentityBinding, in units. Defaults to 1000000. A
+    /// match costs 400 units, plus 200 for each method, 400 for each header, and the size of its compiled regular
+    /// expressions; a source costs 500 units for each HTTPRouteGroup, or match by name, that the TrafficTarget uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Number>,
-    /// All TrafficTargets of one ServiceAccount as destination, times the ports of its Services or pods; default 2000000. The matches
-    /// of a group count once.
+    /// The maximum cost of all TrafficTargets with the same ServiceAccount as destination, times the number of ports
+    /// of its Services or of its pods, whichever is greater, in units. Defaults to 2000000. The matches of an
+    /// HTTPRouteGroup count once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Number>,
-    /// The matches of a TrafficSplit, times the HTTP ports of its root; default 1000000.
+    /// The maximum cost of the matches of one TrafficSplit, times the number of HTTP ports of its root, in units.
+    /// Defaults to 1000000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Number>,
-    /// All TrafficTargets of a namespace, and likewise the matches of all its TrafficSplits; default 16000000.
+    /// The maximum cost of all TrafficTargets of a namespace, in units, and likewise of the matches of all its
+    /// TrafficSplits. Defaults to 16000000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Number>,
-    /// The matches of one namespace's TrafficSplits in the proxies of a ServiceAccount of another namespace; default 250000.
+    /// The maximum cost of the matches of one namespace's TrafficSplits in the proxies of a ServiceAccount of another
+    /// namespace, in units. Defaults to 250000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign_matches: Option<Number>,
-    /// The ports of one namespace's Services in the proxies of a ServiceAccount of another namespace; default 1000.
+    /// The maximum number of ports of one namespace's Services in the proxies of a ServiceAccount of another namespace.
+    /// Defaults to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign_ports: Option<Number>,
 }
@@ -72,33 +80,34 @@ impl BudgetSettings {
     }
 }
 
-/// How access is decided.
+/// Settings of access control: whether callers need a TrafficTarget.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AccessSettings {
-    /// The mode of namespaces without the label smidge.mesh/access: enforce (the default) allows what TrafficTargets
-    /// allow, audit allows everything and logs what they do not allow, permissive ignores them and allows everything.
+    /// The access mode of namespaces without the label smidge.mesh/access: enforce (the default) allows only calls
+    /// that a TrafficTarget allows, audit allows all calls and logs those that no TrafficTarget allows, permissive
+    /// allows all calls and ignores TrafficTargets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Setting<AccessMode>>,
 }
 
-/// Whether callers must use mTLS.
+/// Settings of mTLS between callers and the pods of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MtlsSettings {
-    /// The mode of namespaces without the label smidge.mesh/mtls: strict (the default) refuses plaintext callers,
-    /// permissive lets them in without an identity.
+    /// The mTLS mode of namespaces without the label smidge.mesh/mtls: strict (the default) refuses plaintext callers,
+    /// permissive accepts them without an identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Setting<MtlsMode>>,
 }
 
-/// Which pods are taken into the mesh.
+/// Settings of sidecar injection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct InjectionSettings {
-    /// Whether pods that could leave the mesh are refused (true), or admitted with a warning (false, the default): those
-    /// with the capability NET_ADMIN, SYS_ADMIN or ALL, privileged ones, those whose containers see each other's or the
-    /// node's processes, and those that exclude inbound ports.
+    /// True to refuse pods that can leave the mesh, false (the default) to admit them with a warning. These are pods
+    /// with the capability NET_ADMIN, SYS_ADMIN or ALL, privileged pods, pods whose containers see each other's or
+    /// the node's processes, and pods that exclude inbound ports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
 }
@@ -134,14 +143,14 @@ impl Kind for MeshConfigSpec {
         &[("Access", "The access mode.", ".spec.access.mode"), ("mTLS", "The mTLS mode.", ".spec.mtls.mode")];
 }
 
-/// How access to a pod is decided. In `MeshConfig` and, by label, for a namespace.
+/// Access mode of a pod, which a `MeshConfig` or a label of the namespace sets.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum AccessMode {
-    // No doc comments on variants: schemars would turn the enum into a `oneOf`, which is not structural.
+    // Variants have no doc comments: with them schemars turns the enum into a `oneOf`, which is not structural.
     #[allow(missing_docs)]
     #[default]
     Enforce,
@@ -151,7 +160,7 @@ pub enum AccessMode {
     Permissive,
 }
 
-/// Whether callers must use mTLS. In `MeshConfig` and, by label, for a namespace.
+/// mTLS mode of a pod, which a `MeshConfig` or a label of the namespace sets.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -165,7 +174,7 @@ pub enum MtlsMode {
     Permissive,
 }
 
-/// Where the match of a `pathRegex` must end.
+/// End of the match of a `pathRegex`: open or closed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -179,13 +188,13 @@ pub enum PathRegexEnd {
     Closed,
 }
 
-/// A word that is none of a setting's.
+/// Error of reading a word that is not a value of the setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found:?}")]
 pub struct UnknownWord {
-    /// The words that the setting knows.
+    /// The values of the setting.
     pub expected: &'static str,
-    /// What was found.
+    /// The word that was found.
     pub found: String,
 }
 

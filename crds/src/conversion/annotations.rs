@@ -1,48 +1,51 @@
 //! The two annotations in which conversions carry what a version has no field for.
 //!
-//! Both are JSON. What is not as we write it counts as absent: an annotation is anybody's to write. Neither can add to
-//! what an object allows; `conversion` sees to that, not this file, which only reads and writes them.
+//! Both are JSON. A value in another form than this module writes counts as absent, as every client can write an
+//! annotation. Neither can add to what an object allows; `conversion` ensures that, not this file, which only reads
+//! and writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::outer::{Map, Value, element};
 use serde::{Deserialize, Serialize};
 
-/// What narrows the visible fields and has no field in this version: a map from the name of a piece to its value.
+/// Name of the annotation with the values that narrow the visible fields and have no field in this version: a map
+/// from the name of a piece to its value.
 pub const NARROWED_BY: &str = "smidge.mesh/narrowed-by";
 
-/// How each version in which the object was written had it, where that is not the version's plain form: a map from the
-/// version to a [`OriginalForm`]. A version shows its own form, so its entry is in the other versions' annotations only.
+/// Name of the annotation with the form in which the object was written at each version, where that is not the
+/// version's plain form: a map from the version to an [`OriginalForm`]. A version shows its own form, so its entry is
+/// in the other versions' annotations only.
 pub const WRITTEN_AS: &str = "smidge.mesh/written-as";
 
-/// What Kubernetes allows for all annotations of an object together, their names included.
+/// Maximum size of all annotations of an object together, their names included, in bytes: the limit of Kubernetes.
 const ROOM: usize = 256 * 1024;
 
-/// Form must not be what fills it.
+/// Maximum size of the forms, in bytes, so that they do not use up the space for annotations.
 const MOST_FORM: usize = 128 * 1024;
 
-/// How a version says what it says. Mere form: nothing in it changes what the object means.
+/// Form in which a version expresses the content. Nothing in it changes what the object means.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct OriginalForm {
-    /// Where a slot stood, if not where the version has it.
+    /// Place of a slot, if it is not the place that the version has for it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub places: BTreeMap<String, String>,
     /// Pieces that were written as a field although the version has none.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub shown: BTreeSet<String>,
-    /// Places that said something that the slot's own place says, too, and that therefore do not count.
+    /// Places that have a value although the slot's own place has one, too, and that therefore do not count.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub ignored: BTreeSet<String>,
-    /// Backends by Service, with the weight as written, where that is no whole number.
+    /// Backends by Service, with the weight as written, where it is not a whole number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<(String, serde_json::Value)>,
-    /// All fields as they were written, where the rest of the form does not bring them back.
+    /// All fields as they were written, where the rest of the form does not reproduce them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<Map>,
 }
 
-/// The forms by version.
+/// Forms by version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Forms(BTreeMap<String, OriginalForm>);
@@ -59,7 +62,7 @@ impl Forms {
         self.0.remove(version)
     }
 
-    /// Drops what only a conversion needs.
+    /// Drops the texts, which only a conversion needs.
     pub fn forget_text(&mut self) {
         self.0.values_mut().for_each(|form| form.text = None);
         self.0.retain(|_, form| *form != OriginalForm::default());
@@ -74,7 +77,7 @@ impl Forms {
     }
 }
 
-/// Takes both annotations out of an object. The map of annotations goes with the last one.
+/// Takes both annotations out of an object. The map of annotations is removed with the last one.
 pub(super) fn take(object: &mut Map) -> (Forms, Map) {
     let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return Default::default() };
     let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else { return Default::default() };
@@ -91,7 +94,8 @@ pub(super) fn take(object: &mut Map) -> (Forms, Map) {
     (forms, narrowing)
 }
 
-/// How long the value of an annotation of ours may be, beside the others that an object has.
+/// Returns the maximum size of the value of one of these annotations, in bytes, beside the other annotations of the
+/// object.
 pub(super) fn room(object: &Map) -> usize {
     let metadata = object.get("metadata").and_then(Value::as_object);
     let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
@@ -101,12 +105,12 @@ pub(super) fn room(object: &Map) -> usize {
     ROOM.saturating_sub(others + NARROWED_BY.len())
 }
 
-/// What narrows, as its annotation has it.
+/// Prints what narrows in the form of its annotation.
 pub(super) fn narrowing_text(narrowing: &Map) -> String {
     element(narrowing)
 }
 
-/// Puts both annotations into an object, if they say anything. Whoever calls this knows that what narrows has room.
+/// Writes both annotations into an object, if they are not empty. The caller ensures that what narrows has room.
 pub(super) fn write(object: &mut Map, forms: &Forms, narrowing: &Map) {
     if !narrowing.is_empty() {
         add(object, NARROWED_BY, &narrowing_text(narrowing));
@@ -116,7 +120,7 @@ pub(super) fn write(object: &mut Map, forms: &Forms, narrowing: &Map) {
     }
 }
 
-/// The forms as text: all of them, else without texts, else none.
+/// Prints the forms: complete if they fit, else without the texts, else none.
 fn fitting(forms: &Forms, room: usize) -> Option<String> {
     let text = |forms: &Forms| {
         let text = serde_json::to_string(forms).ok()?;

@@ -1,4 +1,5 @@
-//! What each SMI kind has where, version by version: the tables, and what no table says.
+//! Tables of the fields of each SMI kind with their place at each version, and code for the differences that no table
+//! expresses.
 
 use super::annotations::OriginalForm;
 use super::outer::{Map, Value, element, elements, mapped};
@@ -73,7 +74,7 @@ const HTTP_PIECES: &[NarrowingField] = &[NarrowingField {
 
 const BEFORE_PORTS: &[&str] = &["v1alpha1", "v1alpha2", "v1alpha3"];
 
-// What is inside of `matches` first, so that each field finds its own way back.
+// The fields inside of `matches` are first, so that each field is restored by itself.
 const PORTS_PIECES: &[NarrowingField] = &[
     NarrowingField {
         name: "ports",
@@ -92,7 +93,7 @@ const PORTS_PIECES: &[NarrowingField] = &[
     },
 ];
 
-/// The matches of a split, and those of its backends.
+/// Names of the pieces for the matches of a split and of its backends.
 const MATCHES: &str = "matches";
 const BACKEND_MATCHES: &str = "backendMatches";
 
@@ -109,16 +110,16 @@ const SPLIT_PIECES: &[NarrowingField] = &[
     },
 ];
 
-/// Where sdk-go v0.3.0's v1alpha3 had the matches of a split.
+/// Place of the matches of a split in v1alpha3 of sdk-go v0.3.0.
 pub(crate) const OF_BACKENDS: &str = "spec.backends[].matches";
 
 impl Shape {
-    /// The shape of a kind, if it has more than one.
+    /// Returns the shape of a kind, if its versions differ.
     pub fn of(group: &str, kind: &str) -> Option<Self> {
         KindInfo::find(group, kind)?.shape
     }
 
-    /// Fields with several places, outer ones first.
+    /// Returns the fields with several places, outer ones first.
     pub fn slots(self) -> &'static [MovedField] {
         match self {
             Self::Target => TARGET_SLOTS,
@@ -128,7 +129,7 @@ impl Shape {
         }
     }
 
-    /// What narrows and is no field of every version, inner ones first.
+    /// Returns the fields that narrow and that not every version has, inner ones first.
     pub fn pieces(self) -> &'static [NarrowingField] {
         match self {
             Self::Target => TARGET_PIECES,
@@ -138,7 +139,8 @@ impl Shape {
         }
     }
 
-    /// Whether a piece would be read as another one that is hidden: matches that all backends have, as those of the split.
+    /// Returns true if a piece would be read as another one that is hidden: matches that all backends have, as the
+    /// matches of the split.
     pub fn is_ambiguous(self, piece: &NarrowingField, content: &Map, form: &OriginalForm) -> bool {
         self == Self::Split
             && piece.name == BACKEND_MATCHES
@@ -146,12 +148,12 @@ impl Shape {
             && get(content, "spec.matches").is_some()
     }
 
-    /// Turns the fields of a version into the hub's, and notes in the form what the version has otherwise.
+    /// Turns the fields of a version into the hub's, and records in the form what was written differently.
     pub fn read(self, version: &str, content: &mut Map, form: &mut OriginalForm) {
         let matches = get(content, "spec.matches");
         let is_odd = matches.is_some_and(|matches| !matches.is_object() && !matches.is_null());
         if self == Self::Ports && is_odd {
-            // Matches without a meaning stay as they are, and so the ports beside them do not count.
+            // Matches without a meaning are left unchanged, and so the ports beside them do not count.
             form.ignored.extend(take(content, "spec.ports").map(|_| "spec.ports".to_owned()));
         } else {
             self.slots().iter().for_each(|slot| slot.read(version, content, form));
@@ -165,7 +167,7 @@ impl Shape {
         self.settle(content);
     }
 
-    /// Brings the hub's fields into the one form that equal objects share.
+    /// Brings the hub's fields into the canonical form, which equal objects share.
     pub fn settle(self, content: &mut Map) {
         if self == Self::Ports {
             let says_all = |ports: &Value| ports.is_null() || ports.is_empty_list();
@@ -177,11 +179,11 @@ impl Shape {
         tidy(content, "spec");
     }
 
-    /// Turns the hub's fields into those of a version, in a form.
+    /// Turns the hub's fields into those of a version, in the given form.
     pub fn print(self, version: &str, content: &mut Map, form: &OriginalForm) {
         match self {
             Self::Target | Self::Http => {}
-            // An explicit list, as some published definitions demand it.
+            // An explicit list, as some published definitions require it.
             Self::Ports if version == "v1alpha4" => {
                 let is_free = |place: &str| get(content, place).is_none_or(Value::is_object);
                 if is_free("spec") && is_free("spec.matches") && get(content, "spec.matches.ports").is_none()
@@ -208,7 +210,7 @@ impl Shape {
     }
 }
 
-/// Matches that every backend has are the split's.
+/// Moves matches that every backend has to the split.
 fn gather_matches(content: &mut Map, form: &mut OriginalForm) {
     if get(content, "spec.matches").is_some() {
         return;

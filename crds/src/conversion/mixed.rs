@@ -1,4 +1,4 @@
-//! What of an object was written in the shape of another version than its own.
+//! Reports the fields of an object that were written in the shape of another version than its own.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -7,33 +7,33 @@ use super::kinds::OF_BACKENDS;
 use super::pieces::{FieldLocation, NarrowingField};
 use crate::kinds::Shape;
 
-/// Something written in the shape of another version.
+/// Field that was written in the shape of another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mixed {
-    /// A field stands at `place`; the version has it at `expected`. It is understood.
+    /// The field is at `place`; the version has it at `expected`. It is understood.
     Moved {
-        /// Where it stands.
+        /// The place of the field.
         place: &'static str,
-        /// Where the version has it.
+        /// The place that the version has for it.
         expected: &'static str,
     },
-    /// The version has no such field. It is understood.
+    /// The version has no such field. The field is understood.
     Newer {
         /// The field.
         place: &'static str,
     },
-    /// What stands at `place` does not count, as `expected` is there, too.
+    /// The value at `place` does not count, as there is one at `expected`, too.
     Ignored {
-        /// Where it stands.
+        /// The place of the field.
         place: &'static str,
-        /// Where it is said instead.
+        /// The place of the value that counts.
         expected: &'static str,
     },
-    /// Weights that are no whole numbers at a version that has such. They are understood in proportion.
+    /// The weights are not whole numbers, at a version that requires them. They are understood in proportion.
     Weights,
 }
 
-/// What of an object of the hub was mixed, with the version at which it was written so.
+/// Returns the mixed fields of an object of the hub, each with the version at which it was written.
 pub fn mixed(group: &str, kind: &str, metadata: &ObjectMeta) -> Vec<(&'static str, Mixed)> {
     let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.get(WRITTEN_AS));
     let (Some(text), Some(shape)) = (annotation, Shape::of(group, kind)) else { return Vec::new() };
@@ -66,7 +66,7 @@ fn of_form(shape: Shape, version: &str, form: &OriginalForm) -> Vec<Mixed> {
     }
     let is_shown = |piece: &&NarrowingField| piece.is_hidden_at(version) && form.shown.contains(piece.name);
     let shown: Vec<&'static str> = shape.pieces().iter().filter(is_shown).map(field).collect();
-    // A field inside of another one says it better.
+    // A field inside of another one is the more precise report.
     let has_inner = |outer: &str| {
         shown.iter().any(|inner| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.')))
     };

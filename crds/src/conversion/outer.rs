@@ -1,8 +1,8 @@
-//! JSON of which only the outer maps are taken apart: as far as conversions look, and no further.
+//! JSON of which only the outer maps are parsed: as deep as conversions read, and no deeper.
 //!
-//! Everything else stays text, in the one form that equal values share (names in order, no blanks, the last of equal
-//! names). Taken apart, a map of one entry takes a hundred times its text, and an object can hold hundreds of thousands of
-//! them; copies share what they have in common. Lists are text, which `elements` walks along.
+//! Everything else stays text, in the canonical form that equal values share (names in order, no blanks, the last of
+//! equal names). When parsed, a map of one entry takes a hundred times the size of its text, and an object can have
+//! hundreds of thousands of them; copies share what they have in common. Lists are text, which `elements` walks.
 
 use std::{fmt, sync::Arc};
 
@@ -13,15 +13,15 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Maps inside of each other that are taken apart beside the outermost: `spec.matches.ports` is the longest path.
+/// Number of levels of nested maps that are parsed beside the outermost: `spec.matches.ports` is the longest path.
 const DEPTH: u8 = 2;
 
-/// A value.
+/// JSON value.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
-    /// Its JSON.
+    /// The value as JSON.
     Text(Arc<str>),
-    /// A map that was taken apart.
+    /// A map that was parsed.
     Object(Map),
 }
 
@@ -30,12 +30,12 @@ pub(crate) enum Value {
 pub(crate) struct Map(Arc<Vec<(Arc<str>, Value)>>);
 
 impl Value {
-    /// A text as a value.
+    /// Returns a text as a value.
     pub fn string(text: &str) -> Self {
         Self::Text(quoted(text).into())
     }
 
-    /// The list whose elements `text` has behind its bracket, each with a comma.
+    /// Returns the list whose elements `text` has behind its bracket, each with a comma.
     pub fn list(mut text: String) -> Self {
         close(&mut text, ']');
         Self::Text(text.into())
@@ -53,7 +53,7 @@ impl Value {
         self.starts("[")
     }
 
-    /// Whether it is the text of an empty list.
+    /// Returns true if the value is an empty list.
     pub fn is_empty_list(&self) -> bool {
         matches!(self, Self::Text(text) if **text == *"[]")
     }
@@ -66,12 +66,12 @@ impl Value {
         if let Self::Object(map) = self { Some(map) } else { None }
     }
 
-    /// The text that it is, if it is one.
+    /// Returns the text, if the value is one.
     pub fn as_string(&self) -> Option<String> {
         if let Self::Text(text) = self { serde_json::from_str(text).ok() } else { None }
     }
 
-    /// As JSON.
+    /// Prints the value as JSON.
     pub fn json(&self) -> Arc<str> {
         match self {
             Self::Text(text) => Arc::clone(text),
@@ -85,7 +85,7 @@ impl Value {
 }
 
 impl PartialEq for Value {
-    /// How far they were taken apart does not matter.
+    /// Compares the values, however deep they were parsed.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Object(one), Self::Object(other)) => one == other,
@@ -95,7 +95,7 @@ impl PartialEq for Value {
 }
 
 impl Map {
-    /// The fields of a map, each of them as text.
+    /// Parses the fields of a map, each of them as text.
     pub fn of(text: &str) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         Open(0).fields(&mut deserializer).ok()
@@ -138,14 +138,14 @@ impl Map {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
 
-    /// Takes out the fields that are asked for.
+    /// Takes out the fields whose names `is_wanted` accepts.
     pub fn split_off(&mut self, is_wanted: impl Fn(&str) -> bool) -> Self {
         let (wanted, kept) = self.0.iter().cloned().partition(|(name, _)| is_wanted(name));
         self.0 = Arc::new(kept);
         Self(Arc::new(wanted))
     }
 
-    /// Puts fields in, over those of the same name.
+    /// Inserts fields, replacing those of the same name.
     pub fn extend(&mut self, fields: &Self) {
         let all = std::mem::take(self).0;
         *self = all.iter().chain(fields.0.iter()).cloned().collect();
@@ -202,13 +202,13 @@ impl<'de> Deserialize<'de> for Map {
     }
 }
 
-/// Takes so many maps inside of each other apart.
+/// Parses this number of levels of nested maps, and leaves the rest as text.
 #[derive(Clone, Copy)]
 struct Open(u8);
 
 impl Open {
     fn fields<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Map, D::Error> {
-        // Reads a map as one that is taken apart, and so its fields one less.
+        // Parses this map, and so its fields with one level less.
         match deserializer.deserialize_any(Reader { depth: self.0, is_open: true })? {
             Value::Object(map) => Ok(map),
             Value::Text(_) => Err(D::Error::custom("expected a map")),
@@ -274,7 +274,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// Writes a value down in the form that equal values share, while it is read.
+/// Writes a value in the canonical form that equal values share, while it is read.
 struct Canonical<'t>(&'t mut String);
 
 impl<'de> DeserializeSeed<'de> for Canonical<'_> {
@@ -334,7 +334,7 @@ impl<'de> Visitor<'de> for Canonical<'_> {
     }
 }
 
-/// Puts the bracket in place of the last comma.
+/// Replaces the last comma by the bracket.
 fn close(text: &mut String, bracket: char) {
     if text.ends_with(',') {
         text.pop();
@@ -346,11 +346,11 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// Calls `each` with the text of every element of a list. Of what is no list there are none.
+/// Calls `each` with the text of every element of a list. A value that is not a list has no elements.
 pub(crate) fn elements<'v>(list: &'v Value, each: impl FnMut(&'v str)) {
     let Value::Text(text) = list else { return };
     if list.is_list() {
-        // Was valid when it was read, so there is nothing to report.
+        // The text was valid when it was read, so there is no error to report.
         let _ = serde_json::Deserializer::from_str(text).deserialize_seq(Walk(each));
     }
 }
@@ -372,7 +372,7 @@ impl<'de, F: FnMut(&'de str)> Visitor<'de> for Walk<F> {
     }
 }
 
-/// A list, made of what `change` makes of each element: another text, or the same one if it says nothing.
+/// Returns a list of what `change` returns for each element; the element is unchanged where that is `None`.
 pub(crate) fn mapped(list: &Value, mut change: impl FnMut(&str) -> Option<String>) -> Value {
     let mut text = String::from("[");
     elements(list, |element| {
@@ -382,7 +382,7 @@ pub(crate) fn mapped(list: &Value, mut change: impl FnMut(&str) -> Option<String
     Value::list(text)
 }
 
-/// The element with its fields changed.
+/// Prints the fields of an element.
 pub(crate) fn element(fields: &Map) -> String {
     serde_json::to_string(fields).unwrap_or_default()
 }

@@ -1,36 +1,36 @@
-//! What narrows an object and is no field of every version.
+//! Fields that narrow an object and that not every version has.
 //!
 //! A version without the field hides it in the annotation [`NARROWED_BY`](super::NARROWED_BY), bound to the visible
-//! element that it narrows: the object's one field, or the element of a list. It is put back wherever that element does
-//! not say it itself, so a client of such a version can neither lose nor see it. `kinds` has the tables.
+//! element that it narrows: one field of the object, or an element of a list. It is restored wherever that element
+//! has no such field itself, so a client of such a version can neither lose nor see it. `kinds` has the tables.
 
 use super::outer::{Map, Value, elements};
 use super::place::{get, get_mut, put, take};
 use super::records;
 
-/// One thing that narrows.
+/// Field that narrows an object.
 #[derive(Debug)]
 pub(crate) struct NarrowingField {
-    /// The name in the annotation and in [`OriginalForm::shown`](super::annotations::Form::shown).
+    /// The name in the annotation and in [`OriginalForm::shown`](super::annotations::OriginalForm::shown).
     pub name: &'static str,
-    /// The versions without it.
+    /// The versions without the field.
     pub hidden_at: &'static [&'static str],
-    /// Where the hub has it.
+    /// The location of the field in the hub.
     pub whereabouts: FieldLocation,
 }
 
-/// Where the hub has a piece.
+/// Location of a field in the hub.
 #[derive(Debug)]
 pub(crate) enum FieldLocation {
-    /// At a path, in a map that may be made for it.
+    /// At a path, in a map that is created if necessary.
     Field(&'static str),
-    /// At a path, in a map that must be there: without it there is nothing to narrow.
+    /// At a path, in a map that must exist: without it there is nothing to narrow.
     FieldOf(&'static str, &'static str),
     /// In each element of a list.
     Elements {
         /// The list.
         list: &'static str,
-        /// The field that tells elements apart.
+        /// The field that distinguishes elements.
         key: &'static str,
         /// The field that is the piece.
         field: &'static str,
@@ -42,7 +42,7 @@ impl NarrowingField {
         self.hidden_at.contains(&version)
     }
 
-    /// Whether the hub's content says it.
+    /// Returns true if the hub's content has the field.
     pub fn is_in(&self, content: &Map) -> bool {
         match &self.whereabouts {
             FieldLocation::Field(path) | FieldLocation::FieldOf(_, path) => get(content, path).is_some(),
@@ -57,7 +57,7 @@ impl NarrowingField {
         }
     }
 
-    /// Takes it out.
+    /// Takes the field out of the content.
     pub fn hide(&self, content: &mut Map) -> Option<Value> {
         match &self.whereabouts {
             FieldLocation::Field(path) | FieldLocation::FieldOf(_, path) => take(content, path),
@@ -67,7 +67,7 @@ impl NarrowingField {
         }
     }
 
-    /// Puts back what [`hide`](Self::hide) took, where nothing has come in its place.
+    /// Restores what [`hide`](Self::hide) took, where no other value is in its place.
     pub fn restore(&self, content: &mut Map, hidden: &Value) {
         match &self.whereabouts {
             FieldLocation::Field(path) => {

@@ -1,10 +1,10 @@
-//! Fields of nested maps by their path (`spec.destination.port`).
+//! Reads and writes fields of nested maps by their path (`spec.destination.port`).
 //!
-//! No path leads into a list; what stands in the way of one and is no map ends it.
+//! No path leads into a list; a value on the way that is not a map ends it.
 
 use super::outer::{Map as Fields, Value};
 
-/// What stands at `path`; `null` counts as something.
+/// Returns the value at `path`; `null` counts as a value.
 pub(crate) fn get<'f>(fields: &'f Fields, path: &str) -> Option<&'f Value> {
     match path.split_once('.') {
         None => fields.get(path),
@@ -12,7 +12,7 @@ pub(crate) fn get<'f>(fields: &'f Fields, path: &str) -> Option<&'f Value> {
     }
 }
 
-/// As [`get`], to be changed.
+/// Returns the value at `path` for changing; `null` counts as a value.
 pub(crate) fn get_mut<'f>(fields: &'f mut Fields, path: &str) -> Option<&'f mut Value> {
     match path.split_once('.') {
         None => fields.get_mut(path),
@@ -20,7 +20,7 @@ pub(crate) fn get_mut<'f>(fields: &'f mut Fields, path: &str) -> Option<&'f mut 
     }
 }
 
-/// Takes out what stands at `path`.
+/// Takes out the value at `path`.
 pub(crate) fn take(fields: &mut Fields, path: &str) -> Option<Value> {
     match path.split_once('.') {
         None => fields.remove(path),
@@ -28,7 +28,7 @@ pub(crate) fn take(fields: &mut Fields, path: &str) -> Option<Value> {
     }
 }
 
-/// Puts a value at `path`, over what stands there or in the way.
+/// Writes a value at `path`, and replaces what is there or in the way.
 pub(crate) fn put(fields: &mut Fields, path: &str, value: Value) {
     let Some((first, rest)) = path.split_once('.') else {
         fields.insert(path, value);
@@ -42,7 +42,7 @@ pub(crate) fn put(fields: &mut Fields, path: &str, value: Value) {
     }
 }
 
-/// Takes the field at `path` out if it says nothing: `null` or an empty map.
+/// Removes the field at `path` if it has no content: `null` or an empty map.
 pub(crate) fn tidy(fields: &mut Fields, path: &str) {
     let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Fields::is_empty);
     if get(fields, path).is_some_and(says_nothing) {

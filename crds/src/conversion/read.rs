@@ -1,6 +1,6 @@
-//! A value of the hub version, in whatever shape it is written → an [`Object`].
+//! Turns a value of the hub version, in any shape, into an [`Object`].
 //!
-//! How watches, files and webhooks read objects. Judges no value: what makes no sense stays representable.
+//! Used by watches, files and webhooks. Does not validate values: what is invalid stays representable.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
@@ -10,19 +10,18 @@ use crate::object::{Kind, Object, or_default};
 use crate::status::{self, Status};
 use crate::type_error;
 
-/// Why a value is no object of the kind.
+/// Error of reading a value as an object of the kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct ReadError {
     /// The field at fault; `.` for the object itself.
     pub field: String,
-    /// What is wrong with it.
+    /// The defect of the field.
     pub message: String,
 }
 
 impl<Spec: Kind> Object<Spec> {
-    /// Reads an object of the hub version, whatever shape it is written in. Whoever reads has chosen the kind;
-    /// `apiVersion` is not looked at.
+    /// Reads an object of the hub version, in any shape. The caller has chosen the kind; `apiVersion` is ignored.
     pub fn read(mut object: Value) -> Result<Self, ReadError> {
         super::understand(Spec::GROUP, Spec::KIND, Spec::VERSION, &mut object);
         let written: Written<Spec> = serde_path_to_error::deserialize(object).map_err(|error| ReadError {
@@ -35,7 +34,7 @@ impl<Spec: Kind> Object<Spec> {
 }
 
 impl<'de, Spec: Kind> Deserialize<'de> for Object<Spec> {
-    /// As [`Object::read`].
+    /// Reads as [`Object::read`] does.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::read(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }

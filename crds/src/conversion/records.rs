@@ -1,17 +1,17 @@
-//! Fields of a list's elements, kept apart from the list while it is at a version without them.
+//! Takes fields out of the elements of a list, for a version without them, and restores them.
 //!
-//! A record is `[key, digest of the rest, value]`, one for each element, so that an element without the field is not
-//! taken for one that has lost it. A client of that version may have edited, moved, added and removed elements
-//! meanwhile; each element finds its record, in this order, by place, key and rest (untouched), by key and rest (moved),
-//! by key (edited), by place and rest (renamed). An element that is new under a new key finds none. Where elements look
-//! alike and some of them are gone, those that are left keep what narrows.
+//! A record is `[key, digest of the rest, value]`, one for each element, so that an element without the field is
+//! distinguished from one that has lost it. A client of that version may have edited, moved, added and removed
+//! elements meanwhile; each element is matched to its record, in this order, by place, key and rest (untouched), by
+//! key and rest (moved), by key (edited), by place and rest (renamed). A new element with a new key has none. Where
+//! elements are alike and some of them are gone, those that are left keep what narrows.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use super::outer::{Map, Value, element, elements, mapped};
 
-/// Takes `field` out of the elements, if any has it.
+/// Takes `field` out of the elements, and returns the records; `None` if no element has it.
 pub(super) fn take(list: &mut Value, key: &str, field: &str) -> Option<Value> {
     let mut has_any = false;
     let mut records = String::from("[");
@@ -32,7 +32,7 @@ pub(super) fn take(list: &mut Value, key: &str, field: &str) -> Option<Value> {
     Some(Value::list(records))
 }
 
-/// Puts `field` back into the elements that have none now.
+/// Restores `field` in the elements that have none now.
 pub(super) fn put_back(list: &mut Value, key: &str, field: &str, records: &Value) {
     let mut read = Vec::new();
     elements(records, |record| read.extend(Record::read(record)));
@@ -74,7 +74,7 @@ impl Record {
     }
 }
 
-/// The record of each element.
+/// Returns the index of the record of each element.
 fn find(elements: &[(String, String)], records: &[Record]) -> Vec<Option<usize>> {
     let mut claims = Claims { found: vec![None; elements.len()], free: vec![true; records.len()] };
     let are_as_many = elements.len() == records.len();
@@ -89,14 +89,14 @@ fn find(elements: &[(String, String)], records: &[Record]) -> Vec<Option<usize>>
     claims.found
 }
 
-/// Which record each element has, and which records nobody has.
+/// Record of each element, and the records that no element has.
 struct Claims {
     found: Vec<Option<usize>>,
     free: Vec<bool>,
 }
 
 impl Claims {
-    /// Gives the elements without a record the one at their own place, if it fits.
+    /// Assigns to each element without a record the one at its own place, if it fits.
     fn by_place(
         &mut self,
         elements: &[(String, String)],
@@ -112,7 +112,7 @@ impl Claims {
         }
     }
 
-    /// Gives the elements without a record the first free one that has the same mark.
+    /// Assigns to each element without a record the first free one with the same mark.
     fn by_mark<Mark: Hash + Eq>(
         &mut self,
         elements: &[(String, String)],
@@ -146,7 +146,7 @@ impl Claims {
     }
 }
 
-/// An element's key, and a digest of what it has beside key and `field`.
+/// Returns an element's key, and a digest of its fields beside the key and `field`.
 fn identity(element: &Map, key: &str, field: &str) -> (String, String) {
     let rest = element.iter().filter(|(name, value)| *name != key && *name != field && !value.is_null());
     let mut digest = Digest::default();
@@ -157,7 +157,8 @@ fn identity(element: &Map, key: &str, field: &str) -> (String, String) {
     (element.get(key).and_then(Value::as_string).unwrap_or_default(), format!("{:016x}", digest.0))
 }
 
-/// FNV-1a. Whoever forges a collision swaps what narrows two elements of an object that is his to write.
+/// FNV-1a digest. A forged collision only swaps what narrows two elements of an object that its author may write
+/// anyway.
 struct Digest(u64);
 
 impl Default for Digest {
@@ -168,7 +169,7 @@ impl Default for Digest {
 
 impl Digest {
     fn add(&mut self, text: &str) {
-        // 0xff is no byte of UTF-8, so it ends a text.
+        // 0xff does not occur in UTF-8, so it ends a text.
         for byte in text.bytes().chain([0xff]) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }

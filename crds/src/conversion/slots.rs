@@ -1,39 +1,39 @@
-//! Fields that stand in different places in different versions.
+//! Moves fields that have different places in different versions.
 //!
 //! `kinds` has the tables. A user may write a slot in the place of another version; it is then understood, and the
-//! form remembers the place. Does not look into the fields.
+//! form records the place. Does not read inside of the fields.
 
 use super::annotations::OriginalForm;
 use super::outer::{Map, Value};
 use super::place::{get, put, take};
 
-/// A field with all places that it has, or had, in some version.
+/// Field with all places that it has, or had, in some version.
 #[derive(Debug)]
 pub(crate) struct MovedField {
     /// The name in [`OriginalForm::places`].
     pub name: &'static str,
     /// The places: the hub's, then the others.
     pub places: &'static [&'static str],
-    /// Versions that have it in the second place.
+    /// The versions that have the field in the second place.
     pub second_at: &'static [&'static str],
-    /// The map that must exist for the slot to be read, if the hub has the slot inside of one.
+    /// The map that must exist for the slot to be read, if the slot is inside of one in the hub.
     pub inside: Option<&'static str>,
 }
 
 impl MovedField {
-    /// Where the hub has it.
+    /// Returns the place in the hub.
     pub fn hub(&self) -> &'static str {
         self.places.first().copied().unwrap_or_default()
     }
 
-    /// Where a version has it.
+    /// Returns the place at a version.
     pub fn native(&self, version: &str) -> &'static str {
         let index = usize::from(self.second_at.contains(&version));
         self.places.get(index).copied().unwrap_or_default()
     }
 
-    /// The place as the version's users call it: while a slot inside of another one is moved, the outer one stands
-    /// where the hub has it.
+    /// Returns the place as a user of the version writes it: while a slot inside of another one is moved, the outer
+    /// one is at the hub's place.
     pub fn name_at(&self, version: &str) -> &'static str {
         let native = self.native(version);
         let is_flat = self.inside.is_some() && version == "v1alpha1";
@@ -56,7 +56,7 @@ impl MovedField {
         if found.is_empty() {
             return;
         }
-        // A bare key says nothing, so it does not hide what another place says.
+        // A key without a value has no meaning, so it does not hide the value at another place.
         let winner = found.iter().position(|(_, value)| !value.is_null()).unwrap_or(0);
         let (place, value) = found.swap_remove(winner);
         if place != native {
@@ -67,7 +67,7 @@ impl MovedField {
         put(content, self.hub(), value);
     }
 
-    /// Moves the slot to the place of the form, or else of the version.
+    /// Moves the slot to the place that the form records, or else to that of the version.
     pub fn print(&self, version: &str, content: &mut Map, form: &OriginalForm) {
         let of_form = form.places.get(self.name);
         let known = of_form.and_then(|place| self.places.iter().find(|known| *known == place));

@@ -1,7 +1,7 @@
-//! Weights: quantities at v1alpha1, whole numbers from v1alpha2 on, and each in the other's place.
+//! Converts weights: quantities at v1alpha1, whole numbers from v1alpha2 on, and each where the other belongs.
 //!
-//! The hub has whole numbers in the same ratio. How they were written is form: it is shown again only if it reads as the
-//! very numbers that the hub has now. A value that is neither stays as it is.
+//! The hub has whole numbers in the same ratio. The original text is form: it is shown again only if it reads as
+//! exactly the numbers that the hub has now. A value that is neither is left unchanged.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,7 +12,7 @@ use super::outer::{Map, Value, element, elements, mapped};
 use crate::number::Number;
 use crate::quantity::{BILLION, billionths};
 
-/// Turns quantities into whole numbers of the same ratio, and notes them in the form.
+/// Turns quantities into whole numbers of the same ratio, and records them in the form.
 pub(super) fn read(backends: &mut Value, form: &mut OriginalForm) {
     let weighted = weighted(backends);
     let written: Vec<Json> = weighted.iter().map(|(_, weight)| weight.clone()).collect();
@@ -28,7 +28,7 @@ pub(super) fn read(backends: &mut Value, form: &mut OriginalForm) {
     set(backends, numbers);
 }
 
-/// Shows the weights as the form remembers them, as far as that says what the hub has.
+/// Writes the weights as the form records them, as far as that equals the numbers of the hub.
 pub(super) fn print(backends: &mut Value, form: &OriginalForm) {
     if form.weights.is_empty() {
         return;
@@ -40,7 +40,7 @@ pub(super) fn print(backends: &mut Value, form: &OriginalForm) {
         .zip(&numbers)
         .map(|(text, number)| text.unwrap_or(number).clone())
         .collect();
-    // A weight that says by itself what the hub has may be shown beside numbers; one of another scale may not.
+    // A text that by itself equals the hub's number may be shown beside numbers; one of another scale may not.
     let alone: Vec<Json> = all
         .iter()
         .zip(&numbers)
@@ -51,7 +51,8 @@ pub(super) fn print(backends: &mut Value, form: &OriginalForm) {
     }
 }
 
-/// Service and weight of each backend that has one. A list or a map is no weight, and stays as it is.
+/// Returns Service and weight of each backend that has a weight. A list or a map is not a weight, and is left
+/// unchanged.
 fn weighted(backends: &Value) -> Vec<(String, Json)> {
     let mut all = Vec::new();
     elements(backends, |backend| {
@@ -69,7 +70,7 @@ fn weight(backend: &Map) -> Option<Json> {
     if weight.is_list() || weight.is_object() { None } else { serde_json::from_str(&weight.json()).ok() }
 }
 
-/// Gives each backend that has a weight the next one.
+/// Assigns the next weight to each backend that has one.
 fn set(backends: &mut Value, weights: Vec<Option<Json>>) {
     let mut weights = weights.into_iter();
     *backends = mapped(backends, |backend| {
@@ -80,7 +81,8 @@ fn set(backends: &mut Value, weights: Vec<Option<Json>>) {
     });
 }
 
-/// The text that the form has for each weight: the first one of a Service is its first backend's, and so on.
+/// Returns the text that the form has for each weight: the first one of a Service belongs to its first backend, and
+/// so on.
 fn remembered<'f>(weighted: &[(String, Json)], form: &'f OriginalForm) -> Vec<Option<&'f Json>> {
     let mut texts: HashMap<&str, VecDeque<&Json>> = HashMap::new();
     for (service, text) in &form.weights {
@@ -94,7 +96,7 @@ fn says(texts: &[Json], numbers: &[Json]) -> bool {
     read.iter().zip(texts).zip(numbers).all(|((read, text), number)| read.as_ref().unwrap_or(text) == number)
 }
 
-/// The whole number for each weight that is a quantity; none at all if they all are whole numbers already.
+/// Returns the whole number for each weight that is a quantity; none at all if all of them are whole numbers already.
 fn whole(written: &[Json]) -> Vec<Option<Json>> {
     let is_plain = |weight: &Json| value(weight).is_none() || integer(weight).is_some();
     if written.iter().all(is_plain) {
@@ -106,7 +108,7 @@ fn whole(written: &[Json]) -> Vec<Option<Json>> {
     let most = values.iter().flatten().max().copied().unwrap_or_default() / unit;
     let limit = i64::MAX.unsigned_abs().into();
     let common = values.iter().flatten().fold(0, |common, value| gcd(common, value / unit));
-    // The plain units keep the digits that users know; what is too large for them has to give them up.
+    // The plain units keep the digits that users wrote; numbers that are too large for them lose these.
     let divisor = if most <= limit { 1 } else { common.max(1) };
     let excess = (most / divisor).div_ceil(limit).max(1);
     let scaled = |value: u128| {
@@ -117,7 +119,7 @@ fn whole(written: &[Json]) -> Vec<Option<Json>> {
     values.into_iter().map(|value| value.map(|value| scaled(value).into())).collect()
 }
 
-/// The quantity that a weight is. Whole numbers below zero are none, and stay as they are.
+/// Returns a weight as a quantity, in billionths. Whole numbers below zero are not quantities, and are left unchanged.
 fn value(weight: &Json) -> Option<u128> {
     billionths(weight)
 }

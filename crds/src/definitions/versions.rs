@@ -1,7 +1,7 @@
-//! The schema of a kind at a version: the fields of all versions, each in all the places that it ever had.
+//! Builds the schema of a kind at a version: the fields of all versions, each in all the places that it has or had.
 //!
-//! The hub's schema comes from the types. The tables of `conversion` say where else a field may stand; a field out of
-//! its place is described as such, and nothing is demanded that another place may have.
+//! The hub's schema comes from the types. The tables of `conversion` list the other places of a field; a field out of
+//! its place is described as such, and no field is required that may be in another place.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use crate::conversion::FieldLocation;
 use crate::kinds::{KindInfo, Shape};
 
-/// What is said of a field that a version does not have: older or newer ones do.
+/// Beginning of the description of a field that a version does not have, but older or newer ones have.
 const OF_OTHERS: &str = "Of other versions, and understood here as well.";
 
-/// The schema of the whole object.
+/// Builds the schema of the whole object.
 pub(super) fn of(
     info: &KindInfo,
     version: &str,
@@ -49,7 +49,7 @@ pub(super) fn of(
         for place in slot.places {
             let mut field = field.clone();
             if *place != native {
-                // Where the version would have it says this already, if it is so.
+                // The description at the version's own place has this prefix already, if it applies.
                 let text = field.description.take().unwrap_or_default();
                 field.description =
                     Some(text.strip_prefix(OF_OTHERS).unwrap_or(&text).trim_start().to_owned());
@@ -81,7 +81,7 @@ fn elements(schema: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
     }
 }
 
-/// Every place is beside a field that is there already.
+/// Inserts a field at `path`. Every place is beside a field that exists already.
 fn insert(schema: &mut JSONSchemaProps, path: &str, field: JSONSchemaProps) {
     let (inside, name) = path.rsplit_once('.').unwrap_or(("", path));
     let inside = if inside.is_empty() { Some(schema) } else { at(schema, inside) };

@@ -1,8 +1,8 @@
-//! The `headers` of a match, in either of the two shapes that SMI's history knows: a list of maps with one entry each
-//! (the published definitions), or one map (the specification's later text).
+//! Headers of a match, in either of the two shapes of SMI's history: a list of maps with one entry each (the published
+//! definitions), or one map (the specification's later text).
 //!
 //! Keeps what was written, so that a reader sees a malformed value instead of a match that lost a condition and
-//! allows more; [`Headers::entries`] turns either shape into pairs. Does not read the expressions.
+//! allows more; [`Headers::entries`] turns either shape into pairs. Does not parse the expressions.
 
 use std::borrow::Cow;
 
@@ -10,35 +10,35 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The header conditions of a match as written. All of them must hold.
+/// Header conditions of a match, as written. All of them must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Headers(Value);
 
-/// Headers in neither shape.
+/// Error of headers in neither of the two shapes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedHeaders {
-    /// Neither a map nor a list of maps.
+    /// The value is neither a map nor a list of maps.
     #[error("expected a map of header names to expressions, or a list of such maps, found {0}")]
     Shape(String),
-    /// An expression that is no text.
+    /// An expression is not a text.
     #[error("expected an expression for header {name}, found {value}")]
     Expression {
-        /// The header's name.
+        /// The name of the header.
         name: String,
-        /// What stands there.
+        /// The value in the place of the expression.
         value: String,
     },
 }
 
 impl Headers {
-    /// Nothing was written.
+    /// Returns true if no headers were written.
     pub fn is_absent(&self) -> bool {
         self.0.is_null()
     }
 
-    /// The conditions as (name, expression), in the order of the list or, in a map, of the names. A name may occur
-    /// more than once in a list. A bare number or boolean, which YAML makes of unquoted text, counts as text.
+    /// Returns the conditions as (name, expression), in the order of the list or, in a map, of the names. A name may
+    /// occur more than once in a list. A bare number or boolean, which YAML makes of unquoted text, counts as text.
     pub fn entries(&self) -> Result<Vec<(String, String)>, MalformedHeaders> {
         match &self.0 {
             Value::Null => Ok(Vec::new()),
@@ -87,7 +87,8 @@ impl JsonSchema for Headers {
         "Headers".into()
     }
 
-    /// A structural schema cannot say "a list or a map", so it says nothing: the API server keeps either.
+    /// Returns a schema without a type, as a structural schema cannot express "a list or a map": the API server keeps
+    /// either.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"x-kubernetes-preserve-unknown-fields": true})
     }

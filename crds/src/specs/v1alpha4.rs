@@ -8,77 +8,78 @@ use super::Headers;
 use crate::number::Number;
 use crate::object::{Kind, Object, or_default};
 
-/// The version's name.
+/// Name of the version.
 pub const VERSION: &str = "v1alpha4";
 
-/// Describes HTTP requests.
+/// Group of matches that describe HTTP requests.
 pub type HttpRouteGroup = Object<HttpRouteGroupSpec>;
-/// Describes TCP connections.
+/// Description of TCP connections.
 pub type TcpRoute = Object<TcpRouteSpec>;
-/// Describes UDP traffic.
+/// Description of UDP traffic.
 pub type UdpRoute = Object<UdpRouteSpec>;
 
-/// The matches of an `HTTPRouteGroup`.
+/// Specification of an `HTTPRouteGroup`: its matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HttpRouteGroupSpec {
-    /// The matches. A request belongs to the group if it belongs to one of them.
+    /// The matches of the group. A request belongs to the group if it meets at least one of them.
     #[serde(deserialize_with = "or_default")]
     pub matches: Vec<HttpMatch>,
 }
 
-/// HTTP requests that meet all of the conditions.
+/// Conditions on an HTTP request. The request must meet all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpMatch {
-    /// The name by which a TrafficTarget's rule refers to this match.
+    /// The name by which the rules of TrafficTargets refer to this match.
     pub name: String,
-    /// A regular expression (RE2) for the path, anchored at its start; any path if absent. The query string is no
-    /// part of it.
+    /// The regular expression (RE2 syntax) that the path must match, anchored at the start of the path. The query
+    /// string is not part of the path. Defaults to any path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex: Option<String>,
-    /// The methods, or * for all; all if absent.
+    /// The HTTP methods of the request, or * for every method. Defaults to every method.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "methods")]
     pub methods: Option<Vec<String>>,
-    /// Header names with the regular expression that the whole value must match: a list of maps with one entry each,
-    /// or one map. All of them must match.
+    /// The header names, each with the regular expression that the whole value must match: a list of maps with one
+    /// entry each, or one map. All of them must match.
     #[serde(skip_serializing_if = "Headers::is_absent")]
     pub headers: Headers,
 }
 
-/// The words of the published definition; the type takes any, as what is stored may be older than the definition.
+/// Schema with the words of the published definition; the type accepts any word, as a stored object may be older than
+/// the definition.
 fn methods(_: &mut SchemaGenerator) -> Schema {
     let words = ["*", "GET", "HEAD", "PUT", "POST", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
     json_schema!({"type": "array", "items": {"type": "string", "enum": words}})
 }
 
-/// The ports of a `TCPRoute`.
+/// Specification of a `TCPRoute`: its ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TcpRouteSpec {
-    /// The connections.
+    /// The TCP connections that the route describes.
     #[serde(deserialize_with = "or_default")]
     pub matches: PortMatch,
 }
 
-/// The ports of a `UDPRoute`.
+/// Specification of a `UDPRoute`: its ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UdpRouteSpec {
-    /// The datagrams.
+    /// The UDP datagrams that the route describes.
     #[serde(deserialize_with = "or_default")]
     pub matches: PortMatch,
 }
 
-/// Traffic to some ports.
+/// Match of traffic by port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PortMatch {
-    /// A name, which nothing refers to.
+    /// The name of the match. No other object refers to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The pods' ports; every port if empty.
+    /// The port numbers of the pods, not of the Service. An empty list means every port.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Vec<i64>")]
     pub ports: Vec<Number>,

@@ -7,29 +7,30 @@ use serde::{Deserialize, Serialize};
 use crate::number::Number;
 use crate::object::{Kind, Object, or_default};
 
-/// The version's name.
+/// Name of the version.
 pub const VERSION: &str = "v1alpha4";
 
 /// Splits a Service's traffic.
 pub type TrafficSplit = Object<TrafficSplitSpec>;
 
-/// What a `TrafficSplit` splits, and how.
+/// Specification of a `TrafficSplit`: the root, its backends, and the requests that are split.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("required" = ["backends", "service"]))]
 pub struct TrafficSplitSpec {
-    /// The root: the Service that clients call, by any of its names up to its full one.
+    /// The root: the Service that clients call. Its bare name, or any longer form up to the fully qualified domain
+    /// name.
     pub service: String,
-    /// The Services that get the shares.
+    /// The Services that receive the traffic, each with its share.
     #[serde(deserialize_with = "or_default")]
     pub backends: Vec<Backend>,
-    /// The requests that are split, those that belong to one of the groups; all traffic if absent. The others go to
-    /// the root's own endpoints.
+    /// The requests that are split: those that belong to at least one of the groups. Other requests go to the root's
+    /// own endpoints. Defaults to all traffic; an empty list matches no request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Vec<RouteGroupReference>>,
 }
 
-/// A Service with its share.
+/// Service with its share of the traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("required" = ["service"]))]
@@ -43,29 +44,31 @@ pub struct Backend {
         description = "The share, in proportion to the sum of all weights: a whole number, 0 for none."
     )]
     pub weight: Option<Number>,
-    /// The requests of this backend, as an early form of v1alpha3 had it. Understood if every backend says the same,
-    /// and then the hub has it as the matches of the split; found here, it differs between backends and has no meaning.
+    /// The requests of this backend, a field of an early form of v1alpha3. If every backend has the same value, it is
+    /// converted to the matches of the split. A value that is stored here differs between the backends, and then the
+    /// split has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Vec<RouteGroupReference>>,
 }
 
-/// Published definitions have a number, a quantity (text or number) and a whole number; a schema cannot say all that.
+/// Schema without a type: published definitions have a number, a quantity (text or number) and a whole number, which
+/// one schema cannot express.
 fn weight(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// A reference to an HTTPRouteGroup in the TrafficSplit's namespace.
+/// Reference to an HTTPRouteGroup in the namespace of the TrafficSplit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("required" = ["kind", "name"]))]
 pub struct RouteGroupReference {
-    /// The API group of the kind; specs.smi-spec.io if absent.
+    /// The API group of the kind. Defaults to specs.smi-spec.io.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_group: Option<String>,
-    /// The kind of the group.
+    /// The kind of the route object: HTTPRouteGroup.
     #[schemars(extend("enum" = ["HTTPRouteGroup"]))]
     pub kind: String,
-    /// The name of the group.
+    /// The name of the HTTPRouteGroup.
     pub name: String,
 }
 

@@ -15,7 +15,7 @@ pub const KINDS: [(&str, &str); 4] = [
 /// The versions of each.
 pub const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
-/// How odd the generated objects are.
+/// Degree to which generated objects deviate from their schema.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Oddity {
     /// As the version has it.

@@ -10,7 +10,7 @@ use smidge_crds::{Kind, Object};
 use super::at;
 use super::examples::{routes, split, target, tcp};
 
-/// What is read, and what is said about it.
+/// Objects as read, and the findings about them.
 fn understood<Spec: Kind>(object: &Value) -> (Value, Vec<(&'static str, Mixed)>) {
     let hub: Object<Spec> = Object::read(to_hub(object).unwrap()).unwrap();
     (serde_json::to_value(&hub.spec).unwrap(), mixed(Spec::GROUP, Spec::KIND, &hub.metadata))
