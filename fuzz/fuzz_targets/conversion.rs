@@ -1,4 +1,4 @@
-//! Has libFuzzer make up inputs of `smidge_fuzz_targets::conversion`.
+//! Runs libFuzzer on `smidge_fuzz_targets::conversion`.
 
 #![no_main]
 

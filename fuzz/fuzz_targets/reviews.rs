@@ -1,4 +1,4 @@
-//! Has libFuzzer make up inputs of `smidge_fuzz_targets::reviews`.
+//! Runs libFuzzer on `smidge_fuzz_targets::reviews`.
 
 #![no_main]
 

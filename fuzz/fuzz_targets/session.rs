@@ -1,4 +1,4 @@
-//! Has libFuzzer make up inputs of `smidge_fuzz_targets::session`.
+//! Runs libFuzzer on `smidge_fuzz_targets::session`.
 
 #![no_main]
 

@@ -1,10 +1,11 @@
-//! What one real Envoy costs that sees a whole mesh, as every proxy does in permissive mode.
+//! Measures the cost of one real Envoy that sees a whole mesh, as every proxy does in permissive mode.
 //!
-//! `permissive ENVOY SERVICES...` serves meshes of these sizes, ten endpoints a Service, with the product's server to an
-//! Envoy with the product's bootstrap, and prints a row for each: memory, processor, time until everything is taken,
-//! statistics, bytes on the wire. The way between is a Unix socket without TLS; the processor's time of both shares the
-//! machine. Two more arguments tell where it goes: `only=Cluster,Endpoints,Secret` sends no other kinds, and one that
-//! begins with `{` is merged into the bootstrap (RFC 7396). Asserts nothing of the figures.
+//! `permissive ENVOY SERVICES...` serves meshes of these sizes, with ten endpoints per Service, from the product's
+//! server to an Envoy with the product's bootstrap, and prints a row for each: memory, CPU time, time until
+//! everything is accepted, number of statistics, bytes on the wire. The connection is a Unix socket without TLS; both
+//! processes share the CPUs of the machine. Two more arguments help to find the causes:
+//! `only=Cluster,Endpoints,Secret` sends no other kinds, and one that begins with `{` is merged into the bootstrap
+//! (RFC 7396). Asserts nothing about the figures.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,12 +35,12 @@ use smidge_xds_testing::{
     wide::{self, PROXY},
 };
 
-/// How long an Envoy may take over a mesh.
+/// Time limit for an Envoy to accept a mesh.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// The workers of an injected proxy.
+/// Number of workers of an injected proxy.
 const WORKERS: u16 = 2;
 
-/// What is changed of what a proxy would get.
+/// Changes to the configuration that a proxy would get.
 #[derive(Default)]
 struct Changed {
     only: Option<String>,
@@ -94,7 +95,7 @@ async fn measure(binary: &Path, services: usize, changed: &Changed) {
     };
     proxies::until("the proxy has all", PATIENCE, || envoy.log(), has_all).await;
     let settled = started.elapsed();
-    // Workers are told of the last ones still; allocators give back what loading took.
+    // The workers still receive the last updates; allocators return memory that loading used.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let allocated = allocated(&envoy);
     let (resident, processor) = used(envoy.pid());
@@ -123,27 +124,27 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// The bytes that Envoy says it has allocated.
+/// Returns the number of bytes that Envoy reports as allocated.
 fn allocated(envoy: &Envoy) -> u64 {
     let page = envoy.admin("/memory");
     let (_, after) = page.split_once("\"allocated\": \"").expect("a page that says what is allocated");
     after.split('"').next().unwrap().parse().unwrap()
 }
 
-/// Resident bytes, and seconds of processor until now.
+/// Returns the resident memory in bytes, and the CPU time so far in seconds.
 fn used(pid: u32) -> (u64, f64) {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
     let status = read("status");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")).unwrap();
     let resident = resident.trim().parse::<u64>().unwrap() * 1024;
-    // Ticks of a hundredth of a second, after the name, which may have spaces.
+    // Ticks of a hundredth of a second, in fields after the name, which may contain spaces.
     let stat = read("stat");
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks: f64 = fields[11..=12].iter().map(|field| field.parse::<f64>().unwrap()).sum();
     (resident, ticks / 100.0)
 }
 
-/// RFC 7396.
+/// Merges a patch into a JSON document (RFC 7396).
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();

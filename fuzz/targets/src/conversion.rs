@@ -1,9 +1,9 @@
-//! An object of ours in any version and shape: what can be converted to another version can be converted back.
+//! Fuzz target of conversion: an object that can be converted to another version can be converted back.
 
 use serde_json::Value;
 use smidge_crds::conversion::{convert, served, to_hub};
 
-/// Tries one input.
+/// Runs one input.
 pub fn run(body: &[u8]) {
     let Ok(object) = serde_json::from_slice::<Value>(body) else { return };
     drop(to_hub(&object));

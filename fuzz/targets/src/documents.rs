@@ -1,4 +1,4 @@
-//! A file of YAML, whatever is in it: read, lowered, and made into what every proxy would be told.
+//! Fuzz target of documents: any YAML file is read, lowered, and turned into the view of every proxy without a panic.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use smidge::{
 };
 use smidge_xds::{mesh::id::ClusterId, snapshot::Snapshot};
 
-/// Tries one input; what is no text is none.
+/// Runs one input; bytes that are not UTF-8 are ignored.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let offline = assemble(&[Source { name: "in.yaml".to_owned(), text: text.to_owned() }]);

@@ -1,7 +1,8 @@
-//! Input of a fuzz target → a panic, if it breaks what the target promises.
+//! Runs inputs of fuzz targets, and panics if one violates a property of its target.
 //!
-//! libFuzzer makes inputs up in a workspace of its own (`fuzz/fuzz_targets`, `make fuzz`), which is built for coverage; the
-//! tests of this crate replay the committed inputs (`fuzz/corpus`) in every test run. Makes no inputs up.
+//! libFuzzer generates inputs in a workspace of its own (`fuzz/fuzz_targets`, `make fuzz`), which is built for
+//! coverage; the tests of this crate replay the committed inputs (`fuzz/corpus`) in every test run. Generates no
+//! inputs.
 
 #![allow(
     clippy::panic,
@@ -19,10 +20,10 @@ pub mod reviews;
 pub mod session;
 pub mod token;
 
-/// Tries one input.
+/// Function that runs one input.
 pub type Run = fn(&[u8]);
 
-/// Every target: the name of its program and of its folder in `fuzz/corpus`, and what it does with an input.
+/// Every target: the name of its program and of its folder in `fuzz/corpus`, and the function that runs an input.
 pub const TARGETS: &[(&str, Run)] = &[
     ("conversion", conversion::run),
     ("documents", documents::run),

@@ -1,7 +1,7 @@
-//! Objects of the golden cases, put, taken away and grafted onto each other in any order: lowering that goes on from before
-//! comes to what lowering anew comes to, and so do the views that are made of it.
+//! Fuzz target of lowering: objects of the golden cases are added, removed and grafted onto each other in any order.
+//! Incremental lowering has the same result as lowering from scratch, and so have the views that are built from it.
 //!
-//! The input is a program: three bytes a step, of which the first says what is done and the others to what.
+//! The input is a program of three bytes for each step: the first byte selects the operation, the others its operands.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 
-/// More objects than this make a step slow and show nothing new.
+/// Maximum number of objects. More of them make a step slow and find nothing new.
 const MOST: usize = 40;
-/// Steps of one input.
+/// Maximum number of steps of one input.
 const LONGEST: usize = 24;
 
 static POOL: LazyLock<Vec<Value>> = LazyLock::new(|| {
@@ -36,7 +36,7 @@ static POOL: LazyLock<Vec<Value>> = LazyLock::new(|| {
     documents.map(|document| document.value).collect()
 });
 
-/// All places in an object where a value could be another.
+/// Collects the JSON pointers of all values in an object that could be replaced.
 fn places(value: &Value, at: String, found: &mut Vec<String>) {
     let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
     match value {
@@ -55,7 +55,7 @@ fn pick<T>(from: &[T], byte: u8, other: u8) -> Option<&T> {
     from.get((usize::from(byte) << 8 | usize::from(other)) % from.len().max(1))
 }
 
-/// Replaces a value in `object` by one of `donor`.
+/// Replaces a value in `object` by a value of `donor`.
 fn graft(object: &mut Value, donor: &Value, byte: u8, other: u8) {
     let (mut to, mut from) = (Vec::new(), Vec::new());
     places(object, String::new(), &mut to);
@@ -85,7 +85,7 @@ fn step(objects: &mut Vec<Value>, [what, byte, other]: [u8; 3]) {
     }
 }
 
-/// Tries one input.
+/// Runs one input.
 pub fn run(program: &[u8]) {
     let mut objects = Vec::new();
     let mut lowering = Lowering::default();
@@ -106,7 +106,7 @@ pub fn run(program: &[u8]) {
             let (Some(gone_on), Some(fresh)) = (next.view_of(class), fresh.view_of(class)) else {
                 panic!("{class:?} has no view after\n{text}");
             };
-            // But for marks that end connections, which a view that is made anew has no need of.
+            // Except for marks that drain connections, which a new view does not have.
             let held = |(key, resource): (&(ResourceType, Arc<str>), &Arc<Resource>)| {
                 gone_on.get(key.0, &key.1).is_some_and(|other| other.version.is_held_as(&resource.version))
             };

@@ -1,9 +1,9 @@
-//! What is left out of redirection, as a user writes it: networks are read back as they are written, and no value becomes
-//! more than one word of a rule.
+//! Fuzz target of redirection: exclusions in a user's words. Networks are read back as they are printed, and no value
+//! becomes more than one word of a rule.
 
 use smidge::redirect::{Cidr, Exclusions, Version, iptables, nftables};
 
-/// Tries one input; what is no text is none.
+/// Runs one input; bytes that are not UTF-8 are ignored.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut exclusions = Exclusions::default();

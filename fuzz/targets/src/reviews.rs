@@ -1,4 +1,5 @@
-//! The body of a webhook's request, from whoever can reach the port: every one of the three answers it or refuses it.
+//! Fuzz target of webhooks: the body of a request, from any client that reaches the port. Each of the three webhooks
+//! answers it or refuses it.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ use smidge::{
     },
 };
 
-/// Tries one input.
+/// Runs one input.
 pub fn run(body: &[u8]) {
     let settings = Settings::default();
     let nothing = |_: &BTreeSet<String>| Current { inputs: Inputs::default(), read: true };

@@ -1,7 +1,7 @@
-//! A stream on which the client says whatever it likes, while views change under it: it ends nowhere but in silence, tells
-//! only what the view has, and a client that answers everything is soon told nothing more.
+//! Fuzz target of a delta session: a client sends arbitrary requests while the view changes. The session always stops
+//! sending, sends only what the view has, and sends nothing more to a client that has acknowledged everything.
 //!
-//! The input is a program: a byte says what happens, and the bytes behind it to what.
+//! The input is a program: a byte selects the event, and the bytes after it its operands.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,13 +13,13 @@ use smidge_xds::{
 };
 use smidge_xds_testing::fixture;
 
-/// Names of every kind: some are in views, the last one never is.
+/// Names of resources of every type: some are in views, the last one never is.
 const NAMES: [&str; 5] = ["a", "b", "inbound", IDENTITY, "nobody has this"];
 const VERSIONS: [&str; 3] = ["1", "2", "2+drain"];
-/// A session that goes on talking to itself has lost its way.
+/// Maximum number of responses in a row, and of rounds of ACKs. A session that needs more does not terminate.
 const MANY: usize = 200;
 
-/// Views that differ in names and in versions, and one without anything.
+/// Views that differ in names and in versions, and an empty one.
 static VIEWS: LazyLock<Vec<Arc<View>>> = LazyLock::new(|| {
     let of = |shift: usize| {
         let kinds = ResourceType::ALL.into_iter().filter(|kind| *kind != ResourceType::Secret).enumerate();
@@ -58,7 +58,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// A request that a program spells out.
+/// Builds a request from bytes of the program.
 fn request(bytes: &mut Bytes<'_>, told: &[Response]) -> Option<Request> {
     let kind = bytes.of(&ResourceType::ALL)?;
     let what = bytes.next()?;
@@ -85,7 +85,7 @@ fn request(bytes: &mut Bytes<'_>, told: &[Response]) -> Option<Request> {
     Some(request)
 }
 
-/// Hears the session out.
+/// Receives all responses of the session, and checks each of them.
 fn listen(session: &mut Session, told: &mut Vec<Response>) {
     for _ in 0..MANY {
         let Some(response) = session.next_response() else { return };
@@ -131,7 +131,7 @@ fn happen(session: &mut Session, bytes: &mut Bytes<'_>, told: &[Response]) -> Op
     Some(())
 }
 
-/// Tries one input.
+/// Runs one input.
 pub fn run(program: &[u8]) {
     let mut bytes = Bytes(program);
     let mut session = Session::new();
@@ -139,7 +139,7 @@ pub fn run(program: &[u8]) {
     while happen(&mut session, &mut bytes, &told).is_some() {
         listen(&mut session, &mut told);
     }
-    // From here on the client answers whatever it is told.
+    // From here on the client acknowledges every response.
     let (mut answered, mut settled) = (0, false);
     for _ in 0..MANY {
         if matches!(session.secret_need(), SecretNeed::Issue) {

@@ -1,4 +1,4 @@
-//! A token that a peer shows: taken apart, checked against keys, judged. It may be anything but good.
+//! Fuzz target of tokens: a token of a peer is parsed and checked against keys. Its verdict is never `Good`.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use smidge::auth::{
     token::Token,
 };
 
-/// Keys as the API server publishes them. Nobody has the private halves.
+/// Keys as the API server publishes them. Their private halves are not available.
 const KEYS: &str = include_str!("../keys.json");
 
 static KNOWN: LazyLock<Known> = LazyLock::new(|| Known {
@@ -16,7 +16,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| Known {
     keys: KeySet::parse(KEYS).expect("a key set"),
 });
 
-/// Tries one input; what is no text is none.
+/// Runs one input; bytes that are not UTF-8 are ignored.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(token) = Token::parse(text) else { return };
@@ -24,6 +24,6 @@ pub fn run(input: &[u8]) {
         let verdict = judge(&token, known, "smidge/cluster.local/local", 1_700_000_000);
         assert!(!matches!(verdict, Verdict::Good(_)), "nobody has signed {text}");
     }
-    // A key set comes from the API server, but over a network.
+    // A key set comes from the API server, but over a network, so it is an input as well.
     drop(KeySet::parse(text));
 }

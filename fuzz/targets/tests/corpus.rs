@@ -1,5 +1,5 @@
-//! The committed inputs of every fuzz target go through it: what was once found, and what reaches most of the code. An input
-//! that a fuzz run finds comes to `fuzz/corpus` with its mending.
+//! Runs the committed inputs of every fuzz target: former findings, and inputs that reach most of the code. An input
+//! that a fuzz run finds is added to `fuzz/corpus` together with its fix.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test ends where it goes wrong")]
 
@@ -24,7 +24,7 @@ fn committed_inputs_pass() {
         let inputs = below(&format!("corpus/{name}"));
         assert!(!inputs.is_empty(), "{name} has no inputs");
         for input in inputs {
-            // Printed when the test fails.
+            // Visible in the output of a failed test.
             println!("{}", input.display());
             run(&fs::read(&input).unwrap());
         }

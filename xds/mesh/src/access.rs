@@ -1,7 +1,7 @@
-//! Who may call whom, and with what: the allow-list of a destination identity.
+//! Access control: the allow-list of a destination identity, with the callers and the requests that it allows.
 //!
-//! Becomes the RBAC of inbound ports (through ECDS) and decides which Services a proxy sees. There is no deny rule:
-//! what no grant allows is denied (SMI Traffic Access Control, "Tradeoffs", additive policy).
+//! Turned into the RBAC of inbound ports (through ECDS), and decides which Services a proxy sees. There is no deny
+//! rule: what no grant allows is denied (SMI Traffic Access Control, "Tradeoffs", additive policy).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,20 +12,20 @@ use super::{
     matches::{HttpMatch, Matches},
 };
 
-/// What one TrafficTarget allows. Grants of one destination are a union, each judged by itself.
+/// Permission of one TrafficTarget. Grants of one destination are a union, each evaluated by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Grant {
-    /// The object that grants, as `namespace/name`; names the policy in logs and statistics.
+    /// The TrafficTarget, as `namespace/name`. It names the policy in logs and statistics.
     pub name: String,
-    /// Who may call. Never empty.
+    /// The identities that may call. Never empty.
     pub sources: BTreeSet<Arc<SpiffeId>>,
-    /// The ports of the instance that are granted.
+    /// The granted ports of the instance.
     pub ports: Ports,
-    /// What may be said there.
+    /// The granted payload on these ports.
     pub payload: Payload,
 }
 
-/// The ports of a grant.
+/// Ports of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ports {
@@ -36,7 +36,7 @@ pub enum Ports {
 }
 
 impl Ports {
-    /// Whether `port` is granted.
+    /// Returns true if `port` is granted.
     pub fn contains(&self, port: u16) -> bool {
         match self {
             Self::All => true,
@@ -45,7 +45,7 @@ impl Ports {
     }
 }
 
-/// What a grant lets through.
+/// Payload that a grant allows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Payload {
@@ -56,37 +56,37 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// HTTP that one of `list` matches, all of them by one name.
+    /// Returns the payload of HTTP requests that one of `list` matches, with all matches under one name.
     pub fn http(name: impl Into<String>, list: impl IntoIterator<Item = HttpMatch>) -> Self {
         Self::Http(BTreeSet::from([Matches::new(name, list.into_iter().map(Arc::new))]))
     }
 }
 
-/// What becomes of a call that no grant allows.
+/// Treatment of a call that no grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessMode {
-    /// It is refused.
+    /// The call is refused.
     Enforce,
-    /// It is let through, counted and logged.
+    /// The call is allowed, counted and logged.
     Audit,
-    /// It is let through: nobody looks at grants.
+    /// The call is allowed: grants are ignored.
     Permissive,
 }
 
 impl AccessMode {
-    /// Whether a call needs a grant.
+    /// Returns true if a call needs a grant.
     pub fn is_enforced(self) -> bool {
         self == Self::Enforce
     }
 }
 
-/// Whether a destination takes plaintext.
+/// Treatment of plaintext callers by a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MtlsMode {
     /// Only mTLS with an identity of the mesh.
     Strict,
-    /// Plaintext as well; such a caller has no identity and no grant.
+    /// Plaintext as well. A plaintext caller has no identity and no grant.
     Permissive,
 }

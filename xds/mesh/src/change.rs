@@ -1,6 +1,6 @@
-//! What differs between two meshes, found at the cost of what differs: maps share what they have in common.
+//! Finds the differences between two meshes, at the cost of what differs: maps share what they have in common.
 //!
-//! Asked by `resources`, `reach`, `provenance` and `snapshot`, which go on with what did not change. Decides nothing.
+//! Used by `resources`, `reach`, `provenance` and `snapshot`, which reuse what did not change. Decides nothing.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,34 +14,34 @@ use super::{
     workload::{Class, Workload},
 };
 
-/// One entry that differs: what it was and what it is. At least one of the two is there.
+/// Entry that differs, with its old and its new value. At least one of the two exists.
 #[derive(Debug)]
 pub struct Change<'a, K, V> {
-    /// Its name.
+    /// The key of the entry.
     pub key: &'a K,
-    /// What it was; `None` if it is new.
+    /// The old value; `None` if the entry is new.
     pub old: Option<&'a V>,
-    /// What it is; `None` if it is gone.
+    /// The new value; `None` if the entry was removed.
     pub new: Option<&'a V>,
 }
 
-/// All that differs between two meshes.
+/// All differences between two meshes.
 #[derive(Debug)]
 pub struct Changes<'a> {
-    /// Whether the trust differs, which everything depends on.
+    /// True if the trust differs, on which everything depends.
     pub trust: bool,
-    /// Services.
+    /// The Services that differ.
     pub services: Vec<Change<'a, ServiceId, Arc<Service>>>,
-    /// Workload instances.
+    /// The workload instances that differ.
     pub workloads: Vec<Change<'a, ProxyId, Arc<Workload>>>,
-    /// Classes.
+    /// The classes that differ.
     pub classes: Vec<Change<'a, ClassId, Arc<Class>>>,
-    /// Grants, by the identity that allows them.
+    /// The grants that differ, by the destination identity that they belong to.
     pub grants: Vec<Change<'a, SpiffeId, Arc<Vec<Arc<Grant>>>>>,
 }
 
 impl<'a> Changes<'a> {
-    /// The changes from `old` to `new`.
+    /// Returns the changes from `old` to `new`.
     pub fn between(old: &'a Mesh, new: &'a Mesh) -> Self {
         Self {
             trust: old.trust != new.trust,
@@ -52,8 +52,8 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// The identities whose inbound side may differ in `mesh`, which these changes lead to: whom the mesh trusts is part of
-    /// every one.
+    /// Returns the identities whose inbound side may differ in `mesh`, the result of these changes. A change of the
+    /// trust affects every identity.
     pub fn identities<'m>(&'m self, mesh: &'m Mesh) -> BTreeSet<&'m SpiffeId> {
         let everybody = self.trust.then(|| mesh.classes.values()).into_iter().flatten();
         let classes = self.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
@@ -62,7 +62,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// The entries that differ between two maps, at the cost of what these do not share.
+/// Returns the entries that differ between two maps, at the cost of what the maps do not share.
 pub fn changes<'a, K: Ord, V: PartialEq>(
     old: &'a OrdMap<K, V>,
     new: &'a OrdMap<K, V>,

@@ -1,24 +1,24 @@
-//! The names of things in a mesh, each a type of its own whose `Display` and `FromStr` are inverse.
+//! Identifiers of the parts of a mesh, each a type of its own whose `Display` and `FromStr` are inverse.
 //!
-//! Used by every other module of the model. Does not say what the named thing is.
+//! Used by every other module of the model. Does not define what it identifies.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-/// Why a text is not the name it was taken for.
+/// Error of parsing a text as an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {value:?}: expected {expected}")]
 pub struct InvalidId {
-    /// The kind of name, for example `SPIFFE id`.
+    /// The kind of identifier, for example `SPIFFE id`.
     pub what: &'static str,
-    /// The text as it was given.
+    /// The text, unchanged.
     pub value: String,
-    /// The form that was expected.
+    /// The expected form.
     pub expected: &'static str,
 }
 
-/// A cluster of the mesh. One cluster is called `local`.
+/// Name of a cluster of the mesh. A single cluster is called `local`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ClusterId(pub String);
@@ -35,7 +35,7 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// A SPIFFE trust domain, for example `cluster.local`.
+/// SPIFFE trust domain, for example `cluster.local`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct TrustDomain(pub String);
@@ -52,14 +52,14 @@ impl fmt::Display for TrustDomain {
     }
 }
 
-/// The identity of a workload: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+/// SPIFFE identity of a workload: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpiffeId {
-    /// The domain whose roots vouch for the identity.
+    /// The trust domain, whose root certificates authenticate the identity.
     pub trust_domain: TrustDomain,
-    /// The Kubernetes namespace of the account.
+    /// The Kubernetes namespace of the ServiceAccount.
     pub namespace: String,
-    /// The name of the account.
+    /// The name of the ServiceAccount.
     pub service_account: String,
 }
 
@@ -100,7 +100,7 @@ impl Serialize for SpiffeId {
     }
 }
 
-/// A Service by namespace and name, written `namespace/name`.
+/// Namespace and name of a Service, written `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId {
     /// The namespace of the Service.
@@ -110,7 +110,7 @@ pub struct ServiceId {
 }
 
 impl ServiceId {
-    /// The Service `name` in `namespace`.
+    /// Returns the identifier of the Service `name` in `namespace`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
@@ -128,9 +128,9 @@ impl Serialize for ServiceId {
     }
 }
 
-/// One instance of a workload that runs a proxy, written `cluster/namespace/instance`.
+/// Identifier of a workload instance that runs a proxy, written `cluster/namespace/instance`.
 ///
-/// For Kubernetes the instance is the Pod's name; a virtual machine will bring its own.
+/// For Kubernetes the instance is the name of the Pod; a virtual machine will have a name of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProxyId {
     /// The cluster that the instance belongs to.
@@ -153,9 +153,9 @@ impl Serialize for ProxyId {
     }
 }
 
-/// A class of workload instances that have the same inbound side, written `namespace/account/digest`.
+/// Identifier of a class of workload instances with the same inbound side, written `namespace/account/digest`.
 ///
-/// The digest is of the class's content, so two replicas of the control plane name it alike.
+/// The digest is computed from the content of the class, so all replicas of the control plane use the same identifier.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ClassId(pub String);

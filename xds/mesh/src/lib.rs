@@ -1,7 +1,7 @@
-//! The mesh model: what a mesh *is*, before anybody has thought of Envoy.
+//! Mesh model: Services, workloads, classes, grants and trust of a mesh, independent of Envoy.
 //!
-//! Pure. Made by `operator::lower` from the objects of one or more clusters; read by `resources` and `view`.
-//! Knows neither Kubernetes nor Envoy, holds no secret, no clock and nothing that differs between two processes
+//! Pure. Built by `operator::lower` from the objects of one or more clusters; read by `resources` and `view`.
+//! Depends on neither Kubernetes nor Envoy, contains no secret, no clock and nothing that differs between two processes
 //! that read the same objects. Every collection is ordered, so equal meshes print and encode alike.
 
 pub mod access;
@@ -26,35 +26,35 @@ use service::Service;
 use trust::Trust;
 use workload::{Class, Workload};
 
-/// A map whose copies share what they have in common. A mesh that differs from another in one value costs that value, and
-/// is compared with the other at the cost of that value (`change`).
+/// Map whose copies share what they have in common. A mesh that differs from another one in one value takes only the
+/// memory of that value, and is compared with the other one at the cost of that value (`change`).
 pub type Map<K, V> = imbl::OrdMap<K, Arc<V>>;
 
-/// One mesh at one moment, read only as a whole. A copy costs nothing.
+/// State of one mesh at one moment, read only as a whole. A copy is free.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mesh {
-    /// Whom the mesh trusts, and under which name it goes.
+    /// The trust domain of the mesh, and the root certificates that it trusts.
     pub trust: Arc<Trust>,
-    /// Every Service that is in the mesh: at least one of its own or its split's endpoints is.
+    /// Every Service in the mesh: at least one of its own endpoints, or of the endpoints of its split, is in the mesh.
     pub services: Map<ServiceId, Service>,
     /// Every workload instance that runs a proxy.
     pub workloads: Map<ProxyId, Workload>,
-    /// What workload instances with the same identity, ports and settings share.
+    /// The inbound side that workload instances with the same identity, ports and settings share.
     pub classes: Map<ClassId, Class>,
-    /// What each destination identity allows; an identity without an entry allows nothing. Destinations of one grant share
-    /// it.
+    /// The grants of each destination identity; an identity without an entry allows nothing. Destinations of one
+    /// grant share it.
     pub grants: Map<SpiffeId, Vec<Arc<Grant>>>,
 }
 
 impl Mesh {
-    /// What `destination` allows; nothing without an entry.
+    /// Returns the grants of `destination`; none if it has no entry.
     pub fn grants_of(&self, destination: &SpiffeId) -> &[Arc<Grant>] {
         self.grants.get(destination).map_or(&[], |grants| grants.as_slice())
     }
 }
 
 impl Mesh {
-    /// All matches that grants and routes refer to, each once.
+    /// Returns all matches to which grants and routes refer, each once.
     fn matches(&self) -> BTreeSet<&Matches> {
         let grants = self.grants.values().flat_map(|grants| grants.iter());
         let granted = grants.filter_map(|grant| match &grant.payload {
@@ -67,7 +67,8 @@ impl Mesh {
     }
 }
 
-/// Grants and routes name their matches, which are listed beside them: a group that many grants use is printed once.
+/// Prints grants and routes with the names of their matches, and lists the matches beside them: a group that many
+/// grants use is printed once.
 impl Serialize for Mesh {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { trust, services, workloads, classes, grants } = self;

@@ -1,7 +1,7 @@
-//! Matches that grants and routes refer to together: all of an HTTPRouteGroup, or those of one name.
+//! Sets of matches to which grants and routes refer: all matches of an HTTPRouteGroup, or those of one name.
 //!
-//! A group that a hundred TrafficTargets use is held once, and becomes one predicate of each port (`envoy::rbac`). Part of
-//! the model; says nothing about who refers to it.
+//! A group that a hundred TrafficTargets use is stored once, and becomes one predicate of each port (`envoy::rbac`).
+//! Part of the model; does not contain the objects that refer to it.
 
 use std::{
     cmp::Ordering,
@@ -11,39 +11,40 @@ use std::{
 
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-/// One match of an HTTPRouteGroup. All that it states must hold; what it leaves out holds always.
+/// Match of an HTTPRouteGroup. All its conditions must hold; an absent condition always holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct HttpMatch {
-    /// The match by group and name, `namespace/group/match`.
+    /// The name of the match with its group, `namespace/group/match`.
     pub name: String,
-    /// The path without its query string.
+    /// The condition on the path without its query string; `None` is every path.
     pub path: Option<PathRegex>,
     /// The methods; `None` is every method.
     pub methods: Option<BTreeSet<String>>,
-    /// A regular expression over the whole value, by lower-case header name. `host` is written `:authority`.
+    /// The regular expressions for header values, by header name in lower case. An expression must match the whole
+    /// value. `host` is written `:authority`.
     pub headers: BTreeMap<String, String>,
 }
 
-/// A regular expression over a path, anchored at the start, in the syntax that RE2 and the `regex` crate read alike.
+/// Regular expression for a path, anchored at the start, in the syntax that RE2 and the `regex` crate have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct PathRegex {
     /// The expression as the user wrote it.
     pub pattern: String,
-    /// Whether the expression must reach the path's end.
+    /// The end of the match.
     pub end: PathEnd,
 }
 
-/// How a path expression ends.
+/// End of the match of a path expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathEnd {
-    /// Anything may follow (the specification's reading).
+    /// Any text may follow (as the specification has it).
     Open,
     /// Nothing may follow.
     Closed,
 }
 
-/// A set of matches with a name. A copy costs nothing, and is compared with the original at no cost.
+/// Set of matches with a name. A copy is free, and so is its comparison with the original.
 #[derive(Debug, Clone)]
 pub struct Matches(Arc<Set>);
 
@@ -54,22 +55,23 @@ struct Set {
 }
 
 impl Matches {
-    /// The matches `list`, called `namespace/group`, or `namespace/group/match` for those of one name.
+    /// Builds the set of `list`, with the name `namespace/group`, or `namespace/group/match` for the matches of one
+    /// name.
     pub fn new(name: impl Into<String>, list: impl IntoIterator<Item = Arc<HttpMatch>>) -> Self {
         Self(Arc::new(Set { name: name.into(), list: list.into_iter().collect() }))
     }
 
-    /// `namespace/group`, or `namespace/group/match`.
+    /// Returns the name: `namespace/group`, or `namespace/group/match`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The matches, any of which is enough.
+    /// Iterates over the matches, any of which is sufficient.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<HttpMatch>> {
         self.0.list.iter()
     }
 
-    /// Whether there is none, so that nothing matches.
+    /// Returns true if there is no match, so that nothing matches.
     pub fn is_empty(&self) -> bool {
         self.0.list.is_empty()
     }
@@ -95,14 +97,14 @@ impl Ord for Matches {
     }
 }
 
-/// By name alone: a mesh lists the matches of all names once (`Mesh`).
+/// Prints the name only: a mesh lists the matches of all names once (`Mesh`).
 impl Serialize for Matches {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
 }
 
-/// The matches of a name, in full.
+/// Set of matches that is printed in full.
 pub(super) struct Listed<'a>(pub &'a Matches);
 
 impl Serialize for Listed<'_> {

@@ -1,6 +1,6 @@
-//! A Service as callers see it: addresses, ports, endpoints, and where its requests go.
+//! Service as callers see it: addresses, ports, endpoints and routes.
 //!
-//! Becomes listeners, routes, clusters and endpoints of the shared pool. Does not depend on who calls.
+//! Turned into listeners, routes, clusters and endpoints of the shared pool. Does not depend on the caller.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,46 +14,46 @@ use super::{
     route::Route,
 };
 
-/// A Service of the mesh.
+/// Service of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
-    /// Its name.
+    /// The namespace and name of the Service.
     pub id: ServiceId,
-    /// The ports in the mesh, by the Service's port number. UDP ports are not among them.
+    /// The ports in the mesh, by the Service's port number, without UDP ports.
     pub ports: BTreeMap<u16, ServicePort>,
-    /// The identities that may serve it: a client refuses any other server.
+    /// The identities that may serve the Service: a client refuses any other server.
     pub identities: BTreeSet<SpiffeId>,
 }
 
-/// One port of a Service.
+/// Port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServicePort {
-    /// What is spoken on it.
+    /// The protocol of the port.
     pub protocol: Protocol,
     /// The addresses that callers dial, with this port's number: the cluster addresses, or for a headless Service
-    /// those of its own pods. An address and port belong to one Service only; the oldest won in `lower`.
+    /// those of its own pods. An address and port belong to one Service only; `lower` chooses the oldest.
     pub addresses: BTreeSet<IpAddr>,
-    /// Whether a call goes to the very address that was dialled, as with a headless Service, instead of to any of the
-    /// endpoints.
+    /// True if a call goes to exactly the address that was dialled, as with a headless Service, instead of to any of
+    /// the endpoints.
     pub exact: bool,
-    /// Who is behind the port, ready or not. Decides who may see it, so that a rollout changes nobody's view.
+    /// The servers behind the port, ready or not. They decide which callers see it, so that a rollout changes no view.
     pub servers: BTreeSet<Server>,
     /// The Service's own endpoints in the mesh, sorted.
     pub endpoints: Vec<Endpoint>,
-    /// Where traffic to this port goes.
+    /// The route of traffic to this port.
     pub route: Route,
 }
 
-/// An identity behind a Service's port.
+/// Identity behind a Service's port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Server {
-    /// Who.
+    /// The identity of the server.
     pub identity: SpiffeId,
-    /// The port on the instance, which grants are about.
+    /// The port on the instance, to which grants refer.
     pub port: u16,
 }
 
-/// How a port's bytes are read.
+/// Protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -64,7 +64,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Protocol of a port: by its `appProtocol`, then by the prefix of its name up to the first `-`, else [`Protocol::Tcp`].
+    /// Returns the protocol of a port: by its `appProtocol`, else by the prefix of its name up to the first `-`, else
+    /// [`Protocol::Tcp`].
     pub fn of_port(app_protocol: Option<&str>, name: Option<&str>) -> Self {
         if let Some(app_protocol) = app_protocol {
             let is_http = matches!(
@@ -90,17 +91,17 @@ impl Protocol {
     }
 }
 
-/// One place where a Service's port is served.
+/// Endpoint of a Service's port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Endpoint {
-    /// The instance that serves; it names the cluster, too.
+    /// The instance that serves, which includes its cluster.
     pub proxy: ProxyId,
-    /// Its address.
+    /// The address of the instance.
     pub address: IpAddr,
     /// The port on the instance.
     pub port: u16,
-    /// The network that the address is valid in; the empty name is the only network there is.
+    /// The network in which the address is valid; empty if there is only one network.
     pub network: String,
-    /// Where it runs, for locality-aware balancing: `region/zone`, empty when unknown.
+    /// The locality of the instance, for locality-aware load balancing: `region/zone`, empty if unknown.
     pub locality: String,
 }

@@ -1,9 +1,8 @@
-//! Turns text that others wrote into text that is fit for one line of a log, an Event or a terminal.
+//! Turns untrusted text into text that is safe for one line of a log, an Event or a terminal.
 //!
-//! Used wherever the words of a peer or of an object leave the program as text. Pure; decides nothing about what is worth
-//! saying.
+//! Used wherever text of a peer or of an object leaves the program. Pure; does not decide what is logged or reported.
 
-/// Whether `c` could end a line, move a cursor, or turn or hide text.
+/// Returns true if `c` can end a line, move a cursor, or turn or hide text.
 fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -17,7 +16,7 @@ fn is_unfit(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// `text` with an escape in the place of every character that does more than show itself.
+/// Escapes every character of `text` that does more than show itself.
 pub fn plain(text: &str) -> String {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
@@ -29,7 +28,7 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
-/// The first `longest` characters of `text`, as [`plain`] shows them.
+/// Returns the first `longest` characters of `text`, escaped as by [`plain`]; ` …` marks that more follow.
 pub fn brief(text: &str, longest: usize) -> String {
     let head: String = text.chars().take(longest).collect();
     let rest = if head.len() < text.len() { " …" } else { "" };

@@ -1,6 +1,6 @@
-//! Whom a mesh trusts: its own domain, and for every domain the set of roots that may vouch for its names.
+//! Trust of a mesh: its own trust domain, and for every trust domain the set of root certificates of its identities.
 //!
-//! Becomes the validation contexts that proxies get over SDS. Holds public certificates only, never a key.
+//! Turned into the validation contexts that proxies get over SDS. Contains public certificates only, never a key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,21 @@ use serde::Serialize;
 
 use super::id::TrustDomain;
 
-/// The trust of one mesh.
+/// Trust of one mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Trust {
-    /// The mesh's own domain; default `cluster.local`.
+    /// The trust domain of the mesh; default `cluster.local`.
     pub domain: TrustDomain,
-    /// The roots by domain. A root of one domain never vouches for a name of another.
+    /// The root certificates by trust domain. A root of one trust domain never authenticates an identity of another
+    /// one.
     pub bundles: BTreeMap<TrustDomain, Bundle>,
 }
 
-/// The roots of one trust domain. A set, because two are trusted at once while a root is replaced.
+/// Root certificates of one trust domain. It is a set, because two are trusted at the same time while a root is
+/// rotated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
 pub struct Bundle {
-    /// Root certificates, each one PEM block.
+    /// The root certificates, each one PEM block.
     pub roots: BTreeSet<String>,
 }

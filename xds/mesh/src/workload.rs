@@ -1,6 +1,7 @@
-//! A workload instance and its class: who it is, and what its inbound side looks like.
+//! Workload instance and its class: the identity and the inbound side of an instance.
 //!
-//! The class becomes one set of inbound resources, shared by all instances of it. The model says workload, never pod.
+//! A class is turned into one set of inbound resources, which all its instances share. The model uses the word
+//! workload, never pod.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +13,29 @@ use super::{
     service::Protocol,
 };
 
-/// One instance that runs a proxy.
+/// Workload instance that runs a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Workload {
-    /// Its identity.
+    /// The identity of the instance.
     pub identity: SpiffeId,
-    /// The kind of the thing that it is an instance of, for example `Deployment`.
+    /// The kind of the workload, for example `Deployment`.
     pub kind: String,
-    /// The name of that thing, for example `bookstore-v1`.
+    /// The name of the workload, for example `bookstore-v1`.
     pub name: String,
-    /// Its inbound side.
+    /// The class, which has the inbound side of the instance.
     pub class: ClassId,
 }
 
-/// The inbound side of every instance with the same identity, ports and settings.
+/// Inbound side of every instance with the same identity, ports and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Class {
-    /// The identity that callers are granted access to.
+    /// The identity to which callers are granted access.
     pub identity: SpiffeId,
-    /// Ports on the instance that Services send to or that the workload declares. Others are closed, except where access
-    /// is not enforced and mTLS is permissive: there they pass.
+    /// The ports on the instance that are targets of Services or that the workload declares. Other ports are closed,
+    /// except where access is not enforced and mTLS is permissive: there they are open.
     pub ports: BTreeMap<u16, Protocol>,
-    /// Whether grants are needed. Changes rules alone, so it is no part of what tells classes apart.
+    /// The access mode: whether callers need a grant. It changes only rules, so it does not distinguish classes.
     pub access: AccessMode,
-    /// Whether plaintext callers are let in at all.
+    /// The mTLS mode: whether plaintext callers are accepted.
     pub mtls: MtlsMode,
 }

@@ -1,8 +1,9 @@
-//! The Envoys of this machine, for tests that ask a real one.
+//! Finds the Envoy binaries of this machine, for tests that use a real one.
 
 use std::{env, fs, path::PathBuf};
 
-/// Every Envoy that can be found. None is a failure under `CI=true`, and a printed skip elsewhere.
+/// Returns every Envoy binary that is found. Finding none is a failure under `CI=true`, and elsewhere a skip that is
+/// printed.
 pub fn envoys() -> Vec<PathBuf> {
     let found: Vec<PathBuf> = match env::var("SMIDGE_ENVOYS") {
         Ok(list) => list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect(),

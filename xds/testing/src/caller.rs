@@ -1,5 +1,5 @@
-//! Callers of a proxy: certificates of a test's own, TLS as a proxy of the mesh speaks it, and requests by hand, so
-//! that a header can be repeated and a path can be anything.
+//! Callers of a proxy: certificates from a test authority, TLS as a proxy of the mesh uses it, and hand-written
+//! requests, so that a header can be repeated and a path can be any text.
 
 use std::{
     io::{self, Read, Write},
@@ -16,21 +16,21 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
 };
 
-/// A root of trust.
+/// Test authority with a root certificate.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate.
+    /// The root certificate.
     pub pem: String,
 }
 
-/// A certificate and its key.
+/// Leaf certificate and its key.
 pub struct Leaf {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Authority {
-    /// A new root, unlike any other.
+    /// Generates a new, unique authority.
     pub fn generate() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +41,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate for a name, whoever's it is.
+    /// Issues a leaf certificate for any name.
     pub fn issue(&self, name: &str) -> Leaf {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
@@ -52,12 +52,12 @@ impl Authority {
 }
 
 impl Leaf {
-    /// The certificate and the key, for a proxy.
+    /// Returns the certificate and the key as PEM, for a proxy.
     pub fn pems(&self) -> (String, String) {
         (self.certificate.pem(), self.key.serialize_pem())
     }
 
-    /// What a caller with this certificate speaks.
+    /// Returns the TLS configuration of a caller with this certificate.
     pub fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
@@ -71,7 +71,8 @@ impl Leaf {
         Arc::new(config)
     }
 
-    /// A connection as a proxy of the mesh makes it. That the server took the certificate shows with the first byte.
+    /// Connects as a proxy of the mesh does. With the first byte it is known that the server has accepted the
+    /// certificate.
     pub fn connect(&self, to: SocketAddr) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
         let name = ServerName::try_from("80.api.shop.smidge").unwrap();
         let connection = ClientConnection::new(self.config(), name).unwrap();
@@ -79,21 +80,21 @@ impl Leaf {
     }
 }
 
-/// A connection without TLS.
+/// Connects without TLS.
 pub fn plain(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     Ok(stream)
 }
 
-/// Sends one request and gives the status and the text of the answer.
+/// Sends one request, and returns the status and the text of the response.
 pub fn request(mut stream: impl Read + Write, head: &str) -> io::Result<(u16, String)> {
     stream.write_all(
         format!("{}\r\nconnection: close\r\n\r\n", head.trim().replace('\n', "\r\n")).as_bytes(),
     )?;
     let mut answer = String::new();
     let mut bytes = [0; 4096];
-    // Not to the end of the connection: Envoy waits a second for the caller to close first.
+    // Does not read to the end of the connection: Envoy waits a second for the caller to close first.
     while !is_whole(&answer, head) {
         match stream.read(&mut bytes)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -104,7 +105,7 @@ pub fn request(mut stream: impl Read + Write, head: &str) -> io::Result<(u16, St
     status.map(|status| (status, answer)).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Whether an answer is there with all of the text that it announced.
+/// Returns true if a response is complete, according to its content length.
 fn is_whole(answer: &str, head: &str) -> bool {
     let Some((fields, text)) = answer.split_once("\r\n\r\n") else {
         return false;
@@ -113,7 +114,7 @@ fn is_whole(answer: &str, head: &str) -> bool {
     head.starts_with("HEAD") || text.len() >= length.unwrap_or(0)
 }
 
-/// The tests judge what servers think of callers, so a caller takes any server.
+/// Verifier that accepts every server: the tests check how servers treat callers.
 #[derive(Debug)]
 struct AnyServer;
 

@@ -1,4 +1,4 @@
-//! A delta client over an in-memory connection.
+//! Delta client over an in-memory connection.
 
 use std::{
     collections::HashMap,
@@ -41,10 +41,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// Longer than anything takes that is waited for here.
+/// Time limit of every wait, longer than any of them takes.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A serving server, reached through memory.
+/// Running server, reached through memory.
 pub struct Net {
     connections: mpsc::UnboundedSender<io::Result<DuplexStream>>,
     stop: Option<oneshot::Sender<()>>,
@@ -71,7 +71,7 @@ impl Net {
         drop(self.stop.take());
     }
 
-    /// Opens a stream whose connection reads no byte any more once it is told so.
+    /// Opens a stream whose connection reads no more bytes once the flag is set.
     pub async fn stoppable(&self, token: Option<&str>) -> (Client, Arc<AtomicBool>) {
         let stopped = Arc::<AtomicBool>::default();
         (self.open_over(None, Arc::clone(&stopped), token).await.unwrap(), stopped)
@@ -90,7 +90,7 @@ impl Net {
         self.open_with(token, None).await
     }
 
-    /// Opens a stream on which the server may send so many bytes before the client reads.
+    /// Opens a stream on which the server may send `window` bytes before the client reads.
     pub async fn open_with(&self, token: Option<&str>, window: Option<u32>) -> Result<Client, Status> {
         self.open_over(window, Arc::default(), token).await
     }
@@ -113,14 +113,14 @@ impl Net {
         Ok(Client { requests, responses })
     }
 
-    /// An honest client of that name.
+    /// Connects a regular client of that name.
     pub async fn connect(&self, name: &str) -> Client {
         let client = self.open(Some(name)).await.unwrap();
         client.introduce(name).await;
         client
     }
 
-    /// What the state-of-the-world variant answers.
+    /// Returns the status of the state-of-the-world variant.
     pub async fn state_of_the_world(&self) -> Status {
         let mut service = AggregatedDiscoveryServiceClient::new(self.channel(None, Arc::default()).await);
         let requests = futures::stream::pending::<DiscoveryRequest>();
@@ -147,7 +147,7 @@ impl Client {
         self.send(DeltaDiscoveryRequest { node: Some(node(name)), ..DeltaDiscoveryRequest::default() }).await;
     }
 
-    /// Subscribes, with what it has from before.
+    /// Subscribes, with the versions of resources that the client has from before.
     pub async fn want(&self, kind: ResourceType, names: &[&str], held: &[(&str, &str)]) {
         let held = held.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned()));
         self.send(DeltaDiscoveryRequest {
@@ -159,7 +159,7 @@ impl Client {
         .await;
     }
 
-    /// The next response, acknowledged.
+    /// Receives the next response and acknowledges it.
     pub async fn next(&mut self) -> DeltaDiscoveryResponse {
         let response = self.receive().await;
         self.answer(&response, None).await;
@@ -182,13 +182,13 @@ impl Client {
         .await;
     }
 
-    /// Time passes, and nothing comes. The clock is paused, so it passes at once.
+    /// Asserts that no response arrives while time passes. The clock is paused, so it passes at once.
     pub async fn hears_nothing(&mut self) {
         let next = timeout(Duration::from_secs(5), self.responses.message()).await;
         assert!(next.is_err(), "heard {next:?}");
     }
 
-    /// How the stream ends, in which nothing else may come.
+    /// Returns the status with which the stream ends. No other response may arrive.
     pub async fn ends(&mut self) -> (Code, String) {
         match timeout(Duration::from_secs(100_000), self.responses.message()).await.expect("still open") {
             Ok(None) => (Code::Ok, String::new()),
@@ -198,12 +198,12 @@ impl Client {
     }
 }
 
-/// Waits, but not for ever.
+/// Waits, up to the time limit.
 pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// Waits until something is true. The clock is paused, so it moves on when nobody has anything to do.
+/// Waits until a condition is true. The clock is paused, so it advances when no task has work to do.
 pub async fn until(what: &str, is_true: impl Fn() -> bool) {
     let wait = async {
         while !is_true() {
@@ -213,12 +213,12 @@ pub async fn until(what: &str, is_true: impl Fn() -> bool) {
     soon(what, wait).await;
 }
 
-/// The names and versions in a response.
+/// Returns the names and versions in a response.
 pub fn told(response: &DeltaDiscoveryResponse) -> Vec<(&str, &str)> {
     response.resources.iter().map(|resource| (resource.name.as_str(), resource.version.as_str())).collect()
 }
 
-/// A connection of which nothing more is read once the flag is set.
+/// Connection from which no more bytes are read once the flag is set.
 struct Stoppable(DuplexStream, Arc<AtomicBool>);
 
 impl Stoppable {
@@ -251,7 +251,7 @@ impl AsyncWrite for Stoppable {
     }
 }
 
-/// Connects once, to this.
+/// Connector that returns this connection once.
 struct Once(Option<Stoppable>);
 
 impl Service<Uri> for Once {

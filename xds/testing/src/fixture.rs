@@ -1,4 +1,4 @@
-//! A server with made-up proxies, views and certificates, for tests that are clients of it.
+//! Server with fake proxies, views and certificates, for tests that are its clients.
 
 use std::{
     collections::BTreeMap,
@@ -26,20 +26,20 @@ use tokio::sync::{mpsc, watch};
 use tonic::metadata::MetadataMap;
 use zeroize::Zeroizing;
 
-/// What the private key of every made-up certificate says.
+/// Private key of every fake certificate.
 pub const KEY: &str = "-----BEGIN PRIVATE KEY----- must not be seen";
 
-/// Everybody's view.
+/// Views by proxy.
 pub type Snapshot = BTreeMap<ProxyId, Arc<View>>;
 
-/// The namespace of everybody.
+/// Namespace of every proxy.
 pub const NAMESPACE: &str = "shop";
 
 pub fn proxy(name: &str) -> ProxyId {
     ProxyId { cluster: ClusterId::default(), namespace: NAMESPACE.to_owned(), instance: name.to_owned() }
 }
 
-/// A view of resources without content, by kind, name and version.
+/// Builds a view of resources without content, from kind, name and version.
 pub fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
     filled(resources.iter().map(|(kind, name, version)| (*kind, *name, *version, Vec::new())))
 }
@@ -56,7 +56,8 @@ pub fn filled<'a>(
     Arc::new(View::from(resources.collect::<Named>()))
 }
 
-/// Takes `Bearer <instance>` for the instance's token, but for those that are `forged`, or cannot be judged (`unjudged`).
+/// Authenticator that accepts `Bearer <instance>` as the token of the instance. It refuses the instance `forged`, and
+/// never decides on `unjudged`.
 #[derive(Clone)]
 pub struct Tokens {
     pub expires_in: Duration,
@@ -89,15 +90,15 @@ pub fn identity(name: &str) -> SpiffeId {
     format!("spiffe://cluster.local/ns/{NAMESPACE}/sa/{name}").parse().unwrap()
 }
 
-/// Issues leaves of version `<instance> <issuer> <number>`, good for an hour under the current issuer.
+/// Issuer of leaf certificates of version `<instance> <issuer> <number>`, valid for an hour under the current issuer.
 #[derive(Clone)]
 pub struct Leaves {
-    /// How often one was asked for.
+    /// Number of requests for a certificate.
     pub asked: Arc<AtomicU64>,
     pub issued: Arc<AtomicU64>,
     pub fails: Arc<AtomicBool>,
     pub issuer: watch::Sender<u64>,
-    /// Chain and key, if they have to be real.
+    /// The chain and the key, if real ones are needed.
     pub real: Option<Arc<(String, String)>>,
 }
 
@@ -124,7 +125,7 @@ impl CertSource for Leaves {
     }
 }
 
-/// The handles of a server: what it serves, and what it did.
+/// Handles of a server: its inputs, and the means to observe it.
 pub struct Handles {
     pub hub: SnapshotHub<Snapshot>,
     pub tokens: Tokens,
@@ -140,7 +141,7 @@ impl Handles {
         self.publish_to(None, views);
     }
 
-    /// Publishes what concerns some proxies only.
+    /// Publishes a snapshot to the `concerned` proxies, or to all of them.
     pub fn publish_to(&self, concerned: Option<&[ProxyId]>, views: &[(&str, &Arc<View>)]) {
         let snapshot = views.iter().map(|(name, view)| (proxy(name), Arc::clone(view))).collect();
         self.hub.publish(Arc::new(snapshot), |_| match concerned {
@@ -149,7 +150,7 @@ impl Handles {
         });
     }
 
-    /// The metrics as they are scraped.
+    /// Returns the metrics in the form in which they are scraped.
     pub fn scrape(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
@@ -157,7 +158,7 @@ impl Handles {
     }
 }
 
-/// A server that nobody has connected to, with its handles.
+/// Builds a server without clients, and its handles.
 pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapshot>, Handles) {
     let (nack_sender, nacks) = mpsc::channel(16);
     let mut registry = Registry::default();

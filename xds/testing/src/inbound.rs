@@ -1,5 +1,5 @@
-//! A running Envoy with the inbound side of the workload `api`, its listener at ports of this machine instead of
-//! behind a redirection, and a workload that answers behind it.
+//! Running Envoy with the inbound side of the workload `api`, whose listener is at ports of this machine instead of
+//! behind a redirection, and a workload that responds behind it.
 
 use std::{
     io::{self, Read, Write},
@@ -18,7 +18,7 @@ use crate::{
     process::{Envoy, put},
 };
 
-/// The Envoy, and who vouches for its callers.
+/// Running Envoy, and the authority of its callers' certificates.
 pub struct Inbound {
     pub authority: Authority,
     pub envoy: Envoy,
@@ -26,7 +26,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Listens at `ports`, which are the workload's own.
+    /// Starts an Envoy that listens at `ports`, which are the workload's own.
     pub fn start(
         binary: &Path,
         authority: Authority,
@@ -46,7 +46,7 @@ impl Inbound {
         Self { authority, envoy, ports: ports.to_vec() }
     }
 
-    /// Serves what the workload's view is now.
+    /// Serves the view of the workload in `snapshot`.
     pub fn put(&self, snapshot: &Snapshot) {
         write(self.envoy.folder(), &self.ports, snapshot);
     }
@@ -76,7 +76,7 @@ fn at_ports(mut listener: Value, ports: &[u16]) -> Value {
     listener["additional_addresses"] = json!(more);
     let filters = listener["listener_filters"].as_array_mut().unwrap();
     filters.retain(|filter| filter["name"] != "envoy.filters.listener.original_dst");
-    // What waits for ten seconds waits for one, as nobody here has the time.
+    // Intervals and timeouts are a tenth of the real ones, to keep the tests short.
     let hurried = [
         ("\"access_log_flush_interval\":\"10s\"", "\"access_log_flush_interval\":\"1s\""),
         ("\"default_value\":15000", "\"default_value\":1500"),
@@ -96,7 +96,8 @@ fn upstream(name: &str, address: Option<SocketAddr>) -> Value {
     json!({ "name": name, "type": "STATIC", "load_assignment": { "cluster_name": name, "endpoints": endpoints } })
 }
 
-/// A workload that says `greeting` first. To a first line that ends in `HTTP/1.1` it answers 200, all else it sends back.
+/// Starts a workload that sends `greeting` first. It responds to a line that ends in `HTTP/1.1` with 200, and echoes
+/// everything else.
 pub fn echo_server(greeting: &'static str) -> SocketAddr {
     server(move |mut stream| {
         let mut bytes = [0; 4096];
@@ -114,7 +115,7 @@ pub fn echo_server(greeting: &'static str) -> SocketAddr {
     })
 }
 
-/// A workload that answers each request with 200 and the request's own head.
+/// Starts a workload that responds to each request with 200 and the head of the request.
 pub fn mirror_server() -> SocketAddr {
     server(|mut stream| {
         let (mut head, mut bytes) = (Vec::new(), [0; 4096]);
@@ -131,7 +132,7 @@ pub fn mirror_server() -> SocketAddr {
     })
 }
 
-/// Handles each connection on a thread of its own.
+/// Starts a server that handles each connection on a thread of its own.
 fn server(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -144,7 +145,7 @@ fn server(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     address
 }
 
-/// Says something and hears it back; gives the connection on.
+/// Sends some bytes, checks that they are echoed, and returns the connection.
 pub fn echo<S: Read + Write>(mut stream: S) -> io::Result<S> {
     stream.write_all(b"ping")?;
     let mut heard = [0; 4];
@@ -153,24 +154,24 @@ pub fn echo<S: Read + Write>(mut stream: S) -> io::Result<S> {
     Ok(stream)
 }
 
-/// Ports that nobody has.
+/// Returns ports that are not in use.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// A port of this machine.
+/// Returns the local address with this port.
 pub fn at(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// The identity of that name.
+/// Returns the SPIFFE identity of the ServiceAccount of that name.
 pub fn spiffe(name: &str) -> String {
     meshes::account(name).to_string()
 }
 
-/// Waits for a condition, and fails by its name.
+/// Waits for a condition, and fails with its name after 20 seconds.
 pub fn within(condition: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {

@@ -1,7 +1,7 @@
-//! What several tests of `xds` and of the operator need: meshes, a server with made-up proxies, a client, real Envoys.
+//! Fixtures for tests of `xds` and of the operator: meshes, a server with fake proxies, a client, real Envoys.
 //!
-//! A crate of its own, so that each test takes the part that it needs of one whole that the compiler sees. Tests and examples
-//! depend on it, and no program does.
+//! It is a crate of its own, so that each test uses the part that it needs, and the compiler sees the whole. Tests and
+//! examples depend on it, and no program does.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The meshes of the golden directory, one function each, made of a small town: workloads, Services, grants.
+//! Builds the meshes of the golden directory, with one function for each, from a small mesh of workloads, Services and
+//! grants.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +19,10 @@ use smidge_xds::mesh::{
     workload::{Class, Workload},
 };
 
-/// The namespace of everything in these meshes.
+/// Namespace of every object in these meshes.
 pub const NAMESPACE: &str = "shop";
 
-/// Every case by name.
+/// Returns every case by name.
 pub fn all() -> BTreeMap<&'static str, Mesh> {
     BTreeMap::from([
         ("access-audit", access_audit()),
@@ -43,7 +44,7 @@ pub fn all() -> BTreeMap<&'static str, Mesh> {
     ])
 }
 
-/// `web` calls `api` over HTTP; `db` is in the mesh and none of `web`'s business.
+/// Builds a mesh in which `web` calls `api` over HTTP; `db` is in the mesh, and `web` has no access to it.
 pub fn http() -> Mesh {
     let mut mesh = town();
     workload(&mut mesh, "api", 10, &[(8080, Protocol::Http)]);
@@ -54,7 +55,7 @@ pub fn http() -> Mesh {
     mesh
 }
 
-/// As `http`, with everything that a match can say.
+/// Builds `http` with every condition that a match can have.
 pub fn http_matches() -> Mesh {
     let mut mesh = http();
     mesh.grants.clear();
@@ -80,7 +81,7 @@ pub fn http_matches() -> Mesh {
     mesh
 }
 
-/// As `http`, and the Service's requests go to three others.
+/// Builds `http`, and the requests of the Service go to three other Services.
 pub fn http_split(weights: &[u32]) -> Mesh {
     let mut mesh = http();
     for (index, version) in ["api-v1", "api-v2", "api-v3"].into_iter().enumerate() {
@@ -93,7 +94,7 @@ pub fn http_split(weights: &[u32]) -> Mesh {
     mesh
 }
 
-/// As `http_split`, for some requests only.
+/// Builds `http_split` for some requests only.
 pub fn http_split_matches() -> Mesh {
     let mut mesh = http_split(&[1, 1, 0]);
     let canary = HttpMatch {
@@ -108,7 +109,7 @@ pub fn http_split_matches() -> Mesh {
     mesh
 }
 
-/// `web` may talk to `db`.
+/// Builds a mesh in which `web` may call `db`.
 pub fn tcp() -> Mesh {
     let mut mesh = http();
     mesh.grants.clear();
@@ -116,7 +117,7 @@ pub fn tcp() -> Mesh {
     mesh
 }
 
-/// As `tcp`, and the Service's connections go to three others.
+/// Builds `tcp`, and the connections of the Service go to three other Services.
 pub fn tcp_split(weights: &[u32]) -> Mesh {
     let mut mesh = tcp();
     for (index, version) in ["db-v1", "db-v2", "db-v3"].into_iter().enumerate() {
@@ -129,7 +130,7 @@ pub fn tcp_split(weights: &[u32]) -> Mesh {
     mesh
 }
 
-/// A Service without an address of its own: callers dial its instances, of both address families.
+/// Builds a mesh with a Service without an address of its own: callers dial its instances, of both address families.
 pub fn headless() -> Mesh {
     let mut mesh = tcp();
     let port = port(&mut mesh, "db", 5432);
@@ -143,7 +144,7 @@ pub fn headless() -> Mesh {
     mesh
 }
 
-/// A Service behind which two ServiceAccounts run.
+/// Builds a mesh with a Service behind which two ServiceAccounts run.
 pub fn two_accounts() -> Mesh {
     let mut mesh = http();
     workload(&mut mesh, "api-old", 11, &[(8080, Protocol::Http)]);
@@ -151,7 +152,7 @@ pub fn two_accounts() -> Mesh {
     mesh
 }
 
-/// Two trust domains.
+/// Builds a mesh with two trust domains.
 pub fn two_bundles() -> Mesh {
     let mut mesh = http();
     bundle(
@@ -162,7 +163,7 @@ pub fn two_bundles() -> Mesh {
     mesh
 }
 
-/// Plaintext callers get as far as the grants, which have no name for them.
+/// Builds a mesh in which plaintext callers are accepted, but have no identity that a grant allows.
 pub fn mtls_permissive() -> Mesh {
     let mut mesh = tcp();
     grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
@@ -170,14 +171,14 @@ pub fn mtls_permissive() -> Mesh {
     mesh
 }
 
-/// Grants are not looked at.
+/// Builds a mesh in which grants are ignored.
 pub fn access_permissive() -> Mesh {
     let mut mesh = tcp();
     each_class(&mut mesh, |class| class.access = AccessMode::Permissive);
     mesh
 }
 
-/// Grants are looked at, and what they do not allow goes through.
+/// Builds a mesh in which grants are evaluated, and calls that they do not allow pass.
 pub fn access_audit() -> Mesh {
     let mut mesh = tcp();
     grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
@@ -185,14 +186,14 @@ pub fn access_audit() -> Mesh {
     mesh
 }
 
-/// Everybody may do everything, on ports that nobody declared as well.
+/// Builds a mesh in which every caller may make every call, on undeclared ports as well.
 pub fn open() -> Mesh {
     let mut mesh = access_permissive();
     each_class(&mut mesh, |class| class.mtls = MtlsMode::Permissive);
     mesh
 }
 
-/// Nobody may do anything.
+/// Builds a mesh in which no call is allowed.
 pub fn no_grants() -> Mesh {
     let mut mesh = http();
     mesh.grants.clear();
@@ -215,7 +216,7 @@ fn bundle(trust: &mut Trust, domain: &str, root: &str) {
     trust.bundles.insert(TrustDomain(domain.to_owned()), Bundle { roots });
 }
 
-/// An instance with a ServiceAccount of its name, and its class.
+/// Adds an instance with a ServiceAccount of the same name, and its class.
 pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protocol)]) {
     let class = ClassId(format!("{NAMESPACE}/{name}/{address}"));
     let identity = account(name);
@@ -232,7 +233,7 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
     mesh.workloads.insert(proxy(name), Arc::new(workload));
 }
 
-/// A Service with one port, its address made of its number and position.
+/// Adds a Service with one port. Its address depends on its position in the mesh.
 pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, servers: &[(&str, u16)]) {
     let endpoint = |(server, port): &(&str, u16)| {
         let class = &mesh.workloads[&proxy(server)].class.0;
@@ -261,7 +262,7 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
     mesh.services.insert(id(name), Arc::new(service));
 }
 
-/// Splits a Service over `<name>-v1` and so on.
+/// Splits the traffic of a Service over `<name>-v1` and so on.
 pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpMatch>>, weights: &[u32]) {
     let backends = weights.iter().enumerate();
     let backends = backends
@@ -273,7 +274,7 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
     port(mesh, name, number).route = Route { rules: vec![rule], split: None };
 }
 
-/// Lets `sources` call `destination`.
+/// Adds a grant by which `sources` may call `destination`.
 pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports, payload: Payload) {
     let grants = Arc::make_mut(mesh.grants.entry(account(destination)).or_default());
     grants.push(Arc::new(Grant {
@@ -284,7 +285,7 @@ pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports,
     }));
 }
 
-/// A port of a Service, to change.
+/// Returns a port of a Service for changing.
 pub fn port<'a>(mesh: &'a mut Mesh, name: &str, number: u16) -> &'a mut ServicePort {
     let service = Arc::make_mut(mesh.services.get_mut(&id(name)).unwrap());
     service.ports.get_mut(&number).unwrap()
@@ -297,12 +298,12 @@ pub fn each_class(mesh: &mut Mesh, change: impl Fn(&mut Class)) {
     }
 }
 
-/// A match that demands nothing.
+/// Returns a match without conditions.
 pub fn http_match(name: &str) -> HttpMatch {
     HttpMatch { name: format!("{NAMESPACE}/api/{name}"), path: None, methods: None, headers: BTreeMap::new() }
 }
 
-/// The ServiceAccount of that name.
+/// Returns the identity of the ServiceAccount of that name.
 pub fn account(name: &str) -> SpiffeId {
     SpiffeId {
         trust_domain: TrustDomain::default(),
@@ -311,12 +312,12 @@ pub fn account(name: &str) -> SpiffeId {
     }
 }
 
-/// The instance of that name.
+/// Returns the identifier of the instance of that name.
 pub fn proxy(name: &str) -> ProxyId {
     ProxyId { cluster: ClusterId::default(), namespace: NAMESPACE.to_owned(), instance: name.to_owned() }
 }
 
-/// The Service of that name.
+/// Returns the identifier of the Service of that name.
 pub fn id(name: &str) -> ServiceId {
     ServiceId::new(NAMESPACE, name)
 }

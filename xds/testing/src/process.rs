@@ -1,6 +1,6 @@
-//! A running Envoy whose configuration is a folder of files: what a proxy would get over ADS, by file instead.
+//! Running Envoy with a folder of files as configuration, in place of the ADS stream of a proxy.
 //!
-//! Only the transport differs from a proxy's: listeners, extensions and secrets are the resources of the pool.
+//! Only the transport differs from that of a proxy: listeners, extensions and secrets are the resources of the pool.
 
 use std::{
     fs::{self, File},
@@ -13,14 +13,14 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// An Envoy that ends with this value.
+/// Envoy process, which is killed when this value is dropped.
 pub struct Envoy {
     child: Child,
     folder: TempDir,
 }
 
 impl Envoy {
-    /// Starts with these clusters; `put` what they and the listeners ask for first.
+    /// Starts an Envoy with these clusters. Call `put` before for the resources that they and the listeners request.
     pub fn start(binary: &Path, folder: TempDir, clusters: &Value) -> Self {
         let listeners = json!({ "path_config_source": source(folder.path(), "listeners") });
         let config = json!({
@@ -44,17 +44,17 @@ impl Envoy {
         Self { child, folder }
     }
 
-    /// Where its files are.
+    /// Returns the folder of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What its access logs said.
+    /// Returns its access logs.
     pub fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
     }
 
-    /// One of its statistics, by the end of its name: the start differs between versions.
+    /// Returns one of its statistics, by the end of the name: the beginning differs between versions.
     pub fn stat(&self, name: &str) -> Option<u64> {
         let mut stream = UnixStream::connect(self.folder.path().join("admin")).ok()?;
         let request =
@@ -65,7 +65,7 @@ impl Envoy {
         answer.lines().find_map(|line| line.split_once(&format!("{name}: "))?.1.parse().ok())
     }
 
-    /// What it complained of.
+    /// Returns its log of warnings and errors.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -73,13 +73,13 @@ impl Envoy {
 
 impl Drop for Envoy {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // The process may have exited by itself; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Serves resources under a name, as one file that replaces the one before.
+/// Serves resources under a name, as one file that replaces the previous one.
 pub fn put(folder: &Path, name: &str, url: &str, resources: Vec<Value>) {
     let typed = |mut resource: Value| {
         resource["@type"] = json!(url);
@@ -92,7 +92,7 @@ pub fn put(folder: &Path, name: &str, url: &str, resources: Vec<Value>) {
     fs::rename(fresh, path(folder, name)).unwrap();
 }
 
-/// Has everything that was to come over ADS come from the folder, from a file named like the resource.
+/// Replaces every config source over ADS by a file of the folder that is named like the resource.
 fn by_file(value: Value, folder: &Path) -> Value {
     let Value::Object(mut object) = value else {
         return match value {

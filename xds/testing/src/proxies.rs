@@ -1,4 +1,4 @@
-//! Real Envoys as clients: each in a network of its own, with the server on a Unix socket between.
+//! Runs real Envoys as clients, each in a network namespace of its own, with the server on a Unix socket.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::fixture::NAMESPACE;
 
-/// An Envoy that ends with this value.
+/// Envoy process, which is killed when this value is dropped.
 pub struct Envoy {
     child: Child,
     folder: PathBuf,
@@ -24,12 +24,13 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts the proxy of an instance. Its listeners have the ports of a sidecar, hence the network of its own.
+    /// Starts the proxy of an instance. Its listeners have the ports of a sidecar, hence the network namespace of its
+    /// own.
     pub fn start(binary: &Path, folder: &Path, name: &str) -> Self {
         Self::start_with(binary, folder, name, &bootstrap(folder, name), 1)
     }
 
-    /// As `start`, with another bootstrap and so many workers.
+    /// Starts the proxy of an instance with the given bootstrap and number of workers.
     pub fn start_with(
         binary: &Path,
         folder: &Path,
@@ -53,17 +54,17 @@ impl Envoy {
         Self { child, folder: folder.to_owned(), name: name.to_owned() }
     }
 
-    /// Its process.
+    /// Returns the id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said.
+    /// Returns its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default()
     }
 
-    /// A page of its admin interface; empty as long as there is none.
+    /// Returns a page of its admin interface; empty as long as the interface does not exist.
     pub fn admin(&self, path: &str) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = UnixStream::connect(self.folder.join(format!("{}.admin", self.name))) {
@@ -73,7 +74,7 @@ impl Envoy {
         answer
     }
 
-    /// One of its numbers.
+    /// Returns one of its statistics.
     pub fn stat(&self, name: &str) -> Option<u64> {
         let page = self.admin(&format!("/stats?filter=^{}$", name.replace('.', "\\.")));
         page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
@@ -82,13 +83,13 @@ impl Envoy {
 
 impl Drop for Envoy {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // The process may have exited by itself; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What an Envoy starts with that asks the server on the socket `xds` for everything.
+/// Builds the bootstrap of an Envoy that requests everything from the server on the socket `xds`.
 pub fn bootstrap(folder: &Path, name: &str) -> serde_json::Value {
     let pipe = |file: &str| json!({ "pipe": { "path": folder.join(file) } });
     let ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
@@ -123,7 +124,7 @@ pub fn bootstrap(folder: &Path, name: &str) -> serde_json::Value {
     })
 }
 
-/// A server on the socket `xds` of a folder.
+/// Server on the socket `xds` of a folder.
 pub struct Serving {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -137,7 +138,7 @@ impl Serving {
         S: Send + Sync + 'static,
     {
         let socket = folder.join("xds");
-        // Left behind by the server before.
+        // The previous server may have left its socket.
         let _ = fs::remove_file(&socket);
         let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
         let (stop, told) = oneshot::channel();
@@ -153,7 +154,8 @@ impl Serving {
     }
 }
 
-/// Waits until something is true; says what was not, and what `state` is, after `limit`.
+/// Waits until a condition is true, and returns the time that it took. Panics after `limit` with the condition and
+/// `state`.
 pub async fn until<T: std::fmt::Debug>(
     what: &str,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! A mesh of any number of Services in permissive mode, and a proxy of it that starts as it would be injected.
+//! Builds a mesh of any number of Services in permissive mode, and the injected bootstrap of one of its proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,12 +27,12 @@ use crate::{
     proxies,
 };
 
-/// The first instance of the first Service.
+/// Name of the first instance of the first Service.
 pub const PROXY: &str = "s0-0";
-/// Endpoints of each Service.
+/// Number of endpoints of each Service.
 const ENDPOINTS: usize = 10;
 
-/// Everybody may call everybody.
+/// Builds a mesh in which every workload may call every Service.
 pub fn mesh(services: usize, protocol: Protocol) -> Mesh {
     let mut mesh = Mesh::default();
     let root = include_str!("../../tests/golden/roots/cluster.local.pem").to_owned();
@@ -91,7 +91,7 @@ fn address(net: u8, number: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(net, a, b, c))
 }
 
-/// The bootstrap as it is injected, but for the ways to the server and to the admin interface: sockets in `folder`.
+/// Builds the bootstrap as it is injected, except that the server and the admin interface are at sockets in `folder`.
 pub fn injected(folder: &Path) -> Value {
     let input = BootstrapInput {
         instance: PROXY.to_owned(),
@@ -126,7 +126,7 @@ pub fn injected(folder: &Path) -> Value {
     config
 }
 
-/// A certificate and a key that Envoy can load.
+/// Generates a certificate and a key that Envoy can load.
 pub fn leaf() -> (String, String) {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(identity("s0").to_string().try_into().unwrap())];
