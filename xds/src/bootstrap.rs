@@ -1,9 +1,9 @@
-//! What a proxy starts with: the static Envoy bootstrap, inline in the injected container.
+//! Builds the static Envoy bootstrap with which a proxy starts, inline in the injected container.
 //!
-//! Pure. Turns a [`BootstrapInput`] into the JSON that a stock Envoy (1.36 and later) takes with `--config-yaml`: who it is,
-//! how it reaches the control plane and proves itself to it, and the two ports of its own, readiness with the
-//! application's probes (15021) and metrics (15090). Called by the operator's injector. Holds no secret and no
-//! Kubernetes type; everything that a mesh is made of comes over ADS and is not known here.
+//! Pure. Turns a [`BootstrapInput`] into the JSON that a stock Envoy (1.36 and later) reads with `--config-yaml`: its
+//! node, how it reaches the control plane and authenticates itself to it, and the two ports of its own, readiness with
+//! the application's probes (15021) and metrics (15090). Called by the operator's injector. Holds no secret and no
+//! Kubernetes type; the configuration of the mesh comes over ADS and is not known here.
 
 use serde_json::{Value, json};
 
@@ -21,32 +21,32 @@ pub use probe::{Check, Probe};
 
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
 pub const READINESS_PATH: &str = "/healthz/ready";
-/// The target of [`STATS_PORT`] that answers with metrics; with a query it is another one, which is not served.
+/// The request target of [`STATS_PORT`] that answers with metrics; a target with a query is not served.
 const STATS_PATH: &str = "/stats/prometheus";
-/// The listener of [`READINESS_PORT`], and the cluster by which it asks the admin interface.
+/// The listener of [`READINESS_PORT`], and the cluster by which it queries the admin interface.
 const READINESS: &str = "readiness";
 /// The listener of [`STATS_PORT`].
 const STATS: &str = "stats";
-/// The cluster by which [`STATS_PORT`] asks the admin interface.
+/// The cluster by which [`STATS_PORT`] queries the admin interface.
 const METRICS: &str = "metrics";
-/// Where Envoy's admin interface listens: an abstract Unix socket. It lives and dies with the pod's network namespace,
-/// needs no writable folder, and no request that an application is tricked into sending over TCP reaches it.
+/// Address of Envoy's admin interface: an abstract Unix socket. It exists as long as the pod's network namespace, needs
+/// no writable folder, and no request that an application is tricked into sending over TCP reaches it.
 pub const ADMIN_SOCKET: &str = "@smidge-admin";
 
 /// Envoy refuses regular expressions larger than 100 instructions by default, a UUID pattern among them, and a refused
 /// resource would freeze the policy. The control plane bounds patterns itself; this leaves RE2's own memory as limit.
 ///
-/// The limit holds for the whole process and cannot be raised for resources alone. So nobody but the control plane may
-/// make Envoy compile a pattern: the admin interface takes one in its query (`filter=`), and no query gets there.
+/// The limit holds for the whole process and cannot be raised for resources alone. So only the control plane may make
+/// Envoy compile a pattern: the admin interface takes one in its query (`filter=`), and no query gets there.
 const REGEX_PROGRAM_SIZE: u32 = 1_000_000;
 
-/// Connections that a proxy accepts at most, of callers and of its workload. One that is idle or half open takes up to 27 KB
-/// (measured with Envoy 1.36 and 1.40), so that all of them leave the proxy's 512 MiB as much again. Callers come as a few
-/// connections from each proxy.
+/// Maximum number of connections that a proxy accepts, from callers and from its workload. One that is idle or half
+/// open takes up to 27 KB (measured with Envoy 1.36 and 1.40), so that all of them leave about half of the proxy's
+/// memory (512 MiB) free. Each proxy that calls opens a few connections.
 const DOWNSTREAM_CONNECTIONS: u32 = 10_000;
-/// Of these, connections that come from elsewhere: no stranger can take those that the workload makes.
+/// Maximum number of these that come from elsewhere: no unauthenticated peer can take those that the workload makes.
 const INBOUND_CONNECTIONS: u32 = 8_000;
-/// Connections to each of the ports that answer also while the proxy has no room for others.
+/// Maximum number of connections to each of the ports that answer also while the proxy has no room for others.
 const READINESS_CONNECTIONS: u32 = 2_000;
 const STATS_CONNECTIONS: u32 = 200;
 
@@ -68,8 +68,8 @@ impl Family {
         }
     }
 
-    /// The source of connections from the proxy to its own workload. The redirection lets these through, while a call
-    /// that the workload makes to itself goes the way of every inbound call.
+    /// Returns the source address of connections from the proxy to its own workload. The redirection lets these
+    /// through, while a call that the workload makes to itself is redirected like every inbound call.
     pub fn inbound_source(self) -> &'static str {
         match self {
             Self::V4 => "127.0.0.6",
@@ -77,7 +77,7 @@ impl Family {
         }
     }
 
-    /// `address:port` as it stands in a `Host` header.
+    /// Returns `address:port` as written in a `Host` header.
     fn authority(self, address: &str, port: u16) -> String {
         match self {
             Self::V4 => format!("{address}:{port}"),
@@ -86,26 +86,26 @@ impl Family {
     }
 }
 
-/// All that a bootstrap depends on. Texts may be placeholders that whoever starts the proxy replaces.
+/// Inputs of a bootstrap. Texts may be placeholders that are replaced when the proxy is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapInput {
-    /// The instance's name, unique in its namespace: the pod's.
+    /// Name of the instance, unique in its namespace: that of the pod.
     pub instance: String,
     /// The namespace of the instance. The node's id is `<instance>.<namespace>`.
     pub namespace: String,
     /// The cluster that the instance belongs to: a claim, for logs.
     pub cluster: String,
-    /// The workload's own address: where the two ports are, and where probes are sent.
+    /// Address of the workload, at which the two ports listen and to which probes are sent.
     pub address: String,
     /// The family of `address`.
     pub family: Family,
-    /// Where configuration comes from, and how each side knows the other.
+    /// Control plane from which configuration comes, and how each side authenticates the other.
     pub control_plane: ControlPlane,
     /// The workload's probes that the proxy answers; empty: none.
     pub probes: Vec<Probe>,
 }
 
-/// The bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
+/// Builds the bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
 pub fn bootstrap(input: &BootstrapInput) -> Value {
     let BootstrapInput { instance, namespace, cluster, address: _, family, control_plane, probes } = input;
     let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
@@ -139,18 +139,19 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
     })
 }
 
-/// Where Envoy looks up how many connections a listener may have.
+/// Returns the runtime key of the maximum number of connections of a listener.
 fn limit_of(listener: &str) -> String {
     format!("envoy.resource_limits.listener.{listener}.connection_limit")
 }
 
-/// The admin interface as asked for readiness, by the kubelet and whoever else can reach the port.
+/// Builds the cluster of the admin interface for readiness, queried by the kubelet and every other client of the port.
 fn readiness_cluster() -> Value {
     admin_cluster(READINESS, &json!([]))
 }
 
-/// The admin interface as asked for metrics. Envoy writes them on its main thread, which also takes up policy, endpoints
-/// and certificates: so one scrape at a time, and one that waits; others are answered 503. Readiness waits for none.
+/// Builds the cluster of the admin interface for metrics. Envoy writes them on its main thread, which also applies
+/// policy, endpoints and certificates: so one scrape at a time, and one that waits; others are answered 503. Readiness
+/// waits for none.
 fn metrics_cluster() -> Value {
     let one = json!({"max_connections": 1, "max_pending_requests": 1, "max_requests": 1, "max_retries": 1});
     admin_cluster(METRICS, &json!([one]))
@@ -168,8 +169,8 @@ fn admin_cluster(name: &str, thresholds: &Value) -> Value {
     })
 }
 
-/// A route to one page of the admin interface, for GET alone and by the whole target, so that no other page can be
-/// reached and no query reaches one: `filter=` is a pattern that Envoy would try on every statistic it has.
+/// Builds a route to one page of the admin interface, for GET alone and by the whole target, so that no other page can
+/// be reached and no query reaches one: `filter=` is a pattern that Envoy would try on every statistic it has.
 fn admin_route(cluster: &str, path: &str, page: &str) -> Value {
     json!({
         "match": {"path": path, "headers": [target_is(path), method_is_get()]},
@@ -177,12 +178,12 @@ fn admin_route(cluster: &str, path: &str, page: &str) -> Value {
     })
 }
 
-/// A route's `path` is compared without the query, `:path` with it.
+/// Matches the whole target: a route's `path` is compared without the query, `:path` with it.
 fn target_is(path: &str) -> Value {
     json!({"name": ":path", "string_match": {"exact": path}})
 }
 
-/// HEAD and every other method find no route.
+/// Matches GET: HEAD and every other method find no route.
 fn method_is_get() -> Value {
     json!({"name": ":method", "string_match": {"exact": "GET"}})
 }
@@ -200,10 +201,10 @@ fn stats_listener(input: &BootstrapInput) -> Value {
     listener(STATS, input, STATS_PORT, Vec::new(), &[admin_route(METRICS, STATS_PATH, STATS_PATH)])
 }
 
-/// A listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.
+/// Builds a listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.
 ///
-/// It has the workload's own address and loopback. At every address it would be found for each call of the workload to this
-/// port anywhere: Envoy takes a listener that has the port for all addresses before it passes a connection on.
+/// It has the workload's own address and loopback. A listener at every address would receive each call of the workload
+/// to this port of any host: Envoy prefers a listener that has the port for all addresses to passing a connection on.
 fn listener(
     name: &str,
     input: &BootstrapInput,

@@ -1,13 +1,13 @@
-//! One stream's side of the delta xDS protocol, as a state machine without I/O.
+//! State machine of the server's side of one delta xDS stream, without I/O.
 //!
-//! Pure. Requests, views and the proxy's own certificate go in, responses come out; `server` carries them. Cannot fail or
-//! panic, whatever a client says. The rules are those of the protocol ("Incremental xDS") and of Envoy's behaviour:
+//! Pure. Requests, views and the proxy's own certificate go in, responses come out; `server` carries them. Cannot fail
+//! or panic, whatever a client sends. The rules are those of the protocol ("Incremental xDS") and of Envoy's behaviour:
 //!
 //! - additions cluster → endpoints → secret → listener → extension → route, then removals in reverse;
 //! - one unanswered response per kind, but endpoints never wait for the answer to their cluster: Envoy withholds it
-//!   until the cluster has warmed, and that takes the endpoints, which are therefore told again behind their cluster;
-//! - what names a cluster (routes, outbound extensions) waits for that answer, as Envoy does not warm routes;
-//! - what was refused is not said again until it changes or is asked for anew.
+//!   until the cluster has warmed, and that requires the endpoints, which are therefore sent again after their cluster;
+//! - resources that name a cluster (routes, outbound extensions) wait for that answer, as Envoy does not warm routes;
+//! - what was refused is not sent again until it changes or is requested anew.
 
 pub mod changes;
 mod per_type;
@@ -28,15 +28,15 @@ use crate::{
     view::View,
 };
 
-/// The wire name of the proxy's own certificate.
+/// The name of the proxy's own certificate on the wire.
 pub const IDENTITY: &str = "identity";
 
-/// Extensions under this prefix are an inbound port's policy.
+/// Prefix of the extensions that are an inbound port's policy.
 const INBOUND: &str = "inbound/";
-/// The listener whose filter chains carry the drain marks.
+/// Name of the listener whose filter chains carry the drain marks.
 const INBOUND_LISTENER: &str = "inbound";
 
-/// How much of a client's complaint is kept.
+/// Maximum number of characters of a client's error message that are kept.
 const COMPLAINT: usize = 1024;
 
 /// The state of one stream.
@@ -45,27 +45,27 @@ pub struct Session {
     view: Option<Arc<View>>,
     own: Own,
     topics: PerType<Topic>,
-    /// Clusters that were sent before the client spoke of endpoints.
+    /// Clusters that were sent before the client's first request for endpoints.
     clusters_before_eds: BTreeSet<Arc<str>>,
     nonce: u64,
     counters: PerType<Counters>,
-    /// What users' objects say has changed in the view, as far as that was not asked for.
+    /// True if the content of users' objects has changed in the view since `take_restated`.
     restated: bool,
-    /// What was said before the first view. What is kept of it depends on which names there are.
+    /// Requests from before the first view. Their effect depends on the names in the view.
     buffered_requests: Vec<Request>,
     initial_versions_exceeded: bool,
 }
 
-/// What was done for one kind on one stream.
+/// Counters of one kind on one stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Responses sent.
+    /// Number of responses that were sent.
     pub responses: u64,
-    /// Resources in them.
+    /// Number of resources in them.
     pub updated: u64,
-    /// Names in them that do not exist.
+    /// Number of names in them that do not exist.
     pub removed: u64,
-    /// Responses that the client refused.
+    /// Number of responses that the client refused.
     pub nacks: u64,
 }
 
@@ -76,18 +76,18 @@ pub struct Refused {
     pub kind: ResourceType,
     /// The names in it, of which at least one is at fault.
     pub names: Vec<Arc<str>>,
-    /// The client's complaint, shortened.
+    /// The client's error message, shortened.
     pub message: String,
 }
 
-/// What a stream needs of the certificate source.
+/// Need of a stream for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretNeed {
-    /// Nothing: it has one, or has not asked.
+    /// None: the client has one, or has not requested one.
     Nothing,
-    /// To know whether the version that the client holds is still good: `keep_secret` if so, else `on_secret`.
+    /// A check of the version that the client holds: `keep_secret` if it is still good, else `on_secret`.
     Judgement(Version),
-    /// A new one: `on_secret`.
+    /// A new certificate: `on_secret`.
     Issue,
 }
 
@@ -112,20 +112,20 @@ impl Own {
 }
 
 impl Session {
-    /// A stream on which nothing was said yet.
+    /// Creates the session of a stream without messages.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether this is an answer to what the client was told and nothing more: it asks for nothing.
+    /// Returns true if this is only an answer to a response: it changes no subscription.
     pub fn is_ack_or_nack(&self, request: &Request) -> bool {
         let asks = !request.subscribe.is_empty() || !request.unsubscribe.is_empty();
         let kind = ResourceType::from_type_url(&request.type_url);
         !asks && kind.is_some_and(|kind| self.topics.get(kind).awaits(&request.response_nonce))
     }
 
-    /// Takes in what the client says. A kind that is not served is passed over. Before the first view it is only kept, in
-    /// full: whoever listens should not go on to do so.
+    /// Handles a request, and returns the refusal of a NACK. A kind that is not served is ignored. Before the first
+    /// view a request is only buffered, in full: the caller should then read no further.
     pub fn on_request(&mut self, request: &Request) -> Option<Refused> {
         let kind = ResourceType::from_type_url(&request.type_url)?;
         let Some(view) = self.view.as_deref() else {
@@ -139,7 +139,7 @@ impl Session {
         self.initial_versions_exceeded |=
             topic.on_subscriptions(kind, request, shared, names_of(view, kind)).is_err();
         match kind {
-            // Versions that it brought along are of its old clusters, and do not warm the new ones.
+            // The client's initial versions are of its old clusters, and do not warm the new ones.
             ResourceType::Endpoints => {
                 for name in &std::mem::take(&mut self.clusters_before_eds) {
                     topic.repeat(name);
@@ -155,13 +155,13 @@ impl Session {
         Some(Refused { kind, names, message: message.chars().take(COMPLAINT).collect() })
     }
 
-    /// What the proxy shall see from now on. Nothing is answered before the first view.
+    /// Sets the view of the proxy. No request is answered before the first view.
     pub fn on_view(&mut self, view: Arc<View>) {
         let changes = self.view.as_ref().map(|old| changes::between(old, &view)).unwrap_or_default();
         self.on_changes(view, &changes);
     }
 
-    /// `on_view` for a caller that knows what differs from the view before (`changes::Memo`).
+    /// Does what `on_view` does, for a caller that knows what differs from the previous view (`changes::Memo`).
     pub fn on_changes(&mut self, view: Arc<View>, changes: &Changes) {
         let Some(old) = self.view.take() else { return self.on_first_view(view) };
         for key in changes {
@@ -183,13 +183,13 @@ impl Session {
         }
     }
 
-    /// Whether the client claims to hold more than a proxy can have been told: the stream shall end.
+    /// Returns true if the client claims to hold more than a proxy can have been sent: the stream must end.
     pub fn claims_too_much(&self) -> bool {
         self.initial_versions_exceeded
     }
 
-    /// A TCP policy that was changed while the proxy was away may have shrunk: connections that the old one let in end
-    /// with the listener's drain marks, which a proxy that connects anew is not told otherwise.
+    /// Drains for a TCP policy that changed while the proxy was away and may have shrunk: connections that the old one
+    /// allowed end with the listener's drain marks, which a proxy that connects anew is not sent otherwise.
     fn renew_drains(&mut self) {
         let Some(view) = &self.view else { return };
         if has_missed_policy(self.topics.get(ResourceType::Extension), view) {
@@ -197,17 +197,17 @@ impl Session {
         }
     }
 
-    /// The view that the client gets.
+    /// Returns the view of the client.
     pub fn view(&self) -> Option<&Arc<View>> {
         self.view.as_ref()
     }
 
-    /// Whether the view has come to differ, since this was last asked, in more than where Services have their endpoints.
+    /// Returns true if more than clusters and endpoints has changed in the view since the last call.
     pub fn take_restated(&mut self) -> bool {
         std::mem::take(&mut self.restated)
     }
 
-    /// What must be asked of the certificate source now.
+    /// Returns what the stream now needs of the certificate source.
     pub fn secret_need(&self) -> SecretNeed {
         let topic = self.topics.get(ResourceType::Secret);
         if !topic.is_named(IDENTITY) || matches!(self.own, Own::Ready(_)) {
@@ -220,13 +220,13 @@ impl Session {
         }
     }
 
-    /// What the client says it holds as its own certificate is still good.
+    /// Keeps the certificate that the client reports to hold, as it is still good.
     pub fn keep_secret(&mut self) {
         self.topics.get_mut(ResourceType::Secret).pending.remove(IDENTITY);
         self.own = Own::Held;
     }
 
-    /// A new certificate of the proxy's own. Wiped at once if the client no longer wants one.
+    /// Takes a new certificate of the proxy's own. Wiped at once if the client no longer wants one.
     pub fn on_secret(&mut self, secret: Secret) {
         let topic = self.topics.get_mut(ResourceType::Secret);
         if topic.is_named(IDENTITY) {
@@ -235,13 +235,13 @@ impl Session {
         }
     }
 
-    /// What was done for `kind` so far.
+    /// Returns the counters of `kind`.
     pub fn counters(&self, kind: ResourceType) -> Counters {
         *self.counters.get(kind)
     }
 
-    /// Whether the client has asked, has answered for everything that it was to be told, and nothing is to be told.
-    /// What it refused, and its certificate, do not count.
+    /// Returns true if the client has subscribed, has answered every response, and nothing is left to send. What it
+    /// refused, and its certificate, do not count.
     pub fn is_settled(&mut self) -> bool {
         let Self { view: Some(view), own, topics, .. } = self else { return false };
         ResourceType::ALL.into_iter().all(|kind| {
@@ -258,13 +258,13 @@ impl Session {
         })
     }
 
-    /// The names that the client refused as they are now.
+    /// Returns the names that the client refused in their current version.
     pub fn refused(&self) -> impl Iterator<Item = (ResourceType, Arc<str>)> {
         let of = |kind| self.topics.get(kind).refused().map(move |name| (kind, Arc::clone(name)));
         ResourceType::ALL.into_iter().flat_map(of)
     }
 
-    /// The next thing to tell the client. To be called until it returns nothing, after every other call.
+    /// Returns the next response to send. To be called until it returns nothing, after every other call.
     pub fn next_response(&mut self) -> Option<Response> {
         let view = Arc::clone(self.view.as_ref()?);
         let mut withheld = false;
@@ -288,7 +288,7 @@ impl Session {
         None
     }
 
-    /// The names of `kind` with one of these verdicts that may be told now, and how many there are in all.
+    /// Returns the names of `kind` with one of these verdicts that may be sent now, and the number of all of them.
     fn pick(
         &mut self,
         view: &View,
@@ -311,7 +311,7 @@ impl Session {
                 let names_clusters =
                     kind == ResourceType::Route || (kind == ResourceType::Extension && !policy);
                 let gated = verdict == Verdict::Update && names_clusters && warming;
-                // Envoy gives up on a response at its first bad extension: no policy shall fall with another one.
+                // Envoy stops at the first bad extension of a response: no policy may be lost because of another one.
                 if outstanding || gated || alone || (policy && !picked.is_empty()) {
                     return;
                 }
@@ -347,7 +347,7 @@ impl Session {
         response
     }
 
-    /// A cluster is told: its endpoints must be told again behind it.
+    /// Marks the endpoints of a cluster to be sent again, as the cluster is being sent.
     fn follow(&mut self, name: &Arc<str>) {
         let endpoints = self.topics.get_mut(ResourceType::Endpoints);
         if endpoints.is_opened() {
@@ -372,7 +372,7 @@ fn is_tcp_policy(name: &str) -> bool {
     name.starts_with(INBOUND) && name.ends_with("/tcp")
 }
 
-/// Whether a TCP port's policy was changed while the client was away.
+/// Returns true if the policy of a TCP port changed while the client was away.
 fn has_missed_policy(topic: &Topic, view: &View) -> bool {
     topic.claims().filter(|(name, _)| is_tcp_policy(name)).any(|(name, held)| {
         let now = view.get(ResourceType::Extension, name);
@@ -392,7 +392,7 @@ fn offer<'v>(view: &'v View, own: &'v Own, kind: ResourceType, name: &Arc<str>) 
     resource.map_or(Offer::Absent, |resource| Offer::Present(&resource.version))
 }
 
-/// The names of `kind` in the view.
+/// Returns the names of `kind` in the view.
 fn names_of(view: &View, kind: ResourceType) -> impl Iterator<Item = &Arc<str>> {
     let all = view.resources.range((kind, Arc::from(""))..).map(|((kind, name), _)| (*kind, name));
     all.take_while(move |(of, _)| *of == kind).map(|(_, name)| name)

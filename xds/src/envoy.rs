@@ -1,6 +1,6 @@
 //! Turns mesh values into Envoy messages: a file per Envoy noun, each builder a function from a small input.
 //!
-//! Pure. Called by `resources`, which encodes what comes out. Knows nothing of pools, views, versions and streams.
+//! Pure. Called by `resources`, which encodes the messages. Knows nothing of pools, views, versions and streams.
 
 pub mod audit;
 pub mod cluster;

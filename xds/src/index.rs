@@ -1,7 +1,7 @@
 //! Index from identity to classes, and from class to instances.
 //!
-//! Pure. Kept from mesh to mesh by `resources` and `reach` at the cost of what changed, so that what starts from an identity or a class
-//! need not look at all of them. Decides nothing.
+//! Pure. Kept from mesh to mesh by `resources` and `reach` at the cost of what changed, so that a computation that
+//! starts from an identity or a class need not visit all of them. Decides nothing.
 
 use imbl::{OrdMap, OrdSet};
 
@@ -10,7 +10,7 @@ use crate::mesh::{
     id::{ClassId, ProxyId, SpiffeId},
 };
 
-/// The mesh's workloads, the other way round.
+/// Reverse index of the mesh's workloads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
     pub classes: OrdMap<SpiffeId, OrdSet<ClassId>>,
@@ -18,7 +18,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// The index after `changes`.
+    /// Returns the index after `changes`.
     pub fn next(&self, changes: &Changes<'_>) -> Self {
         let mut next = self.clone();
         for change in &changes.classes {
@@ -40,23 +40,23 @@ impl Index {
         next
     }
 
-    /// The classes of an identity.
+    /// Returns the classes of an identity.
     pub fn classes(&self, identity: &SpiffeId) -> impl Iterator<Item = &ClassId> {
         self.classes.get(identity).into_iter().flatten()
     }
 
-    /// The instances of a class.
+    /// Returns the instances of a class.
     pub fn instances(&self, class: &ClassId) -> impl Iterator<Item = &ProxyId> {
         self.instances.get(class).into_iter().flatten()
     }
 
-    /// How many instances a class has.
+    /// Returns the number of instances of a class.
     pub fn count(&self, class: &ClassId) -> usize {
         self.instances.get(class).map_or(0, OrdSet::len)
     }
 }
 
-/// Takes `value` out of the set of `key`, and the set with it if it was the last.
+/// Removes `value` from the set of `key`, and the set with it if it was the last.
 pub(crate) fn remove<K: Ord + Clone, V: Ord + Clone>(sets: &mut OrdMap<K, OrdSet<V>>, key: &K, value: &V) {
     let Some(set) = sets.get_mut(key) else { return };
     set.remove(value);

@@ -1,10 +1,10 @@
-//! From the mesh model to Envoy on the wire.
+//! Turns the mesh model into Envoy configuration on the wire.
 //!
 //! `resources(&Mesh)` builds one pool of Envoy resources; `view` is the set of names in it that one proxy sees;
-//! `delta::Session` decides what a stream must be told; `server` is the gRPC around it. `bootstrap` is what a proxy
-//! starts with, `render` the same configuration as one file.
+//! `delta::Session` decides what a stream must be sent; `server` is the gRPC around it. `bootstrap` is the static
+//! configuration with which a proxy starts, `render` turns a view into one static configuration.
 //!
-//! Does not contain: Kubernetes, SMI, a certificate authority, files, environment, clocks (but for timers in `server`).
+//! Does not contain: Kubernetes, SMI, a certificate authority, files, environment, clocks (except timers in `server`).
 
 pub mod bootstrap;
 pub mod delta;

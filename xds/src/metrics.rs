@@ -1,7 +1,7 @@
-//! What the server counts, as Prometheus metrics.
+//! Metrics of the server, for Prometheus.
 //!
-//! Registered by the caller under its own prefix; counted by `server`. Labels are closed words: no proxy, no name of a
-//! resource, nothing that a client chose.
+//! Registered by the caller under its own prefix; counted by `server`. Labels are words of closed sets: no proxy, no
+//! name of a resource, nothing that a client chose.
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -13,19 +13,19 @@ use crate::{delta::PerType, refusal::RefusalReason, resources::ResourceType};
 /// The label sets, each with one label.
 type Label = [(&'static str, &'static str); 1];
 
-/// The server's metrics. Clones count together.
+/// The server's metrics. Clones share the counters.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Streams that are connected and admitted.
+    /// Number of streams that are connected and admitted.
     pub(crate) streams: Gauge,
-    /// Times that a new snapshot changed the view of a stream.
+    /// Number of times that a new snapshot changed the view of a stream.
     pub(crate) view_updates: Counter,
-    /// Times that reading from a stream was paused by its request rate limit.
+    /// Number of times that reading from a stream was paused by its request rate limit.
     pub(crate) throttled: Counter,
-    /// Leaf certificates that failed to be issued to a stream.
+    /// Number of leaf certificates that failed to be issued to a stream.
     pub(crate) certificate_failures: Counter,
     refused: Family<Label, Counter>,
-    /// Found once, so that counting takes no lock.
+    /// Looked up once, so that counting takes no lock.
     kinds: PerType<KindMetrics>,
 }
 
@@ -97,13 +97,13 @@ impl Metrics {
         self.refused.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
-    /// How many resources were sent in all. Zero for a proxy that came back and had everything.
+    /// Returns the total number of resources that were sent. Zero for a proxy that reconnected and had everything.
     pub fn resources_sent(&self) -> u64 {
         ResourceType::ALL.into_iter().map(|kind| self.of(kind).resources.get()).sum()
     }
 }
 
-/// The customary name of the protocol of a kind.
+/// Returns the customary name of the protocol of a kind.
 pub(crate) fn short_name(kind: ResourceType) -> &'static str {
     match kind {
         ResourceType::Cluster => "cds",

@@ -1,8 +1,8 @@
-//! Which resources of a snapshot carry what an object of the user's says.
+//! Index from users' objects to the resources of a snapshot that carry their content.
 //!
-//! Pure. Kept from snapshot to snapshot by `snapshot`, at the cost of what changed; asked by whoever tells users whether proxies
-//! have taken what they wrote. Made of the mesh's own names (a grant's, a Service's) and the pool; knows no kind of object,
-//! and does not say who sees a resource: the snapshot does.
+//! Pure. Kept from snapshot to snapshot by `snapshot`, at the cost of what changed; read to report to users whether
+//! proxies have acknowledged their objects. Made of the mesh's own names (of a grant, of a Service) and the pool; knows
+//! no kind of object, and does not decide which proxies see a resource: the snapshot does.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,38 +23,38 @@ use crate::{
     resources::{Resource, Resources},
 };
 
-/// What an object says in the mesh, by the name that the object has there.
+/// Content of an object in the mesh, by the name that the object has there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SourceRef {
-    /// Who may call.
+    /// A grant: the callers that it allows.
     Grant(String),
-    /// Where calls go.
+    /// A split: the destinations of calls.
     Split(String),
 }
 
-/// Where a statement stands.
+/// Location of a source in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Location {
-    /// Among the grants of an identity, whether anybody has it or not. No resource is made for that alone.
+    /// Among the grants of an identity, even if no workload has it. No resource is built for that alone.
     Identity(SpiffeId),
     /// On the inbound side of a class.
     Class(ClassId),
-    /// On the way to a port of a Service.
+    /// In the route or filter that leads to a port of a Service.
     Port(ServiceId, u16),
 }
 
-/// The places of one statement, each with the resources there that carry it.
+/// Locations of one source, each with the resources there that carry it.
 pub type Places = OrdMap<Location, Vec<Arc<Resource>>>;
 
-/// The statements that are in effect, with their places. A copy costs nothing.
+/// Sources that are in effect, with their locations. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Provenance(OrdMap<SourceRef, Places>);
 
-/// A part of the statements, to be compared with what it was.
+/// Part of the sources, to be compared with its previous state.
 type Attributed = BTreeMap<(SourceRef, Location), Vec<Arc<Resource>>>;
 
 impl Provenance {
-    /// The provenance after `changes`, which led from the one mesh and its pool to the other.
+    /// Returns the provenance after `changes`, which led from the one mesh and its pool to the other.
     pub(crate) fn next(
         &self,
         changes: &Changes<'_>,
@@ -89,12 +89,12 @@ impl Provenance {
         }
     }
 
-    /// Where a statement stands; `None` if it is not in effect.
+    /// Returns the locations of a source; `None` if it is not in effect.
     pub fn places(&self, statement: &SourceRef) -> Option<&Places> {
         self.0.get(statement)
     }
 
-    /// The statements whose places, or the resources there, are not what they were.
+    /// Returns the sources whose locations, or the resources there, have changed.
     pub(crate) fn since<'a>(
         &'a self,
         earlier: &'a Self,
@@ -103,7 +103,7 @@ impl Provenance {
     }
 }
 
-/// Whether resources of the same names stand at the same places.
+/// Returns true if both have resources of the same names at the same locations.
 pub(crate) fn is_named_alike(old: &Places, new: &Places) -> bool {
     let names = |resources: &Vec<Arc<Resource>>| -> Vec<_> {
         resources.iter().map(|resource| (resource.kind, Arc::clone(&resource.name))).collect()
@@ -111,7 +111,7 @@ pub(crate) fn is_named_alike(old: &Places, new: &Places) -> bool {
     changes(old, new).all(|change| change.old.map(names) == change.new.map(names))
 }
 
-/// What splits say of a Service's ports: where calls of them go.
+/// Returns the splits of a Service's ports, each with the resource that carries it.
 fn splits(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
     let stated = service.ports.iter().filter_map(|(number, port)| {
         let split = port.route.split.clone()?;
@@ -122,7 +122,7 @@ fn splits(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
     stated.collect()
 }
 
-/// What grants say of those who have an identity.
+/// Returns the grants of an identity, each with the resources of the classes of that identity that carry it.
 fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
     let mut stated = Attributed::new();
     let grants = mesh.grants_of(identity);
@@ -131,7 +131,7 @@ fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
         stated.insert((SourceRef::Grant(grant.name.clone()), place), Vec::new());
     }
     let classes = pool.index().classes(identity).filter_map(|id| Some((id, mesh.classes.get(id)?)));
-    // Where everything is allowed, no policy says what a grant says.
+    // Where everything is allowed, no policy carries a grant.
     for (id, class) in classes.filter(|(_, class)| class.access != AccessMode::Permissive) {
         let made: HashMap<&str, &Arc<Resource>> =
             pool.class(id).map(|resource| (&*resource.name, resource)).collect();

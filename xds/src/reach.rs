@@ -1,7 +1,7 @@
-//! Which ports of which Services each identity may call.
+//! Index from identity to the ports of Services that it may call.
 //!
-//! Pure. Made from a mesh and kept from mesh to mesh by `snapshot`: only Services that a change touches are asked again. `view`
-//! takes from it what a proxy sees. Says nothing about what may be said there; that is the grants' own.
+//! Pure. Made from a mesh and kept from mesh to mesh by `snapshot`: only Services that a change touches are computed
+//! again. `view` reads from it what a proxy sees. Does not decide which requests are allowed at a port; the grants do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,27 +22,27 @@ use crate::{
     },
 };
 
-/// Who may call what. A copy costs nothing.
+/// Ports that each identity may call. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reach {
     callers: OrdMap<ServiceId, Arc<Callers>>,
-    /// What everybody may call.
+    /// Ports that every identity may call.
     everybody: OrdSet<(ServiceId, u16)>,
     only: OrdMap<SpiffeId, OrdSet<(ServiceId, u16)>>,
-    /// The Services that an identity serves.
+    /// Services that an identity serves.
     served: OrdMap<SpiffeId, OrdSet<ServiceId>>,
-    /// The Services that send to a backend.
+    /// Services that send to a backend.
     roots: OrdMap<ServiceId, OrdSet<ServiceId>>,
 }
 
-/// Who may call the ports of one Service.
+/// Callers of the ports of one Service.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Callers {
     everybody: BTreeSet<u16>,
     only: BTreeMap<SpiffeId, BTreeSet<u16>>,
 }
 
-/// Whose reach a change moved.
+/// Identities whose reach differs after a change.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
     pub everybody: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Moved {
 }
 
 impl Reach {
-    /// The reach after `changes`, which led to `mesh`, and whose it is that differs.
+    /// Returns the reach after `changes`, which led to `mesh`, and the identities whose reach differs.
     pub fn next(&self, mesh: &Mesh, index: &Index, changes: &Changes<'_>) -> (Self, Moved) {
         let mut next = self.clone();
         let mut due = BTreeSet::new();
@@ -71,17 +71,17 @@ impl Reach {
         (next, moved)
     }
 
-    /// What everybody may call.
+    /// Returns the ports that every identity may call.
     pub fn everybody(&self) -> impl Iterator<Item = &(ServiceId, u16)> {
         self.everybody.iter()
     }
 
-    /// What `identity` may call beyond what everybody may.
+    /// Returns the ports that `identity` may call in addition to those that every identity may call.
     pub fn of(&self, identity: &SpiffeId) -> impl Iterator<Item = &(ServiceId, u16)> {
         self.only.get(identity).into_iter().flatten()
     }
 
-    /// The identities that may call a port; `None` stands for everybody.
+    /// Returns the identities that may call a port; `None` means every identity.
     pub fn callers<'a>(&'a self, service: &ServiceId, number: u16) -> Option<Vec<&'a SpiffeId>> {
         let Some(callers) = self.callers.get(service) else { return Some(Vec::new()) };
         if callers.everybody.contains(&number) {
@@ -91,17 +91,17 @@ impl Reach {
         Some(only.map(|(identity, _)| identity).collect())
     }
 
-    /// The Services that others may call than before.
+    /// Returns the Services whose callers differ from those in `earlier`.
     pub fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a ServiceId> {
         changes(&earlier.callers, &self.callers).map(|change| change.key)
     }
 
-    /// Whether everybody sees something of a Service, because everybody may call it or what sends to it.
+    /// Returns true if every identity sees something of a Service, because it may call it or one that sends to it.
     pub fn is_seen_by_everybody(&self, service: &ServiceId) -> bool {
         self.seen_through(service).any(|callers| !callers.everybody.is_empty())
     }
 
-    /// The identities that see something of a Service, because they may call it or what sends to it.
+    /// Returns the identities that see something of a Service, because they may call it or a Service that sends to it.
     pub fn viewers<'a>(&'a self, service: &'a ServiceId) -> impl Iterator<Item = &'a SpiffeId> {
         self.seen_through(service).flat_map(|callers| callers.only.keys())
     }
@@ -115,7 +115,7 @@ impl Reach {
         self.roots.get(backend).into_iter().flatten()
     }
 
-    /// Takes over who serves a Service and where it sends.
+    /// Updates the identities that serve a Service and the backends to which it sends.
     fn reindex(&mut self, change: &Change<'_, ServiceId, Arc<Service>>) {
         for port in change.old.into_iter().flat_map(|service| service.ports.values()) {
             for server in &port.servers {
@@ -172,7 +172,7 @@ fn replace(set: &mut OrdSet<(ServiceId, u16)>, id: &ServiceId, old: &BTreeSet<u1
     }
 }
 
-/// Whether a change of a Service leaves alone who serves it, its ports, and which Services it sends to.
+/// Returns true if a change of a Service leaves its servers, its ports, and the Services to which it sends unchanged.
 pub(crate) fn is_reached_alike(change: &Change<'_, ServiceId, Arc<Service>>) -> bool {
     let (Some(old), Some(new)) = (change.old, change.new) else { return false };
     let place = |backend: &'_ Backend| (backend.service.clone(), backend.port);
@@ -183,7 +183,8 @@ pub(crate) fn is_reached_alike(change: &Change<'_, ServiceId, Arc<Service>>) -> 
         })
 }
 
-/// Who is let in where. Many Services may be served by one identity, whose grants are looked at once.
+/// Index of the sources that a server's port allows. Many Services may be served by one identity, whose grants are read
+/// once.
 struct AccessIndex<'a> {
     mesh: &'a Mesh,
     index: &'a Index,
@@ -191,7 +192,8 @@ struct AccessIndex<'a> {
 }
 
 impl<'a> AccessIndex<'a> {
-    /// An identity may call a port if somebody who serves it, by itself or as a backend, lets it in.
+    /// Returns the callers of a Service: an identity may call a port if a server of it or of one of its backends allows
+    /// it.
     fn callers(&mut self, service: &'a Service) -> Callers {
         let mut callers = Callers::default();
         for (number, port) in &service.ports {
@@ -213,7 +215,7 @@ impl<'a> AccessIndex<'a> {
         callers
     }
 
-    /// The identities that serve a port, each with the port on the instance and its access mode.
+    /// Returns the identities that serve a port, each with the port on the instance and its access mode.
     fn servers(&self, number: u16, port: &'a ServicePort) -> BTreeSet<(&'a SpiffeId, u16, AccessMode)> {
         let (mesh, index) = (self.mesh, self.index);
         let backends = backends(port)
@@ -231,7 +233,7 @@ impl<'a> AccessIndex<'a> {
     }
 }
 
-/// Where a port sends.
+/// Returns the backends to which a port sends.
 pub(crate) fn backends(port: &ServicePort) -> impl Iterator<Item = &Backend> {
     port.route.rules.iter().flat_map(|rule| &rule.backends)
 }

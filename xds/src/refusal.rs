@@ -1,6 +1,6 @@
-//! Reasons for which a stream is refused, as logs, metrics and clients have them.
+//! Reasons for which a stream is refused, as logs, metrics and clients see them.
 //!
-//! Given by `server` and by its `Authenticator`; counted by `metrics`. Refuses nothing itself.
+//! Returned by `server` and by its `Authenticator`; counted by `metrics`. Refuses nothing itself.
 
 use tonic::{Code, Status};
 
@@ -9,26 +9,26 @@ use tonic::{Code, Status};
 pub enum RefusalReason {
     /// The stream carries no token.
     NoToken,
-    /// The token is not one that can be believed: signature, issuer, audience, shape.
+    /// The token is not valid: signature, issuer, audience, format.
     InvalidToken,
-    /// The token was good once.
+    /// The token was valid and has expired.
     ExpiredToken,
-    /// The token is good, and its workload instance does not exist (any more).
+    /// The token is valid, and its workload instance does not exist (any more).
     WorkloadNotFound,
-    /// The token is good, and the proxy claims to be somebody else.
+    /// The token is valid, and the proxy claims to be another instance.
     NodeIdMismatch,
     /// The instance exists and has no proxy of this mesh.
     NotInMesh,
     /// The proxy has too many streams that do not end, as it reads nothing of them.
     TooManyStreams,
-    /// The proxy claims to hold more resources than it can have been told.
+    /// The proxy claims to hold more resources than it can have been sent.
     TooManyInitialVersions,
-    /// The token cannot be judged just now; the proxy retries later.
+    /// The token cannot be verified or the stream cannot be served at present; the proxy retries later.
     Unavailable,
 }
 
 impl RefusalReason {
-    /// The word for logs and metrics.
+    /// Returns the word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoToken => "NoToken",
@@ -43,7 +43,7 @@ impl RefusalReason {
         }
     }
 
-    /// The gRPC status that the client gets.
+    /// Returns the gRPC status code that the client receives.
     pub fn code(self) -> Code {
         match self {
             Self::NoToken | Self::InvalidToken | Self::ExpiredToken => Code::Unauthenticated,
@@ -53,7 +53,7 @@ impl RefusalReason {
         }
     }
 
-    /// The status as it is sent: its text is the same for every reason with its code, and says nothing of the mesh.
+    /// Returns the status that is sent: one text for all reasons of a code, which reveals nothing of the mesh.
     pub(crate) fn status(self) -> Status {
         let text = match self.code() {
             Code::Unauthenticated => "no valid credentials",

@@ -1,9 +1,9 @@
-//! One proxy's configuration as one complete, static Envoy configuration, and single resources in a form to read.
+//! Turns one proxy's configuration into one complete, static Envoy configuration, and single resources into JSON.
 //!
-//! Pure. The same function is behind `smidge render`, the golden tests and debug pages. Reads a view and nothing else; what
-//! Envoy would ask for is put where it would ask: routes, extensions and endpoints in place. Secrets stay elsewhere,
-//! so that the result holds none; they are asked for at the cluster `xds` and not over ADS, as Envoy's `--mode
-//! validate` crashes on a static TLS context whose secrets come over ADS.
+//! Pure. The same function is behind `smidge render`, the golden tests and debug pages. Reads a view and nothing else;
+//! resources that Envoy would request are put where it would refer to them: routes, extensions and endpoints in place.
+//! Secrets are not put in place, so that the result holds none; they are requested from the cluster `xds` and not over
+//! ADS, as Envoy's `--mode validate` crashes on a static TLS context whose secrets come over ADS.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::LazyLock};
 
@@ -21,43 +21,43 @@ static TYPES: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
         .map_err(|error| error.to_string())
 });
 
-/// Why a resource cannot be shown. None of it can happen with what this crate builds.
+/// Error of rendering a resource. None of them can occur with what this crate builds.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The descriptors do not fit this build.
+    /// The descriptors do not match this build.
     #[error("failed to read the descriptors of Envoy's messages: {0}")]
     Descriptors(String),
     /// The resource is of a type that the descriptors do not know.
     #[error("unknown message type {0}")]
     UnknownType(&'static str),
-    /// The bytes are no message of that type.
+    /// The bytes are not a message of that type.
     #[error("failed to decode {name:?}")]
     Decode {
-        /// The resource.
+        /// Name of the resource.
         name: String,
-        /// Why.
+        /// Cause of the error.
         source: prost::DecodeError,
     },
     /// The message has no JSON form.
     #[error("failed to print {name:?}")]
     Print {
-        /// The resource.
+        /// Name of the resource.
         name: String,
-        /// Why.
+        /// Cause of the error.
         source: serde_json::Error,
     },
 }
 
-/// What a static configuration needs besides the view.
+/// Settings of a static configuration besides the view.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The proxy's name for the control plane, any text.
+    /// Name of the proxy for the control plane, any text.
     pub node: String,
-    /// Where the control plane is.
+    /// Address of the control plane.
     pub xds: SocketAddr,
 }
 
-/// The configuration of a proxy with this view, as `envoy -c` takes it. Lists are sorted by name, keys by themselves.
+/// Renders the configuration of a proxy with this view, for `envoy -c`. Lists are sorted by name, objects by key.
 pub fn render(view: &View, settings: &Settings) -> Result<Value, RenderError> {
     let mut printed = BTreeMap::new();
     for ((kind, name), it) in &view.resources {
@@ -78,7 +78,7 @@ pub fn render(view: &View, settings: &Settings) -> Result<Value, RenderError> {
     })))
 }
 
-/// One resource as JSON with the field names of Envoy's documentation; what has its default is left out.
+/// Renders one resource as JSON with the field names of Envoy's documentation; fields with their default are left out.
 pub fn resource(resource: &Resource) -> Result<Value, RenderError> {
     let types = TYPES.as_ref().map_err(|error| RenderError::Descriptors(error.clone()))?;
     let url = resource.kind.type_url();
@@ -97,7 +97,7 @@ pub fn resource(resource: &Resource) -> Result<Value, RenderError> {
 
 type Printed<'a> = BTreeMap<(ResourceType, &'a str), Value>;
 
-/// Puts what a message would ask for in the place where it would ask.
+/// Puts the resources to which a message refers in the place of the reference.
 fn in_place(value: Value, printed: &Printed) -> Value {
     let mut object = match value {
         Value::Array(list) => {
@@ -151,7 +151,7 @@ fn control_plane(xds: SocketAddr) -> Value {
     })
 }
 
-/// Keys in order, whatever map serde_json was built with.
+/// Sorts the keys, whatever map serde_json was built with.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Array(list) => Value::Array(list.into_iter().map(sorted).collect()),

@@ -1,7 +1,7 @@
 //! Turns a mesh into the pool of Envoy resources that all proxies share, each built and encoded once.
 //!
 //! Pure. Called by `snapshot` for every new mesh; feeds `view` and, through it, `delta::Session`.
-//! Holds no secret: leaf keys travel on their own stream only (`server`).
+//! Holds no secret: leaf keys are sent on their own stream only (`server`).
 
 mod class;
 mod drain;
@@ -60,7 +60,7 @@ impl ResourceType {
     pub const ALL: [Self; 6] =
         [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::Extension, Self::Route];
 
-    /// The type URL on the wire.
+    /// Returns the type URL on the wire.
     pub fn type_url(self) -> &'static str {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -72,18 +72,18 @@ impl ResourceType {
         }
     }
 
-    /// The kind with this type URL, if it is one that is served.
+    /// Returns the kind with this type URL, if it is served.
     pub fn from_type_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)
     }
 
-    /// Whether what a user's object says can be in a resource of this kind: where a Service's endpoints are, no object
-    /// says (`provenance`).
+    /// Returns true if a resource of this kind can carry the content of a user's object: no object states where a
+    /// Service's endpoints are (`provenance`).
     pub(crate) fn is_stated(self) -> bool {
         !matches!(self, Self::Cluster | Self::Endpoints)
     }
 
-    /// Whether a client gets all names of its view without naming them (CDS and LDS).
+    /// Returns true if a client receives all names of its view without naming them (CDS and LDS).
     pub fn is_wildcard(self) -> bool {
         matches!(self, Self::Cluster | Self::Listener)
     }
@@ -94,20 +94,21 @@ impl ResourceType {
 pub struct Version(Arc<str>);
 
 impl Version {
-    /// A version from its text, as a client sends it back.
+    /// Creates a version from its text, as a client sends it back.
     pub fn new(text: &str) -> Self {
         Self(Arc::from(text))
     }
 
-    /// The text on the wire.
+    /// Returns the text on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a proxy that says it holds `held` needs nothing sent to have `self`.
+    /// Returns true if a proxy that reports `held` needs nothing sent to have `self`.
     ///
     /// A version may end in `+<drain>`: a mark in a listener that is changed only to end connections which the policy
-    /// no longer allows. It means nothing to a proxy that connects anew, as whoever renewed it was sent it then.
+    /// no longer allows. It means nothing to a proxy that connects anew: proxies that were connected when it changed
+    /// were sent it then.
     pub fn is_held_as(&self, held: &Self) -> bool {
         self.base() == held.base()
     }
@@ -128,9 +129,10 @@ impl fmt::Display for Version {
 pub struct Resource {
     /// Its type.
     pub kind: ResourceType,
-    /// Its name on the wire. Two resources of the pool may share it (the inbound side of two classes); no view has both.
+    /// Its name on the wire. Two resources of the pool may share it (the inbound side of two classes), but no view has
+    /// both.
     pub name: Arc<str>,
-    /// The digest of `body`.
+    /// Digest of `body`; of its base and its drain marks for a listener that has marks (`Version::is_held_as`).
     pub version: Version,
     /// The encoded message, the value of the `Any`. Cheap to clone.
     pub body: prost::bytes::Bytes,
@@ -138,7 +140,7 @@ pub struct Resource {
 
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the body: a secret has this type as well.
+        // The body is never printed: a secret has this type as well.
         f.debug_struct("Resource")
             .field("kind", &self.kind)
             .field("name", &self.name)
@@ -156,13 +158,13 @@ impl Resource {
     }
 }
 
-/// The start of a SHA-256 in hexadecimal: 128 bits, so that no two contents ever share a version.
+/// Returns the start of a SHA-256 in hexadecimal: 128 bits, so that no two contents ever share a version.
 fn digest(bytes: &[u8]) -> String {
     let start = Sha256::digest(bytes).into_iter().take(16);
     format!("{:032x}", start.fold(0_u128, |number, byte| number << 8 | u128::from(byte)))
 }
 
-/// The pool: everything that any proxy of the mesh may be told, in the parts that it is made of. A copy costs nothing.
+/// The pool: all resources that any proxy of the mesh may be sent, in the parts that it is made of. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Resources {
     mesh: Mesh,
@@ -176,8 +178,8 @@ pub struct Resources {
 
 /// Builds the pool of a mesh.
 ///
-/// What the previous pool made of the same input is taken over as it is, at no cost, and so is every resource whose
-/// bytes come out the same; drain marks are the one thing in the pool that depends on what was before.
+/// Parts that the previous pool built from the same input are taken over unchanged, at no cost, and so is every
+/// resource whose bytes are the same; drain marks are the only part of the pool that depends on the previous one.
 pub fn resources(mesh: &Mesh, previous: Option<&Resources>) -> Resources {
     let nothing = Resources::default();
     let previous = previous.unwrap_or(&nothing);
@@ -185,7 +187,7 @@ pub fn resources(mesh: &Mesh, previous: Option<&Resources>) -> Resources {
 }
 
 impl Resources {
-    /// The pool after `changes`, which lead from this pool's mesh to `mesh`.
+    /// Returns the pool after `changes`, which lead from this pool's mesh to `mesh`.
     pub(crate) fn next(&self, mesh: &Mesh, changes: &Changes<'_>) -> Self {
         let mut pool = Self {
             mesh: mesh.clone(),
@@ -236,7 +238,8 @@ impl Resources {
         for identity in changes.identities(&mesh) {
             self.drains.renew(&mesh, &self.index, identity);
             let ids: Vec<ClassId> = self.index.classes(identity).cloned().collect();
-            // Pods of an account that differ in one port have classes of their own, and the same rules at all others.
+            // Pods of a ServiceAccount that differ in one port have classes of their own, and equal rules at all
+            // others.
             let mut beside = Beside::new();
             for id in ids {
                 let Some(class) = mesh.classes.get(&id) else { continue };
@@ -254,7 +257,7 @@ impl Resources {
         }
     }
 
-    /// What every proxy sees.
+    /// Builds the resources that every proxy sees.
     fn build_shared(&mut self, changes: &Changes<'_>, previous: &Self) {
         let is_entered_alike = changes.services.iter().all(|change| {
             let (old, new) = (change.old.into_iter(), change.new.into_iter());
@@ -281,7 +284,7 @@ impl Resources {
         self.built.encoded += kept.encoded();
     }
 
-    /// Every resource, with the class that it belongs to if it is of the inbound side.
+    /// Returns every resource, with its class if it is of the inbound side.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&ClassId>, &Arc<Resource>)> {
         let shared = self.shared.iter().chain(self.services.values().flat_map(|part| part.iter()));
         let classes =
@@ -289,38 +292,38 @@ impl Resources {
         shared.map(|resource| (None, resource)).chain(classes)
     }
 
-    /// What building it took, beyond what was taken over.
+    /// Returns the cost of building it, without what was taken over.
     pub fn built(&self) -> Built {
         self.built
     }
 
-    /// Who is who in the mesh that it was made of.
+    /// Returns the index of the mesh from which it was built.
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 
-    /// What every proxy sees.
+    /// Returns the resources that every proxy sees.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.shared.iter()
     }
 
-    /// What a Service became.
+    /// Returns the resources of a Service.
     pub(crate) fn service(&self, id: &ServiceId) -> Option<&Arc<ServicePart>> {
         self.services.get(id)
     }
 
-    /// The classes whose inbound side is not what it was in an `earlier` pool.
+    /// Returns the classes whose inbound side differs from that in an `earlier` pool.
     pub(crate) fn other_classes<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a ClassId> {
         changes(&earlier.classes, &self.classes).map(|change| change.key)
     }
 
-    /// The inbound side of a class.
+    /// Returns the inbound side of a class.
     pub(crate) fn class(&self, id: &ClassId) -> impl Iterator<Item = &Arc<Resource>> {
         self.classes.get(id).into_iter().flat_map(|part| part.iter())
     }
 }
 
-/// The addresses at which a Service is called, by port.
+/// Returns the addresses at which a Service is called, by port.
 fn doors(service: &Service) -> impl Iterator<Item = ((u16, Protocol, Closed), &BTreeSet<IpAddr>)> {
     service.ports.iter().map(|(number, port)| {
         let mut others = reach::backends(port).filter(|backend| backend.service != service.id);

@@ -1,8 +1,8 @@
-//! The gRPC shell around `delta::Session`: authenticates streams, and carries views and certificates to them.
+//! Serves delta xDS over gRPC around `delta::Session`: authenticates streams, and carries views and certificates.
 //!
-//! Fed by `operator::publish` (snapshots), `operator::auth` and `operator::ca` (the two seams); serves Envoy.
-//! TLS is the caller's: connections come in ready to speak HTTP/2, so a serving certificate may change at any time.
-//! Reads no environment and no clock but for timers, and knows nothing of Kubernetes.
+//! Fed by `operator::publish` (snapshots), `operator::auth` and `operator::ca` (which implement its two traits); serves
+//! Envoy. The caller terminates TLS: connections arrive ready for HTTP/2, so a serving certificate may change at any
+//! time. Reads no environment and no clock except timers, and knows nothing of Kubernetes.
 
 mod auth;
 mod cert;
@@ -38,48 +38,49 @@ use crate::{
     metrics::Metrics,
 };
 
-/// All that serving takes. `S` is what is published: a snapshot.
+/// Inputs of serving. `S` is the type that is published: a snapshot.
 pub struct Server<A, C, S> {
-    /// Judges who a stream belongs to.
+    /// Decides to which workload instance a stream belongs.
     pub authenticator: A,
     /// Issues the certificates.
     pub certificates: C,
-    /// What is served; nothing before something was put up.
+    /// Snapshots to serve; nothing is served before the first one is published.
     pub hub: SnapshotHub<S>,
-    /// Counts.
+    /// Metrics of the server.
     pub metrics: Metrics,
-    /// Who is connected.
+    /// Connected proxies.
     pub proxies: Proxies,
-    /// Told of every refused response, as long as there is room: a reader that is slow misses some.
+    /// Receives every refused response while the channel has room: a slow reader misses some.
     pub nacks: mpsc::Sender<Nack>,
-    /// Who may compute now: who judges a token, or makes a certificate. Whoever makes the connections needs the same.
+    /// Limits concurrent verification of tokens and issuing of certificates. The caller that accepts the connections
+    /// must use the same limiter.
     pub compute_limiter: ComputeLimiter,
-    /// Limits.
+    /// Limits of the server.
     pub settings: Settings,
 }
 
-/// The limits of the server, each with a default that suits a cluster.
+/// Limits of the server, each with a default that suits a cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long a stream may be without its first message, its view, or the first snapshot before it is sent away, to
-    /// come again. Default 30 s.
+    /// Time limit of a stream without its first message, its view, or the first snapshot. The stream then ends and the
+    /// proxy connects again. Default 30 s.
     pub patience: Duration,
-    /// How often an idle connection is asked for a sign of life, and after which silence it is given up.
-    /// Default 30 s and 10 s.
+    /// Interval between keepalive pings on an idle connection, and time limit of their answer. Default 30 s and 10 s.
     pub keepalive: (Duration, Duration),
-    /// The largest message that a proxy may send, in bytes. Default 4 MiB: the versions of some 40,000 resources.
+    /// Maximum size of a message that a proxy may send, in bytes. Default 4 MiB: the versions of some 40,000 resources.
     pub max_request: usize,
-    /// How many streams one connection may hold. A proxy needs one, and a second while the first one ends. Default 16.
+    /// Maximum number of streams on one connection. A proxy needs one, and a second while one ends. Default 16.
     pub streams_per_connection: u32,
-    /// Streams that are initialised at once: those whose token was accepted and whose client has not acknowledged everything yet,
-    /// each for a second at most. Default 64: enough to keep two cores busy while proxies need 50 ms each.
+    /// Maximum number of streams that are initialised concurrently: those whose token was accepted and whose client has
+    /// not acknowledged everything yet, each for a second at most. Default 64: enough to keep two cores busy while
+    /// proxies need 50 ms each.
     pub initialising_streams: usize,
-    /// How long connections may take to end after the server was told to. Default 5 s.
+    /// Time limit for connections to end after the server was stopped. Default 5 s.
     pub drain: Duration,
 }
 
-/// What a client may send before the server has looked at it, in bytes: to a stream, and to a connection. Enough for
-/// what most proxies bring when they come back; longer messages take further round trips.
+/// Maximum size of data that a client may send before the server has read it, in bytes: on a stream, and on a
+/// connection. Enough for the first messages of most proxies that reconnect; longer messages take further round trips.
 const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
 
 impl Default for Settings {
@@ -95,21 +96,21 @@ impl Default for Settings {
     }
 }
 
-/// A proxy refused a response.
+/// NACK of a proxy: a response that it refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nack {
-    /// Who refused.
+    /// Proxy that refused the response.
     pub proxy: ProxyId,
-    /// What, and why.
+    /// Refused response, with the message of the proxy.
     pub refused: Refused,
 }
 
-/// Why serving ended early.
+/// Error by which serving ends early.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to serve proxies")]
 pub struct ServeError(#[from] tonic::transport::Error);
 
-/// What the streams share.
+/// State that the streams share.
 struct Shared<A, C, S> {
     server: Server<A, C, S>,
     memo: Memo,
@@ -118,7 +119,7 @@ struct Shared<A, C, S> {
 }
 
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> {
-    /// Serves the connections of `incoming` until `stop` completes; streams then end, and their proxies go elsewhere.
+    /// Serves the connections of `incoming` until `stop` completes; streams then end, and proxies connect elsewhere.
     pub async fn serve<I, IO, E>(self, incoming: I, stop: impl Future<Output = ()>) -> Result<(), ServeError>
     where
         I: Stream<Item = Result<IO, E>>,
@@ -144,7 +145,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
         let mut drained = draining.subscribe();
         tokio::select! {
             result = &mut serving => Ok(result?),
-            // A connection whose peer reads nothing would hold the end up for ever.
+            // A connection whose peer reads nothing would delay the end for ever.
             () = async {
                 let _ = drained.wait_for(|draining| *draining).await;
                 tokio::time::sleep(settings.drain).await;
@@ -162,8 +163,9 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<
             metrics.refuse(refusal.reason);
             refusal.reason.status()
         };
-        // Who is nobody must not queue ahead of those who are somebody. gRPC runs this in a task of its own, as `ComputeLimiter`
-        // asks, which ends with the connection: who goes away while it queues leaves nothing behind.
+        // Unauthenticated peers must not queue ahead of authenticated ones. gRPC runs this in a task of its own, as
+        // `ComputeLimiter` requires, which ends with the connection: a peer that disconnects while it queues leaves
+        // nothing behind.
         let mut admission = compute_limiter.run(authenticator.admit(&metadata)).await.map_err(refuse)?;
         drop(metadata);
         let judged = Instant::now();

@@ -1,7 +1,7 @@
-//! One mesh with everything that is made of it: the pool, and the views of those who ask.
+//! One mesh with everything that is built from it: the pool, and the views that are requested.
 //!
-//! Pure. `operator::publish` makes the next one from the one before, at the cost of what differs, and hands it to `server`. Read
-//! only, shared by all streams, free of secrets.
+//! Pure. `operator::publish` makes the next one from the previous one, at the cost of what differs, and hands it to
+//! `server`. Read only, shared by all streams, free of secrets.
 
 mod difference;
 mod view_impact;
@@ -28,36 +28,36 @@ use crate::{
     view::{self, Named, View},
 };
 
-/// A mesh, its resources, and the views that were asked for.
+/// A mesh, its resources, and the views that were requested.
 #[derive(Default)]
 pub struct Snapshot {
     mesh: Arc<Mesh>,
     resources: Resources,
     reach: Reach,
-    /// What everybody sees.
+    /// Part of the view that every proxy sees.
     shared_view: Named,
     views: OrdMap<ClassId, Arc<LazyView>>,
     concerned: Concerned,
     provenance: Provenance,
 }
 
-/// Whose view may differ from the one in the snapshot before.
+/// Proxies whose view may differ from the one in the previous snapshot.
 #[derive(Default)]
 struct Concerned {
     classes: BTreeSet<ClassId>,
-    /// How many instances these have.
+    /// Number of instances of these classes.
     instances: usize,
-    /// Those who are new, or of another class than before.
+    /// Proxies that are new, or of another class than before.
     moved: BTreeSet<ProxyId>,
 }
 
-/// Whose streams a snapshot concerns.
+/// Recipients of a snapshot.
 pub enum Recipients<'a> {
-    /// All.
+    /// All proxies.
     All,
-    /// Those of these proxies.
+    /// These proxies.
     These(Box<dyn Iterator<Item = &'a ProxyId> + 'a>),
-    /// Those of the proxies that are such.
+    /// The proxies for which the function returns true.
     Where(Box<dyn Fn(&ProxyId) -> bool + 'a>),
 }
 
@@ -71,17 +71,17 @@ impl fmt::Debug for Recipients<'_> {
     }
 }
 
-/// A view that is computed when somebody asks for it. Snapshots between which it does not change share it.
+/// A view that is computed when it is first requested. Snapshots between which it does not change share it.
 #[derive(Default)]
 struct LazyView {
     view: OnceLock<Arc<View>>,
     earlier: Option<Arc<View>>,
-    /// What must be put into the earlier view to make this one; `None` if there is more to it.
+    /// Resources to replace in the earlier view to make this one; `None` if the view must be built anew.
     patch: Option<Arc<Vec<Arc<Resource>>>>,
 }
 
 impl Snapshot {
-    /// The snapshot of `mesh` after `previous`, from which it takes over whatever did not change.
+    /// Returns the snapshot of `mesh` after `previous`, from which it takes over whatever did not change.
     pub fn next(mesh: Arc<Mesh>, previous: Option<&Self>) -> Self {
         let nothing = Self::default();
         let previous = previous.unwrap_or(&nothing);
@@ -139,31 +139,31 @@ impl Snapshot {
         self.concerned.moved.extend(moved.map(|change| change.key.clone()));
     }
 
-    /// The mesh.
+    /// Returns the mesh.
     pub fn mesh(&self) -> &Arc<Mesh> {
         &self.mesh
     }
 
-    /// The pool.
+    /// Returns the pool.
     pub fn resources(&self) -> &Resources {
         &self.resources
     }
 
-    /// The proxies whose view may differ from the one in the snapshot before.
+    /// Returns the proxies whose view may differ from the one in the previous snapshot.
     pub fn concerned(&self) -> impl Iterator<Item = &ProxyId> {
         let Concerned { classes, moved, instances: _ } = &self.concerned;
         classes.iter().flat_map(|class| self.resources.index().instances(class)).chain(moved)
     }
 
-    /// Whether a proxy is one of these.
+    /// Returns true if `concerned` contains the proxy.
     fn concerns(&self, proxy: &ProxyId) -> bool {
         let Concerned { classes, moved, instances: _ } = &self.concerned;
         let is_of = |class: &ClassId| classes.contains(class);
         moved.contains(proxy) || self.mesh.workloads.get(proxy).is_some_and(|workload| is_of(&workload.class))
     }
 
-    /// Returns the recipients of this snapshot among so many subscribers. Iterates over whichever are fewer, subscribers or
-    /// affected proxies, most of which may be connected to another replica.
+    /// Returns the recipients of this snapshot if there are `subscribers` subscribers. Iterates over whichever are
+    /// fewer, subscribers or affected proxies, most of which may be connected to another replica.
     pub fn recipients(&self, subscribers: usize) -> Recipients<'_> {
         if self.concerned.instances + self.concerned.moved.len() > subscribers {
             Recipients::Where(Box::new(|proxy| self.concerns(proxy)))
@@ -172,20 +172,20 @@ impl Snapshot {
         }
     }
 
-    /// Which resources carry what users' objects say.
+    /// Returns the resources that carry the content of users' objects.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
     }
 
-    /// What a proxy sees; `None` if there is no such proxy in the mesh.
+    /// Returns the view of a proxy; `None` if there is no such proxy in the mesh.
     ///
-    /// Computed when first asked for, once for all proxies of a class. A view that did not change is the same `Arc`
-    /// as in the snapshot before, if that was asked for it.
+    /// Computed when first requested, once for all proxies of a class. A view that did not change is the same `Arc` as
+    /// in the previous snapshot, if it was requested there.
     pub fn view(&self, proxy: &ProxyId) -> Option<Arc<View>> {
         self.view_of(&self.mesh.workloads.get(proxy)?.class)
     }
 
-    /// What every proxy of a class sees; `None` if there is no such class.
+    /// Returns the view of every proxy of a class; `None` if there is no such class.
     pub fn view_of(&self, class: &ClassId) -> Option<Arc<View>> {
         let awaited = self.views.get(class)?;
         if let Some(view) = awaited.view.get() {

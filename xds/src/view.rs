@@ -1,7 +1,7 @@
-//! What one proxy sees of the pool: for each type, the names it may know and the resource that each stands for.
+//! Part of the pool that one proxy sees: for each type, the names that it may know and the resource of each name.
 //!
-//! Pure. Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may not
-//! know, and no secret.
+//! Pure. Made from a snapshot for a class of proxies; consumed by `delta::Session`. Contains nothing that its proxy may
+//! not know, and no secret.
 
 use std::{
     cmp::Ordering,
@@ -26,23 +26,23 @@ pub type Named = OrdMap<(ResourceType, Arc<str>), Arc<Resource>>;
 /// The resources of one proxy by type and name. Shared by all proxies of a class.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    /// The resources. What two views share is passed over when they are compared: snapshots reuse what did not change.
+    /// The resources. A comparison of two views skips what they share: snapshots reuse what did not change.
     pub resources: Named,
     step: Option<Step>,
 }
 
-/// The names whose resource is new, gone or of another version.
+/// Names whose resource is new, removed or of another version.
 pub type Changes = Vec<(ResourceType, Arc<str>)>;
 
-/// How a view came to be: the view that its class had before, and what differs.
+/// Step to a view: the view that its class had before, and what differs.
 #[derive(Debug, Clone)]
 struct Step {
-    /// Keeps the address from being used again, and nothing else.
+    /// Only keeps the address from being reused.
     earlier: Weak<View>,
     changes: Arc<Changes>,
 }
 
-/// What a view shows counts, not how it came to be.
+/// Compares the content of views, not the steps to them.
 impl PartialEq for View {
     fn eq(&self, other: &Self) -> bool {
         self.resources == other.resources
@@ -57,7 +57,7 @@ impl From<Named> for View {
     }
 }
 
-/// A key that is looked for without making one.
+/// Key of a lookup, which borrows the name.
 struct Sought<'a>(ResourceType, &'a str);
 
 impl Equivalent<(ResourceType, Arc<str>)> for Sought<'_> {
@@ -73,7 +73,7 @@ impl Comparable<(ResourceType, Arc<str>)> for Sought<'_> {
 }
 
 impl View {
-    /// The view after `earlier` that shows `resources`: the same one if that is no other content.
+    /// Returns the view after `earlier` with `resources`: `earlier` itself if its content is the same.
     pub(crate) fn after(earlier: &Arc<Self>, resources: Named) -> Arc<Self> {
         let changes = changes(&earlier.resources, &resources);
         if changes.is_empty() {
@@ -83,24 +83,24 @@ impl View {
         Arc::new(Self { resources, step: Some(step) })
     }
 
-    /// What differs from `earlier`, if that is the view that this one was made after.
+    /// Returns what differs from `earlier`, if this view was made directly after it.
     pub(crate) fn changes_after(&self, earlier: &Arc<Self>) -> Option<&Arc<Changes>> {
         let step = self.step.as_ref()?;
         std::ptr::eq(step.earlier.as_ptr(), Arc::as_ptr(earlier)).then_some(&step.changes)
     }
 
-    /// The resource of this name, if the proxy may know it.
+    /// Returns the resource of this name, if the proxy may know it.
     pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
         self.resources.get(&Sought(kind, name))
     }
 
-    /// The view's own copy of a name, if it has the name.
+    /// Returns the view's own copy of a name, if it has the name.
     pub(crate) fn name(&self, kind: ResourceType, name: &str) -> Option<&Arc<str>> {
         self.resources.get_key_value(&Sought(kind, name)).map(|((_, name), _)| name)
     }
 }
 
-/// The changes from `old` to `new`, at the cost of what they do not share.
+/// Returns the changes from `old` to `new`, at the cost of what they do not share.
 pub(crate) fn changes(old: &Named, new: &Named) -> Changes {
     let change = |item: DiffItem<'_, '_, (ResourceType, Arc<str>), Arc<Resource>>| match item {
         DiffItem::Update { old: (_, old), new: (_, new) } if same(old, new) => None,
@@ -115,7 +115,7 @@ fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
     Arc::ptr_eq(old, new) || old.version == new.version
 }
 
-/// Puts in what `resources` are now, where their names are known.
+/// Replaces the resources of known names by those in `resources`; adds no name.
 pub(crate) fn patch(named: &mut Named, resources: &[Arc<Resource>]) {
     for resource in resources {
         let sought = Sought(resource.kind, &resource.name);
@@ -125,7 +125,7 @@ pub(crate) fn patch(named: &mut Named, resources: &[Arc<Resource>]) {
     }
 }
 
-/// Makes of `named` what `target` is, at the cost of what differs, so that copies go on to share the rest.
+/// Makes `named` equal to `target`, at the cost of what differs, so that copies continue to share the rest.
 pub(crate) fn become_like(named: &mut Named, target: &Named) {
     let earlier = named.clone();
     for difference in earlier.diff(target) {
@@ -146,7 +146,7 @@ fn extend<'a>(named: &mut Named, resources: impl IntoIterator<Item = &'a Arc<Res
     }
 }
 
-/// What everybody sees.
+/// Builds the part of a view that every proxy sees.
 pub(crate) fn shared_view(mesh: &Mesh, resources: &Resources, reach: &Reach) -> Named {
     let mut named = Named::new();
     extend(&mut named, resources.shared());
@@ -156,7 +156,7 @@ pub(crate) fn shared_view(mesh: &Mesh, resources: &Resources, reach: &Reach) -> 
     named
 }
 
-/// The view of a class: what everybody sees, its own inbound side, and what its identity may call.
+/// Builds the view of a class: the part that every proxy sees, its own inbound side, and what its identity may call.
 pub(crate) fn view(
     mesh: &Mesh,
     resources: &Resources,
@@ -173,7 +173,7 @@ pub(crate) fn view(
     Some(named)
 }
 
-/// Puts in what a caller of a port needs.
+/// Adds the resources that a caller of a port needs.
 fn call(named: &mut Named, mesh: &Mesh, resources: &Resources, service: &ServiceId, number: u16) {
     let Some(called) = mesh.services.get(service).and_then(|service| service.ports.get(&number)) else {
         return;
@@ -183,7 +183,7 @@ fn call(named: &mut Named, mesh: &Mesh, resources: &Resources, service: &Service
         Some((part, part.ports.get(&number)?))
     };
     extend(named, made(service, number).into_iter().flat_map(|(_, port)| port.entries()));
-    // Backends of weight 0 as well, so that a change of weights moves no cluster.
+    // Includes backends of weight 0, so that a change of weights adds or removes no cluster.
     let backends = reach::backends(called);
     for (service, port) in backends.filter_map(|backend| made(&backend.service, backend.port(number))) {
         extend(named, &port.backend);

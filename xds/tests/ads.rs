@@ -181,7 +181,7 @@ async fn one_certificate_is_tried_at_a_time_however_often_issuers_change() {
     let outage = timeout(Duration::from_mins(10), client.responses.message()).await;
     assert!(outage.is_err(), "heard {outage:?}");
     let asked = handles.leaves.asked.load(Ordering::SeqCst) - before;
-    // Six while the pauses grow to a minute, and one a minute from then on.
+    // Six while the delays grow to a minute, and one a minute from then on.
     assert!((9..=16).contains(&asked), "asked {asked} times in ten minutes");
     handles.leaves.fails.store(false, Ordering::SeqCst);
     let response = timeout(Duration::from_mins(2), client.responses.message()).await.expect("no certificate");
@@ -226,7 +226,7 @@ async fn a_slow_reader_delays_nobody_and_skips_what_it_missed() {
     }
     let first = slow.responses.message();
     let first = soon("the first answer", first).await;
-    // Four megabytes are more than this client accepts; what counts is what was sent.
+    // Four megabytes are more than this client accepts; the number of sent responses is what counts.
     assert_eq!(first.unwrap_err().code(), Code::OutOfRange);
     assert!(handles.scrape().contains("responses_total{kind=\"cds\"} 5"), "{}", handles.scrape());
 }
@@ -275,7 +275,7 @@ async fn a_refusal_of_what_was_replaced_meanwhile_holds_no_longer() {
     assert!(news(&handles.proxies.follow()).refused.is_empty());
 }
 
-/// What the one proxy that there is has answered, of which nobody was told yet.
+/// Changed state of the only connected proxy, which the watcher has not returned yet.
 fn news(follower: &AckWatcher) -> AckState {
     let mut news: Vec<_> = follower.take().into_values().collect();
     assert_eq!(news.len(), 1);
@@ -300,7 +300,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     let answer = news(&follower);
     assert!(std::sync::Arc::ptr_eq(&answer.acknowledged.unwrap(), &first));
     assert!(answer.refused.is_empty());
-    // Who comes later hears of all that are there.
+    // A later watcher learns of all connected proxies.
     assert!(std::sync::Arc::ptr_eq(&news(&handles.proxies.follow()).acknowledged.unwrap(), &first));
 
     let second = view(&[(ResourceType::Cluster, "ns/one/80", "2")]);
@@ -312,7 +312,7 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     let refused: Vec<_> = answer.refused.iter().map(|((_, name), words)| (&**name, &**words)).collect();
     assert_eq!(refused, [("ns/one/80", "no such thing")]);
 
-    // Another version heals it.
+    // Another version clears the refusal.
     handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "3")]))]);
     assert_eq!(told(&client.next().await), [("ns/one/80", "3")]);
     client.hears_nothing().await;

@@ -1,5 +1,5 @@
 //! Real Envoys over ADS: every golden mesh without a refusal, changes without the stall of a cluster that warms alone,
-//! a new server that sends nothing to whoever has everything, and one bad policy that harms no other.
+//! a new server that sends nothing to a proxy that has everything, and one bad policy that harms no other.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,10 +24,10 @@ use smidge_xds::{
 };
 use tempfile::TempDir;
 
-/// Long before the 15 s after which Envoy takes a cluster without its endpoints.
+/// Time limit well below the 15 s after which Envoy accepts a cluster without its endpoints.
 const SOON: Duration = Duration::from_secs(8);
 
-/// Everybody in every golden mesh.
+/// The proxies in every golden mesh.
 const EVERYBODY: [&str; 3] = ["web", "api", "db"];
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_new_server_sends_nothing_to_whoever_has_everything() {
         town.publish(&views());
         town.settle("after the new server came").await;
         assert_eq!(town.handles.metrics.resources_sent(), 0, "{:#?}", town.handles.proxies.list());
-        // And it goes on from there: only `web` calls the Service, and only its route changes.
+        // The next change is sent as usual: only `web` calls the Service, and only its route changes.
         town.publish(&EVERYBODY.map(|proxy| view_of(proxy, meshes::http_split(&[10, 90, 0]))));
         town.settle("after the change").await;
         assert_eq!(town.handles.metrics.resources_sent(), 1, "{:#?}", town.handles.proxies.list());
@@ -145,7 +145,7 @@ impl Town {
         self.serving = Some(Serving::start(server, self.folder.path()));
     }
 
-    /// Waits until every proxy has taken its view, in time, and then looks for anything that went wrong.
+    /// Waits until every proxy has accepted its view, in time, and then checks for anything that went wrong.
     async fn settle(&self, when: &str) {
         let views = self.views.lock().unwrap().clone();
         for ((envoy, name), view) in self.envoys.iter().zip(&self.names).zip(&views) {
@@ -162,7 +162,7 @@ impl Town {
             let count = |kind| view.resources.keys().filter(|(of, _)| *of == kind).count() as u64;
             for (stat, expected) in [
                 ("cluster_manager.warming_clusters", 0),
-                // The control plane's own is one more.
+                // One more: the cluster of the control plane.
                 ("cluster_manager.active_clusters", count(ResourceType::Cluster) + 1),
                 ("listener_manager.total_listeners_warming", 0),
                 ("listener_manager.total_listeners_active", count(ResourceType::Listener)),
@@ -183,7 +183,7 @@ fn view_of(proxy: &str, mesh: Mesh) -> Arc<View> {
     Snapshot::next(Arc::new(mesh), None).view(&meshes::proxy(proxy)).unwrap()
 }
 
-/// The view with another content under one name.
+/// Returns the view with another content under one name.
 fn with(view: &View, kind: ResourceType, name: &str, change: impl Fn(&[u8]) -> Vec<u8>) -> Arc<View> {
     let mut view = view.clone();
     let old = Arc::clone(view.get(kind, name).unwrap());

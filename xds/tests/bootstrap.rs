@@ -1,5 +1,5 @@
-//! A real Envoy with the bootstrap alone against a control plane of the test's: what it says of itself on a stream, that a
-//! new token is used, whom it refuses to talk to, and when it becomes ready.
+//! A real Envoy with the bootstrap alone against a control plane of the test's: its node on a stream, the use of a new
+//! token, the servers that it refuses, and the time when it becomes ready.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,10 +37,11 @@ use smidge_xds::bootstrap::{
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// Longer than anything here takes on a busy machine.
+/// Time limit of a step, longer than any takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An Envoy with the bootstrap; only what two of them in one network namespace would fight over is its own.
+/// An Envoy with the bootstrap; only the addresses that two of them in one network namespace would fight over are its
+/// own.
 struct Proxy {
     child: Child,
     credentials: TempDir,
@@ -139,7 +140,7 @@ fn get(mut stream: impl Read + Write, path: &str) -> Option<(u16, String)> {
     Some((answer.split(' ').nth(1)?.parse().ok()?, answer))
 }
 
-/// Waits for a condition, looking often: an Envoy tells nobody when its state changes.
+/// Waits for a condition by polling, as an Envoy does not notify of its state.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let looking = async {
         while !holds() {
@@ -158,7 +159,7 @@ async fn a_stream_carries_the_token_and_after_a_rotation_the_new_one() {
         assert_eq!(stream.authorization.as_deref(), Some("Bearer first"), "{}", binary.display());
         assert_eq!(stream.node, "web-0.shop");
 
-        // The file's change reaches Envoy by itself; until then a stream has the token of before.
+        // The file's change reaches Envoy with a delay; until then a stream has the previous token.
         swap_token(proxy.credentials.path(), "second");
         let renewed = timeout(DEADLINE, async {
             loop {
@@ -186,7 +187,7 @@ async fn a_proxy_is_ready_when_it_has_its_configuration() {
         assert_eq!(ready, (Some(503), None), "{}: ready without a configuration", binary.display());
         server.answer();
         until("ready", || proxy.ready() == Some(200)).await;
-        // What a cluster carries is counted from its first connection on, and not lost before.
+        // The traffic of a cluster is counted from its first connection on, and not lost before.
         until("the answer is counted", || proxy.statistic("cluster.readiness.upstream_rq_total") > Some(0))
             .await;
     }

@@ -1,5 +1,5 @@
-//! Drives `delta::Session` through random lives against a reference Envoy: subscriptions, refusals, changes, renewals
-//! and reconnects, with messages under way in both directions. The laws are in `world`.
+//! Drives `delta::Session` through random sequences of events against a reference Envoy: subscriptions, refusals,
+//! changes, renewals and reconnects, with messages under way in both directions. The laws are in `world`.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,14 +24,14 @@ use smidge_xds::{
 use smidge_xds_testing::properties;
 use world::{NAMES, VERSIONS, World};
 
-/// Something that happens.
+/// An event.
 #[derive(Debug, Clone)]
 enum Step {
     Edit(Vec<(usize, usize)>),
     Subscribe(usize),
     Unsubscribe(usize),
     Wildcard(bool, bool),
-    /// A subscription that names a nonce which means nothing.
+    /// A subscription with a nonce that no response had.
     Stale(usize),
     Unknown(usize),
     Superfluous,
@@ -116,7 +116,7 @@ proptest! {
             take(&mut world, step);
         }
         world.settle();
-        // Nothing changed: whoever comes back is sent nothing.
+        // Nothing changed: a client that reconnects is sent nothing.
         world.reconnect();
         let has_all = world.envoy.awaited.is_empty();
         world.settle();

@@ -82,8 +82,8 @@ fn what_did_not_change_is_the_same_resource_in_the_next_snapshot() {
     }
 }
 
-/// Views are carried from one snapshot to the next where nothing in them can have changed. Whatever came before, they
-/// must be the views of a snapshot that knows nothing of before.
+/// Views are carried from one snapshot to the next where nothing in them can have changed. Whatever the previous
+/// snapshot was, they must be the views of a snapshot without one.
 #[test]
 fn views_do_not_depend_on_what_was_before() {
     let all = meshes::all();
@@ -98,7 +98,7 @@ fn views_do_not_depend_on_what_was_before() {
     }
 }
 
-/// The mesh after each of the smallest steps: fewer endpoints, no server, one backend at a port of a Service.
+/// Returns the mesh after each of the smallest steps: fewer endpoints, no server, one backend at a port of a Service.
 fn nearby(mesh: &Mesh) -> Vec<(String, Mesh)> {
     let mut steps = Vec::new();
     for id in mesh.services.keys() {
@@ -129,7 +129,7 @@ fn assert_views_are_as_if_new(step: &str, before: &Mesh, mesh: &Mesh) {
         let names = |view: &View| view.resources.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&carried), names(&made), "{step}: {proxy}");
         for (carried, made) in carried.resources.values().zip(made.resources.values()) {
-            // Marks of connections that are to end do depend on what was before.
+            // Drain marks do depend on the previous snapshot.
             assert!(carried.version.is_held_as(&made.version), "{step}: {proxy}: {carried:?}, not {made:?}");
         }
     }
@@ -178,7 +178,7 @@ fn a_new_account_behind_a_service_changes_whom_clients_accept_and_no_cluster() {
     let expected = [
         "Endpoints shop/api/80",
         "Secret servers/shop/api",
-        // The new workload's own side.
+        // The inbound side of the new workload.
         "shop/api-old/11 Extension inbound/8080/http",
         "shop/api-old/11 Listener inbound",
     ];
@@ -262,7 +262,7 @@ fn a_view_has_what_grants_reach_and_nothing_else() {
     assert!(Snapshot::next(Arc::new(meshes::http()), None).view(&meshes::proxy("nobody")).is_none());
 }
 
-/// The names of a view but for what every proxy has.
+/// Returns the names of a view, except those that every proxy has.
 fn own(view: &View) -> Vec<String> {
     let names: Vec<String> = view.resources.keys().map(|(kind, name)| format!("{kind:?} {name}")).collect();
     let everybody = [
@@ -277,7 +277,7 @@ fn own(view: &View) -> Vec<String> {
     names.into_iter().filter(|name| !everybody.contains(&name.as_str())).collect()
 }
 
-/// The resources whose version is another after a change, with their class; those that came and went as well.
+/// Returns the resources whose version differs after a change, with their class, added and removed ones included.
 fn changes(before: &Mesh, after: &Mesh) -> Vec<String> {
     let first = resources(before, None);
     let second = resources(after, Some(&first));
@@ -302,7 +302,7 @@ fn listener(pool: &Resources) -> Version {
     found.unwrap().1.version.clone()
 }
 
-/// The names of a port's filter chains.
+/// Returns the names of a port's filter chains.
 fn chains(pool: &Resources, class: &str, port: u16) -> Vec<String> {
     let its = pool
         .iter()

@@ -1,6 +1,6 @@
-//! A proxy that was away while policy changed: what it is told, and what it is spared, when it connects again.
+//! A proxy that was disconnected while policy changed: what it is sent, and what it is not, when it connects again.
 //!
-//! The session alone, with the resources of real meshes; what Envoy makes of a drain mark is in `rbac_verdicts`.
+//! The session alone, with the resources of real meshes; `rbac_verdicts` tests the effect of a drain mark in Envoy.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it goes wrong")]
 
@@ -28,7 +28,7 @@ fn view(mesh: Mesh) -> Arc<View> {
     Snapshot::next(Arc::new(mesh), None).view(&meshes::proxy("db")).unwrap()
 }
 
-/// The names of each kind that a proxy which holds all of `held` is sent when it connects and shall have `now`.
+/// Returns the names of each type that the session sends to a proxy which holds all of `held` and shall have `now`.
 fn told(held: &View, now: &Arc<View>) -> BTreeMap<ResourceType, Vec<String>> {
     let mut session = Session::new();
     session.on_view(Arc::clone(now));

@@ -1,4 +1,4 @@
-//! Every golden configuration is put before every Envoy that there is: Envoy is the judge of what Envoy takes.
+//! Every Envoy binary at hand validates every golden configuration: Envoy decides what Envoy accepts.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ fn envoy_accepts_every_golden_configuration() {
     assert!(refusals.is_empty(), "{}", refusals.join("\n\n"));
 }
 
-/// What Envoy has against a file.
+/// Returns the error with which Envoy refuses a file.
 fn refusal(envoy: &Path, file: &Path) -> Option<String> {
     let output = Command::new(envoy)
         .args(["--mode", "validate", "--concurrency", "1", "--log-level", "warning", "-c"])
@@ -33,7 +33,7 @@ fn refusal(envoy: &Path, file: &Path) -> Option<String> {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    // A warning is as good as a refusal: it names a field that the next Envoy will refuse. Matchers of RBAC are the
+    // A warning counts as a refusal: it names a field that the next Envoy will refuse. Matchers of RBAC are the
     // exception: 1.36 has them in their later form already, 1.37 declared them stable.
     let is_young = |line: &str| {
         let matchers = ["network.rbac.v3.RBAC.matcher'", "rbac.v3.RBAC.shadow_matcher'"];

@@ -1,6 +1,6 @@
-//! Proxies that misbehave, and many at once: what they cost the others and the server, in counts.
+//! Proxies that misbehave, and many concurrent ones: their cost for other proxies and the server, in counts.
 //!
-//! Over connections in memory and a paused clock, which moves on only when nobody has anything to do.
+//! Over connections in memory and a paused clock, which advances only when no task has anything to do.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ use smidge_xds::{resources::ResourceType, server::ComputeLimiter, view::View};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
-/// What a stream may send to a client that reads nothing, in bytes.
+/// Size of the window of a client that reads nothing, in bytes.
 const NARROW: u32 = 65_535;
 
 fn start() -> (Net, Handles) {
@@ -33,12 +33,12 @@ fn start() -> (Net, Handles) {
     (Net::serve(server), handles)
 }
 
-/// A view with one cluster and one listener, so that whoever has asked for both and answered is served.
+/// A view with one cluster and one listener, so that a client that has requested and acknowledged both is served.
 fn version(version: &str) -> Arc<View> {
     view(&[(ResourceType::Cluster, "ns/one/80", version), (ResourceType::Listener, "inbound", "l")])
 }
 
-/// Keeps the only turn for as long as the answer lives: it is given to somebody who is not polled any more.
+/// Holds the only permit for as long as the result lives: it is given to a future that is not polled any more.
 async fn hold(limiter: &ComputeLimiter) -> impl Future<Output = ()> {
     let limiter = limiter.clone();
     let line = limiter.clone();
@@ -87,7 +87,7 @@ async fn who_reads_nothing_holds_a_few_answers_however_many_there_are() {
     for (number, name) in names.iter().enumerate().skip(1) {
         handles.publish(&[("stuck", &large(name)), ("other", &version(name))]);
         assert_eq!(told(&other.next().await), [("ns/one/80", *name)]);
-        // It knows without reading what it would have to answer.
+        // The client acknowledges without reading, as it can predict the nonce.
         let type_url = ResourceType::Cluster.type_url().to_owned();
         let response_nonce = number.to_string();
         stuck
@@ -97,7 +97,7 @@ async fn who_reads_nothing_holds_a_few_answers_however_many_there_are() {
     other.hears_nothing().await;
     let held = responses(&handles) - before - 199;
     assert!((1..=4).contains(&held), "{held} answers to a client that reads nothing");
-    // Whatever it missed in between, it gets the last one when it reads.
+    // When it reads, it receives the last version, whatever it missed in between.
     let mut stuck = stuck;
     let mut last = String::new();
     while let Ok(response) = timeout(Duration::from_secs(5), stuck.responses.message()).await {
@@ -164,7 +164,7 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
     loud.want(ResourceType::Cluster, &[], &[]).await;
     loud.next().await;
     let begin = Instant::now();
-    // A thousand in ten seconds and one for each of two names: two of them were the first ones.
+    // The limit is a thousand in ten seconds and one for each of two names; two requests came before.
     for _ in 0..1000 {
         loud.want(ResourceType::Route, &[], &[]).await;
     }
@@ -258,7 +258,7 @@ async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() 
     assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
     assert_eq!(handles.proxies.len(), 3);
 
-    // One of the two is served: the next one comes in at once.
+    // One of the two is served: the next one is admitted at once.
     quick.introduce(name).await;
     quick.want(ResourceType::Cluster, &[], &[]).await;
     quick.want(ResourceType::Listener, &[], &[]).await;
@@ -266,7 +266,7 @@ async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() 
     quick.next().await;
     let (_, _third) = opening.next().await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
-    // The others never say a word, and hold nobody up for more than a second each.
+    // The other streams send no request, and delay others for no more than a second each.
     let rest: Vec<_> = opening.collect().await;
     assert_eq!((rest.len(), begin.elapsed().as_secs()), (7, 4));
 }
@@ -349,7 +349,7 @@ async fn who_goes_away_in_the_queue_leaves_nothing_behind() {
     let _first = net.open(Some("one")).await.unwrap();
     let second = timeout(Duration::from_millis(100), net.open(Some("two"))).await;
     assert!(second.is_err(), "let in");
-    // Each identity that is held looks whether its workload has ended.
+    // Each identity that is held watches whether its workload has ended.
     until("the second one is forgotten", || handles.tokens.gone.receiver_count() == 1).await;
     assert!(begin.elapsed() < Duration::from_secs(1), "only when its turn had come");
     assert_eq!(handles.proxies.len(), 1);
@@ -372,6 +372,6 @@ async fn who_has_stopped_altogether_is_given_up() {
     until("the second answer, which has nowhere to go", || responses(&handles) == 2).await;
     let begin = Instant::now();
     until("it is given up", || handles.proxies.is_empty()).await;
-    // It is asked after 30 s without a word, and has 10 s to answer.
+    // A ping is sent after 30 s of silence, and must be answered within 10 s.
     assert!((30..=45).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
 }

@@ -1,7 +1,8 @@
-//! A mesh in, and out come the Envoy configuration of each of its proxies and the validation contexts it may ask for.
+//! Golden cases: turns a mesh into the Envoy configuration of each of its proxies and the validation contexts it may
+//! request.
 //!
-//! `UPDATE_EXPECT=1` writes what the code makes now; without it, any difference and any file too many is a failure.
-//! `envoy_accepts.rs` puts the same files before real Envoys.
+//! `UPDATE_EXPECT=1` writes the current output; without it, any difference and any extra file is a failure.
+//! `envoy_accepts.rs` validates the same files with real Envoys.
 
 #![allow(
     clippy::unwrap_used,
@@ -76,7 +77,7 @@ fn yaml(value: &impl Serialize) -> String {
     serde_saphyr::to_string(value).unwrap()
 }
 
-/// The files of every case that are there.
+/// The existing files of every case.
 fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
     let cases = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     cases

@@ -1,5 +1,5 @@
-//! A real Envoy through the access modes: what each lets in, what audit says about it, and that a switch ends nothing
-//! that both sides allow.
+//! A real Envoy through the access modes: what each lets in, what audit reports about it, and that a change of mode
+//! ends no connection that both modes allow.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ use smidge_xds::{
 
 const MODES: [AccessMode; 3] = [AccessMode::Enforce, AccessMode::Audit, AccessMode::Permissive];
 
-/// The ports of the workload: one for each protocol, and one that nobody named.
+/// The ports of the workload: one for each protocol, and one that is not declared.
 #[derive(Clone, Copy)]
 struct Town {
     http: u16,
@@ -48,7 +48,7 @@ impl Town {
         Self { http, tcp, stray, mtls }
     }
 
-    /// `web` may GET /books and talk to the TCP port, and nobody else anything.
+    /// Makes a mesh where `web` may GET /books and connect to the TCP port, and no other caller may do anything.
     fn mesh(self, authority: &Authority, access: AccessMode) -> Mesh {
         let mut mesh = meshes::http();
         let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
@@ -117,7 +117,7 @@ fn a_switch_ends_no_connection_but_what_enforcement_no_longer_allows() {
         let town = Town::new(MtlsMode::Strict);
         let (it, mut snapshot) = town.start(&binary, AccessMode::Enforce, "");
         let [web, cron] = ["web", "cron"].map(|name| it.authority.issue(&spiffe(name)));
-        // One request after another on one connection, over every switch.
+        // One request after another on one connection, over every change of mode.
         let mut asking = web.connect(at(town.http)).unwrap();
         ask(&mut asking);
         let mut open = None;
@@ -188,7 +188,7 @@ fn status(caller: &Leaf, port: u16, line: &str) -> u16 {
     request(caller.connect(at(port)).unwrap(), &format!("{line} HTTP/1.1\nHost: api")).unwrap().0
 }
 
-/// One request that is always allowed, on a connection that goes on.
+/// Sends one request that is always allowed, on a connection that stays open.
 fn ask(stream: &mut (impl Read + Write)) {
     stream.write_all(b"GET /books HTTP/1.1\r\nHost: api\r\n\r\n").unwrap();
     let mut answer = [0; 4096];

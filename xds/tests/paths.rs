@@ -1,8 +1,8 @@
-//! What a real Envoy lets through is read by servers as the path that was judged: random paths out of the parts that make
-//! trouble, against four small readers that follow the rules of well-known kinds of servers.
+//! A path that a real Envoy lets through is read by servers as the path that was judged: random paths from parts that
+//! servers read differently, against four small readers that follow the rules of well-known kinds of servers.
 //!
-//! What is judged is what is sent on (`rbac_verdicts`), so that readers are given what the workload got. Two things are the
-//! workload's own and stand in docs/limits.md: to decode twice, and to ignore case.
+//! The judged path is the one that is sent on (`rbac_verdicts`), so the readers are given the path that the workload
+//! received. Two things are left to the workload and listed in docs/limits.md: to decode twice, and to ignore case.
 
 #![allow(
     clippy::unwrap_used,
@@ -91,7 +91,7 @@ fn what_is_let_through_is_read_as_it_was_judged() {
     }
 }
 
-/// The readers find what they are to find: each of these is read in two ways by at least one of them.
+/// The readers find what they must find: each of these paths is read in two ways by at least one of them.
 #[test]
 fn the_readers_know_what_makes_trouble() {
     for path in ["/a/..;/b", "/a/;x/b", "/a/../b", "/a//b", "/a/%2e%2e/b", "/a/.;/b", "/a/./b", "/a/..;x=1"] {
@@ -132,14 +132,14 @@ impl Town {
         prop_assert_eq!(status, 200, "{}", &answer);
         let sent = answer.split_once("\r\n\r\n").unwrap().1.split(' ').nth(1).unwrap();
         let sent = sent.split('?').next().unwrap();
-        // Envoy leaves a path of slashes alone as two of them, see docs/limits.md.
+        // Envoy sends a path of only slashes as two of them, see docs/limits.md.
         let sent = if sent == "//" { "/" } else { sent };
         prop_assert_eq!(disagreement(sent), None, "{} was sent on as {}", path, sent);
         Ok(())
     }
 }
 
-/// The first reader that reads a path as another than it says, with what it reads.
+/// Returns the first reader that reads a path as another than the written one, with what it reads.
 fn disagreement(path: &str) -> Option<(&'static str, String)> {
     let whole = decoded(path);
     let bare = decoded(&without_parameters(path));
@@ -152,24 +152,28 @@ fn disagreement(path: &str) -> Option<(&'static str, String)> {
     readers.into_iter().find(|(_, read, said)| read != *said).map(|(name, read, _)| (name, read))
 }
 
-/// Parameters go, escapes are decoded, slashes are merged, dot segments are followed: in this order.
+/// Reads a path as Tomcat does: parameters are removed, escapes are decoded, slashes are merged, dot segments are
+/// followed, in this order.
 fn tomcat(path: &str) -> String {
     followed(&merged(&decoded(&without_parameters(path))))
 }
 
-/// Each segment loses its parameters and is decoded; dot segments are followed; empty segments stay.
+/// Reads a path as Jetty does: each segment loses its parameters and is decoded; dot segments are followed; empty
+/// segments stay.
 fn jetty(path: &str) -> String {
     followed(
         &path.split('/').map(|segment| decoded(&without_parameters(segment))).collect::<Vec<_>>().join("/"),
     )
 }
 
-/// Escapes are decoded, slashes are merged, dot segments are followed. A backslash is a letter, and so is a semicolon.
+/// Reads a path as nginx does: escapes are decoded, slashes are merged, dot segments are followed. Backslash and
+/// semicolon are letters.
 fn nginx(path: &str) -> String {
     followed(&merged(&decoded(path)))
 }
 
-/// Escapes are decoded, and what is found is cleaned: slashes and dot segments, but for a slash at the end.
+/// Reads a path as Go does: escapes are decoded, and the result is cleaned: slashes and dot segments, except a slash at
+/// the end.
 fn go(path: &str) -> String {
     let decoded = decoded(path);
     let mut clean = Vec::new();
@@ -188,7 +192,7 @@ fn without_parameters(path: &str) -> String {
     path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/")
 }
 
-/// Escapes once.
+/// Decodes escapes once.
 fn decoded(path: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), path.as_bytes());
     while let [first, after @ ..] = rest {

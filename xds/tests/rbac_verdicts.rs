@@ -31,7 +31,7 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 
-/// The ports of the workload: free ones, as the listener of this test has the workload's addresses for its own.
+/// The ports of the workload: free ones, as the listener of this test binds the workload's addresses itself.
 #[derive(Clone, Copy)]
 struct Town {
     http: u16,
@@ -83,7 +83,7 @@ fn web() -> BTreeSet<HttpMatch> {
     ])
 }
 
-/// Caller, request line and headers after `Host`, and what it gets.
+/// Caller, request line and headers after `Host`, and the expected status.
 const VERDICTS: &[(&str, &str, &str, u16)] = &[
     ("web", "GET /books", "", 200),
     ("web", "HEAD /books", "", 200),
@@ -97,7 +97,7 @@ const VERDICTS: &[(&str, &str, &str, u16)] = &[
     ("web", "GET /x/books", "", 403),
     ("web", "GET /?/books", "", 403),
     ("web", "GET /BOOKS", "", 403),
-    // What is judged is what the workload reads.
+    // The judged path is the one that the workload reads.
     ("web", "GET /x/../books", "", 200),
     ("web", "GET //books", "", 200),
     ("web", "GET /books/../secret", "", 403),
@@ -124,7 +124,7 @@ const VERDICTS: &[(&str, &str, &str, u16)] = &[
     ("web", "GET /books%00", "", 400),
     ("web", "GET /books%20x", "", 200),
     ("web", "GET /books;v=1/x", "", 200),
-    // gRPC is a POST to /package.Service/Method; who may not is told in gRPC's own words, status 7.
+    // gRPC is a POST to /package.Service/Method; a denial is reported in gRPC's own form, status 7.
     ("web", "POST /books.v1.Shelf/Get", "content-type: application/grpc", 200),
     ("web", "POST /books.v1.Shelf/List", "content-type: application/grpc+proto", 200),
     ("web", "POST /books.v1.Shelf/Burn", "content-type: application/grpc", 7),
@@ -133,14 +133,14 @@ const VERDICTS: &[(&str, &str, &str, u16)] = &[
     ("web", "PUT /books.v1.Shelf/Get", "content-type: application/grpc", 7),
     ("web", "GET /%62ooks", "", 200),
     ("web", "GET /secret", "x-envoy-original-path: /books", 403),
-    // A closed end, and a query that must not help to reach it.
+    // A closed end, and a query that must not help to match it.
     ("web", "DELETE /closed/12", "", 200),
     ("web", "DELETE /closed/12?x=y", "", 200),
     ("web", "DELETE /closed/12/more", "", 403),
     ("web", "GET /a/x/b", "", 200),
     ("web", "GET /a/x/b?c", "", 200),
     ("web", "GET /a/x?y/b", "", 403),
-    // Headers by their whole value, all of them, and once.
+    // Headers match by their whole value, with all lines, and only once.
     ("web", "GET /headers", "x-app: buyer", 200),
     ("web", "GET /headers", "X-App: buyer", 200),
     ("web", "GET /headers", "", 403),
@@ -148,7 +148,7 @@ const VERDICTS: &[(&str, &str, &str, u16)] = &[
     ("web", "GET /headers", "x-app: thief", 403),
     ("web", "GET /headers", "x-app: thief\nx-app: buyer", 403),
     ("web", "GET /headers", "x-app: buyer\nx-app: thief", 403),
-    // Any payload, and nobody else.
+    // Callers that are allowed any payload, and a caller that is allowed nothing.
     ("admin", "DELETE /whatever", "", 200),
     ("root", "GET /secret", "", 200),
     ("cron", "GET /books", "", 403),
@@ -181,7 +181,7 @@ fn envoy_ends_tcp_connections_that_are_no_longer_allowed_and_no_others() {
         let mut ending = echo(web.connect(tcp).unwrap()).unwrap();
         let staying = echo(web.connect(other).unwrap()).unwrap();
 
-        // It grows: nothing happens to anybody, and the new one may come in.
+        // The policy grows: no connection ends, and the new caller is admitted.
         let mut mesh = it.town.mesh(&it.inbound.authority);
         meshes::grant(&mut mesh, "api", &["cron"], Ports::Only(BTreeSet::from([it.town.tcp])), Payload::Any);
         let grown = Snapshot::next(Arc::new(mesh.clone()), Some(&it.snapshot));
@@ -189,7 +189,7 @@ fn envoy_ends_tcp_connections_that_are_no_longer_allowed_and_no_others() {
         within("the new caller gets in", || echo(cron.connect(tcp).unwrap()).is_ok());
         ending = echo(ending).unwrap();
 
-        // It shrinks: the connections of this port end.
+        // The policy shrinks: the connections of this port end.
         let grants = Arc::make_mut(mesh.grants.get_mut(&meshes::account("api")).unwrap());
         grants.retain(|grant| {
             !(grant.ports.contains(it.town.tcp) && grant.sources.contains(&meshes::account("web")))
@@ -260,7 +260,7 @@ impl Running {
         assert!(answer.contains(expected), "{answer}");
     }
 
-    /// Nobody gets an answer without a certificate of the mesh's own roots for the mesh's own domain.
+    /// Checks that a peer gets no answer without a certificate of the mesh's own roots for the mesh's own domain.
     fn refuses_strangers(&self) {
         let head = "GET /books HTTP/1.1\nHost: api";
         let here = at(self.town.http);

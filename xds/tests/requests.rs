@@ -1,5 +1,5 @@
-//! What a real Envoy takes off a request, refuses in it, and waits for, before any policy is asked: raw callers with an
-//! identity against the inbound side of a workload that lets them do anything.
+//! Effects of a real Envoy on a request before any policy is evaluated: what it removes, what it refuses, and what it
+//! waits for. Raw callers with an identity against the inbound side of a workload that allows them everything.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 
-/// An Envoy before a workload that sends back what it was sent, and a caller who may do anything.
+/// An Envoy in front of a workload that returns each request, and a caller that is allowed everything.
 struct Town {
     http: u16,
     web: Leaf,
@@ -53,7 +53,7 @@ impl Town {
         Self { http, web, inbound }
     }
 
-    /// The status, and the whole answer: the workload's holds the request as it came.
+    /// Returns the status, and the whole answer, which contains the request as the workload received it.
     fn ask(&self, target: &str, headers: &str) -> io::Result<(u16, String)> {
         let head = format!("GET {target} HTTP/1.1\nHost: api\n{headers}");
         request(self.web.connect(at(self.http)).unwrap(), &head)
@@ -75,10 +75,10 @@ fn nothing_that_only_proxies_write_reaches_the_workload() {
         "x-smidge-path: /claim",
         "X-Smidge-Anything: claim",
         "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/shop/sa/admin",
-        // One internal address makes Envoy itself say that the request is internal.
+        // One internal address makes Envoy itself mark the request as internal.
         "x-forwarded-for: 10.1.2.3",
     ];
-    // What an edge said, applications need: it stays, as the caller's claim.
+    // Applications need the headers of an edge proxy: they stay, as the caller's claim.
     let kept = ["x-forwarded-for: 10.1.2.3", "x-forwarded-host: shop.example", "x-request-id: 7"];
     for binary in binaries::envoys() {
         let town = Town::start(&binary, AccessMode::Enforce);
@@ -118,7 +118,7 @@ fn a_path_that_servers_would_not_read_alike_is_refused_in_every_mode() {
                 assert!(answer.contains("smidge: bad request: servers do not agree"), "{answer}");
             }
             for path in ["/books/..;/secret", "/books/.;x/secret"] {
-                // From 1.40 on Envoy itself reads these as dot segments, before it decodes: then they are gone.
+                // From 1.40 on Envoy itself reads these as dot segments, before it decodes: then they are removed.
                 let (status, answer) = town.ask(path, "").unwrap();
                 let is_followed = status == 200 && !answer.contains(';');
                 assert!(status == 400 || is_followed, "{}: {path}: {answer}", binary.display());
@@ -149,13 +149,13 @@ fn a_header_that_servers_may_take_for_another_is_refused() {
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 
-/// The type of the first frame that answers a GET over HTTP/2.
+/// Returns the type of the first frame that answers a GET over HTTP/2.
 fn h2(town: &Town, headers: &[(&str, &str)]) -> u8 {
     let mut stream = town.web.connect(at(town.http)).unwrap();
     let fixed = [(":method", "GET"), (":scheme", "https"), (":path", "/books"), (":authority", "api")];
     let mut block = Vec::new();
     for (name, value) in fixed.iter().chain(headers) {
-        // A literal that is not kept, with a new name.
+        // A literal without indexing, with a new name.
         block.push(0);
         for text in [name, value] {
             block.push(u8::try_from(text.len()).unwrap());
@@ -183,7 +183,7 @@ fn h2(town: &Town, headers: &[(&str, &str)]) -> u8 {
 fn a_handshake_that_does_not_go_on_ends() {
     for binary in binaries::envoys() {
         let town = Town::start(&binary, AccessMode::Enforce);
-        // A greeting and then silence; and silence from the start.
+        // A ClientHello and then silence; and silence from the start.
         let mut silent: Vec<_> = (0..200).map(|_| town.web.connect(at(town.http)).unwrap()).collect();
         for stream in &mut silent {
             stream.conn.write_tls(&mut stream.sock).unwrap();

@@ -1,5 +1,5 @@
 //! A real Envoy with the outbound side of a workload sends real requests: those that a split's matches match to the
-//! backends, all others to the Service's own endpoints; and nothing of how it decides leaves the proxy.
+//! backends, all others to the Service's own endpoints; and no header of this decision leaves the proxy.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,7 +57,7 @@ fn mesh() -> Mesh {
     mesh
 }
 
-/// Request line, headers, and whether it is split.
+/// Request line, headers, and true if it is split.
 const VERDICTS: &[(&str, &str, bool)] = &[
     ("GET /beta", "", true),
     ("GET /betamax?x", "", true),
@@ -71,14 +71,14 @@ const VERDICTS: &[(&str, &str, bool)] = &[
     ("GET //beta", "", true),
     ("GET /%62eta", "", true),
     ("GET /beta/../own", "", false),
-    // The query is no part of it, and nor is what callers say of it.
+    // The query is not part of the path, and neither are headers of callers that state a path.
     ("GET /a/x/b", "", true),
     ("GET /a/x/b?c", "", true),
     ("GET /a/x?y/b", "", false),
     ("GET /own", "x-smidge-path: /beta", false),
     ("GET /own", "X-Smidge-Path: /beta\nx-smidge-path: /beta", false),
     ("GET /own", "x-envoy-original-path: /beta", false),
-    // Headers by their whole value, and once.
+    // Headers match by their whole value, and only once.
     ("GET /own", "x-canary: yes", true),
     ("GET /own", "X-Canary: true", true),
     ("GET /own", "x-canary: yesterday", false),
@@ -100,7 +100,7 @@ fn envoy_splits_what_matches_and_nothing_else() {
     }
 }
 
-/// An Envoy with the outbound side of `web`, and two Services that say who they are.
+/// An Envoy with the outbound side of `web`, and two Services that return their names.
 struct Running {
     at: SocketAddr,
     envoy: Envoy,
@@ -148,7 +148,7 @@ impl Running {
     }
 }
 
-/// The listener at a port of this machine, instead of behind the virtual one.
+/// Returns the listener with a port of this machine, instead of the virtual one.
 fn moved(mut listener: Value, at: SocketAddr) -> Value {
     listener["address"]["socket_address"] = json!({ "address": at.ip(), "port_value": at.port() });
     listener.as_object_mut().unwrap().remove("bind_to_port");
@@ -163,7 +163,7 @@ fn upstream(service: &str) -> Value {
     json!({ "name": name, "type": "STATIC", "load_assignment": { "cluster_name": name, "endpoints": endpoints } })
 }
 
-/// Answers every request with its name and what it was asked.
+/// Answers every request with its name and the request.
 fn naming_server(name: String) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

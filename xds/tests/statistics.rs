@@ -1,5 +1,5 @@
-//! What a Service of the mesh adds to the statistics of a proxy that does not call it: a dozen, where Envoy by itself has
-//! 250. They would be a third of the proxy's memory in a large mesh, and nearly all of every scrape.
+//! Statistics that a Service of the mesh adds to a proxy that does not call it: a dozen, where Envoy by itself has 250.
+//! They would be a third of the proxy's memory in a large mesh, and nearly all of every scrape.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,10 +16,10 @@ use smidge_xds::{mesh::service::Protocol, snapshot::Snapshot};
 use tempfile::TempDir;
 use wide::PROXY;
 
-/// Longer than anything here takes on a busy machine.
+/// Time limit of a step, longer than any takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What may be said of a Service before it is called.
+/// Maximum number of statistics of a Service before it is called.
 const OF_A_SERVICE: usize = 12;
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_service_that_is_not_called_adds_a_dozen_statistics() {
     }
 }
 
-/// The names of all statistics of a proxy that has the configuration of a mesh of so many Services.
+/// Returns the names of all statistics of a proxy with the configuration of a mesh of `services` Services.
 async fn statistics(binary: &Path, services: usize, protocol: Protocol) -> Vec<String> {
     let snapshot = Snapshot::next(Arc::new(wide::mesh(services, protocol)), None);
     let view = snapshot.view(&fixture::proxy(PROXY)).unwrap();
@@ -53,7 +53,7 @@ async fn statistics(binary: &Path, services: usize, protocol: Protocol) -> Vec<S
         has_taken && envoy.stat("listener_manager.total_listeners_warming") == Some(0)
     };
     until("the proxy has all", DEADLINE, || (handles.proxies.list(), envoy.log()), has_all).await;
-    // A proxy that refuses everything has nothing, and is settled all the same.
+    // A proxy that refuses everything holds nothing, and is settled all the same.
     let refused = handles.nacks.try_recv();
     assert!(refused.is_err(), "{}: {refused:#?}", binary.display());
     assert_eq!(envoy.log(), "", "{} complains", binary.display());

@@ -1,5 +1,5 @@
-//! A snapshot that goes on from the one before is the snapshot that is made from nothing; and what a step costs is what
-//! it changes, by count.
+//! A snapshot that is built from the one before equals the snapshot that is built from nothing; and the cost of a step
+//! is what it changes, by count.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,13 +29,13 @@ use smidge_xds::{
     view::View,
 };
 
-/// Workloads and Services go by these names; a Service's port is `PORTS` at the same place, one number for all, as a
-/// backend serves at its root's number.
+/// Names of workloads and Services; a Service's port is `PORTS` at the same index, one number for all, as a backend
+/// serves at its root's number.
 const NAMES: [&str; 4] = ["api", "db", "web", "cron"];
 const PORTS: [(u16, Protocol); 4] =
     [(80, Protocol::Http), (80, Protocol::Tcp), (80, Protocol::Http), (80, Protocol::Http)];
 
-/// Something that happens to a mesh. Numbers choose among the names.
+/// An event in a mesh. Numbers select among the names.
 #[derive(Debug, Clone)]
 enum Step {
     Workload(usize, bool),
@@ -49,7 +49,7 @@ enum Step {
     Access(usize, u8),
     Mtls(usize, bool),
     Root(bool),
-    /// A proxy looks at its view.
+    /// A proxy reads its view.
     Look(usize),
 }
 
@@ -169,7 +169,8 @@ fn decide(mesh: &mut Mesh, step: &Step) {
     }
 }
 
-/// The content of a view, without the drain marks: they depend on the past, and mean nothing to who connects anew.
+/// Returns the content of a view, without the drain marks: they depend on the past, and mean nothing to a proxy that
+/// connects anew.
 fn content(view: &View) -> BTreeMap<(ResourceType, String), String> {
     let of = |((kind, name), it): (&(ResourceType, Arc<str>), &Arc<smidge_xds::resources::Resource>)| {
         let (base, _) = it.version.as_str().split_once('+').unwrap_or((it.version.as_str(), ""));
@@ -189,12 +190,12 @@ proptest! {
             take(&mut mesh, step);
             let next = Snapshot::next(Arc::new(mesh.clone()), Some(&now));
             let concerned: BTreeSet<&ProxyId> = next.concerned().collect();
-            // However few or many of them wait.
+            // For any number of waiting streams.
             for waiting in [0, usize::MAX] {
                 prop_assert_eq!(&woken(&next, waiting), &concerned, "woken by {:?}", step);
             }
             seen.retain(|proxy, _| !concerned.contains(proxy));
-            // Whoever is not concerned has the very same view as before, whenever it looked.
+            // A proxy that is not concerned has the very same view as before, whenever it read it.
             for (proxy, view) in &seen {
                 let same = next.view(proxy);
                 prop_assert!(same.is_none_or(|same| Arc::ptr_eq(&same, view)), "{proxy} was not woken by {step:?}");
@@ -213,7 +214,7 @@ proptest! {
     }
 }
 
-/// Whose streams a snapshot wakes where so many wait.
+/// Returns the proxies whose streams a snapshot wakes while `waiting` streams wait.
 fn woken(snapshot: &Snapshot, waiting: usize) -> BTreeSet<&ProxyId> {
     let all = snapshot.mesh().workloads.keys();
     match snapshot.recipients(waiting) {
@@ -223,7 +224,7 @@ fn woken(snapshot: &Snapshot, waiting: usize) -> BTreeSet<&ProxyId> {
     }
 }
 
-/// What a change of a mesh took, and whom it concerned.
+/// Returns the cost of a change of a mesh, and the proxies that it concerns.
 fn cost(before: &Mesh, change: impl Fn(&mut Mesh)) -> (Built, Vec<String>) {
     let first = Snapshot::next(Arc::new(before.clone()), None);
     let mut after = before.clone();
@@ -263,7 +264,7 @@ fn a_weight_costs_one_route_and_wakes_its_callers() {
 fn a_grant_costs_its_destination_and_wakes_it_and_whom_it_is_for() {
     let change = |mesh: &mut Mesh| meshes::grant(mesh, "db", &["web"], Ports::All, Payload::Any);
     let (took, woken) = cost(&meshes::http(), change);
-    // The rules, who may connect, and the listener with its mark and without.
+    // The rules, the accepted clients, and the listener with its drain mark and without.
     assert_eq!(took, built(0, 1, 4));
     assert_eq!(woken, ["db", "web"]);
 }

@@ -1,4 +1,4 @@
-//! Names that do not exist: how many of them a client may ask for, and claim to hold.
+//! Names that do not exist: bounds on those that a client may request, and may claim to hold.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use smidge_xds::{
 };
 use tonic::Code;
 
-/// How many names a client may ask for, and how many it may claim to hold.
+/// Maximum number of such names that a client may request, and that it may claim to hold.
 const ASKED: usize = 1024;
 const CLAIMED: usize = 16_384;
 
@@ -42,8 +42,8 @@ fn claims<'a>(names: impl IntoIterator<Item = &'a String>, version: &str) -> Req
     Request { type_url: ResourceType::Route.type_url().to_owned(), initial_versions, ..Request::default() }
 }
 
-/// How many names the client is told that they exist, and that they do not. It acknowledges everything, so that nothing but
-/// a bound ends the telling.
+/// Returns the number of names that the client is sent, and that it is sent as removed. It acknowledges everything, so
+/// that only a bound ends the responses.
 fn hears(session: &mut Session) -> (usize, usize) {
     let (mut updated, mut removed) = (0, 0);
     while let Some(response) = session.next_response() {

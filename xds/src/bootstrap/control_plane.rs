@@ -1,8 +1,8 @@
-//! How a proxy reaches the control plane, knows it, and proves to it who it is.
+//! Builds the part of the bootstrap by which a proxy connects to the control plane, and both authenticate each other.
 //!
-//! The proxy demands the control plane's exact name under roots that stand in the bootstrap; it proves itself with the
-//! token that the platform keeps in a file, which an upstream filter puts on every stream. No agent takes part. What
-//! the token says is the server's business.
+//! The proxy requires the control plane's exact name under roots that are in the bootstrap; it authenticates itself
+//! with the token that the platform keeps in a file, which an upstream filter puts on every stream. No agent takes
+//! part. The server evaluates the token.
 
 use std::net::IpAddr;
 
@@ -15,10 +15,10 @@ const NAME: &str = "xds";
 
 /// The file of the token, below [`ControlPlane::credential_folder`].
 pub const TOKEN_FILE: &str = "token";
-/// The file with [`token_sds`], below [`ControlPlane::credential_folder`]. Envoy tells the format by the ending.
+/// The file with [`token_sds`], below [`ControlPlane::credential_folder`]. Envoy derives the format from the extension.
 pub const TOKEN_SDS_FILE: &str = "token-sds.json";
 
-/// Where configuration comes from.
+/// Control plane from which configuration comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlPlane {
     /// The full DNS name, or the address, to connect to, for example `smidge.smidge-system.svc.cluster.local`.
@@ -27,14 +27,14 @@ pub struct ControlPlane {
     pub port: u16,
     /// The one DNS name that the control plane's certificate must have.
     pub server_name: String,
-    /// The roots of the control plane's authority, each one PEM block: the active one and those that stand by.
+    /// The roots of the control plane's authority, each one PEM block: the active one and the standby ones.
     pub roots: Vec<String>,
     /// The folder of [`TOKEN_FILE`] and [`TOKEN_SDS_FILE`], as the proxy sees it.
     pub credential_folder: String,
 }
 
-/// The content of [`TOKEN_SDS_FILE`]: names the token's file, and the folder to watch for a new one. The kubelet swaps a
-/// link in that folder, so watching the file itself would see nothing.
+/// Builds the content of [`TOKEN_SDS_FILE`]: names the token's file, and the folder to watch for a new one. The kubelet
+/// swaps a link in that folder, so watching the file itself would see nothing.
 pub fn token_sds(folder: &str) -> String {
     json!({"resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
@@ -48,8 +48,8 @@ pub fn token_sds(folder: &str) -> String {
 }
 
 impl ControlPlane {
-    /// Listeners and clusters over one aggregated delta stream. Their first fetch has no timeout: a proxy without its
-    /// configuration must not become ready and then pass traffic through unprotected.
+    /// Builds the source of listeners and clusters: one aggregated delta stream. Their first fetch has no timeout: a
+    /// proxy without its configuration must not become ready and then pass traffic through unprotected.
     pub(super) fn dynamic_resources(&self) -> Value {
         let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
         json!({
@@ -110,7 +110,7 @@ impl ControlPlane {
         })
     }
 
-    /// Puts the token on the stream. A stream without a token is not opened.
+    /// Builds the filter that puts the token on the stream. A stream without a token is not opened.
     fn credential_filter(&self) -> Value {
         let folder = &self.credential_folder;
         json!({"name": "envoy.filters.http.credential_injector", "typed_config": {
@@ -151,7 +151,8 @@ impl ControlPlane {
     }
 }
 
-/// Makes `Bearer <token>` of the token. The credential injector has a prefix of its own from 1.40 on, and 1.36 refuses the field.
+/// Builds the filter that turns the token into `Bearer <token>`. The credential injector has a prefix of its own from
+/// 1.40 on, and 1.36 refuses the field.
 fn bearer_filter() -> Value {
     json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",

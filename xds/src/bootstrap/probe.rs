@@ -1,9 +1,9 @@
-//! The workload's own health checks, answered by its proxy.
+//! Answers the workload's own health checks at its proxy.
 //!
-//! Under strict mutual TLS the platform's checker cannot speak to the workload, and a redirected TCP connect always
-//! succeeds. So it asks the proxy for an exact path instead. An HTTP check is passed on as the request that the workload
-//! expects, and nothing else of the caller's request is: no method but GET, no query, no header, no body. TCP and gRPC
-//! checks become active health checks, whose last outcome is the answer. Does not decide which checks there are.
+//! Under strict mutual TLS the platform's checker cannot connect to the workload, and a redirected TCP connect always
+//! succeeds. So it requests an exact path from the proxy instead. An HTTP check is passed on as the request that the
+//! workload expects, and nothing else of the caller's request is: no method but GET, no query, no header, no body. TCP
+//! and gRPC checks become active health checks, whose last outcome is the answer. Does not define the checks.
 
 use std::time::Duration;
 
@@ -11,32 +11,33 @@ use serde_json::{Value, json};
 
 use super::{BootstrapInput, method_is_get, target_is};
 
-/// How long after the last active check its outcome may still be the answer, at most.
+/// Maximum time after the last active check for which its outcome may still be the answer.
 const STALE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// One check that the proxy answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// Names the check, for example `app/liveness`; unique. The caller asks for [`Probe::path`].
+    /// Name of the check, for example `app/liveness`; unique. The caller requests [`Probe::path`].
     pub name: String,
-    /// What a caller must know to ask. It stands in the path alone, and in nothing that is counted, logged or shown.
+    /// Token that a caller must know. It is in the path alone, and in nothing that is counted, logged or shown.
     pub token: String,
-    /// How the workload is asked.
+    /// Check of the workload.
     pub check: Check,
-    /// When an answer counts as none; `None`: never.
+    /// Time limit of an answer; `None`: no limit.
     pub timeout: Option<Duration>,
-    /// How often the caller asks. Active checks run twice as often, at least every 5 s and at most every second.
+    /// Interval between requests of the caller. Active checks run twice as often: at least every 5 s, at most every
+    /// second.
     pub period: Duration,
 }
 
-/// How the workload is asked.
+/// Check of the workload by its proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
-    /// A GET.
+    /// An HTTP GET.
     Http {
         /// The workload's port.
         port: u16,
-        /// Over TLS, the server's certificate unchecked.
+        /// True if over TLS, with the server's certificate unchecked.
         tls: bool,
         /// The path with its query.
         path: String,
@@ -54,13 +55,13 @@ pub enum Check {
     Grpc {
         /// The workload's port.
         port: u16,
-        /// The service asked for; empty: the server as a whole.
+        /// The service to check; empty: the server as a whole.
         service: String,
     },
 }
 
 impl Probe {
-    /// The path on the readiness port.
+    /// Returns the path on the readiness port.
     pub fn path(&self) -> String {
         format!("/smidge/probe/{}/{}", self.name, self.token)
     }
@@ -69,7 +70,7 @@ impl Probe {
         format!("probe/{}", self.name)
     }
 
-    /// The exact path (with its empty query), GET, and no announced body.
+    /// Matches the exact path (with its empty query), GET, and no announced body.
     fn request_match(&self) -> Value {
         json!([
             target_is(&self.path()),
@@ -78,7 +79,7 @@ impl Probe {
         ])
     }
 
-    /// The route of an HTTP check.
+    /// Builds the route of an HTTP check.
     pub(super) fn route(&self, input: &BootstrapInput) -> Option<Value> {
         let Check::Http { port, path, host, headers, .. } = &self.check else { return None };
         let authority = host.clone().unwrap_or_else(|| input.family.authority(&input.address, *port));
@@ -103,7 +104,8 @@ impl Probe {
         }))
     }
 
-    /// The filter that answers a TCP or gRPC check: 200 while the workload passes, else 503, also before the first check.
+    /// Builds the filter that answers a TCP or gRPC check: 200 while the workload passes, else 503, also before the
+    /// first check.
     pub(super) fn health_filter(&self) -> Option<Value> {
         if matches!(self.check, Check::Http { .. }) {
             return None;
@@ -145,7 +147,7 @@ impl Probe {
         cluster
     }
 
-    /// Every outcome counts at once: thresholds are the caller's, who counts answers.
+    /// Builds the active check. Every outcome counts at once: the caller counts answers and has thresholds of its own.
     fn active(&self, check: &Value) -> Value {
         let healthy = (self.period / 2).clamp(Duration::from_secs(1), STALE_AT_MOST);
         let unhealthy = Duration::from_secs(1);
@@ -157,7 +159,7 @@ impl Probe {
             "unhealthy_interval": seconds(unhealthy),
             "unhealthy_threshold": 1,
             "healthy_threshold": 1,
-            // A new connection each time, as the platform does it: a full listen queue must show.
+            // A new connection each time, as the platform does it: a full listen queue must be detected.
             "reuse_connection": false,
         });
         if let (Some(settings), Some(check)) = (settings.as_object_mut(), check.as_object()) {
@@ -167,8 +169,8 @@ impl Probe {
     }
 }
 
-/// The filter that takes every header from a request, so that a caller can say nothing to the workload. Each route then
-/// adds what its check wants; the pages of the admin interface want none.
+/// Builds the filter that removes every header from a request, so that a caller can send nothing to the workload. Each
+/// route then adds the headers of its check; the pages of the admin interface need none.
 pub(super) fn forget_headers() -> Value {
     json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
@@ -176,9 +178,9 @@ pub(super) fn forget_headers() -> Value {
     }})
 }
 
-/// The filters that leave nothing of an answer but its status, which is all that the caller looks at: text and headers are
-/// the workload's own, for whom it knows. A redirect is then what it is, an answer, and leads nowhere. First of all
-/// filters, so that the answers of the others pass them as well.
+/// Builds the filters that remove everything from an answer but its status, which is all that the caller reads: body
+/// and headers are meant for clients that the workload knows. A redirect is then only an answer, and leads nowhere.
+/// They are the first of all filters, so that the answers of the others pass them as well.
 pub(super) fn status_alone() -> [Value; 2] {
     [
         json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
@@ -192,8 +194,8 @@ pub(super) fn status_alone() -> [Value; 2] {
     ]
 }
 
-/// A script, run for the answers to checks alone: no filter of Envoy's that is declared stable drops a text. It keeps
-/// nothing of the text, so that there is no length that it could not take.
+/// Name of the filter that runs a script, for the answers to checks alone: no filter of Envoy's that is declared stable
+/// drops a body. The script keeps nothing of the body, so that there is no length that it cannot handle.
 const LUA: &str = "envoy.filters.http.lua";
 const NO_TEXT: &str = "no-text";
 const NO_TEXT_SCRIPT: &str =
@@ -204,8 +206,8 @@ fn every_header() -> Value {
     json!({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}})
 }
 
-/// The filter that refuses a body, as far as Envoy can: a length that is announced finds no route, but a chunked
-/// body shows only as it comes. One byte is the least that can be said, so any longer one is answered 413 and goes nowhere.
+/// Builds the filter that refuses a body, as far as Envoy can: a length that is announced finds no route, but a chunked
+/// body is seen only as it arrives. One byte is the smallest limit, so any longer body is answered 413, not forwarded.
 pub(super) fn no_body() -> Value {
     json!({"name": "envoy.filters.http.buffer", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
@@ -239,7 +241,7 @@ fn protocol(explicit: &Value) -> (&'static str, Value) {
     ("typed_extension_protocol_options", options)
 }
 
-/// A duration in protobuf's JSON form.
+/// Returns a duration in protobuf's JSON form.
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
 }

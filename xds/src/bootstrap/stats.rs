@@ -1,14 +1,14 @@
-//! Which statistics a proxy keeps: those that somebody of a mesh looks at, whatever the number of Services that it sees.
+//! Selects the statistics that a proxy keeps: those that users of a mesh read, whatever the number of Services it sees.
 //!
-//! What multiplies with Services, workers or TLS parameters would be most of a proxy's memory in a large mesh, and most of
-//! every scrape (docs/design/009). What a Service's listeners count is shared by all of them, see
+//! Statistics that multiply with Services, workers or TLS parameters would be most of a proxy's memory in a large mesh,
+//! and most of every scrape (docs/design/009). The statistics of a Service's listeners are shared by all of them, see
 //! `envoy::listener::outbound`.
 
 use serde_json::{Value, json};
 
-/// What a Service's cluster counts and nobody asks for: limits that are not set, balancing that is not used, and how its
-/// endpoints came, which the control plane says of every proxy in one place. Clusters of Services have a slash in their
-/// names. Its traffic, its TLS handshakes and the number of its endpoints stay.
+/// Statistics of a Service's cluster that are not needed: limits that are not set, balancing that is not used, and how
+/// its endpoints were received, which the control plane reports for every proxy in one place. Clusters of Services have
+/// a slash in their names. Its traffic, its TLS handshakes and the number of its endpoints stay.
 const OF_A_CLUSTER: &[&str] = &[
     r"assignment_.*",
     r"bind_errors",
@@ -27,7 +27,8 @@ const OF_A_CLUSTER: &[&str] = &[
     r"warming_state",
 ];
 
-/// What is left out. A prefix that ends with a dot costs Envoy nothing; each other pattern is tried once for each name.
+/// Builds the list of excluded statistics. A prefix that ends with a dot costs Envoy nothing; each other pattern is
+/// tried once for each name.
 pub(super) fn config() -> Value {
     let of_a_cluster = format!(r"cluster\.[^/.]+/.*\.({})", OF_A_CLUSTER.join("|"));
     json!({"stats_matcher": {"exclusion_list": {"patterns": [
@@ -44,7 +45,7 @@ pub(super) fn config() -> Value {
     ]}}})
 }
 
-/// The traffic of a cluster is counted from its first connection on: most workloads call few of those that they may.
+/// Counts the traffic of a cluster from its first connection on: most workloads call few of those that they may.
 pub(super) fn deferred() -> Value {
     json!({"enable_deferred_creation_stats": true})
 }

@@ -1,8 +1,8 @@
-//! What differs between two views, found once for all the streams that go from the one to the other.
+//! Finds what differs between two views, once for all the streams that go from the one to the other.
 //!
-//! Used by the server's streams; a thousand proxies of one class then cost one comparison, not a thousand. What differs
-//! from the view just before was found when the view was made, and is written there.
-//! Decides nothing about what is sent: that depends on the stream.
+//! Used by the server's streams; a thousand proxies of one class then cost one comparison, not a thousand. The
+//! difference from the directly preceding view was computed when the view was made, and is stored there.
+//! Does not decide what is sent: that depends on the stream.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 pub use crate::view::Changes;
 use crate::view::{self, View};
 
-/// The changes from `old` to `new`: known if that is one step, and otherwise found.
+/// Returns the changes from `old` to `new`: known if that is one step, and otherwise computed.
 pub fn between(old: &Arc<View>, new: &View) -> Arc<Changes> {
     new.changes_after(old).cloned().unwrap_or_else(|| Arc::new(view::changes(&old.resources, &new.resources)))
 }
@@ -24,15 +24,15 @@ pub struct Memo(Mutex<Entries>);
 #[derive(Debug, Default)]
 struct Entries {
     pairs: HashMap<(usize, usize), Entry>,
-    /// At how many pairs those that have ended are to be forgotten: twice as many as there were living ones before, so
-    /// that a thousand pairs in a row do not cost a thousand looks at all of them.
+    /// Number of pairs at which those that have ended are removed: twice the number of live ones at the last removal,
+    /// so that a thousand pairs in a row do not cost a thousand scans of all of them.
     full: usize,
 }
 
-/// The fewest pairs that are worth a look.
+/// Minimum number of pairs that are worth a scan.
 const FEW: usize = 64;
 
-/// The weak references keep the addresses of the key from being used again.
+/// Changes of a pair of views. The weak references keep the addresses of the key from being reused.
 #[derive(Debug)]
 struct Entry {
     old: Weak<View>,
@@ -41,13 +41,13 @@ struct Entry {
 }
 
 impl Memo {
-    /// The changes from `old` to `new`: known if that is one step, and otherwise computed by whoever asks first.
+    /// Returns the changes from `old` to `new`: known if that is one step, and otherwise computed by the first caller.
     pub fn between(&self, old: &Arc<View>, new: &Arc<View>) -> Arc<Changes> {
         if let Some(changes) = new.changes_after(old) {
             return Arc::clone(changes);
         }
         let key = (Arc::as_ptr(old) as usize, Arc::as_ptr(new) as usize);
-        // Held while computing: those who wait would otherwise all compute the same.
+        // Held while computing: callers that wait would otherwise all compute the same.
         let mut entries = lock(&self.0);
         if let Some(entry) = entries.pairs.get(&key) {
             return Arc::clone(&entry.changes);
@@ -64,7 +64,7 @@ impl Memo {
     }
 }
 
-/// A panic of another holder leaves plain data behind, which is as good as before.
+/// Locks the entries, poisoned or not: a panic of another holder leaves plain data behind, which is still valid.
 fn lock(entries: &Mutex<Entries>) -> MutexGuard<'_, Entries> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
 }

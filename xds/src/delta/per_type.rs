@@ -1,6 +1,6 @@
 //! One value for each kind of resource, found without hashing or indexing.
 //!
-//! Used by `Session` for its topics and counters.
+//! Used by `Session` for its topics and counters, and by `metrics`.
 
 use crate::resources::ResourceType;
 

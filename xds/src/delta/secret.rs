@@ -23,7 +23,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The secret called `identity` from a PEM chain and a PEM key.
+    /// Builds the secret called `identity` from a PEM chain and a PEM key.
     pub fn new(version: Version, chain: &str, key: &str) -> Self {
         let inline = |text: &str| DataSource {
             specifier: Some(Specifier::InlineBytes(text.as_bytes().to_vec())),
@@ -43,7 +43,7 @@ impl Secret {
         Self { version, body }
     }
 
-    /// The encoded message.
+    /// Returns the encoded message.
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }

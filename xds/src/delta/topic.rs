@@ -1,7 +1,7 @@
-//! One kind's side of a stream: what the client asked for, and where it is behind what it should have.
+//! State of one kind on a stream: the client's subscriptions, and where it does not have what it should have.
 //!
 //! Used by `Session`, which knows the view and the order among kinds. Names that the client holds exactly as the view
-//! has them cost no memory here beyond their subscription: only the differences are written down.
+//! has them cost no memory here beyond their subscription: only the differences are stored.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,27 +11,29 @@ use std::{
 use super::Request;
 use crate::resources::{ResourceType, Version};
 
-/// How many names that do not exist a client may wait for. Further ones are passed over: names that exist are shared with
-/// the view, but these are the client's own, and cost memory and a look for each event.
+/// Maximum number of unknown names for which a client may wait. Further ones are ignored: known names are shared with
+/// the view, but these are the client's own, and cost memory and a lookup for each event.
 const STRANGERS: usize = 1024;
-/// How many names that do not exist a client may claim to hold: more than any mesh loses while a proxy is away. These cannot
-/// be passed over, as the client must hear that they are gone.
+/// Maximum number of unknown names that a client may claim to hold: more than any mesh loses while a proxy is away.
+/// These cannot be ignored, as the client must learn that they are gone.
 const CLAIMS: usize = 16_384;
-/// How long the client's own names may be, and all versions. Those of ours have no more than 200 bytes.
+/// Maximum length of the client's own names, and of all versions, in bytes. Names of this server have at most 200
+/// bytes.
 const LENGTH: usize = 256;
 
-/// What the client is believed to have of a name, where that may not be what the view has.
+/// State of a name at the client, where that may not be what the view has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Held {
     /// Nothing, and it waits for no answer.
     Nothing,
     /// This version, sent on this stream.
     Sent(Version),
-    /// This version, says the client, from an earlier stream.
+    /// This version, from an earlier stream, as the client reports.
     Initial(Version),
-    /// Whatever it has, it waits for an answer.
+    /// Anything; it waits for an answer.
     Requested,
-    /// It may have any: it refused the last answer, and takes part of some that it refuses; or it must hear all again.
+    /// Possibly any version: it refused the last response, and applies parts of some that it refuses; or it must be
+    /// sent all again.
     Unknown,
 }
 
@@ -39,15 +41,15 @@ pub(super) enum Held {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) held: Held,
-    /// What it refused last: a version, or the removal. Not said again before something else was.
+    /// Last refusal of the client: of a version, or of the removal. Not sent again before something else was.
     refused: Option<Told>,
 }
 
-/// The client claims more than it can have been told.
+/// Error of a client that claims to hold more than it can have been sent.
 #[derive(Debug)]
 pub(super) struct Excess;
 
-/// What was said of a name: its version, or that it does not exist.
+/// Content of a response for a name: its version, or that it does not exist.
 type Told = Option<Version>;
 
 #[derive(Debug)]
@@ -56,26 +58,26 @@ struct Outstanding {
     told: Vec<(Arc<str>, Told)>,
 }
 
-/// What to do about a name that lags.
+/// Action for a pending name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing: the client has it, or lost interest.
+    /// None: the client has it, or no longer wants it.
     Forget,
-    /// Nothing yet.
+    /// None yet.
     Wait,
     /// Send the resource.
     Update,
-    /// Say at once that it does not exist, for the client waits for it.
+    /// Send at once that it does not exist, as the client waits for it.
     Deny,
     /// Remove it, after everything that is new.
     Remove,
 }
 
-/// What the view has under a name.
+/// State of a name in the view.
 pub(super) enum Offer<'a> {
     Present(&'a Version),
     Absent,
-    /// It will exist; nobody can say when.
+    /// It will exist at an unknown time.
     Pending,
 }
 
@@ -85,9 +87,9 @@ pub(super) struct Topic {
     opened: bool,
     wildcard: bool,
     named: BTreeSet<Arc<str>>,
-    /// Those of them that the view does not have.
+    /// Those of `named` that the view does not have.
     unknown_names: BTreeSet<Arc<str>>,
-    /// A wildcard subscription waits for an answer, even if that is empty.
+    /// True if a wildcard subscription waits for an answer, even if that is empty.
     pub(super) unanswered: bool,
     pub(super) pending: BTreeMap<Arc<str>, Pending>,
     outstanding: Option<Outstanding>,
@@ -98,7 +100,7 @@ impl Topic {
         self.outstanding.is_some()
     }
 
-    /// The client has spoken of this kind.
+    /// Returns true if the client has sent a request for this kind.
     pub(super) fn is_opened(&self) -> bool {
         self.opened
     }
@@ -107,7 +109,7 @@ impl Topic {
         self.named.contains(name)
     }
 
-    /// What the client says it holds from an earlier stream, where nothing was sent since.
+    /// Returns the versions that the client reports from an earlier stream, for names of which nothing was sent since.
     pub(super) fn claims(&self) -> impl Iterator<Item = (&Arc<str>, &Version)> {
         self.pending.iter().filter_map(|(name, lag)| match &lag.held {
             Held::Initial(version) => Some((name, version)),
@@ -119,15 +121,15 @@ impl Topic {
         self.wildcard || self.is_named(name)
     }
 
-    /// Whether this is the nonce of the response that the client has not answered.
+    /// Returns true if this is the nonce of the response that the client has not answered.
     pub(super) fn awaits(&self, nonce: &str) -> bool {
-        // As numbers, for every message is asked about. None of ours has a sign or a zero in front.
+        // As numbers, as every message is checked. Nonces of this server have no sign and no leading zero.
         let number =
             nonce.starts_with(|first| matches!(first, '1'..='9')).then(|| nonce.parse().ok()).flatten();
         number.is_some() && number == self.outstanding.as_ref().map(|outstanding| outstanding.nonce)
     }
 
-    /// The client's ACK or NACK: the names in the response if it was refused. A stale nonce says nothing.
+    /// Handles the client's ACK or NACK. Returns the names in the response if it was refused. A stale nonce is ignored.
     pub(super) fn on_answer(&mut self, nonce: &str, refused: bool) -> Option<Vec<Arc<str>>> {
         if !self.awaits(nonce) {
             return None;
@@ -146,8 +148,8 @@ impl Topic {
         Some(names)
     }
 
-    /// Takes over subscriptions and, from the first message, what the client brought along; `Excess` if that is too much.
-    /// `shared` gives the view's own copy of a name, if it has the name.
+    /// Handles subscriptions and, in the first message, the initial versions; returns `Excess` if these are too many.
+    /// `shared` returns the view's own copy of a name, if it has the name.
     pub(super) fn on_subscriptions<'v>(
         &mut self,
         kind: ResourceType,
@@ -162,15 +164,15 @@ impl Topic {
         for name in &request.unsubscribe {
             self.unsubscribe(name);
         }
-        // Who begins by dropping a name wants nothing yet.
+        // A client whose first message unsubscribes from a name wants nothing yet.
         let wants_nothing_by_name = request.subscribe.is_empty() && request.unsubscribe.is_empty();
         let legacy = first && kind.is_wildcard() && wants_nothing_by_name;
         if legacy || request.subscribe.iter().any(|name| name == "*") {
-            // What it brought along is the answer to what it asked for.
+            // Initial versions are the answer to this subscription.
             self.unanswered = !first || request.initial_versions.is_empty();
             let again = std::mem::replace(&mut self.wildcard, true);
             names.for_each(|name| self.cover(name, again));
-            // A response that was under way meanwhile is taken by a client that wants everything again.
+            // A client that subscribes to everything again still accepts a response that was under way meanwhile.
             let told: Vec<_> =
                 self.outstanding.iter().flat_map(|it| &it.told).map(|(name, _)| Arc::clone(name)).collect();
             if !first {
@@ -217,7 +219,7 @@ impl Topic {
         self.ask(name, first);
     }
 
-    /// The wildcard covers `name`: for the first time, or `again`, and then all of it is told again.
+    /// Covers `name` by the wildcard: for the first time, or `again`, and then all of it is sent again.
     fn cover(&mut self, name: &Arc<str>, again: bool) {
         if again {
             self.invalidate(name);
@@ -226,14 +228,14 @@ impl Topic {
         }
     }
 
-    /// Tells the endpoints `name` again even if they did not change, as their cluster did.
+    /// Marks the endpoints `name` to be sent again even if they did not change, as their cluster did.
     pub(super) fn repeat(&mut self, name: &Arc<str>) {
         if self.is_named(name) {
             self.invalidate(name);
         }
     }
 
-    /// The client must hear of `name` again, unless it refused it as it is.
+    /// Marks `name` to be sent again, unless the client refused its current version.
     pub(super) fn invalidate(&mut self, name: &Arc<str>) {
         let lag =
             self.pending.entry(Arc::clone(name)).or_insert(Pending { held: Held::Unknown, refused: None });
@@ -242,11 +244,11 @@ impl Topic {
         }
     }
 
-    /// The client waits for `name`, unless it has just said what it holds of it.
+    /// Records that the client waits for `name`, unless it has just reported a version of it.
     fn ask(&mut self, name: Arc<str>, first: bool) {
         match self.pending.get(&name) {
             Some(Pending { held: Held::Initial(_), .. }) if first => {}
-            // Asking anew clears what was refused: the client may have dropped it and want it for another use.
+            // A new subscription clears what was refused: the client may have dropped it and want it for another use.
             _ => drop(self.pending.insert(name, Pending { held: Held::Requested, refused: None })),
         }
     }
@@ -268,7 +270,7 @@ impl Topic {
         }
     }
 
-    /// The view has come to have `name`, or to have it no longer.
+    /// Records that the view now has `name`, or no longer has it.
     pub(super) fn on_presence(&mut self, name: &Arc<str>, is_present: impl FnOnce() -> bool) {
         if !self.is_named(name) {
             return;
@@ -276,12 +278,12 @@ impl Topic {
         if !is_present() {
             self.unknown_names.insert(Arc::clone(name));
         } else if self.unknown_names.remove(name) {
-            // From now on it is the view's own.
+            // From now on the view's own copy is used.
             self.named.replace(Arc::clone(name));
         }
     }
 
-    /// The view has something else under `name` than before: `old`.
+    /// Records that the view has something else under `name` than before: `old`.
     pub(super) fn on_change(&mut self, name: &Arc<str>, old: Option<&Version>) {
         if !self.concerns(name) {
             return;
@@ -300,7 +302,7 @@ impl Topic {
         }
     }
 
-    /// A response with this content is on its way: none of its names lags any more.
+    /// Records that a response with this content is being sent: none of its names is pending any more.
     pub(super) fn on_sent(&mut self, nonce: u64, told: Vec<(Arc<str>, Told)>) {
         self.unanswered = false;
         for (name, _) in &told {
@@ -309,12 +311,12 @@ impl Topic {
         self.outstanding = Some(Outstanding { nonce, told });
     }
 
-    /// The names that were refused and not told anew.
+    /// Returns the names that were refused and not sent anew.
     pub(super) fn refused(&self) -> impl Iterator<Item = &Arc<str>> {
         self.pending.iter().filter(|(_, lag)| lag.refused.is_some()).map(|(name, _)| name)
     }
 
-    /// Drops what needs nothing any more; gives the rest to `visit`, in order, with what is to be done about it.
+    /// Drops names that need nothing any more; gives the rest to `visit`, in order, with the action for each.
     pub(super) fn review<'v>(
         &mut self,
         offer: impl Fn(&Arc<str>) -> Offer<'v>,
@@ -332,7 +334,7 @@ impl Topic {
 }
 
 impl Pending {
-    /// What to do about a name of which the client has `self` and the view has `offer`.
+    /// Returns the action for a name of which the client has `self` and the view has `offer`.
     fn judge(&self, concerned: bool, offer: &Offer) -> Verdict {
         let told = match offer {
             Offer::Pending => return Verdict::Wait,

@@ -1,8 +1,8 @@
 //! The two messages of the delta protocol as this server needs them.
 //!
 //! `Request` is the part of `DeltaDiscoveryRequest` that is read here: a proxy's node lists hundreds of extensions, and
-//! some versions repeat it in every ACK, so what nobody reads is skipped and not built. `Response` is written straight
-//! from the shared resources into the stream's buffer: one copy of a body per stream, and none that lingers.
+//! some versions repeat it in every ACK, so unused fields are skipped and not built. `Response` is written straight
+//! from the shared resources into the stream's buffer: one copy of a body per stream, and none that remains.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -11,22 +11,22 @@ use prost::bytes::BufMut;
 use super::Secret;
 use crate::resources::{Resource, ResourceType, Version};
 
-/// What a client says, in the field numbers of `envoy.service.discovery.v3.DeltaDiscoveryRequest`.
+/// Message of a client, in the field numbers of `envoy.service.discovery.v3.DeltaDiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
-    /// Who the client says it is. Some clients send it with the first message only.
+    /// Node that the client claims to be. Some clients send it with the first message only.
     #[prost(message, optional, tag = "1")]
     pub node: Option<Node>,
-    /// The type that the message is about.
+    /// Type URL of the resources that the message is about.
     #[prost(string, tag = "2")]
     pub type_url: String,
-    /// Names that the client wants from now on. All of them shall be answered.
+    /// Names to which the client subscribes. All of them must be answered.
     #[prost(string, repeated, tag = "3")]
     pub subscribe: Vec<String>,
-    /// Names that the client has dropped.
+    /// Names from which the client unsubscribes.
     #[prost(string, repeated, tag = "4")]
     pub unsubscribe: Vec<String>,
-    /// What the client holds from an earlier stream, by name; only in its first message of a type.
+    /// Versions that the client holds from an earlier stream, by name; only in its first message of a type.
     #[prost(map = "string, string", tag = "5")]
     pub initial_versions: HashMap<String, String>,
     /// The nonce of the response that the message answers, if it answers one.
@@ -37,7 +37,7 @@ pub struct Request {
     pub error: Option<ErrorDetail>,
 }
 
-/// The part of a node that is looked at: a claim, never an identity.
+/// The part of a node that is read: a claim, never an identity.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Node {
     /// `<instance>.<namespace>`.
@@ -45,7 +45,7 @@ pub struct Node {
     pub id: String,
 }
 
-/// Why a response was refused, in the client's words.
+/// Error by which the client refused a response.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ErrorDetail {
     /// The client's message.
@@ -53,14 +53,14 @@ pub struct ErrorDetail {
     pub message: String,
 }
 
-/// What the client is told, all of one kind.
+/// Response to a client, all of one kind.
 #[derive(Debug)]
 pub struct Response {
     /// The type of everything in it.
     pub kind: ResourceType,
-    /// What the client's answer will name.
+    /// Nonce that the client's answer will carry.
     pub nonce: u64,
-    /// Resources that are new or changed, or that the client asked for.
+    /// Resources that are new or changed, or that the client requested.
     pub updated: Vec<Item>,
     /// Names that do not exist, or do not any longer.
     pub removed: Vec<Arc<str>>,
@@ -75,7 +75,7 @@ pub enum Item {
 }
 
 impl Item {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub fn name(&self) -> &str {
         match self {
             Self::Shared(resource) => &resource.name,
@@ -83,7 +83,7 @@ impl Item {
         }
     }
 
-    /// The version on the wire.
+    /// Returns the version on the wire.
     pub fn version(&self) -> &Version {
         match self {
             Self::Shared(resource) => &resource.version,
@@ -98,12 +98,12 @@ impl Item {
         }
     }
 
-    /// The length of the encoded `Any`.
+    /// Returns the length of the encoded `Any`.
     fn any_len(&self, kind: ResourceType) -> usize {
         field_len(kind.type_url().len()) + field_len(self.body().len())
     }
 
-    /// The length of the encoded `Resource`.
+    /// Returns the length of the encoded `Resource`.
     fn len(&self, kind: ResourceType) -> usize {
         field_len(self.version().as_str().len())
             + field_len(self.any_len(kind))
@@ -118,7 +118,7 @@ impl fmt::Debug for Item {
 }
 
 impl Response {
-    /// The length of `encode`'s output.
+    /// Returns the length of `encode`'s output.
     pub fn encoded_len(&self) -> usize {
         let updated: usize = self.updated.iter().map(|item| field_len(item.len(self.kind))).sum();
         let removed: usize = self.removed.iter().map(|name| field_len(name.len())).sum();
@@ -144,7 +144,7 @@ impl Response {
     }
 }
 
-/// The length of a length-delimited field with a number below 16: one byte of tag.
+/// Returns the length of a length-delimited field with a number below 16: one byte of tag.
 fn field_len(len: usize) -> usize {
     1 + prost::length_delimiter_len(len) + len
 }

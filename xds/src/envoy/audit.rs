@@ -1,7 +1,7 @@
-//! The log lines of a sidecar about calls that enforcement would refuse.
+//! Builds the log lines of a sidecar about calls that enforcement would refuse.
 //!
-//! Always in the listener, in every mode: they look for what the rules (`rbac`, over ECDS) leave with a call when they
-//! judge without enforcing, so that a switch of modes changes rules alone.
+//! Always in the listener, in every mode: they match the metadata that the rules (`rbac`, over ECDS) add to a call when
+//! they judge without enforcing, so that a switch of modes changes rules alone.
 
 use envoy_types::pb::envoy::{
     config::accesslog::v3::{
@@ -23,16 +23,18 @@ use super::wire;
 const HTTP: &str = "envoy.filters.http.rbac";
 const TCP: &str = "envoy.filters.network.rbac";
 
-/// How long a TCP connection may go on before its line is written; without this, only its end would tell.
+/// Time after which the line of an open TCP connection is written, in seconds; else only its end would write one.
 pub const PATIENCE: i64 = 10;
 
-/// The path comes last, as it is the caller's: whatever is in it, what stands before it is ours. The query is left out.
+/// Builds the log of HTTP requests. The path comes last, as it is the caller's: whatever it contains, the fields before
+/// it are the proxy's own. The query is left out.
 pub fn http() -> AccessLog {
     let text = format!("{} method=%REQ(:METHOD)% path=%PATH(NQ:PATH)%\n", common(HTTP));
     log(&text, denied(HTTP))
 }
 
-/// A connection is judged by its first byte, so the line comes at its end, and before that once if it goes on.
+/// Builds the log of TCP connections. A connection is judged by its first byte, so the line is written at its end, and
+/// before that once if it goes on.
 pub fn tcp() -> AccessLog {
     let at_end = of_type(AccessLogType::TcpConnectionEnd);
     let first = all(vec![of_type(AccessLogType::TcpPeriodic), shorter_than(PATIENCE * 3 / 2)]);
@@ -57,7 +59,7 @@ fn log(text: &str, filter: AccessLogFilter) -> AccessLog {
     }
 }
 
-/// What a filter that judges without enforcing leaves with the call.
+/// Matches calls that a filter would deny, by the metadata that it adds when it judges without enforcing.
 fn denied(rbac: &str) -> AccessLogFilter {
     let key = path_segment::Segment::Key("shadow_engine_result".to_owned());
     let denied = StringMatcher {

@@ -1,7 +1,7 @@
 //! Clusters: one for each port of a Service, and the three that every proxy has.
 //!
-//! A Service's cluster does not change with its endpoints, its identities or who may call it: those come over EDS and
-//! SDS, so that only a new port or a lost one moves a cluster.
+//! A Service's cluster does not change with its endpoints, its identities or its callers: those come over EDS and SDS,
+//! so that only a new port or a lost one adds or removes a cluster.
 
 use std::{
     collections::HashMap,
@@ -30,19 +30,19 @@ use envoy_types::pb::{
 use super::{names, tls, wire};
 use crate::mesh::id::ServiceId;
 
-/// The source of connections to the workload itself: the redirection lets these through, while a call that the
-/// workload makes to its own address comes from that address and is caught.
+/// The source of connections to the workload itself: the redirection lets these through, while a call that the workload
+/// makes to its own address comes from that address and is redirected.
 const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(127, 0, 0, 6), Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
-/// The own endpoints of a Service at one of its ports, reached over mTLS.
+/// Builds the cluster of a Service's own endpoints at one of its ports, reached over mTLS.
 pub fn service(service: &ServiceId, port: u16) -> Cluster {
     let name = names::service_port(service, port);
     Cluster {
         eds_cluster_config: Some(EdsClusterConfig {
             eds_config: wire::ads(),
-            // One name for each cluster: Envoy does not ask for endpoints that another cluster has subscribed to,
-            // and the second cluster would warm for 15 s.
+            // One name for each cluster: Envoy does not request endpoints to which another cluster has subscribed, and
+            // the second cluster would warm for 15 s.
             service_name: name.clone(),
         }),
         lb_policy: LbPolicy::LeastRequest as i32,
@@ -50,8 +50,8 @@ pub fn service(service: &ServiceId, port: u16) -> Cluster {
     }
 }
 
-/// The pod that was dialled behind a headless Service, reached over mTLS. A member of a StatefulSet is called by its
-/// own address because it is not any of them.
+/// Builds the cluster of the pod that was dialled behind a headless Service, reached over mTLS. A member of a
+/// StatefulSet is called by its own address because the others cannot replace it.
 pub fn dialled(service: &ServiceId, port: u16) -> Cluster {
     let name = names::dialled(service, port);
     Cluster {
@@ -60,13 +60,13 @@ pub fn dialled(service: &ServiceId, port: u16) -> Cluster {
     }
 }
 
-/// What every way to a Service has.
+/// Adds the settings of every cluster of a Service.
 fn meshed(service: &ServiceId, port: u16, base: Cluster) -> Cluster {
     Cluster {
         transport_socket: Some(tls::upstream(service, port)),
         typed_extension_protocol_options: same_protocol(),
         // An endpoint that vanished is found within minutes instead of hours, and a long-lived connection keeps its
-        // place in the tables of middleboxes.
+        // entry in the tables of middleboxes.
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
                 keepalive_probes: wire::number(3),
@@ -79,7 +79,7 @@ fn meshed(service: &ServiceId, port: u16, base: Cluster) -> Cluster {
     }
 }
 
-/// The workload itself, at the address and port that its caller dialled.
+/// Builds the cluster of the workload itself, at the address and port that its caller dialled.
 pub fn inbound() -> Cluster {
     let (v4, v6) = INBOUND_SOURCE;
     Cluster {
@@ -97,7 +97,7 @@ pub fn inbound() -> Cluster {
     }
 }
 
-/// Destinations outside the mesh, as they were dialled.
+/// Builds the cluster of destinations outside the mesh, at the address that was dialled.
 pub fn passthrough() -> Cluster {
     Cluster {
         lb_policy: LbPolicy::ClusterProvided as i32,
@@ -105,7 +105,7 @@ pub fn passthrough() -> Cluster {
     }
 }
 
-/// Nowhere: a connection that goes there is closed.
+/// Builds the cluster without endpoints: a connection to it is closed.
 pub fn blackhole() -> Cluster {
     cluster(names::BLACKHOLE, DiscoveryType::Static)
 }
@@ -120,7 +120,8 @@ fn cluster(name: &str, discovery: DiscoveryType) -> Cluster {
     }
 }
 
-/// Envoy would refuse the 1,025th concurrent request; a mesh must carry what the workload carried without it.
+/// Lifts the limits: Envoy would refuse the 1,025th concurrent request; a mesh must carry what the workload carried
+/// without it.
 fn no_limits() -> CircuitBreakers {
     CircuitBreakers {
         thresholds: vec![circuit_breakers::Thresholds {
@@ -134,7 +135,7 @@ fn no_limits() -> CircuitBreakers {
     }
 }
 
-/// HTTP/1 stays HTTP/1 and HTTP/2 stays HTTP/2. The map has one entry, so its bytes have one order.
+/// Keeps HTTP/1 as HTTP/1 and HTTP/2 as HTTP/2. The map has one entry, so its bytes have one order.
 fn same_protocol() -> HashMap<String, Any> {
     let options = HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(

@@ -1,6 +1,6 @@
-//! The own endpoints of a Service's port, by locality.
+//! Builds the own endpoints of a Service's port, by locality.
 //!
-//! Every endpoint is in the mesh, so all of them take mTLS. Does not weigh: shares belong to `route`.
+//! Every endpoint is in the mesh, so all of them take mTLS. Sets no weights: `route` does.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::config::{
 use super::wire;
 use crate::mesh::service;
 
-/// The endpoints that the cluster `name` asks for.
+/// Builds the endpoints to which the cluster `name` subscribes.
 pub fn endpoints(name: &str, endpoints: &[service::Endpoint]) -> ClusterLoadAssignment {
     let mut localities = BTreeMap::<&str, Vec<LbEndpoint>>::new();
     for endpoint in endpoints {
@@ -40,7 +40,7 @@ pub fn endpoints(name: &str, endpoints: &[service::Endpoint]) -> ClusterLoadAssi
     }
 }
 
-/// `region/zone` as Envoy has it; nothing for the empty text.
+/// Turns `region/zone` into Envoy's locality; nothing for the empty text.
 fn locality(text: &str) -> Option<Locality> {
     let (region, zone) = text.split_once('/').unwrap_or((text, ""));
     (!text.is_empty()).then(|| Locality {

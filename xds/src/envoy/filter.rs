@@ -1,7 +1,7 @@
-//! Network and HTTP filters: the connection manager of either side, the TCP proxy, and the places that ECDS fills.
+//! Network and HTTP filters: the connection manager of either side, the TCP proxy, and the filters that ECDS provides.
 //!
-//! Nothing in here depends on policy: whatever policy changes is named here and served elsewhere, as a changed filter
-//! would close the connections of its chain.
+//! Nothing in here depends on policy: filters that policy changes are only named here and served elsewhere, as a
+//! changed filter would close the connections of its chain.
 
 use envoy_types::pb::envoy::{
     config::{
@@ -44,13 +44,13 @@ use crate::mesh::{
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
 
-/// The requests of a Service's port, by the route of that name.
+/// Builds the filter for the requests of a Service's port, with the route of that name.
 pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
     let name = names::service_port(service, port);
     let rds = Rds { config_source: wire::ads(), route_config_name: name };
     let manager = HttpConnectionManager {
-        // A route by matches must read what the server will judge, which the server makes of the path anyway. Escaped
-        // slashes are the server's to refuse.
+        // A route by matches must read the path that the server will judge, which the server normalises anyway. The
+        // server refuses escaped slashes.
         normalize_path: wire::flag(true),
         merge_slashes: true,
         early_header_mutation_extensions: vec![request::early()],
@@ -60,8 +60,8 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
     typed(HTTP, &manager)
 }
 
-/// One answer to every request, and then the end of the connection: whoever calls again finds the listener that a
-/// grant may have brought since.
+/// Builds the filter that gives one answer to every request and then ends the connection: a caller that calls again
+/// finds the listener that a grant may have added since.
 pub fn refuse_http(name: &str, code: u32, text: &str) -> Filter {
     let manager = HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
@@ -73,7 +73,7 @@ pub fn refuse_http(name: &str, code: u32, text: &str) -> Filter {
     typed(HTTP, &manager)
 }
 
-/// The requests to the workload's own port, judged first.
+/// Builds the filter for the requests to the workload's own port, which are authorised first.
 pub fn inbound_http(port: u16) -> Filter {
     let name = names::inbound_filter(port, Protocol::Http);
     let filters = vec![
@@ -90,7 +90,7 @@ pub fn inbound_http(port: u16) -> Filter {
     ];
     let routes: RouteConfiguration = route::inbound();
     let manager = HttpConnectionManager {
-        // What is judged must be what the workload will read.
+        // The rules must judge the path that the workload will read.
         normalize_path: wire::flag(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
@@ -102,23 +102,24 @@ pub fn inbound_http(port: u16) -> Filter {
     typed(HTTP, &manager)
 }
 
-/// Judges the caller of a TCP port.
+/// Builds the filter that authorises the caller of a TCP port.
 pub fn inbound_rbac(port: u16) -> Filter {
     discovered(&names::inbound_filter(port, Protocol::Tcp), Some(&rbac::network_denial()))
 }
 
-/// Lets judged connections through to the workload.
+/// Builds the filter that lets authorised connections through to the workload.
 pub fn inbound_tcp() -> Filter {
     typed(TCP, &inbound_proxy())
 }
 
-/// Lets plaintext connections through to the workload, or not, as the filter of that name says: their caller has no
-/// name, and a server that speaks first would have spoken before the rules see a byte.
+/// Builds the filter that lets plaintext connections through to the workload, or not, as the extension of that name
+/// defines: their caller has no identity, and a server that speaks first would have sent data before the rules see a
+/// byte.
 pub fn inbound_plain(port: u16) -> Filter {
     discovered(&names::plain_filter(port), Some(&tcp_proxy(names::BLACKHOLE)))
 }
 
-/// The filter that `inbound_plain` asks for.
+/// Builds the extension to which `inbound_plain` refers.
 pub fn plain(port: u16, is_let_in: bool) -> TypedExtensionConfig {
     let proxy = if is_let_in { inbound_proxy() } else { tcp_proxy(names::BLACKHOLE) };
     wire::extension(&names::plain_filter(port), proxy)
@@ -135,17 +136,17 @@ fn inbound_proxy() -> TcpProxy {
     }
 }
 
-/// Sends the connections of a Service's TCP port on, as the filter of that name says.
+/// Builds the filter that forwards the connections of a Service's TCP port, as the extension of that name defines.
 pub fn outbound_tcp(service: &ServiceId, port: u16) -> Filter {
     discovered(&names::outbound_filter(service, port), Some(&tcp_proxy(names::BLACKHOLE)))
 }
 
-/// Sends every connection to one cluster.
+/// Builds the filter that forwards every connection to one cluster.
 pub fn tcp(cluster: &str) -> Filter {
     typed(TCP, &tcp_proxy(cluster))
 }
 
-/// The filter that `outbound_tcp` asks for. Envoy refuses a weight of 0 here, so such a backend is left out.
+/// Builds the extension to which `outbound_tcp` refers. Envoy refuses a weight of 0, so such a backend is left out.
 pub fn split(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -> TypedExtensionConfig {
     // TCP has nothing that a rule could match: its rule is the last one.
     let backends: &[Backend] = rules.last().map_or(&[], |rule| &rule.backends);
@@ -177,7 +178,7 @@ fn tcp_proxy(cluster: &str) -> TcpProxy {
     TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-        // A connection may rest for as long as both ends like; dead ends are found by keepalives.
+        // A connection may be idle for as long as both ends want; keepalives detect dead peers.
         idle_timeout: wire::seconds(0),
         ..TcpProxy::default()
     }
@@ -191,11 +192,11 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
             accept_http_10: true,
             ..Http1ProtocolOptions::default()
         }),
-        // The proxy is not the server: the workload's own header stays, and none is added.
+        // The proxy is not the server: the workload's own `server` header stays, and none is added.
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
-        // Streams may rest for as long as both ends like.
+        // Streams may be idle for as long as both ends want.
         stream_idle_timeout: wire::seconds(0),
-        // A hop inside the mesh is not an edge: whom the request comes from was settled at the edge.
+        // A hop inside the mesh is not an edge: the edge determined the origin of the request.
         use_remote_address: wire::flag(false),
         generate_request_id: wire::flag(false),
         upgrade_configs: vec![UpgradeConfig {
@@ -211,7 +212,8 @@ fn router() -> HttpFilter {
     http_filter("envoy.filters.http.router", &Router { suppress_envoy_headers: true, ..Router::default() })
 }
 
-/// Only the proxy's own answers are rewritten, and `rbac` is all that answers 403 on its own, but for ambiguous paths.
+/// Builds the text of a refusal. Only the proxy's own answers are rewritten, and only `rbac` answers 403 on its own,
+/// except for ambiguous paths.
 fn refusal_text() -> LocalReplyConfig {
     let forbidden = StatusCodeFilter {
         comparison: Some(ComparisonFilter {
@@ -237,8 +239,8 @@ fn refusal_text() -> LocalReplyConfig {
     }
 }
 
-/// A connection that was open when its Service left the proxy's view finds the cluster or the route gone while its
-/// listener drains. That is a refusal as well, and not the fault of a server.
+/// Builds the answer to a request whose Service left the proxy's view while its connection was open: it finds the
+/// cluster or the route gone while its listener drains. That is a refusal as well, and not an error of a server.
 fn withdrawn_text() -> LocalReplyConfig {
     let gone = ResponseFlagFilter { flags: vec!["NC".to_owned(), "NR".to_owned()] };
     LocalReplyConfig {
@@ -257,7 +259,7 @@ fn withdrawn_text() -> LocalReplyConfig {
     }
 }
 
-/// An HTTP filter of that name.
+/// Builds an HTTP filter of that name.
 pub fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),

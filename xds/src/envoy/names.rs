@@ -1,12 +1,12 @@
 //! The names of resources on the wire, the ports of the proxy, and the server name that marks traffic of the mesh.
 //!
-//! The one place where they are spelled, for builders, views and `render` alike. `bootstrap` shares the ports.
+//! The one place where they are written, for builders, views and `render` alike. `bootstrap` shares the ports.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::mesh::{id::ServiceId, route::Backend, service::Protocol};
 
-/// Stands for every port of a workload that is not named: no port has this number.
+/// Number that represents every port of a workload that is not named: no port has this number.
 pub const OTHER_PORTS: u16 = 0;
 
 /// The virtual listener that every outbound connection reaches first.
@@ -19,27 +19,27 @@ pub const PASSTHROUGH: &str = "passthrough";
 pub const BLACKHOLE: &str = "blackhole";
 /// The secret with a proxy's own certificate. Never in the pool.
 pub const IDENTITY: &str = "identity";
-/// The validation context by which servers judge clients.
+/// The validation context by which servers verify clients.
 pub const TRUST: &str = "trust";
-/// Matches the server names of mesh traffic.
+/// Pattern of the server names of mesh traffic.
 pub const SNI_SUFFIX: &str = "*.smidge";
 
-/// The cluster of a Service's port, its endpoints, and the route that leads to it.
+/// Returns the name of a Service port's cluster, of its endpoints, and of the route that leads to it.
 pub fn service_port(service: &ServiceId, port: u16) -> String {
     format!("{}/{}/{port}", service.namespace, service.name)
 }
 
-/// The listener of one address and port that callers dial.
+/// Returns the name of the listener of one address and port that callers dial.
 pub fn outbound_listener(address: IpAddr, port: u16) -> String {
     format!("{OUTBOUND}/{}", SocketAddr::new(address, port))
 }
 
-/// The filter that sends the connections of a Service's TCP port on.
+/// Returns the name of the filter that forwards the connections of a Service's TCP port.
 pub fn outbound_filter(service: &ServiceId, port: u16) -> String {
     format!("{OUTBOUND}/{}", service_port(service, port))
 }
 
-/// The filter that judges the callers of an inbound port.
+/// Returns the name of the filter that authorises the callers of an inbound port.
 pub fn inbound_filter(port: u16, protocol: Protocol) -> String {
     match protocol {
         Protocol::Http => format!("{INBOUND}/{port}/http"),
@@ -47,17 +47,17 @@ pub fn inbound_filter(port: u16, protocol: Protocol) -> String {
     }
 }
 
-/// The filter that lets the plaintext callers of a TCP port through to the workload, or not.
+/// Returns the name of the filter that lets the plaintext callers of a TCP port through to the workload, or not.
 pub fn plain_filter(port: u16) -> String {
     format!("{INBOUND}/{port}/plain")
 }
 
-/// The cluster of a headless Service's port whose one endpoint is the address that was dialled.
+/// Returns the name of the cluster of a headless Service's port whose one endpoint is the address that was dialled.
 pub fn dialled(service: &ServiceId, port: u16) -> String {
     format!("{}/dialled", service_port(service, port))
 }
 
-/// The cluster that a Service's own port sends a backend's share to.
+/// Returns the name of the cluster to which a Service's own port sends a backend's share.
 pub fn backend(service: &ServiceId, port: u16, exact: bool, backend: &Backend) -> String {
     if exact && *service == backend.service {
         dialled(service, port)
@@ -66,17 +66,17 @@ pub fn backend(service: &ServiceId, port: u16, exact: bool, backend: &Backend) -
     }
 }
 
-/// The validation context by which clients judge the servers of a Service.
+/// Returns the name of the validation context by which clients verify the servers of a Service.
 pub fn servers(service: &ServiceId) -> String {
     format!("servers/{service}")
 }
 
-/// The validation context by which a TCP port judges clients.
+/// Returns the name of the validation context by which a TCP port verifies clients.
 pub fn clients(port: u16) -> String {
     format!("clients/{port}")
 }
 
-/// The server name of a connection inside the mesh.
+/// Returns the server name of a connection inside the mesh.
 pub fn sni(service: &ServiceId, port: u16) -> String {
     format!("{port}.{}.{}.smidge", service.name, service.namespace)
 }

@@ -1,8 +1,8 @@
-//! What a request must be like, in the words of Envoy's matcher API: the matches of SMI as predicates.
+//! Turns the matches of SMI into predicates of Envoy's matcher API.
 //!
-//! Servers judge by them (`rbac`) and clients route by them (`route`), so that both read a request alike. The header
-//! input sees repeated header lines as one value, where Envoy's classic header matcher takes them one by one and lets
-//! a forged one through. Patterns were judged in `operator::lower`; what Envoy would refuse does not get here.
+//! Servers authorise by them (`rbac`) and clients route by them (`route`), so that both read a request alike. The
+//! header input sees repeated header lines as one value, where Envoy's classic header matcher evaluates them one by one
+//! and lets a forged one through. `operator::lower` checked the patterns; what Envoy would refuse does not get here.
 
 use envoy_types::pb::{
     envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput,
@@ -23,8 +23,8 @@ use envoy_types::pb::{
 use super::wire;
 use crate::mesh::matches::{HttpMatch, PathEnd, PathRegex};
 
-/// What a match demands of a request; `None` if it demands nothing. `path` is where the normalised path without its
-/// query is found: a pattern over the whole `:path` could be met by text in the query.
+/// Builds the predicate of a match; `None` if it demands nothing. `path` builds the input that holds the normalised
+/// path without its query: a pattern over the whole `:path` could be met by text in the query.
 pub fn request(it: &HttpMatch, path: fn() -> TypedExtensionConfig) -> Option<Predicate> {
     let HttpMatch { name: _, path: pattern, methods, headers } = it;
     let mut all_of = Vec::new();
@@ -39,7 +39,7 @@ pub fn request(it: &HttpMatch, path: fn() -> TypedExtensionConfig) -> Option<Pre
     all(all_of)
 }
 
-/// The pattern as one that must match the whole path. The user's text is grouped, never looked into.
+/// Returns the pattern as one that must match the whole path. The user's text is grouped, never parsed.
 fn path_pattern(path: &PathRegex) -> String {
     let PathRegex { pattern, end } = path;
     match end {
@@ -48,29 +48,29 @@ fn path_pattern(path: &PathRegex) -> String {
     }
 }
 
-/// A predicate that no request meets: methods are never empty.
+/// Builds a predicate that no request meets: methods are never empty.
 pub fn never() -> Predicate {
     single(header(":method"), MatchPattern::Exact(String::new()))
 }
 
-/// A predicate that every request meets: none is without a method.
+/// Builds a predicate that every request meets: each has a method.
 pub fn always() -> Predicate {
     single(header(":method"), regex(".*".to_owned()))
 }
 
-/// All lines of a header, joined.
+/// Builds the input of all lines of a header, joined.
 pub fn header(name: &str) -> TypedExtensionConfig {
     let input = HttpRequestHeaderMatchInput { header_name: name.to_owned() };
     wire::match_extension("envoy.matching.inputs.request_headers", input)
 }
 
-/// Envoy refuses a pattern without text, which to a user is one that matches the empty value.
+/// Builds the pattern of a regular expression. Envoy refuses an empty one, which to a user matches the empty value.
 fn regex(regex: String) -> MatchPattern {
     let regex = if regex.is_empty() { "(?:)".to_owned() } else { regex };
     MatchPattern::SafeRegex(RegexMatcher { regex, engine_type: Some(EngineType::GoogleRe2(GoogleRe2 {})) })
 }
 
-/// One input against one pattern.
+/// Builds the predicate of one input and one pattern.
 pub fn single(input: TypedExtensionConfig, pattern: MatchPattern) -> Predicate {
     let value = StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() };
     predicate(MatchType::SinglePredicate(SinglePredicate {
@@ -79,17 +79,17 @@ pub fn single(input: TypedExtensionConfig, pattern: MatchPattern) -> Predicate {
     }))
 }
 
-/// One of them must hold; `None` for no predicate at all.
+/// Builds a predicate of which one part must hold; `None` for no part at all.
 pub fn any(list: Vec<Predicate>) -> Option<Predicate> {
     combine(list, MatchType::OrMatcher)
 }
 
-/// All of them must hold; `None` for no predicate at all.
+/// Builds a predicate of which all parts must hold; `None` for no part at all.
 pub fn all(list: Vec<Predicate>) -> Option<Predicate> {
     combine(list, MatchType::AndMatcher)
 }
 
-/// Envoy refuses a list of fewer than two.
+/// Combines at least two predicates, as Envoy refuses a shorter list; a single one is returned as it is.
 fn combine(mut list: Vec<Predicate>, combined: fn(PredicateList) -> MatchType) -> Option<Predicate> {
     if list.len() > 1 { Some(predicate(combined(PredicateList { predicate: list }))) } else { list.pop() }
 }

@@ -1,8 +1,8 @@
-//! Grants as role-based access control of one inbound port, served over ECDS so that a change closes nothing.
+//! Turns grants into role-based access control of one inbound port, over ECDS so that a change closes no connection.
 //!
-//! Uses Envoy's matcher API. Over TCP each grant is a matcher of its own. Over HTTP the matches of a group stand in one
-//! matcher with the callers of all grants that use them, so that a hundred TrafficTargets with one HTTPRouteGroup cost a
-//! hundred targets and one group (docs/design/011). What a match demands of a request is `predicate`'s to say.
+//! Uses Envoy's matcher API. Over TCP each grant is a matcher of its own. Over HTTP the matches of a group are in one
+//! matcher with the callers of all grants that use them, so that a hundred TrafficTargets with one HTTPRouteGroup cost
+//! a hundred targets and one group (docs/design/011). `predicate` defines what a match demands of a request.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,21 +39,21 @@ use crate::mesh::{
     matches::Matches,
 };
 
-/// The filter state that holds the request's normalised path without its query (`filter::path_state` sets it).
+/// The filter state that holds the request's normalised path without its query (`request::path_state` sets it).
 pub const PATH_STATE: &str = "smidge.path";
 
 /// The rules of one inbound port.
 #[derive(Debug, Clone, Copy)]
 pub enum Rules<'a> {
-    /// Everybody may do everything.
+    /// Every caller may do everything.
     AllowAll,
-    /// Everybody may do everything, and what none of the grants allows is told; they are looked at for this port.
+    /// Every caller may do everything, and what none of the grants allows is logged; they are evaluated for this port.
     Audit(&'a [Arc<Grant>], u16),
-    /// Only what one of the grants allows; they are looked at for this port.
+    /// Only what one of the grants allows; they are evaluated for this port.
     Only(&'a [Arc<Grant>], u16),
 }
 
-/// The rules of an HTTP port.
+/// Builds the rules of an HTTP port.
 pub fn http(rules: Rules) -> http::Rbac {
     match rules {
         Rules::AllowAll => http::Rbac::default(),
@@ -67,7 +67,7 @@ pub fn http(rules: Rules) -> http::Rbac {
     }
 }
 
-/// The rules of a TCP port.
+/// Builds the rules of a TCP port.
 pub fn network(rules: Rules) -> network::Rbac {
     let stat_prefix = "inbound".to_owned();
     match rules {
@@ -86,12 +86,12 @@ pub fn network(rules: Rules) -> network::Rbac {
     }
 }
 
-/// Nobody may do anything over HTTP: rules without a policy.
+/// Builds the rules that deny every request over HTTP: rules without a policy.
 pub fn http_denial() -> http::Rbac {
     http::Rbac { rules: Some(rbac::Rbac::default()), ..http::Rbac::default() }
 }
 
-/// Nobody may connect.
+/// Builds the rules that deny every connection.
 pub fn network_denial() -> network::Rbac {
     network::Rbac {
         stat_prefix: "inbound".to_owned(),
@@ -100,10 +100,10 @@ pub fn network_denial() -> network::Rbac {
     }
 }
 
-/// What grants let through, in matchers that each allow by themselves.
+/// Function that turns grants into matchers, each of which allows by itself.
 type Matchers = fn(&[&Arc<Grant>]) -> Vec<FieldMatcher>;
 
-/// `None` if the port has no grant, as an empty list is one that Envoy refuses.
+/// Builds the matcher of a port; `None` if the port has no grant, as Envoy refuses an empty list.
 fn matcher(grants: &[Arc<Grant>], port: u16, matchers: Matchers) -> Option<Matcher> {
     // The order of grants means nothing, so it must not reach the bytes either.
     let mut here: Vec<&Arc<Grant>> = grants.iter().filter(|grant| grant.ports.contains(port)).collect();
@@ -115,14 +115,14 @@ fn matcher(grants: &[Arc<Grant>], port: u16, matchers: Matchers) -> Option<Match
     })
 }
 
-/// As `matcher`; what nothing matches bears the names of the grants that were asked, for the log (`audit`).
+/// Builds what `matcher` does; a call that nothing matches carries the names of the port's grants, for `audit`.
 fn shadow(grants: &[Arc<Grant>], port: u16, matchers: Matchers) -> Matcher {
     let here = grants.iter().filter(|grant| grant.ports.contains(port));
     let denial = decision(names(here), rbac::rbac::Action::Deny);
     Matcher { on_no_match: Some(Box::new(denial)), ..matcher(grants, port, matchers).unwrap_or_default() }
 }
 
-/// The names of grants, or so many of them as a line of a log can bear.
+/// Returns the names of grants, at most as many as a line of a log can hold.
 fn names<'a>(grants: impl Iterator<Item = &'a Arc<Grant>>) -> String {
     const SHOWN: usize = 20;
     let names: BTreeSet<&str> = grants.map(|grant| grant.name.as_str()).collect();
@@ -140,9 +140,9 @@ fn tcp_matchers(grants: &[&Arc<Grant>]) -> Vec<FieldMatcher> {
     any.filter_map(|grant| Some(allow(&[grant], principals(&[grant])?))).collect()
 }
 
-/// A matcher for each grant of any payload, and one for all matches that the same grants use.
+/// Builds a matcher for each grant of any payload, and one for all matches that the same set of grants uses.
 fn http_matchers(grants: &[&Arc<Grant>]) -> Vec<FieldMatcher> {
-    // By their place in the list, as places are compared at once.
+    // Keyed by position in the list, as positions are quick to compare.
     let mut users: BTreeMap<&Matches, Vec<usize>> = BTreeMap::new();
     for (place, grant) in grants.iter().enumerate() {
         let Payload::Http(matches) = &grant.payload else { continue };
@@ -157,14 +157,14 @@ fn http_matchers(grants: &[&Arc<Grant>]) -> Vec<FieldMatcher> {
     let mut matchers = tcp_matchers(grants);
     matchers.extend(shared.into_iter().filter_map(|(users, matches)| {
         let users: Vec<_> = users.iter().filter_map(|place| grants.get(*place).copied()).collect();
-        // Nobody is not everybody: without callers there is no matcher.
+        // No caller must not mean every caller: without callers there is no matcher.
         let demands = std::iter::once(principals(&users)?).chain(requests(&matches));
         Some(allow(&users, predicate::all(demands.collect())?))
     }));
     matchers
 }
 
-/// What the matches demand together; `None` where one of them demands nothing.
+/// Builds the predicate of which one match must hold; `None` if one of them demands nothing.
 fn requests(matches: &BTreeSet<&Arc<HttpMatch>>) -> Option<Predicate> {
     let demands: Option<Vec<Predicate>> = matches.iter().map(|it| predicate::request(it, path)).collect();
     predicate::any(demands?)
@@ -186,7 +186,7 @@ fn principal(source: &SpiffeId) -> Predicate {
     predicate::single(input, MatchPattern::Exact(source.to_string()))
 }
 
-/// Where the request's normalised path without its query is.
+/// Builds the input that holds the request's normalised path without its query.
 fn path() -> TypedExtensionConfig {
     let state = FilterStateInput { key: PATH_STATE.to_owned(), ..FilterStateInput::default() };
     wire::match_extension("envoy.matching.inputs.filter_state", state)

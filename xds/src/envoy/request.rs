@@ -1,7 +1,7 @@
-//! What a request may be like before it is judged or routed: its path is read once for all, servers would read it the same,
-//! and nothing in it looks as if a proxy had written it.
+//! Prepares a request before it is authorised or routed: its path is read once for all filters, as servers would read
+//! it, and nothing in it looks as if a proxy had written it.
 //!
-//! Says nothing about who may call: what is refused here is refused in every access mode. The answers are 400, and say why.
+//! Knows no caller: what is refused here is refused in every access mode. The answers are 400, and state the reason.
 
 use envoy_types::pb::envoy::{
     config::{
@@ -34,21 +34,21 @@ use envoy_types::pb::envoy::{
 
 use super::{filter::http_filter, rbac, route, wire};
 
-/// Headers that only proxies write, by the start of their names: Envoy's own, some of which it would obey, and ours.
-/// Applications cannot tell who wrote them. `x-forwarded-*` stay, see docs/limits.md.
+/// Prefixes of the headers that only proxies write: Envoy's own, some of which it would obey, and those of this mesh.
+/// Applications cannot know which peer wrote them. `x-forwarded-*` stay, see docs/limits.md.
 const OF_PROXIES: [&str; 2] = ["x-envoy-", "x-smidge-"];
 
-/// A path that servers read in several ways, with whatever follows it. Envoy has followed its dot segments and decoded what
-/// needs no escape, so what is left of them is hidden from it by parameters: servers that drop parameters (after `;`) and
-/// then follow dot segments read `/a/..;/b` as `/b`, and `/a/;x/b` as `/a/b`. The name in front of the parameters of the
-/// last segment may be empty: `/;jsessionid=1` is what such servers write themselves.
+/// Pattern of a path that servers read in several ways, with whatever follows it. Envoy has followed its dot segments
+/// and decoded what needs no escape, so the rest of them is hidden from it by parameters: servers that drop parameters
+/// (after `;`) and then follow dot segments read `/a/..;/b` as `/b`, and `/a/;x/b` as `/a/b`. The name in front of the
+/// parameters of the last segment may be empty: `/;jsessionid=1` is what such servers write themselves.
 const AMBIGUOUS: &str = "[^?]*/(?:\\.\\.?(?:;|%3[Bb]).*|;[^/?]*/.*)";
 
 const AMBIGUOUS_TEXT: &str = "smidge: bad request: servers do not agree on how to read this path: it has a segment that is \
                               empty, \".\" or \"..\" before a \";\"\n";
 
-/// The options of a server: names with `_`, which many servers read as `-`, could carry a second value of a header that was
-/// judged.
+/// Builds the options of a server that refuse header names with `_`: many servers read it as `-`, so that such a name
+/// could carry a second value of a header that was judged.
 pub fn strict_names() -> HttpProtocolOptions {
     HttpProtocolOptions {
         headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest as i32,
@@ -56,7 +56,8 @@ pub fn strict_names() -> HttpProtocolOptions {
     }
 }
 
-/// Before a route is chosen: takes off what only proxies write, and keeps the path without its query for `route`.
+/// Builds the mutation before a route is chosen: removes what only proxies write, and keeps the path without its query
+/// for `route`.
 pub fn early() -> TypedExtensionConfig {
     let option = HeaderValueOption {
         header: Some(HeaderValue {
@@ -72,7 +73,8 @@ pub fn early() -> TypedExtensionConfig {
     wire::extension("envoy.http.early_header_mutation.header_mutation", EarlyHeaderMutation { mutations })
 }
 
-/// Takes off what only proxies write, also what Envoy itself made of the caller's claims before any filter.
+/// Builds the filter that removes what only proxies write, also what Envoy itself made of the caller's claims before
+/// any filter.
 pub fn forget_proxies() -> HttpFilter {
     let mutations = Mutations { request_mutations: of_proxies().collect(), ..Mutations::default() };
     let config = HeaderMutationFilter { mutations: Some(mutations), ..HeaderMutationFilter::default() };
@@ -86,7 +88,8 @@ fn of_proxies() -> impl Iterator<Item = HeaderMutation> {
     })
 }
 
-/// Keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by text in the query.
+/// Builds the filter that keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by
+/// text in the query.
 pub fn path_state() -> HttpFilter {
     let state = FilterStateValue {
         key: Some(filter_state_value::Key::ObjectKey(rbac::PATH_STATE.to_owned())),
@@ -102,7 +105,7 @@ pub fn path_state() -> HttpFilter {
     http_filter("envoy.filters.http.set_filter_state", &config)
 }
 
-/// Refuses ambiguous paths. Its statistics have a name of their own: they count no denial of the policy.
+/// Builds the filter that refuses ambiguous paths. Its statistics have their own name: they count no policy denial.
 pub fn refuse_ambiguous() -> HttpFilter {
     let permission = Permission { rule: Some(permission::Rule::Header(ambiguous())) };
     let principal = Principal { identifier: Some(principal::Identifier::Any(true)) };
@@ -118,7 +121,7 @@ pub fn refuse_ambiguous() -> HttpFilter {
     http_filter("envoy.filters.http.rbac", &config)
 }
 
-/// What who asked for an ambiguous path is told, in place of the refusal.
+/// Builds the answer to a request with an ambiguous path, in place of the refusal.
 pub fn ambiguous_text() -> ResponseMapper {
     let filter = FilterSpecifier::HeaderFilter(HeaderFilter { header: Some(ambiguous()) });
     ResponseMapper {

@@ -1,7 +1,7 @@
-//! Where the requests of a Service's HTTP port go: a RouteConfiguration with one virtual host for every host name.
+//! Builds the routes of a Service's HTTP port: a RouteConfiguration with one virtual host for every host name.
 //!
-//! A change of weights changes nothing else. Says nothing about who may go there: an answer of 403 comes from the
-//! server's proxy (`rbac`), or from the virtual listener for what a proxy does not see.
+//! A change of weights changes nothing else. Does not decide access: an answer of 403 comes from the server's proxy
+//! (`rbac`), or from the virtual listener for Services that a proxy does not see.
 
 use std::collections::BTreeSet;
 
@@ -31,11 +31,11 @@ use crate::mesh::{
     route::{Backend, RouteRule},
 };
 
-/// Carries the request's normalised path without its query from before a route is chosen (`request::early`) to the
-/// choice, and no further: the route takes it off. Older proxies cannot choose by filter state.
+/// Header that carries the request's normalised path without its query from before a route is chosen (`request::early`)
+/// to the choice, and no further: the route removes it. Older proxies cannot choose by filter state.
 pub const PATH_HEADER: &str = "x-smidge-path";
 
-/// The route of a Service's port. The last rule has no matches, and so is the rest's.
+/// Builds the route of a Service's port. The last rule has no matches, and applies to all other requests.
 pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -> RouteConfiguration {
     let to = |rule: &RouteRule| all(action(service, port, exact, &rule.backends));
     let name = names::service_port(service, port);
@@ -59,7 +59,7 @@ pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule])
     RouteConfiguration { request_headers_to_remove: vec![PATH_HEADER.to_owned()], ..by_host(&name, host) }
 }
 
-/// What a rule with matches demands; `None` for a rule that nothing can match.
+/// Builds the predicate of a rule with matches; `None` for a rule that nothing can match.
 fn demand(rule: &RouteRule) -> Option<Predicate> {
     let all: BTreeSet<_> = rule.matches.iter().flatten().flat_map(Matches::iter).collect();
     let demands = all.into_iter().map(|it| {
@@ -76,7 +76,7 @@ fn on_match(route: &Route) -> OnMatch {
     }
 }
 
-/// Every request to one cluster, for the inbound side.
+/// Builds the route of every request to one cluster, for the inbound side.
 pub fn inbound() -> RouteConfiguration {
     let action = route::Action::Route(RouteAction {
         // The workload may close an idle connection just as a request is about to be written to it.
@@ -86,7 +86,7 @@ pub fn inbound() -> RouteConfiguration {
     configuration(names::INBOUND, vec![all(action)])
 }
 
-/// One answer to every request.
+/// Builds the route that gives one answer to every request.
 pub fn answer(name: &str, status: u32, text: &str) -> RouteConfiguration {
     configuration(name, vec![all(direct(status, text))])
 }
@@ -95,7 +95,7 @@ fn configuration(name: &str, routes: Vec<Route>) -> RouteConfiguration {
     by_host(name, VirtualHost { routes, ..VirtualHost::default() })
 }
 
-/// One virtual host for every name.
+/// Builds a configuration with one virtual host for every name.
 fn by_host(name: &str, host: VirtualHost) -> RouteConfiguration {
     let host = VirtualHost { name: "*".to_owned(), domains: vec!["*".to_owned()], ..host };
     RouteConfiguration { name: name.to_owned(), virtual_hosts: vec![host], ..RouteConfiguration::default() }
@@ -148,14 +148,14 @@ fn action(service: &ServiceId, port: u16, exact: bool, backends: &[Backend]) -> 
                 ))),
             }],
             host_selection_retry_max_attempts: 5,
-            // None of these can have reached the workload, so that a repeated request is never a second one.
+            // In none of these cases can the request have reached the workload, so that it is never executed twice.
             ..retries("connect-failure,refused-stream,reset-before-request", 2)
         }),
         ..to(specifier)
     })
 }
 
-/// The weights as Envoy takes them: their sum must fit 32 bits. Zero stays zero and nothing else becomes it.
+/// Returns the weights for Envoy: their sum must fit 32 bits. Zero stays zero and nothing else becomes zero.
 pub fn weights(backends: &[Backend]) -> Vec<u32> {
     let sum: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let divisor = sum.div_ceil(u64::from(u32::MAX) / 2).max(1);
@@ -168,7 +168,7 @@ pub fn weights(backends: &[Backend]) -> Vec<u32> {
 
 fn to(specifier: route_action::ClusterSpecifier) -> RouteAction {
     RouteAction {
-        // How long a request may take is for the caller to say; Envoy's 15 s would cut streams.
+        // The caller decides the time limit of a request; Envoy's 15 s would cut streams.
         timeout: wire::seconds(0),
         cluster_specifier: Some(specifier),
         ..RouteAction::default()

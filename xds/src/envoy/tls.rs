@@ -1,7 +1,7 @@
-//! mTLS between proxies: the contexts of both sides, and the validation contexts that they ask for over SDS.
+//! Builds the mTLS contexts of both sides, and the validation contexts to which they subscribe over SDS.
 //!
-//! Who may serve and whom to trust are in secrets, so that a new root or a new ServiceAccount moves no cluster and no
-//! listener. Holds public certificates only.
+//! Identities of servers and trust bundles are in secrets, so that a new root or a new ServiceAccount changes no
+//! cluster and no listener. Holds public certificates only.
 
 use envoy_types::pb::envoy::{
     config::core::v3::TransportSocket,
@@ -22,7 +22,7 @@ use crate::mesh::{
 
 const SOCKET: &str = "envoy.transport_sockets.tls";
 
-/// The client's side towards a Service: the server must be one of the Service's identities.
+/// Builds the client's side towards a Service: the server must be one of the Service's identities.
 pub fn upstream(service: &ServiceId, port: u16) -> TransportSocket {
     wire::transport_socket(
         SOCKET,
@@ -36,7 +36,7 @@ pub fn upstream(service: &ServiceId, port: u16) -> TransportSocket {
     )
 }
 
-/// The server's side: the client must show a certificate that `validation` accepts.
+/// Builds the server's side: the client must present a certificate that `validation` accepts.
 pub fn downstream(validation: &str) -> TransportSocket {
     wire::transport_socket(
         SOCKET,
@@ -71,12 +71,12 @@ fn sds(name: &str) -> SdsSecretConfig {
     SdsSecretConfig { name: name.to_owned(), sds_config: wire::ads() }
 }
 
-/// How servers judge clients: by the bundle of the domain that the client's name is in.
+/// Builds the context by which servers verify clients: the bundle of the trust domain that the client's identity is in.
 pub fn trust(trust: &Trust) -> Option<Secret> {
     Some(secret(names::TRUST, validation(trust)?))
 }
 
-/// How clients judge the servers of a Service: as above, and the name must be one of the Service's identities.
+/// Builds the context by which clients verify the servers of a Service: as above, and one of the Service's identities.
 pub fn servers<'a>(
     service: &ServiceId,
     identities: impl IntoIterator<Item = &'a SpiffeId>,
@@ -85,8 +85,9 @@ pub fn servers<'a>(
     only(&names::servers(service), identities, trust)
 }
 
-/// How a TCP port judges clients: those that may pass at all. `rbac` judges them as well, but only when the first byte
-/// comes, and a server that speaks first would have spoken by then. `None` for everybody of a trusted domain.
+/// Builds the context by which a TCP port verifies clients: those that may connect at all. `rbac` judges them as well,
+/// but only when the first byte arrives, and a server that speaks first would have sent data by then. `identities` is
+/// `None` for every client of a trusted domain.
 pub fn clients<'a>(
     port: u16,
     identities: Option<impl IntoIterator<Item = &'a SpiffeId>>,
@@ -106,7 +107,7 @@ fn only<'a>(
 ) -> Option<Secret> {
     let mut names: Vec<String> = identities.into_iter().map(ToString::to_string).collect();
     if names.is_empty() {
-        // An empty list would accept every name. Nobody can have this one: its path is none of a ServiceAccount.
+        // An empty list would accept every name. No workload can have this one: its path is none of a ServiceAccount.
         names.push(format!("spiffe://{}/nobody", trust.domain));
     }
     let context = CertificateValidationContext {
@@ -126,8 +127,8 @@ fn only<'a>(
     Some(secret(secret_name, context))
 }
 
-/// A bundle for each domain. `None` if there is no root at all: Envoy refuses an empty list, and a secret that never
-/// comes keeps every connection closed, which is what trusting nobody means.
+/// Builds a bundle for each domain. `None` if there is no root at all: Envoy refuses an empty list, and a secret that
+/// is never sent keeps every connection closed, as no peer is trusted.
 fn validation(trust: &Trust) -> Option<CertificateValidationContext> {
     let trust_domains: Vec<_> = trust
         .bundles
@@ -148,7 +149,7 @@ fn validation(trust: &Trust) -> Option<CertificateValidationContext> {
     })
 }
 
-/// The blocks one after another, each on lines of its own.
+/// Joins the blocks, each on lines of its own.
 fn bundle_text<'a>(roots: impl Iterator<Item = &'a String>) -> String {
     roots.flat_map(|root| [root.trim_end(), "\n"]).collect()
 }

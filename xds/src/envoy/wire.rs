@@ -1,6 +1,6 @@
-//! The small words of Envoy's API: wrapped scalars, durations, addresses, extensions, and "ask over ADS".
+//! Builds the small parts of Envoy's API: wrapped scalars, durations, addresses, extensions, and sources over ADS.
 //!
-//! Used by every builder. Says nothing about the mesh.
+//! Used by every builder. Knows nothing about the mesh.
 
 use std::net::IpAddr;
 
@@ -19,30 +19,30 @@ use envoy_types::{
 };
 use prost::{Message, Name};
 
-/// A wrapped flag.
+/// Wraps a flag.
 #[expect(clippy::unnecessary_wraps, reason = "the fields that take it are optional")]
 pub fn flag(value: bool) -> Option<BoolValue> {
     Some(BoolValue { value })
 }
 
-/// A wrapped number.
+/// Wraps a number.
 #[expect(clippy::unnecessary_wraps, reason = "the fields that take it are optional")]
 pub fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
 
-/// A duration in whole seconds. Zero turns most of Envoy's time limits off.
+/// Builds a duration in whole seconds. Zero turns most of Envoy's time limits off.
 #[expect(clippy::unnecessary_wraps, reason = "the fields that take it are optional")]
 pub fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
 }
 
-/// A TCP address.
+/// Builds a TCP address.
 pub fn address(ip: IpAddr, port: u16) -> Address {
     Address { address: Some(address::Address::SocketAddress(socket_address(ip, port))) }
 }
 
-/// A TCP address where Envoy wants it bare.
+/// Builds a TCP address for fields of the bare `SocketAddress`.
 pub fn socket_address(ip: IpAddr, port: u16) -> SocketAddress {
     SocketAddress {
         address: ip.to_string(),
@@ -51,12 +51,12 @@ pub fn socket_address(ip: IpAddr, port: u16) -> SocketAddress {
     }
 }
 
-/// A text where Envoy would read a file as well.
+/// Builds an inline text, for a field in which Envoy could read a file as well.
 pub fn inline(text: impl Into<String>) -> DataSource {
     DataSource { specifier: Some(data_source::Specifier::InlineString(text.into())), ..DataSource::default() }
 }
 
-/// A text with Envoy's `%COMMANDS%`.
+/// Builds a format from a text with Envoy's `%COMMANDS%`.
 pub fn format(text: impl Into<String>) -> SubstitutionFormatString {
     SubstitutionFormatString {
         format: Some(Format::TextFormatSource(inline(text))),
@@ -64,7 +64,7 @@ pub fn format(text: impl Into<String>) -> SubstitutionFormatString {
     }
 }
 
-/// The resource is served on the stream that everything comes over.
+/// Builds the source of a resource that is served on the ADS stream.
 #[expect(clippy::unnecessary_wraps, reason = "the fields that take it are optional")]
 pub fn ads() -> Option<ConfigSource> {
     Some(ConfigSource {
@@ -74,7 +74,7 @@ pub fn ads() -> Option<ConfigSource> {
     })
 }
 
-/// A filter of type `M` is served over ECDS; `default` holds as long as none came.
+/// Builds the source of a filter of type `M` that is served over ECDS; `default` applies until one is received.
 pub fn discovered<M: Message + Name>(default: Option<&M>) -> ExtensionConfigSource {
     ExtensionConfigSource {
         config_source: ads(),
@@ -84,22 +84,22 @@ pub fn discovered<M: Message + Name>(default: Option<&M>) -> ExtensionConfigSour
     }
 }
 
-/// A message as an `Any`.
+/// Packs a message into an `Any`.
 pub fn any<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
-/// A named extension.
+/// Builds a named extension.
 pub fn extension<M: Message + Name>(name: &str, config: M) -> TypedExtensionConfig {
     TypedExtensionConfig { name: name.to_owned(), typed_config: Some(pack_any(config)) }
 }
 
-/// A named extension in the words of the matcher API.
+/// Builds a named extension of the matcher API.
 pub fn match_extension<M: Message + Name>(name: &str, config: M) -> xds::core::v3::TypedExtensionConfig {
     xds::core::v3::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(pack_any(config)) }
 }
 
-/// A transport socket.
+/// Builds a transport socket.
 pub fn transport_socket<M: Message + Name>(name: &str, config: M) -> TransportSocket {
     TransportSocket {
         name: name.to_owned(),

@@ -1,6 +1,6 @@
-//! What the inbound side of one class of workloads becomes in the pool: its listener, and the rules of each port.
+//! Builds the inbound side of one class of workloads in the pool: its listener, and the rules of each port.
 //!
-//! A change of grants changes rules, never the listener; a shrinking one changes the listener's drain marks (`drain`).
+//! A change of grants changes rules, never the listener; removed callers change the listener's drain marks (`drain`).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -40,7 +40,7 @@ impl ClassPart {
         built.extend(ports().map(|(port, protocol)| rules(class, grants, *port, *protocol, kept)));
         built.extend(tcp().filter_map(|port| clients(class, grants, port, trust, kept)));
         if class.mtls == MtlsMode::Permissive {
-            // No grant is about a port that nobody named.
+            // No grant applies to ports that are not named.
             built.push(rules(class, &[], names::OTHER_PORTS, Protocol::Tcp, kept));
             built.extend(tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port, kept)));
         }
@@ -52,7 +52,7 @@ impl ClassPart {
     }
 }
 
-/// What a port asks its callers for.
+/// Builds the rules by which a port authorises its callers.
 fn rules(
     class: &Class,
     grants: &[Arc<Grant>],
@@ -73,13 +73,14 @@ fn rules(
     kept.make(ResourceType::Extension, &name, &filter)
 }
 
-/// Whether a TCP port lets plaintext callers in. They have no name, so enforcement never does.
+/// Builds the filter that lets plaintext callers in at a TCP port, or not: enforcement refuses them, as they have no
+/// identity.
 fn plain(class: &Class, port: u16, kept: &Previous<'_>) -> Arc<Resource> {
     let filter = filter::plain(port, !class.access.is_enforced());
     kept.make(ResourceType::Extension, &names::plain_filter(port), &filter)
 }
 
-/// Who may connect to a TCP port at all.
+/// Builds the validation context of the clients that may connect to a TCP port at all.
 fn clients(
     class: &Class,
     grants: &[Arc<Grant>],
@@ -95,7 +96,7 @@ fn clients(
     Some(kept.make(ResourceType::Secret, &secret.name, &secret))
 }
 
-/// The listener, with a version that tells its marks from the rest (`Version::is_held_as`).
+/// Builds the listener, with a version that separates its marks from the rest (`Version::is_held_as`).
 fn listener(class: &Class, marks: &Marks, kept: &Previous<'_>) -> Arc<Resource> {
     let marked = kept.encode(ResourceType::Listener, names::INBOUND, &inbound::inbound(class, marks));
     if marks.is_empty() {

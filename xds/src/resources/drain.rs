@@ -1,8 +1,8 @@
-//! When the connections of a TCP port must end: whenever somebody who was allowed no longer is.
+//! Decides when the connections of a TCP port must end: whenever a caller that was allowed no longer is.
 //!
-//! Envoy judges a connection once. A mark in the name of the port's filter chain is renewed when the allowance
-//! shrinks, so that Envoy replaces this chain, drains its connections, and leaves every other chain alone; those that
-//! are still allowed connect again. An allowance that grows renews nothing.
+//! Envoy authorises a connection once. A mark in the name of the port's filter chain is renewed when the allowance
+//! shrinks, so that Envoy replaces this chain, drains its connections, and leaves every other chain unchanged; callers
+//! that are still allowed connect again. An allowance that grows renews nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,13 +43,13 @@ enum Allowed {
 }
 
 impl Drains {
-    /// Renews the marks of an identity by what `mesh` says of it and what these marks were.
+    /// Renews the marks of an identity from `mesh` and its previous marks.
     pub fn renew(&mut self, mesh: &Mesh, index: &Index, identity: &SpiffeId) {
         let mut now = BTreeMap::new();
         for class in index.classes(identity).filter_map(|class| mesh.classes.get(class)) {
             for port in tcp_ports(class) {
                 let allowed = Allowed::of(mesh, class, port);
-                // All classes of an identity have one access mode, as they are in one namespace; if that ever ends,
+                // All classes of an identity have one access mode, as they are in one namespace; if that ever changes,
                 // the stricter one decides, which drains more and never less.
                 let merged = match now.remove(&port) {
                     Some(Allowed::Only(only)) => Allowed::Only(only),
@@ -69,7 +69,7 @@ impl Drains {
         }
     }
 
-    /// The marks of one class.
+    /// Returns the marks of one class.
     pub fn marks(&self, class: &Class) -> Marks {
         let Some(drains) = self.0.get(&class.identity) else { return Marks::new() };
         let mark = |port| Some((port, drains.get(&port)?.mark.clone()));
@@ -106,8 +106,8 @@ impl Allowed {
         }
     }
 
-    /// A digest of the allowance when it is first seen, so that replicas that start agree. After that, of the mark
-    /// before as well: an allowance that shrinks to what it once was must get a mark that it did not have.
+    /// Returns a digest of the allowance when it is first seen, so that replicas that start agree. After that, of the
+    /// previous mark as well: an allowance that shrinks to what it once was must get a mark that it did not have.
     fn mark(&self, earlier: Option<&Drain>) -> String {
         match earlier {
             None => short_digest(&self.text()),
@@ -130,7 +130,7 @@ impl Allowed {
     }
 }
 
-/// It tells two marks of one port apart, nothing more.
+/// Returns a digest that only distinguishes the marks of one port.
 fn short_digest(text: &str) -> String {
     digest(text.as_bytes()).chars().take(12).collect()
 }

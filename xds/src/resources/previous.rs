@@ -1,6 +1,6 @@
-//! Encodes the resources of one part of the pool, and goes on with those that the part had before and that did not change.
+//! Encodes the resources of one part of the pool, and reuses those that the part had before and that did not change.
 //!
-//! Used by every builder of the pool. Counts what is encoded: what a change costs is held by tests through these counts.
+//! Used by every builder of the pool. Counts what is encoded: tests bound the cost of a change by these counts.
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
@@ -8,18 +8,18 @@ use prost::{Message, Name};
 
 use super::{Resource, ResourceType};
 
-/// What building a pool took.
+/// Cost of building a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Built {
-    /// Services of which something was built anew.
+    /// Number of Services of which something was built anew.
     pub services: u64,
-    /// Classes whose inbound side was built anew.
+    /// Number of classes whose inbound side was built anew.
     pub classes: u64,
-    /// Resources that were encoded.
+    /// Number of resources that were encoded.
     pub encoded: u64,
 }
 
-/// Resources that other parts were made of in this step, by kind and name.
+/// Resources of other parts that were built in this step, by kind and name.
 pub(super) type Beside = BTreeMap<(ResourceType, Arc<str>), Arc<Resource>>;
 
 /// The resources that a part had before, and those that other parts have.
@@ -35,23 +35,23 @@ impl<'a> Previous<'a> {
         Self { earlier: earlier.collect(), beside: None, encoded: Cell::new(0) }
     }
 
-    /// The same, and what is equal to one of `beside` is that one.
+    /// Adds resources of other parts: a resource that is equal to one of `beside` becomes that one.
     pub fn beside(self, beside: &'a Beside) -> Self {
         Self { beside: Some(beside), ..self }
     }
 
-    /// Encodes a message.
+    /// Encodes a message, and returns the known resource if it is equal.
     pub fn make<M: Message + Name>(&self, kind: ResourceType, name: &str, message: &M) -> Arc<Resource> {
         self.or_new(self.encode(kind, name, message))
     }
 
-    /// Encodes a message for a resource that is not its bytes alone.
+    /// Encodes a message for a resource whose version is not a digest of its bytes alone.
     pub fn encode<M: Message + Name>(&self, kind: ResourceType, name: &str, message: &M) -> Resource {
         self.encoded.set(self.encoded.get() + 1);
         Resource::new(kind, name, message)
     }
 
-    /// The earlier one if it is equal, so that whoever compares snapshots need compare pointers only.
+    /// Returns the known resource if it is equal, so that a comparison of snapshots need compare pointers only.
     pub fn or_new(&self, resource: Resource) -> Arc<Resource> {
         let earlier = self.earlier.get(&(resource.kind, &*resource.name)).copied();
         let key = (resource.kind, Arc::clone(&resource.name));
@@ -60,7 +60,7 @@ impl<'a> Previous<'a> {
         equal.map_or_else(|| Arc::new(resource), Arc::clone)
     }
 
-    /// How many messages were encoded.
+    /// Returns the number of messages that were encoded.
     pub fn encoded(&self) -> u64 {
         self.encoded.get()
     }

@@ -1,5 +1,5 @@
-//! What one Service becomes in the pool. A function of the Service and the mesh's trust; what a change of the Service does
-//! not touch is taken over.
+//! Builds the resources of one Service in the pool. A function of the Service and the mesh's trust; parts that a change
+//! of the Service does not touch are taken over.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// The resources of one Service.
 pub(crate) struct ServicePart {
-    /// How its servers are judged; `None` while the mesh has no root.
+    /// Validation context of its servers; `None` while the mesh has no root.
     pub servers: Option<Arc<Resource>>,
     /// Its ports, by number.
     pub ports: BTreeMap<u16, PortPart>,
@@ -23,11 +23,11 @@ pub(crate) struct ServicePart {
 /// The resources of one port of a Service.
 #[derive(Clone)]
 pub(crate) struct PortPart {
-    /// Where callers come in: a listener for each address, and the cluster of who dials an instance.
+    /// Entries of callers: a listener for each address, and the cluster for callers that dial an instance.
     doors: Vec<Arc<Resource>>,
-    /// The route or the filter that the listeners ask for.
+    /// The route or the filter to which the listeners refer.
     pub way: Arc<Resource>,
-    /// The own endpoints: the cluster and what it asks for.
+    /// The own endpoints: the cluster and its load assignment.
     pub backend: [Arc<Resource>; 2],
 }
 
@@ -38,7 +38,7 @@ impl ServicePart {
         Self { servers: servers(service, trust, kept), ports: ports.collect() }
     }
 
-    /// The part of `service` after `old`, under the same trust.
+    /// Returns the part of `service` after `old`, under the same trust.
     pub(super) fn next(
         service: &Service,
         trust: &Trust,
@@ -91,7 +91,7 @@ impl PortPart {
         kept: &Previous<'_>,
         (old, earlier): (&ServicePort, &Self),
     ) -> Self {
-        // Who serves decides who sees the port, and is in no resource of it.
+        // The servers decide which proxies see the port, and are in no resource of it.
         let ServicePort { protocol, addresses, exact, servers: _, endpoints, route } = port;
         let is_read_alike = old.protocol == *protocol && old.exact == *exact;
         let doors = if is_read_alike && old.addresses == *addresses {
@@ -107,11 +107,11 @@ impl PortPart {
         let [cluster, assigned] = earlier.backend.clone();
         let assigned =
             if old.endpoints == *endpoints { assigned } else { assignment(service, number, port, kept) };
-        // A cluster is its name and nothing else.
+        // A cluster depends on its name only.
         Self { doors, way, backend: [cluster, assigned] }
     }
 
-    /// The way there.
+    /// Returns the resources that lead to the port.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.doors.iter().chain([&self.way])
     }

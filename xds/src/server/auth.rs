@@ -1,7 +1,7 @@
-//! Who a stream belongs to: the seam between the server and whoever can judge a token.
+//! Interface between the server and a verifier of tokens, which decides to which workload instance a stream belongs.
 //!
-//! The server asks an `Authenticator` before it answers anything; `operator::auth` is one, tests bring their own.
-//! What a proxy says of itself (its node) is only a claim, compared with the `Admission` and never used instead of it.
+//! The server calls an `Authenticator` before it answers anything; `operator::auth` is one, tests bring their own. The
+//! node that a proxy sends is only a claim, compared with the `Admission` and never used instead of it.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -15,30 +15,30 @@ use crate::{
 
 /// Decides to which workload instance a stream belongs.
 pub trait Authenticator: Send + Sync + 'static {
-    /// The instance that the bearer of `metadata` is, or why it is nobody.
+    /// Returns the instance that the bearer of `metadata` is, or the reason for which the stream is refused.
     ///
     /// Called once per stream, before the server has answered anything.
     fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send;
 }
 
-/// Whoever shares an authenticator, to keep it current, say, can hand it to the server.
+/// A caller that shares an authenticator, for example to keep it current, can hand it to the server.
 impl<T: Authenticator> Authenticator for Arc<T> {
     fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send {
         T::admit(self, metadata)
     }
 }
 
-/// A stream's proven identity, and how long the proof holds.
+/// Proven identity of a stream, and the time for which the proof holds.
 pub struct Admission {
     /// The workload instance; decides which view the stream gets.
     pub proxy: ProxyId,
     /// The identity that its certificate will name.
     pub identity: SpiffeId,
-    /// The kind of workload that the instance is part of, for example `Deployment`, for the certificate's subject.
+    /// The kind of workload of which the instance is a part, for example `Deployment`, for the certificate's subject.
     pub workload_kind: String,
     /// The name of that workload.
     pub workload_name: String,
-    /// How long the token is still valid. The stream ends a little before, so that the proxy comes with its next token.
+    /// Remaining validity of the token. The stream ends a little before, so the proxy connects with its next token.
     pub expires_in: Duration,
     /// Completes when the instance has ended; the stream ends with it.
     pub gone: BoxFuture<'static, ()>,
@@ -54,11 +54,11 @@ impl fmt::Debug for Admission {
     }
 }
 
-/// Why a stream is refused. The client learns the code only: no reason, no name.
+/// Refusal of a stream. The client learns the gRPC code only: no reason, no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("refused stream ({}): {detail}", self.reason.as_str())]
 pub struct Refusal {
-    /// The reason as a closed word: metric label and log field.
+    /// The reason as a word of a closed set: metric label and log field.
     pub reason: RefusalReason,
     /// The details, for the log of the control plane. Never a token.
     pub detail: String,

@@ -1,7 +1,7 @@
-//! Where the leaf certificate of a stream comes from: the seam between the server and a certificate authority.
+//! Interface between the server and a certificate authority, which issues the leaf certificate of a stream.
 //!
-//! The server asks for a leaf when a proxy subscribes to one that it lacks and when the one it has is due; nobody keeps
-//! a key: it is made on call, put into one response, and wiped. Does not sign, and does not know what time it is.
+//! The server requests a leaf when a proxy subscribes to one that it lacks and when the one it has is due. No component
+//! keeps a key: it is generated on request, put into one response, and wiped. Does not sign, and reads no clock.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -13,29 +13,31 @@ use crate::{
     resources::Version,
 };
 
-/// For whom a leaf is.
+/// Holder of a leaf certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The workload instance. Its key is its own: no two instances share one.
+    /// The workload instance. No two instances share a key.
     pub proxy: ProxyId,
     /// The one URI SAN of the leaf.
     pub identity: SpiffeId,
-    /// For the leaf's subject, so that metrics can tell workloads apart.
+    /// Kind of the workload, for the leaf's subject, so that metrics can distinguish workloads.
     pub workload_kind: String,
-    /// For the leaf's subject.
+    /// Name of the workload, for the leaf's subject.
     pub workload_name: String,
 }
 
-/// Makes leaves and judges those that are out.
+/// Issues leaf certificates and evaluates those that proxies hold.
 pub trait CertSource: Send + Sync + 'static {
-    /// A new leaf with a new key. Called again, with growing pauses, if it fails; what the proxy has stays with it.
+    /// Issues a new leaf with a new key. Called again, with growing delays, if it fails; the proxy keeps its leaf.
     fn issue(&self, holder: &Holder) -> impl Future<Output = Result<Credentials, IssueError>> + Send;
 
-    /// How long `holder` may keep the leaf of version `held`, until it should be renewed (jittered by the source);
-    /// `None` if it must be replaced at once: it is due, of a retired issuer, another holder's, or never was ours.
+    /// Returns the time for which `holder` may keep the leaf of version `held` until it should be renewed (jittered by
+    /// the source); `None` if it must be replaced at once: it is due, of a retired issuer, of another holder, or not of
+    /// this mesh.
     fn renew_in(&self, holder: &Holder, held: &Version) -> Option<Duration>;
 
-    /// Changes whenever answers of `renew_in` may have changed for another reason than time: a new issuer.
+    /// Returns a receiver that changes whenever results of `renew_in` may have changed for another reason than time: a
+    /// new issuer.
     fn issuers(&self) -> watch::Receiver<u64>;
 }
 
@@ -46,7 +48,7 @@ pub struct Credentials {
     /// PEM, PKCS#8. Wiped when dropped.
     pub key: Zeroizing<String>,
     /// Names the issuer and the time of renewal and carries a MAC under a key of the mesh, so that every replica can
-    /// judge it (`CertSource::renew_in`). Visible to the proxy and in debug pages: holds nothing secret.
+    /// verify it (`CertSource::renew_in`). Visible to the proxy and in debug pages: holds nothing secret.
     pub version: Version,
 }
 
@@ -56,7 +58,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why no leaf could be made.
+/// Error of issuing a leaf certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to issue a certificate: {0}")]
 pub struct IssueError(pub String);

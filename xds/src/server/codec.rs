@@ -1,8 +1,8 @@
 //! The gRPC method and codec of the aggregated discovery service, delta variant.
 //!
-//! Written by hand rather than taken from generated code, so that a response goes from the shared resources into the frame
-//! that is sent without a copy in between, and so that neither a key nor the room of a large response stays behind in a
-//! stream's buffer. Knows no session.
+//! Written by hand rather than taken from generated code, so that a response goes from the shared resources into the
+//! frame that is sent without a copy in between, and so that neither a key nor the memory of a large response remains
+//! in a stream's buffer. Knows no session.
 
 use std::{
     convert::Infallible,
@@ -31,7 +31,7 @@ use crate::delta::{Request, Response};
 
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
-/// What a stream answers with.
+/// Responses of a stream.
 pub(super) type Responses = Pin<Box<dyn Stream<Item = Result<Response, Status>> + Send>>;
 
 /// Opens streams.
@@ -42,10 +42,10 @@ pub(super) trait Open: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Responses, Status>> + Send;
 }
 
-/// The gRPC service around whatever opens streams.
+/// The gRPC service around an implementation of `Open`.
 pub(super) struct Ads<O> {
     pub(super) open: Arc<O>,
-    /// The largest message that a client may send, in bytes.
+    /// Maximum size of a message that a client may send, in bytes.
     pub(super) max_request: usize,
 }
 
@@ -72,7 +72,7 @@ impl<O: Open> Service<http::Request<Body>> for Ads<O> {
         let Self { open, max_request } = self.clone();
         Box::pin(async move {
             if request.uri().path() != DELTA {
-                // State of the world included: one protocol, tested well, is enough.
+                // State-of-the-world xDS is refused as well: one protocol, tested well, is enough.
                 return Ok(Status::unimplemented("only delta ADS is served").into_http());
             }
             let (parts, body) = request.into_parts();
@@ -87,11 +87,11 @@ impl<O: Open> Service<http::Request<Body>> for Ads<O> {
     }
 }
 
-/// Bytes of a stream's buffer of requests at rest: small, as thousands of streams are mostly idle.
+/// Size of a stream's buffer of requests at rest, in bytes: small, as thousands of streams are mostly idle.
 const BUFFER: usize = 1024;
-/// Bytes of responses that go out as one frame if they are ready together.
+/// Size from which a frame is sent although further responses are ready, in bytes.
 const FLUSH: usize = 32 * 1024;
-/// What stands before a message: whether it is compressed, and its length.
+/// Size of the prefix of a gRPC message, in bytes: the flag of compression, and the length.
 const PREFIX: usize = 5;
 
 type Frame = hyper::body::Frame<Bytes>;
@@ -106,7 +106,7 @@ fn answer(responses: Responses) -> http::Response<Body> {
     answer
 }
 
-/// The next frame, in a buffer of its own that ends with it, and the responses after it unless it is the last one.
+/// Returns the next frame, in a buffer of its own that is freed with it, and the responses after it, if it is not last.
 async fn frame(mut responses: Responses) -> (Frame, Option<Responses>) {
     let mut frame = BytesMut::new();
     let mut next = responses.next().await;
@@ -116,7 +116,7 @@ async fn frame(mut responses: Responses) -> (Frame, Option<Responses>) {
             Some(Err(status)) if frame.is_empty() => return (end(&status), None),
             None if frame.is_empty() => return (end(&Status::new(Code::Ok, "")), None),
             Some(Err(status)) => {
-                // First what was said before.
+                // The responses before the status are sent first.
                 let rest: Responses = Box::pin(stream::iter([Err(status)]));
                 return (Frame::data(frame.freeze()), Some(rest));
             }
@@ -142,10 +142,10 @@ fn append(response: &Response, frame: &mut BytesMut) {
     response.encode(frame);
 }
 
-/// How a stream ends.
+/// Builds the trailers that end a stream.
 fn end(status: &Status) -> Frame {
     let mut trailers = http::HeaderMap::new();
-    // Cannot fail for a status whose words are text, and a stream that ends without one has failed for its client.
+    // Cannot fail for a status whose message is text; a stream that ends without a status has failed for its client.
     let _ = status.add_header(&mut trailers);
     Frame::trailers(trailers)
 }
@@ -180,7 +180,7 @@ mod tests {
         Response { kind, nonce, updated: vec![Item::Shared(Arc::new(resource))], removed: Vec::new() }
     }
 
-    /// The data of the next frame, and what comes after it.
+    /// Returns the data of the next frame, and the responses after it.
     fn next(responses: Responses) -> (Result<Bytes, Frame>, Option<Responses>) {
         let (frame, rest) = frame(responses).now_or_never().expect("it is ready");
         (frame.into_data(), rest)
@@ -194,7 +194,7 @@ mod tests {
         let first = first.expect("data");
         let two = 2 * PREFIX + response(1, 10).encoded_len() + response(2, 1 << 20).encoded_len();
         assert_eq!(first.len(), two);
-        // Whoever has sent it is the last to have it.
+        // The frame is the only owner of its buffer, so sending it frees the buffer.
         assert!(first.is_unique());
         let (second, rest) = next(rest.expect("it goes on"));
         let second = second.expect("data");

@@ -1,8 +1,8 @@
-//! Limits how many long computations run at once: TLS handshakes, token verification, key generation and signing.
+//! Limits the number of concurrent long computations: TLS handshakes, token verification, key generation and signing.
 //!
-//! Used by the server for tokens and certificates and by `operator::tls` for handshakes. A runtime polls its tasks in the
-//! order in which they were woken, so a change would wait behind every task that computes. With the limiter only a few
-//! of them are polled at a time. A task that waits for its peer holds no permit.
+//! Used by the server for tokens and certificates and by `operator::tls` for handshakes. A runtime polls its tasks in
+//! the order in which they were woken, so a change would wait behind every task that computes. With the limiter only a
+//! few of them are polled at a time. A task that waits for its peer holds no permit.
 
 use std::{future::Future, pin::pin, sync::Arc, task::Poll};
 
@@ -13,8 +13,8 @@ use tokio::{runtime::Handle, sync::Semaphore};
 pub struct ComputeLimiter(Arc<Semaphore>);
 
 impl ComputeLimiter {
-    /// Creates a limiter with as many permits as half of the runtime's workers, at least one. Create one and share it: two
-    /// of them could occupy every worker.
+    /// Creates a limiter with as many permits as half of the runtime's workers, at least one. Create one and share it:
+    /// two of them could occupy every worker.
     pub fn half() -> Self {
         let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Self::new((workers / 2).max(1))
@@ -31,7 +31,7 @@ impl ComputeLimiter {
     pub async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         loop {
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             let permit = self.0.acquire().await;
             let polled = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
             drop(permit);
@@ -43,7 +43,7 @@ impl ComputeLimiter {
     }
 }
 
-/// Completes when the task is polled the next time: what it has just polled has woken it.
+/// Completes when the task is polled the next time, woken by the future that it has just polled.
 async fn woken() {
     let mut again = false;
     std::future::poll_fn(
@@ -66,10 +66,10 @@ mod tests {
 
     use super::*;
 
-    /// Longer than anything here takes on a busy machine.
+    /// Time limit that is longer than any step of these tests takes on a busy machine.
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// Computes in so many steps and says how many compute together.
+    /// Computes in `steps` steps and records the maximum number of concurrent computations in `most`.
     async fn compute(steps: usize, together: &AtomicUsize, most: &AtomicUsize) {
         for _ in 0..steps {
             let now = together.fetch_add(1, Ordering::SeqCst) + 1;

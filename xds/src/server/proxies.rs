@@ -1,6 +1,6 @@
-//! Who is connected, and what each has taken or refused.
+//! Registry of the connected proxies, with what each has acknowledged or refused.
 //!
-//! Written by the streams, read by debug pages and by whoever reports what has arrived. Holds no secret and no body.
+//! Written by the streams, read by debug pages and by reports of acknowledgements. Holds no secret and no body.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,7 @@ use crate::{
     view::View,
 };
 
-/// The connected proxies. Clones are the same registry.
+/// The connected proxies. Clones share the registry.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies(Arc<Inner>);
 
@@ -35,45 +35,46 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Streams {
     by_number: BTreeMap<u64, Arc<Mutex<Connected>>>,
-    /// The numbers of each proxy's streams. Those that have lost their sender were told to end.
+    /// Numbers of each proxy's streams. A stream without its sender was notified to end.
     by_proxy: HashMap<ProxyId, BTreeMap<u64, Option<oneshot::Sender<()>>>>,
 }
 
-/// How many streams a proxy may go on with: one, and another while the first one ends, which a connection that broke
-/// unnoticed may take long to do.
+/// Maximum number of streams of a proxy that continue: one, and another while the first one ends, which may take long
+/// if its connection broke unnoticed.
 const STREAMS: usize = 2;
-/// How many there may be with those that were told to end and did not.
+/// Maximum number of streams of a proxy, including those that were notified to end and did not.
 const UNENDED: usize = 8;
 
-/// One stream.
+/// State of one stream.
 #[derive(Debug, Clone, Serialize)]
 pub struct Connected {
-    /// Whose it is.
+    /// Proxy of the stream.
     pub proxy: ProxyId,
-    /// What its certificate says.
+    /// Identity in its certificate.
     #[serde(serialize_with = "as_text")]
     pub identity: SpiffeId,
-    /// Counts streams since the server started, so a higher number came later.
+    /// Number of the stream since the server started: a higher number connected later.
     pub stream: u64,
-    /// Whether it has acknowledged all that it was to be told.
+    /// True if it has acknowledged everything that was to be sent.
     pub settled: bool,
-    /// The view that it was last settled with. What it has of it is what it acknowledged, but for what it refused.
+    /// View with which it was last settled. It has acknowledged this view, except for what it refused.
     #[serde(skip)]
     pub acknowledged: Option<Arc<View>>,
-    /// Names that it refused as they are now, with what it said of each.
+    /// Names that it refused in their current version, with the message of its NACK for each.
     #[serde(serialize_with = "as_names")]
     pub refused: NackMessages,
     /// Message of its last NACK.
     pub last_error: Option<String>,
-    /// The version of its certificate, as far as known.
+    /// The version of its certificate, if known.
     #[serde(serialize_with = "as_version")]
     pub certificate: Option<Version>,
-    /// Responses, resources, removals and refusals by kind.
+    /// Numbers of responses, resources, removals and NACKs, by kind.
     pub sent: BTreeMap<&'static str, [u64; 4]>,
 }
 
 impl Connected {
-    /// Drops what is refused no longer, as it is told otherwise or not wanted any more; says whether that was anything.
+    /// Drops refusals that no longer hold, as another version was sent or the name is no longer wanted. Returns true if
+    /// it dropped any.
     fn forget_taken(&mut self, session: &Session) -> bool {
         if self.refused.is_empty() {
             return false;
@@ -88,27 +89,27 @@ impl Connected {
     }
 }
 
-/// A client's complaints, by what it refused.
+/// Messages of a client's NACKs, by the kind and name that it refused.
 pub type NackMessages = Arc<BTreeMap<(ResourceType, Arc<str>), Arc<str>>>;
 
-/// What one proxy has taken and refused.
+/// Acknowledgement state of one proxy.
 #[derive(Debug, Clone)]
 pub struct AckState {
-    /// A view that it was settled with. It has all that users' objects say there, but for what it refused; endpoints it may
-    /// have later ones.
+    /// View with which it was settled. It has everything of users' objects there, except for what it refused; its
+    /// endpoints may be later ones.
     pub acknowledged: Option<Arc<View>>,
-    /// What it refused, in its own words.
+    /// Names that it refused, with the messages of its NACKs.
     pub refused: NackMessages,
 }
 
-/// Hears of proxies whose answer is another one than before.
+/// Reports the proxies whose acknowledgement state has changed.
 #[derive(Debug)]
 pub struct AckWatcher {
     proxies: Proxies,
     news: Arc<Updates>,
 }
 
-/// Who has answered since a follower last asked.
+/// Proxies that have answered since a watcher last took them.
 #[derive(Debug, Default)]
 struct Updates {
     answered: Mutex<BTreeSet<ProxyId>>,
@@ -116,13 +117,13 @@ struct Updates {
 }
 
 impl AckWatcher {
-    /// Completes when somebody has answered, or has come or gone. May be dropped half way.
+    /// Completes when a proxy has answered, connected or disconnected. Safe to drop before it completes.
     pub async fn changed(&self) {
         self.news.woken.notified().await;
     }
 
-    /// The proxies whose answer may have changed since this was last asked, at first all; `None` if it is gone. Of several
-    /// streams of one proxy the latest one speaks.
+    /// Returns the proxies whose state may have changed since the last call, at first all; `None` for a proxy that is
+    /// gone. Of several streams of one proxy the latest one counts.
     pub fn take(&self) -> BTreeMap<ProxyId, Option<AckState>> {
         let answered = std::mem::take(&mut *lock(&self.news.answered));
         let answer = |proxy| (self.proxies.answer(&proxy), proxy);
@@ -131,8 +132,8 @@ impl AckWatcher {
 }
 
 impl Proxies {
-    /// Follows what proxies answer. What a proxy acknowledges that differs in no more than clusters and endpoints is no
-    /// news: there it may be asked as often as endpoints change.
+    /// Returns a watcher of the answers of proxies. An acknowledgement of a view that differs in clusters and endpoints
+    /// only is not reported: it may occur as often as endpoints change.
     pub fn follow(&self) -> AckWatcher {
         let news = Arc::new(Updates::default());
         lock(&self.0.followers).push(Arc::downgrade(&news));
@@ -160,24 +161,24 @@ impl Proxies {
         });
     }
 
-    /// What is known of every connected proxy, in the order in which they came.
+    /// Returns the state of every stream, in the order in which they connected.
     pub fn list(&self) -> Vec<Connected> {
         let connected: Vec<_> = lock(&self.0.connected).by_number.values().cloned().collect();
         connected.iter().map(|connected| lock(connected).clone()).collect()
     }
 
-    /// How many streams are connected.
+    /// Returns the number of connected streams.
     pub fn len(&self) -> usize {
         lock(&self.0.connected).by_number.len()
     }
 
-    /// Whether nobody is connected.
+    /// Returns true if no proxy is connected.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// An entry for a new stream, which ends the oldest ones of a proxy that has many; `None` if there are too many that
-    /// do not end.
+    /// Adds an entry for a new stream, and ends the oldest ones of a proxy that has many; `None` if too many do not
+    /// end.
     pub(super) fn enter(&self, proxy: ProxyId, identity: SpiffeId) -> Option<Entry> {
         let stream = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (goes_on, replaced) = oneshot::channel();
@@ -208,19 +209,19 @@ impl Proxies {
     }
 }
 
-/// A stream's own entry, removed when it ends.
+/// Entry of a stream, removed when the stream ends.
 #[derive(Debug)]
 pub(super) struct Entry {
     proxies: Proxies,
     proxy: ProxyId,
     pub(super) stream: u64,
     connected: Arc<Mutex<Connected>>,
-    /// Completes, with an error, when the proxy has come again often enough.
+    /// Completes, with an error, when newer streams of the proxy replace this one.
     pub(super) replaced: oneshot::Receiver<()>,
 }
 
 impl Entry {
-    /// Writes down where the session is, and says whether it is settled. Called when it has nothing more to say.
+    /// Records the state of the session. Returns true if it is settled. Called when it has nothing more to send.
     pub(super) fn update(&self, session: &mut Session, certificate: Option<&Version>) -> bool {
         let settled = session.is_settled();
         let mut connected = lock(&self.connected);
@@ -272,7 +273,7 @@ impl Drop for Entry {
     }
 }
 
-/// A panic of another holder leaves plain data behind, which is as good as before.
+/// Locks the mutex, poisoned or not: a panic of another holder leaves plain data behind, which is still valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

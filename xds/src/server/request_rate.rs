@@ -1,14 +1,14 @@
-//! Limits the rate of a client's requests. ACKs and NACKs are free.
+//! Limits the rate of a client's requests. ACKs and NACKs do not count.
 //!
-//! Used by each stream. Decides when to pause reading, and until when. Requests wait meanwhile in a narrow HTTP/2 window, and then at
-//! the client.
+//! Used by each stream. Decides when to pause reading, and until when. Requests wait meanwhile in a narrow HTTP/2
+//! window, and then at the client.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests other than ACKs and NACKs that a client may send in each `SPAN`, and one more for each name that its view has: it
-/// may subscribe to each in a request of its own, as Envoy does for the routes of its listeners.
+/// Maximum number of requests other than ACKs and NACKs that a client may send in each `SPAN`, plus one for each name
+/// that its view has: it may subscribe to each in a request of its own, as Envoy does for the routes of its listeners.
 const REQUESTS: usize = 1000;
 const SPAN: Duration = Duration::from_secs(10);
 
@@ -27,7 +27,7 @@ impl Default for RequestRate {
 }
 
 impl RequestRate {
-    /// Records a request of a client whose view has so many names. Returns `true` if reading pauses after it.
+    /// Records a request of a client whose view has `names` names. Returns `true` if reading pauses after it.
     pub fn record(&mut self, names: usize) -> bool {
         if self.since.elapsed() >= SPAN {
             self.renew();

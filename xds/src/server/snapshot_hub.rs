@@ -1,7 +1,7 @@
 //! Publishes snapshots to streams: a snapshot notifies the streams that it affects and no other.
 //!
-//! Written by `operator::publish`, read by the streams. Holds the latest snapshot only: a slow stream reads the latest one next, and
-//! there is no queue in between.
+//! Written by `operator::publish`, read by the streams. Holds the latest snapshot only: a slow stream reads the latest
+//! one next, and there is no queue in between.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{mesh::id::ProxyId, snapshot::Recipients, view::View};
 
-/// A proxy's view in a snapshot. The same view as before is the same `Arc`.
+/// Function that returns a proxy's view in a snapshot. The same view as before is the same `Arc`.
 type ViewOf<S> = fn(&S, &ProxyId) -> Option<Arc<View>>;
 
 /// The latest snapshot, of type `S`, and its subscribers. Clones are the same hub.
@@ -26,13 +26,13 @@ struct Inner<S> {
 }
 
 impl<S> SnapshotHub<S> {
-    /// Creates a hub without a snapshot; `view_of` finds a proxy's view in a snapshot.
+    /// Creates a hub without a snapshot; `view_of` returns a proxy's view in a snapshot.
     pub fn new(view_of: ViewOf<S>) -> Self {
         Self(Arc::new(Inner { view_of, latest: Mutex::default(), subscribers: Mutex::default() }))
     }
 
-    /// Publishes a snapshot and notifies its recipients. The first one must be for all: nobody has a view yet. `recipients`
-    /// receives the number of subscribed proxies.
+    /// Publishes a snapshot and notifies its recipients. The first one must be for all: no stream has a view yet.
+    /// `recipients` receives the number of subscribed proxies.
     pub fn publish<'a>(&self, snapshot: Arc<S>, recipients: impl FnOnce(usize) -> Recipients<'a>) {
         *lock(&self.0.latest) = Some(snapshot);
         let subscribers = lock(&self.0.subscribers);
@@ -106,7 +106,7 @@ impl<S> Drop for Subscription<S> {
     }
 }
 
-/// A panic of another holder leaves plain data behind, which is as good as before.
+/// Locks the mutex, poisoned or not: a panic of another holder leaves plain data behind, which is still valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

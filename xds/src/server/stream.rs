@@ -1,7 +1,7 @@
-//! One admitted stream: waits for the client, the snapshot, the certificate and the end, and lets the session answer.
+//! Runs one admitted stream: waits for the client, the snapshot, the certificate and the end; the session answers.
 //!
 //! Polled by the task that gRPC runs for the stream, only as fast as the client reads: there is no queue between, so a
-//! slow client makes its own session skip steps and delays nobody. Decides nothing about the protocol.
+//! slow client makes its own session skip steps and delays no other stream. Decides nothing about the protocol.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -32,12 +32,12 @@ use crate::{
     resources::Version,
 };
 
-/// How many characters of a peer's words are repeated.
+/// Maximum number of characters of a peer's text that are repeated.
 const WORDS: usize = 1000;
-/// The pause before a failed certificate is tried again: it doubles from the one to the other.
+/// Delay before a failed certificate is requested again: it doubles from the first value up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// The responses of a stream whose client is `admission`, and which has a `permit` until it is served.
+/// Returns the responses of the stream that `admission` admits, which holds `permit` until its client has everything.
 pub(super) fn run<A, C, S>(
     shared: Arc<Shared<A, C, S>>,
     admission: Admission,
@@ -60,13 +60,13 @@ where
     })))
 }
 
-/// How a stream ends.
+/// End of a stream.
 enum End {
     Quietly,
     With(Status),
 }
 
-/// What may happen to a stream.
+/// Events of a stream.
 enum Event {
     Request(Option<Result<Request, Status>>),
     Snapshot,
@@ -89,10 +89,10 @@ struct Stream<A, C, S> {
     issuers: watch::Receiver<u64>,
     gone: BoxFuture<'static, ()>,
     expiry: std::pin::Pin<Box<Sleep>>,
-    /// Runs until the client has said who it is and there is something to tell it.
+    /// Time limit until the client has sent its node and has a view.
     patience: std::pin::Pin<Box<Sleep>>,
     introduced: bool,
-    /// Until the client has everything for the first time.
+    /// Held until the client has everything for the first time.
     permit: Option<ConnectPermit>,
     request_rate: RequestRate,
     leaf: Leaf,
@@ -101,11 +101,11 @@ struct Stream<A, C, S> {
 /// The certificate of the stream's proxy.
 #[derive(Default)]
 struct Leaf {
-    /// What the proxy has, or will have when it reads on.
+    /// Version that the proxy has, or will have when it reads on.
     version: Option<Version>,
-    /// When to renew it.
+    /// Time at which to renew it.
     due: Option<Instant>,
-    /// Makes the next one, one at a time, unless it is empty; ends with the stream.
+    /// Issues the next one, one at a time, unless it is empty; ends with the stream.
     issuing: JoinSet<Result<Credentials, IssueError>>,
     failures: u32,
 }
@@ -145,7 +145,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         })
     }
 
-    /// The next response, however long that takes.
+    /// Waits for the next response, without a time limit.
     async fn next(&mut self) -> Result<Response, End> {
         loop {
             self.look_after_leaf();
@@ -158,17 +158,17 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             }
             let event = self.event().await;
             if matches!(event, Event::Request(_)) {
-                // A client that floods would keep its thread for as long as there is something to read.
+                // A client that floods would occupy its thread for as long as there is something to read.
                 consume_budget().await;
             }
             self.on_event(event)?;
         }
     }
 
-    /// The next thing that happens to the stream. Loses nothing if it is dropped half way.
+    /// Waits for the next event of the stream. Safe to drop before it completes.
     async fn event(&mut self) -> Event {
         let seen = self.session.view().is_some();
-        // A client that came before its view has to wait with what else it wants to say.
+        // Further requests of a client that connected before its view exists have to wait.
         let paused_until = self.request_rate.paused_until();
         let listening = (seen || !self.introduced) && paused_until.is_none();
         let waiting = !seen || !self.introduced;
@@ -221,7 +221,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         Ok(())
     }
 
-    /// The end of a stream for something that its client has said.
+    /// Returns the end of a stream that is refused because of a message of its client.
     fn refuse(&self, reason: RefusalReason, detail: &str) -> End {
         let detail = brief(detail, WORDS);
         tracing::warn!(proxy = %self.holder.proxy, reason = reason.as_str(), detail, "stream refused");
@@ -237,7 +237,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             self.shared.server.metrics.throttled.inc();
         }
         let Some(mut refused) = self.session.on_request(request) else { return Ok(()) };
-        // Envoy quotes what it refuses, and whoever speaks to this port need not be Envoy.
+        // Envoy quotes what it refuses, and a client of this port need not be Envoy.
         refused.message = brief(&refused.message, WORDS);
         let proxy = &self.holder.proxy;
         tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response rejected");
@@ -249,7 +249,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         Ok(())
     }
 
-    /// The client must claim to be who it was found to be; clients may leave the claim out after their first message.
+    /// Checks that the client claims to be the admitted instance; clients may omit the claim after their first message.
     fn check_claim(&mut self, request: &Request) -> Result<(), End> {
         let proxy = &self.holder.proxy;
         let right = match &request.node {
@@ -278,7 +278,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         self.shared.server.metrics.view_updates.inc();
     }
 
-    /// Gets a certificate for the client, or finds that what it has is good.
+    /// Requests a certificate for the client, unless the one that it has is still good.
     fn look_after_leaf(&mut self) {
         if !self.leaf.issuing.is_empty() {
             return;
@@ -306,7 +306,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             0 => Duration::ZERO,
             failures => last.min(first * 2_u32.saturating_pow(failures - 1)),
         };
-        // What may be under way or pausing is out of date, and would go on beside the new one for ever.
+        // A task that is under way or pausing is out of date, and would continue beside the new one for ever.
         self.leaf.issuing = JoinSet::new();
         // Renewals that fall together are limited, in tasks of their own as `ComputeLimiter` requires.
         self.leaf.issuing.spawn(async move {
@@ -350,12 +350,12 @@ impl<A, C, S> Drop for Stream<A, C, S> {
     }
 }
 
-/// The time in so long; never, if that is beyond what can be said.
+/// Returns the time after `pause`; `None`, which means never, if it cannot be represented.
 fn after(pause: Duration) -> Option<Instant> {
     Instant::now().checked_add(pause)
 }
 
-/// Between nine tenths and all of `whole`, so that streams that came together do not end together.
+/// Returns between nine tenths and all of `whole`, so that streams that connected together do not end together.
 fn jittered(whole: Duration, seed: &impl Hash) -> Duration {
     let mut hasher = DefaultHasher::new();
     seed.hash(&mut hasher);

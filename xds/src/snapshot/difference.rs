@@ -1,7 +1,7 @@
-//! What differs between two snapshots for who wants to know whom an object of the user's concerns: found at the cost of
+//! Finds what differs between two snapshots, for the users' objects and the proxies that they concern: at the cost of
 //! what differs, and however many snapshots there were in between.
 //!
-//! Part of `snapshot`; asked by whoever counts who has taken what. Endpoints are no part of it: no object says them.
+//! Part of `snapshot`; used to count which proxies have acknowledged what. Excludes endpoints: no object states them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,23 +17,23 @@ use crate::{
     resources::Resource,
 };
 
-/// What is not what it was.
+/// Difference between two snapshots.
 #[derive(Debug, Default)]
 pub struct Difference {
-    /// Statements that stand elsewhere, or whose resources have other names or are seen by other classes.
+    /// Sources that are at other locations, or whose resources have other names or are seen by other classes.
     pub sources: BTreeSet<SourceRef>,
-    /// All others whose resources are not what they were: whom they concern is as before.
+    /// All other sources whose resources have changed: the proxies that they concern are as before.
     pub content_changed: BTreeSet<SourceRef>,
     /// Classes that are new or gone, or have other instances.
     pub classes: BTreeSet<ClassId>,
-    /// Classes with another inbound side.
+    /// Classes whose inbound side has changed.
     pub inbound: BTreeSet<ClassId>,
     /// Instances that are new or gone, or of another class.
     pub proxies: BTreeSet<ProxyId>,
 }
 
 impl Snapshot {
-    /// What differs from an `earlier` snapshot.
+    /// Returns what differs from an `earlier` snapshot.
     pub fn since(&self, earlier: &Self) -> Difference {
         let mut difference = Difference::default();
         for Change { key: statement, old, new } in self.provenance.since(&earlier.provenance) {
@@ -47,7 +47,7 @@ impl Snapshot {
         }
         let (before, index) = (earlier.resources.index(), self.resources.index());
         for Change { key: identity, old, new } in changes(&before.classes, &index.classes) {
-            // A class that is new sees what its identity could call before.
+            // A new class sees what its identity could already call.
             for (service, number) in self.reach.of(identity) {
                 let ports = self.split_ports(service).filter(|(port, _)| port == number);
                 difference.sources.extend(ports.map(|(_, statement)| statement));
@@ -67,13 +67,13 @@ impl Snapshot {
         difference
     }
 
-    /// The ports of a Service whose calls a split sends on.
+    /// Returns the ports of a Service whose calls a split distributes, with that split.
     fn split_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, SourceRef)> {
         let ports = self.mesh.services.get(service).into_iter().flat_map(|service| &service.ports);
         ports.filter_map(|(number, port)| Some((*number, SourceRef::Split(port.route.split.clone()?))))
     }
 
-    /// The classes that see what stands at a place; `None` stands for all.
+    /// Returns the classes that see the resources of a location; `None` means all.
     pub fn audience(&self, place: &Location) -> Option<Vec<&ClassId>> {
         let index = self.resources.index();
         match place {
@@ -88,24 +88,24 @@ impl Snapshot {
         }
     }
 
-    /// The class of a proxy, if it is one that sees something.
+    /// Returns the class of a proxy, if the mesh has that class.
     pub fn class(&self, proxy: &ProxyId) -> Option<&ClassId> {
         let class = &self.mesh.workloads.get(proxy)?.class;
         self.mesh.classes.contains_key(class).then_some(class)
     }
 
-    /// How many proxies see what the class sees.
+    /// Returns the number of proxies of a class, if the mesh has that class, else 0.
     pub fn instances(&self, class: &ClassId) -> usize {
         if self.mesh.classes.contains_key(class) { self.resources.index().count(class) } else { 0 }
     }
 
-    /// The inbound side of a class.
+    /// Returns the inbound side of a class.
     pub fn inbound(&self, class: &ClassId) -> impl Iterator<Item = &Arc<Resource>> {
         self.resources.class(class)
     }
 }
 
-/// What only one of two sets has.
+/// Returns the elements that only one of two sets has.
 fn moved<'a, V: Ord>(old: Option<&'a OrdSet<V>>, new: Option<&'a OrdSet<V>>) -> Vec<&'a V> {
     use imbl::ordset::DiffItem as Item;
     match (old, new) {

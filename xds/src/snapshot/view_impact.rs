@@ -1,7 +1,7 @@
-//! What a change means to views: whose stay the same, whose have other content under the same names, and whose must be
-//! put together again.
+//! Computes the impact of a change on views: some stay the same, some have other content under the same names, and some
+//! must be built anew.
 //!
-//! Made by `snapshot` for each step. Errs towards putting together again, which is always right.
+//! Made by `snapshot` for each step. In doubt a view is built anew, which is always right.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,26 +14,26 @@ use crate::{
     resources::{Resource, Resources},
 };
 
-/// What becomes of a view.
+/// Change of a view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ViewChange {
-    /// Nothing.
+    /// No change.
     #[default]
     Same,
-    /// It has the names that it had, some with other content.
+    /// The same names, some with other content.
     Patched,
-    /// Anything.
+    /// Any change.
     Fresh,
 }
 
-/// What one step means.
+/// Impact of one step.
 #[derive(Debug, Default)]
 pub(super) struct ViewImpact {
-    /// What becomes of all views, at least.
+    /// Minimum change of every view.
     pub everybody: ViewChange,
-    /// What becomes of those of some classes.
+    /// Change of the views of some classes.
     pub classes: BTreeMap<ClassId, ViewChange>,
-    /// The resources with other content.
+    /// Resources with other content.
     pub patch: Arc<Vec<Arc<Resource>>>,
 }
 
@@ -56,7 +56,7 @@ impl ViewImpact {
             }
         }
         for change in &changes.classes {
-            // Its grants' drain marks are in the listeners of all classes of its identity.
+            // The drain marks of its grants are in the listeners of all classes of its identity.
             let identities = change.old.into_iter().chain(change.new).map(|class| &class.identity);
             for class in identities.flat_map(|identity| new.index().classes(identity)) {
                 news.raise(class, ViewChange::Fresh);
@@ -98,7 +98,8 @@ impl ViewImpact {
     }
 }
 
-/// What becomes of a view that had `old` and now has `new`, both in a fixed order. Adds to `patch` what has other content.
+/// Returns the change of a view that had `old` and now has `new`, both in a fixed order. Adds resources with other
+/// content to `patch`.
 fn compare<'a>(
     old: impl Iterator<Item = &'a Arc<Resource>>,
     new: impl Iterator<Item = &'a Arc<Resource>>,

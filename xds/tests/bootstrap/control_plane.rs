@@ -1,4 +1,4 @@
-//! A control plane that knows nothing but who opened a stream, for tests of the bootstrap.
+//! A control plane that only records who opened a stream, for tests of the bootstrap.
 
 use std::{net::SocketAddr, pin::Pin, time::Duration};
 
@@ -21,7 +21,7 @@ use tonic::{
 /// The name that proxies demand.
 pub const NAME: &str = "smidge.smidge-system.svc";
 
-/// What a proxy said as it opened a stream.
+/// Credentials and node of a proxy that opened a stream.
 pub struct Opened {
     pub authorization: Option<String>,
     pub node: String,
@@ -62,18 +62,18 @@ impl Server {
         Self { port, root: authority.pem, opened, end, answer }
     }
 
-    /// The next stream that is opened, if one is in time.
+    /// Returns the next stream that is opened, if one is in time.
     pub async fn stream(&mut self, within: Duration) -> Option<Opened> {
         timeout(within, self.opened.recv()).await.ok().flatten()
     }
 
-    /// Ends every stream; proxies come again.
+    /// Ends every stream; proxies reconnect.
     pub fn end_streams(&self) {
-        // Nobody listens when there is no stream, and then none is to be ended.
+        // Without a stream there is no receiver, and no stream to end.
         let _ = self.end.send(());
     }
 
-    /// Tells every proxy that there is nothing, which is a configuration.
+    /// Sends every proxy empty responses, which are a configuration.
     pub fn answer(&self) {
         self.answer.send_replace(true);
     }
@@ -93,7 +93,7 @@ fn authority(name: &str) -> Authority {
     Authority { issuer: Issuer::new(params, key), pem }
 }
 
-/// A root that stands by.
+/// A standby root.
 pub fn unrelated_root() -> String {
     authority("a root that stands by").pem
 }

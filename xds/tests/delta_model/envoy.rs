@@ -1,4 +1,4 @@
-//! A reference Envoy: what a delta client asks for, holds, takes and refuses. Knows nothing of how a server works.
+//! A reference Envoy: what a delta client requests, holds, accepts and refuses. Independent of how a server works.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +7,21 @@ use smidge_xds::{
     resources::ResourceType,
 };
 
-/// The text of a version that this Envoy refuses, whatever it is of.
+/// The text of a version that this Envoy refuses, of any resource.
 pub const BAD: &str = "bad";
 
 #[derive(Debug, Default)]
 pub struct Envoy {
-    /// Whether it wants everything there is, and which names it wants besides.
+    /// True if it wants every resource of a type, and the names that it wants besides.
     pub interest: BTreeMap<ResourceType, (bool, BTreeSet<String>)>,
-    /// What it has.
+    /// Versions that it holds.
     pub held: BTreeMap<(ResourceType, String), String>,
-    /// Names that it asked for and has not heard of since.
+    /// Names that it has requested and has not received since.
     pub awaited: BTreeSet<(ResourceType, String)>,
 }
 
 impl Envoy {
-    /// The first messages of a stream: what it wants and what it has.
+    /// Returns the first messages of a stream: what it wants and what it has.
     pub fn connect(&mut self) -> Vec<Request> {
         for kind in [ResourceType::Cluster, ResourceType::Listener] {
             self.interest.entry(kind).or_insert((true, BTreeSet::new()));
@@ -67,7 +67,7 @@ impl Envoy {
         Request { unsubscribe: vec![name.to_owned()], ..about(kind) }
     }
 
-    /// Gives up or takes back everything that it did not name.
+    /// Unsubscribes from everything that it did not name, or subscribes to it again.
     pub fn wildcard(&mut self, kind: ResourceType, on: bool) -> Request {
         let (wildcard, names) = self.interest.entry(kind).or_default();
         *wildcard = on;
@@ -80,14 +80,14 @@ impl Envoy {
         Request { unsubscribe: star, ..about(kind) }
     }
 
-    /// Takes a response, or refuses it; its answer.
+    /// Accepts a response, or refuses it; returns its answer.
     pub fn read(&mut self, response: &Response) -> Request {
         let kind = response.kind;
         let bad = response.updated.iter().any(|item| item.version().as_str() == BAD);
         for item in &response.updated {
             let (name, version) = (item.name().to_owned(), item.version().to_string());
             self.awaited.remove(&(kind, name.clone()));
-            // What is watched as a whole is taken one by one; of the rest, nothing behind the bad one.
+            // Wildcard types are accepted one by one; of the others, nothing of a response with a bad version.
             let taken = version != BAD && (!bad || kind.is_wildcard());
             if taken && self.is_interested(kind, &name) {
                 self.held.insert((kind, name), version);

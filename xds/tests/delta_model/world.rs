@@ -1,4 +1,4 @@
-//! A session, the reference Envoy, the two wires between them, and the laws that every response must keep.
+//! A session, the reference Envoy, the messages on the way between them, and the laws that every response must keep.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,8 +17,8 @@ type Key = (ResourceType, String);
 /// A version, or that there is none.
 type Told = Option<String>;
 
-/// What is there to be seen: a cluster, its endpoints, a route and an outbound filter for each of two Services, and
-/// an inbound side.
+/// Resources that may exist: a cluster, its endpoints, a route and an outbound filter for each of two Services, and an
+/// inbound side.
 pub const NAMES: &[(ResourceType, &str)] = &[
     (ResourceType::Cluster, "a"),
     (ResourceType::Cluster, "b"),
@@ -46,15 +46,15 @@ pub struct World {
     down: VecDeque<Response>,
     view: BTreeMap<Key, String>,
     leaves: u32,
-    /// What the server knows that the client wants.
+    /// Names that the client wants, as far as the server knows.
     interest: BTreeSet<Key>,
     wildcard: BTreeSet<ResourceType>,
     asked: BTreeSet<Key>,
-    /// What was said last of a name on this stream, or brought along to it.
+    /// Last version of a name that was sent on this stream, or that the client brought along to it.
     told: BTreeMap<Key, Told>,
     refused: BTreeMap<Key, Told>,
     unanswered: BTreeMap<ResourceType, (u64, Vec<(Key, Told)>)>,
-    /// Clusters told on this stream.
+    /// Clusters that were sent on this stream.
     warmed: BTreeSet<String>,
     owed_endpoints: BTreeSet<String>,
 }
@@ -99,14 +99,14 @@ impl World {
         self.up.push_back(request);
     }
 
-    /// A new leaf, whether it is time or not.
+    /// Issues a new leaf certificate, whether it is due or not.
     pub fn renew(&mut self) {
         self.leaves += 1;
         let version = Version::new(&format!("leaf {}", self.leaves));
         self.session.on_secret(Secret::new(version, "chain", "key"));
     }
 
-    /// The server takes in one message.
+    /// Delivers one message to the server.
     pub fn server_reads(&mut self) {
         let Some(request) = self.up.pop_front() else { return };
         if let Some(kind) = ResourceType::from_type_url(&request.type_url) {
@@ -121,7 +121,7 @@ impl World {
         if nonce.to_string() != request.response_nonce {
             self.unanswered.insert(kind, (nonce, names));
         } else if request.error.is_some() {
-            // It read this after whatever it asked before: that is its answer.
+            // The client read this response after all its earlier requests: it answers them.
             for (key, _) in &names {
                 self.asked.remove(key);
             }
@@ -159,7 +159,7 @@ impl World {
             self.interest.insert(key.clone());
             self.refused.remove(&key);
             if kind == ResourceType::Endpoints && self.warmed.contains(name) {
-                // Whatever it has is of the cluster before.
+                // The endpoints that the client holds are those of the cluster before.
                 self.owed_endpoints.insert(name.clone());
             }
             if !request.initial_versions.contains_key(name) {
@@ -173,7 +173,7 @@ impl World {
         self.refused.retain(|key, _| wanted(key));
     }
 
-    /// Whether a cluster was told whose endpoints were not told behind it (and exist, and may be told).
+    /// Returns true if a cluster was sent whose endpoints were not sent after it (and exist, and may be sent).
     fn owes_endpoints(&self) -> bool {
         let exist = |name: &String| {
             let key = (ResourceType::Endpoints, name.clone());
@@ -182,7 +182,7 @@ impl World {
         !self.unanswered.contains_key(&ResourceType::Endpoints) && self.owed_endpoints.iter().any(exist)
     }
 
-    /// The server says all that it has to say now, and every law is checked.
+    /// Sends everything that the server has to send now, and checks every law.
     pub fn server_speaks(&mut self) {
         match self.session.secret_need() {
             SecretNeed::Nothing => {}
@@ -251,7 +251,7 @@ impl World {
         self.told.insert(key, told);
     }
 
-    /// Make before break: a removal comes when the client was told everything else.
+    /// Checks make before break: a removal comes when the client has been sent everything else.
     fn check_nothing_is_missing(&self) {
         for (key, version) in &self.view {
             if !self.wildcard.contains(&key.0) && !self.interest.contains(key) {
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// The client takes in one message and answers it.
+    /// Delivers one message to the client, which answers it.
     pub fn client_reads(&mut self) {
         if let Some(response) = self.down.pop_front() {
             let answer = self.envoy.read(&response);
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// Lets everything arrive; the client must then have exactly what it may have.
+    /// Delivers all messages; the client must then have exactly what it may have.
     pub fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 100, "no end of messages");
@@ -307,13 +307,13 @@ impl World {
         }
     }
 
-    /// How many resources and removals the server has sent on this stream.
+    /// Number of resources and removals that the server has sent on this stream.
     pub fn sent(&self) -> u64 {
         let counters = ResourceType::ALL.map(|kind| self.session.counters(kind));
         counters.iter().map(|counters| counters.updated + counters.removed).sum()
     }
 
-    /// Whether the client still refuses something.
+    /// Returns true if the client still refuses something.
     pub fn refuses(&self) -> bool {
         !self.refused.is_empty()
     }

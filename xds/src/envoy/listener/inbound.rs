@@ -1,7 +1,8 @@
-//! The inbound side of a class of workloads: mTLS, then the caller is judged, then the workload at the port dialled.
+//! Builds the inbound listener of a class of workloads: mTLS, then authorisation of the caller, then the workload at
+//! the port dialled.
 //!
-//! Grants are not in here (`rbac`, over ECDS). A chain's name carries its port's drain mark, the one thing that
-//! changes a chain without changing what it does: Envoy then ends the chain's connections.
+//! Grants are not in here (`rbac`, over ECDS). A chain's name carries its port's drain mark, the one thing that changes
+//! a chain without changing what it does: Envoy then ends the chain's connections.
 
 use std::{
     collections::BTreeMap,
@@ -23,21 +24,21 @@ use crate::{
     mesh::{access::MtlsMode, proxy, service::Protocol, workload::Class},
 };
 
-/// Seconds that a caller has to say what it speaks, and again for its TLS handshake: two exchanges and a signature. A
-/// connection that is half open has no identity, is in nobody's way as yet, and takes 30 KB.
+/// Time limit of the detection of a caller's protocol, and again of its TLS handshake, in seconds: two exchanges and a
+/// signature. A connection that is half open has no identity, blocks no other one, and takes 30 KB.
 const HANDSHAKE: i64 = 5;
 
 /// The drain mark of each TCP port that has one.
 pub type Marks = BTreeMap<u16, String>;
 
-/// The listener of a class.
+/// Builds the listener of a class.
 pub fn inbound(class: &Class, marks: &Marks) -> Listener {
     // The access mode is not in here: a switch of it must end no connection.
     let Class { identity: _, ports, access: _, mtls } = class;
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
     for (port, protocol) in ports {
-        // A caller must not get at the proxy by a port that a workload declares.
+        // A caller must not reach the proxy by a port that a workload declares.
         if !proxy::PORTS.contains(port) {
             filter_chains.push(meshed(*port, *protocol, *mtls, marks.get(port)));
             if permissive {
@@ -45,7 +46,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
             }
         }
     }
-    // Even where no other chain would match them: Envoy refuses a listener without any chain.
+    // Added even where no other chain would match them: Envoy refuses a listener without any chain.
     filter_chains.extend(proxy::PORTS.map(closed));
     Listener {
         name: names::INBOUND.to_owned(),
@@ -55,7 +56,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
             listener_filter("envoy.filters.listener.original_dst", &OriginalDst {}),
             listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default()),
         ],
-        // A plaintext caller may wait for the server to speak first: then silence must not end the connection.
+        // A plaintext caller may wait for the server to send first: then silence must not end the connection.
         listener_filters_timeout: wire::seconds(if permissive { 1 } else { HANDSHAKE }),
         continue_on_listener_filters_timeout: permissive,
         filter_chains,
@@ -64,7 +65,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
     }
 }
 
-/// Connections from proxies of the mesh.
+/// Builds the chain for connections from proxies of the mesh.
 fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) -> FilterChain {
     let server_names = match mtls {
         MtlsMode::Strict => Vec::new(),
@@ -74,7 +75,7 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
     let matches = FilterChainMatch { transport_protocol: "tls".to_owned(), server_names, ..at(port) };
     FilterChain {
         transport_socket: Some(match protocol {
-            // HTTP lets everybody in, to tell those who may not with a status rather than a reset.
+            // HTTP accepts every client of the mesh: those without permission get a status rather than a reset.
             Protocol::Http => tls::downstream(names::TRUST),
             Protocol::Tcp => tls::downstream(&names::clients(port)),
         }),
@@ -83,12 +84,12 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
     }
 }
 
-/// Connections from outside the mesh. They have no principal, so no grant lets them through.
+/// Builds the chain for connections from outside the mesh. They have no principal, so no grant lets them through.
 fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> FilterChain {
     chain(name(port, "plain", mark), at(port), plain_filters(port, protocol))
 }
 
-/// Connections to ports that nobody named, from anybody.
+/// Builds the chain for connections to ports that are not named, from any client.
 fn others(mark: Option<&String>) -> FilterChain {
     FilterChain {
         name: name(names::OTHER_PORTS, "open", mark),

@@ -1,7 +1,7 @@
-//! The outbound side: one listener for each address and port of a Service, and the virtual one before them.
+//! Builds the outbound listeners: one for each address and port of a Service, and the virtual one before them.
 //!
-//! None of them depends on who calls: a proxy gets those that it may use. What it may not use meets the virtual
-//! listener's own chains for the mesh's addresses, so that nothing of the mesh is ever dialled in plaintext.
+//! None of them depends on the caller: a proxy gets those that it may use. Other calls meet the virtual listener's own
+//! chains for the mesh's addresses, so that nothing of the mesh is ever dialled in plaintext.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,19 +25,19 @@ const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTar
 const NOBODY: &str =
     "smidge: no pod in the mesh serves this port of the Service, and the call is not sent in plaintext";
 
-/// How calls to a port are answered that may not be made over a listener of its own.
+/// Answer to calls of a port for which a proxy has no listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Closed {
-    /// Somebody serves it, and policy does not let the caller in.
+    /// The port has servers, and policy does not allow the caller.
     ByPolicy,
-    /// Nobody in the mesh serves it.
+    /// No pod in the mesh serves the port.
     ForWantOfServers,
 }
 
-/// The addresses of the mesh by port, protocol and answer: what may be reached over a listener of its own only.
+/// The addresses of the mesh by port, protocol and answer, which may be reached over a listener of their own only.
 pub type Addresses = BTreeMap<(u16, Protocol, Closed), BTreeSet<IpAddr>>;
 
-/// The listener of one address of a Service's port. Found by the virtual listener, it binds nothing.
+/// Builds the listener of one address of a Service's port. The virtual listener finds it, so it binds nothing.
 pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAddr) -> Listener {
     let filter = match protocol {
         Protocol::Http => filter::outbound_http(service, port),
@@ -56,7 +56,7 @@ pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAd
     }
 }
 
-/// The listener that connections are redirected to.
+/// Builds the listener to which connections are redirected.
 pub fn virtual_listener(addresses: &Addresses) -> Listener {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let own = to(proxy::OUTBOUND_PORT, [&loopback]);
