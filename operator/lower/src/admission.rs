@@ -1,9 +1,10 @@
-//! Turns an object that somebody wants to store into a verdict: what is wrong with it, and what its owner should know.
+//! Turns an object that is about to be stored into a verdict: errors for which it is refused, and warnings for its
+//! owner.
 //!
-//! Pure. The judges are the functions of `lower`, asked twice: about a world that holds nothing but the object, for what
-//! no other object could ever mend; and about the object among its neighbours, for what it refers to. Called by
-//! `webhook::validation`. Decides by `Reason::admission` alone and has no rule of its own, so what is refused here is
-//! exactly what would have no effect there. Why it is made so: docs/design/005-admission.md.
+//! Pure. Evaluates the object with the functions of `lower`, twice: alone, for errors that no other object could ever
+//! repair; and among the objects that it may refer to, for its references. Called by `webhook::validation`. Decides by
+//! `Reason::admission` alone and has no rule of its own, so what is refused here is exactly what would have no effect
+//! there. Reasons for this design: docs/design/005-admission.md.
 
 mod referenced_objects;
 mod reviewed_object;
@@ -22,34 +23,34 @@ use crate::{
     lower,
 };
 
-/// What is known of the world outside the object.
+/// Current state of the cluster around the object.
 #[derive(Debug, Clone)]
 pub struct Current {
     /// The objects that the object may refer to, see [`referenced_objects`].
     pub inputs: Inputs,
-    /// Whether they were read at all. If not, nothing is said about what is not there.
+    /// True if they were read at all. If not, no finding reports a missing object.
     pub read: bool,
 }
 
-/// An object that somebody wants to store.
+/// An object that is about to be stored.
 #[derive(Debug)]
 pub struct Review {
     new: ReviewedObject,
     old: Option<ReviewedObject>,
 }
 
-/// What is to become of it.
+/// Verdict on a review.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
-    /// Why it is refused; admitted if empty.
+    /// Errors for which it is refused; admitted if empty.
     pub refused: Vec<Finding>,
-    /// What its owner should know either way.
+    /// Warnings for its owner, whether it is refused or admitted.
     pub warnings: Vec<Finding>,
 }
 
 impl Review {
-    /// The question whether `object` may be stored in the place of `old`. None if there is nothing to ask: it is no kind
-    /// of ours, or says nothing else than before.
+    /// Returns the review of `object` in the place of `old`. Returns `None` if there is nothing to review: the object
+    /// is of no kind of SMI or Smidge, or its content is unchanged.
     pub fn new(namespace: &str, name: &str, object: &Value, old: Option<&Value>) -> Option<Self> {
         let new = ReviewedObject::read(namespace, name, object)?;
         let old = old.and_then(|old| ReviewedObject::read(namespace, name, old));
@@ -62,7 +63,7 @@ impl Review {
         &self.new.object
     }
 
-    /// The version that it was written in.
+    /// The version in which it was written.
     pub fn version(&self) -> &str {
         &self.new.version
     }
@@ -72,11 +73,12 @@ impl Review {
         self.new.namespaces()
     }
 
-    /// The verdict.
+    /// Returns the verdict.
     pub fn judge(&self, current: &Current) -> Verdict {
         let alone = self.new.findings(&referenced_objects::none(&current.inputs));
         let known = self.old.as_ref().map(|old| old.findings(&referenced_objects::none(&current.inputs)));
-        // What was wrong before is no reason to refuse another change: whoever makes it may have nothing to do with it.
+        // An error that existed before is no reason to refuse another change: the user who makes it may not be
+        // responsible for it.
         let is_old = |finding: &Finding| {
             known.iter().flatten().any(|old| old.reason == finding.reason && old.message == finding.message)
         };
@@ -96,7 +98,7 @@ impl Review {
 }
 
 impl ReviewedObject {
-    /// What is found about it in the world that `inputs` are together with it.
+    /// Returns the findings about the object, lowered together with `inputs`.
     fn findings(&self, inputs: &Inputs) -> Vec<Finding> {
         let mut inputs = inputs.clone();
         if let Some(finding) = self.put_into(&mut inputs) {

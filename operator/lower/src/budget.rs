@@ -1,8 +1,9 @@
-//! Holds what a namespace's TrafficTargets and TrafficSplits add up to within the budgets: the oldest objects keep their
-//! effect, and what no longer fits loses its own, with a finding.
+//! Keeps the sum of a namespace's TrafficTargets and TrafficSplits within the budgets: the oldest objects keep their
+//! effect, and an object that no longer fits loses its own, with a finding.
 //!
-//! What a namespace puts into the proxies of another one is counted for each identity there, as a TrafficTarget names its
-//! sources without their consent. Made of what `target`, `split` and `service` have read; what things cost is `cost`'s.
+//! The load that a namespace puts into the proxies of another one is counted for each identity there, as a
+//! TrafficTarget names its sources without their consent. Uses what `target`, `split` and `service` have read; `cost`
+//! defines the costs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +27,8 @@ use crate::{
     inputs::Key,
 };
 
-/// What the Service puts into the proxies of its callers, told to the identities behind it: who may call one of them sees
-/// the Service.
+/// Returns the load of a Service on the proxies of its callers, and contributes it to the identities behind the
+/// Service: a client that may call one of them receives the Service.
 pub(super) fn load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
     let known = context.kube_service(id)?;
     let split = context.split(id);
@@ -55,12 +56,13 @@ pub(super) fn load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
     Some(Load { ports, matches, inbound: 0 })
 }
 
-/// That pods of an identity have a port.
+/// Contributes a port of an identity's pods to the load of the identity.
 pub(super) fn inbound(identity: &SpiffeId, context: &mut Context<'_>) {
     context.contribute_to(Node::IdentityLoad(identity.clone()));
 }
 
-/// What all Services of an identity put into the proxies of its callers, and how many ports its own pods have.
+/// Returns the load of all Services of an identity on the proxies of its callers, and the number of ports of its own
+/// pods.
 pub(super) fn burden(context: &mut Context<'_>) -> Load {
     let mut sum = Load::default();
     for contributor in context.contributors() {
@@ -73,7 +75,7 @@ pub(super) fn burden(context: &mut Context<'_>) -> Load {
     sum
 }
 
-/// The TrafficTargets of a namespace that no longer fit, or only for some of their sources.
+/// Returns the TrafficTargets of a namespace that no longer fit, or only for some of their sources.
 pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
     let budgets = context.mesh_wide().budgets;
     let mut targets: Vec<(Key, Arc<TargetGrant>)> = Vec::new();
@@ -81,7 +83,7 @@ pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
         let Node::Target(key) = &*contributor else { continue };
         targets.extend(context.target(key).map(|allowed| (key.clone(), allowed)));
     }
-    // Givers are sorted by name, and sorting keeps that order among equals.
+    // Contributors are sorted by name, and sorting keeps that order among equals.
     targets.sort_by(|(_, one), (_, other)| one.created.cmp(&other.created));
     let mut account =
         Account { budgets, namespace, held: 0, destinations: BTreeMap::new(), callers: BTreeMap::new() };
@@ -89,7 +91,7 @@ pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
     for (key, allowed) in &targets {
         let object = ObjectRef::new("TrafficTarget", &key.0, &key.1);
         let mut loads: Vec<(&SpiffeId, Load)> = Vec::new();
-        // What cannot fit in any case is not worth a look at each destination.
+        // A target that cannot fit in any case is refused without a look at each destination.
         let taken = account.room_for(allowed).and_then(|()| {
             loads.extend(allowed.destinations.iter().map(|it| (&**it, context.identity_load(it))));
             account.take(allowed, &loads)
@@ -125,18 +127,18 @@ impl Over {
     }
 }
 
-/// What was taken so far of one namespace's targets.
+/// Costs of the targets of one namespace that were accepted so far.
 struct Account<'a> {
     budgets: Budgets,
     namespace: &'a str,
-    /// All of it.
+    /// Sum of all costs.
     held: u64,
     destinations: BTreeMap<&'a SpiffeId, Held<'a>>,
-    /// What is in the proxies of each identity of another namespace, and because of which destinations.
+    /// Load in the proxies of each identity of another namespace, and the destinations that cause it.
     callers: BTreeMap<&'a SpiffeId, (Load, BTreeSet<&'a SpiffeId>)>,
 }
 
-/// What the targets of a destination add up to. The matches of a group cost once, however many targets use them.
+/// Sum of the targets of a destination. The matches of a group cost once, however many targets use them.
 #[derive(Default)]
 struct Held<'a> {
     cost: u64,
@@ -144,7 +146,7 @@ struct Held<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// Whether a target could fit at all beside the others of the namespace.
+    /// Checks that a target could fit at all beside the others of the namespace.
     fn room_for(&self, allowed: &TargetGrant) -> Result<(), Over> {
         let least = allowed.cost.saturating_mul(count(allowed.destinations.len()));
         if self.held.saturating_add(least) > self.budgets.namespace { Err(self.full()) } else { Ok(()) }
@@ -155,14 +157,14 @@ impl<'a> Account<'a> {
         Over { what, budget: "namespace", limit: self.budgets.namespace }
     }
 
-    /// Takes a target, if it fits at each of its destinations, and with all others of the namespace.
+    /// Accepts a target, if it fits at each of its destinations, and with all others of the namespace.
     fn take(&mut self, allowed: &'a TargetGrant, loads: &[(&'a SpiffeId, Load)]) -> Result<(), Over> {
         let mut costs = Vec::new();
         for (destination, load) in loads {
             let held = self.destinations.entry(destination).or_default();
             let new = allowed.parts.iter().filter(|(matches, _)| !held.matches.contains(matches));
             let matches: u64 = new.map(|(_, cost)| *cost).sum();
-            // Each port of its pods has rules of its own, and each port of its Services is kept with its callers.
+            // Each port of its pods has rules of its own, and its callers hold each port of its Services.
             let copies = load.ports.max(load.inbound).max(1);
             let cost = matches.saturating_add(allowed.cost).saturating_mul(copies);
             if held.cost.saturating_add(cost) > self.budgets.destination {
@@ -185,8 +187,8 @@ impl<'a> Account<'a> {
         Ok(())
     }
 
-    /// Takes the sources of other namespaces whose proxies have room for the Services of the target's destinations, and
-    /// returns the others.
+    /// Accepts the sources of other namespaces whose proxies have room for the Services of the target's destinations,
+    /// and returns the others.
     fn take_sources(
         &mut self,
         allowed: &'a TargetGrant,
@@ -223,7 +225,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// The TrafficSplits of a namespace whose matches no longer fit.
+/// Returns the TrafficSplits of a namespace whose matches no longer fit.
 pub(super) fn over_budget(namespace: &str, context: &mut Context<'_>) -> BTreeSet<Key> {
     let budgets = context.mesh_wide().budgets;
     let mut splits: Vec<(Key, Arc<SplitSpec>)> = Vec::new();

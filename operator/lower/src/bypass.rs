@@ -1,23 +1,23 @@
-//! Says by which ways a pod that was injected can leave the mesh all the same: it can change the redirection, see the
-//! proxy's processes, or has said that callers may pass it by.
+//! Lists the ways in which an injected pod can still bypass the mesh: it can change the redirection, see the proxy's
+//! processes, or declare that callers may bypass the proxy.
 //!
-//! Pure. Asked by the injection webhook, which warns or refuses, and by `lower`, which says it of what runs. What no
-//! manifest shows is not among it: a process that is root and may change its user can become the proxy's
+//! Pure. Called by the injection webhook, which warns or refuses, and by `lower`, which reports it for existing pods.
+//! Does not cover what no manifest shows: a process that is root and may change its user can become that of the proxy
 //! (docs/injection.md).
 
 use k8s_openapi::api::core::v1::{Pod, SecurityContext};
 use smidge_crds::labels::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER};
 
-/// Ways that are told of one pod: enough to act on, and bounded.
+/// Maximum number of ways that are reported for one pod: enough to act on, and bounded.
 pub const TOLD: usize = 8;
 
-/// Capabilities with which a process takes the redirection away, or enters the proxy's namespaces.
+/// Capabilities with which a process removes the redirection, or enters the proxy's namespaces.
 const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "SYS_ADMIN"];
 
-/// A kind of way, as a metric's label has it.
+/// Kind of a way, as in the label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A container may change the pod's network, or anything.
+    /// A container may change the pod's network, or anything else.
     Capability,
     /// Processes of the pod, or of the node, see each other.
     Processes,
@@ -29,7 +29,7 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Capability, Self::Processes, Self::ExcludedInbound];
 
-    /// The word itself.
+    /// Returns the word itself.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Capability => "Capability",
@@ -39,18 +39,18 @@ impl Kind {
     }
 }
 
-/// One way.
+/// One way to bypass the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    /// What kind it is of.
+    /// Kind of the way.
     pub kind: Kind,
     /// The field that opens it.
     pub field: String,
-    /// What it allows, in words.
+    /// Effect of the field, in words.
     pub why: String,
 }
 
-/// The ways of a pod. Whoever tells them tells [`TOLD`] of them.
+/// Returns the ways of a pod. Callers report at most [`TOLD`] of them.
 pub fn ways(pod: &Pod) -> Vec<Way> {
     let mut ways = of_pod(pod);
     let Some(spec) = &pod.spec else { return ways };

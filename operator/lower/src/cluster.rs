@@ -1,6 +1,6 @@
 //! Mesh of one cluster: two states of its objects → invalidated nodes → the mesh of the newer state.
 //!
-//! Driven by `Lowering`, for each cluster by itself. Computes no node.
+//! Driven by `Lowering`, for each cluster separately. Computes no node itself.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     kinds::{self, Row, Visitor, Watched},
 };
 
-/// One cluster as it was lowered last.
+/// State of one cluster as it was lowered last.
 #[derive(Default)]
 pub(super) struct Cluster {
     source: Source,
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Goes on to `inputs`.
+    /// Updates the mesh to the state `inputs`.
     pub fn step(&mut self, id: &ClusterId, inputs: &Inputs) {
         self.invalidate(inputs);
         let old = &self.source.inputs;
@@ -50,24 +50,24 @@ impl Cluster {
         }
     }
 
-    /// The mesh that came of it.
+    /// Returns the mesh of the last state.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
     }
 
-    /// What is wrong with the objects.
+    /// Returns the findings about the objects.
     pub fn findings(&mut self) -> &mut Findings {
         self.graph.findings()
     }
 
-    /// How much was made since this was asked last, and how much there is.
+    /// Returns the counts of what was computed since the last call, and the number of nodes that exist.
     pub fn take_lowered(&mut self) -> Lowered {
         let counts = self.source.lowered.take();
         let kept = u64::try_from(self.graph.len()).unwrap_or(u64::MAX);
         Lowered { nodes: self.graph.take_recomputed(), kept, ..counts }
     }
 
-    /// The identities that each IdentityBinding stands for.
+    /// Returns the identities that each IdentityBinding resolves to.
     pub fn bindings(&self) -> Bindings {
         let value = |key: &Key| {
             let identities = variant!(self.graph.value(&Node::Binding(key.clone()))?, Identities)?;
@@ -93,7 +93,7 @@ impl Cluster {
             graph.invalidate(Node::ClusterDomain);
         }
         if old.unreadable != new.unreadable {
-            // Whether the settings in use can be read is part of what they say.
+            // The settings depend on whether the MeshConfig in use can be read.
             graph.invalidate(Node::MeshWide);
             for (kind, key) in old.unreadable.keys().chain(new.unreadable.keys()) {
                 graph.invalidate(Node::Unreadable(kind.clone(), key.clone()));
@@ -118,7 +118,7 @@ impl Cluster {
     }
 }
 
-/// Invalidates what reads the objects that differ.
+/// Invalidates the nodes that read the objects that differ.
 struct Invalidate<'a> {
     old: &'a Inputs,
     new: &'a Inputs,

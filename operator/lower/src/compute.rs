@@ -1,7 +1,8 @@
-//! What each node is computed by: the schema of the graph.
+//! Schema of the graph: the function that computes each node.
 //!
-//! Node → the function of `kubernetes`, `smi` or `budget` that computes it. Driven by `engine`; what a function reads it gets
-//! by `context`. Computes nothing itself but what is absent or cannot be read.
+//! Maps each node to the function of `kubernetes`, `smi` or `budget` that computes it. Driven by `engine`; a function
+//! reads other nodes through `context`. Computes nothing itself except the findings about absent kinds and unreadable
+//! objects.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ impl Schema for Lower {
         node.role()
     }
 
-    /// The parts of the mesh.
+    /// Returns true for the parts of the mesh.
     fn is_output(node: &Node) -> bool {
         matches!(node, Node::Grants(_) | Node::Service(_) | Node::Workload(_) | Node::Class(_))
     }
@@ -96,7 +97,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
             Value::Workload((workload.into(), class.into()))
         }
         Node::Class(_) => Value::Class(workload::class(context)?),
-        // Sets stand for their contributors.
+        // Sets have no value of their own: they represent their contributors.
         Node::PodsWithLabel(..)
         | Node::PodsInNamespace(_)
         | Node::SlicesOfService(_)

@@ -1,7 +1,8 @@
-//! Typed access to other nodes and to the objects of a cluster, for what computes a node.
+//! Typed access to other nodes and to the objects of a cluster, for the code that computes a node.
 //!
-//! Sits between `engine`, which notes what is read, and `kubernetes` and `smi`. The inputs are out of reach: a node gets the
-//! object of its own name, and everything else, settings and domains included, is another node. Computes nothing itself.
+//! Sits between `engine`, which records what is read, and `kubernetes` and `smi`. The inputs are not accessible: a node
+//! reads the object of its own name, and everything else, settings and domains included, is another node. Computes
+//! nothing itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +43,7 @@ impl<'a> Context<'a> {
         &self.source().cluster
     }
 
-    /// Object of the node's own name, out of one list.
+    /// Object of the node's own name, from one list.
     pub fn object<K: Clone>(&self, list: fn(&Inputs) -> &Objects<K>) -> Option<&'a Shared<K>> {
         list(&self.source().inputs).get(&self.node().key()?)
     }
@@ -53,19 +54,19 @@ impl<'a> Context<'a> {
         self.source().inputs.mesh_configs.iter()
     }
 
-    /// Reason why an object cannot be read, if it cannot; for its own node and `Node::MeshWide`.
+    /// Reason for which an object cannot be read, if there is one; for its own node and `Node::MeshWide`.
     pub fn unreadable(&self, kind: &str, key: &Key) -> Option<&'a String> {
         debug_assert!(matches!(**self.node(), Node::MeshWide | Node::Unreadable(..)), "{:?}", self.node());
         self.source().inputs.unreadable.get(&(kind.to_owned(), key.clone()))
     }
 
-    /// Returns whether a definition is absent; for `Node::Absent` alone.
+    /// Returns true if a definition is absent; for `Node::Absent` alone.
     pub fn is_absent(&self, definition: &str) -> bool {
         debug_assert!(matches!(**self.node(), Node::Absent(_)), "{:?}", self.node());
         self.source().inputs.absent_kinds.contains(definition)
     }
 
-    /// Setting of the node, which a change of it invalidates.
+    /// Setting that the node is about; a change of the setting invalidates the node.
     pub fn setting<T>(&self, read: fn(&Inputs) -> T) -> T {
         let is_setting =
             matches!(**self.node(), Node::TrustDomain | Node::ClusterDomain | Node::SystemNamespace);
@@ -101,7 +102,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Returns whether the pods of a namespace are in the mesh.
+    /// Returns true if the pods of a namespace are in the mesh.
     pub fn injects(&mut self, namespace: &str) -> bool {
         self.read(Node::InjectsNamespace(namespace.to_owned())).is_some()
     }
@@ -116,7 +117,7 @@ impl<'a> Context<'a> {
         read!(self, Node::TcpRoute(key), Ports)
     }
 
-    /// Returns whether there is a UDPRoute of that name. Nothing is done with its ports: UDP is not proxied.
+    /// Returns true if there is a UDPRoute of that name. Its ports are not used: UDP is not proxied.
     pub fn is_udp_route(&mut self, key: Key) -> bool {
         self.read(Node::UdpRoute(key)).is_some()
     }
@@ -132,12 +133,12 @@ impl<'a> Context<'a> {
         members.iter().filter_map(|node| self.instance(node)).collect()
     }
 
-    /// The pods of a namespace that carry all these labels. None of them selects nothing.
+    /// The pods of a namespace that carry all these labels; no pod if there is no label.
     pub fn selected(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<KubePod>> {
         let set = |(name, value): (&String, &String)| {
             Node::PodsWithLabel(namespace.to_owned(), name.clone(), value.clone())
         };
-        // The rarest label: one that every pod has would make this quadratic.
+        // Starts from the rarest label: one that every pod has would make this quadratic.
         let rarest = labels.iter().map(set).min_by_key(|set| self.count(set));
         let Some(rarest) = rarest else { return Vec::new() };
         let members = self.members(rarest);
@@ -151,22 +152,22 @@ impl<'a> Context<'a> {
         variant!(self.value(node)?, Pod).map(Arc::clone)
     }
 
-    /// The identities that an IdentityBinding stands for.
+    /// The identities that an IdentityBinding resolves to.
     pub fn binding(&mut self, key: Key) -> Option<Arc<BTreeSet<Arc<SpiffeId>>>> {
         read!(self, Node::Binding(key), Identities)
     }
 
-    /// What a TrafficTarget allows.
+    /// The grant of a TrafficTarget, and its destinations.
     pub fn target(&mut self, key: &Key) -> Option<Arc<TargetGrant>> {
         read!(self, Node::Target(key.clone()), TargetGrant)
     }
 
-    /// All that an identity allows.
+    /// All grants of a destination identity.
     pub fn grants(&mut self, identity: &SpiffeId) -> Option<Arc<Vec<Arc<Grant>>>> {
         read!(self, Node::Grants(identity.clone()), Grants)
     }
 
-    /// Returns whether a TrafficTarget has an identity as its destination.
+    /// Returns true if a TrafficTarget has an identity as its destination.
     pub fn is_granted(&mut self, identity: &SpiffeId) -> bool {
         self.read(Node::IsGranted(identity.clone())).is_some()
     }
@@ -183,12 +184,12 @@ impl<'a> Context<'a> {
         read!(self, Node::KubeService(id.clone()), KubeService)
     }
 
-    /// Returns whether there is a Service of that name.
+    /// Returns true if there is a Service of that name.
     pub fn is_service(&mut self, id: &ServiceId) -> bool {
         self.read(Node::ServiceExists(id.clone())).is_some()
     }
 
-    /// Returns whether a Service has pods in the mesh.
+    /// Returns true if a Service has pods in the mesh.
     pub fn has_members(&mut self, id: &ServiceId) -> bool {
         self.read(Node::HasMembers(id.clone())).is_some()
     }
@@ -208,12 +209,12 @@ impl<'a> Context<'a> {
         read!(self, Node::SplitsOverBudget(namespace.to_owned()), SplitsOverBudget).unwrap_or_default()
     }
 
-    /// What a Service puts into the proxies of its callers.
+    /// The load that a Service adds to the proxies of its callers.
     pub fn service_load(&mut self, id: &ServiceId) -> Load {
         read!(self, Node::ServiceLoad(id.clone()), Load).unwrap_or_default()
     }
 
-    /// What the Services of an identity put into the proxies of their callers.
+    /// The load that the Services of an identity add to the proxies of their callers.
     pub fn identity_load(&mut self, identity: &SpiffeId) -> Load {
         read!(self, Node::IdentityLoad(identity.clone()), Load).unwrap_or_default()
     }
@@ -223,7 +224,7 @@ impl<'a> Context<'a> {
         read!(self, Node::TargetsOverBudget(namespace.to_owned()), TargetsOverBudget).unwrap_or_default()
     }
 
-    /// Returns whether any split has this root, in effect or not.
+    /// Returns true if any split has this root, in effect or not.
     pub fn is_root(&mut self, id: &ServiceId) -> bool {
         self.is_any(Node::SplitsOfRoot(id.clone()))
     }
@@ -233,22 +234,22 @@ impl<'a> Context<'a> {
         read!(self, Node::Split(root.clone()), Split)
     }
 
-    /// Returns whether there is one.
+    /// Returns true if a split is in effect for a root.
     pub fn has_split(&mut self, root: &ServiceId) -> bool {
         self.read(Node::HasSplit(root.clone())).is_some()
     }
 
-    /// Returns whether a split in effect sends to a Service.
+    /// Returns true if a split in effect sends to a Service.
     pub fn is_sent_to(&mut self, id: &ServiceId) -> bool {
         self.is_any(Node::SplitsToService(id.clone()))
     }
 
-    /// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
+    /// The addresses and ports on which a Service would be called; `None` if it is not in the mesh.
     pub fn claimed_addresses(&mut self, id: &ServiceId) -> Option<Arc<BTreeSet<(IpAddr, u16)>>> {
         read!(self, Node::ClaimedAddresses(id.clone()), ClaimedAddresses)
     }
 
-    /// The Service that has an address and port.
+    /// The Service that owns an address and port.
     pub fn address_owner(&mut self, address: IpAddr, port: u16) -> Option<ServiceId> {
         read!(self, Node::AddressOwner(address, port), Owner)
     }

@@ -1,38 +1,39 @@
-//! The cost model: what a part of a policy costs the proxies and the operator, and how much of it is too much.
+//! Cost model: the cost of a part of a policy for the proxies and the operator, and the budgets that limit it.
 //!
-//! A unit is about one instruction of a regular expression's program in RE2: up to 6 bytes in an Envoy 1.40, 18 in an Envoy
-//! 1.36, and less than 2 on the wire (docs/design/011). Used while lowering (`smi`, `budget`). Decides nothing by itself.
+//! A unit is about one instruction of a regular expression's program in RE2: up to 6 bytes in Envoy 1.40, 18 in Envoy
+//! 1.36, and less than 2 on the wire (docs/design/011). Used while lowering (`smi`, `budget`). Decides nothing by
+//! itself.
 
 use smidge_crds::{Number, config};
 use smidge_mesh::matches::HttpMatch;
 
-/// A match, whatever it demands.
+/// Cost of a match, whatever its conditions.
 const MATCH: u64 = 400;
-/// A method of a match.
+/// Cost of a method of a match.
 const METHOD: u64 = 200;
-/// A header of a match, beside its name and its expression.
+/// Cost of a header of a match, beside its name and its expression.
 const HEADER: u64 = 400;
-/// An identity that a target or a binding names.
+/// Cost of an identity that a target or a binding names.
 pub(super) const IDENTITY: u64 = 500;
-/// An identity that a target opens, as each is looked at by itself.
+/// Cost of an identity that a target opens, as each is evaluated separately.
 pub(super) const DESTINATION: u64 = 5000;
-/// A port that a target names.
+/// Cost of a port that a target names.
 pub(super) const PORT: u64 = 50;
 
-/// How much is too much; `spec.budgets` of the MeshConfig.
+/// Maximum costs and numbers; `spec.budgets` of the MeshConfig.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budgets {
-    /// One HTTPRouteGroup, TrafficTarget or IdentityBinding.
+    /// Maximum cost of one HTTPRouteGroup, TrafficTarget or IdentityBinding.
     pub object: u64,
-    /// All TrafficTargets of one destination, for each port of its Services.
+    /// Maximum cost of all TrafficTargets of one destination, counted for each port of its Services.
     pub destination: u64,
-    /// The matches of a TrafficSplit, for each port of its root.
+    /// Maximum cost of the matches of a TrafficSplit, counted for each port of its root.
     pub root: u64,
-    /// All TrafficTargets of a namespace, and likewise all its TrafficSplits.
+    /// Maximum cost of all TrafficTargets of a namespace, and likewise of all its TrafficSplits.
     pub namespace: u64,
-    /// The matches of one namespace's TrafficSplits in the proxies of an identity of another one.
+    /// Maximum cost of the matches of one namespace's TrafficSplits in the proxies of an identity of another one.
     pub foreign_matches: u64,
-    /// The ports of one namespace's Services in the proxies of an identity of another one.
+    /// Maximum number of ports of one namespace's Services in the proxies of an identity of another one.
     pub foreign_ports: u64,
 }
 
@@ -49,11 +50,11 @@ impl Default for Budgets {
     }
 }
 
-/// A field of `spec.budgets`, as it is written, and the budget that it sets.
+/// Field of `spec.budgets`: its name, its value as written, and the budget that it sets.
 pub(super) type Field<'a> = (&'static str, &'a Option<Number>, &'a mut u64);
 
 impl Budgets {
-    /// The fields as written in `settings`, each with its place.
+    /// Returns the fields as written in `settings`, each with the budget that it sets.
     pub fn fields<'a>(&'a mut self, settings: &'a config::BudgetSettings) -> [Field<'a>; 6] {
         let config::BudgetSettings { object, destination, root, namespace, foreign_matches, foreign_ports } =
             settings;
@@ -68,7 +69,7 @@ impl Budgets {
     }
 }
 
-/// The cost of a match whose expressions cost so much together.
+/// Returns the cost of a match whose expressions have this cost together.
 pub(super) fn of_match(it: &HttpMatch, expressions: u64) -> u64 {
     let HttpMatch { name, path: _, methods, headers } = it;
     let methods = methods.as_ref().map_or(0, |methods| METHOD * count(methods.len()));
@@ -76,7 +77,7 @@ pub(super) fn of_match(it: &HttpMatch, expressions: u64) -> u64 {
     MATCH + count(name.len()) + expressions + methods + headers
 }
 
-/// A number of things.
+/// Converts a number of items to a cost; saturates.
 pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,8 @@
-//! Texts of Kubernetes YAML → the inputs that a cluster with these objects would give, for the offline tools.
+//! Turns texts of Kubernetes YAML into the inputs that a cluster with these objects would give, for the offline tools.
 //!
-//! `parse` cuts texts into documents; `cluster` makes the inputs of them. Reads no file: `smidge::source::files` does. What cannot be read is named by file, document and field, and
-//! costs only itself. Judges no object: that is `lower`'s.
+//! `parse` splits texts into documents; `cluster` builds the inputs from them. Reads no file: `smidge::source::files`
+//! does. What cannot be read is reported with file, document and field, and affects only itself. Validates no object:
+//! `lower` does.
 
 mod cluster;
 mod document;
@@ -13,7 +14,7 @@ use std::fmt;
 pub use cluster::{Offline, Written, cluster};
 pub use document::{Document, parse};
 
-/// A text with the name it goes by in messages.
+/// A text with its name for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The path as the user gave it, or `-`.
@@ -22,7 +23,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// Something that could not be read.
+/// A part of the input that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Unreadable {
     /// The file.
@@ -33,7 +34,7 @@ pub struct Unreadable {
     /// The field at fault, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// The cluster that the texts describe.
+/// Returns the cluster that the texts describe.
 pub fn assemble(sources: &[Source]) -> Offline {
     let mut documents = Vec::new();
     let mut unreadable = Vec::new();

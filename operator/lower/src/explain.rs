@@ -1,9 +1,9 @@
-//! Answers one question: may FROM call TO, by which objects, and what would let it.
+//! Answers one question: may FROM call TO, which objects decide that, and what would allow it.
 //!
-//! Turns a mesh, the inputs and findings that it was made of, and a question into an answer. Called by `cli::explain`
-//! for files and for a live cluster. Judges grants by itself, on the mesh model; knows neither Envoy nor a terminal.
+//! Turns a mesh, the inputs and findings of its lowering, and a question into an answer. Called by `cli::explain` for
+//! files and for a live cluster. Evaluates grants itself, on the mesh model; knows neither Envoy nor a terminal.
 //!
-//! What a question leaves out may be anything: the verdict is `allowed` only if all of it is.
+//! A part that a question leaves out may have any value: the verdict is `allowed` only if all values are.
 
 mod judge;
 pub(crate) mod near;
@@ -26,7 +26,7 @@ use crate::{
     inputs::Inputs,
 };
 
-/// What the mesh does with everything that a question covers.
+/// Verdict of the mesh on everything that a question covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -39,7 +39,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word.
+    /// Returns the word of the verdict.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -48,7 +48,8 @@ impl Verdict {
         }
     }
 
-    /// That of several things which may all happen; of none: denied, as nobody would answer.
+    /// Returns the verdict over several outcomes that are all possible; denied if there is none, as no instance would
+    /// answer.
     pub fn of_all(all: impl IntoIterator<Item = Self>) -> Self {
         all.into_iter()
             .reduce(|one, other| if one == other { one } else { Self::Partial })
@@ -59,40 +60,40 @@ impl Verdict {
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
-    /// What the mesh does with the call.
+    /// Verdict on the call.
     pub verdict: Verdict,
-    /// What decides: the access mode of the destination, `outside` where the mesh has no say, `mixed` where destinations
-    /// differ.
+    /// Origin of the verdict: the access mode of the destination, `outside` where the mesh does not decide, `mixed`
+    /// where destinations differ, `none` without a destination.
     pub mode: String,
     /// The question as it was understood.
     pub question: Asked,
-    /// The objects that decide, each with the part it has.
+    /// Objects that decide, each with its role.
     pub objects: Vec<Use>,
-    /// Where the call may go, by port and backend. Several rules of a split each have their own shares.
+    /// Places where the call may go, by port and backend. Several rules of a split each have their own shares.
     pub shares: Vec<Share>,
-    /// What is wrong with objects that matter here, errors first.
+    /// Findings about the objects that matter here, errors first.
     pub findings: Vec<Finding>,
-    /// What would allow that which is not, or what `audit` would deny.
+    /// Objects that would allow what is not allowed, or what `audit` would deny.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<Suggestion>,
-    /// What else there is to know, a sentence each.
+    /// Further notes, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// The part that an object has in an answer.
+/// An object that is part of an answer, with its role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Use {
     /// The object.
     #[serde(flatten)]
     pub object: ObjectRef,
-    /// What it does here.
+    /// Role of the object.
     pub role: Role,
-    /// The names of an HTTPRouteGroup's matches that count here.
+    /// Names of the matches of an HTTPRouteGroup that matter here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<String>,
 }
 
-/// What an object does for an answer.
+/// Role of an object in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -102,33 +103,33 @@ pub enum Role {
     Splits,
     /// It allows the call, or some of it.
     Allows,
-    /// It is about the caller and the destination, and does not allow the call.
+    /// It names the caller and the destination, and does not allow the call.
     Considered,
 }
 
 /// One place where the call may go.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Share {
-    /// The port that is called: of the Service, or of the workload where that was asked about.
+    /// Port that is called: of the Service, or of the workload if the question names one.
     pub port: u16,
-    /// The TrafficSplit that says so.
+    /// The TrafficSplit that defines the share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// The matches that send a request here; empty for everything (else).
+    /// Matches that send a request here; empty for all requests, or all others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<String>,
-    /// The Service whose endpoints serve; none where a workload was asked about.
+    /// The Service whose endpoints serve; none if the question names a workload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// Its weight.
     pub weight: u32,
     /// Its share of its rule, in percent.
     pub percent: f64,
-    /// What the mesh does with this share.
+    /// Verdict on this share.
     pub verdict: Verdict,
-    /// Who serves it, each with its own verdict.
+    /// Identities that serve it, each with its own verdict.
     pub destinations: Vec<Destination>,
-    /// Whether it gets anything, or nobody does.
+    /// True if the share receives traffic, or if no share does.
     #[serde(skip)]
     counts: bool,
 }
@@ -136,30 +137,30 @@ pub struct Share {
 /// One identity that serves a share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Destination {
-    /// Who, as a SPIFFE id.
+    /// SPIFFE id of the identity.
     pub identity: String,
-    /// The port on the instance, which grants are about.
+    /// Port on the instance, to which grants apply.
     pub port: u16,
     /// `http` or `tcp`.
     pub protocol: &'static str,
     /// The access mode.
     pub mode: &'static str,
-    /// What happens.
+    /// Verdict on the call to this destination.
     pub verdict: Verdict,
-    /// What TrafficTargets alone say.
+    /// Verdict of the TrafficTargets alone.
     pub policy: Verdict,
-    /// What allows it.
+    /// TrafficTargets that allow it.
     pub allowed_by: Vec<Allowance>,
-    /// TrafficTargets that name the caller and this destination, and why they do not allow it.
+    /// TrafficTargets that name the caller and this destination, with the reasons for which they do not allow it.
     pub considered: Vec<Considered>,
-    /// How many TrafficTargets about this destination name only other callers.
+    /// Number of TrafficTargets about this destination that name only other callers.
     pub for_others: usize,
-    /// Why, where it is no TrafficTarget's doing.
+    /// Reason of the verdict, where it is not a TrafficTarget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     #[serde(skip)]
     id: SpiffeId,
-    /// A TrafficTarget for others that would allow it.
+    /// A TrafficTarget for other callers that would allow it.
     #[serde(skip)]
     would_take: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! What is wrong with an object, in words for its owner.
+//! Findings: problems of an object, in words for its owner.
 //!
-//! Made by `lower` (and by whoever reads objects), told by `report`, `/debug/findings` and `smidge check`. A finding
-//! never stops anything: it says what an object means less than it states, or what it still waits for.
+//! Made by `lower` (and by other code that reads objects), reported by `report`, `/debug/findings` and `smidge check`.
+//! A finding never stops anything: it states where an object has less effect than written, or what it still waits for.
 
 use std::{cmp::Ordering, fmt};
 
@@ -13,7 +13,7 @@ use smidge_mesh::text::plain;
 pub struct ObjectRef {
     /// The kind, for example `TrafficTarget`.
     pub kind: String,
-    /// The namespace; empty for what lives in none.
+    /// The namespace; empty for a cluster-scoped object.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// The name.
@@ -21,7 +21,7 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// The object `name` of `kind` in `namespace` (empty: in none).
+    /// Returns a reference to the object `name` of `kind` in `namespace` (empty: cluster-scoped).
     pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }
@@ -34,13 +34,13 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The object means less than it says.
+    /// The object has less effect than it states.
     Error,
-    /// What the object refers to is not there yet, or something beside the object deserves a look.
+    /// An object that it refers to does not exist yet, or something beside the object deserves attention.
     Warning,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Severity {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident => $severity:ident, $condition:ident, $admission:ident;)*) => {
-        /// Why: the same word in an Event, a metric's label, a condition and a log line.
+        /// Reason of a finding: the same word in an Event, a metric's label, a condition and a log line.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
@@ -65,28 +65,28 @@ macro_rules! reasons {
             /// Every reason, so that a metric can start them all at zero.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The word itself.
+            /// Returns the word itself.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
                 }
             }
 
-            /// How bad it is; one reason has one severity.
+            /// Returns the severity; one reason has one severity.
             pub fn severity(self) -> Severity {
                 match self {
                     $(Self::$name => Severity::$severity,)*
                 }
             }
 
-            /// Which condition of the object is false for this reason.
+            /// Returns the condition of the object that is false for this reason.
             pub fn condition(self) -> AffectedCondition {
                 match self {
                     $(Self::$name => AffectedCondition::$condition,)*
                 }
             }
 
-            /// What admission does about it.
+            /// Returns the decision of admission for this reason.
             pub fn admission(self) -> Admission {
                 match self {
                     $(Self::$name => Admission::$admission,)*
@@ -96,29 +96,29 @@ macro_rules! reasons {
     };
 }
 
-/// Which condition of an object's status a reason makes false.
+/// Condition of an object's status that a reason makes false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AffectedCondition {
-    /// `Accepted`: the object means less than it says.
+    /// `Accepted`: the object has less effect than it states.
     Accepted,
-    /// `ResolvedRefs`: what it refers to is not there.
+    /// `ResolvedRefs`: an object that it refers to does not exist.
     ResolvedRefs,
-    /// None: worth knowing, and the object does what it says.
+    /// None: worth knowing, and the object has the effect that it states.
     Nothing,
 }
 
-/// What the validating webhook does with an object for a reason.
+/// Decision of the validating webhook about an object for a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Admission {
-    /// Refuses it: no other object could ever make it mean something.
+    /// Refuses it: no other object could ever give it a meaning.
     Refuse,
-    /// Admits it with a warning: what is missing may come, or older definitions allow it.
+    /// Admits it with a warning: a missing object may be created later, or older definitions allow it.
     Warn,
-    /// Says nothing: it depends on the moment.
+    /// Admits it without a warning: the reason depends on the current state of the cluster.
     Pass,
 }
 
-// Reason => severity, the condition that it makes false, what admission does about it.
+// Reason => severity, the condition that it makes false, the decision of admission.
 reasons! {
     /// The definition of a kind is not installed: its list counts as empty.
     CRDNotInstalled => Warning, Nothing, Pass;
@@ -126,9 +126,9 @@ reasons! {
     Malformed => Error, Accepted, Refuse;
     /// An API version, a kind or a field that this version of Smidge does not serve yet.
     NotServed => Error, Accepted, Warn;
-    /// A rule or a subject of a kind that nobody knows.
+    /// A rule or a subject of an unknown kind.
     InvalidKind => Error, Accepted, Refuse;
-    /// A list that must say something is empty.
+    /// A list or a name that must not be empty is empty.
     Empty => Error, Accepted, Warn;
     /// A target for a destination in another namespace.
     CrossNamespaceDestination => Error, Accepted, Refuse;
@@ -136,7 +136,7 @@ reasons! {
     RouteNotFound => Warning, ResolvedRefs, Warn;
     /// A match name that its group does not have.
     MatchNotFound => Warning, ResolvedRefs, Warn;
-    /// An expression that the proxies must not be given.
+    /// An expression that must not be sent to the proxies.
     InvalidRegex => Error, Accepted, Refuse;
     /// A method that no request can have.
     InvalidMethod => Error, Accepted, Refuse;
@@ -144,13 +144,13 @@ reasons! {
     InvalidHeader => Error, Accepted, Refuse;
     /// A port outside 1 to 65535.
     InvalidPort => Error, Accepted, Refuse;
-    /// A weight that is no whole number from 0 on.
+    /// A weight that is not a whole number of at least 0.
     InvalidWeight => Error, Accepted, Refuse;
-    /// An expression whose meaning depends on `pathRegexEnd`, which nobody has set.
+    /// An expression whose meaning depends on `pathRegexEnd`, which is not set.
     PathRegexEndUnset => Warning, Nothing, Pass;
     /// The Service of a split's root does not exist.
     ServiceNotFound => Warning, ResolvedRefs, Warn;
-    /// The root names no Service, so the Service named like the split is taken.
+    /// The root names no Service, so the Service with the name of the split is used.
     RootServiceInferred => Warning, Nothing, Warn;
     /// A backend that does not exist.
     BackendNotFound => Warning, ResolvedRefs, Warn;
@@ -162,45 +162,45 @@ reasons! {
     AllWeightsZero => Warning, Nothing, Warn;
     /// A backend is the root of another split, which does not apply here.
     NestedSplit => Warning, Nothing, Warn;
-    /// Another object of the same kind has won.
+    /// Another object of the same kind takes precedence.
     Conflicted => Error, Accepted, Warn;
     /// No pod of the Services concerned is in the mesh.
     NotInMesh => Warning, Nothing, Pass;
     /// Some pods of a Service are not in the mesh and are left out.
     PartiallyInMesh => Warning, Nothing, Pass;
-    /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is no member.
+    /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is not a member.
     NamespaceNotInjected => Warning, Nothing, Pass;
-    /// A pod that can leave the mesh, or lets callers pass it by.
+    /// A pod that can bypass its sidecar, or lets callers bypass it.
     CanBypassSidecar => Warning, Nothing, Pass;
-    /// No pod of a Service is in the mesh, and its namespace takes mTLS alone: calls are answered with 503.
+    /// No pod of a Service is in the mesh, and its namespace accepts only mTLS: calls are answered with 503.
     NoEndpointsInMesh => Warning, Nothing, Pass;
     /// Pods of a Service run under an account that no target names: clients refuse them.
     ServerIdentityRejected => Warning, Nothing, Pass;
-    /// An address and port that another, older Service has.
+    /// An address and port that an older Service already has.
     AddressConflict => Error, Accepted, Pass;
-    /// Two Services disagree about what is spoken on a pod's port.
+    /// Two Services state different protocols for a port of a pod.
     ProtocolConflict => Warning, Nothing, Pass;
     /// A port that the proxy needs for itself.
     ReservedPort => Error, Accepted, Pass;
-    /// A setting whose value means nothing; the strictest meaning holds.
+    /// A setting whose value has no meaning; the strictest mode or the default budget is used.
     InvalidSetting => Error, Accepted, Refuse;
-    /// A setting object that is not the one in use.
+    /// A settings object that is not the one in use.
     NotInUse => Warning, Nothing, Warn;
     /// A field in the shape of another API version; it is understood.
     FieldFromOtherVersion => Warning, Nothing, Warn;
     /// An IdentityBinding that does not exist.
     BindingNotFound => Warning, ResolvedRefs, Warn;
-    /// Labels that no certificate can vouch for: pods without them run under the same account.
+    /// Labels that no certificate proves: pods without them run under the same account.
     SelectorNotIdentity => Error, Accepted, Warn;
-    /// An identity that is none, or of a trust domain that the mesh does not know: SMI's own examples have both.
+    /// An identity that is not valid, or of a trust domain that the mesh does not know: SMI's own examples have both.
     InvalidIdentity => Error, Accepted, Warn;
-    /// A field that has no effect where it stands.
+    /// A field that has no effect in its place.
     NoEffect => Warning, Nothing, Warn;
     /// A field that the object's version does not have.
     UnknownField => Warning, Nothing, Warn;
-    /// More than a tenant may make others compute, hold or send.
+    /// A cost above a budget, which limits what a tenant may make others compute, hold or send.
     BudgetExceeded => Error, Accepted, Warn;
-    /// A definition of a kind of ours that would take the place of Smidge's.
+    /// A definition of an SMI kind that would replace that of Smidge.
     ForeignCRD => Warning, Nothing, Warn;
 }
 
@@ -210,40 +210,40 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One thing that is wrong with one object.
+/// One problem of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Finding {
     /// The object.
     pub object: ObjectRef,
-    /// How bad it is: that of `reason`.
+    /// Severity, which is that of `reason`.
     pub severity: Severity,
-    /// Why.
+    /// Reason of the finding.
     pub reason: Reason,
     /// The field at fault, for example `spec.rules[1].matches[0]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What is so, what was expected, and what follows: one sentence without a full stop.
+    /// Current state, expected state and consequence, in one sentence without a full stop.
     pub message: String,
-    /// What to do about it, where that is known.
+    /// Advice on the remedy, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl Finding {
-    /// A finding about `object`.
+    /// Returns a finding about `object`.
     pub fn new(object: ObjectRef, reason: Reason, message: impl Into<String>) -> Self {
         let message = plain(&in_short(message.into()));
         Self { object, severity: reason.severity(), reason, field: None, message, hint: None }
     }
 
-    /// Names the field at fault.
+    /// Sets the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(plain(&in_short(field.into())));
         self
     }
 
-    /// Says what to do about it.
+    /// Sets the advice on the remedy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(plain(&in_short(hint.into())));
@@ -262,7 +262,7 @@ impl PartialOrd for Finding {
 }
 
 impl Ord for Finding {
-    /// Errors first, then by object and field.
+    /// Orders errors first, then by object and field.
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key()).then_with(|| self.hint.cmp(&other.hint))
     }
@@ -283,8 +283,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A text without its middle if it is too long to be read: what users wrote stands in messages, and may be a megabyte. The
-/// end stays, as it says what was expected.
+/// Returns a text without its middle if it is too long to be read: messages contain what users wrote, which may be a
+/// megabyte. The end is kept, as it states what was expected.
 pub fn in_short(text: String) -> String {
     const LONGEST: usize = 1000;
     const HEAD: usize = 600;
@@ -298,7 +298,7 @@ pub fn in_short(text: String) -> String {
     if head.len() + tail.len() >= text.len() { text } else { format!("{head} … {tail}") }
 }
 
-/// The beginning of what somebody from outside wrote, fit for one line of a log.
+/// Returns the beginning of a text from outside, fit for one line of a log.
 pub fn brief(text: &str) -> String {
     smidge_mesh::text::brief(text, 200)
 }

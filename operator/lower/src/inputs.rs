@@ -1,7 +1,8 @@
 //! The objects of one cluster at one moment, as read: a plain value.
 //!
-//! Filled by a source (the API server, or files by way of `documents`), read by `lower`. Holds what users and the
-//! cluster wrote, unjudged. No client, no clock, no secret: of the certificate authority only public roots.
+//! Filled by a source (the API server, or files through `documents`), read by `lower`. Holds what users and the cluster
+//! wrote, without validation. Has no client, no clock and no secret: of the certificate authority, it holds only the
+//! public roots.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +24,14 @@ use smidge_crds::{
 };
 use smidge_mesh::id::{ClusterId, TrustDomain};
 
-/// Namespace (empty for what lives in none) and name of an object.
+/// Namespace (empty for a cluster-scoped object) and name of an object.
 pub type Key = (String, String);
 
-/// The objects of one kind. A copy costs nothing, and is compared with the original at the cost of what differs.
+/// Objects of one kind. A copy costs nothing, and a comparison with the original costs only what differs.
 pub type Objects<K> = OrdMap<Key, Shared<K>>;
 
-/// An object that is held in several places. Equal at once to itself, else if it says the same.
+/// An object that is held in several places. Equality compares the pointers first, and the contents only if these
+/// differ.
 #[derive(Debug)]
 pub struct Shared<K>(Arc<K>);
 
@@ -53,7 +55,7 @@ impl<K: PartialEq> PartialEq for Shared<K> {
     }
 }
 
-/// The names of the objects that differ, at the cost of what two lists do not share.
+/// Returns the names of the objects that differ, at the cost of what the two lists do not share.
 pub fn differing<'a, K: PartialEq>(
     old: &'a Objects<K>,
     new: &'a Objects<K>,
@@ -63,7 +65,7 @@ pub fn differing<'a, K: PartialEq>(
     })
 }
 
-/// Changes every object of a kind; whoever else holds one keeps it as it is.
+/// Changes every object of a kind; other holders of an object keep it unchanged.
 pub fn change_each<K: Clone>(objects: &mut Objects<K>, mut change: impl FnMut(&Key, &mut K)) {
     let keys: Vec<Key> = objects.keys().cloned().collect();
     for key in keys {
@@ -88,7 +90,7 @@ impl<K> From<Arc<K>> for Shared<K> {
 /// The inputs of every cluster.
 pub type Clusters = BTreeMap<ClusterId, Inputs>;
 
-/// The objects of one cluster, and what it knows of itself.
+/// Objects of one cluster, and facts about the cluster itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
     /// Every pod, injected or not.
@@ -99,9 +101,9 @@ pub struct Inputs {
     pub slices: Objects<EndpointSlice>,
     /// Every namespace, for its labels.
     pub namespaces: Objects<Namespace>,
-    /// SMI: who may call whom.
+    /// SMI: grants of access from sources to a destination.
     pub traffic_targets: Objects<TrafficTarget>,
-    /// SMI: identities by a name.
+    /// SMI: named sets of identities.
     pub identity_bindings: Objects<IdentityBinding>,
     /// SMI: HTTP matches by name.
     pub http_route_groups: Objects<HttpRouteGroup>,
@@ -109,22 +111,22 @@ pub struct Inputs {
     pub tcp_routes: Objects<TcpRoute>,
     /// SMI: UDP ports.
     pub udp_routes: Objects<UdpRoute>,
-    /// SMI: where a Service's traffic goes.
+    /// SMI: division of the traffic to a Service.
     pub traffic_splits: Objects<TrafficSplit>,
-    /// Mesh-wide settings; the one called `default` counts.
+    /// Mesh-wide settings; only the object called `default` is in use.
     pub mesh_configs: Objects<MeshConfig>,
-    /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`). The kind's
-    /// list above is then empty, which users must hear of.
+    /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`). The list
+    /// of that kind above is then empty, which must be reported to users.
     pub absent_kinds: BTreeSet<String>,
     /// Objects that could not be read, by kind and name, with the reason. They are in no list above.
     pub unreadable: BTreeMap<(String, Key), String>,
-    /// The roots of this mesh, each one PEM block.
+    /// Root certificates of this mesh, each one PEM block.
     pub roots: BTreeSet<String>,
     /// The mesh's trust domain; default `cluster.local`.
     pub trust_domain: TrustDomain,
     /// The domain under which the cluster's DNS serves Services; default `cluster.local`.
     pub cluster_domain: String,
-    /// Where Smidge itself runs; default `smidge-system`.
+    /// Namespace in which Smidge itself runs; default `smidge-system`.
     pub system_namespace: String,
 }
 

@@ -1,8 +1,10 @@
-//! The kinds of objects that a mesh is made of: one row a kind, and whatever does the same for each of them goes by it.
+//! Kinds of objects that a mesh is made of: a table with one row per kind, used by all code that treats every kind
+//! alike.
 //!
-//! Row → watches (`runtime::watches`), objects from files (`documents`), admission, status, Events (`report`) and what
-//! lowering recomputes (`cluster`). A row says where the objects of a kind are, what reads them, and what they refer
-//! to; `smidge_crds::KINDS` has what the wire format needs: groups, versions, definitions. Does not say what an object means.
+//! Used for watches (`runtime::watches`), objects from files (`documents`), admission, status, Events (`report`) and to
+//! find what lowering recomputes (`cluster`). Lists the place of the objects of a kind, the nodes that read them, and
+//! the objects that they refer to; `smidge_crds::KINDS` has what the wire format needs: groups, versions, definitions.
+//! Does not define what an object means.
 
 use std::fmt::Debug;
 
@@ -28,10 +30,10 @@ use crate::{
     node::Node,
 };
 
-/// What a change of an object can change.
+/// Effect that a change of an object can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Only what nobody lowers: the object's status, its resource version.
+    /// Only parts that lowering does not read: the status of the object, its resource version.
     StatusOnly,
     /// Anything else.
     Semantic,
@@ -48,7 +50,7 @@ pub trait Watched:
 }
 
 impl Watched for Pod {
-    /// Kubelets report on every pod again and again; what is kept of it (`runtime::watches`) seldom changes.
+    /// Kubelets update the status of every pod often; the part that is kept (`runtime::watches`) seldom changes.
     fn compare(&self, before: &Self) -> Change {
         let of = |pod: &Self| ObjectMeta { resource_version: None, ..pod.metadata.clone() };
         let is_same = self.spec == before.spec && self.status == before.status && of(self) == of(before);
@@ -71,28 +73,29 @@ impl<Spec: Kind> Watched for Object<Spec> {
     }
 }
 
-/// A kind.
+/// Row of a kind.
 #[derive(Debug)]
 pub struct Row<K: 'static> {
-    /// Its name, as in `TrafficSplit`.
+    /// Name of the kind, for example `TrafficSplit`.
     pub name: &'static str,
-    /// Where its objects are.
+    /// Returns the list of its objects.
     pub objects: fn(&Inputs) -> &Objects<K>,
-    /// The same, to be changed.
+    /// Returns the list of its objects, to be changed.
     pub objects_mut: fn(&mut Inputs) -> &mut Objects<K>,
-    /// The nodes of lowering that read the object of a name.
+    /// Returns the nodes of lowering that read the object of a name.
     pub(crate) nodes: fn(Key) -> Vec<Node>,
 }
 
-/// The objects that an object refers to, whether they exist or not: a change of theirs changes its status.
+/// Returns the objects that an object refers to, whether they exist or not: a change of one changes the status of the
+/// object.
 pub type References<Spec> = fn(&Key, &Spec) -> Vec<ObjectRef>;
 
-/// What is done with every kind.
+/// Operation on every kind.
 pub trait Visitor {
     /// Visits a kind.
     fn kind<K: Watched>(&mut self, row: &Row<K>);
 
-    /// Visits a kind of ours, all of which have a status; default: as any other.
+    /// Visits a kind of SMI or Smidge, all of which have a status; default: like any other kind.
     fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, _references: References<Spec>) {
         self.kind(row);
     }
@@ -109,7 +112,7 @@ macro_rules! row {
     };
 }
 
-/// Pods, of which each reader makes something of its own.
+/// Row of pods, which `runtime::watches` treats separately.
 pub fn pods() -> Row<Pod> {
     row!("Pod", pods, |key| vec![Node::Pod(key)])
 }
@@ -134,7 +137,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.custom(&row!("UDPRoute", udp_routes, |key| vec![Node::UdpRoute(key)]), none);
     let split = row!("TrafficSplit", traffic_splits, |key| vec![Node::SplitSpec(key)]);
     visitor.custom(&split, references_of_split);
-    // Whatever is called otherwise than `default` is judged with the one that is.
+    // A MeshConfig with another name than `default` is evaluated together with the one of that name.
     visitor.custom(&row!("MeshConfig", mesh_configs, |_| vec![Node::MeshWide]), none);
 }
 

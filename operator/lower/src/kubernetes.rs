@@ -1,6 +1,6 @@
 //! Kubernetes' own objects → nodes: Services, EndpointSlices, pods, namespaces, and the settings of the mesh.
 //!
-//! One file a noun. Called by `compute`; knows nothing of SMI but that a Service may have a split.
+//! One file per noun. Called by `compute`; knows nothing of SMI except that a Service may have a split.
 
 pub(super) mod endpoints;
 pub(super) mod mesh_service;

@@ -1,11 +1,11 @@
 //! Turns the objects of the clusters into one mesh, and into findings about what is wrong with them.
 //!
-//! Pure and total: any inputs yield a mesh. A defect in an object costs that object's own effect and yields a
-//! finding; what cannot be read allows nothing. One file a Kubernetes or SMI noun; `publish` and the offline tools call
-//! it. Does not know Envoy.
+//! Pure and total: any inputs yield a mesh. A defect in an object removes only the effect of that object and yields a
+//! finding; what cannot be read allows nothing. One file per Kubernetes or SMI noun; `publish` and the offline tools
+//! call it. Does not know Envoy.
 //!
-//! Lowering is a graph (`engine`, docs/design/010) of nodes (`node`), each of which notes what it has read (`context`), so that a
-//! change recomputes what it can touch and nothing else.
+//! Lowering is a graph (`engine`, docs/design/010) of nodes (`node`). Each node records what it has read (`context`),
+//! so that a change recomputes only the nodes that it can affect.
 
 pub mod admission;
 mod budget;
@@ -48,18 +48,18 @@ use crate::{
     inputs::{Inputs, Key},
 };
 
-/// The mesh of all clusters, and what is wrong with their objects, errors first.
+/// Returns the mesh of all clusters, and the findings about their objects, errors first.
 pub fn lower(clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Vec<Finding>) {
     let (mesh, findings) = Lowering::default().next(clusters);
     (mesh, Arc::unwrap_or_clone(findings))
 }
 
-/// The identities that each IdentityBinding stands for.
+/// Identities that each IdentityBinding resolves to.
 pub type Bindings = BTreeMap<Key, Arc<BTreeSet<Arc<SpiffeId>>>>;
 
-/// The identities that each IdentityBinding of a cluster stands for.
+/// Returns the identities that each IdentityBinding of a cluster resolves to.
 pub fn bindings(inputs: &Inputs) -> Bindings {
-    // Nothing else is read for them.
+    // Only these inputs are read; all others have their defaults.
     let inputs = Inputs {
         pods: inputs.pods.clone(),
         identity_bindings: inputs.identity_bindings.clone(),
@@ -71,8 +71,9 @@ pub fn bindings(inputs: &Inputs) -> Bindings {
     cluster.bindings()
 }
 
-/// What was made of the clusters so far, so that the next mesh costs what has changed. Comes to what `lower` comes to.
-/// Beside the first cluster, the others cost what they are at each step: their meshes are put together anew.
+/// State of the clusters as they were lowered last, so that the next mesh costs only what has changed. Yields the same
+/// mesh and findings as `lower`. The meshes of all clusters but the first are merged again at each step, at the cost of
+/// their whole size.
 #[derive(Default)]
 pub struct Lowering {
     clusters: BTreeMap<ClusterId, Cluster>,
@@ -80,22 +81,22 @@ pub struct Lowering {
     lowered: Lowered,
 }
 
-/// Counts of what was ever computed, and of what there is.
+/// Counts of the nodes computed so far, and of the nodes that exist now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lowered {
-    /// Services, each as often as it was lowered.
+    /// Number of Services lowered; a Service counts each time that it is lowered.
     pub services: u64,
-    /// Workload instances.
+    /// Number of workload instances lowered, counted in the same way.
     pub workloads: u64,
-    /// Nodes of any kind: objects that were read, and all that was computed from them.
+    /// Number of nodes computed, of any kind: objects that were read, and all that was computed from them.
     pub nodes: u64,
-    /// Nodes that there are now.
+    /// Number of nodes that exist now.
     pub kept: u64,
 }
 
 impl Lowering {
-    /// The mesh of all clusters as they are now, and the findings about their objects, errors first. Where no node reports
-    /// anything new, they are the same `Arc`.
+    /// Returns the mesh of all clusters in their current state, and the findings about their objects, errors first. If
+    /// no node reports anything new, the findings are the same `Arc` as before.
     pub fn next(&mut self, clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Arc<Vec<Finding>>) {
         let known = self.clusters.len();
         self.clusters.retain(|cluster, _| clusters.contains_key(cluster));
@@ -122,7 +123,7 @@ impl Lowering {
         (mesh, Arc::clone(&self.findings))
     }
 
-    /// How much was made so far.
+    /// Returns the counts so far.
     pub fn lowered(&self) -> Lowered {
         self.lowered
     }

@@ -1,6 +1,6 @@
 //! Meshes of several clusters → one mesh.
 //!
-//! Used by `Lowering`, for every cluster but the first. Judges nothing.
+//! Used by `Lowering`, for every cluster but the first. Evaluates nothing.
 
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ pub(super) fn add(mesh: &mut Mesh, other: &Mesh) {
     }
 }
 
-/// A Service that several clusters have is one Service: the first cluster says what its ports are, all of them serve.
+/// Merges a Service. A Service that several clusters have is one Service: the first cluster with a port defines it, and
+/// all clusters serve it.
 fn merge(services: &mut Map<ServiceId, Service>, service: &Arc<Service>) {
     let Some(present) = services.get_mut(&service.id).map(Arc::make_mut) else {
         services.insert(service.id.clone(), Arc::clone(service));

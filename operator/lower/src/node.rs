@@ -1,7 +1,7 @@
 //! Nodes of lowering: what is computed, in the order in which it is computed.
 //!
-//! `engine` keeps a value (`value`) for each node, `compute` computes it, and `context` is how one node reads another. A node
-//! reads nodes above it in this picture, and contributes to nodes below it:
+//! `engine` keeps a value (`value`) for each node, `compute` computes it, and a node reads another through `context`. A
+//! node reads nodes above it in this picture, and contributes to nodes below it:
 //!
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
@@ -21,8 +21,8 @@ use smidge_mesh::id::{ClassId, ServiceId, SpiffeId};
 use super::engine::Role;
 use crate::inputs::Key;
 
-/// A node. Each is computed from the object of its own name and from nodes before it in this list, so that computing in this
-/// order computes each once.
+/// A node. Each is computed from the object of its own name and from nodes before it in this list, so that computing in
+/// this order computes each once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Node {
     /// The mesh's trust domain.
@@ -35,7 +35,7 @@ pub(crate) enum Node {
     MeshWide,
     /// The access and mTLS modes of a namespace.
     Modes(String),
-    /// The pods of a namespace are in the mesh.
+    /// Fact that the pods of a namespace are in the mesh.
     InjectsNamespace(String),
     /// A kind whose definition is absent: yields a finding only.
     Absent(String),
@@ -53,9 +53,9 @@ pub(crate) enum Node {
     PodsWithLabel(String, String, String),
     /// *Set*: the pods of a namespace.
     PodsInNamespace(String),
-    /// The identities that an IdentityBinding stands for.
+    /// The identities that an IdentityBinding resolves to.
     Binding(Key),
-    /// What a TrafficTarget allows, and at whom.
+    /// The grant of a TrafficTarget, and its destinations.
     Target(Key),
     /// An EndpointSlice.
     Slice(Key),
@@ -63,9 +63,9 @@ pub(crate) enum Node {
     SlicesOfService(ServiceId),
     /// A Service as the cluster has it.
     KubeService(ServiceId),
-    /// There is a Service of that name.
+    /// Fact that a Service of that name exists.
     ServiceExists(ServiceId),
-    /// A Service has pods in the mesh.
+    /// Fact that a Service has pods in the mesh.
     HasMembers(ServiceId),
     /// The endpoints of each port of a Service.
     Endpoints(ServiceId),
@@ -77,25 +77,26 @@ pub(crate) enum Node {
     SplitsOverBudget(String),
     /// The split that is in effect for a root.
     Split(ServiceId),
-    /// There is one.
+    /// Fact that a split is in effect for a root.
     HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
     SplitsToService(ServiceId),
-    /// Pods of an identity have a port, by a Service or by their own declaration.
+    /// Fact that pods of an identity have a port, by a Service or by their own declaration.
     InboundPort(SpiffeId, u16),
-    /// What a Service puts into the proxies of its callers.
+    /// The load that a Service adds to the proxies of its callers.
     ServiceLoad(ServiceId),
-    /// What the Services of an identity put into the proxies of their callers, and how many ports its own pods have.
+    /// The load that the Services of an identity add to the proxies of their callers, and the number of ports of its
+    /// own pods.
     IdentityLoad(SpiffeId),
     /// The targets of a namespace that do not fit into the budgets, as a whole or for some of their sources.
     TargetsOverBudget(String),
-    /// All that an identity allows.
+    /// All grants of a destination identity.
     Grants(SpiffeId),
-    /// It allows anything.
+    /// Fact that a destination identity has grants.
     IsGranted(SpiffeId),
-    /// The addresses and ports that a Service in the mesh would be called by.
+    /// The addresses and ports on which a Service in the mesh would be called.
     ClaimedAddresses(ServiceId),
-    /// The Service that has an address and port.
+    /// The Service that owns an address and port.
     AddressOwner(IpAddr, u16),
     /// A Service of the mesh.
     Service(ServiceId),
@@ -108,7 +109,7 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// How it comes to be.
+    /// Role of the node in the graph.
     pub(super) fn role(&self) -> Role {
         match self {
             Self::PodsWithLabel(..)

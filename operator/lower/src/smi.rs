@@ -1,6 +1,6 @@
 //! SMI's objects → nodes: TrafficTargets, IdentityBindings, routes, TrafficSplits.
 //!
-//! One file a noun. Called by `compute`. Whatever cannot be read allows nothing.
+//! One file per noun. Called by `compute`. What cannot be read allows nothing.
 
 pub(super) mod binding;
 mod mixed;

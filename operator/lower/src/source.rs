@@ -1,6 +1,7 @@
-//! What lies outside the graph: the objects that nodes are computed from.
+//! Data outside the graph: the objects that nodes are computed from.
 //!
-//! Kept by `cluster`, which invalidates what a change of them touches; seen by way of `context`. Computes nothing.
+//! Kept by `cluster`, which invalidates the nodes that a change of it affects; read through `context`. Computes
+//! nothing.
 
 use std::cell::Cell;
 
@@ -12,11 +13,11 @@ use crate::{Lowered, inputs::Inputs};
 #[derive(Debug)]
 pub(super) struct Lower;
 
-/// What nodes are computed from.
+/// Data that nodes are computed from.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     pub cluster: ClusterId,
     pub inputs: Inputs,
-    /// Services and workloads computed so far.
+    /// Counts of the Services and workloads computed so far.
     pub lowered: Cell<Lowered>,
 }

@@ -1,7 +1,7 @@
-//! Values of nodes: what is known of an object once it was read, and what the mesh is put together from.
+//! Values of nodes: what is known of an object after it was read, and the parts from which the mesh is built.
 //!
-//! Computed by `kubernetes`, `smi` and `budget`; kept by `engine`; read by way of `context`. Plain data: nothing here reads
-//! an object or reports a finding.
+//! Computed by `kubernetes`, `smi` and `budget`; kept by `engine`; read through `context`. Plain data: nothing here
+//! reads an object or reports a finding.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ use crate::{
 /// Value of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
-    /// It is so.
+    /// The fact that the node names is true.
     Yes,
     TrustDomain(TrustDomain),
     Text(Arc<str>),
@@ -60,7 +60,7 @@ pub(super) enum Value {
     Class(Arc<Class>),
 }
 
-/// What a value holds, if it is of that variant.
+/// Returns the content of a value, if it is of that variant.
 macro_rules! variant {
     ($value:expr, $variant:ident) => {
         match $value {
@@ -71,12 +71,12 @@ macro_rules! variant {
 }
 pub(super) use variant;
 
-/// What holds where no namespace says otherwise.
+/// Settings that apply where a namespace sets nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MeshWide {
     pub access: AccessMode,
     pub mtls: MtlsMode,
-    /// How path expressions end; `None` when nobody said.
+    /// End of path expressions; `None` if it is not set.
     pub path_end: Option<PathEnd>,
     pub budgets: Budgets,
 }
@@ -92,16 +92,16 @@ impl Default for MeshWide {
     }
 }
 
-/// A pod that has not ended, as far as it matters here.
+/// A pod that has not ended, reduced to what lowering reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KubePod {
     pub key: Key,
     pub labels: BTreeMap<String, String>,
     /// The ServiceAccount that it runs under.
     pub account: String,
-    /// What it is in the mesh, if it is.
+    /// The pod as a member of the mesh, if it is one.
     pub member: Option<Arc<MeshPod>>,
-    /// Its own addresses, if it is not.
+    /// Its own addresses, if it is not a member.
     pub outside: Vec<IpAddr>,
 }
 
@@ -111,27 +111,27 @@ pub(super) struct MeshPod {
     pub id: ProxyId,
     pub key: Key,
     pub identity: SpiffeId,
-    /// As the cluster reports them, the primary one first.
+    /// Addresses as the cluster reports them, the primary one first.
     pub addresses: Vec<IpAddr>,
-    /// The kind and name of the thing that it is an instance of.
+    /// Kind and name of the object that it is an instance of.
     pub owner: (String, String),
-    /// The TCP ports that the application declares: name and number, as written.
+    /// TCP ports that the application declares: name and number, as written.
     pub ports: Vec<(Option<String>, i32)>,
 }
 
 impl MeshPod {
-    /// The workload as an object, for findings: a pod's own name changes with every rollout.
+    /// Returns the reference to the workload for findings: the name of a pod changes with every rollout.
     pub fn object(&self) -> ObjectRef {
         let (kind, name) = &self.owner;
         ObjectRef::new(kind, &self.id.namespace, name)
     }
 
-    /// Where `address` stands among the pod's own.
+    /// Returns the position of `address` among the addresses of the pod.
     pub fn position(&self, address: IpAddr) -> Option<usize> {
         self.addresses.iter().position(|own| *own == address)
     }
 
-    /// The number of the TCP port called `name`.
+    /// Returns the number of the TCP port called `name`.
     pub fn named_port(&self, name: &str) -> Option<u16> {
         let port = self.ports.iter().find(|(own, _)| own.as_deref() == Some(name));
         port.and_then(|(_, number)| u16::try_from(*number).ok())
@@ -151,13 +151,13 @@ pub(super) struct KubeService {
     pub ports: BTreeMap<u16, Port>,
     /// Its own pods that are in the mesh, ready or not.
     pub members: MeshPods,
-    /// Its own pods that are not.
+    /// Its endpoints that are not in the mesh, in words: pods or addresses.
     pub outside: Vec<String>,
-    /// The addresses of those of them that it selects, but for pods in the node's network.
+    /// Addresses of the pods among them that it selects, except pods in the network of the node.
     pub outside_addresses: BTreeSet<IpAddr>,
-    /// Whether it selects its pods, rather than that somebody lists its endpoints.
+    /// True if it has a selector for its pods; without one, only EndpointSlices list its endpoints.
     pub has_selector: bool,
-    /// The addresses that the API server allocated; empty for a headless one.
+    /// Addresses that the API server allocated; empty for a headless Service.
     pub cluster_addresses: BTreeSet<IpAddr>,
     pub is_headless: bool,
 }
@@ -167,19 +167,19 @@ pub(super) struct KubeService {
 pub(super) struct Port {
     pub field: String,
     pub number: u16,
-    /// Empty for the only port without a name.
+    /// Name; empty for the only port without a name.
     pub name: String,
     pub protocol: Protocol,
     pub target: Option<IntOrString>,
-    /// The members behind it, each with its own port.
+    /// Members behind the port, each with its own port.
     pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
 }
 
 impl Port {
-    /// The pod's port behind this one.
+    /// Returns the port of a pod that this port sends to.
     pub fn target(&self, member: &MeshPod) -> Option<u16> {
         match &self.target {
-            // 0 is what an unset number looks like on the wire.
+            // An unset number is 0 on the wire.
             None | Some(IntOrString::Int(0)) => Some(self.number),
             Some(IntOrString::Int(target)) => u16::try_from(*target).ok(),
             Some(IntOrString::String(name)) if name.is_empty() => Some(self.number),
@@ -187,7 +187,7 @@ impl Port {
         }
     }
 
-    /// The ports of one pod behind it.
+    /// Returns the ports of one pod that this port sends to.
     pub fn targets_at(&self, pod: &Key) -> impl Iterator<Item = u16> {
         let all = (pod.clone(), u16::MIN)..=(pod.clone(), u16::MAX);
         self.targets.range(all).map(|((_, target), _)| *target)
@@ -195,11 +195,12 @@ impl Port {
 }
 
 impl KubeService {
-    /// The addresses that callers dial.
+    /// Returns the addresses that callers dial.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         if self.is_headless {
             let inside = self.members.values().flat_map(|member| member.addresses.iter().copied());
-            // One with nobody inside is called nowhere else; next to members, others are left alone.
+            // Without members, there is no other address to dial; beside members, addresses outside the mesh are left
+            // out.
             let outside = self.outside_addresses.iter().filter(|_| self.members.is_empty()).copied();
             inside.chain(outside).collect()
         } else {
@@ -207,8 +208,8 @@ impl KubeService {
         }
     }
 
-    /// The ports by which it is called, and what is spoken there. Nothing translates those of a headless one, so its pods'
-    /// own ports are among them.
+    /// Returns the ports on which it is called, with their protocols. The ports of a headless Service are not
+    /// translated, so they include the ports of its pods.
     pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
         let mut called: BTreeMap<u16, Protocol> =
             self.ports.iter().map(|(number, port)| (*number, port.protocol)).collect();
@@ -222,45 +223,45 @@ impl KubeService {
         called
     }
 
-    /// Older objects win, as a newcomer must not take anything over.
+    /// Returns the key of precedence: an older object wins, as a newer one must not take anything over.
     pub fn age(&self) -> (Option<&Time>, &ServiceId) {
         (self.created.as_ref(), &self.id)
     }
 }
 
-/// An HTTPRouteGroup: its matches, all and by name, as others refer to them.
+/// An HTTPRouteGroup: all its matches, and its matches by name, as other objects refer to them.
 #[derive(Debug, PartialEq)]
 pub(super) struct Group {
     pub all: Part,
     pub by_name: BTreeMap<String, Part>,
-    /// The names in order, as far as anybody would read; empty if there is none.
+    /// The names in order, limited to a length that fits into a message; empty if there is none.
     pub names: String,
 }
 
-/// Matches and what they cost.
+/// Matches and their cost.
 pub(super) type Part = (Matches, u64);
 
 impl Group {
-    /// All matches.
+    /// Returns all matches.
     pub fn all(&self) -> &Part {
         &self.all
     }
 
-    /// The matches of that name; none if it has none of that name.
+    /// Returns the matches of that name, if the group has any.
     pub fn named(&self, name: &str) -> Option<&Part> {
         self.by_name.get(name)
     }
 }
 
-/// What a TrafficTarget allows, and at whom.
+/// Grant of a TrafficTarget, and the destinations that it applies to.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TargetGrant {
     pub created: Option<Time>,
     pub destinations: BTreeSet<Arc<SpiffeId>>,
     pub grant: Arc<Grant>,
-    /// The matches of the grant, each with its cost, which targets of one destination share.
+    /// Matches of the grant, each with its cost, which targets of one destination share.
     pub parts: BTreeMap<Matches, u64>,
-    /// What it costs beside its matches.
+    /// Cost beside the matches.
     pub cost: u64,
 }
 
@@ -272,57 +273,57 @@ pub(super) struct SplitSpec {
 }
 
 impl SplitSpec {
-    /// The Service that it is about.
+    /// Returns the Service that the split is about.
     pub fn root(&self) -> &ServiceId {
         &self.split.root
     }
 
-    /// What its matches cost for one port.
+    /// Returns the cost of its matches for one port.
     pub fn cost(&self) -> u64 {
         self.split.cost()
     }
 }
 
-/// A split with its root. In effect, its shares are those of backends that exist.
+/// A split with its root. In a split that is in effect, the shares are only those of backends that exist.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Split {
     pub object: ObjectRef,
     pub root: ServiceId,
     /// The backends, each once.
     pub shares: Vec<Share>,
-    /// Whether any backend was written with a weight, be it one that does not exist.
+    /// True if any backend was written with a weight above 0, even one that does not exist.
     pub is_weighted: bool,
-    /// The requests that are split, any of these; `None` is all traffic, and an empty list none.
+    /// Matches of the requests that are split, any of them; `None` means all traffic, and an empty list no request.
     pub matches: Option<BTreeMap<Matches, u64>>,
 }
 
 /// A backend and its weight.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Share {
-    /// Where it was named first.
+    /// Field in which it is named first.
     pub field: String,
     pub service: ServiceId,
     pub weight: u64,
 }
 
 impl Split {
-    /// What its matches cost for one port.
+    /// Returns the cost of its matches for one port.
     pub fn cost(&self) -> u64 {
         self.matches.iter().flat_map(BTreeMap::values).fold(0, |sum, cost| sum.saturating_add(*cost))
     }
 
-    /// The Services that it sends to.
+    /// Returns the Services that it sends to.
     pub fn backends(&self) -> impl Iterator<Item = &ServiceId> {
         self.shares.iter().map(|share| &share.service)
     }
 }
 
-/// What a Service, or all Services of an identity, puts into the proxies of each caller, and what its own proxies hold.
+/// Load of a Service, or of all Services of an identity: what it adds to the proxies of each caller, and to its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
     pub ports: u64,
     pub matches: u64,
-    /// The ports of the identity's own pods, each with a copy of the rules; of a Service none.
+    /// Number of ports of the identity's own pods, each with a copy of the rules; 0 for a Service.
     pub inbound: u64,
 }
 
@@ -334,7 +335,7 @@ impl Load {
     }
 }
 
-/// What a TrafficTarget loses.
+/// Effect that a TrafficTarget loses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lost {
     /// All of its effect.
@@ -343,5 +344,5 @@ pub(super) enum Lost {
     Sources(BTreeSet<Arc<SpiffeId>>),
 }
 
-/// The TrafficTargets of a namespace that lose something.
+/// TrafficTargets of a namespace that lose all or some of their effect.
 pub(super) type Losses = BTreeMap<Key, Lost>;

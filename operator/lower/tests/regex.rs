@@ -1,6 +1,6 @@
-//! Which regular expressions are accepted, and that every accepted one is taken by every Envoy that there is.
+//! Tests which regular expressions are accepted, and that every Envoy that is tested accepts each of them.
 //!
-//! An Envoy that refuses one expression refuses the whole resource, and goes on with the policy that it had.
+//! An Envoy that refuses one expression refuses the whole resource, and keeps its old policy.
 #![allow(clippy::panic)]
 
 use smidge_xds_testing::binaries;
@@ -9,7 +9,7 @@ use std::{path::Path, process::Command};
 use smidge_lower::regex::{RegexError, check};
 
 const ACCEPTED: &[&str] = &[
-    // What people write.
+    // Common expressions.
     "/buy",
     "/books/[0-9]+",
     r"/api/v\d+/.*",
@@ -65,8 +65,8 @@ const ACCEPTED: &[&str] = &[
     r"/\x41\x{42}",
 ];
 
-/// Expressions that are refused, and whether RE2 takes them: if it does, it reads them otherwise than Rust, or reads
-/// more than the bounds allow.
+/// Expressions that are refused, with true if RE2 accepts them: if it does, it reads them differently than Rust, or
+/// reads more than the bounds allow.
 const REJECTED: &[(&str, bool)] = &[
     ("(", false),
     (")", false),
@@ -86,7 +86,7 @@ const REJECTED: &[(&str, bool)] = &[
     ("a{2}{3}", false),
     ("a{1001}", false),
     ("(a{100}){100}", false),
-    // RE2 takes these for something else.
+    // RE2 reads these differently.
     ("[a&&b]", true),
     ("[a[b]]", true),
     ("[a~~b]", true),
@@ -95,7 +95,7 @@ const REJECTED: &[(&str, bool)] = &[
     ("a{ 2 }", true),
     ("a{,5}", true),
     ("{", true),
-    // RE2 or some Envoy reads these in its own way, and nobody needs them.
+    // RE2 or some Envoy reads these in its own way, and no user needs them.
     (r"\pL", true),
     (r"\p{Greek}", true),
     (r"\Qa.b\E", true),
@@ -107,7 +107,7 @@ const REJECTED: &[(&str, bool)] = &[
     ("(?<n>a)", true),
     ("/caf\u{e9}", true),
     ("/a\tb", true),
-    // Too much.
+    // Too large.
     ("(.{30}){30}", true),
     ("[^/]{500}", true),
 ];
@@ -128,7 +128,7 @@ fn an_expression_is_bounded() {
     assert!(check(&"a".repeat(1024)).is_ok());
     assert_eq!(check(&"a".repeat(1025)), Err(RegexError::TooLong(1025)));
     assert_eq!(check(&"(a{1000}|b)".repeat(5)), Err(RegexError::TooLarge));
-    // Deep nesting must neither pass nor blow the stack.
+    // Deep nesting must neither be accepted nor overflow the stack.
     let deep = format!("{}a{}", "(".repeat(500), ")".repeat(500));
     assert!(check(&deep).is_err());
 }
@@ -160,7 +160,7 @@ fn what_envoy_is_said_to_refuse_it_refuses() {
     }
 }
 
-/// Whether Envoy takes a configuration with these patterns for a path and for a header's value.
+/// Checks that Envoy accepts a configuration with these patterns for a path and for a header's value.
 fn takes(envoy: &Path, patterns: &[&str]) -> Result<(), String> {
     let mut routes = Vec::new();
     for pattern in patterns {
@@ -180,7 +180,7 @@ fn takes(envoy: &Path, patterns: &[&str]) -> Result<(), String> {
             {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
     });
     let configuration = serde_json::json!({
-        // As the proxies' bootstrap has it.
+        // As in the proxies' bootstrap.
         "layered_runtime": {"layers": [
             {"name": "smidge", "static_layer": {"re2.max_program_size.error_level": 1_000_000}},
         ]},

@@ -1,5 +1,5 @@
-//! Cuts out of the inputs what one object may refer to, so that judging it costs what its namespaces weigh, and not
-//! what the cluster weighs.
+//! Selects from the inputs what one object may refer to, so that the cost of its evaluation depends on the size of its
+//! namespaces, and not on that of the cluster.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::{
     kinds::{self, Row, Visitor, Watched},
 };
 
-/// The objects of these namespaces, and the mesh's own settings.
+/// Returns the objects of these namespaces, and the mesh's own settings.
 pub fn referenced_objects(inputs: &Inputs, namespaces: &BTreeSet<String>) -> Inputs {
     let mut cut = Cut { inputs, namespaces, into: none(inputs) };
     kinds::visit(&mut cut);
@@ -32,7 +32,7 @@ impl Visitor for Cut<'_> {
     }
 }
 
-/// A world without any object but the mesh's own settings.
+/// Returns inputs without any object but the mesh's own settings.
 pub(super) fn none(inputs: &Inputs) -> Inputs {
     Inputs {
         mesh_configs: inputs.mesh_configs.clone(),
@@ -43,7 +43,7 @@ pub(super) fn none(inputs: &Inputs) -> Inputs {
     }
 }
 
-/// Keys are sorted by namespace first.
+/// Returns the objects of these namespaces. Keys are sorted by namespace first.
 fn cut<K>(objects: &Objects<K>, namespaces: &BTreeSet<String>) -> Objects<K> {
     let mut found = Objects::new();
     for namespace in namespaces {

@@ -1,4 +1,4 @@
-//! Reads an object of any served version as the hub's, and puts it among inputs.
+//! Reads an object of any served version in the hub version, and adds it to inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,24 @@ use crate::{
     kinds::{self, References, Row, Visitor, Watched},
 };
 
-/// How many namespaces an object may have looked up. Whoever names more hears nothing about the rest.
+/// Maximum number of namespaces that are read for one object. The objects of any further namespaces that it names are
+/// not read.
 const NAMESPACES: usize = 32;
 
 /// One object in the hub's version.
 #[derive(Debug)]
 pub(super) struct ReviewedObject {
-    /// Which object.
+    /// Reference to the object.
     pub object: ObjectRef,
-    /// The version that it was written in.
+    /// The version in which it was written.
     pub version: String,
-    /// The object in the hub's version, or why there is none.
+    /// The object in the hub's version, or the finding for which there is none.
     hub: Result<Value, Finding>,
     key: Key,
 }
 
 impl ReviewedObject {
-    /// The object; none if it is of no kind of ours.
+    /// Reads the object; `None` if it is of no kind of SMI or Smidge.
     pub fn read(namespace: &str, name: &str, object: &Value) -> Option<Self> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("/apiVersion").split_once('/')?;
@@ -46,7 +47,7 @@ impl ReviewedObject {
         Some(Self { object: reference, version: version.to_owned(), hub, key })
     }
 
-    /// Whether both say the same, whatever else their metadata hold.
+    /// Returns true if both have the same content, apart from metadata and status.
     pub fn says_the_same(&self, other: &Self) -> bool {
         match (&self.hub, &other.hub) {
             (Ok(one), Ok(other)) => content(one) == content(other),
@@ -66,7 +67,7 @@ impl ReviewedObject {
         [self.key.0.as_str()].into_iter().chain(named).take(NAMESPACES).map(str::to_owned).collect()
     }
 
-    /// Puts it in the place of the object of its name; says why not, if it cannot be read.
+    /// Puts it in the place of the object of its name; returns a finding if it cannot be read.
     pub fn put_into(&self, inputs: &mut Inputs) -> Option<Finding> {
         let hub = match &self.hub {
             Ok(hub) => hub,
@@ -78,7 +79,7 @@ impl ReviewedObject {
     }
 }
 
-/// Puts a candidate among the objects of its kind.
+/// Adds a candidate to the objects of its kind.
 struct Put<'a> {
     candidate: &'a ReviewedObject,
     hub: &'a Value,
@@ -101,7 +102,7 @@ impl Visitor for Put<'_> {
     }
 }
 
-/// All that an object says: beside its spec, what stands where another version has it.
+/// Returns the content of an object: its spec, and the fields that another version has beside the spec.
 fn content(object: &Value) -> BTreeMap<&str, &Value> {
     const BESIDE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
     let fields = object.as_object().into_iter().flatten();

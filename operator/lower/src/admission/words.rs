@@ -1,22 +1,23 @@
-//! Puts a verdict into words for whoever applies an object: the message of a refusal, and warnings as kubectl prints them.
+//! Turns a verdict into text for the user who applies an object: the message of a refusal, and warnings as kubectl
+//! prints them.
 //!
-//! Both are bounded: an object may be wrong in a thousand places.
+//! Both are bounded: an object may have a thousand errors.
 
 use smidge_crds::conversion::field_at;
 
 use super::{Review, Verdict};
 use crate::finding::{Finding, Reason};
 
-/// How many errors a refusal lists.
+/// Maximum number of errors that a refusal lists.
 const ERRORS: usize = 20;
-/// How long the words about one error may be. Much of it may be the user's own value.
+/// Maximum length of the text about one error, in characters. Much of it may be the user's own value.
 const ERROR_CHARACTERS: usize = 600;
-/// How many warnings there are.
+/// Maximum number of warnings.
 const WARNINGS: usize = 10;
-/// How long a warning may be: the API server cuts longer ones once there are many.
+/// Maximum length of a warning, in characters: the API server cuts longer ones once there are many.
 const WARNING_CHARACTERS: usize = 256;
 
-/// Why an object is refused.
+/// Returns the message of a refusal.
 pub fn refusal(question: &Review, verdict: &Verdict) -> String {
     let object = question.object();
     let errors = lines(question, &verdict.refused, ERRORS, ERROR_CHARACTERS);
@@ -26,7 +27,7 @@ pub fn refusal(question: &Review, verdict: &Verdict) -> String {
     }
 }
 
-/// What is said to whoever stores it.
+/// Returns the warnings for the user who stores the object.
 pub fn warnings(question: &Review, verdict: &Verdict) -> Vec<String> {
     let object = question.object();
     lines(question, &verdict.warnings, WARNINGS, WARNING_CHARACTERS)
@@ -47,7 +48,7 @@ fn lines(question: &Review, findings: &[Finding], most: usize, characters: usize
 fn line(question: &Review, finding: &Finding) -> String {
     let Finding { object: _, severity: _, reason, field, message, hint } = finding;
     let field = field.as_deref().map_or_else(String::new, |field| {
-        // Which shape a field has is said with the field as it stands.
+        // A finding about the shape of a field names the field as written.
         let is_as_it_stands = *reason == Reason::FieldFromOtherVersion;
         let version = if is_as_it_stands { "" } else { question.version() };
         field_at(&question.object().kind, version, field) + ": "
@@ -56,7 +57,7 @@ fn line(question: &Review, finding: &Finding) -> String {
     format!("{field}{message} [{reason}]{hint}")
 }
 
-/// Both travel in one line of HTTP, or are printed on a terminal.
+/// Cuts a text and replaces control characters: the text is sent in one line of HTTP, or printed on a terminal.
 fn cut(text: &str, characters: usize) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let mut short: String = text.chars().take(characters).map(plain).collect();

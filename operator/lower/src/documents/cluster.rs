@@ -1,9 +1,9 @@
-//! Makes the inputs that a cluster with some objects would give: pods from workloads, endpoints from selectors,
-//! addresses from 198.18.0.0/15, which nobody routes (RFC 2544).
+//! Builds the inputs that a cluster with some objects would give: pods from workloads, endpoints from selectors,
+//! addresses from 198.18.0.0/15, which is not routed (RFC 2544).
 //!
-//! Every workload has one pod, whatever its replicas: replicas look alike. Every namespace with pods counts as labelled
-//! for injection unless it is labelled `smidge.mesh/inject=disabled`, and every pod of it as injected unless it is
-//! labelled so itself. Kinds that nothing here reads are passed over.
+//! Every workload has one pod, whatever its replicas: replicas are alike. Every namespace with pods counts as labelled
+//! for injection unless it is labelled `smidge.mesh/inject=disabled`, and every pod of it as injected unless the pod
+//! has this label itself. Kinds that nothing here reads are ignored.
 
 mod definition;
 mod network;
@@ -39,19 +39,19 @@ use crate::{
 /// A cluster made of files.
 #[derive(Debug, Default)]
 pub struct Offline {
-    /// What `lower` reads.
+    /// Inputs for `lower`.
     pub inputs: Inputs,
-    /// How many objects there are, of whatever kind.
+    /// Number of objects, of any kind.
     pub objects: usize,
-    /// Objects that this version cannot give a meaning.
+    /// Findings about objects to which this version gives no meaning.
     pub findings: Vec<Finding>,
     /// Objects that do not have the shape of their kind.
     pub unreadable: Vec<Unreadable>,
-    /// In which versions the objects were written.
+    /// Versions in which the objects were written.
     pub written: Written,
 }
 
-/// The cluster that has these objects. A later object replaces an earlier one of the same kind and name.
+/// Returns the cluster that has these objects. A later object replaces an earlier one of the same kind and name.
 pub fn cluster(documents: &[Document]) -> Offline {
     let mut offline = Offline { objects: documents.len(), ..Offline::default() };
     for document in documents {
@@ -74,7 +74,7 @@ impl Offline {
             ("apps", "Deployment") => self.add_pod(document, |of: Deployment| Some(of.spec?.template)),
             ("apps", "StatefulSet") => self.add_pod(document, |of: StatefulSet| Some(of.spec?.template)),
             ("apps", "DaemonSet") => self.add_pod(document, |of: DaemonSet| Some(of.spec?.template)),
-            // One that a Deployment owns says nothing that the Deployment does not.
+            // One that a Deployment owns adds nothing to the Deployment.
             ("apps", "ReplicaSet") if !has(document, "/metadata/ownerReferences/0") => {
                 self.add_pod(document, |of: ReplicaSet| of.spec?.template)
             }
@@ -93,7 +93,7 @@ impl Offline {
         }
     }
 
-    /// Puts an object among those of its kind; of any other kind it is passed over.
+    /// Adds an object to the list of its kind; an object of any other kind is ignored.
     fn insert(&mut self, document: &Document) -> Result<(), Unreadable> {
         let mut insert = Insert { document, inputs: &mut self.inputs, result: Ok(()) };
         kinds::visit(&mut insert);
@@ -171,7 +171,7 @@ impl Offline {
     }
 }
 
-/// Puts a document among the objects of its kind.
+/// Adds a document to the objects of its kind.
 struct Insert<'a> {
     document: &'a Document,
     inputs: &'a mut Inputs,
@@ -202,7 +202,7 @@ fn has(document: &Document, pointer: &str) -> bool {
     document.value.pointer(pointer).is_some_and(|value| !value.is_null())
 }
 
-/// Argo's way to write a Deployment, as far as it is one.
+/// Rollout of Argo, reduced to what it has in common with a Deployment.
 #[derive(serde::Deserialize)]
 struct Rollout {
     spec: RolloutSpec,
@@ -213,7 +213,7 @@ struct RolloutSpec {
     template: PodTemplateSpec,
 }
 
-/// The namespace and name of a document, from its metadata.
+/// Returns the namespace and name of a document, from its metadata.
 fn key(
     document: &Document,
     is_namespaced: bool,

@@ -1,6 +1,6 @@
-//! Cuts a text into documents and reads each as a value with a kind.
+//! Splits a text into documents and reads each as a value with a kind.
 //!
-//! Each document is parsed by itself, so that one of broken YAML or template text costs only itself. `List`s are
+//! Each document is parsed separately, so that broken YAML or template text in one affects only itself. `List`s are
 //! unfolded. Does not know what the kinds mean.
 
 use serde::de::DeserializeOwned;
@@ -12,11 +12,11 @@ use super::{Source, Unreadable, unversioned};
 /// One object as written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// The file it is from.
+    /// Name of its file.
     pub file: String,
-    /// Its document in the file, counted from 1.
+    /// Number of the document in the file, counted from 1.
     pub number: usize,
-    /// Where in the document it stands: empty, or `items[0].` in a list.
+    /// Path in the document: empty, or `items[0].` in a list.
     pub place: String,
     /// The API group; empty for the core.
     pub group: String,
@@ -24,12 +24,12 @@ pub struct Document {
     pub version: String,
     /// The kind.
     pub kind: String,
-    /// All of it.
+    /// The whole object.
     pub value: Value,
 }
 
 impl Document {
-    /// The object as `K`, or where it does not have that shape.
+    /// Decodes the object as `K`, or reports the field at which it does not have that shape.
     pub fn decode<K: DeserializeOwned>(&self) -> Result<K, Unreadable> {
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
             let path = error.path().to_string();
@@ -40,7 +40,7 @@ impl Document {
         })
     }
 
-    /// Something wrong with `field` of this object.
+    /// Returns the report of a problem with `field` of this object.
     pub fn unreadable(&self, field: &str, message: impl Into<String>) -> Unreadable {
         let field = format!("{}{field}", self.place);
         let field = field.trim_end_matches('.');
@@ -53,7 +53,7 @@ impl Document {
     }
 }
 
-/// The objects of a text, and what could not be read of it.
+/// Returns the objects of a text, and the parts of it that could not be read.
 pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
     let mut documents = Vec::new();
     let mut unreadable = Vec::new();
@@ -80,7 +80,7 @@ pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
     (documents, unreadable)
 }
 
-/// The parser's messages go on with a picture of the text, and with advice for programmers.
+/// Shortens a message of the parser, which goes on with an excerpt of the text and advice for programmers.
 fn in_plain_words(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
@@ -91,14 +91,14 @@ fn in_plain_words(message: &str) -> String {
     )
 }
 
-/// One document's text, and how many lines of its file stand before it.
+/// Text of one document, and the number of lines before it in its file.
 #[derive(Default)]
 struct Chunk {
     lines_before: u64,
     text: String,
 }
 
-/// The documents of a text that say anything. `---` at the start of a line ends a document wherever it stands (YAML 1.2,
+/// Returns the documents of a text that have content. `---` at the start of a line ends a document anywhere (YAML 1.2,
 /// 9.1.2), so this needs no parser.
 fn chunks(text: &str) -> Vec<Chunk> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -143,7 +143,7 @@ fn add(
         value: Value::Null,
     };
     match value {
-        // Both are what an empty document looks like.
+        // An empty document is read as null.
         Value::Null => {}
         Value::Object(mut object) if document.kind.ends_with("List") && object.contains_key("items") => {
             let Some(Value::Array(items)) = object.remove("items") else { return };
@@ -153,7 +153,7 @@ fn add(
                 add(file, number, place, item, documents, unreadable);
             }
         }
-        // Not a Kubernetes object, and none that claims to be one: values of a chart, settings of a tool.
+        // Neither a Kubernetes object nor meant as one: values of a chart, settings of a tool.
         Value::Object(_) if document.kind.is_empty() && api_version.is_empty() => {}
         Value::Object(_) if document.kind.is_empty() => {
             unreadable.push(document.unreadable("kind", "is missing, so nobody knows what this is"));
@@ -179,7 +179,7 @@ fn add(
     }
 }
 
-/// The API server names kind and version once where a list is of one kind.
+/// Adds kind and version to an item: the API server writes them once where a list is of one kind.
 fn tell_kind(item: &mut Value, api_version: &str, list: &str) {
     let kind = list.strip_suffix("List").unwrap_or_default();
     let Value::Object(item) = item else { return };

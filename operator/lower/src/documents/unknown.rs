@@ -1,8 +1,8 @@
 //! Finds fields that an object's version does not have.
 //!
-//! The API server drops them, and kubectl refuses the object unless it is told otherwise; in files they would go
-//! unnoticed. The definitions say which fields there are, so whatever conversion understands is none of these. Does not look
-//! at values.
+//! The API server drops them, and kubectl refuses the object by default; in files they would go unnoticed. The
+//! definitions list the fields that exist, so a field that conversion understands is not reported. Does not look at
+//! values.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -18,7 +18,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
 };
 
-/// How many fields are told of one object. Elements of a list that have the same field count as one.
+/// Maximum number of fields that are reported for one object. Elements of a list that have the same field count as one.
 const MOST: usize = 20;
 
 static DEFINITIONS: LazyLock<Vec<CustomResourceDefinition>> =
@@ -26,15 +26,15 @@ static DEFINITIONS: LazyLock<Vec<CustomResourceDefinition>> =
 
 /// A field that is not known.
 struct Unknown {
-    /// The first place where it stands.
+    /// First place where it occurs.
     place: String,
-    /// In how many elements of lists it stands.
+    /// Number of list elements in which it occurs.
     times: usize,
-    /// What may be meant.
+    /// Field that may be meant.
     near: Option<String>,
 }
 
-/// Findings for the fields of `document` that its version does not have.
+/// Returns findings for the fields of `document` that its version does not have.
 pub(super) fn fields(document: &Document, object: &ObjectRef) -> Vec<Finding> {
     let Document { group, version, kind, value, .. } = document;
     let Some(schema) = schema(group, kind, version) else { return Vec::new() };
@@ -75,13 +75,13 @@ impl Unknown {
 }
 
 struct Reader {
-    /// By place, with no index in it.
+    /// Unknown fields by path, which is the place without indices.
     found: BTreeMap<String, Unknown>,
     left_out: usize,
 }
 
 impl Reader {
-    /// Reads what stands at `place`, which is `path` without indices.
+    /// Reads the value at `place`; `path` is the same without indices.
     fn read(&mut self, schema: &JSONSchemaProps, value: &Value, place: &str, path: &str) {
         if schema.x_kubernetes_preserve_unknown_fields == Some(true) {
             return;
@@ -133,7 +133,7 @@ fn join(place: &str, name: &str) -> String {
     if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
 }
 
-/// The field that may be meant: one of nearly this name beside it, or one of this name where most fields are.
+/// Returns the field that may be meant: a similar name beside it, or the same name in `spec`, where most fields are.
 fn near(known: &BTreeMap<String, JSONSchemaProps>, place: &str, name: &str) -> Option<String> {
     let of_spec =
         || known.get("spec")?.properties.as_ref()?.contains_key(name).then(|| format!("spec.{name}"));

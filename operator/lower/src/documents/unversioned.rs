@@ -1,11 +1,11 @@
-//! Says of an object without an `apiVersion` which one it may be.
+//! Suggests the `apiVersion` of an object that has none.
 //!
-//! SMI's own documents print such objects. Nothing is guessed: the words are a hint for whoever wrote it.
+//! SMI's own documents print such objects. Nothing is assumed: the words are a hint for the author.
 
 use serde_json::{Map, Value};
 use smidge_crds::conversion;
 
-/// What a kind of SMI may be, by its shape: the newest version that has all fields where they stand.
+/// Suggests the version of an SMI kind, by the shape of the object: the newest that has all fields in these places.
 pub(super) fn hint(kind: &str, object: &Map<String, Value>) -> Option<String> {
     if matches!(kind, "TrafficMetrics" | "TrafficMetricsList") {
         return Some("if SMI's is meant: it is what a metrics API answers, and nobody applies it".to_owned());
@@ -20,7 +20,7 @@ pub(super) fn hint(kind: &str, object: &Map<String, Value>) -> Option<String> {
     Some(format!("if SMI's {kind} is meant, it is {group}/{version}, {how}"))
 }
 
-/// Whether an object has nothing in the shape of another version than this.
+/// Returns true if an object has nothing in the shape of another version than this.
 fn is_plain(group: &str, kind: &str, version: &str, object: &Map<String, Value>) -> bool {
     let mut object = object.clone();
     object.insert("apiVersion".to_owned(), format!("{group}/{version}").into());

@@ -1,7 +1,8 @@
-//! Context in which a node is computed: other nodes, each of which becomes a dependency when it is read, and what lies outside.
+//! Context in which a node is computed: other nodes, each of which becomes a dependency when it is read, and the data
+//! outside the graph.
 //!
-//! Handed by `graph` to [`Schema::compute`]. What is read here, and only that, invalidates the node when it changes. Computes
-//! nothing itself.
+//! Passed by `graph` to [`Schema::compute`]. What is read here, and only that, invalidates the node when it changes.
+//! Computes nothing itself.
 
 use std::sync::Arc;
 
@@ -28,22 +29,22 @@ impl<'a, S: Schema> Context<'a, S> {
         self.computed
     }
 
-    /// The node.
+    /// Returns the node that is being computed.
     pub fn node(&self) -> &'a Arc<S::Node> {
         self.node
     }
 
-    /// What lies outside the graph.
+    /// Returns the data outside the graph.
     pub fn source(&self) -> &'a S::Source {
         self.source
     }
 
-    /// Value of a node that contributes, or of one that was read as a member of a set: no dependency is noted.
+    /// Value of a node that contributes, or of one that was read as a member of a set: no dependency is recorded.
     pub fn value(&self, node: &S::Node) -> Option<&S::Value> {
         self.graph.value(node)
     }
 
-    /// Number of members of a set; no dependency is noted.
+    /// Number of members of a set; no dependency is recorded.
     pub fn count(&self, set: &S::Node) -> usize {
         self.graph.count(set)
     }
@@ -69,7 +70,7 @@ impl<'a, S: Schema> Context<'a, S> {
         &mut self.computed.findings
     }
 
-    /// Makes the node a part of another one, which is computed from its contributors.
+    /// Makes the node a contributor of another one, which is computed from its contributors.
     pub fn contribute_to(&mut self, node: S::Node) {
         let node = self.graph.intern(node);
         debug_assert!(
@@ -96,7 +97,7 @@ impl<'a, S: Schema> Context<'a, S> {
         members
     }
 
-    /// Returns whether a set has members.
+    /// Returns true if a set has members.
     pub fn is_any(&mut self, set: S::Node) -> bool {
         let set = self.graph.intern(set);
         let is_any = self.graph.count(&set) > 0;
@@ -104,7 +105,7 @@ impl<'a, S: Schema> Context<'a, S> {
         is_any
     }
 
-    /// Nodes that contribute to the node. No dependency is noted: a contributor that changes invalidates it anyway.
+    /// Nodes that contribute to the node. No dependency is recorded: a contributor that changes invalidates it anyway.
     pub fn contributors(&self) -> Vec<Arc<S::Node>> {
         self.graph.contributors(self.node).cloned().collect()
     }

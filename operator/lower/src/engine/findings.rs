@@ -1,6 +1,6 @@
 //! Findings of all nodes of a cluster, each once, however many nodes report it.
 //!
-//! Kept by `graph` beside the nodes; handed out by `Lowering`. Judges nothing.
+//! Kept by `graph` beside the nodes; returned by `Lowering`. Evaluates nothing.
 
 use std::{collections::BTreeMap, mem};
 
@@ -34,12 +34,12 @@ impl Findings {
         }
     }
 
-    /// All of them, errors first.
+    /// Returns all findings, errors first.
     pub fn all(&self) -> impl Iterator<Item = &Finding> {
         self.counts.keys()
     }
 
-    /// Returns whether they may have changed since the last call.
+    /// Returns true if they may have changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         mem::take(&mut self.has_changed)
     }

@@ -1,7 +1,8 @@
-//! Dependency graph of lowering: invalidated nodes → recomputed values, and nothing recomputed that a change cannot touch.
+//! Dependency graph of lowering: invalidated nodes → recomputed values; nodes that a change cannot affect are not
+//! recomputed.
 //!
-//! Driven by `cluster`, which invalidates nodes; `Schema` computes one. A node that comes to the same value as before
-//! stops there: its dependents stay as they are. Knows no object and no meaning.
+//! Driven by `cluster`, which invalidates nodes; `Schema` computes one. A node whose new value equals the old one ends
+//! the propagation: its dependents are not recomputed. Knows no object and no meaning.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,14 +13,14 @@ use std::{
 use super::{Context, Findings, Role, Schema};
 use crate::finding::Finding;
 
-/// A node's value, and what it has to do with others.
+/// Value of a node, and its relations to other nodes.
 struct Entry<S: Schema> {
     value: Option<S::Value>,
     findings: Vec<Finding>,
-    /// The nodes that it has read, sorted, and those that have read it.
+    /// Nodes that it has read, sorted, and nodes that have read it.
     dependencies: Vec<Arc<S::Node>>,
     dependents: BTreeSet<Arc<S::Node>>,
-    /// The nodes that it is a part of, sorted, and those that are a part of it.
+    /// Nodes that it contributes to, sorted, and nodes that contribute to it.
     contributes_to: Vec<Arc<S::Node>>,
     contributors: BTreeSet<Arc<S::Node>>,
     is_computed: bool,
@@ -39,7 +40,7 @@ impl<S: Schema> Default for Entry<S> {
     }
 }
 
-/// What computing a node yields beside its value.
+/// Result of computing a node, beside its value.
 pub(super) struct Computed<S: Schema> {
     pub findings: Vec<Finding>,
     pub dependencies: Vec<Arc<S::Node>>,
@@ -57,7 +58,7 @@ pub(crate) struct Graph<S: Schema> {
     nodes: HashMap<Arc<S::Node>, Entry<S>>,
     dirty: BTreeSet<Arc<S::Node>>,
     findings: Findings,
-    /// The parts of the mesh whose value has changed.
+    /// Output nodes whose value has changed.
     changed: Vec<Arc<S::Node>>,
     recomputed: u64,
 }
@@ -95,7 +96,7 @@ impl<S: Schema> Graph<S> {
         &mut self.findings
     }
 
-    /// Parts of the mesh whose value has changed since the last call; one may be named twice.
+    /// Output nodes whose value has changed since the last call; one may be listed twice.
     pub(crate) fn take_changed(&mut self) -> Vec<Arc<S::Node>> {
         mem::take(&mut self.changed)
     }
@@ -105,18 +106,18 @@ impl<S: Schema> Graph<S> {
         mem::take(&mut self.recomputed)
     }
 
-    /// Number of nodes that there are.
+    /// Number of nodes that exist.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Marks a node whose object has changed.
+    /// Marks a node as dirty, as its object has changed.
     pub(crate) fn invalidate(&mut self, node: S::Node) {
         let node = self.intern(node);
         self.mark_dirty(node);
     }
 
-    /// Computes dirty nodes, until none is left.
+    /// Computes dirty nodes until none is left.
     pub(crate) fn recompute(&mut self, source: &S::Source) {
         while let Some(node) = self.dirty.pop_first() {
             self.compute(&node, source);
@@ -134,7 +135,7 @@ impl<S: Schema> Graph<S> {
         node
     }
 
-    /// Value of a node, which is computed if it was never asked for. The caller is about to become its dependent.
+    /// Returns the value of a node, which is computed if it never was. The caller is about to become its dependent.
     pub(crate) fn ask(&mut self, node: S::Node, source: &S::Source) -> (Arc<S::Node>, Option<S::Value>) {
         if let Some((node, entry)) = self.nodes.get_key_value(&node)
             && entry.is_computed
@@ -163,7 +164,7 @@ impl<S: Schema> Graph<S> {
         self.store(node, value, computed);
     }
 
-    /// Stores what a node has come to, and marks what depends on it. Most of it is as it was.
+    /// Stores the result of computing a node, and marks its dependents as dirty. Most of a result is usually unchanged.
     fn store(&mut self, node: &Arc<S::Node>, value: Option<S::Value>, computed: Computed<S>) {
         let Computed { findings, dependencies, contributes_to } = computed;
         let Self { nodes, dirty, findings: all, changed, .. } = self;
@@ -172,7 +173,7 @@ impl<S: Schema> Graph<S> {
         let has_changed = entry.value != value;
         if has_changed {
             entry.value = value;
-            // No dependent is a set.
+            // A dependent is never a set.
             dirty.extend(entry.dependents.iter().cloned());
             if S::is_output(node) {
                 changed.push(Arc::clone(node));
@@ -198,7 +199,7 @@ impl<S: Schema> Graph<S> {
         }
     }
 
-    /// Replaces what a node contributes to.
+    /// Replaces the nodes that a node contributes to.
     fn contribute(&mut self, node: &Arc<S::Node>, old: &[Arc<S::Node>], new: &[Arc<S::Node>]) {
         for gone in without(old, new) {
             self.nodes.entry(Arc::clone(gone)).or_default().contributors.remove(node);
@@ -211,7 +212,7 @@ impl<S: Schema> Graph<S> {
         }
     }
 
-    /// Replaces what a node depends on.
+    /// Replaces the nodes that a node depends on.
     fn depend(&mut self, node: &Arc<S::Node>, old: &[Arc<S::Node>], new: &[Arc<S::Node>]) {
         for read in without(new, old) {
             self.nodes.entry(Arc::clone(read)).or_default().dependents.insert(Arc::clone(node));
@@ -221,7 +222,7 @@ impl<S: Schema> Graph<S> {
         }
     }
 
-    /// A set has nothing to compute: its dependents are marked in its place.
+    /// Marks a node as dirty. A set has nothing to compute: its dependents are marked in its place.
     fn mark_dirty(&mut self, node: Arc<S::Node>) {
         if S::role(&node) != Role::Set {
             self.dirty.insert(node);
@@ -237,8 +238,8 @@ impl<S: Schema> Graph<S> {
         self.collect(node);
     }
 
-    /// Removes a node without a value, dependents and contributors. One that has read others is kept, as they may give it a
-    /// value yet, unless it is there on demand only.
+    /// Removes a node without a value, dependents and contributors. A node that has read others is kept, as they may
+    /// give it a value later, unless it exists on demand only.
     fn collect(&mut self, node: &Arc<S::Node>) {
         let Some(entry) = self.nodes.get(node) else { return };
         let is_alone = entry.dependents.is_empty() && entry.contributors.is_empty();
@@ -253,7 +254,7 @@ impl<S: Schema> Graph<S> {
     }
 }
 
-/// What of `all` is not in `others`, both sorted.
+/// Returns the nodes of `all` that are not in `others`; both are sorted.
 fn without<'a, N: Ord>(all: &'a [Arc<N>], others: &'a [Arc<N>]) -> impl Iterator<Item = &'a Arc<N>> {
     all.iter().filter(|node| others.binary_search(node).is_err())
 }

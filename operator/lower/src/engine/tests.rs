@@ -1,4 +1,5 @@
-//! Sums as a schema: cells hold numbers from outside, sums add the cells that contribute to them, and reports read sums.
+//! Sums as a schema: cells hold numbers from outside, sums add the cells that contribute to them, and reports read
+//! sums.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -6,7 +7,7 @@ use super::*;
 
 struct Sums;
 
-/// Whether a number is even, if anybody asks; the sum of a group; a report on a group.
+/// Cells, the set of all cells, the sum of a group, whether that sum is even (on demand), and a report on a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Node {
     Cell(u8),
@@ -111,7 +112,7 @@ fn what_nobody_reads_and_nothing_contributes_to_is_collected() {
     sheet.cells.clear();
     (1..=3).for_each(|cell| graph.invalidate(Node::Cell(cell)));
     compute(&mut graph, &sheet);
-    // The report was asked for from outside, and with it what it reads.
+    // The report was invalidated from outside, so it remains with what it reads.
     assert_eq!(graph.count(&Node::Cells), 0);
     assert_eq!(graph.value(&Node::Sum(9)), None);
     assert!(graph.len() <= 3, "{} nodes", graph.len());

@@ -1,7 +1,8 @@
-//! Judges a request of one caller at one port of one destination: which grants take it, and why the others do not.
+//! Evaluates a request of one caller at one port of one destination: the grants that allow it, and the reasons for
+//! which the others do not.
 //!
-//! An evaluator of its own over the mesh model; the proxies' configuration is not consulted. Does not know how the
-//! request got there, nor what an access mode makes of the verdict.
+//! A separate evaluator on the mesh model; the configuration of the proxies is not consulted. Does not know how the
+//! request got there, nor the effect of an access mode on the verdict.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,7 +20,7 @@ use super::{
     request::{Fit, Request, fit},
 };
 
-/// How many matches that do not fit are told of one target.
+/// Maximum number of matches that are listed as not fitting for one target.
 const TOLD: usize = 5;
 
 /// A TrafficTarget that allows the request.
@@ -27,9 +28,9 @@ const TOLD: usize = 5;
 pub struct Allowance {
     /// The TrafficTarget, `namespace/name`.
     pub target: String,
-    /// The matches that take the request, `namespace/group/match`; empty if it takes any payload.
+    /// The matches that accept the request, `namespace/group/match`; empty if it accepts any payload.
     pub matches: Vec<String>,
-    /// What a request must be for it; empty if it allows all that was asked about. Any one of these is enough.
+    /// Conditions on the request, any one of which is enough; empty if the target allows all that the question covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only_if: Vec<String>,
 }
@@ -39,21 +40,21 @@ pub struct Allowance {
 pub struct Considered {
     /// The TrafficTarget, `namespace/name`.
     pub target: String,
-    /// Why it does not.
+    /// Reasons for which it does not allow the request.
     pub why: Vec<String>,
-    /// The group that one more match would have to join, `namespace/group`.
+    /// Group to which one more match would have to be added, `namespace/group`.
     #[serde(skip)]
     pub lacks_match_in: Option<String>,
 }
 
-/// What the grants of a destination make of a request.
+/// Decision of the grants of a destination about a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ruling {
     pub allowed_by: Vec<Allowance>,
     pub considered: Vec<Considered>,
-    /// Grants for other callers only.
+    /// Number of grants for other callers only.
     pub for_others: usize,
-    /// One of these that would take the request, if it named the caller.
+    /// Name of one of these that would allow the request, if it named the caller.
     pub would_take: Option<String>,
 }
 
@@ -69,7 +70,7 @@ impl Ruling {
     }
 }
 
-/// What grants make of a request from `caller` to `port`.
+/// Evaluates the grants for a request from `caller` to `port`.
 pub(super) fn judge(
     grants: &[Arc<Grant>],
     caller: &SpiffeId,
@@ -95,7 +96,7 @@ pub(super) fn judge(
     ruling
 }
 
-/// What a grant makes of a request from one of its sources.
+/// Evaluates one grant for a request from one of its sources.
 fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Result<Allowance, Considered> {
     let Grant { name, sources: _, ports, payload } = grant;
     let refuse = |why: Vec<String>, lacks_match_in: Option<String>| {
@@ -117,7 +118,7 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
     };
     let mut taken: Vec<(Fit, String, String)> = Vec::new();
     let mut refused = Vec::new();
-    // A match that is named by itself and along with its group is one.
+    // A match that is named both by itself and with its group counts once.
     let matches: BTreeSet<&Arc<HttpMatch>> = matches.iter().flat_map(Matches::iter).collect();
     for it in &matches {
         match fit(it, request) {

@@ -1,11 +1,12 @@
-//! Finds the names that somebody may have meant.
+//! Finds known names that are similar to an unknown name.
 //!
-//! A typing error is near by edit distance; a name in another namespace by its own part. Knows nothing of objects.
+//! A typing error is found by edit distance; a name in another namespace by the part after the namespace. Knows nothing
+//! of objects.
 
-/// How many names are shown.
+/// Maximum number of names shown.
 const SHOWN: usize = 5;
 
-/// The names that are near to one that does not exist, the nearest first; where none is near, the first ones there are.
+/// Returns the names near to one that does not exist, the nearest first; if none is near, the first known ones.
 pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
@@ -26,16 +27,16 @@ pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> 
     found.into_iter().take(SHOWN).map(str::to_owned).collect()
 }
 
-/// The one that is nearest, if any is near at all.
+/// Returns the nearest name, if any is near at all.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let reach = 2.max(name.chars().count() / 4);
     let ranked = known.into_iter().map(|candidate| (distance(name, candidate), candidate));
     ranked.filter(|(distance, candidate)| *distance <= reach.min(candidate.len() / 2)).min().map(|it| it.1)
 }
 
-/// Insertions, removals and replacements from one to the other (Levenshtein), by rows.
+/// Returns the number of insertions, removals and replacements from one to the other (Levenshtein), computed by rows.
 fn distance(one: &str, other: &str) -> usize {
-    /// Names are at most this long; whoever sends more gets no help.
+    /// Maximum length of a name, in characters; the rest of a longer name is ignored.
     const LONGEST: usize = 600;
     let other: Vec<char> = other.chars().take(LONGEST).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

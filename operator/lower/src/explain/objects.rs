@@ -1,6 +1,6 @@
-//! Names the objects that have a part in an answer, and picks the findings that are about them.
+//! Lists the objects that have a role in an answer, and selects the findings about them.
 //!
-//! Looks names up in what users wrote; what they mean was decided before.
+//! Looks names up in what users wrote; their meaning was decided before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use crate::{
     inputs::{Inputs, Key},
 };
 
-/// The objects by their part, those that decide first.
+/// Returns the objects by role, those that decide first.
 pub(super) fn used(inputs: &Inputs, caller: Option<&SpiffeId>, shares: &[Share]) -> Vec<Use> {
     let mut uses = Uses::default();
     let bindings = bindings(inputs);
@@ -61,7 +61,7 @@ impl Uses {
         matches.extend(name.map(str::to_owned));
     }
 
-    /// A match goes by `namespace/group/match`.
+    /// Adds a match, which is named `namespace/group/match`.
     fn add_match(&mut self, name: &str, role: Role) {
         let mut parts = name.splitn(3, '/');
         if let (Some(namespace), Some(group), Some(name)) = (parts.next(), parts.next(), parts.next()) {
@@ -69,7 +69,7 @@ impl Uses {
         }
     }
 
-    /// A target, and the TCPRoutes by which it is about a port.
+    /// Adds a target, and the TCPRoutes by which it applies to a port.
     fn add_target(&mut self, inputs: &Inputs, target: &str, role: Role, port: u16) {
         let Some(key) = key(target) else { return };
         self.add("TrafficTarget", &key, role, None);
@@ -85,7 +85,7 @@ impl Uses {
         }
     }
 
-    /// The IdentityBindings by which a target is about the caller and the destination.
+    /// Adds the IdentityBindings by which a target names the caller and the destination.
     fn add_bindings(
         &mut self,
         inputs: &Inputs,
@@ -106,7 +106,7 @@ impl Uses {
         }
     }
 
-    /// Where the access mode of a destination was set, if it was.
+    /// Adds the object that sets the access mode of a destination, if there is one.
     fn add_mode(&mut self, inputs: &Inputs, destination: &Destination) {
         let namespace = (String::new(), destination.id.namespace.clone());
         let labelled = inputs.namespaces.get(&namespace).and_then(|of| of.metadata.labels.as_ref());
@@ -121,7 +121,7 @@ impl Uses {
     fn listed(self) -> Vec<Use> {
         let allows: BTreeSet<ObjectRef> =
             self.0.keys().filter(|it| it.1 == Role::Allows).map(|it| it.0.clone()).collect();
-        // What allows one port and not another has said enough.
+        // An object that allows one port is not listed again because it does not allow another one.
         let is_told = |it: &(ObjectRef, Role)| it.1 != Role::Considered || !allows.contains(&it.0);
         let mut uses: Vec<Use> = self
             .0
@@ -134,8 +134,8 @@ impl Uses {
     }
 }
 
-/// The findings about objects that matter: those that have a part, and, where not everything passes, those that might
-/// have had one.
+/// Returns the findings about objects that matter: those that have a role, and, where not everything passes, those that
+/// might have had one.
 pub(super) fn findings(
     inputs: &Inputs,
     findings: &[Finding],
@@ -166,7 +166,7 @@ pub(super) fn findings(
     findings.iter().filter(|finding| matter.contains(&finding.object)).cloned().collect()
 }
 
-/// The splits that may be meant for a Service, in effect or not.
+/// Returns the splits that may be meant for a Service, in effect or not.
 fn splits(inputs: &Inputs, namespace: &str, name: &str) -> Vec<ObjectRef> {
     let of_namespace = inputs.traffic_splits.iter().filter(|(key, _)| key.0 == namespace);
     let is_about = |key: &Key, root: &str| key.1 == name || root.split('.').next() == Some(name);
@@ -176,7 +176,7 @@ fn splits(inputs: &Inputs, namespace: &str, name: &str) -> Vec<ObjectRef> {
         .collect()
 }
 
-/// A target and everything that it refers to.
+/// Returns a target and every object that it refers to.
 fn parts(key: &Key, target: &TrafficTarget) -> BTreeSet<ObjectRef> {
     let rules = target.spec.rules.iter().map(|rule| ObjectRef::new(&rule.kind, &key.0, &rule.name));
     let bindings = target.spec.sources.iter().filter(|source| source.kind == "IdentityBinding");
@@ -188,7 +188,7 @@ fn parts(key: &Key, target: &TrafficTarget) -> BTreeSet<ObjectRef> {
     rules.chain(bindings).chain([itself]).collect()
 }
 
-/// The object that a subject of a target names.
+/// Returns the key of the object that a subject of a target names.
 fn binding(target: &Key, subject: &Subject) -> Key {
     let namespace = subject.namespace.as_deref().filter(|it| !it.is_empty()).unwrap_or(&target.0);
     (namespace.to_owned(), subject.name.clone())

@@ -1,6 +1,6 @@
 //! Parses a query as a user types it; errors name what was expected.
 //!
-//! Only form is read here; whether the names exist is `subject`'s to find out.
+//! Checks only the form; `subject` looks the names up.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,9 +14,9 @@ use super::{
 /// A question as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Question {
-    /// Who calls.
+    /// The caller.
     pub from: String,
-    /// Who is called.
+    /// The destination of the call.
     pub to: String,
     /// The method of the request.
     pub method: Option<String>,
@@ -24,19 +24,19 @@ pub struct Question {
     pub path: Option<String>,
     /// Its headers, each `NAME=VALUE`.
     pub headers: Vec<String>,
-    /// The port: of the Service, or of the workload if that is asked about.
+    /// The port: of the Service, or of the workload if the question names one.
     pub port: Option<u16>,
 }
 
 /// The question as it was understood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Asked {
-    /// Who calls, with the kind.
+    /// The caller, with its kind.
     pub from: String,
     /// The caller's SPIFFE id, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Who is called, with the kind.
+    /// The destination, with its kind.
     pub to: String,
     /// The port; none for every port.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,48 +52,48 @@ pub struct Asked {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Why a question cannot be answered.
+/// Reason for which a question cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// A text that names nobody.
+    /// A text that is not a name of the expected form.
     #[error("{field} {text:?} names nobody: expected {expected}")]
     Form {
         /// FROM or TO.
         field: &'static str,
         /// As typed.
         text: String,
-        /// What may stand there.
+        /// Forms that are accepted.
         expected: &'static str,
     },
-    /// Nothing goes by this name.
+    /// No object has this name.
     #[error("there is no {what} {name:?}{}", hint(near))]
     Unknown {
-        /// What was looked for.
+        /// Kind of object that was looked up.
         what: &'static str,
         /// The name.
         name: String,
-        /// Names that there are.
+        /// Names that exist, similar ones first.
         near: Vec<String>,
     },
-    /// Several things go by this name, and the answer may differ.
+    /// Several objects have this name, and the answer may differ.
     #[error("{name:?} may be {}; say which by its pod or as sa:NAMESPACE/NAME", candidates.join(" or "))]
     Ambiguous {
         /// The name.
         name: String,
-        /// What it may be.
+        /// Objects that it may name.
         candidates: Vec<String>,
     },
-    /// A port that is not there.
+    /// A port that does not exist.
     #[error("{what} has no port {port}{}", hint(ports))]
     Port {
-        /// Who does not have it.
+        /// The object without this port.
         what: String,
         /// The port.
         port: u16,
-        /// The ports there are, in words.
+        /// The ports that exist, in words.
         ports: Vec<String>,
     },
-    /// Nothing can be called.
+    /// The object has no port that can be called.
     #[error("{0} has no TCP port that the mesh knows of: no Service sends to it and it declares none")]
     NoPort(String),
     /// A part of the request that no request can have.
@@ -103,7 +103,7 @@ pub enum QueryError {
         option: &'static str,
         /// As typed.
         value: String,
-        /// What is wrong and what was expected.
+        /// The problem, and what was expected.
         problem: String,
     },
 }
@@ -120,7 +120,7 @@ pub(super) struct Subject {
     pub name: String,
 }
 
-/// What a name in a question is the name of.
+/// Kind of object that a name in a question names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SubjectKind {
     /// A ServiceAccount.
@@ -129,7 +129,7 @@ pub(super) enum SubjectKind {
     Workload,
     /// A Service.
     Service,
-    /// A Service or else a workload.
+    /// A Service or, if there is none, a workload.
     Any,
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A question whose form is right.
+/// A question whose form is valid.
 #[derive(Debug, Clone)]
 pub(super) struct Read {
     pub from: Subject,
@@ -172,7 +172,7 @@ impl Question {
 }
 
 impl Read {
-    /// The question in words that name what was found.
+    /// Returns the question in words that name the objects found.
     pub fn echo(&self, caller: &Caller, goal: &Callee<'_>) -> Asked {
         let Self { from: _, to: _, port, request } = self;
         Asked {
@@ -229,7 +229,7 @@ fn check_path(path: &str) -> Result<Path, QueryError> {
     Ok(read_path(path))
 }
 
-/// Several values of one header are one value to the proxies, joined by commas.
+/// Reads headers. To the proxies, several values of one header are one value, joined by commas.
 fn read_headers(written: &[String]) -> Result<BTreeMap<String, String>, QueryError> {
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);

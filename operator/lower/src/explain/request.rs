@@ -1,7 +1,7 @@
-//! Reads a request of a question, and says whether a match of a route takes it.
+//! Reads the request of a question, and evaluates whether a match of a route accepts it.
 //!
-//! The path is read as the proxies read it: without its query, normalised, and refused where a slash is hidden in it.
-//! What a question leaves out may be anything, so an answer has three values. Knows no grant and no caller.
+//! The path is read as the proxies read it: without its query, normalised, and refused where it hides a slash. A part
+//! that the question leaves out may have any value, so a result has three values. Knows no grant and no caller.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -11,7 +11,7 @@ use smidge_mesh::matches::{HttpMatch, PathEnd, PathRegex};
 
 use crate::regex::is_same_open_and_closed;
 
-/// What is asked about. `None`, and headers that are not named, may be anything.
+/// Request that a question is about. `None`, and headers that are not named, may have any value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Request {
     /// The method.
@@ -27,23 +27,23 @@ pub struct Request {
 pub enum Path {
     /// Normalised, without the query.
     Read(String),
-    /// Answered with 400, whoever asks; why.
+    /// Answered with 400 for every caller, with the reason.
     Refused(&'static str),
 }
 
-/// Whether something takes the request.
+/// Result of matching a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fit {
-    /// Whatever was left out.
+    /// Matches, whatever the values of the omitted parts.
     Always,
-    /// It depends on what was left out.
+    /// Matches for some values of the omitted parts.
     Sometimes,
-    /// Whatever was left out, it does not.
+    /// Does not match, whatever the values of the omitted parts.
     Never,
 }
 
 impl Request {
-    /// Whether the question says nothing about HTTP.
+    /// Returns true if the question states nothing about HTTP.
     pub fn is_bare(&self) -> bool {
         self.method.is_none() && self.path.is_none() && self.headers.is_empty()
     }
@@ -81,7 +81,7 @@ pub fn read_path(written: &str) -> Path {
             kept.push("");
         }
     }
-    // Dot segments first, then slashes: an empty segment is one that `..` takes away.
+    // Dot segments first, then slashes: `..` removes an empty segment like any other.
     let mut read = String::new();
     for (index, segment) in kept.iter().enumerate() {
         let is_last = index + 1 == kept.len();
@@ -96,7 +96,8 @@ pub fn read_path(written: &str) -> Path {
     Path::Read(if read.is_empty() { "/".to_owned() } else { read })
 }
 
-/// Whether servers that drop parameters would read the path as another one: what `smidge_xds` has proxies refuse.
+/// Returns true if servers that drop parameters would read the path as another one; `smidge_xds` makes proxies refuse
+/// such paths.
 fn is_ambiguous(read: &str) -> bool {
     let mut segments = read.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -113,7 +114,7 @@ fn is_ambiguous(read: &str) -> bool {
     false
 }
 
-/// Unescapes what needs no escape, escapes what does, and turns backslashes round.
+/// Unescapes what needs no escape, escapes what does, and turns backslashes into slashes.
 fn decode(path: &str) -> String {
     let mut bytes = path.as_bytes().iter().copied();
     let mut read = String::new();
@@ -146,8 +147,8 @@ fn hex(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(text, 16).ok()
 }
 
-/// Whether a match takes the request: what it still asks of the parts that were left out, or, where it does not, what
-/// stands in the way.
+/// Evaluates whether a match accepts the request. Returns the conditions on the omitted parts or, if it does not accept
+/// it, the conditions that fail.
 pub fn fit(it: &HttpMatch, request: &Request) -> (Fit, Vec<String>) {
     let HttpMatch { name: _, path, methods, headers } = it;
     let mut parts = Vec::new();
@@ -189,7 +190,7 @@ fn fit_path(path: &PathRegex, request: &Request) -> (Fit, String) {
     }
 }
 
-/// Whether every path matches. Says no where that takes more than a look at the expression's form.
+/// Returns true if every path matches; false where a check would need more than the form of the expression.
 fn takes_every_path(path: &PathRegex) -> bool {
     let PathRegex { pattern, end } = path;
     if !may_begin(pattern, "/") {
@@ -197,17 +198,18 @@ fn takes_every_path(path: &PathRegex) -> bool {
     }
     let looks = regex_syntax::parse(pattern).map_or(LookSet::full(), |hir| hir.properties().look_set());
     let reaches_end = *end == PathEnd::Open || is_same_open_and_closed(pattern);
-    // Whatever has "" or "/" at its start has it at the start of every path, as nothing in it looks further.
+    // A match of "" or "/" at the start of "/" is one at the start of every path, as nothing in the expression looks
+    // further.
     looks.is_empty() && reaches_end && is_match(pattern, PathEnd::Open, "/")
 }
 
-/// Whether the expression takes the text from its start and, if its end is closed, to its end. One that does not compile
-/// takes nothing; `lower` lets none of that kind through.
+/// Returns true if the expression matches the text from its start and, if its end is closed, to its end. One that does
+/// not compile matches nothing; `lower` accepts none of that kind.
 pub fn is_match(pattern: &str, end: PathEnd, text: &str) -> bool {
     if !may_begin(pattern, text) {
         return false;
     }
-    // The expression's flags end with its group. Bytes and ASCII classes are how RE2 reads what `lower` accepts.
+    // The group limits the flags of the expression. RE2 reads what `lower` accepts as bytes, with ASCII classes.
     let whole = match end {
         PathEnd::Open => format!(r"\A(?:{pattern})"),
         PathEnd::Closed => format!(r"\A(?:{pattern})\z"),
@@ -215,8 +217,8 @@ pub fn is_match(pattern: &str, end: PathEnd, text: &str) -> bool {
     RegexBuilder::new(&whole).unicode(false).build().is_ok_and(|regex| regex.is_match(text.as_bytes()))
 }
 
-/// Whether a text begins with the characters that the expression plainly begins with: to compile one costs a hundred times
-/// as much, and a group may have thousands of which one fits.
+/// Returns true if a text begins with the literal characters that the expression begins with: to compile an expression
+/// costs a hundred times as much, and a group may have thousands of which one fits.
 fn may_begin(pattern: &str, text: &str) -> bool {
     fn first(hir: &Hir) -> Option<&[u8]> {
         match hir.kind() {

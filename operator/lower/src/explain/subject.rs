@@ -1,7 +1,7 @@
-//! Finds whom a question means among what there is.
+//! Resolves the names of a question to objects that exist.
 //!
-//! A workload is found in the mesh, or else among the pods outside it; a Service likewise. Several things of one name
-//! are one if the answer cannot differ, and else an error. Judges nothing.
+//! A workload is looked up in the mesh, then among the pods outside it; a Service likewise. Several objects of one name
+//! count as one if the answer cannot differ, and are an error otherwise. Decides nothing about the call.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,28 +19,28 @@ use super::{
 };
 use crate::{inputs::Inputs, workload::owner};
 
-/// Who calls.
+/// Caller of a question.
 #[derive(Debug)]
 pub(super) struct Caller {
-    /// With its kind.
+    /// Name, with its kind.
     pub name: String,
-    /// None for a pod outside the mesh, which has no certificate.
+    /// `None` for a pod outside the mesh, which has no certificate.
     pub identity: Option<SpiffeId>,
     pub notes: Vec<String>,
 }
 
-/// Who is called.
+/// Destination of a question.
 #[derive(Debug)]
 pub(super) struct Callee<'a> {
-    /// With its kind.
+    /// Name, with its kind.
     pub name: String,
     pub what: What<'a>,
-    /// Whether the mesh has no say.
+    /// True if the mesh does not decide about the call.
     pub is_outside: bool,
     pub notes: Vec<String>,
 }
 
-/// What is called.
+/// Object that is called.
 #[derive(Debug)]
 pub(super) enum What<'a> {
     Service(&'a Service),
@@ -73,7 +73,7 @@ pub(super) fn caller(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Result<Ca
     }
 }
 
-/// Policy is about names, so an account need not be there yet.
+/// Resolves a ServiceAccount. Policy refers to names, so an account need not exist yet.
 fn account(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Caller {
     let identity = SpiffeId {
         trust_domain: inputs.trust_domain.clone(),
@@ -165,21 +165,22 @@ fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Resu
     if is_outside(inputs, party) { Ok(outside(name, vec![])) } else { Err(unknown(mesh, inputs, party)) }
 }
 
-/// The instances that go by a name, their workload's or their own.
+/// Returns the instances of a name, either that of their workload or their own.
 fn instances<'a>(mesh: &'a Mesh, party: &Subject) -> Vec<(&'a SpiffeId, &'a smidge_mesh::id::ProxyId)> {
     let all = mesh.workloads.iter().filter(|(id, _)| id.namespace == party.namespace);
     let is_it = |id: &smidge_mesh::id::ProxyId, name: &str| name == party.name || id.instance == party.name;
     all.filter(|(id, workload)| is_it(id, &workload.name)).map(|(id, it)| (&it.identity, id)).collect()
 }
 
-/// The pods outside the mesh that go by a name. Members are not told apart here: whoever asks has looked for them.
+/// Returns true if a pod has the name. Members of the mesh are not excluded: the caller of this function has already
+/// looked for them.
 fn is_outside(inputs: &Inputs, party: &Subject) -> bool {
     inputs.pods.iter().any(|((namespace, pod), it)| {
         *namespace == party.namespace && (*pod == party.name || owner(it).1 == party.name)
     })
 }
 
-/// A workload of which only some pods are in the mesh is in the middle of something.
+/// Returns a note about a workload of which only some pods are in the mesh, which is a state of transition.
 fn mixed(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Vec<String> {
     let pods = inputs.pods.iter().filter(|((namespace, _), _)| *namespace == party.namespace);
     let pods = pods.filter(|(_, pod)| owner(pod).1 == party.name).count();

@@ -1,7 +1,7 @@
-//! Makes the smallest objects that would allow what is not, as YAML that can be applied as it stands.
+//! Builds the smallest objects that would allow what is not allowed, as YAML that can be applied unchanged.
 //!
-//! New objects only, in the destination's namespace, under names that nobody has: what is there may belong to somebody
-//! else. Where a change of an existing object would do, it is told in words. Decides nothing.
+//! New objects only, in the destination's namespace, under names that are not in use: an existing object may belong to
+//! another owner. Where a change of an existing object would do, it is described in words. Decides nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,20 +28,20 @@ use crate::{
     regex,
 };
 
-/// What would allow it.
+/// Suggestion of objects that would allow the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
     /// The objects to add, as YAML.
     pub yaml: String,
-    /// Changes of existing objects that would do as well, a sentence each.
+    /// Changes of existing objects that would have the same effect, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instead: Vec<String>,
 }
 
-/// The ports of one identity that want the same objects.
+/// Ports that need the same objects, by identity and by whether these include HTTP matches.
 type Wanted = BTreeMap<(SpiffeId, bool), BTreeSet<u16>>;
 
-/// What would allow all of the question. Says in `notes` where nothing could.
+/// Returns a suggestion that would allow all of the question. Adds to `notes` where no TrafficTarget could.
 pub(super) fn suggest(
     inputs: &Inputs,
     caller: &Caller,
@@ -97,7 +97,7 @@ pub(super) fn suggest(
     Some(Suggestion { yaml, instead })
 }
 
-/// A TrafficTarget with the routes that it needs.
+/// Builds a TrafficTarget with the routes that it needs.
 fn objects(
     inputs: &Inputs,
     source: &SpiffeId,
@@ -142,8 +142,8 @@ fn subject(identity: &SpiffeId) -> Value {
     json!({"kind": "ServiceAccount", "name": service_account, "namespace": namespace})
 }
 
-/// The narrowest match that takes the request. What cannot be said in an expression is left out, as a match that takes
-/// less than the question would not allow it.
+/// Builds the narrowest match that accepts the request. A value that no accepted expression can match is left out, as a
+/// match that accepts less than the question would not allow it.
 fn http_match(request: &Request) -> Value {
     let Request { method, path, headers } = request;
     let mut it = Map::from_iter([("name".to_owned(), json!("asked"))]);
@@ -151,7 +151,7 @@ fn http_match(request: &Request) -> Value {
         it.insert("methods".to_owned(), json!([method]));
     }
     if let Some(Path::Read(path)) = path {
-        // Exact under either reading of an expression's end.
+        // Exact with an open and with a closed end.
         let pattern = format!("{}$", escape(path));
         if regex::check(&pattern).is_ok() {
             it.insert("pathRegex".to_owned(), json!(pattern));
@@ -169,7 +169,8 @@ fn http_match(request: &Request) -> Value {
     Value::Object(it)
 }
 
-/// The expression that takes just this text. Only what RE2 reads as syntax is escaped: the rest stays readable.
+/// Returns the expression that matches exactly this text. Only what RE2 reads as syntax is escaped: the rest stays
+/// readable.
 fn escape(text: &str) -> String {
     let mut pattern = String::new();
     for c in text.chars() {
@@ -181,7 +182,7 @@ fn escape(text: &str) -> String {
     pattern
 }
 
-/// A name that no object of the kinds concerned has in the destination's namespace.
+/// Returns a name that no object of the kinds concerned has in the destination's namespace.
 fn free_name(
     inputs: &Inputs,
     source: &SpiffeId,
@@ -207,7 +208,7 @@ fn free_name(
     }
 }
 
-/// Changes of existing objects that would allow a request to a destination.
+/// Lists the changes of existing objects that would allow a request to a destination.
 fn changes(inputs: &Inputs, source: &SpiffeId, it: &Destination, request: &Request) -> Vec<String> {
     let mut changes = Vec::new();
     for considered in &it.considered {
@@ -233,7 +234,7 @@ fn changes(inputs: &Inputs, source: &SpiffeId, it: &Destination, request: &Reque
     changes
 }
 
-/// Whether a target takes only some matches of a group.
+/// Returns true if a target accepts only some matches of a group.
 fn names_matches(inputs: &Inputs, target: &str, group: &str) -> bool {
     let key =
         |name: &str| name.split_once('/').map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));

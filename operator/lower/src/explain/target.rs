@@ -1,7 +1,7 @@
-//! Follows a call to everybody who may get it: through ports, splits and backends to identities, and judges each.
+//! Follows a call to all identities that may receive it, through ports, splits and backends, and evaluates each.
 //!
-//! The same way that the proxies send it: the first rule that takes the request, every backend with a share. Says what
-//! an access mode makes of what the grants say.
+//! Follows it in the way of the proxies: the first rule that matches the request, then every backend with a share.
+//! Applies the access mode to the verdict of the grants.
 
 use std::collections::BTreeSet;
 
@@ -23,13 +23,13 @@ use super::{
     subject::{Callee, Caller, What},
 };
 
-/// Where a call may go.
+/// Places where a call may go, with notes.
 pub(super) struct Reached {
     pub shares: Vec<Share>,
     pub notes: Vec<String>,
 }
 
-/// Everything that decides one call.
+/// All data that decides one call.
 struct Call<'a> {
     mesh: &'a Mesh,
     caller: &'a Caller,
@@ -37,7 +37,7 @@ struct Call<'a> {
     notes: Vec<String>,
 }
 
-/// Where the call may go, each place judged.
+/// Returns the places where the call may go, each with its verdict.
 pub(super) fn reach(
     mesh: &Mesh,
     caller: &Caller,
@@ -61,12 +61,12 @@ fn is_tcp(destination: &Destination) -> bool {
     destination.protocol == protocol_word(Protocol::Tcp)
 }
 
-/// The verdict over all places that get something.
+/// Returns the verdict over all places that receive traffic.
 pub(super) fn verdict(shares: &[Share]) -> Verdict {
     Verdict::of_all(shares.iter().filter(|share| share.counts).map(|share| share.verdict))
 }
 
-/// The word for what decides.
+/// Returns the word for the origin of the verdict.
 pub(super) fn mode(goal: &Callee<'_>, shares: &[Share]) -> String {
     let modes: BTreeSet<&str> =
         shares.iter().flat_map(|share| &share.destinations).map(|destination| destination.mode).collect();
@@ -121,7 +121,7 @@ impl Call<'_> {
         }
     }
 
-    /// Whether a rule takes the request.
+    /// Evaluates whether a rule matches the request.
     fn taken(&self, rule: &RouteRule) -> Fit {
         match &rule.matches {
             None => Fit::Always,
@@ -166,7 +166,7 @@ impl Call<'_> {
         }
     }
 
-    /// Who serves a backend: those who are ready, and whoever else has the account and the port.
+    /// Returns the destinations behind a backend: ready instances, and all others with the account and the port.
     fn backend(&self, number: u16, backend: &Backend) -> Vec<Destination> {
         let service = self.mesh.services.get(&backend.service);
         let number = backend.port(number);
@@ -234,7 +234,7 @@ impl Call<'_> {
         Ok(shares)
     }
 
-    /// What happens at one port of one class of instances.
+    /// Evaluates the call at one port of one class of instances.
     fn destination(&self, class: &Class, port: u16) -> Destination {
         let Class { identity, ports, access, mtls: _ } = class;
         let protocol = ports.get(&port).copied().unwrap_or(Protocol::Tcp);
@@ -264,7 +264,7 @@ impl Call<'_> {
         }
     }
 
-    /// Why the call is refused before any grant or mode is asked.
+    /// Returns the reason for which the call is refused before any grant or mode applies.
     fn refusal(&self, class: &Class, protocol: Protocol) -> Option<String> {
         if let (Protocol::Http, Some(Path::Refused(why))) = (protocol, &self.request.path) {
             return Some(format!("the path is answered with 400, whoever asks: {why}"));
@@ -283,18 +283,18 @@ impl Call<'_> {
     }
 }
 
-/// The names of a rule's matches.
+/// Returns the names of a rule's matches.
 fn names(rule: &RouteRule) -> Vec<String> {
     let all: BTreeSet<_> = rule.matches.iter().flatten().flat_map(Matches::iter).collect();
     all.into_iter().map(|it| it.name.clone()).collect()
 }
 
-/// The TrafficSplit that made a port's rules.
+/// Returns the name of the TrafficSplit that made a port's rules.
 fn split_name(port: &ServicePort) -> Option<String> {
     port.route.split.clone()
 }
 
-/// Whether ports that nobody declared pass as well.
+/// Returns true if ports that are not declared pass as well.
 fn is_open(class: &Class) -> bool {
     !class.access.is_enforced() && class.mtls == MtlsMode::Permissive
 }
@@ -314,7 +314,7 @@ fn protocol_word(protocol: Protocol) -> &'static str {
     }
 }
 
-/// With two places.
+/// Returns the share in percent, with two decimal places.
 fn percent(weight: u32, sum: u64) -> f64 {
     let hundredths = (u64::from(weight) * 10_000 + sum / 2).checked_div(sum).unwrap_or(0);
     f64::from(u32::try_from(hundredths).unwrap_or(u32::MAX)) / 100.0

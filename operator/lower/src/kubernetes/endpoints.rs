@@ -1,7 +1,7 @@
-//! Reads EndpointSlices: where a Service's ports are served by pods of the mesh.
+//! Reads EndpointSlices: the pods of the mesh that serve a Service's ports.
 //!
-//! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: a slice is
-//! a thing that tenants may write, and must not draw traffic to addresses that are not theirs.
+//! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: tenants may
+//! write slices, and must not direct traffic to addresses that are not theirs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 /// The label by which a slice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The slice of that name, given to its Service.
+/// Returns the slice of that name, and contributes it to its Service.
 pub(crate) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {
     let slice = context.object(|inputs| &inputs.slices)?;
     let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
@@ -27,7 +27,7 @@ pub(crate) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<Endpo
     Some(slice.clone())
 }
 
-/// What a slice points to.
+/// Target of an endpoint in a slice.
 pub(crate) enum Place {
     /// A pod of the mesh.
     MeshPod(Arc<MeshPod>),
@@ -35,7 +35,7 @@ pub(crate) enum Place {
     Outside(String),
 }
 
-/// What the slices of a Service in `namespace` point to.
+/// Returns the targets of the slices of a Service in `namespace`.
 pub(crate) fn places(
     slices: &[Shared<EndpointSlice>],
     namespace: &str,
@@ -74,7 +74,7 @@ pub(crate) struct Served<'a> {
     is_last_resort: bool,
 }
 
-/// The members that the slices of a Service in `namespace` name for the port of that name.
+/// Returns the members that the slices of a Service in `namespace` name for the port of that name.
 pub(crate) fn served<'a>(
     slices: &'a [Shared<EndpointSlice>],
     namespace: &str,
@@ -111,7 +111,7 @@ pub(crate) fn served<'a>(
     all
 }
 
-/// The endpoints of every port of a Service.
+/// Returns the endpoints of every port of a Service.
 pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
@@ -119,7 +119,8 @@ pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTr
     Some(service.ports.values().map(|port| (port.number, of_port(&port.name))).collect())
 }
 
-/// The endpoints of a port: the ready ones; without any, those that still serve while they end, as Kubernetes has it.
+/// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
+/// Kubernetes.
 fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &str) -> Vec<Endpoint> {
     let served = served(slices, &service.id.namespace, port, &service.members);
     let is_any_ready = served.iter().any(|served| served.is_ready);
@@ -143,7 +144,7 @@ fn endpoint(served: &Served<'_>) -> Option<Endpoint> {
         address: *served.member.addresses.get(served.address)?,
         port: served.port,
         network: String::new(),
-        // Slices name the zone; the region is a label of the node, which nobody reads yet.
+        // Slices name the zone; the region is a label of the node, which is not read yet.
         locality: if served.zone.is_empty() { String::new() } else { format!("/{}", served.zone) },
     })
 }

@@ -1,8 +1,9 @@
-//! Turns Services as the cluster has them into those of the mesh: under which addresses they are called, who serves them,
-//! and where calls go.
+//! Turns the Services of the cluster into those of the mesh: the addresses under which they are called, the identities
+//! that serve them, and the routes of calls.
 //!
-//! A Service is in the mesh with one of its pods, for the sake of a split, or because its namespace takes mTLS alone. An address and port belong to the oldest
-//! Service that claims them. What a split makes of a call is `split`'s to say.
+//! A Service is in the mesh if one of its pods is, if it is the root or a backend of a split, or if its namespace
+//! accepts only mTLS. An address and port belong to the oldest Service that claims them. `split` decides where a split
+//! sends a call.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,7 @@ use crate::{
     value::{KubeService, Port, Split},
 };
 
-/// The addresses and ports that a Service would be called by; `None` if it is not in the mesh.
+/// Returns the addresses and ports on which a Service would be called; `None` if it is not in the mesh.
 pub(crate) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
     let known = context.kube_service(id)?;
     let is_root = context.has_split(id);
@@ -33,7 +34,7 @@ pub(crate) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeS
     if known.members.is_empty() && !is_root && !is_held && !context.is_sent_to(id) {
         return None;
     }
-    // One whose pods are all outside is there for a split's sake only: nobody who calls it directly notices.
+    // One whose pods are all outside is there only because a split sends to it; its direct callers are not affected.
     let is_called = !known.members.is_empty() || is_root || is_held || known.outside.is_empty();
     if !is_called {
         return Some(BTreeSet::new());
@@ -50,14 +51,15 @@ pub(crate) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeS
     Some(claims)
 }
 
-/// Whether a Service is in the mesh whoever is behind it: its namespace is, and takes mTLS alone, so a call must not go to
-/// it in plaintext for the reason that its injected pods went. What it does not select is not the namespace's.
+/// Returns true if a Service is in the mesh without any member: its namespace is, and accepts only mTLS, so that a call
+/// never goes to it in plaintext only because its injected pods are gone. Endpoints that a Service does not select are
+/// not pods of the namespace.
 fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
     let namespace = &known.id.namespace;
     known.has_selector && context.injects(namespace) && context.modes(namespace).1 == MtlsMode::Strict
 }
 
-/// The Service that has an address and port: the oldest of those that claim it.
+/// Returns the Service that owns an address and port: the oldest of those that claim it.
 pub(crate) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
     let mut claimants = Vec::new();
     for contributor in context.contributors() {
@@ -67,7 +69,7 @@ pub(crate) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
     claimants.iter().min_by(|one, other| one.age().cmp(&other.age())).map(|known| known.id.clone())
 }
 
-/// The Service as the mesh has it.
+/// Returns the Service as the mesh has it.
 pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Service> {
     let known = context.kube_service(id)?;
     let claims = context.claimed_addresses(id)?;
@@ -121,8 +123,8 @@ impl Reader<'_> {
         ports
     }
 
-    /// Nothing translates the port of a headless Service: who dials a pod's address dials the pod's port. A split of
-    /// the Service's port is about these calls as well.
+    /// Adds the ports of a headless Service's pods. The port of a headless Service is not translated: a client that
+    /// dials a pod's address dials the pod's port. A split of the Service's port applies to these calls as well.
     fn add_dialled_ports(&self, ports: &mut BTreeMap<u16, ServicePort>, context: &mut Context<'_>) {
         for port in self.known.ports.values() {
             let Some(ServicePort { route, endpoints: all, .. }) = ports.get(&port.number) else { continue };
@@ -149,8 +151,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The route of a Service's port for a call to the pod's own port: the Service's own share is the pod that was
-    /// dialled.
+    /// Returns the route of a Service's port for a call to the pod's own port: the Service's own share goes to the pod
+    /// that was dialled.
     fn dialled_route(&self, number: u16, route: &Route) -> Route {
         let mut route = route.clone();
         for backend in route.rules.iter_mut().flat_map(|rule| &mut rule.backends) {
@@ -161,7 +163,7 @@ impl Reader<'_> {
         route
     }
 
-    /// The addresses that nobody older has on this port.
+    /// Returns the addresses that no older Service has on this port.
     fn addresses(&self, number: u16, context: &mut Context<'_>) -> BTreeSet<IpAddr> {
         let mut own = BTreeSet::new();
         for (address, _) in self.claims.iter().filter(|(_, claimed)| *claimed == number) {
@@ -179,8 +181,8 @@ impl Reader<'_> {
     }
 }
 
-/// Who may serve: the accounts of the Service's pods, under enforcement those that a target is about. So a pod that slips
-/// behind the selector with an account of its own is refused by the clients.
+/// Returns the identities that may serve: the accounts of the Service's pods, under enforcement only those that are the
+/// destination of a target. So clients refuse a pod that matches the selector under an account of its own.
 fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<SpiffeId> {
     let all: BTreeSet<SpiffeId> = known.members.values().map(|member| member.identity.clone()).collect();
     if !context.modes(&known.id.namespace).0.is_enforced() {
@@ -203,7 +205,7 @@ fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<Spiffe
     granted
 }
 
-/// Who is behind a port, ready or not.
+/// Returns the servers of a port, ready or not.
 fn servers(port: &Port) -> impl Iterator<Item = Server> {
     let targets = port.targets.iter().filter(|((_, target), _)| !proxy::PORTS.contains(target));
     targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
@@ -220,7 +222,7 @@ fn nobody(known: &KubeService) -> Finding {
         .hint("let its pods be injected, or label the namespace smidge.mesh/mtls=permissive")
 }
 
-/// The pods that are not in the mesh, in few words.
+/// Lists the pods that are not in the mesh, in few words.
 fn outside(known: &KubeService) -> String {
     const SHOWN: usize = 3;
     let names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");

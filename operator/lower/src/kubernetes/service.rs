@@ -1,8 +1,8 @@
-//! Reads Kubernetes Services: which of their pods are in the mesh, under which addresses they are called, and what is
-//! spoken on their ports.
+//! Reads Kubernetes Services: which of their pods are in the mesh, the addresses under which they are called, and the
+//! protocols of their ports.
 //!
-//! `Known` is a Service as read, in the mesh or not; `mesh_service` makes of it what the mesh has. Where traffic to a port
-//! goes is `split`'s to say, and who serves it `endpoints`'s.
+//! `KubeService` is a Service as read, in the mesh or not; `mesh_service` turns it into the Service of the mesh.
+//! `split` decides where traffic to a port goes, and `endpoints` which pods serve it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use crate::{
     value::{KubeService, MeshPod, MeshPods, Port},
 };
 
-/// The Service of that name, unless it only stands for a name elsewhere.
+/// Returns the Service of that name, unless it is only an alias of a name elsewhere.
 pub(crate) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
     let service = context.object(|inputs| &inputs.services)?;
     let spec = service.spec.as_ref();
@@ -53,7 +53,7 @@ pub(crate) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeSer
     Some(known)
 }
 
-/// Tells those who are made of a Service.
+/// Contributes a Service to the nodes that are computed from it.
 fn give(known: &KubeService, context: &mut Context<'_>) {
     for node in [Node::Endpoints, Node::ServiceLoad, Node::ClaimedAddresses, Node::Service] {
         context.contribute_to(node(known.id.clone()));
@@ -78,7 +78,7 @@ struct Pods {
     outside_addresses: BTreeSet<IpAddr>,
 }
 
-/// The pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
+/// Returns the pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
 fn pods(
     id: &ServiceId,
     selector: Option<&BTreeMap<String, String>>,
@@ -103,8 +103,8 @@ fn pods(
     Pods { members, outside, outside_addresses }
 }
 
-/// The members behind a port, with their own port: by selector and target port, so that a pod's inbound side is there
-/// before the pod is ready, and by the slices where there is no selector.
+/// Returns the members behind a port, with their own port: by selector and target port, so that a pod's inbound side
+/// exists before the pod is ready, and by the slices, which are the only source without a selector.
 fn targets(
     id: &ServiceId,
     port: &Port,
@@ -166,7 +166,8 @@ fn ports(
     ports
 }
 
-/// The ports of a pod that Services send to. Two Services may disagree on what is spoken there: the older is believed.
+/// Returns the ports of a pod that Services send to. If two Services state different protocols, that of the older one
+/// is used.
 pub(crate) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
     let mut services = Vec::new();
     for contributor in context.contributors() {

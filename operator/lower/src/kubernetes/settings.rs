@@ -1,6 +1,6 @@
-//! Reads what the mesh and its namespaces are set to: `MeshConfig`, then the labels of namespaces.
+//! Reads the settings of the mesh and its namespaces: `MeshConfig`, then the labels of namespaces.
 //!
-//! A word that means nothing counts as the strictest one, with a finding: a typing error must not open anything.
+//! An unknown word counts as the strictest one, with a finding: a typing error must not open anything.
 
 use k8s_openapi::api::core::v1::Namespace;
 use smidge_crds::{
@@ -24,7 +24,7 @@ pub(crate) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
     let mut settings = MeshWide::default();
     let default = (String::new(), config::DEFAULT.to_owned());
     if context.unreadable("MeshConfig", &default).is_some() {
-        // What it said about paths is not known, and closed allows less than open.
+        // Its setting for paths is not known, and closed allows less than open.
         settings.path_end = Some(PathEnd::Closed);
     }
     for ((namespace, name), config) in context.mesh_configs() {
@@ -39,14 +39,15 @@ pub(crate) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
     settings
 }
 
-/// The modes of a namespace, where there is an object for it: whether its pods need grants, and take plaintext.
+/// Returns the modes of a namespace, if there is an object for it: whether its pods need grants, and accept plaintext.
 pub(crate) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode, MtlsMode)> {
     let namespace = context.object(|inputs| &inputs.namespaces)?;
     let settings = context.mesh_wide();
     Some(settings.of_labels(name, namespace, context.findings()))
 }
 
-/// Whether a namespace is labelled for injection. The label decides who is in the mesh, and nothing that a pod says of itself.
+/// Returns true if a namespace is labelled for injection. Only this label can put a pod into the mesh; the pod's own
+/// fields cannot.
 pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
     let namespace = context.object(|inputs| &inputs.namespaces);
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
@@ -55,7 +56,8 @@ pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
     is_labelled && name != workload::KUBE_SYSTEM && name != &*context.system_namespace()
 }
 
-/// Whether pods that could leave the mesh are refused. Settings that cannot be read may have said so.
+/// Returns true if pods that could bypass the mesh are refused. Settings that cannot be read may contain that, so they
+/// count as strict.
 pub fn injects_strictly(inputs: &Inputs) -> bool {
     let key: Key = (String::new(), config::DEFAULT.to_owned());
     let said = inputs.mesh_configs.get(&key).and_then(|config| config.spec.injection.strict);
@@ -155,7 +157,8 @@ fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> 
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.budgets.{name}"))
 }
 
-/// The first word that was expected is the one that holds, but for the end of paths: closed allows less than open.
+/// Returns the finding for an unknown word. The first expected word is used instead, except for the end of paths:
+/// closed allows less than open.
 fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> Finding {
     let first = expected.split([' ', ',']).next().unwrap_or_default();
     let held = if field == "spec.pathRegexEnd" { "closed" } else { first };

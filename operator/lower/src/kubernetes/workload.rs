@@ -1,7 +1,7 @@
 //! Finds the pods that are in the mesh, and turns them into workloads and classes.
 //!
-//! A pod is in the mesh when its namespace's label says so and it was injected: the webhook's annotation and the proxy's
-//! container are both there. Says nothing about Services; `service` says which ports they send to.
+//! A pod is in the mesh if its namespace is labelled for it and the pod was injected: the webhook's annotation and the
+//! proxy's container are both there. Knows nothing of Services; `service` determines to which ports they send.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
@@ -27,13 +27,14 @@ use crate::{
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
 pub const KUBE_SYSTEM: &str = "kube-system";
 
-/// Declared ports of a pod that are served though no Service sends to them: each has a copy of the workload's rules.
+/// Maximum number of declared ports of a pod that are served though no Service sends to them: each has a copy of the
+/// workload's rules.
 const DECLARED_PORTS: usize = 64;
 
-/// Whether a pod says that it runs a proxy of the mesh, and has not ended. Its namespace's label decides whether it is a
-/// member.
+/// Returns true if a pod declares that it runs a proxy of the mesh, and has not ended. Its namespace's label decides
+/// whether it is a member.
 ///
-/// A pod in the node's network is none: its address is the node's, where others live as well.
+/// A pod in the node's network does not count: its address is that of the node, which others use as well.
 fn claims_proxy(pod: &Pod) -> bool {
     let annotated = pod
         .metadata
@@ -49,13 +50,13 @@ fn claims_proxy(pod: &Pod) -> bool {
     annotated && has_proxy && !is_of_node && !has_ended(pod)
 }
 
-/// Whether a pod's containers have all ended for good.
+/// Returns true if a pod's containers have all ended for good.
 pub(crate) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// The kind and name of the thing that a pod is an instance of.
+/// Returns the kind and name of the object that a pod is an instance of.
 pub fn owner(pod: &Pod) -> (String, String) {
     let controller =
         pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
@@ -76,7 +77,7 @@ pub fn owner(pod: &Pod) -> (String, String) {
     (controller.kind.clone(), controller.name.clone())
 }
 
-/// The pod of that name, unless it has ended.
+/// Returns the pod of that name, unless it has ended.
 pub(crate) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
     let pod = context.object(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
     for (name, value) in pod.metadata.labels.iter().flatten() {
@@ -110,7 +111,7 @@ pub(crate) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     Some(KubePod { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
 }
 
-/// The number of the TCP port called `name` in a container of the application.
+/// Returns the number of the TCP port called `name` in a container of the application.
 pub(crate) fn named_port(pod: &Pod, name: &str) -> Option<u16> {
     declared(pod)
         .find(|port| is_tcp(port) && port.name.as_deref() == Some(name))
@@ -132,7 +133,7 @@ fn declared(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     own.chain(sidecars).flat_map(|container| container.ports.iter().flatten())
 }
 
-/// The ServiceAccount that a pod runs under. The API server fills the field; a manifest on disk may lack it.
+/// Returns the ServiceAccount that a pod runs under. The API server fills the field; a manifest on disk may lack it.
 pub(crate) fn account(pod: &Pod) -> &str {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     account.filter(|name| !name.is_empty()).unwrap_or("default")
@@ -162,7 +163,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
     }
 }
 
-/// The workload instance that a pod is, and its class.
+/// Returns the workload instance of a pod, and its class.
 pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
     let instance = context.pod(key)?;
     let member = instance.member.as_ref()?;
@@ -189,7 +190,7 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload
     Some((Workload { identity, kind, name, class: id }, class))
 }
 
-/// The class of those who say that they are of it: they say the same.
+/// Returns the class of the instances that contribute to it: they all have the same value.
 pub(crate) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
     context.contributors().last().and_then(|instance| context.class(instance))
 }
@@ -231,8 +232,9 @@ fn reserved(object: ObjectRef, port: u16) -> Finding {
     .hint("let the application listen on another port")
 }
 
-/// The name of a class: its account, and a digest of all that makes its listener. The access mode does not: a switch
-/// must move no proxy to another class. Clusters may differ in their modes, so a class is one cluster's.
+/// Returns the name of a class: its account, and a digest of all that determines its listener. The access mode does
+/// not: a change of it must move no proxy to another class. Clusters may differ in their modes, so a class belongs to
+/// one cluster.
 fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
     let Class { identity, ports, access: _, mtls } = class;
     let mut text = format!("{cluster} {identity} {mtls:?}");

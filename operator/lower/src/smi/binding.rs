@@ -1,7 +1,7 @@
-//! Reads IdentityBindings: the ServiceAccounts that each stands for.
+//! Reads IdentityBindings: the ServiceAccounts that each resolves to.
 //!
 //! A proxy knows its peer by the ServiceAccount in the peer's certificate, and labels are in no certificate. So a
-//! selector stands for an account only while every pod of the account has the labels; else one pod without them would
+//! selector resolves to an account only while every pod of the account has the labels; else one pod without them would
 //! get what was meant for the others.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
     value::KubePod,
 };
 
-/// The identities that the IdentityBinding of that name stands for.
+/// Returns the identities that the IdentityBinding of that name resolves to.
 pub(crate) fn binding(key: &Key, context: &mut Context<'_>) -> Option<BTreeSet<Arc<SpiffeId>>> {
     let binding = context.object(|inputs| &inputs.identity_bindings)?;
     let object = ObjectRef::new("IdentityBinding", &key.0, &key.1);
@@ -72,7 +72,7 @@ impl Reader<'_, '_> {
         identities
     }
 
-    /// The identities, or nobody if they are too many.
+    /// Returns the identities, or none if they cost more than the budget.
     fn within_budget(&mut self, identities: BTreeSet<Arc<SpiffeId>>) -> BTreeSet<Arc<SpiffeId>> {
         let cost = cost::count(identities.len()).saturating_mul(cost::IDENTITY);
         let budget = self.context.mesh_wide().budgets.object;
@@ -90,7 +90,7 @@ impl Reader<'_, '_> {
         BTreeSet::new()
     }
 
-    /// An account of the binding's own namespace.
+    /// Returns the identity of an account of the binding's own namespace.
     fn own(&mut self, account: &str) -> Arc<SpiffeId> {
         Arc::new(SpiffeId {
             trust_domain: self.context.trust_domain(),

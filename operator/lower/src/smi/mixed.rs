@@ -1,7 +1,7 @@
-//! Says which objects were written in the shape of another version than their own.
+//! Reports objects that were written in the shape of another version than their own.
 //!
-//! They are understood, by `smidge_crds::conversion`, and mean what they say; but who reads the manifest beside SMI's
-//! documents is misled, and other meshes drop such fields silently. Gives nothing a meaning.
+//! `smidge_crds::conversion` understands them, and they have the effect that they state; but a reader who compares the
+//! manifest with SMI's documents is misled, and other meshes drop such fields silently. Gives nothing a meaning.
 
 use smidge_crds::{
     Kind, Object,
@@ -14,7 +14,7 @@ use crate::{
     inputs::Key,
 };
 
-/// Says where an object mixes shapes.
+/// Reports the places where an object mixes shapes.
 pub(crate) fn report<Spec: Kind>((namespace, name): &Key, object: &Object<Spec>, context: &mut Context<'_>) {
     for (version, mixed) in mixed(Spec::GROUP, Spec::KIND, &object.metadata) {
         let object = ObjectRef::new(Spec::KIND, namespace, name);

@@ -1,10 +1,10 @@
 //! Decides whether a user's regular expression may reach the proxies.
 //!
 //! A proxy that refuses one expression keeps its whole old policy, so nothing may be sent that Envoy's RE2 does not
-//! take; and an expression that RE2 and Rust's `regex` read differently cannot be reasoned about here. Accepted is what
-//! both read alike, in ASCII, within bounds. `tests/regex.rs` puts every accepted form before real Envoys.
+//! accept; and an expression that RE2 and Rust's `regex` read differently cannot be evaluated here. Accepted is what
+//! both read alike, in ASCII, within bounds. `tests/regex.rs` tests every accepted form with real Envoys.
 //!
-//! Does not rewrite anything: the accepted text is rendered as it stands.
+//! Does not rewrite anything: the accepted text is rendered unchanged.
 
 use regex_syntax::{
     ast::{
@@ -14,17 +14,17 @@ use regex_syntax::{
     hir::{self, Class, Hir, HirKind, Look},
 };
 
-/// Bytes that an expression may have. Longer ones belong in several matches.
+/// Maximum size of an expression, in bytes. Longer ones belong in several matches.
 const MAX_BYTES: usize = 1024;
 
 /// RE2's limit for one counted repetition, and for the product of nested ones.
 const MAX_REPEAT: u32 = 1000;
 
-/// Instructions that an expression may cost in RE2, by a rough upper bound. The proxies' bootstrap raises RE2's own
-/// limit well above this.
+/// Maximum number of instructions that an expression may cost in RE2, by a rough upper bound. The proxies' bootstrap
+/// raises RE2's own limit well above this.
 const MAX_COST: u64 = 5000;
 
-/// Why an expression is refused.
+/// Reason for which an expression is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegexError {
     /// It is not ASCII; how Envoy reads other characters depends on its version.
@@ -36,7 +36,7 @@ pub enum RegexError {
     /// It does not parse.
     #[error("does not compile: {0}")]
     Syntax(String),
-    /// RE2 reads it otherwise, or not at all.
+    /// RE2 reads it differently, or not at all.
     #[error("uses {0}, which RE2 does not read as written")]
     NotRe2(String),
     /// It would become too large a program.
@@ -44,22 +44,22 @@ pub enum RegexError {
     TooLarge,
 }
 
-/// What an accepted expression is like.
+/// Properties of an accepted expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// The instructions that it may cost in RE2, by a rough upper bound.
+    /// Number of instructions that it may cost in RE2, by a rough upper bound.
     pub cost: u64,
-    /// Whether it allows the same with an open and with a closed end.
+    /// True if it allows the same with an open and with a closed end.
     pub ends_alike: bool,
 }
 
-/// Accepts an expression or says why not.
+/// Accepts an expression, or returns the reason for which it is refused.
 pub fn check(pattern: &str) -> Result<Accepted, RegexError> {
     let (hir, cost) = parse(pattern)?;
     Ok(Accepted { cost, ends_alike: ends_alike(&hir) })
 }
 
-/// Whether the accepted `pattern` allows the same with an open and with a closed end.
+/// Returns true if the accepted `pattern` allows the same with an open and with a closed end.
 pub fn is_same_open_and_closed(pattern: &str) -> bool {
     check(pattern).is_ok_and(|accepted| accepted.ends_alike)
 }
@@ -87,7 +87,7 @@ fn not_re2<T>(what: impl Into<String>) -> Result<T, RegexError> {
     Err(RegexError::NotRe2(what.into()))
 }
 
-/// The cost of a part in instructions, and the product of its nested counted repetitions.
+/// Returns the cost of a part in instructions, and the product of its nested counted repetitions.
 fn judge(ast: &Ast, text: &str) -> Result<(u64, u32), RegexError> {
     match ast {
         Ast::Empty(_) => Ok((1, 1)),
@@ -145,7 +145,7 @@ fn judge_repetition(repetition: &ast::Repetition, text: &str) -> Result<(u64, u3
         return Ok((cost + 2, product));
     };
     let span = repetition.op.span;
-    // Rust's parser passes over blanks between the braces; RE2 takes such a text literally.
+    // Rust's parser ignores blanks between the braces; RE2 reads such a text literally.
     if text.get(span.start.offset..span.end.offset).is_none_or(|op| op.contains(' ')) {
         return not_re2("blanks in a counted repetition");
     }
@@ -188,7 +188,7 @@ fn judge_literal(literal: &Literal) -> Result<(), RegexError> {
     }
 }
 
-/// The number of items in a class.
+/// Returns the number of items in a class.
 fn judge_set(set: &ClassSet) -> Result<u64, RegexError> {
     match set {
         ClassSet::Item(item) => judge_item(item),
@@ -213,7 +213,7 @@ fn judge_item(item: &ClassSetItem) -> Result<u64, RegexError> {
     }
 }
 
-/// Whether whatever follows a match is already part of it (or excluded by an end anchor).
+/// Returns true if everything that follows a match is already part of it (or excluded by an end anchor).
 fn ends_alike(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Look(look) => matches!(look, Look::End),
@@ -225,7 +225,7 @@ fn ends_alike(hir: &Hir) -> bool {
     }
 }
 
-/// Whether a part takes every character that a path can have.
+/// Returns true if a part matches every character that a path can have.
 fn takes_anything(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Capture(capture) => takes_anything(&capture.sub),

@@ -1,7 +1,7 @@
 //! Reads the route objects that others refer to: HTTPRouteGroups, TCPRoutes, UDPRoutes.
 //!
-//! A match with anything wrong in it is kept by name and allows nothing: dropping only the bad condition would allow
-//! more than its owner wrote. Who refers to a route object, and what that allows, is `target`'s to say.
+//! A match with any error in it is kept by name and allows nothing: dropping only the bad condition would allow more
+//! than its owner wrote. `target` decides which objects refer to a route object, and what that allows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ use crate::{
 type Meant = (u64, Arc<HttpMatch>);
 
 impl Group {
-    /// A group of matches in order, `None` for one that allows nothing. Names need not be unique.
+    /// Builds a group of matches in order, `None` for one that allows nothing. Names need not be unique.
     fn new(key: &Key, written: Vec<(String, Option<Meant>)>) -> Self {
         let names = listed(&written);
         let (mut all, mut by_name) = (Vec::new(), BTreeMap::<String, Vec<_>>::new());
@@ -97,7 +97,7 @@ pub(crate) fn udp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
     Some(ports("UDPRoute", key, &route.spec.matches, context.findings()))
 }
 
-/// The matches of a group by name, `None` for one that allows nothing.
+/// Returns the matches of a group by name, `None` for one that allows nothing.
 fn read_matches(
     key: &Key,
     group: &HttpRouteGroup,
@@ -140,7 +140,7 @@ fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
         .hint("say which you mean: pathRegexEnd open or closed in the MeshConfig called default")
 }
 
-/// A condition that cannot be read. Its finding has been made.
+/// A condition that cannot be read. Its finding is already reported.
 struct Defect;
 
 /// Reads one match of a group.
@@ -148,9 +148,9 @@ struct MatchReader<'a> {
     object: &'a ObjectRef,
     field: String,
     path_end: Option<PathEnd>,
-    /// What its expressions cost.
+    /// Cost of its expressions.
     cost: u64,
-    /// Whether its path means the same with an open and with a closed end.
+    /// True if its path means the same with an open and with a closed end.
     ends_alike: bool,
 }
 
@@ -162,7 +162,7 @@ impl MatchReader<'_> {
         findings: &mut Vec<Finding>,
     ) -> Option<HttpMatch> {
         let specs::HttpMatch { name, path_regex, methods, headers } = written;
-        // Every condition is read, so that one look shows all that is wrong.
+        // Every condition is read, so that all errors are reported at once.
         let path = self.path(path_regex.as_deref(), findings);
         let methods = self.methods(methods.as_deref(), findings);
         let headers = self.headers(headers, findings);
@@ -271,13 +271,14 @@ impl MatchReader<'_> {
     }
 }
 
-/// `*`, or the token of a method. Methods are case-sensitive, and all that are registered are in capitals.
+/// Returns true for `*`, or the token of a method. Methods are case-sensitive, and all that are registered are in
+/// capitals.
 fn is_method(method: &str) -> bool {
     let is_token = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     method == "*" || (!method.is_empty() && method.len() <= 32 && method.chars().all(is_token))
 }
 
-/// A header's name as proxies know it, and its expression.
+/// Returns a header's name as proxies know it, its expression, and the cost of the expression.
 fn header(name: &str, pattern: &str) -> Result<(String, String, u64), (Reason, String)> {
     let lower = name.to_ascii_lowercase();
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
@@ -294,7 +295,8 @@ fn header(name: &str, pattern: &str) -> Result<(String, String, u64), (Reason, S
     }
 }
 
-/// The ports of a TCPRoute or UDPRoute: all if it names none. A port that is none is left out, and never widens the rest.
+/// Returns the ports of a TCPRoute or UDPRoute: all if it names none. An invalid port is left out, and never widens the
+/// rest.
 fn ports(kind: &str, key: &Key, written: &PortMatch, findings: &mut Vec<Finding>) -> Ports {
     let written = &written.ports;
     if written.is_empty() {
@@ -322,7 +324,7 @@ fn ports(kind: &str, key: &Key, written: &PortMatch, findings: &mut Vec<Finding>
     Ports::Only(ports)
 }
 
-/// The number as a port, if it is one.
+/// Returns the number as a port, if it is one.
 pub(crate) fn port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port != 0)
 }

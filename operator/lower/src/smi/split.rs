@@ -1,7 +1,7 @@
 //! Turns TrafficSplits into the routes of their roots' ports.
 //!
-//! Finds each split's root and backends, lets one split win each root, and says per port who gets which share. A
-//! split grants nothing; who may go where is `target`'s to say. A backend is never split again.
+//! Finds each split's root and backends, selects one split for each root, and computes the share of each backend per
+//! port. A split grants nothing; `target` decides which calls are allowed. A backend is never split again.
 
 mod matches;
 mod shares;
@@ -21,7 +21,7 @@ use crate::{
     value::{Split, SplitSpec},
 };
 
-/// The TrafficSplit of that name, given to its root.
+/// Returns the TrafficSplit of that name, and contributes it to its root.
 pub(crate) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
     let split = context.object(|inputs| &inputs.traffic_splits)?;
     mixed::report(key, split, context);
@@ -40,7 +40,7 @@ pub(crate) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec>
         );
         return None;
     }
-    // Everything is read before anything is given up, so that one look shows all that is wrong.
+    // Everything is read before the first return on an error, so that all errors are reported at once.
     let root = root(key, &split.spec.service, &object, context);
     let domain = context.cluster_domain();
     let shares = shares::read(key, &split.spec.backends, &domain, &object, context.findings());
@@ -56,14 +56,15 @@ pub(crate) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec>
     Some(SplitSpec { created, split: Split { object, root, shares, is_weighted, matches } })
 }
 
-/// The split that is in effect for a root: one wins, and what it names must exist, with something of it in the mesh.
+/// Returns the split that is in effect for a root: the one that wins, if a pod of the root or of an existing backend is
+/// in the mesh.
 pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
     let mut all = Vec::new();
     for contributor in context.contributors() {
         let Node::SplitSpec(key) = &*contributor else { continue };
         all.extend(context.split_spec(key));
     }
-    // Givers are sorted by name, and sorting keeps that order among equals.
+    // Contributors are sorted by name, and sorting keeps that order among equals.
     all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
     let (winner, losers) = all.split_first()?;
     for loser in losers {
@@ -71,7 +72,7 @@ pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
     }
     let mut split = winner.split.clone();
     let ObjectRef { namespace, name, .. } = &split.object;
-    // Which is said where it is found. Another one does not take its place: the root's own endpoints get all.
+    // The node of the budget reports this. No other split takes its place: the root's own endpoints get all.
     if split.matches.is_some()
         && context.splits_over_budget(namespace).contains(&(namespace.clone(), name.clone()))
     {
@@ -88,8 +89,8 @@ pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
     Some(split)
 }
 
-/// The Service that a split is about: by any of its names, else the one named like the split (a tool that writes host
-/// names into the field names the split after the Service).
+/// Returns the Service that a split is about: by any of its names, else the one with the name of the split (a tool that
+/// writes host names into the field names the split after the Service).
 fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>) -> Option<ServiceId> {
     let by_name = local_name(written, &key.0, &context.cluster_domain());
     let by_name = by_name.map(|name| ServiceId::new(&key.0, name));
@@ -108,7 +109,7 @@ fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>)
     is_there.then_some(like_split)
 }
 
-/// The bare name of a Service of `namespace`, if `written` is one of its names: alone, with the namespace, with
+/// Returns the bare name of a Service of `namespace`, if `written` is one of its names: alone, with the namespace, with
 /// `svc`, with the cluster's domain, and with the final dot.
 fn local_name<'w>(written: &'w str, namespace: &str, cluster_domain: &str) -> Option<&'w str> {
     let written = written.strip_suffix('.').unwrap_or(written);
@@ -123,7 +124,7 @@ impl Split {
         Finding::new(self.object.clone(), reason, message).at(field)
     }
 
-    /// Says of another split of the same root that this one is in effect.
+    /// Returns the finding for another split of the same root, as this one is in effect.
     fn conflict(&self, loser: &Self) -> Finding {
         let why = if self.matches.is_some() && loser.matches.is_none() {
             "has matches"
@@ -137,7 +138,7 @@ impl Split {
         loser.finding(Reason::Conflicted, "spec.service", message)
     }
 
-    /// Leaves out the backends that do not exist, and says which are roots themselves.
+    /// Removes the backends that do not exist, and reports those that are roots themselves.
     fn look_up(&mut self, context: &mut Context<'_>) {
         let shares = std::mem::take(&mut self.shares);
         for share in shares {
@@ -163,7 +164,7 @@ impl Split {
         std::iter::once(&self.root).chain(backends).any(|service| context.has_members(service))
     }
 
-    /// Says that nothing of the split is in the mesh.
+    /// Returns the finding that no part of the split is in the mesh.
     fn outside_mesh(&self) -> Finding {
         let message = format!(
             "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
@@ -173,7 +174,7 @@ impl Split {
             .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
     }
 
-    /// Where the traffic to port `number` of the root goes.
+    /// Returns the route of the traffic to port `number` of the root.
     pub fn route(&self, number: u16, protocol: Protocol, context: &mut Context<'_>) -> Route {
         let own = || RouteRule::own(self.root.clone());
         if self.matches.is_some() && protocol == Protocol::Tcp {
@@ -184,7 +185,7 @@ impl Split {
         let backends = self.backends_of(number, protocol, context);
         match &self.matches {
             None => rules.push(RouteRule { matches: None, backends }),
-            // Nothing matches, so nobody ever goes there.
+            // No request matches, so none is ever sent to the backends.
             Some(matches) if matches.is_empty() => rules.push(own()),
             Some(matches) => {
                 rules.push(RouteRule { matches: Some(matches.keys().cloned().collect()), backends });
@@ -207,7 +208,7 @@ impl Split {
             .hint("if it is HTTP, say so in the Service's port: appProtocol: http")
     }
 
-    /// Requests that match nothing need an endpoint as well.
+    /// Reports a root without a ready endpoint: requests that match nothing need one as well.
     fn see_rest_is_served(&self, number: u16, context: &mut Context<'_>) {
         let root = context.kube_service(&self.root);
         if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, context)
@@ -222,7 +223,7 @@ impl Split {
     }
 }
 
-/// Whether anybody can serve a port of a Service now.
+/// Returns true if any endpoint can serve a port of a Service now.
 fn is_ready(service: &ServiceId, port: u16, context: &mut Context<'_>) -> bool {
     context.endpoints(service).get(&port).is_some_and(|endpoints| !endpoints.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Reads the subjects of a TrafficTarget: which identities a source or a destination is.
+//! Reads the subjects of a TrafficTarget: the identities of its sources and of its destination.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,19 +11,19 @@ use crate::{
     inputs::Key,
 };
 
-/// What is wrong with a subject: why, the field below it, and in words.
+/// Defect of a subject: the reason, the field below it, and the message.
 type Defect = (Reason, &'static str, String);
 
 /// Reads the subjects of one target.
 pub(crate) struct SubjectReader<'a, 'l> {
-    /// The target's own name.
+    /// Namespace and name of the target.
     pub key: &'a Key,
     pub object: &'a ObjectRef,
     pub context: &'a mut Context<'l>,
 }
 
 impl SubjectReader<'_, '_> {
-    /// Who is protected: identities of the target's own namespace alone, as only its owner may open it.
+    /// Returns the protected identities: those of the target's own namespace alone, as only its owner may open it.
     pub fn destination(&mut self, subject: &Subject) -> BTreeSet<Arc<SpiffeId>> {
         const FIELD: &str = "spec.destination";
         let mut identities = match self.identities(subject) {
@@ -48,7 +48,7 @@ impl SubjectReader<'_, '_> {
         identities
     }
 
-    /// Who may call.
+    /// Returns the identities that may call.
     pub fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<Arc<SpiffeId>> {
         if subjects.is_empty() {
             let message = "no source, so the target allows nobody";
@@ -65,7 +65,7 @@ impl SubjectReader<'_, '_> {
             match self.identities(subject) {
                 Ok(mut identities) => {
                     let namespace = self.namespace(subject).to_owned();
-                    // Otherwise whoever may write a binding anywhere could let anybody in here.
+                    // Otherwise a user who may write a binding in any namespace could allow any identity here.
                     if subject.kind == BINDING && namespace != self.key.0 {
                         self.keep_those_of(&namespace, &field, &mut identities);
                     }
@@ -77,7 +77,7 @@ impl SubjectReader<'_, '_> {
         sources
     }
 
-    /// A binding vouches for whom its own namespace may speak for.
+    /// Keeps the identities of `namespace`, as a binding may only name identities of its own namespace.
     fn keep_those_of(&mut self, namespace: &str, field: &str, identities: &mut BTreeSet<Arc<SpiffeId>>) {
         identities.retain(|identity| {
             let is_own = identity.namespace == namespace;
@@ -137,7 +137,8 @@ impl SubjectReader<'_, '_> {
 const ACCOUNT: &str = "ServiceAccount";
 const BINDING: &str = "IdentityBinding";
 
-/// Users write an API version where an API group is asked for.
+/// Returns true if a group is empty or SMI's group of access. Users write an API version where an API group is
+/// expected.
 fn is_access(group: &str) -> bool {
     group.is_empty() || group.split('/').next() == Some(access::GROUP)
 }

@@ -1,7 +1,7 @@
-//! Turns TrafficTargets into grants: what each destination identity allows whom.
+//! Turns TrafficTargets into grants: what each destination identity allows to its sources.
 //!
-//! Whatever cannot be read allows nothing. That is more than leaving it out: an HTTPRouteGroup that does not exist
-//! still makes its target an HTTP target, or a typing error would turn "these paths" into "anything".
+//! A rule or a subject that cannot be read allows nothing. That is stricter than leaving it out: an HTTPRouteGroup that
+//! does not exist still makes its target an HTTP target, or a typing error would turn "these paths" into "anything".
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ use crate::{
     value::{Group, Lost, Part, TargetGrant},
 };
 
-/// What the TrafficTarget of that name allows.
+/// Returns the grant of the TrafficTarget of that name, and its destinations.
 pub(crate) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant> {
     let target = context.object(|inputs| &inputs.traffic_targets)?;
     mixed::report(key, target, context);
@@ -41,7 +41,7 @@ pub(crate) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant
     Some(allowed)
 }
 
-/// All that an identity allows, sorted.
+/// Returns all grants of a destination identity, sorted.
 pub(crate) fn grants(context: &mut Context<'_>) -> Vec<Arc<Grant>> {
     let mut grants = Vec::new();
     for contributor in context.contributors() {
@@ -53,7 +53,7 @@ pub(crate) fn grants(context: &mut Context<'_>) -> Vec<Arc<Grant>> {
     grants
 }
 
-/// What a target may keep within the budgets.
+/// Returns the part of a target's grant that fits into the budgets.
 fn left(grant: &Arc<Grant>, lost: Option<&Lost>) -> Option<Arc<Grant>> {
     match lost {
         None => Some(Arc::clone(grant)),
@@ -72,16 +72,16 @@ struct TargetReader<'a, 'l> {
     context: &'a mut Context<'l>,
 }
 
-/// What the rules of one target add up to.
+/// Union of the rules of one target.
 #[derive(Default)]
 struct Rules {
     /// The union of the TCPRoutes' ports; `None` without a TCPRoute rule.
     tcp: Option<Ports>,
     /// The union of the HTTPRouteGroups' matches; `None` without an HTTPRouteGroup rule.
     http: Option<BTreeMap<Matches, u64>>,
-    /// The groups that are taken as a whole, by the name of their matches.
+    /// Groups that are used as a whole, by the name of their matches.
     whole: BTreeSet<String>,
-    /// Whether a rule could mean anything, so that the whole target must mean nothing.
+    /// True if a rule could mean anything, so that the whole target must allow nothing.
     unknown: bool,
 }
 
@@ -90,10 +90,10 @@ impl TargetReader<'_, '_> {
         self.context.report_at(&self.object, reason, field, message);
     }
 
-    /// What the target allows, and at whom.
+    /// Reads the grant of the target, and its destinations.
     fn read(&mut self, target: &TrafficTarget) -> Option<TargetGrant> {
         let mut subjects = SubjectReader { key: self.key, object: &self.object, context: self.context };
-        // Everything is read before anything is given up, so that one look shows all that is wrong.
+        // Everything is read before the first return on an error, so that all errors are reported at once.
         let destinations = subjects.destination(&target.spec.destination);
         let sources = subjects.sources(&target.spec.sources);
         let asked = self.asked(target.spec.destination.port.as_ref());
@@ -117,8 +117,8 @@ impl TargetReader<'_, '_> {
         })
     }
 
-    /// What the target costs beside its matches, unless that is too much: its callers stand beside all matches that it shares
-    /// with the same other targets, so at most once for each part of a group.
+    /// Returns the cost of the target beside its matches, unless it exceeds the budget. Its callers are repeated beside
+    /// all matches that it shares with the same other targets, so at most once for each part of a group.
     fn cost(&mut self, (sources, destinations): (usize, usize), used: usize, ports: &Ports) -> Option<u64> {
         let named = match ports {
             Ports::All => 0,
@@ -142,7 +142,7 @@ impl TargetReader<'_, '_> {
         None
     }
 
-    /// The ports that the destination itself names: one, or all if it names none.
+    /// Returns the ports that the destination itself names: one, or all if it names none.
     fn asked(&mut self, written: Option<&Number>) -> Ports {
         let Some(number) = written else { return Ports::All };
         let port = number.as_text_or_i64().and_then(route::port);
@@ -155,7 +155,7 @@ impl TargetReader<'_, '_> {
         Ports::Only(port.into_iter().collect())
     }
 
-    /// The ports that the rules and the destination agree on.
+    /// Returns the ports on which the rules and the destination agree.
     fn narrowed(&mut self, ports: Ports, asked: &Ports) -> Option<Ports> {
         let Ports::Only(asked) = asked else { return Some(ports) };
         let both: BTreeSet<u16> = asked.iter().copied().filter(|port| ports.contains(*port)).collect();
@@ -223,7 +223,8 @@ impl TargetReader<'_, '_> {
         self.report(Reason::RouteNotFound, format!("{field}.name"), message);
     }
 
-    /// The matches that a rule takes from its group, but for those that were taken by group and name (or all).
+    /// Returns the matches that a rule uses from its group, except those that were already used by group and name (or
+    /// all).
     fn http<'r>(
         &mut self,
         field: &str,
@@ -269,7 +270,8 @@ impl TargetReader<'_, '_> {
 }
 
 impl Rules {
-    /// The ports and matches of the grant, unless there is nothing in it. Without matches it is of any payload.
+    /// Returns the ports and matches of the grant, unless there is nothing in it. Without matches it allows any
+    /// payload.
     fn payload(self) -> Option<(Ports, Option<BTreeMap<Matches, u64>>)> {
         let Self { tcp, mut http, whole, unknown } = self;
         // A target of UDPRoutes alone opens no TCP.

@@ -1,4 +1,4 @@
-//! What a change costs to lower, in units made: as much in a large mesh as in a small one.
+//! Cost of lowering a change, in nodes computed: the same in a large mesh as in a small one.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -12,9 +12,8 @@ use smidge_mesh::id::ClusterId;
 
 use super::inputs;
 
-/// A mesh of so many applications in one namespace: each a Service with three pods and a TrafficTarget, all with one label
-/// in common; the first splits
-/// its calls between the next two.
+/// Returns a mesh of this number of applications in one namespace: each a Service with one pod (whatever its replicas,
+/// offline) and a TrafficTarget, all pods with one label in common; the first splits its calls between the next two.
 fn shop(applications: usize) -> Inputs {
     let mut text = String::from(
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\napiVersion: specs.smi-spec.io/v1alpha4\n\
@@ -84,7 +83,7 @@ fn scale(inputs: &mut Inputs) {
     inputs.pods.insert((key.0, name), pod.into());
 }
 
-/// What a change makes anew in a mesh of that size.
+/// Returns what a change recomputes in a mesh of that size.
 fn cost(applications: usize, change: impl FnOnce(&mut Inputs)) -> Lowered {
     let mut world = BTreeMap::from([(ClusterId::default(), shop(applications))]);
     let mut lowering = Lowering::default();
@@ -103,7 +102,8 @@ fn cost(applications: usize, change: impl FnOnce(&mut Inputs)) -> Lowered {
     }
 }
 
-/// The same in a small mesh and in a large one: (Services, workload instances, units of any kind).
+/// Tests that the cost is the same in a small mesh and in a large one: (Services, workload instances, nodes of any
+/// kind).
 fn flat(what: &str, expected: (u64, u64, u64), change: impl Fn(&mut Inputs)) {
     let (small, large) = (cost(10, &change), cost(80, &change));
     assert_eq!(small, large, "{what} costs more in a large mesh");
@@ -143,7 +143,7 @@ fn what_a_kubelet_reports_lowers_nothing() {
 
 #[test]
 fn a_pod_that_goes_lowers_its_service() {
-    // It is the only one of its account, whose callers no longer see the Service. What is gone is not lowered.
+    // It is the only one of its account, whose callers no longer receive the Service. A removed node is not lowered.
     flat("a pod that goes", (1, 0, 14), |inputs| {
         let key = key(inputs.pods.keys().cloned(), "a7-");
         inputs.pods.remove(&key);

@@ -1,8 +1,8 @@
-//! Lowering that goes on from the state before is lowering everything: the same mesh, the same findings, at the cost of
-//! what has changed.
+//! Incremental lowering yields the same as lowering everything: the same mesh, the same findings, at the cost of what
+//! has changed.
 //!
-//! The objects are those of all golden cases, which share names and namespaces: put, replaced, changed and taken away in
-//! any order they make worlds that nobody would write. `PROPTEST_CASES` asks for more of them.
+//! The objects are those of all golden cases, which share names and namespaces: added, replaced, changed and removed in
+//! any order, they form clusters that no user would write. `PROPTEST_CASES` sets the number of cases.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::assigning_clones)]
 
 mod cost;
@@ -21,12 +21,12 @@ use smidge_mesh::id::{ClusterId, TrustDomain};
 use smidge_xds_testing::properties;
 use steps::{Pool, Step, step};
 
-/// The objects of some text.
+/// Returns the objects of some text.
 fn inputs(text: &str) -> Inputs {
     documents::assemble(&[Source { name: "in.yaml".to_owned(), text: text.to_owned() }]).inputs
 }
 
-/// The objects of every golden case.
+/// Returns the objects of every golden case.
 fn golden() -> Vec<Inputs> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
     let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -36,7 +36,7 @@ fn golden() -> Vec<Inputs> {
     cases.iter().map(|case| inputs(&fs::read_to_string(case.join("in.yaml")).unwrap())).collect()
 }
 
-/// Takes every step in one lowering and compares with a new one. The second cluster comes and goes.
+/// Takes every step in one lowering and compares with a new one. The second cluster is added and removed.
 fn hold(pool: &Pool, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut clusters = Clusters::from([(ClusterId::default(), Inputs::default())]);
     let mut lowering = Lowering::default();
@@ -51,7 +51,7 @@ fn hold(pool: &Pool, steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Goes on to `clusters`, which must come to what starting anew comes to.
+/// Updates the lowering to `clusters`, which must yield the same as a new one.
 fn compare(lowering: &mut Lowering, clusters: &Clusters, taken: &[String]) -> Result<(), TestCaseError> {
     let (mesh, findings) = lowering.next(clusters);
     let (anew, all) = lower(clusters);
@@ -60,8 +60,8 @@ fn compare(lowering: &mut Lowering, clusters: &Clusters, taken: &[String]) -> Re
     Ok(())
 }
 
-/// Every case under every setting of the mesh that lowering reads, there and back. Found by the steps below: with
-/// IdentityBindings, findings of the other trust domain stayed.
+/// Tests every case under another value of every setting of the mesh that lowering reads, there and back. Found by the
+/// steps below: with IdentityBindings, findings of the other trust domain stayed.
 #[test]
 fn a_setting_that_changes_is_read_again() {
     type Change = fn(&mut Inputs);
@@ -101,6 +101,6 @@ fn what_is_taken_away_leaves_nothing() {
     let empty = Clusters::from([(ClusterId::default(), Inputs::default())]);
     let (mesh, findings) = lowering.next(&empty);
     assert_eq!((mesh, findings.to_vec()), lower(&empty));
-    // The settings of the mesh as a whole were asked for, and are there for whoever asks next.
+    // The settings of the mesh as a whole were read, and are kept for the next reader.
     assert!(lowering.lowered().kept <= 1, "{:?}", lowering.lowered());
 }

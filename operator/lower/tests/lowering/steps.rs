@@ -1,4 +1,4 @@
-//! Random changes of a clusters: objects that come, are replaced by others of their name, change a little, and go.
+//! Random changes of clusters: objects that are added, replaced by others of their name, changed a little, and removed.
 
 use k8s_openapi::{
     api::{
@@ -26,31 +26,31 @@ use smidge_mesh::id::{ClusterId, TrustDomain};
 /// One change.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// All objects of a case come at once, over those that are there.
+    /// All objects of a case are added at once, over those that exist.
     Case(Index),
-    /// An object of a case comes, or takes the place of the one of its name.
+    /// An object of a case is added, or replaces the one of its name.
     Put(usize, Index),
-    /// One that is there goes.
+    /// An existing object is removed.
     Remove(usize, Index),
-    /// One that is there changes a little.
+    /// An existing object changes a little.
     Change(usize, Index, usize),
     /// An object can no longer be read.
     Spoil(usize, Index),
-    /// A definition is absent, or is there again.
+    /// A definition is absent, or present again.
     Absent(bool),
-    /// There are other roots.
+    /// The roots change.
     Roots(usize),
     /// Identities are under another trust domain, or under the first one again.
     TrustDomain(bool),
     /// Services are under another domain of the cluster, or under the first one again.
     ClusterDomain(bool),
-    /// The second cluster has the objects of a case, and those of the same names as the first; or is gone.
+    /// The second cluster has the objects of a case, some with the same names as those of the first; or is gone.
     Second(Option<Index>),
 }
 
-/// The number of kinds of which there are objects.
+/// Number of kinds of which there are objects.
 const KINDS: usize = 11;
-/// The number of ways in which an object changes a little.
+/// Number of ways in which an object changes a little.
 const WAYS: usize = 6;
 
 pub fn step() -> impl Strategy<Value = Step> {
@@ -69,7 +69,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Where objects come from.
+/// Inputs from which objects are taken.
 pub struct Pool(Vec<Inputs>);
 
 impl Pool {
@@ -81,7 +81,7 @@ impl Pool {
         &self.0
     }
 
-    /// Takes a step, and says which.
+    /// Takes a step, and returns its description.
     pub fn take(&self, step: &Step, clusters: &mut Clusters) -> String {
         let second = ClusterId("second".to_owned());
         let inputs = clusters.entry(ClusterId::default()).or_default();
@@ -106,7 +106,7 @@ impl Pool {
         format!("{step:?}")
     }
 
-    /// Takes a step with one object of the kind of that number, and says which.
+    /// Takes a step with one object of the kind of that number, and returns its kind and name.
     fn one(&self, kind: usize, step: &Step, inputs: &mut Inputs) -> Option<(&'static str, Key)> {
         macro_rules! kinds {
             ($($number:literal => $name:literal, $field:ident, $change:expr;)*) => {
@@ -158,7 +158,7 @@ fn add(inputs: &mut Inputs, case: &Inputs) {
     traffic_splits mesh_configs }
 }
 
-/// Takes a step with one object of a kind, and says which.
+/// Takes a step with one object of a kind, and returns its name.
 fn one<K: Clone + Resource<DynamicType = ()>>(
     objects: &mut Objects<K>,
     pool: &[&Objects<K>],
@@ -181,7 +181,7 @@ fn one<K: Clone + Resource<DynamicType = ()>>(
         }
         Step::Change(_, _, way) => {
             let mut object = K::clone(&objects[&key]);
-            // Age decides who wins, and is everybody's.
+            // Age decides which object wins, and every kind has it.
             let second = i64::try_from(number % 3).unwrap();
             let time = Time(Timestamp::from_second(1_700_000_000 + second).unwrap());
             if *way == 0 {

@@ -1,4 +1,4 @@
-//! Which calls a mesh allows, of a fixed set of calls that tells apart whatever the town's objects tell apart.
+//! Calls that a mesh allows, of a fixed set of calls that distinguishes everything that the test objects distinguish.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use smidge_mesh::{
     matches::Matches,
 };
 
-/// Destination, source, port, and the request; none for what is no HTTP.
+/// Destination, source, port, and the request; none for TCP other than HTTP.
 pub type Call = (String, String, u16, Option<usize>);
 
 fn requests() -> Vec<Request> {
@@ -37,7 +37,7 @@ fn passes(grant: &Grant, request: Option<&Request>) -> bool {
     }
 }
 
-/// The calls that are allowed.
+/// Returns the calls that are allowed.
 pub fn calls(mesh: &Mesh) -> BTreeSet<Call> {
     let requests = requests();
     let all = || requests.iter().enumerate().map(|(index, it)| (Some(index), Some(it))).chain([(None, None)]);
@@ -56,7 +56,7 @@ pub fn calls(mesh: &Mesh) -> BTreeSet<Call> {
     allowed
 }
 
-/// Who may call whom at all.
+/// Returns the pairs of destination and source of which any call is allowed.
 pub fn pairs(calls: &BTreeSet<Call>) -> BTreeSet<(&str, &str)> {
     calls.iter().map(|(destination, source, ..)| (destination.as_str(), source.as_str())).collect()
 }

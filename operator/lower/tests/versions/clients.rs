@@ -1,4 +1,5 @@
-//! What tools and people do to objects that they read at a version: one change each, written back whole or as a patch.
+//! Changes that tools and users make to objects that they read at a version: one change each, written back whole or as
+//! a patch.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -10,9 +11,9 @@ pub enum Edit {
     Flagger,
     /// Argo Rollouts: a merge patch of the spec with new weights.
     Argo,
-    /// Anybody: a label.
+    /// Any client: a label.
     Label,
-    /// Anybody: an annotation.
+    /// Any client: an annotation.
     Annotation,
     /// Another source at the end.
     SourceAdded,
@@ -54,7 +55,7 @@ impl Edit {
         Self::MatchesTurned,
     ];
 
-    /// Changes the object at `version`; false if there is nothing to be changed so.
+    /// Changes the object at `version`; returns false if it has nothing that can be changed in this way.
     pub fn make(self, object: &mut Value, version: &str) -> bool {
         let is_flat = version == "v1alpha1";
         let kind = object["kind"].as_str().unwrap().to_owned();
@@ -98,7 +99,7 @@ impl Edit {
     }
 }
 
-/// Changes a list that has something in it.
+/// Changes a list that is not empty.
 fn list(object: &mut Value, path: Option<impl AsRef<str>>, change: impl FnOnce(&mut Vec<Value>)) -> bool {
     let list = path.and_then(|path| object.pointer_mut(path.as_ref())).and_then(Value::as_array_mut);
     list.filter(|list| !list.is_empty()).map(change).is_some()
@@ -109,7 +110,7 @@ fn put(object: &mut Value, of: &str, name: &str, value: &str) -> bool {
     true
 }
 
-/// The backends with other weights, as typed clients write them: a quantity is text.
+/// Returns the backends with other weights, as typed clients write them: a quantity is text.
 fn shifted(object: &Value, version: &str) -> Vec<Value> {
     let backends = object["spec"]["backends"].as_array().unwrap();
     let weights = [90, 10, 0];
@@ -126,7 +127,7 @@ fn flagger(object: &mut Value, version: &str) -> bool {
     let mut spec = Map::new();
     spec.insert("service".into(), object["spec"]["service"].clone());
     spec.insert("backends".into(), shifted(object, version).into());
-    // Its types for v1alpha1 and v1alpha2 know no matches.
+    // Its types for v1alpha1 and v1alpha2 have no matches.
     let has_matches = version == "v1alpha3" || version == "v1alpha4";
     let matches = object["spec"].get("matches").filter(|_| has_matches);
     spec.extend(matches.map(|matches| ("matches".to_owned(), matches.clone())));

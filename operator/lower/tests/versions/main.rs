@@ -1,9 +1,10 @@
-//! Objects mean the same whichever version they are applied in: a small town is lowered from generated objects as they are
-//! stored, as conversion shows them at every version, and as people would have written them there.
+//! Objects mean the same in whichever version they are applied: a small cluster is lowered from generated objects as
+//! they are stored, as conversion shows them at every version, and as users would have written them there.
 //!
-//! Goes through `documents`, as `smidge check` and `smidge render` do. What one object keeps on its way between versions is
-//! tested in `smidge-crds`; here it is what the mesh makes of it, and what tools of old versions do to it. The claims are
-//! those of `docs/design/004-conversion.md`. `SMIDGE_SEED` repeats a run, `PROPTEST_CASES` asks for more.
+//! Goes through `documents`, as `smidge check` and `smidge render` do. The content that one object keeps on its way
+//! between versions is tested in `smidge-crds`; here it is the resulting mesh, and the changes that tools of old
+//! versions make. The claims are those of `docs/design/004-conversion.md`. `SMIDGE_SEED` repeats a run,
+//! `PROPTEST_CASES` sets the number of cases.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -35,11 +36,11 @@ use smidge_mesh::{Mesh, id::ClusterId};
 use town::{TOWN, any_objects};
 use written::written;
 
-/// The seed of every run that names none.
+/// Seed of every run that names none.
 const SEED: u64 = 4;
-/// Worlds of a run that names no number, for each property.
+/// Number of cases of a run that names none, for each property.
 const WORLDS: u32 = 60;
-/// The versions, oldest first; a kind that has fewer is taken at its newest.
+/// Versions, oldest first; a kind that has fewer is read at its newest.
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
 fn number(variable: &str) -> Option<u64> {
@@ -47,7 +48,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 
-/// Holds `property` against many values, the same ones in every run.
+/// Tests `property` with many values, the same ones in every run.
 fn hold<S: Strategy>(values: &S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let seed = number("SMIDGE_SEED").unwrap_or(SEED);
     let cases = number("PROPTEST_CASES").map_or(WORLDS, |number| u32::try_from(number).unwrap());
@@ -64,8 +65,8 @@ fn hold<S: Strategy>(values: &S, property: impl Fn(S::Value) -> Result<(), TestC
     }
 }
 
-/// What the mesh makes of the town with these objects: the mesh, what is said about meaning, and how often something is
-/// said about shape.
+/// Lowers the test cluster with these objects. Returns the mesh, the findings about meaning, and the number of findings
+/// about shape.
 fn lowered(objects: &[Value]) -> (Mesh, Vec<Finding>, usize) {
     let mut text = TOWN.to_owned();
     for object in objects {
@@ -81,7 +82,7 @@ fn lowered(objects: &[Value]) -> (Mesh, Vec<Finding>, usize) {
     (mesh, findings, of_shape)
 }
 
-/// The object as a client of `version` sees it, or of the newest, if the kind is not served there.
+/// Returns the object as a client of `version` sees it, or of the newest, if the kind is not served there.
 fn at(object: &Value, version: &str) -> Value {
     let api_version = object["apiVersion"].as_str().unwrap();
     let (group, _) = api_version.split_once('/').unwrap();
@@ -101,7 +102,7 @@ fn same(
     Ok(())
 }
 
-/// Which version each object takes, in turn.
+/// Version of each object, in turn.
 fn any_versions() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(prop::sample::select(&VERSIONS[..]), 1..12)
 }
@@ -161,7 +162,7 @@ fn a_tool_of_an_old_version_changes_what_it_means_to_and_nothing_else() {
             *done.borrow_mut().entry((edit, version)).or_default() += 1;
             prop_assert!(edit.make(wanted, "v1alpha4"));
             let back = at(&shown, "v1alpha4");
-            // How the tool wrote it (`"90"` for 90) is remembered, and means nothing.
+            // The notation of the tool (`"90"` for 90) is recorded, and has no meaning.
             let mut stored = back.clone();
             stored["metadata"]["annotations"].as_object_mut().unwrap().remove(WRITTEN_AS);
             prop_assert_eq!(&stored, &*wanted, "written back was {}", shown);
@@ -175,7 +176,7 @@ fn a_tool_of_an_old_version_changes_what_it_means_to_and_nothing_else() {
     }
 }
 
-/// The object without what conversion has noted on it.
+/// Returns the object without the notes of conversion.
 fn stripped(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
@@ -185,7 +186,7 @@ fn stripped(object: &Value) -> Value {
     object
 }
 
-/// The object with the notes of another one of its kind.
+/// Returns the object with the notes of another one of its kind.
 fn forged(object: &Value, donors: &[Value]) -> Value {
     let mut object = stripped(object);
     let donor = donors.iter().find(|donor| donor["kind"] == object["kind"]);
@@ -196,8 +197,8 @@ fn forged(object: &Value, donors: &[Value]) -> Value {
     object
 }
 
-/// What 004 says about who takes the notes off, or writes others: every grant is in plain sight at every version, and a
-/// note can only take away from it.
+/// Tests what 004 claims about a user who removes the notes, or writes others: every grant is visible at every version,
+/// and a note can only reduce it.
 #[test]
 fn notes_only_narrow_what_is_in_plain_sight() {
     let narrower = RefCell::new([0_usize; 2]);

@@ -1,9 +1,9 @@
-//! A small town of Services and pods, and the SMI objects that its people may have, as they are stored.
+//! A small cluster of Services and pods, and generated SMI objects for it, as they are stored.
 
 use proptest::{prelude::*, sample::subsequence};
 use serde_json::{Value, json};
 
-/// Who lives there. `api` has two versions under two accounts.
+/// Settings, pods and Services of the cluster. `api` has two versions under two accounts.
 pub const TOWN: &str = r"
 apiVersion: smidge.mesh/v1alpha1
 kind: MeshConfig
@@ -66,7 +66,7 @@ fn object(group: &str, kind: &str, name: &str, spec: &Value) -> Value {
     object
 }
 
-/// Fields that are absent are written as `null` here.
+/// Removes fields that are `null`, which are those that are absent.
 fn remove_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -86,7 +86,7 @@ fn words(words: &'static [&'static str], count: std::ops::RangeInclusive<usize>)
     subsequence(words, count).prop_map(|words| json!(words)).boxed()
 }
 
-/// The group that the kind has, none, or one that nobody knows.
+/// Returns the group of the kind, none, or an unknown one.
 fn group_of(kind: &'static str) -> BoxedStrategy<Value> {
     let own = if kind == "ServiceAccount" { "" } else { "access.smi-spec.io" };
     maybe(0.3, prop::sample::select(vec![own, own, "foreign.example"]).prop_map(Value::from))
@@ -137,7 +137,7 @@ fn rule() -> BoxedStrategy<Value> {
     prop_oneof![4 => http, 4 => tcp, 1 => udp].boxed()
 }
 
-/// Any of the names, the last one seldom.
+/// Returns any of the names, the last one seldom.
 fn seldom_last(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop_oneof![9 => prop::sample::select(&names[..names.len() - 1]), 1 => prop::sample::select(names)]
 }
@@ -210,7 +210,7 @@ fn split(name: &'static str) -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// The town's SMI objects, as they are stored.
+/// Returns SMI objects for the cluster, as they are stored.
 pub fn any_objects() -> BoxedStrategy<Vec<Value>> {
     let fixed = [
         binding("people", &json!({"spiffeIdentities": ["cluster.local/ns/shop/sa/web"]})),

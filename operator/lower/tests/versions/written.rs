@@ -1,9 +1,9 @@
-//! The objects as somebody would have written them for an old version, by its documentation alone: shares no code with
+//! The objects as a user would have written them for an old version, by its documentation alone: shares no code with
 //! `smidge_crds::conversion`.
 
 use serde_json::{Map, Value, json};
 
-/// The object at `version`, if that version can say all of it.
+/// Returns the object at `version`, if that version can express all of it.
 pub fn written(hub: &Value, version: &'static str) -> Option<Value> {
     let spec = &hub["spec"];
     let content = match hub["kind"].as_str()? {
@@ -11,7 +11,7 @@ pub fn written(hub: &Value, version: &'static str) -> Option<Value> {
         "HTTPRouteGroup" => group(spec, version)?,
         "TCPRoute" => tcp(spec, version)?,
         "TrafficSplit" => split(spec, version)?,
-        // Of v1alpha4 only.
+        // Kinds of v1alpha4 only.
         _ => return None,
     };
     let (group, _) = hub["apiVersion"].as_str()?.split_once('/')?;
@@ -77,7 +77,7 @@ fn split(spec: &Value, version: &str) -> Option<Map<String, Value>> {
     if version == "v1alpha1" {
         for (index, backend) in spec["backends"].as_array_mut()?.iter_mut().enumerate() {
             let weight = backend["weight"].as_u64()?;
-            // All the ways in which people and typed clients write a whole quantity.
+            // All notations of a whole quantity that users and typed clients write.
             backend["weight"] = match (index + usize::try_from(weight).ok()?) % 6 {
                 0 => json!(weight),
                 1 => json!(weight.to_string()),

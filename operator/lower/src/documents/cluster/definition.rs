@@ -1,7 +1,7 @@
-//! Looks at definitions of our kinds that are not Smidge's own.
+//! Finds definitions of SMI kinds that are not Smidge's own.
 //!
-//! Manifests for another mesh often bring them along. Applied, they take the place of Smidge's, and versions and their
-//! conversion go with them.
+//! Manifests for another mesh often include them. Applied, they replace those of Smidge, with their versions and the
+//! conversion between these.
 
 use serde_json::Value;
 use smidge_crds::conversion;
@@ -9,10 +9,10 @@ use smidge_crds::conversion;
 use super::Document;
 use crate::finding::{Finding, ObjectRef, Reason};
 
-/// The service that converts, in definitions of Smidge's own.
+/// Service that converts objects, in definitions of Smidge's own.
 const WEBHOOK: &str = "smidge-webhook";
 
-/// A warning for a definition of one of SMI's kinds by somebody else.
+/// Returns a warning for a definition of an SMI kind from another source.
 pub(super) fn foreign(document: &Document) -> Option<Finding> {
     let value = &document.value;
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Gives the pods and Services of an offline cluster what the cluster's network would: addresses and EndpointSlices.
+//! Adds to the pods and Services of an offline cluster what the network of the cluster would: addresses and
+//! EndpointSlices.
 //!
-//! Stand-in addresses go by the order of names, so that equal files give equal output. What the files state themselves
-//! is kept.
+//! Stand-in addresses are assigned in the order of names, so that equal files give equal output. Values in the files
+//! themselves are kept.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use crate::{
     workload::named_port,
 };
 
-/// The lower half of 198.18.0.0/15 stands in for Services, the upper one for pods.
+/// Lower half of 198.18.0.0/15, for Services; the upper half is for pods.
 const SERVICES: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const PODS: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
 
@@ -54,12 +55,12 @@ pub(super) fn complete(inputs: &mut Inputs) {
     inputs.slices.extend(slices);
 }
 
-/// The addresses of a half, as many as it has.
+/// Returns the addresses of a half, as many as it has.
 fn stand_ins(half: Ipv4Addr) -> impl Iterator<Item = IpAddr> {
     (1..=u16::MAX).map(move |offset| IpAddr::V4(Ipv4Addr::from(u32::from(half) + u32::from(offset))))
 }
 
-/// One slice for every pod that a Service selects.
+/// Returns one slice for every pod that a Service selects.
 fn slices(key: &Key, service: &Service, inputs: &Inputs) -> Vec<(Key, Shared<EndpointSlice>)> {
     let Some(selector) =
         service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty())
@@ -120,7 +121,7 @@ fn slice(key: &Key, service: &Service, pod_name: &str, pod: &Pod) -> (Key, Share
     ((key.0.clone(), name), slice.into())
 }
 
-/// The Service's ports as this pod has them; a named port that the pod lacks is not served by it.
+/// Returns the Service's ports as this pod has them; a named port that the pod lacks is left out.
 fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
     let written = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let resolved = written.filter_map(|port| {

@@ -1,6 +1,6 @@
-//! Documents of our kinds, SMI's above all: read at whatever version they are, by way of the hub.
+//! Reads documents of custom kinds, mainly those of SMI, at any served version, through the hub version.
 //!
-//! What is no served version is named with the versions that are; nothing is guessed.
+//! A version that is not served is reported with the versions that are; nothing is assumed.
 
 use smidge_crds::{
     Kind, Object, config,
@@ -14,12 +14,12 @@ use crate::{
     inputs::Objects,
 };
 
-/// Whether a document of this group and kind was written for an SMI mesh, however wrongly.
+/// Returns true if a document of this group and kind was written for an SMI mesh, even if wrongly.
 pub(super) fn is_meant(group: &str, kind: &str) -> bool {
     group.ends_with("smi-spec.io") || (group.is_empty() && conversion::group(kind).is_some())
 }
 
-/// Puts an object of any served version among the hub's.
+/// Adds an object of any served version to the objects, in the hub version.
 pub(super) fn insert<Spec: Kind>(
     document: &Document,
     objects: &mut Objects<Object<Spec>>,
@@ -38,7 +38,7 @@ pub(super) fn insert<Spec: Kind>(
     Ok(())
 }
 
-/// Why an object has no effect that is of no served version.
+/// Returns the finding about an object whose version or kind is not served and which therefore has no effect.
 pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
     let Document { group, version, kind, .. } = document;
     let versions = conversion::served(group, kind);
@@ -57,7 +57,7 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
     let of = if group.is_empty() { "without an API group".to_owned() } else { format!("in {group}") };
     let message = format!("{kind} {of} is not served; the object has no effect");
     let finding = Finding::new(object, Reason::NotServed, message).at("apiVersion");
-    // `trafficsplit` and `TrafficSplits` are what kubectl takes on its command line.
+    // kubectl accepts `trafficsplit` and `TrafficSplits` on its command line.
     let smi = smidge_crds::KINDS.iter().filter(|info| info.group != config::GROUP).map(|info| info.kind);
     let meant = nearest(kind, smi);
     match meant.and_then(|kind| Some((kind, conversion::group(kind)?))) {

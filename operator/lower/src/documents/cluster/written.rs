@@ -1,6 +1,6 @@
-//! Remembers in which version each object was written, for the names of fields.
+//! Records the version in which each object was written, for the names of fields.
 //!
-//! `lower` knows the hub alone, and so do its findings: `spec.rules` is `specs` to who wrote v1alpha1.
+//! `lower` knows only the hub version, and so do its findings: `spec.rules` is `specs` in v1alpha1.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use smidge_crds::conversion::field_at;
 
 use crate::finding::{Finding, ObjectRef, Reason};
 
-/// The versions of objects.
+/// Versions of objects, as written.
 #[derive(Debug, Default)]
 pub struct Written(BTreeMap<ObjectRef, String>);
 
@@ -17,10 +17,10 @@ impl Written {
         self.0.insert(object, version.to_owned());
     }
 
-    /// Calls the fields of `findings` as the versions of their objects do.
+    /// Renames the fields of `findings` to those of the versions of their objects.
     pub fn rename(&self, findings: &mut [Finding]) {
         for finding in findings {
-            // Which shape a field has is said with the field as it stands.
+            // A finding about the shape of a field names the field as written.
             let version =
                 self.0.get(&finding.object).filter(|_| finding.reason != Reason::FieldFromOtherVersion);
             if let (Some(version), Some(field)) = (version, &mut finding.field) {

@@ -1,6 +1,6 @@
-//! Reads which requests a TrafficSplit is about: the matches of the HTTPRouteGroups that it lists, any of them.
+//! Reads the requests that a TrafficSplit is about: the matches of the HTTPRouteGroups that it lists, any of them.
 //!
-//! What cannot be read matches nothing: a typing error must not send everybody to the new version.
+//! A reference that cannot be read matches nothing: a typing error must not send all requests to the new version.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     inputs::Key,
 };
 
-/// What a split's `matches` add up to, each with its cost. Empty, they match nothing.
+/// Returns the union of a split's `matches`, each with its cost. An empty one matches nothing.
 pub(super) fn read(
     key: &Key,
     written: &[RouteGroupReference],
@@ -68,7 +68,7 @@ fn group(
     })
 }
 
-/// Users write an API version where an API group is asked for.
+/// Returns true if a group is empty or SMI's group of specs. Users write an API version where an API group is expected.
 fn is_specs(group: &str) -> bool {
     group.is_empty() || group.split('/').next() == Some(specs::GROUP)
 }

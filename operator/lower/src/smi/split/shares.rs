@@ -1,7 +1,8 @@
-//! Reads the backends of a TrafficSplit, and says who of them gets which share of a port.
+//! Reads the backends of a TrafficSplit, and computes the share of a port that each gets.
 //!
-//! A backend that is named twice has the sum. What cannot take part is left out with a finding, and the others share;
-//! what takes part and is not ready keeps its share, as handing it on would hide a dead canary.
+//! A backend that is named twice has the sum of the weights. A backend that cannot take part is left out with a
+//! finding, and the others share; one that takes part and is not ready keeps its share, as handing it on would hide a
+//! dead canary.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ use crate::{
     value::{Share, Split},
 };
 
-/// The backends as written, each once, in the order in which they were named first. Whether they exist is not asked.
+/// Returns the backends as written, each once, in the order in which they are named first. Does not check that they
+/// exist.
 pub(super) fn read(
     key: &Key,
     written: &[split::Backend],
@@ -51,7 +53,7 @@ pub(super) fn read(
 }
 
 impl Split {
-    /// Who gets which share of port `number`.
+    /// Returns the share of port `number` that each backend gets.
     pub(super) fn backends_of(
         &self,
         number: u16,
@@ -74,7 +76,7 @@ impl Split {
         scaled(&shares)
     }
 
-    /// Whether a share takes part on a port; says so if not, or if it cannot serve now.
+    /// Returns true if a share takes part on a port; reports if it does not, or if it cannot serve now.
     fn is_served(&self, share: &Share, number: u16, protocol: Protocol, context: &mut Context<'_>) -> bool {
         let name = &share.service.name;
         let Some(backend) = context.kube_service(&share.service) else { return false };
@@ -111,7 +113,7 @@ impl Split {
     }
 }
 
-/// The shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.
+/// Returns the shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.
 fn scaled(shares: &[&Share]) -> Vec<Backend> {
     let mut shift = 0;
     let sum = |shift: u32| shares.iter().map(|share| u128::from(share.weight >> shift) + 1).sum::<u128>();
