@@ -1,8 +1,8 @@
-//! The operator's own pages: liveness, readiness, metrics and debug dumps, over plain HTTP.
+//! Serves the operator's own pages: liveness, readiness, metrics and debug dumps, over plain HTTP.
 //!
 //! Started by `runtime`, on a port that the chart does not expose outside the cluster. Shows values that hold no secret
 //! by construction (mesh, findings, connected proxies), and changes nothing. The debug pages are a map of the mesh, so
-//! `readers` says who may see them; `render` and `serve` bound what askers may cost.
+//! `readers` decides which users may read them; `render` and `serve` bound the cost of requests.
 
 mod readers;
 mod render;
@@ -27,10 +27,10 @@ use tokio::sync::watch;
 
 use crate::finding::Finding;
 
-/// What the pages show, and to whom.
+/// State that the pages show, and the authorizer of the debug pages.
 #[derive(Clone)]
 pub struct Pages {
-    /// Kinds that were not read yet; ready when empty.
+    /// Kinds that are not read yet; the operator is ready when the set is empty.
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     /// The published snapshot.
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
@@ -40,7 +40,7 @@ pub struct Pages {
     pub proxies: Proxies,
     /// Every metric.
     pub registry: Arc<Registry>,
-    /// Who may read the debug pages.
+    /// Authorizer of the debug pages.
     pub readers: Arc<Readers>,
 }
 
@@ -50,7 +50,7 @@ struct Shared {
     renderer: Renderer,
 }
 
-/// The router of all pages.
+/// Builds the router of all pages.
 pub fn router(pages: Pages) -> Router {
     let shared = Shared { pages, renderer: Renderer::new() };
     let debug = Router::new()

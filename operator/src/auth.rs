@@ -1,10 +1,10 @@
 //! Turns the token of a stream into the identity of a proxy.
 //!
-//! Called by the xDS server for each stream, before it answers anything. A stream must bring the token that the kubelet
-//! projected into its pod: for our audience, bound to the pod by name and UID, signed by the cluster's issuer. `token`,
-//! `keys`, `claims` and `reason` are pure; `issuer`, `review` and `pods` ask the API server.
+//! Called by the xDS server for each stream, before it answers anything. A stream must present the token that the
+//! kubelet projected into its pod: for our audience, bound to the pod by name and UID, signed by the cluster's issuer.
+//! `token`, `keys`, `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server.
 //!
-//! What the proxy says of itself is not looked at here: the server compares it with the `Admission`. Tokens are never
+//! Does not read what the proxy states about itself: the server compares that with the `Admission`. Tokens are never
 //! logged, and clients learn nothing but a gRPC code.
 
 pub mod claims;
@@ -36,32 +36,33 @@ use tonic::metadata::MetadataMap;
 
 use crate::clock::Clock;
 
-/// How long the API server may take to answer one question; a stream that waits longer is told to come again.
+/// Time limit of one request to the API server; a stream that waits longer is refused as unavailable, and its client
+/// tries again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The audience of the tokens that proxies of `cluster` bring.
+/// Returns the audience of the tokens that proxies of `cluster` present.
 pub fn audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
     format!("smidge/{domain}/{cluster}")
 }
 
-/// The audience of the tokens that the operator's replicas bring each other.
+/// Returns the audience of the tokens that the operator's replicas present to each other.
 pub fn replica_audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
     format!("{}/replica", audience(domain, cluster))
 }
 
-/// The audience of the tokens with which users read the operator's debug pages.
+/// Returns the audience of the tokens with which users read the operator's debug pages.
 pub fn debug_audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
     format!("{}/debug", audience(domain, cluster))
 }
 
-/// Judges the projected tokens of one cluster's pods.
+/// Authenticates streams by the projected tokens of one cluster's pods.
 pub struct TokenAuthenticator {
     domain: TrustDomain,
     cluster: ClusterId,
     audience: String,
     issuer: Arc<Issuer>,
     reviewer: Reviewer,
-    /// Of replicas' tokens, so that a crowd of streams does not keep them waiting.
+    /// Reviewer of replicas' tokens, so that many streams of proxies do not delay them.
     replica_reviewer: Reviewer,
     pods: Arc<Pods>,
     owner: fn(&Pod) -> (String, String),
@@ -69,7 +70,7 @@ pub struct TokenAuthenticator {
     metrics: Metrics,
 }
 
-/// What an authenticator needs.
+/// Settings of an authenticator.
 pub struct Settings {
     /// The mesh's trust domain; part of every identity and of the audience.
     pub domain: TrustDomain,
@@ -79,16 +80,16 @@ pub struct Settings {
     pub client: Client,
     /// Its pods.
     pub pods: Arc<Pods>,
-    /// The kind and name of the workload that a pod is an instance of; `lower` knows.
+    /// Function that returns the kind and name of the workload that a pod is an instance of; `lower` has it.
     pub owner: fn(&Pod) -> (String, String),
-    /// The time.
+    /// Wall clock.
     pub clock: Clock,
-    /// Counts.
+    /// Metrics of authentication.
     pub metrics: Metrics,
 }
 
 impl TokenAuthenticator {
-    /// An authenticator; nothing is read before the first stream or `maintain`.
+    /// Creates an authenticator; nothing is read before the first stream or `maintain`.
     pub fn new(settings: Settings) -> Self {
         let Settings { domain, cluster, client, pods, owner, clock, metrics } = settings;
         let audience = audience(&domain, &cluster);
@@ -97,7 +98,7 @@ impl TokenAuthenticator {
         Self { domain, cluster, audience, issuer, reviewer, replica_reviewer, pods, owner, clock, metrics }
     }
 
-    /// The issuer of the cluster's tokens.
+    /// Returns the issuer of the cluster's tokens.
     pub fn issuer(&self) -> Arc<Issuer> {
         Arc::clone(&self.issuer)
     }
@@ -107,8 +108,8 @@ impl TokenAuthenticator {
         self.issuer.maintain().await;
     }
 
-    /// The living pod whose token `authorization` is, the one header of a request. The token must be meant for other
-    /// replicas of the operator, not for proxies' streams.
+    /// Returns the living pod of the token in `authorization`, the one header of a request. The token must be meant for
+    /// other replicas of the operator, not for proxies' streams.
     pub async fn replica(&self, authorization: Option<&str>) -> Result<Subject, Reason> {
         let token = Token::parse(bare(authorization.ok_or(Reason::NoToken)?)?)?;
         let audience = replica_audience(&self.domain, &self.cluster);
@@ -117,7 +118,8 @@ impl TokenAuthenticator {
         Ok(subject)
     }
 
-    /// The admission, or why not; `about` is told whose token it is as soon as that is known.
+    /// Returns the admission or the reason of the refusal; `about` is set to the token's account and pod as soon as
+    /// they are known.
     async fn judge(&self, metadata: &MetadataMap, about: &mut String) -> Result<Admission, Reason> {
         let token = Token::parse(bearer(metadata)?)?;
         let subject = self.prove(&token, &self.audience, &self.reviewer).await?;
@@ -143,8 +145,8 @@ impl TokenAuthenticator {
         })
     }
 
-    /// What `token` proves: by the keys that we have, by those that we then read, or, where these cannot decide, by the API
-    /// server's word. Nobody makes us ask it with a token that somebody made up.
+    /// Returns the pod that `token` proves: by the keys in memory, by those that are then read, or, where these cannot
+    /// decide, by a review of the API server. A forged token causes no review where the keys can decide.
     async fn prove(&self, token: &Token<'_>, audience: &str, reviewer: &Reviewer) -> Result<Subject, Reason> {
         let judged = |known: Option<Arc<Known>>| {
             judge(token, known.as_deref(), audience, self.clock.now().unix_timestamp())
@@ -175,7 +177,7 @@ impl Authenticator for TokenAuthenticator {
     }
 }
 
-/// The one bearer token of a request.
+/// Returns the one bearer token of a request.
 fn bearer(metadata: &MetadataMap) -> Result<&str, Reason> {
     let mut values = metadata.get_all("authorization").iter();
     let value = values.next().ok_or(Reason::NoToken)?.to_str().map_err(|_| Reason::Malformed)?;
@@ -185,7 +187,7 @@ fn bearer(metadata: &MetadataMap) -> Result<&str, Reason> {
     bare(value)
 }
 
-/// The token in the value of the header.
+/// Returns the token in the value of the header.
 pub(crate) fn bare(value: &str) -> Result<&str, Reason> {
     let (scheme, token) = value.split_once(' ').ok_or(Reason::Malformed)?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or(Reason::Malformed)

@@ -5,8 +5,9 @@
 //! that signs leaves (24 hours, renewed between a half and two thirds of that). Used by `runtime` and, as
 //! `CertSource`, by the xDS server.
 //!
-//! `issue`, `version`, `renewal`, `pem` and `secret` are pure; `store` and `root` talk to the API server; `authorities`,
-//! `source` and `serving` hold what is in use. Does not decide who may have which identity: `auth` does.
+//! `issue`, `version`, `renewal`, `pem` and `secret` are pure; `store` and `root` access the API server; `authorities`,
+//! `source` and `serving` hold the certificates in use. Does not decide which proxy may have which identity: `auth`
+//! does.
 
 mod authorities;
 pub mod issue;

@@ -1,4 +1,4 @@
-//! The command line: arguments to settings, and one module a command.
+//! The command line: turns arguments into settings, with one module for each command.
 //!
 //! The only place that reads flags and environment. Called by `main`.
 
@@ -19,7 +19,7 @@ pub mod terminal;
 #[derive(Debug, Parser)]
 #[command(name = "smidge", version, about)]
 pub struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -35,7 +35,7 @@ pub enum Command {
     Check(check::Args),
     /// Print the Envoy configuration of one workload.
     Render(render::Args),
-    /// Say whether one workload may call another, and why.
+    /// Show whether one workload may call another, and why.
     Explain(explain::Args),
     /// Print manifests with the proxy injected.
     Inject(inject::Args),
@@ -43,8 +43,8 @@ pub enum Command {
     Redirect(redirect::Args),
 }
 
-/// Runs what the command line says. Exit status: 0 fine, 1 errors found (`explain`: denied), 2 unreadable or senseless
-/// input.
+/// Runs the command that the arguments name. Exit status: 0 success, 1 errors found (`explain`: denied), 2 unreadable
+/// or invalid input.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),

@@ -1,28 +1,28 @@
-//! The wall clock as a value, so that whoever needs the time is handed it and a test can move it.
+//! The wall clock as a value, so that code that needs the time receives it and a test can change it.
 //!
-//! Made once by `runtime` (the system's clock) or by a test; read by `ca` and `auth`. Does not measure durations:
-//! certificates and tokens speak of calendar time, which may step, so nothing here is monotonic.
+//! Created once by `runtime` (the system's clock) or by a test; read by `ca`, `auth` and `lease`. Does not measure
+//! durations: certificates and tokens use calendar time, which may step, so nothing here is monotonic.
 
 use std::{fmt, sync::Arc};
 
 use time::OffsetDateTime;
 
-/// A way to ask for the time. Cheap to clone.
+/// Source of the current time. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> OffsetDateTime + Send + Sync>);
 
 impl Clock {
-    /// A clock that answers with what `read` says.
+    /// Creates a clock that returns what `read` returns.
     pub fn new(read: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self::new(OffsetDateTime::now_utc)
     }
 
-    /// The time now.
+    /// Returns the current time.
     pub fn now(&self) -> OffsetDateTime {
         (self.0)()
     }

@@ -1,7 +1,8 @@
-//! Serves a router on one connection, as long as its peer says and hears something.
+//! Serves a router on one connection, as long as its peer is active.
 //!
-//! Used by `webhook` and by `runtime` for the operator's pages. Bounds what a connection may cost: time for headers, silence,
-//! answers that nobody reads, HTTP/2 streams and their buffers. What requests may cost is the router's business.
+//! Used by `webhook`, and by `admin` for the operator's pages. Bounds the cost of a connection: time for headers, idle
+//! time, answers that a peer does not read, HTTP/2 streams and their buffers. Does not bound the cost of requests: the
+//! router does.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,41 +28,42 @@ use tracing::{Instrument as _, Span, debug};
 
 use crate::shares::Shares;
 
-/// How long a connection may be without a request under way, an answer's way out included. API servers keep idle connections
-/// for 90 s: a connection that ended here before would break a call that is just being written.
+/// Time limit of a connection without a request in progress; sending an answer counts as idle time. API servers keep
+/// idle connections for 90 s: a connection that ended here before would break a call that is just being written.
 pub const IDLE: Duration = Duration::from_mins(2);
-/// How long the headers of a request may take over HTTP/1.1. The time runs from the end of the request before, so it is the
+/// Time limit of the headers of a request over HTTP/1.1. The time runs from the end of the request before, so it is the
 /// same.
 const HEADERS: Duration = IDLE;
-/// How often an HTTP/2 peer is asked whether it is there, and how long it may take to answer.
+/// Interval between keepalive pings to an HTTP/2 peer, and time limit of its answer.
 const ALIVE: Duration = Duration::from_secs(10);
-/// How long what is under way may take once the connection is told to end.
+/// Time limit of requests in progress after the connection has begun to close.
 const GRACE: Duration = Duration::from_secs(5);
-/// HTTP/2 streams of a connection.
+/// Maximum number of HTTP/2 streams of a connection.
 const STREAMS: u32 = 32;
-/// What a peer may send on a connection, or on one of its streams, before any of it is read.
+/// Maximum size of what a peer may send on a connection, or on one of its streams, before any of it is read, in bytes.
 const WINDOW: u32 = 256 << 10;
 
-/// What a peer may send over HTTP/1.1 before it is read, headers included, and what waits to be written but for the last part of
-/// an answer.
+/// Maximum size of what a peer may send over HTTP/1.1 before it is read, headers included, and of what waits to be
+/// written except for the last part of an answer, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// How many connections a port takes, and how many of one peer. Those who call are few: API servers and other replicas. But an
-/// API server calls over HTTP/1.1, with a connection for each call under way and idle ones for each webhook.
+/// Maximum number of connections of a port, in all and of one peer. There are few clients: API servers and other
+/// replicas. But an API server calls over HTTP/1.1, with a connection for each call in progress and idle ones for each
+/// webhook.
 pub const CONNECTIONS: (usize, usize) = (1024, 256);
 
-/// Who sent a request, as an extension of it.
+/// Address of the client of a request, as an extension of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// What goes on on a connection: requests under way, and since when there are none.
+/// Activity of a connection: number of requests in progress, and the time since which there are none.
 #[derive(Debug)]
 struct Activity {
     under_way: usize,
     since: Instant,
 }
 
-/// A request under way.
+/// A request in progress, counted until it is dropped.
 struct UnderWay(Arc<Mutex<Activity>>);
 
 impl UnderWay {
@@ -79,7 +81,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// Serves a connection in `connections`, if its peer has a place left.
+/// Serves a connection as a task of `connections`, unless the port or its peer has too many.
 pub fn start<S>(
     connections: &mut JoinSet<()>,
     places: &Shares,
@@ -101,7 +103,7 @@ pub fn start<S>(
     connections.spawn(task.instrument(span));
 }
 
-/// Serves until the peer goes, is idle, or `stopped` has news.
+/// Serves until the peer closes the connection, it is idle, or `stopped` changes.
 async fn serve<S>(stream: S, peer: IpAddr, router: Router, mut stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -131,7 +133,7 @@ where
         .initial_connection_window_size(WINDOW);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
-        // First, so that who has called already is answered.
+        // First, so that a client that has already called is answered.
         biased;
         ended = serving.as_mut() => Ok(ended),
         _ = stopped.changed() => {
@@ -150,7 +152,7 @@ where
     }
 }
 
-/// Completes when nothing was under way for a while.
+/// Completes when no request was in progress for `IDLE`.
 async fn idle(activity: &Mutex<Activity>) {
     loop {
         let (under_way, since) = {

@@ -1,9 +1,10 @@
 //! Turns a pod into a pod with a proxy.
 //!
-//! [`inject`] is a pure function from a pod, as JSON, to a [`Decision`]; the webhook answers with its difference, `smidge
-//! inject` prints it. It edits the JSON as it came, so that fields of a newer Kubernetes than this program's survive.
-//! A pod that was injected before is first stripped of what was added and then injected again, which makes the function
-//! idempotent and lets it see what other webhooks or users added since. Reads no cluster and generates nothing random.
+//! [`inject`] is a pure function from a pod, as JSON, to a [`Decision`]; the webhook answers with the difference,
+//! `smidge inject` prints the result. It edits the JSON as received, so that fields of a newer Kubernetes than this
+//! program's survive. A pod that was injected before is first stripped of what was added and then injected again, which
+//! makes the function idempotent and lets it see what other webhooks or users added since. Reads no cluster and
+//! generates nothing random.
 
 use serde_json::{Map, Value};
 use smidge_crds::labels::{self, INJECTED};
@@ -27,12 +28,12 @@ use crate::lower::workload::KUBE_SYSTEM;
 /// The label that leaves a pod out of the mesh, and its value.
 const OPT_OUT: (&str, &str) = (labels::INJECT, labels::INJECT_DISABLED);
 
-/// What every injected pod gets. Set by whoever runs the mesh; nothing in a pod changes any of it.
+/// Configuration of injected pods. Set by the administrator of the mesh; nothing in a pod changes any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Image of the sidecar, a stock Envoy whose binary is `/usr/local/bin/envoy`.
     pub proxy_image: String,
-    /// Image of the init container that redirects traffic: this program's, as entry point.
+    /// Image of the init container that redirects traffic, whose entry point is this program.
     pub init_image: String,
     /// Pull policy of both images.
     pub image_pull_policy: String,
@@ -48,14 +49,14 @@ pub struct Settings {
     pub xds_port: u16,
     /// Roots of the control plane's authority, each one PEM block: active and standby.
     pub control_plane_roots: Vec<String>,
-    /// The key of the tokens by which the kubelet asks for probes and hooks. The default is no secret: whoever runs a
-    /// mesh sets another.
+    /// Key of the tokens in the paths at which the kubelet calls probes and hooks. The default is no secret: the
+    /// administrator of a mesh sets another.
     pub probe_key: ProbeKey,
     /// Family of the pods' first address.
     pub family: Family,
     /// Worker threads of a proxy.
     pub concurrency: u16,
-    /// What a proxy logs: Envoy's `--log-level`.
+    /// Log level of a proxy: Envoy's `--log-level`.
     pub log_level: String,
     /// Requests and limits of a proxy, as in a container's `resources`.
     pub proxy_resources: Value,
@@ -86,46 +87,46 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The audience that a proxy's token is for.
+    /// Returns the audience of a proxy's token.
     pub fn audience(&self) -> String {
         format!("smidge/{}/{}", self.trust_domain, self.cluster_name)
     }
 
-    /// The one name that the control plane's certificate has.
+    /// Returns the only name in the control plane's certificate.
     pub fn server_name(&self) -> String {
         format!("smidge.{}.svc", self.system_namespace)
     }
 
-    /// The full name that a proxy connects to.
+    /// Returns the full name that a proxy connects to.
     pub fn control_plane_host(&self) -> String {
         format!("{}.{}", self.server_name(), self.cluster_domain)
     }
 }
 
-/// What becomes of a pod.
+/// Decision about a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// The pod with a proxy.
     Inject {
         /// The whole pod, changed.
         pod: Value,
-        /// What its owner should know.
+        /// Warnings for its owner.
         warnings: Vec<String>,
     },
-    /// The pod stays as it is.
+    /// The pod stays unchanged.
     Skip {
-        /// What its owner should know; empty when it was asked for.
+        /// Warnings for its owner; empty if the pod is left out on purpose.
         warnings: Vec<String>,
     },
-    /// The pod must not run like this in the mesh.
+    /// The pod must not run in the mesh as written.
     Deny {
-        /// What is wrong, and what would be right.
+        /// The problem, and what is expected instead.
         message: String,
     },
 }
 
-/// Decides on a pod or a pod template (`metadata` and `spec`) of `namespace`, which takes part in the mesh. `review` names
-/// the API server's question about one pod, whose proxy then has a user of its own; see `user`.
+/// Decides on a pod or a pod template (`metadata` and `spec`) of `namespace`, which takes part in the mesh. `review`
+/// identifies the API server's review of one pod, whose proxy then has a user of its own; see `user`.
 pub fn inject(pod: &Value, namespace: &str, review: Option<&str>, settings: &Settings) -> Decision {
     match try_inject(pod, namespace, review, settings) {
         Ok(decision) => decision,
@@ -133,12 +134,13 @@ pub fn inject(pod: &Value, namespace: &str, review: Option<&str>, settings: &Set
     }
 }
 
-/// Whether a pod has a proxy, and so is no stranger to the mesh.
+/// Returns true if a pod has a proxy, and so is in the mesh.
 pub fn is_injected(pod: &Value) -> bool {
     refusal::has_proxy(pod)
 }
 
-/// Why a pod must not get the ephemeral containers that it is to have, in words for whoever adds them.
+/// Returns the reason for which a pod must not get the ephemeral containers that it is to have, for the user who adds
+/// them.
 pub fn refuse_ephemeral(pod: &Value) -> Option<String> {
     refusal::ephemeral(pod).err().map(|message| format!("smidge: {message}"))
 }
@@ -172,7 +174,8 @@ fn try_inject(
     Ok(Decision::Inject { pod, warnings })
 }
 
-/// The warnings with which a pod runs without a proxy, none if that is by its owner's own word; `None`: it gets one.
+/// Returns the warnings with which a pod runs without a proxy, none if it is left out on purpose; `None` if it gets
+/// one.
 fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<String>> {
     let (label, disabled) = OPT_OUT;
     if pod.pointer("/metadata/labels").and_then(|labels| labels.get(label)).and_then(Value::as_str)
@@ -196,7 +199,7 @@ fn stays_out(pod: &Value, namespace: &str, settings: &Settings) -> Option<Vec<St
 
 fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     let Some(spec) = child(pod, "spec") else { return };
-    // First of all, so that the init containers of the application have the mesh as well.
+    // At the front, so that the init containers of the application have the mesh as well.
     array(spec, "initContainers").splice(0..0, added);
     array(spec, "volumes").push(containers::volume(settings));
 }
@@ -221,12 +224,12 @@ fn annotation<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
     pod.pointer("/metadata/annotations")?.get(name)?.as_str()
 }
 
-/// The elements of an array of the pod's `spec`; none if there is no such array.
+/// Returns the elements of an array of the pod's `spec`; none if there is no such array.
 fn listed<'a>(pod: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     pod.get("spec").and_then(|spec| spec.get(name)).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The application's containers of every kind.
+/// Returns the application's init containers and containers.
 fn all_containers(pod: &Value) -> impl Iterator<Item = &Value> {
     listed(pod, "initContainers").chain(listed(pod, "containers"))
 }
@@ -235,7 +238,7 @@ fn name_of(value: &Value) -> &str {
     value.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The object called `name` in `parent`, made if it is missing or null.
+/// Returns the object called `name` in `parent`, created if it is missing or null.
 fn child<'a>(parent: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
     object(parent.as_object_mut()?, name)
 }
@@ -248,7 +251,7 @@ fn object<'a>(parent: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut 
     value.as_object_mut()
 }
 
-/// The array called `name` in `parent`, made if it is missing or anything else.
+/// Returns the array called `name` in `parent`, created if it is missing or anything else.
 fn array<'a>(parent: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value> {
     let value = parent.entry(name).or_insert(Value::Null);
     if !value.is_array() {

@@ -1,52 +1,52 @@
 //! Decides which replica leads: the one that holds the Lease `smidge-leader`.
 //!
-//! The leader alone does what only one may do: write status and Events. The rest of the operator needs no leader. This
-//! file is the decision, pure; `keep` is the loop around it. As with Kubernetes' own components, clocks of different
-//! machines are never compared: a lease counts as expired when nobody was seen to renew it for its duration.
+//! The leader alone does what only one replica may do: write status and Events. The rest of the operator needs no
+//! leader. This file is the decision, pure; `keep` is the loop around it. As with Kubernetes' own components, clocks of
+//! different machines are never compared: a lease is treated as expired when no renewal was seen for its duration.
 
 pub mod keep;
 
 use std::time::Duration;
 
-/// How long a lease holds after it was last renewed.
+/// Duration of a lease after it was last renewed.
 pub const DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for so long leads no more, well before others may take over.
+/// Time without a renewal after which a leader no longer leads, well before others may take over.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// Between two looks.
+/// Delay between two reads of the Lease.
 pub const RETRY: Duration = Duration::from_secs(2);
 
-/// A Lease, as far as it matters.
+/// Lease, reduced to what the decision needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lease {
-    /// Who holds it; empty if it was released.
+    /// Name of the holder; empty if it was released.
     pub holder: String,
-    /// What changes with every renewal: the resource version.
+    /// Resource version, which changes with every renewal.
     pub version: String,
-    /// How long it holds.
+    /// Duration of the lease.
     pub duration: Duration,
 }
 
-/// What one replica has seen.
+/// Lease as one replica last read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen {
     lease: Option<(Lease, Duration)>,
 }
 
-/// What to do.
+/// Next step of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// There is no Lease: create it.
     Create,
-    /// It is free, or was not renewed for too long: take it.
+    /// The Lease is free, or was not renewed for too long: take it.
     Acquire,
-    /// It is ours: renew it.
+    /// This replica holds the Lease: renew it.
     Renew,
-    /// Another one leads.
+    /// Another replica leads.
     Wait,
 }
 
 impl Seen {
-    /// What `me` does about the lease as it is found at `now`, a time that only ever grows.
+    /// Decides what `me` does about the lease as read at `now`, a time that only ever grows.
     pub fn decide(&mut self, found: Option<Lease>, me: &str, now: Duration) -> Step {
         let Some(found) = found else {
             self.lease = None;
@@ -68,15 +68,15 @@ impl Seen {
     }
 }
 
-/// Who leads, as far as this replica knows.
+/// Leader, as far as this replica knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Leader {
-    /// Nobody.
+    /// No replica, or none that is known.
     #[default]
     Nobody,
     /// Another replica.
     Other,
-    /// This one.
+    /// This replica.
     Me,
 }
 

@@ -1,9 +1,9 @@
-//! From Kubernetes to the mesh model, and every other face of Smidge.
+//! Turns Kubernetes objects into the mesh model, and holds every other interface of Smidge.
 //!
 //! `source` fills `inputs`, `lower` turns them into a mesh and findings, `publish` makes a snapshot of it that
-//! `smidge_xds::server` serves; `report` tells users what was found, and `explain` answers who may call whom. `ca` and
-//! `auth` are identity, `injector` puts proxies into pods, `admission` judges what users want to store, `webhook` is where
-//! the API server asks both, `cli` is the face on the command line.
+//! `smidge_xds::server` serves; `report` shows the findings to users, and `explain` answers which workload may call
+//! which. `ca` and `auth` are identity, `injector` adds proxies to pods, `admission` judges objects that users want to
+//! store, `webhook` serves both to the API server, `cli` is the command line.
 //!
 //! Does not contain Envoy's messages: those belong to `smidge_xds`.
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// A thousand streams on a few threads give back what other threads took; this allocator keeps that cheap and in place.
+/// A thousand streams on a few threads free memory that other threads allocated; this allocator keeps that cheap and in
+/// place.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,8 @@
-//! Turns the objects that have a status into what is needed to write it: which object, at which generation, with which
-//! status, and which others it uses.
+//! Turns the objects that have a status into the data that is needed to write it: UID, generation, present status, and
+//! the objects that each refers to.
 //!
-//! Pure. Kept by `publish` beside the inputs, changed with them one by one. Does not judge: findings do.
+//! Pure. Kept by `publish` beside the inputs, and updated with them object by object. Does not judge objects: findings
+//! do.
 
 use std::sync::Arc;
 
@@ -20,20 +21,20 @@ use crate::{
 /// An object that has a status.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
-    /// Which object of that name; empty if it could not be read.
+    /// UID of the object; empty if it could not be read.
     pub uid: String,
-    /// Its generation; `None` if it could not be read.
+    /// Generation of the object; `None` if it could not be read.
     pub generation: Option<i64>,
-    /// What stands on it.
+    /// Present status of the object.
     pub status: Option<Status>,
-    /// The objects that it refers to, whether they exist or not.
+    /// Objects that it refers to, whether they exist or not.
     pub uses: Vec<ObjectRef>,
 }
 
-/// All of them. A copy costs nothing, and two are compared at the cost of what they do not share.
+/// All objects that have a status. A copy costs nothing, and two are compared at the cost of what they do not share.
 pub type KnownObjects = OrdMap<ObjectRef, Arc<Known>>;
 
-/// Takes over one object of `kind`, or all of them, as they are in `inputs`. Kinds without a status are passed over.
+/// Updates the object `key` of `kind`, or all objects of the kind, from `inputs`. Kinds without a status are ignored.
 pub fn refresh(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
     kinds::visit(&mut Refresh { known, inputs, kind, key });
 }
@@ -67,7 +68,7 @@ impl Visitor for Refresh<'_> {
 }
 
 impl Refresh<'_> {
-    /// Forgets all objects of the kind; returns the names of those that there are.
+    /// Forgets all objects of the kind; returns the names of those that exist.
     fn forget<K>(&mut self, objects: &Objects<K>) -> Vec<Key> {
         let first = ObjectRef::new(self.kind, "", "");
         let all = self.known.range(first..).map(|(object, _)| object);

@@ -1,8 +1,9 @@
-//! Carries what proxies have acknowledged from every replica to the one that leads.
+//! Carries the acknowledgement counts of proxies from every replica to the leader.
 //!
-//! A proxy is connected to one replica, and status is written by one: `serve` tells the counts of this replica, `fetch`
-//! asks the others for theirs while this one leads. Over TLS with the control plane's certificate; who asks shows the
-//! token of a living pod of the operator's own ServiceAccount. This file is the form of the counts on the wire, pure.
+//! A proxy is connected to one replica, and status is written by one: `serve` returns the counts of this replica,
+//! `fetch` requests those of the others while this one leads. Over TLS with the control plane's certificate; the client
+//! sends the token of a live pod of the operator's own ServiceAccount. This file is the form of the counts on the wire,
+//! pure.
 
 pub mod fetch;
 pub mod serve;
@@ -17,10 +18,10 @@ use crate::{
     status::programmed::{AckCount, AckCounts},
 };
 
-/// The path of the counts.
+/// Path of the counts.
 pub const PATH: &str = "/tallies";
 
-/// One object with what the asked replica's own proxies have answered.
+/// One object with the answers of the replica's own proxies.
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
     kind: String,
@@ -33,8 +34,8 @@ struct Row {
     words: Vec<(String, String)>,
 }
 
-/// The counts as they travel, and the digest by which the next question names them. Objects about which no proxy has
-/// said anything are left out.
+/// Encodes the counts, and returns them with the digest by which the next request names them. Objects that no proxy
+/// has acknowledged or refused are left out.
 pub fn encode(tallies: &AckCounts) -> (Vec<u8>, String) {
     let told = tallies.iter().filter(|(_, tally)| tally.acknowledged + tally.refused > 0);
     let rows: Vec<Row> = told
@@ -49,14 +50,15 @@ pub fn encode(tallies: &AckCounts) -> (Vec<u8>, String) {
             words: tally.words.clone(),
         })
         .collect();
-    // Rows of texts and numbers are never refused.
+    // Serializing rows of texts and numbers cannot fail.
     let body = serde_json::to_vec(&rows).unwrap_or_default();
     let digest: u128 =
         Sha256::digest(&body).into_iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(byte));
     (body, format!("\"{digest:032x}\""))
 }
 
-/// The counts in an answer. How many proxies each object concerns is for the reader to know.
+/// Decodes the counts in an answer. They do not include the number of proxies that an object concerns; the reader knows
+/// it.
 pub fn decode(body: &[u8]) -> Result<AckCounts, serde_json::Error> {
     let rows: Vec<Row> = serde_json::from_slice(body)?;
     let tally = |row: Row| {

@@ -1,7 +1,8 @@
-//! Turns edits of the inputs into published snapshots: lowers, translates, and sends what came out to whoever watches.
+//! Turns edits of the inputs into published snapshots: lowers, translates, and sends the results to their subscribers.
 //!
-//! Fed by `source`; feeds `smidge_xds::server` (snapshots) and `report` (findings). The only owner of `Inputs`, so one
-//! snapshot is computed from exactly one state of the inputs. Adds time to the pure pipeline, and nothing else.
+//! Receives edits from `source`; feeds `smidge_xds::server` (snapshots) and `report` (findings). The only owner of
+//! `Inputs`, so one snapshot is computed from exactly one state of the inputs. Adds time to the pure pipeline, and
+//! nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,39 +31,39 @@ use crate::{
     source::Edit,
 };
 
-/// The least time between two publishes. The first change after a quiet time goes out at once; a burst is folded into
-/// one publish each 10 ms, which is below what a person or a canary controller can tell from none.
+/// Minimum time between two publications. The first change after a quiet time is published at once; a burst is combined
+/// into one publication each 10 ms, a delay that neither a person nor a canary controller notices.
 const GAP: Duration = Duration::from_millis(10);
 
-/// Where published values go. Both are empty until every kind was read once: an empty mesh is never served because the
-/// operator is young.
+/// Channels of the published values. Nothing but `awaited` is sent until every kind was read once: an empty mesh is
+/// never served because the operator has just started.
 pub struct Outputs {
-    /// The snapshot that streams serve.
+    /// Snapshot that streams serve.
     pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    /// Where streams wait for it.
+    /// Hub where streams wait for the snapshot.
     pub hub: SnapshotHub<Snapshot>,
-    /// What is wrong with the objects that it was made of.
+    /// Findings about the objects that the snapshot was built from.
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
-    /// The kinds that were not read yet; empty when serving.
+    /// Kinds that were not read yet; empty when serving.
     pub awaited: watch::Sender<BTreeSet<&'static str>>,
-    /// All of it together, for whoever compares it.
+    /// All of it together, for tasks that compare the values.
     pub published: watch::Sender<Option<Arc<Published>>>,
 }
 
-/// What one run of the pipeline has published: objects, and what has become of just these.
+/// Publication of one run of the pipeline: objects, and the results of exactly these objects.
 #[derive(Debug, Clone)]
 pub struct Published {
     /// The objects that have a status.
     pub objects: KnownObjects,
-    /// What is wrong with them, errors first.
+    /// Findings about the objects, errors first.
     pub findings: Arc<Vec<Finding>>,
-    /// What the proxies are given.
+    /// Snapshot for the proxies.
     pub snapshot: Arc<Snapshot>,
-    /// The addresses of the pods of the system namespace, by name, with their ServiceAccount.
+    /// ServiceAccount and address of each pod of the system namespace, by name.
     pub neighbours: Arc<BTreeMap<String, (String, IpAddr)>>,
 }
 
-/// What publishing costs.
+/// Metrics of publishing.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     publishes: Counter,
@@ -140,7 +141,7 @@ impl Metrics {
     }
 }
 
-/// Publishes until the watches end. Changes the inputs of `cluster` in `clusters`, which others may look at.
+/// Publishes until the watches end. Changes the inputs of `cluster` in `clusters`, which other tasks may read.
 pub async fn publish(
     cluster: ClusterId,
     clusters: watch::Sender<Clusters>,
@@ -180,14 +181,14 @@ pub async fn publish(
         });
         let took = started.elapsed();
         metrics.duration.observe(took.as_secs_f64());
-        // At least two thirds of a core stay free for the streams, however large the mesh is.
+        // At least two thirds of a core remain for the streams, however large the mesh is.
         pause = GAP.max(took * 2);
         last = Some(Instant::now());
     }
 }
 
 impl Outputs {
-    /// Publishes what was lowered.
+    /// Publishes the present findings and snapshot with the objects.
     fn publish(&self, known: &KnownObjects, inputs: Option<&Inputs>) {
         let Some(snapshot) = self.snapshots.borrow().clone() else { return };
         let findings = self.findings.borrow().clone();
@@ -196,7 +197,7 @@ impl Outputs {
         self.published.send_replace(Some(Arc::new(published)));
     }
 
-    /// Tells of other statuses under what was lowered before.
+    /// Publishes objects with changed statuses, with the findings and the snapshot of the last publication.
     fn restate(&self, known: &KnownObjects) {
         self.published.send_if_modified(|published| {
             let Some(published) = published else { return false };
@@ -206,7 +207,7 @@ impl Outputs {
     }
 }
 
-/// The pods that run where we do.
+/// Returns ServiceAccount and address of each pod of the system namespace that is not being deleted.
 fn neighbours(inputs: &Inputs) -> BTreeMap<String, (String, IpAddr)> {
     let start = (inputs.system_namespace.clone(), String::new());
     let pods =

@@ -1,8 +1,8 @@
-//! Lets few computations run at once, and peers take turns at them.
+//! Limits the number of concurrent computations, and lets peers take turns.
 //!
-//! Used by `webhook` for what may cost seconds, and by `admin` for questions to the API server. A peer has a queue of its
-//! own, and stands in the common one with no more than its share: one that asks for a thousand keeps others waiting for one.
-//! Does not know what is computed.
+//! Used by `webhook` for computations that may take seconds, and by `admin` for requests to the API server. A peer has
+//! a queue of its own, and is in the common one with no more than its share: others wait for one computation of a peer
+//! that requests a thousand. Does not know what is computed.
 
 use std::{
     collections::HashMap,
@@ -16,10 +16,11 @@ use tokio::{
     time::timeout,
 };
 
-/// How long to wait for a turn. Less than API servers wait for an answer, so that they hear why there is none.
+/// Time limit of waiting for a turn. Less than API servers wait for an answer, so that they receive the reason for a
+/// refusal.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// So many turns at once, and so many of them for one peer.
+/// Queue with a maximum number of concurrent turns, in all and for one peer.
 #[derive(Clone)]
 pub struct Queue {
     in_all: Arc<Semaphore>,
@@ -27,19 +28,19 @@ pub struct Queue {
     peers: Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>,
 }
 
-/// A turn, which ends when it is dropped.
+/// Turn, which ends when it is dropped.
 pub struct Turn {
     _of_all: OwnedSemaphorePermit,
     _of_peer: OwnedSemaphorePermit,
 }
 
 impl Queue {
-    /// So many turns at once, and so many of them for one peer.
+    /// Creates a queue with at most `in_all` concurrent turns, and at most `per_peer` of them for one peer.
     pub fn new(in_all: usize, per_peer: usize) -> Self {
         Self { in_all: Arc::new(Semaphore::new(in_all)), per_peer, peers: Arc::default() }
     }
 
-    /// A turn for `peer`, or none if that takes too long.
+    /// Waits for a turn for `peer`; returns `None` if that takes too long.
     pub async fn turn(&self, peer: IpAddr) -> Option<Turn> {
         let own = self.of(peer);
         let both = async {
@@ -51,7 +52,7 @@ impl Queue {
 
     fn of(&self, peer: IpAddr) -> Arc<Semaphore> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever has a turn or waits for one holds the semaphore, too.
+        // Each turn, and each call that waits for one, holds a reference to the semaphore, too.
         peers.retain(|_, own| Arc::strong_count(own) > 1);
         Arc::clone(peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(self.per_peer))))
     }

@@ -1,8 +1,8 @@
 //! Turns redirection settings into firewall rules, and applies them inside a pod.
 //!
-//! TCP that the application sends goes to the proxy's outbound port, TCP that arrives goes to its inbound port. UDP, DNS
-//! and what stays on loopback are left alone. [`nftables`] and [`iptables`] are pure and say the same in two languages;
-//! [`apply`] runs the tools. Runs once, in an init container; nothing of it stays.
+//! TCP that the application sends is redirected to the proxy's outbound port, TCP that arrives to its inbound port.
+//! UDP, DNS and what stays on loopback are not redirected. [`nftables`] and [`iptables`] are pure and write the same
+//! rules in two languages; [`apply`] runs the tools. Runs once, in an init container; no process of it remains.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -15,22 +15,22 @@ mod nftables;
 pub use iptables::{Version, rules as iptables};
 pub use nftables::rules as nftables;
 
-/// The group that every proxy runs as, and no application. Connections of this group and the proxy's user are not
+/// Group that every proxy runs as, and no application. Connections of this group and the proxy's user are not
 /// redirected.
 pub const PROXY_GROUP: u32 = 1337;
-/// The user of a proxy that has none of its own, as in templates that were injected without a webhook.
+/// User of a proxy that has none of its own, as in templates that were injected without a webhook.
 pub const SHARED_USER: u32 = 1337;
 
 /// Ports that the kubelet and metrics collectors reach without redirection: the proxy's own.
 const OPEN_PORTS: [u16; 2] = [READINESS_PORT, STATS_PORT];
-/// Lookups over TCP go where they went: the resolver is not a service of the mesh.
+/// Port of DNS. DNS over TCP is not redirected: the resolver is not a service of the mesh.
 const DNS_PORT: u16 = 53;
 
-/// The sources of the proxy's connections to its own workload. Without them such a connection looks like a call that the
-/// application makes to itself, and would come round for ever.
+/// Source addresses of the proxy's connections to its own workload. Without them such a connection looks like a call
+/// that the application makes to itself, and would be redirected to the proxy in an endless loop.
 const INBOUND_SOURCES: (&str, &str) = ("127.0.0.6", "::6");
 
-/// What is left out of redirection, each list sorted.
+/// Exclusions from redirection, each list sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exclusions {
     /// Ports on which callers reach the application directly.
@@ -42,7 +42,7 @@ pub struct Exclusions {
 }
 
 impl Exclusions {
-    /// The arguments of `smidge redirect` that say this.
+    /// Returns the arguments of `smidge redirect` for these exclusions.
     pub fn to_args(&self) -> Vec<String> {
         let Self { inbound_ports, outbound_ports, outbound_cidrs } = self;
         [
@@ -61,7 +61,7 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A network, written `10.1.0.0/16` or `fd00::/8`; a single address means itself alone.
+/// A network, written `10.1.0.0/16` or `fd00::/8`; an address without a prefix length is a network of one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cidr {
     address: IpAddr,
@@ -69,7 +69,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Whether it is a network of IPv6.
+    /// Returns true if it is an IPv6 network.
     pub fn is_ipv6(&self) -> bool {
         self.address.is_ipv6()
     }
@@ -95,7 +95,7 @@ impl FromStr for Cidr {
                 length.parse().ok().filter(|length| *length <= longest).ok_or("not a prefix length")?
             }
         };
-        // Bits behind the prefix say nothing; without them equal networks are equal.
+        // Bits after the prefix have no meaning; they are cleared, so that equal networks compare equal.
         let address = match address {
             IpAddr::V4(v4) => {
                 IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)).into())
@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    /// Both languages must leave out the same and redirect the same, exclusions before redirections.
+    /// Both languages must exclude the same and redirect the same, exclusions before redirections.
     #[test]
     fn exclusions_stand_before_the_redirection() {
         let exclusions = Exclusions {
@@ -150,7 +150,7 @@ mod tests {
         assert!(!v6.contains("10.1.0.0/16") && v6.contains("fd00::/8"), "{v6}");
     }
 
-    /// Who has only one of the two is an application.
+    /// A process with only the user or only the group is an application.
     #[test]
     fn the_proxy_is_told_by_user_and_group() {
         let none = Exclusions::default();

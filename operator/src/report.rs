@@ -1,8 +1,8 @@
-//! Turns findings into what their owners see: a log line, an Event on the object, and a metric.
+//! Turns findings into reports for the owners of the objects: a log line, an Event on the object, and a metric.
 //!
-//! Fed by `publish`. Says each thing once: a finding that stays is not repeated, one that comes back is. Of several
-//! replicas the one that leads writes the Events; what was found while another one led is known already. Writes nothing
-//! but Events, and a failure to write one costs nothing but a log line.
+//! Receives findings from `publish`. Reports each finding once: one that persists is not repeated, one that recurs is.
+//! Of several replicas the leader writes the Events; findings that were there while another one led count as reported.
+//! Writes nothing but Events, and a failure to write one has no effect but a log line.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -31,14 +31,14 @@ use crate::{
     lease::{self, Leader},
 };
 
-/// The labels of a finding: both are closed sets.
+/// Labels of a finding: both are closed sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     severity: String,
     reason: String,
 }
 
-/// How many findings there are.
+/// Number of findings, by severity and reason.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     findings: Family<Labels, Gauge>,
@@ -62,11 +62,11 @@ impl Metrics {
     }
 }
 
-/// How long a finding must be there before it is told. Kinds are watched one by one, so an endpoint can be known a
-/// moment before its pod, or a target before its route: nobody needs to hear of that.
+/// Delay before a finding is reported. Kinds are watched one by one, so an endpoint can be known a moment before its
+/// pod, or a target before its route: such findings are not worth a report.
 const HOLD: Duration = Duration::from_secs(1);
 
-/// Reports until the publisher ends.
+/// Reports findings until the publisher ends.
 pub async fn report(
     client: Client,
     mut findings: watch::Receiver<Arc<Vec<Finding>>>,
@@ -90,19 +90,19 @@ pub async fn report(
     }
 }
 
-/// The findings that somebody has told, and when they were first seen.
+/// Present findings, each with the time at which it was first seen, and true if a replica has reported it.
 #[derive(Debug, Default)]
 struct Told(BTreeMap<String, (Instant, bool)>);
 
 impl Told {
-    /// What this replica has to tell now.
+    /// Returns the findings that this replica has to report now.
     fn news<'f>(&mut self, current: &'f [Finding], leader: Leader, now: Instant) -> Vec<&'f Finding> {
         let mut before = std::mem::take(&mut self.0);
         let mut news = Vec::new();
         for finding in current {
             let text = finding.to_string();
             let (since, is_told) = before.remove(&text).unwrap_or((now, false));
-            // The one that led then has told it, unless it was about to go.
+            // The replica that led then has reported it, unless it was about to end.
             let others = leader == Leader::Other && now >= since + lease::DURATION + HOLD;
             let is_told = is_told || others;
             if leader == Leader::Me && !is_told {
@@ -119,7 +119,7 @@ fn recorder(client: &Client) -> Recorder {
     Recorder::new(client.clone(), reporter)
 }
 
-/// Reports that proxies refuse an object, on the object.
+/// Writes an Event on an object that proxies refuse.
 pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str) {
     let Some(resource) = api_resource(&object.kind) else { return };
     let namespace = Some(object.namespace.clone()).filter(|namespace| !namespace.is_empty());
@@ -143,8 +143,8 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
     }
 }
 
-/// Reports what proxies refuse, on their pods, until the server ends. Each replica does so for its own proxies, as no
-/// other hears of it; no refusal is told twice.
+/// Writes an Event on the pod of each proxy that refuses configuration, until the server ends. Each replica does so for
+/// its own proxies, as no other receives their NACKs; no refusal is reported twice.
 pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
     let recorder = recorder(&client);
     while let Some(Nack { proxy, refused }) = nacks.recv().await {
@@ -185,7 +185,7 @@ async fn tell(client: &Client, recorder: &Recorder, finding: &Finding) {
     }
 }
 
-/// The object as an Event names it, with its UID: `kubectl describe` finds Events by that.
+/// Returns the reference to an object for an Event, with its UID: `kubectl describe` finds Events by that.
 async fn reference(client: &Client, object: &ObjectRef) -> Option<ObjectReference> {
     let resource = api_resource(&object.kind)?;
     let api: Api<DynamicObject> = if object.namespace.is_empty() {
@@ -209,7 +209,7 @@ async fn reference(client: &Client, object: &ObjectRef) -> Option<ObjectReferenc
     }
 }
 
-/// The API of a kind, if it is one of the mesh's.
+/// Returns the API resource of a kind, if the operator watches the kind.
 pub(crate) fn api_resource(kind: &str) -> Option<ApiResource> {
     let mut resource = Resource { kind, found: None };
     kinds::visit(&mut resource);
@@ -229,7 +229,7 @@ impl Visitor for Resource<'_> {
     }
 }
 
-/// The API server refuses notes above 1 KiB.
+/// Shortens a note: the API server refuses notes above 1 KiB.
 fn fit(note: &str) -> String {
     let mut note = plain(note);
     let mut end = note.len().min(1020);
@@ -257,7 +257,7 @@ mod tests {
         assert!(told.news(std::slice::from_ref(&old), Leader::Other, at(0)).is_empty());
         let both = [old, fresh];
         assert!(told.news(&both, Leader::Other, at(100)).is_empty());
-        // The one that led may have died before it told what was new.
+        // The replica that led may have ended before it reported the new finding.
         assert_eq!(told.news(&both, Leader::Me, at(101)), [&both[1]]);
         assert!(told.news(&both, Leader::Me, at(102)).is_empty());
         assert!(told.news(&[], Leader::Me, at(103)).is_empty());

@@ -1,6 +1,6 @@
-//! Starts the long-lived tasks of the operator, hands each what it needs, and ends them together.
+//! Starts the long-lived tasks of the operator, passes each what it needs, and ends them together.
 //!
-//! Called by `cli::run`; the only place that spawns such tasks. Reads as the list of what runs; decides nothing.
+//! Called by `cli::run`; the only place that spawns such tasks. Reads as a list of them; decides nothing.
 
 mod pages;
 mod pipeline;
@@ -31,10 +31,10 @@ use crate::{
     webhook::callers::{Callers, CallersError},
 };
 
-/// How long tasks may take to end after they were told to. Kubernetes kills after 30 s.
+/// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What the command line settles.
+/// Settings from the command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// SPIFFE trust domain.
@@ -57,20 +57,20 @@ pub struct Settings {
     pub xds_listen: SocketAddr,
     /// Address of the webhook server.
     pub webhook_listen: SocketAddr,
-    /// File with the authorities of the API server's client certificate, if it shows one to webhooks.
+    /// File with the authorities of the API server's client certificate, if it presents one to webhooks.
     pub webhook_client_ca: Option<PathBuf>,
-    /// Names in that certificate, of which one must be there; with none, any will do.
+    /// Names of which that certificate must have one; if empty, any certificate is accepted.
     pub webhook_client_names: Vec<String>,
     /// Address of the operator's own pages.
     pub admin_listen: SocketAddr,
-    /// Address at which other replicas ask.
+    /// Address of the server for other replicas.
     pub peer_listen: SocketAddr,
     /// File with the token for other replicas.
     pub peer_token: PathBuf,
 }
 
 impl Settings {
-    /// The names by which proxies and the API server call a Service of the operator.
+    /// Returns the names by which proxies and the API server call a Service of the operator.
     fn names_of(&self, service: &str) -> Vec<String> {
         let Self { system_namespace, cluster_domain, .. } = self;
         let name = format!("{service}.{system_namespace}.svc");
@@ -78,7 +78,7 @@ impl Settings {
         vec![name, qualified]
     }
 
-    /// What every injected pod gets.
+    /// Returns the settings of the injector, which are the same for every injected pod.
     fn injector(
         &self,
         control_plane_roots: Vec<String>,
@@ -100,7 +100,7 @@ impl Settings {
     }
 }
 
-/// Why the operator could not start, or had to end.
+/// Errors that keep the operator from starting, or end it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The runtime or a signal handler could not be set up.
@@ -116,26 +116,26 @@ pub enum Error {
         server: &'static str,
         /// Its address.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// A serving certificate could not be made.
+    /// A serving certificate could not be issued.
     #[error("failed to set up TLS for {server}")]
     Tls {
         /// The server.
         server: &'static str,
-        /// What the authority says.
+        /// Error of the authority.
         #[source]
         source: ca::ServingError,
     },
-    /// It is not known who may call the webhooks.
+    /// The client certificates of webhook callers could not be set up.
     #[error("failed to set up the client certificates of the webhooks")]
     Callers(#[from] CallersError),
-    /// Other replicas could not be trusted.
+    /// The client of other replicas could not be set up.
     #[error("failed to set up the questions to other replicas")]
     Replicas(#[source] peers::fetch::FetchError),
-    /// A task that should run for ever has ended.
+    /// A task that must run until the operator stops has ended.
     #[error("{task} has ended by itself, which is a bug")]
     Ended {
         /// The task.
@@ -143,15 +143,15 @@ pub enum Error {
     },
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until it receives a stop signal.
 pub fn start(settings: Settings) -> Result<(), Error> {
-    // Two providers can be compiled in; a process must say which one it means.
+    // Two providers can be compiled in; a process must select one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Process)?;
     runtime.block_on(run(settings))
 }
 
-/// The tasks, by name.
+/// Tasks, by name.
 struct Tasks {
     set: JoinSet<Cow<'static, str>>,
     stop: watch::Sender<bool>,
@@ -170,7 +170,7 @@ impl Tasks {
         );
     }
 
-    /// Completes when the operator is told to stop.
+    /// Returns a future that completes when the operator stops.
     fn stopping(&self) -> BoxFuture<'static, ()> {
         let mut stop = self.stop.subscribe();
         Box::pin(async move {
@@ -179,7 +179,7 @@ impl Tasks {
     }
 }
 
-/// What every part is given.
+/// State that every part uses.
 struct Core {
     settings: Settings,
     client: Client,
@@ -216,15 +216,15 @@ async fn open(settings: Settings, client: Client, registry: &mut Registry) -> Co
     Core { settings, client, clock, authorities }
 }
 
-/// How many connections the kernel keeps that are not yet accepted. Whoever does not fit in is dropped and tries again after a
-/// second, then two, then four; the usual 128 are fewer than proxies that come back at once. The kernel has a limit of its own
-/// (`net.core.somaxconn`, 4096).
+/// Maximum number of connections that the kernel keeps before they are accepted. A connection beyond that is dropped,
+/// and its client retries after a second, then two, then four; the usual 128 are fewer than the proxies that can
+/// reconnect at once. The kernel has a limit of its own (`net.core.somaxconn`, 4096).
 const BACKLOG: u32 = 4096;
 
 fn listen(server: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // As `TcpListener::bind` does: a new operator takes the place of one that has just ended.
+        // As `TcpListener::bind` does: a new operator can bind the address of one that has just ended.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -234,7 +234,7 @@ fn listen(server: &'static str, address: SocketAddr) -> Result<TcpListener, Erro
     Ok(listener)
 }
 
-/// Ends when told to, or when a task has ended that should not have.
+/// Waits for a stop signal, or for a task that ends unexpectedly; then stops all tasks.
 async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Error::Process)?;
@@ -250,7 +250,7 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
         return Err(Error::Ended { task });
     }
     info!("stopping");
-    // Servers end with their connections, and the leader lets go; everything else has nothing to finish.
+    // Waits for the xDS server, which ends with its connections, and for the leader, which releases its lease.
     let mut finishing = BTreeSet::from(["xds", "leader"]);
     let _ = tokio::time::timeout(DRAIN, async {
         while !finishing.is_empty()

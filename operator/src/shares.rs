@@ -1,7 +1,7 @@
-//! Bounds how much of something is taken at once: in all, and by one peer.
+//! Limits the amount of something that is taken at once: in all, and by one peer.
 //!
-//! Used by what serves HTTP, for connections and for bytes of bodies and answers. Counts by address, so that one peer leaves room for
-//! others. Does not know what is shared out.
+//! Used by HTTP servers, for connections and for bytes of bodies and answers, and by `tls`, for handshakes. Counts by
+//! address, so that one peer leaves room for others. Does not know what is shared.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 
 use axum::body::Bytes;
 
-/// Something of which there is only so much.
+/// Limited amount of something, shared by peers.
 #[derive(Debug, Clone)]
 pub struct Shares {
     in_all: usize,
@@ -19,7 +19,7 @@ pub struct Shares {
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// What somebody has taken; free again when dropped.
+/// Amount that a peer has taken; released when dropped.
 #[derive(Debug)]
 pub struct Share {
     of: Shares,
@@ -28,12 +28,12 @@ pub struct Share {
 }
 
 impl Shares {
-    /// So much in all, and so much of it for one peer.
+    /// Creates shares with the limit `in_all`, and the limit `per_peer` for one peer.
     pub fn new(in_all: usize, per_peer: usize) -> Self {
         Self { in_all, per_peer, taken: Arc::default() }
     }
 
-    /// Takes `amount` for `peer`, unless that is more than there is for it.
+    /// Takes `amount` for `peer`; returns `None` if that exceeds a limit.
     pub fn take(&self, peer: IpAddr, amount: usize) -> Option<Share> {
         let mut share = Share { of: self.clone(), peer, amount: 0 };
         share.grow(amount).then_some(share)
@@ -41,12 +41,12 @@ impl Shares {
 }
 
 impl Share {
-    /// Whose it is.
+    /// Returns the peer that has taken it.
     pub fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// Takes so much more; says whether that could be had.
+    /// Takes `amount` more; returns false, and takes nothing, if that exceeds a limit.
     pub fn grow(&mut self, amount: usize) -> bool {
         let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_all = taken.values().sum::<usize>().saturating_add(amount);
@@ -59,13 +59,13 @@ impl Share {
         true
     }
 
-    /// The same bytes, which keep the share until nobody holds any of them.
+    /// Returns the same bytes, which keep the share until the last reference to them is dropped.
     pub fn hold(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held { bytes, _room: self })
     }
 }
 
-/// Bytes, and the room that they take until the last of them is on its way.
+/// Bytes, and their share, which is released when the last reference to them is dropped.
 struct Held {
     bytes: Bytes,
     _room: Share,

@@ -1,7 +1,7 @@
 //! Sources of objects: each turns what it reads into [`Edit`]s of `Inputs`, or into whole `Inputs` at once.
 //!
-//! `kubernetes` watches an API server for `publish`; `files` reads manifests for the offline tools. `publish` consumes edits and
-//! knows no source. Judges no object.
+//! `kubernetes` watches an API server for `publish`; `files` reads manifests for the offline tools. `publish` consumes
+//! edits and knows no source. Judges no object.
 
 pub mod files;
 pub mod kubernetes;
@@ -13,12 +13,12 @@ use crate::{
 
 /// One change of the inputs.
 pub struct Edit {
-    /// The kind that changed, as in `TrafficSplit`.
+    /// Kind that changed, as in `TrafficSplit`.
     pub kind: &'static str,
-    /// The object that it is about; none if it is about all of the kind.
+    /// Object that changed; `None` if the edit is about all objects of the kind.
     pub key: Option<Key>,
-    /// The change. Returns what it can change: a status that we wrote ourselves changes nothing.
+    /// The change. Returns the effect that it can have: a status that the operator wrote itself has none on the mesh.
     pub apply: Box<dyn FnOnce(&mut Inputs) -> Change + Send>,
-    /// Whether this is a complete list, after which the kind counts as read.
+    /// True if this is a complete list, after which the kind counts as read.
     pub complete: bool,
 }

@@ -1,8 +1,9 @@
-//! Says on every SMI object, and on MeshConfig, what the mesh made of it.
+//! Writes the status of every SMI object and of MeshConfig: the effect that the object has in the mesh.
 //!
-//! Fed by `publish` (objects, findings, snapshot), the xDS server (who has acknowledged what) and `peers` (the same of
-//! the other replicas); writes through the API server, if this replica leads. All but `keep`, the loop, and `write`, the one
-//! call, is pure, and goes on from the last time at the cost of what differs. docs/status.md is for users.
+//! Receives objects, findings and snapshots from `publish`, the answers of proxies from the xDS server, and the counts
+//! of other replicas from `peers`; writes through the API server, if this replica leads. All but `keep`, the loop, and
+//! `write`, the one call, is pure, and computes from the last result at the cost of the difference. docs/status.md is
+//! for users.
 
 mod agenda;
 pub mod conditions;

@@ -1,7 +1,7 @@
 //! Turns a TCP listener into TLS connections, ready to be served.
 //!
-//! Used by `runtime` for the xDS server and by `webhook` for what the API server and other replicas call. Does not know
-//! what is served, and holds no certificate: the configuration's resolver decides which one is shown.
+//! Used by `runtime` for the xDS server and by `webhook` for the servers that the API server and other replicas call.
+//! Does not know what is served, and holds no certificate: the configuration's resolver decides which one is presented.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,17 +16,18 @@ use tracing::{debug, warn};
 
 use crate::shares::Shares;
 
-/// Longer handshakes are given up: a peer that sends nothing would hold its slot for ever.
+/// Time limit of a handshake: without it, a peer that sends nothing would hold its slot for ever.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes under way. Few of them compute at the same time (`ComputeLimiter`); the others wait for their peers, and a peer that
-/// says nothing costs a place here and no more.
+/// Maximum number of concurrent handshakes. Few of them compute at the same time (`ComputeLimiter`); the others wait
+/// for their peers, and a peer that sends nothing costs a slot here and no more.
 pub const CONCURRENT: usize = 2048;
 
-/// A connection as servers take them.
+/// Connection in the form that servers accept.
 pub type Connection = io::Result<TlsStream<TcpStream>>;
 
-/// Accepts until nobody takes connections any more; handshakes run in `limiter`, and of one address at most `per_peer` may be under
-/// way: beyond that its connections are closed. A peer that fails its handshake costs only itself.
+/// Accepts connections until their receiver is dropped. Handshakes run in `limiter`; one address may have at most
+/// `per_peer` of them in progress, and its connections beyond that are closed. A failed handshake affects no other
+/// peer.
 pub async fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
@@ -46,7 +47,7 @@ pub async fn accept(
         let (socket, peer) = match socket {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: those that are open must end first.
+                // Most likely there are no file descriptors left: open connections must end first.
                 warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -59,7 +60,7 @@ pub async fn accept(
         let (acceptor, limiter, connections) = (acceptor.clone(), limiter.clone(), connections.clone());
         tokio::spawn(async move {
             let (_slot, place) = (slot, place);
-            // Deltas are small and latency is what the mesh is judged by.
+            // Deltas are small, and the mesh is judged by its latency.
             let _ = socket.set_nodelay(true);
             let shaken = tokio::time::timeout(HANDSHAKE, limiter.run(acceptor.accept(socket))).await;
             drop(place);
@@ -85,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// A server's configuration, and that of a client which trusts it.
+    /// Returns the configuration of a server, and that of a client which trusts it.
     fn configs() -> (ServerConfig, ClientConfig) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -112,7 +113,7 @@ mod tests {
         for _ in 0..100 {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
-        // Long before a silent one is given up.
+        // Long before the time limit of a silent peer.
         timeout(HANDSHAKE / 2, async {
             shake_hands(client, address).await.unwrap();
             connections.recv().await.unwrap().unwrap();
@@ -135,7 +136,7 @@ mod tests {
             socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
             silent.push(socket.connect(address).await.unwrap());
         }
-        // Long before any of them is given up for its silence.
+        // Long before the time limit of any of them.
         let closed = timeout(HANDSHAKE / 2, silent.last_mut().unwrap().read(&mut [0])).await;
         assert_eq!(closed.expect("a fifth one is held").unwrap_or(0), 0);
         shake_hands(client, address).await.unwrap();

@@ -1,8 +1,8 @@
-//! The HTTPS server of the webhooks.
+//! HTTPS server of the webhooks.
 //!
-//! Hands each review to the pure function that answers it, and bounds what an answer may cost. Whose objects come here is
-//! the webhook configurations' business; whose certificate is served, the `ca`'s. Waits for nothing that the operator
-//! reads: conversion must work before the operator's own lists can.
+//! Passes each review to the pure function that answers it, and bounds the cost of an answer. The webhook
+//! configurations decide which objects are sent here, and `ca` which certificate is served. Waits for nothing that the
+//! operator reads: conversion must work before the operator's own lists can.
 
 use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
@@ -52,42 +52,45 @@ pub mod validation;
 
 use injection::Strictness;
 
-/// An API server's object is at most 3 MiB, and a review may hold an old one beside it.
+/// Maximum size of a body, in bytes: an object has at most 3 MiB, and a review may include the old object.
 const BODY_BYTES: usize = 8 << 20;
-/// Bodies that are held at once, in bytes, and how many of one peer. An API server whose review finds no room hears so at once.
+/// Maximum size of all bodies that are held, and of those of one peer, in bytes. A review beyond that is refused at
+/// once.
 const BODIES: (usize, usize) = (64 << 20, 32 << 20);
-/// How long a request may take in all, its body included. The API server gives up after 30 s at the most.
+/// Time limit of a request, its body included. The API server gives up after 30 s at the most.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long a verdict may take; less than the API server waits for it, so that its client hears why there is none.
+/// Time limit of a verdict; less than the API server waits for it, so that its client receives the reason for a missing
+/// verdict.
 const VERDICT: Duration = Duration::from_secs(2);
-/// How many verdicts may be computed at once, and how many of them for one peer: an object can be large enough to cost
-/// seconds. With two of a peer, a change of the mesh took 4 times as long on two cores (docs/design/013-operator-ports.md).
+/// Maximum number of concurrent verdicts, in all and for one peer: an object can be large enough to cost seconds. With
+/// two for a peer, a change of the mesh took 4 times as long on two cores (docs/design/013-operator-ports.md).
 const VERDICTS: (usize, usize) = (4, 1);
-/// The same of pods that are injected.
+/// Maximum number of concurrent injections, in all and for one peer.
 const INJECTIONS: (usize, usize) = (4, 1);
-/// The same of conversions.
+/// Maximum number of concurrent conversions, in all and for one peer.
 const CONVERSIONS: (usize, usize) = (2, 1);
-/// What reviews may take of memory once they are parsed, and those of one peer: what an API server stores has room, twice.
+/// Maximum memory of parsed reviews, in all and for one peer, in bytes: an object that an API server stores fits in
+/// twice.
 const PARSED: (usize, usize) = (336 << 20, 112 << 20);
-/// What a conversion takes of memory at the most, in times its text: 8 MiB of it fit into a peer's room.
+/// Maximum memory of a conversion, as a multiple of its text: 8 MiB of text fit into the memory of one peer.
 const CONVERTED: usize = 13;
-/// Handshakes that may be under way of one address: an API server opens a connection for each call of a burst.
+/// Maximum number of concurrent handshakes of one address: an API server opens a connection for each call of a burst.
 const HANDSHAKES: usize = 256;
-/// Answers that wait to be read, in bytes, and how many of one peer.
+/// Maximum size of answers that wait to be read, in all and for one peer, in bytes.
 const UNREAD: (usize, usize) = (64 << 20, 32 << 20);
-/// How long calls under way may take once the server is told to stop.
+/// Time limit of calls in progress after the stop signal.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What the webhooks look at. Each call sees what there is at its moment.
+/// State that the webhooks read. Each call reads the present state.
 #[derive(Clone)]
 pub struct Views {
-    /// What injected pods get.
+    /// Settings of injected pods.
     pub injector: watch::Receiver<Arc<Settings>>,
     /// The inputs, as far as they were read.
     pub clusters: watch::Receiver<Clusters>,
-    /// The kinds that were not read yet.
+    /// Kinds that were not read yet.
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
-    /// What injection counts.
+    /// Metrics of injection.
     pub injections: injection::Metrics,
 }
 
@@ -101,7 +104,7 @@ struct Shared {
     rooms: Rooms,
 }
 
-/// Room in memory, by what it is for.
+/// Limits of memory, by use.
 #[derive(Clone)]
 struct Rooms {
     /// Reviews as they are parsed, of all kinds together.
@@ -110,8 +113,8 @@ struct Rooms {
     unread: Shares,
 }
 
-/// The paths of the webhooks: `POST /inject`, `/convert` and `/validate`. With `callers`, only these hear what an answer tells
-/// of the mesh; a conversion tells nothing but what it was asked.
+/// Builds the router of the webhooks: `POST /inject`, `/convert` and `/validate`. With `callers`, only these receive
+/// answers with data of the mesh; the answer to a conversion has no data but that of its request.
 pub fn router(views: Views, callers: Option<Callers>) -> Router {
     let mut reviews = Router::new().route("/inject", post(inject)).route("/validate", post(validate));
     if let Some(callers) = callers {
@@ -153,7 +156,8 @@ async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: 
     computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
 }
 
-/// A verdict that takes too long is none: the object is admitted, and its owner hears of it by its status.
+/// Answers with a verdict. If that takes too long, the object is admitted, and its owner sees the findings in its
+/// status.
 async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, held: Held) -> Response {
     let uid = review::uid(&held.body);
     let unjudged = || uid.map_or_else(busy, |uid| Json(validation::unjudged(&uid)).into_response());
@@ -168,8 +172,8 @@ async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, h
     }
 }
 
-/// What `answer` makes of a body, computed where it holds up nobody. None if its turn does not come, if there is no room for it,
-/// or if its peer leaves too much unread.
+/// Computes `answer` of a body on a blocking thread, where it delays no other task. Returns `None` if its turn does not
+/// come, if there is no memory for it, or if its peer leaves too much unread.
 async fn computed(
     queue: &Queue,
     rooms: &Rooms,
@@ -182,20 +186,20 @@ async fn computed(
     let computing = tokio::task::spawn_blocking(move || {
         let Held { body, share } = held;
         let answer = answer(&body);
-        // In this order: whoever takes the place must find the room.
+        // In this order: the computation that takes the turn next must find the memory released.
         drop(body);
         drop((share, room, turn));
         answer
     });
     let answer = computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
     let (parts, body) = answer.into_parts();
-    // It is whole already.
+    // The body is complete already.
     let text = to_bytes(body, usize::MAX).await.ok()?;
     let room = rooms.unread.take(peer, text.len())?;
     Some(Response::from_parts(parts, Body::from(room.hold(text))))
 }
 
-/// The API server asks again, or does what the webhook's failure policy says.
+/// Answers that the server is busy: the API server retries, or applies the webhook's failure policy.
 fn busy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], "too many reviews at once").into_response()
 }
@@ -217,7 +221,7 @@ fn not_understood(error: &review::Error) -> Response {
 }
 
 impl Views {
-    /// What the mesh's settings say about pods that could leave it.
+    /// Returns the treatment of pods that could leave the mesh, by the mesh's settings.
     fn strictness(&self) -> Strictness {
         if !self.awaited.borrow().is_empty() {
             return Strictness::Unknown;
@@ -226,7 +230,7 @@ impl Views {
         if clusters.values().any(injects_strictly) { Strictness::Refuse } else { Strictness::Warn }
     }
 
-    /// A copy, so that nobody who changes the inputs has to wait for a verdict.
+    /// Copies the referenced objects, so that changes of the inputs do not wait for a verdict.
     fn current(&self, namespaces: &BTreeSet<String>) -> Current {
         let clusters = self.clusters.borrow();
         let inputs =
@@ -235,7 +239,7 @@ impl Views {
     }
 }
 
-/// Serves `router` over TLS until `shutdown` is done, and then lets calls under way end.
+/// Serves `router` over TLS until `shutdown` completes, and then waits for calls in progress.
 pub async fn serve(
     listener: TcpListener,
     config: Arc<rustls::ServerConfig>,
@@ -245,7 +249,7 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(());
     let places = Shares::new(http::CONNECTIONS.0, http::CONNECTIONS.1);
     let (accepted, mut arriving) = mpsc::channel(1);
-    // A limiter of their own: API servers must not wait behind a crowd of proxies.
+    // A separate limiter: API servers must not wait behind a large number of proxies.
     let mut accepting = Box::pin(tls::accept(listener, config, ComputeLimiter::new(1), HANDSHAKES, accepted));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -257,25 +261,25 @@ pub async fn serve(
             Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &places, &router, &stopped),
         }
     }
-    // Others find the port closed and go to another replica.
+    // New clients find the port closed and connect to another replica.
     drop(accepting);
     drop(stop);
     let end = async {
         loop {
             tokio::select! {
                 Some(_) = connections.join_next() => {}
-                // Its handshake was under way.
+                // Its handshake was in progress.
                 Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &places, &router, &stopped),
                 else => break,
             }
         }
     };
-    // What does not end in time ends with the set.
+    // Connections that do not end in time are aborted when the set is dropped.
     let _ = timeout(GRACE, end).await;
     Ok(())
 }
 
-/// Serves a connection, if its peer has a place left.
+/// Serves a connection, unless its peer has the maximum number of connections.
 fn start(
     connections: &mut JoinSet<()>,
     stream: TlsStream<TcpStream>,

@@ -1,8 +1,9 @@
-//! Says who may read the debug pages: whoever the cluster's RBAC lets `get` the page's path.
+//! Decides which users may read the debug pages: those whom the cluster's RBAC allows to `get` the page's path.
 //!
-//! Asked by `admin` before such a page is made. The API server says whose token it is and what that user may do, unless the
-//! issuer's keys rule out that it is anybody's; an answer is kept for a short time by the token's hash. Tokens are never logged. They need an audience of their own, so that what
-//! travels to this port over plain HTTP is worth nothing at the API server.
+//! Called by `admin` before such a page is made. The API server authenticates the token and authorizes its user, unless
+//! the issuer's keys rule out that the issuer signed it; a verdict is cached for a short time under a hash of path and
+//! token. Tokens are never logged. They need an audience of their own, so that a token that is sent to this port over
+//! plain HTTP is useless at the API server.
 
 use std::{
     collections::HashMap,
@@ -34,30 +35,31 @@ use crate::{
     queue::Queue,
 };
 
-/// Reviews at once, and how many of them for one peer: anybody may send tokens, and the API server has other work.
+/// Maximum number of concurrent reviews, in all and for one peer: any client may send tokens, and the API server has
+/// other work.
 const AT_ONCE: (usize, usize) = (4, 1);
-/// How long a yes is believed. Whoever loses the right still reads for so long.
+/// Time for which a positive verdict is cached. A user that loses the right can still read for this time.
 const YES: Duration = Duration::from_secs(30);
-/// How long a no is believed. Shorter: somebody may be setting up the right just now.
+/// Time for which a negative verdict is cached. Shorter, because the right may just be set up.
 const NO: Duration = Duration::from_secs(5);
-/// Answers that are kept.
+/// Maximum number of cached verdicts.
 const KEPT: usize = 100;
 
-/// What is made of a token.
+/// Verdict about a token and a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
-    /// It may read the page.
+    /// The user may read the page.
     Yes,
-    /// It is nobody's, or not meant for us.
+    /// The token is invalid, or has another audience.
     Nobodys,
-    /// Of this user, who may not.
+    /// The token belongs to this user, who may not read the page.
     No(String),
 }
 
-/// An answer, until when it is believed.
+/// Verdict, and the time until which it is cached.
 type Answer = (Verdict, Instant);
 
-/// Those who may read.
+/// Authorizer of requests for the debug pages.
 pub struct Readers {
     client: Client,
     issuer: Arc<Issuer>,
@@ -67,20 +69,20 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Whoever may in the cluster that `client` talks to, and whose tokens are `issuer`'s.
+    /// Creates the authorizer for the cluster of `client`, whose tokens `issuer` signs.
     pub fn new(client: Client, issuer: Arc<Issuer>, domain: &TrustDomain, cluster: &ClusterId) -> Self {
         let audience = auth::debug_audience(domain, cluster);
         let queue = Queue::new(AT_ONCE.0, AT_ONCE.1);
         Self { client, issuer, audience, queue, known: Mutex::default() }
     }
 
-    /// Whether `peer`, who sends `headers`, may read `path`; if not, the answer that says so.
+    /// Admits the request of `peer` with `headers` for `path`, or returns the response that refuses it.
     pub(super) async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<(), Response> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());
         let (Some(value), None) = (value, values.next()) else { return Err(self.unknown(path)) };
         let token = auth::bare(value).and_then(Token::parse);
-        // What is not meant for us is not worth a question.
+        // A token with another audience is refused without a review.
         let token = token.ok().filter(|token| token.claims().aud.contain(&self.audience));
         let Some(token) = token else { return Err(self.unknown(path)) };
         let key =
@@ -95,7 +97,7 @@ impl Readers {
         }
     }
 
-    /// The verdict by the API server's word, which is kept.
+    /// Requests the verdict from the API server and caches it, unless the issuer did not sign the token.
     async fn learn(
         &self,
         peer: IpAddr,
@@ -135,7 +137,7 @@ impl Readers {
         known.insert(key, (verdict, until));
     }
 
-    /// What the API server says; an error if it does not.
+    /// Returns the verdict of the API server; an error if it gives none.
     async fn review(&self, token: &Token<'_>, path: &str) -> Result<Verdict, ()> {
         let user = match auth::review::ask(&self.client, token, &self.audience).await {
             Ok(user) => user,

@@ -1,6 +1,6 @@
-//! Makes the text of a page, one at a time and with rests between them, and bounds how much text waits for peers to read it.
+//! Renders pages one at a time with pauses between them, and bounds how much text waits for peers to read it.
 //!
-//! Used by `admin` for every page that grows with the mesh. Does not know what a page says.
+//! Used by `admin` for every page that grows with the mesh. Does not know the content of a page.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,18 +19,20 @@ use tokio::{
 
 use crate::{http::Peer, shares::Shares};
 
-/// How long nothing is rendered after a page, in times what it took: however many ask, pages take a third of a core.
+/// Pause after a page, as a multiple of the time that it took: for any number of requests, pages take a third of a
+/// core.
 const REST: u32 = 2;
-/// How many requests are served or wait for their turn, and how many of one peer, so that others are not far behind it.
+/// Maximum number of requests that are rendered or wait for their turn, in all and of one peer, so that others are not
+/// far behind it.
 const WAITING: (usize, usize) = (32, 4);
-/// How long a refusal waits.
+/// Delay before a refusal is sent.
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);
-/// How long a request waits for its turn.
+/// Time limit of the wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How much text may wait to be read, in bytes, and how much of it for one peer. A page that is larger is never sent.
+/// Maximum size of text that waits to be read, in bytes, in all and for one peer. A page that is larger is never sent.
 const UNREAD: (usize, usize) = (128 << 20, 64 << 20);
 
-/// Makes pages.
+/// Renders pages.
 #[derive(Clone)]
 pub(super) struct Renderer {
     turns: Arc<Semaphore>,
@@ -38,13 +40,13 @@ pub(super) struct Renderer {
     unread: Shares,
 }
 
-/// Who asks. In tests there may be no connection.
+/// Returns the address of the client. In tests there may be no connection.
 pub(super) fn peer(request: &Request) -> IpAddr {
     request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
 }
 
-/// What there is no room or no turn for is to be asked for again. The answer takes its time, so that asking on and on over a
-/// connection costs the peer more than us.
+/// Refuses a request for which there is no room or no turn, so that the client tries again. The refusal is delayed, so
+/// that repeated requests over a connection cost the peer more than us.
 pub(super) async fn busy(why: &'static str) -> Response {
     sleep(REFUSAL_DELAY).await;
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
@@ -59,7 +61,7 @@ impl Renderer {
         }
     }
 
-    /// The page that `render` makes, for `peer`; or why there is none.
+    /// Returns the page that `render` makes for `peer`, or a response with the reason for which there is none.
     pub(super) async fn page<E: std::fmt::Display + Send + 'static>(
         &self,
         peer: IpAddr,
@@ -72,7 +74,7 @@ impl Renderer {
         let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await else {
             return busy("other pages are being made; try again\n").await;
         };
-        // The turn goes along: whoever asked and went away does not stop what was begun.
+        // The turn moves along: a client that disconnects does not stop a rendering that has begun.
         let rendered = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let rendered = render();

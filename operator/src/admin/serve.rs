@@ -1,7 +1,7 @@
-//! Serves the operator's pages over plain HTTP to as many as there is room for.
+//! Serves the operator's pages over plain HTTP, up to a maximum number of connections.
 //!
-//! Started by `runtime`. A crowd at this port must not keep the kubelet from asking whether the operator lives, nor take the
-//! memory and the open files that proxies need. What a page may cost is `admin`'s business.
+//! Started by `runtime`. Many clients at this port must not keep the kubelet from checking liveness, nor take the
+//! memory and the open files that proxies need. Does not bound the cost of a page: `admin` does.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -16,29 +16,29 @@ use tracing::{info_span, warn};
 
 use crate::{http, shares::Shares};
 
-/// How many connections the port takes, and how many of one peer. Scrapers and the kubelet need one or two each, and the more
-/// peers it takes to fill the port, the better.
+/// Maximum number of connections of the port, in all and of one peer. Scrapers and the kubelet need one or two each,
+/// and filling the port should take many peers.
 pub const CONNECTIONS: (usize, usize) = (512, 32);
-/// How much of its answers the kernel keeps for a connection; twice that with its own accounts. By default that is megabytes, of which
-/// a peer that reads nothing takes all.
+/// Size of the buffer for answers that the kernel keeps for a connection, in bytes; twice that with its own
+/// bookkeeping. The default is megabytes, all of which a peer that reads nothing takes.
 const SEND_BUFFER: u32 = 128 << 10;
-/// How many connections the kernel keeps that are not yet accepted.
+/// Maximum number of connections that the kernel keeps before they are accepted.
 const BACKLOG: u32 = 1024;
-/// How long answers under way may take once the server is told to stop.
+/// Time limit of answers in progress after shutdown has begun.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The port at `address`.
+/// Listens at `address`.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As `TcpListener::bind` does: a new operator takes the place of one that has just ended.
+    // As `TcpListener::bind` does: a new operator replaces one that has just ended.
     socket.set_reuseaddr(true)?;
-    // Connections take this over.
+    // Accepted connections inherit this.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves `router` until `shutdown` is done, and then lets requests under way end.
+/// Serves `router` until `shutdown` completes, and then lets requests in progress end.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
     let (stop, stopped) = watch::channel(());
     let places = Shares::new(CONNECTIONS.0, CONNECTIONS.1);
@@ -54,7 +54,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
                     http::start(&mut connections, &places, (stream, peer), (&router, &stopped), span);
                 }
                 Err(error) => {
-                    // Out of file descriptors, most likely: those that are open must end first.
+                    // Most likely out of file descriptors: open connections must end first.
                     warn!(%error, "failed to accept a connection");
                     sleep(Duration::from_millis(100)).await;
                 }
@@ -63,6 +63,6 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     }
     drop(listener);
     drop(stop);
-    // What does not end in time ends with the set.
+    // Connections that do not end in time are aborted with the set.
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }

@@ -1,7 +1,7 @@
-//! Judges what a token says: for us, for now, and of which pod.
+//! Judges the claims of a token: audience, validity and bound pod.
 //!
-//! Called by `auth` with the issuer's keys as they are known; `pods` then says whether that pod lives. Pure: the time is
-//! a parameter. What the keys cannot judge is left open, for the API server to say.
+//! Called by `auth` with the issuer's keys as currently known; `pods` then checks that the pod is alive. Pure: the time
+//! is a parameter. Does not decide what the keys cannot: such a token is left open, for a review by the API server.
 
 use super::{
     keys::{Known, Signature},
@@ -9,47 +9,47 @@ use super::{
     token::{Claims, Token},
 };
 
-/// By how many seconds our clock and the API server's may differ.
+/// Maximum difference between our clock and the API server's, in seconds.
 const LEEWAY: i64 = 30;
 
-/// What is made of a token.
+/// Result of judging a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It proves this.
+    /// The token proves this pod.
     Good(Subject),
-    /// It proves nothing.
+    /// The token proves nothing.
     Refused(Reason),
-    /// All that it says would do, but the issuer's keys cannot decide: the API server must.
+    /// The claims are valid, but the issuer's keys cannot decide: the API server must.
     Open(Subject),
-    /// All that it says would do, but it is signed by no key of the issuer, as far as its keys are known.
+    /// The claims are valid, but the token is signed by no key of the issuer, as far as its keys are known.
     UnknownKey,
 }
 
-/// The pod that a token is bound to.
+/// Pod that a token is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// The namespace of pod and account.
+    /// Namespace of pod and ServiceAccount.
     pub namespace: String,
-    /// The account.
+    /// Name of the ServiceAccount.
     pub service_account: String,
-    /// The pod's name.
+    /// Name of the pod.
     pub pod: String,
-    /// Which pod of that name.
+    /// UID of the pod.
     pub uid: String,
-    /// When the token ends, in seconds since 1970.
+    /// Expiry of the token, in seconds since 1970.
     pub expires: i64,
 }
 
 impl Subject {
-    /// The user name that Kubernetes gives the account.
+    /// Returns the user name that Kubernetes gives the ServiceAccount.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.service_account)
     }
 }
 
-/// What `token` proves to whoever is `audience`, with what is known of the issuer.
+/// Judges `token` for `audience`, with the known name and keys of the issuer.
 pub fn judge(token: &Token<'_>, known: Option<&Known>, audience: &str, now: i64) -> Verdict {
-    // The signature first: what is not signed does not deserve a better reason.
+    // The signature first: a token without a valid one gets no more precise reason.
     let claims = token.claims();
     let signature = match known {
         Some(known) => known.keys.verify(token),
@@ -59,7 +59,7 @@ pub fn judge(token: &Token<'_>, known: Option<&Known>, audience: &str, now: i64)
     if let Signature::Bad(reason) = signature {
         return Verdict::Refused(reason);
     }
-    // An issuer that was renamed goes on accepting tokens of its old name; only the API server knows the old ones.
+    // A renamed issuer still accepts tokens of its old name; only the API server knows the old names.
     let is_issuers = known.is_some_and(|known| known.issuer == claims.iss);
     match (said(claims, audience, now), signature) {
         (Err(reason), _) => Verdict::Refused(reason),
@@ -88,7 +88,7 @@ fn said(claims: &Claims, audience: &str, now: i64) -> Result<Subject, Reason> {
         uid: pod.uid.clone(),
         expires: claims.exp,
     };
-    // A name with a slash would be another identity; no name of Kubernetes has one.
+    // A name with a slash would form another identity; no name of Kubernetes has one.
     let names = [&subject.namespace, &subject.service_account, &subject.pod, &subject.uid];
     let is_name = |name: &&String| !name.is_empty() && !name.contains(['/', ':']);
     if !names.iter().all(is_name) || claims.sub != subject.user() {

@@ -1,8 +1,8 @@
 //! Keeps the issuer's name and keys, as the API server publishes them.
 //!
-//! Asked by `auth` for each stream; `maintain` reads them now and then, and a token with an unknown key has them read
-//! at once, but not more often than every ten seconds, as anybody may send such tokens. What was read stays when
-//! reading fails.
+//! Used by `auth` for each stream; `maintain` reads them periodically, and a token with an unknown key causes a read at
+//! once, but at most every ten seconds, because any client may send such tokens. The previous name and keys stay when a
+//! read fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,40 +20,40 @@ use super::{
     token::Token,
 };
 
-/// How often keys are read without a reason, so that a key that was withdrawn is forgotten.
+/// Interval between periodic reads of the keys, so that a withdrawn key is forgotten.
 const PERIOD: Duration = Duration::from_mins(5);
-/// The least time between two readings.
+/// Minimum interval between two reads.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Why keys could not be read.
+/// Error of reading the issuer's name and keys.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
-    /// The API server did not answer.
+    /// The request to the API server failed.
     #[error(
         "failed to read {path} (hint: the operator needs the ClusterRole system:service-account-issuer-discovery)"
     )]
     Read {
-        /// What was asked for.
+        /// Path of the request.
         path: &'static str,
-        /// What the client says.
+        /// Error of the client.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server took too long.
+    /// The API server did not answer in time.
     #[error("failed to read {path} in time")]
     Timeout {
-        /// What was asked for.
+        /// Path of the request.
         path: &'static str,
     },
-    /// The answer is not what it should be.
+    /// The answer is invalid.
     #[error("invalid answer from {path}")]
     Answer {
-        /// What was asked for.
+        /// Path of the request.
         path: &'static str,
     },
 }
 
-/// The cluster's issuer of tokens.
+/// Issuer of the cluster's tokens.
 pub struct Issuer {
     client: Client,
     known: ArcSwapOption<Known>,
@@ -66,17 +66,17 @@ struct Configuration {
 }
 
 impl Issuer {
-    /// The issuer of the cluster that `client` talks to. Nothing is read yet.
+    /// Creates the issuer of the cluster of `client`. Nothing is read yet.
     pub fn new(client: Client) -> Self {
         Self { client, known: ArcSwapOption::empty(), tried: Mutex::new(None) }
     }
 
-    /// What is known of it.
+    /// Returns the issuer's name and keys, once they were read.
     pub fn known(&self) -> Option<Arc<Known>> {
         self.known.load_full()
     }
 
-    /// Returns whether the keys rule out that `token` is the issuer's. Reads them again for a key that they lack.
+    /// Returns true if the keys rule out that the issuer signed `token`. Reads them again for a key that they lack.
     pub async fn disowns(&self, token: &Token<'_>) -> bool {
         let verify = || self.known().map_or(Signature::Undecided, |known| known.keys.verify(token));
         let mut signature = verify();
@@ -87,7 +87,7 @@ impl Issuer {
         matches!(signature, Signature::Bad(_) | Signature::UnknownKey)
     }
 
-    /// Reads the keys, unless that was tried just now. Streams that come meanwhile wait for the one reading.
+    /// Reads the keys, unless that was tried just now. Concurrent streams wait for the one read.
     pub async fn refresh(&self) {
         let mut tried = self.tried.lock().await;
         if tried.is_some_and(|at| at.elapsed() < PAUSE) {
@@ -115,7 +115,8 @@ impl Issuer {
         let path = "/.well-known/openid-configuration";
         let Configuration { issuer } =
             serde_json::from_str(&self.get(path).await?).map_err(|_| IssuerError::Answer { path })?;
-        // Where the configuration says the keys are is for clients outside of the cluster; here they always are.
+        // The location of the keys in the configuration is for clients outside of the cluster; inside, it is always
+        // this one.
         let path = "/openid/v1/jwks";
         let keys = KeySet::parse(&self.get(path).await?).ok_or(IssuerError::Answer { path })?;
         Ok(Known { issuer, keys })
@@ -130,7 +131,7 @@ impl Issuer {
     }
 }
 
-/// The cause of an error in words, for a log field.
+/// Cause of an error as text, for a log field.
 struct Source<'a>(&'a dyn std::error::Error);
 
 impl std::fmt::Display for Source<'_> {

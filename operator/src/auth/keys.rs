@@ -1,7 +1,7 @@
-//! Turns the key set of an issuer (RFC 7517) into keys, and says whether one of them signed a token.
+//! Turns the key set of an issuer (RFC 7517) into keys, and verifies the signatures of tokens with them.
 //!
-//! Filled by `issuer`, asked by `claims`. Pure. The key decides which algorithms it may be used with, never the token:
-//! a token can only name one of them. There are no secret keys in a key set, so there is no HMAC here.
+//! Filled by `issuer`, used by `claims`. Pure. The key decides which algorithms it may be used with, never the token: a
+//! token can only name one of them. There are no secret keys in a key set, so there is no HMAC here.
 
 use std::collections::BTreeMap;
 
@@ -14,32 +14,32 @@ use serde::Deserialize;
 
 use super::{reason::Reason, token::Token};
 
-/// What is known of an issuer.
+/// Name and keys of an issuer.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// Its name, as tokens say it.
+    /// Name of the issuer, as in the `iss` claim.
     pub issuer: String,
-    /// Its public keys.
+    /// Public keys of the issuer.
     pub keys: KeySet,
 }
 
-/// The keys of an issuer by name.
+/// Keys of an issuer by name.
 #[derive(Debug, Clone, Default)]
 pub struct KeySet {
     keys: BTreeMap<String, Key>,
-    /// There are keys, and each of them can be used here: what none of them signed is not the issuer's.
+    /// True if there are keys, and each of them can be used here: a token that none of them signed is not the issuer's.
     complete: bool,
 }
 
-/// What a key set makes of a signature.
+/// Result of verifying a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signature {
-    /// It is the key's.
+    /// The key made the signature.
     Good,
-    /// It is not.
+    /// The key did not make the signature, or does not allow its algorithm.
     Bad(Reason),
-    /// The set has no such key, and none that cannot be used here. What API servers sign for pods is always signed by a key that
-    /// they publish.
+    /// The set has no such key, and each of its keys can be used here. API servers sign tokens of pods only with keys
+    /// that they publish.
     UnknownKey,
     /// The set has no such key, but may have one that cannot be used here.
     Undecided,
@@ -47,7 +47,7 @@ pub enum Signature {
 
 #[derive(Debug, Clone)]
 struct Key {
-    /// The one algorithm that the set allows the key, where it says so.
+    /// The only algorithm that the set allows for the key, if it names one.
     only: Option<String>,
     material: Material,
 }
@@ -79,8 +79,8 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// The usable keys of a key set; `None` when the text is none. Keys of unknown kinds are left out, so that a new
-    /// kind beside the old one harms nobody.
+    /// Parses the usable keys of a key set; `None` if the text is not a key set. Keys of unknown kinds are left out, so
+    /// that a new kind beside the old one does no harm.
     pub fn parse(text: &str) -> Option<Self> {
         let Jwks { keys } = serde_json::from_str(text).ok()?;
         let published = keys.len();
@@ -89,7 +89,7 @@ impl KeySet {
         Some(Self { complete: published > 0 && keys.len() == published, keys })
     }
 
-    /// Whether the key that `token` names signed it.
+    /// Verifies the signature of `token` with the key that the token names.
     pub fn verify(&self, token: &Token<'_>) -> Signature {
         let header = token.header();
         if header.alg.eq_ignore_ascii_case("none") {
@@ -149,14 +149,14 @@ fn rsa(algorithm: &str) -> Option<&'static RsaParameters> {
     }
 }
 
-/// The bytes of a base64url number without leading zeros, which the verifier does not take.
+/// Returns the bytes of a base64url number without leading zeros, which the verifier does not accept.
 fn number(text: Option<&String>) -> Option<Vec<u8>> {
     let bytes = URL_SAFE_NO_PAD.decode(text?).ok()?;
     let number: Vec<u8> = bytes.into_iter().skip_while(|byte| *byte == 0).collect();
     (!number.is_empty()).then_some(number)
 }
 
-/// The uncompressed point of an elliptic curve key whose coordinates have `size` bytes.
+/// Returns the uncompressed point of an elliptic curve key whose coordinates have `size` bytes.
 fn point(jwk: &Jwk, size: usize) -> Option<Vec<u8>> {
     let mut point = vec![4];
     for coordinate in [&jwk.x, &jwk.y] {

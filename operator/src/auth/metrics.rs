@@ -1,4 +1,4 @@
-//! Counts how streams were judged.
+//! Counts the results of authenticating streams.
 //!
 //! Registered by `runtime` under the prefix of the product; written by `auth`.
 
@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use super::reason::Reason;
 
-/// What `auth` counts.
+/// Metrics of authentication.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     streams: Family<Judged, Counter>,
@@ -22,7 +22,7 @@ struct Judged {
 }
 
 impl Metrics {
-    /// New metrics in `registry`. Every result is there from the start, at zero.
+    /// Registers new metrics in `registry`. Every result exists from the start, at zero.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let help = "Streams of proxies by what was made of their token: Admitted, or the reason why not";

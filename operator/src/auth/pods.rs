@@ -1,8 +1,8 @@
-//! Says whether the pod of a token lives, and tells its streams when it no longer does.
+//! Checks that the pod of a token is alive, and notifies its streams when it no longer is.
 //!
-//! Asked by `auth`; told by `runtime` of every change of a pod, after the store that `lookup` reads has it. A pod that
-//! the store does not have is looked up at the API server before it is called unknown: the proxy may be faster than
-//! the watch. A pod that is being deleted still lives, as its proxy drains and serves until its last container ends.
+//! Called by `auth`, and by `runtime` for every change of a pod, after the store that `lookup` reads has it. A pod that
+//! the store does not have is read from the API server before it is treated as unknown: the proxy may be faster than
+//! the watch. A pod that is being deleted is still alive, as its proxy drains and serves until its last container ends.
 
 use std::{
     collections::HashMap,
@@ -17,41 +17,41 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{PATIENCE, claims::Subject, reason::Reason};
 
-/// A pod by namespace and name in the store of the watch. It is called from within `changed` and `relisted`, so whoever
-/// calls those must not hold a lock that it takes.
+/// Finds a pod by namespace and name in the store of the watch. It is called from within `changed` and `relisted`, so
+/// callers of those must not hold a lock that it takes.
 pub type Lookup = Box<dyn Fn(&str, &str) -> Option<Arc<Pod>> + Send + Sync>;
 
-/// The pods of a cluster, and who waits for their end.
+/// Pods of a cluster, and the streams that wait for their end.
 pub struct Pods {
     lookup: Lookup,
     client: Client,
     waiting: Mutex<HashMap<(String, String), Waiting>>,
 }
 
-/// The streams of one pod: they hold receivers, and end when the sender is dropped.
+/// Streams of one pod: they hold receivers, and end when the sender is dropped.
 struct Waiting {
     uid: String,
     alive: watch::Sender<()>,
 }
 
 impl Pods {
-    /// Pods that `lookup` finds, or else `client`.
+    /// Creates the set of pods that `lookup` finds, or else `client`.
     pub fn new(lookup: Lookup, client: Client) -> Self {
         Self { lookup, client, waiting: Mutex::default() }
     }
 
-    /// The pod of `subject`, if it lives, and a future that completes when it no longer does.
+    /// Returns the pod of `subject`, if it is alive, and a future that completes when it no longer is.
     pub async fn find(&self, subject: &Subject) -> Result<(Arc<Pod>, BoxFuture<'static, ()>), Reason> {
         let Subject { namespace, pod: name, .. } = subject;
         let stored = (self.lookup)(namespace, name);
         let (pod, was_stored) = match stored {
             Some(pod) if judge(&pod, subject).is_ok() => (pod, true),
-            // The store lags behind, or there is no such pod: the API server knows.
+            // The store lags behind, or there is no such pod: the API server decides.
             _ => (Arc::new(self.ask(namespace, name).await?), false),
         };
         judge(&pod, subject)?;
         let gone = self.wait(namespace, name, &subject.uid);
-        // It may have gone between the two; then nobody will tell.
+        // The pod may have ended before `wait` registered it; then no further change is reported.
         if was_stored && (self.lookup)(namespace, name).is_none_or(|pod| judge(&pod, subject).is_err()) {
             self.changed(namespace, name);
             return Err(Reason::PodEnded);
@@ -59,7 +59,7 @@ impl Pods {
         Ok((pod, gone))
     }
 
-    /// To be called after a pod has changed or gone in the store.
+    /// Ends the streams of a pod that is no longer alive. Called after the pod has changed or gone in the store.
     pub fn changed(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
         let mut waiting = self.waiting();
@@ -68,7 +68,8 @@ impl Pods {
         }
     }
 
-    /// To be called after the store was filled anew, as pods may have gone while the watch was broken.
+    /// Ends the streams of every pod that is no longer alive. Called after the store was filled again, as pods may have
+    /// gone while the watch was broken.
     pub fn relisted(&self) {
         self.waiting().retain(|key, waiting| self.lives(key, waiting));
     }
@@ -89,7 +90,8 @@ impl Pods {
         }
     }
 
-    /// Only ever called for a pod that was seen to live, so an old token cannot end the streams of a new pod.
+    /// Returns a future that completes when the pod ends. Only called for a pod that was seen alive, so an old token
+    /// cannot end the streams of a new pod.
     fn wait(&self, namespace: &str, name: &str, uid: &str) -> BoxFuture<'static, ()> {
         let mut waiting = self.waiting();
         let new = || Waiting { uid: uid.to_owned(), alive: watch::Sender::new(()) };
@@ -98,12 +100,12 @@ impl Pods {
             *entry = new();
         }
         let mut alive = entry.alive.subscribe();
-        // Nothing is ever sent: this ends when the sender does.
+        // Nothing is ever sent: this ends when the sender is dropped.
         async move { while alive.changed().await.is_ok() {} }.boxed()
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<(String, String), Waiting>> {
-        // Every change is one insertion or removal, so what a panicking thread leaves behind is whole.
+        // Every change is one insertion or removal, so the map is consistent even after a panic of another thread.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,7 +116,7 @@ impl fmt::Debug for Pods {
     }
 }
 
-/// Whether `pod` is the living one that `subject` speaks of.
+/// Checks that `pod` is the pod of `subject`, and alive.
 fn judge(pod: &Pod, subject: &Subject) -> Result<(), Reason> {
     if uid(pod) != subject.uid {
         return Err(Reason::UidMismatch);

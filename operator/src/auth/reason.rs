@@ -1,42 +1,42 @@
-//! Why a stream is refused, as finely as whoever runs the mesh needs it.
+//! Reasons for which a stream is refused, in the detail that administrators of a mesh need.
 //!
-//! Pure. Made by every other module of `auth`; folded into the coarser `Refusal` of the server, which tells the client no
-//! more than a gRPC code. Holds no token and no part of one.
+//! Pure. Created by every other module of `auth`; mapped to the coarser `Refusal` of the server, which sends the client
+//! no more than a gRPC code. Holds no token and no part of one.
 
 use smidge_xds::server::{Refusal, RefusalReason};
 
-/// The reasons; each is a metric label and a log field by its own name.
+/// Reasons of a refusal; each is a metric label and a log field by its own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// No `authorization` in the request.
+    /// The request has no `authorization`.
     NoToken,
-    /// Not one bearer token, or not a token at all.
+    /// The request has not exactly one bearer token, or the token is malformed.
     Malformed,
-    /// Signed in a way that the key does not allow, `none` included.
+    /// The token is signed in a way that the key does not allow, `none` included.
     Algorithm,
-    /// Signed, but not by the key that it names.
+    /// The token is signed, but not by the key that it names.
     BadSignature,
-    /// Signed by a key that the issuer does not publish.
+    /// The token is signed by a key that the issuer does not publish.
     UnknownKey,
     /// The API server does not know the token.
     Rejected,
-    /// Meant for somebody else.
+    /// The token is meant for another audience.
     WrongAudience,
-    /// Over.
+    /// The token has expired.
     Expired,
-    /// Not valid yet.
+    /// The token is not valid yet.
     NotYetValid,
-    /// Of a `ServiceAccount`, but of no pod.
+    /// The token belongs to a `ServiceAccount`, but is bound to no pod.
     NotPodBound,
-    /// No such pod.
+    /// There is no such pod.
     PodUnknown,
-    /// A pod of that name exists; the token is of one before it.
+    /// A pod of that name exists, but the token is bound to an earlier one.
     UidMismatch,
     /// The pod has another `ServiceAccount` than the token.
     AccountMismatch,
     /// The pod has ended.
     PodEnded,
-    /// Neither the issuer's keys nor the API server could be asked.
+    /// Neither the issuer's keys nor the API server could be queried.
     Unavailable,
 }
 
@@ -60,7 +60,7 @@ impl Reason {
         Self::Unavailable,
     ];
 
-    /// The word for logs and metrics.
+    /// Returns the name for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoToken => "NoToken",
@@ -81,7 +81,7 @@ impl Reason {
         }
     }
 
-    /// The server's word for it, which decides what the client is told.
+    /// Returns the server's coarser reason, which decides the gRPC code that the client receives.
     pub fn coarse(self) -> RefusalReason {
         match self {
             Self::NoToken => RefusalReason::NoToken,
@@ -101,7 +101,7 @@ impl Reason {
         }
     }
 
-    /// The refusal for it; `about` says whose token it was, where that is known.
+    /// Builds the refusal; `about` names the token's account and pod, if they are known.
     pub fn refusal(self, about: &str) -> Refusal {
         let separator = if about.is_empty() { "" } else { ": " };
         Refusal { reason: self.coarse(), detail: format!("{}{separator}{about}", self.as_str()) }

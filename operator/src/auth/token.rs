@@ -1,7 +1,7 @@
-//! Turns the text of a token into its parts: what it says, and what vouches for that.
+//! Turns the text of a token into its parts: header, claims and signature.
 //!
 //! First step of `auth`; `keys` verifies the signature and `claims` judges the rest. Pure, and total on any text that a
-//! peer may send. Believes nothing: until somebody has verified it, all that is in here is hearsay.
+//! peer may send. Verifies nothing: until another module has done so, nothing in here is trusted.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use super::reason::Reason;
 
-/// The longest token that is looked at. The cluster's are about 1 KiB; Envoy's headers end at 60 KiB.
+/// Maximum size of a token, in bytes. The cluster's are about 1 KiB; Envoy's headers end at 60 KiB.
 const LONGEST: usize = 16 * 1024;
 
-/// A token in the compact form of RFC 7515, taken apart. Prints nothing.
+/// Token in the compact form of RFC 7515, split into its parts. Its `Debug` output is redacted.
 pub struct Token<'a> {
     text: &'a str,
     signed: &'a str,
@@ -22,33 +22,33 @@ pub struct Token<'a> {
     claims: Claims,
 }
 
-/// How a token says it was signed.
+/// Header of a token: algorithm and key of its signature.
 #[derive(Debug, Deserialize)]
 pub struct Header {
-    /// The algorithm.
+    /// Name of the algorithm.
     pub alg: String,
-    /// The name of the key.
+    /// Name of the key.
     pub kid: Option<String>,
-    /// Extensions that a reader must understand; we understand none.
+    /// Extensions that a reader must understand; this one understands none.
     crit: Option<serde::de::IgnoredAny>,
 }
 
-/// What a token of a Kubernetes `ServiceAccount` says.
+/// Claims of a token of a Kubernetes `ServiceAccount`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Claims {
-    /// Who issued it.
+    /// Issuer of the token.
     pub iss: String,
-    /// Whom it is for.
+    /// Audiences of the token.
     #[serde(default)]
     pub aud: Audiences,
     /// `system:serviceaccount:<namespace>:<name>`.
     pub sub: String,
-    /// When it ends, in seconds since 1970.
+    /// Expiry of the token, in seconds since 1970.
     pub exp: i64,
-    /// When it begins.
+    /// Start of its validity, in seconds since 1970.
     #[serde(default)]
     pub nbf: i64,
-    /// What Kubernetes binds it to.
+    /// Objects that Kubernetes binds the token to.
     #[serde(rename = "kubernetes.io")]
     pub bound: Option<Bound>,
 }
@@ -57,9 +57,9 @@ pub struct Claims {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Audiences {
-    /// The short form of one.
+    /// One audience, in the short form.
     One(String),
-    /// Any number.
+    /// Any number of audiences.
     Many(Vec<String>),
 }
 
@@ -70,7 +70,7 @@ impl Default for Audiences {
 }
 
 impl Audiences {
-    /// Whether `wanted` is one of them.
+    /// Returns true if `wanted` is one of the audiences.
     pub fn contain(&self, wanted: &str) -> bool {
         match self {
             Self::One(one) => one == wanted,
@@ -79,28 +79,28 @@ impl Audiences {
     }
 }
 
-/// The objects that a token lives and dies with.
+/// Objects that a token is bound to: it is valid only while they exist.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Bound {
-    /// The namespace of the account, and so of the pod.
+    /// Namespace of the account, and so of the pod.
     pub namespace: String,
-    /// The account.
+    /// The ServiceAccount.
     pub serviceaccount: Object,
-    /// The pod, if it was issued for one.
+    /// The pod, if the token was issued for one.
     pub pod: Option<Object>,
 }
 
 /// An object in the namespace of the token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Object {
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// Which one of that name.
+    /// UID of the object.
     pub uid: String,
 }
 
 impl<'a> Token<'a> {
-    /// The parts of `text`.
+    /// Splits `text` into its parts.
     pub fn parse(text: &'a str) -> Result<Self, Reason> {
         if text.len() > LONGEST {
             return Err(Reason::Malformed);
@@ -115,27 +115,27 @@ impl<'a> Token<'a> {
         Ok(Self { text, signed, signature, header, claims: part(claims)? })
     }
 
-    /// How it says it was signed.
+    /// Returns the header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What it says.
+    /// Returns the claims.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// The bytes that are signed.
+    /// Returns the bytes that are signed.
     pub fn signed(&self) -> &[u8] {
         self.signed.as_bytes()
     }
 
-    /// The signature over them.
+    /// Returns the signature of these bytes.
     pub fn signature(&self) -> &[u8] {
         &self.signature
     }
 
-    /// The text, for the API server to review.
+    /// Returns the text, for the API server to review.
     pub fn expose(&self) -> &str {
         self.text
     }

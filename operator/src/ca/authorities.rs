@@ -1,6 +1,6 @@
 //! The three authorities of a running control plane.
 //!
-//! Opened by `runtime` once at the start, which then spawns `maintain` and hands the rest out: roots to bootstraps, the
+//! Opened by `runtime` once at the start, which then spawns `maintain` and passes the rest on: roots to bootstraps, the
 //! bundle to the mesh, leaves to the server. Reads and writes through `root`; does not sign leaves itself.
 
 use std::{sync::Arc, time::Duration};
@@ -22,11 +22,11 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// How often intermediates are read again, to learn of those that another replica renewed and to renew those that
-/// are due. They have six months left by then.
+/// Interval between reads of the intermediates, to learn of those that another replica renewed and to renew those that
+/// are due. An intermediate that is due has six months left.
 const CHECK: time::Duration = time::Duration::minutes(10);
-/// The longest that a task sleeps by the monotonic clock before it looks at the calendar again: that one may have
-/// been set, or the machine may have been suspended.
+/// Maximum time that a task sleeps by the monotonic clock before it reads the wall clock again: that one may have been
+/// set, or the machine may have been suspended.
 const GLANCE: time::Duration = time::Duration::minutes(1);
 
 /// The authorities of a mesh.
@@ -50,8 +50,8 @@ struct Authority {
     generation: watch::Sender<u64>,
 }
 
-/// Opens the authorities: reads their Secrets, creating those that are missing. Tries until it works, as a control
-/// plane without them could serve nothing; each failure is logged with the Secret at fault.
+/// Opens the authorities: reads their Secrets, and creates those that are missing. Retries until it succeeds, as a
+/// control plane without them could serve nothing; each failure is logged with the Secret at fault.
 pub async fn open(secrets: Secrets, domain: TrustDomain, clock: Clock, metrics: Metrics) -> Authorities {
     let mut failures = 0;
     loop {
@@ -68,7 +68,7 @@ pub async fn open(secrets: Secrets, domain: TrustDomain, clock: Clock, metrics: 
 }
 
 impl Authorities {
-    /// Opens the authorities, or says why not.
+    /// Opens the authorities in one attempt.
     pub async fn open(
         secrets: Secrets,
         domain: TrustDomain,
@@ -84,27 +84,28 @@ impl Authorities {
         Ok(Self { secrets, domain, clock, metrics, control_plane, workloads, webhooks, key })
     }
 
-    /// The roots that a proxy must trust to talk to the control plane, as PEM: active and standby, for bootstraps.
+    /// Returns the roots that a proxy must trust to connect to the control plane, as PEM: active and standby, for
+    /// bootstraps.
     pub fn control_plane_roots(&self) -> Vec<String> {
         self.control_plane.roots.clone()
     }
 
-    /// The roots that vouch for the mesh's own identities, for `Trust::bundles`.
+    /// Returns the roots of the mesh's own identities, for `Trust::bundles`.
     pub fn workload_bundle(&self) -> Bundle {
         Bundle { roots: self.workloads.roots.iter().cloned().collect() }
     }
 
-    /// The `caBundle` of the webhook configurations, as PEM.
+    /// Returns the `caBundle` of the webhook configurations, as PEM.
     pub fn webhook_ca_bundle(&self) -> String {
         self.webhooks.roots.concat()
     }
 
-    /// The key of the tokens in the paths of probes: the same for every replica, and after every restart.
+    /// Derives the key of the tokens in the paths of probes: the same for every replica, and after every restart.
     pub fn probe_key(&self) -> Zeroizing<[u8; MeshKey::LENGTH]> {
         self.key.derive("probes")
     }
 
-    /// The source of leaves for the xDS server.
+    /// Returns the source of leaves for the xDS server.
     pub fn leaves(&self) -> LeafSource {
         LeafSource::new(
             self.workloads.issuing.subscribe(),
@@ -115,12 +116,12 @@ impl Authorities {
         )
     }
 
-    /// The certificate of the xDS server, which proxies demand to have exactly these DNS names.
+    /// Issues the certificate of the xDS server, which proxies require to have exactly these DNS names.
     pub fn control_plane_certificate(&self, names: Vec<String>) -> Result<ServingCertificate, ServingError> {
         self.serving(&self.control_plane, names)
     }
 
-    /// The certificate of the webhook server.
+    /// Issues the certificate of the webhook server.
     pub fn webhook_certificate(&self, names: Vec<String>) -> Result<ServingCertificate, ServingError> {
         self.serving(&self.webhooks, names)
     }
@@ -147,11 +148,11 @@ impl Authorities {
         }
     }
 
-    /// Reads the intermediates once more and takes up those that have changed; renews those that are due.
+    /// Reads the intermediates again and uses those that have changed; renews those that are due.
     pub async fn refresh(&self) -> Result<(), RootError> {
         let mut result = Ok(());
         for authority in [&self.control_plane, &self.workloads, &self.webhooks] {
-            // One that cannot be refreshed holds up no other.
+            // An authority that cannot be refreshed does not stop the others.
             if let Err(error) = self.refresh_one(authority).await {
                 self.metrics.renewal_failed(authority.name.as_str(), "issuer");
                 result = Err(error);
@@ -197,15 +198,15 @@ impl Authority {
     }
 }
 
-/// Waits until `until` or, after `failures` in a row, until it is time to try again; wakes early now and then, so
-/// callers look at the clock again.
+/// Waits until `until` or, after `failures` in a row, for the delay before the next attempt; returns after a minute at
+/// the latest, so callers read the clock again.
 pub(super) async fn pause(clock: &Clock, until: OffsetDateTime, failures: u32) {
     let wait =
         if failures == 0 { until - clock.now() } else { renewal::retry_after(failures, rand::random()) };
     tokio::time::sleep(Duration::try_from(wait.min(GLANCE)).unwrap_or_default()).await;
 }
 
-/// An error with its causes on one line.
+/// Formats an error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)

@@ -1,8 +1,8 @@
 //! Turns a request for a certificate into a signed one.
 //!
 //! Called by `root` for roots and intermediates, by `source` for the leaves of workloads and by `serving` for those of
-//! our own servers. Pure: time, serial numbers and key pairs are parameters, so nothing here fails but for a reason in
-//! its arguments. Profiles follow SPIFFE's X.509-SVID (exactly one URI SAN on a leaf, the trust domain's own on its
+//! our own servers. Pure: time, serial numbers and key pairs are parameters, so nothing here fails except for a reason
+//! in its arguments. Profiles follow SPIFFE's X.509-SVID (exactly one URI SAN on a leaf, the trust domain's own on its
 //! authorities) and RFC 5280; Envoy since 1.39 always enforces `keyUsage`.
 
 use std::fmt;
@@ -19,18 +19,18 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::pem;
 
-/// Lifetime of a root. Long, because whoever trusts it must be told before it can be replaced.
+/// Lifetime of a root. Long, because every client must trust the next root before it can replace this one.
 pub const ROOT_LIFETIME: Duration = Duration::days(3650);
-/// Lifetime of an intermediate. It is replaced at half of it, so there are six months to notice that this fails.
+/// Lifetime of an intermediate. It is replaced at half of it, so there are six months to notice a failed renewal.
 pub const INTERMEDIATE_LIFETIME: Duration = Duration::days(365);
 /// Lifetime of a leaf.
 pub const LEAF_LIFETIME: Duration = Duration::hours(24);
-/// How far back validity starts, so that a peer whose clock is a little behind takes a fresh certificate.
+/// Time by which validity starts in the past, so that a peer whose clock is a little behind accepts a new certificate.
 pub const CLOCK_SKEW: Duration = Duration::minutes(5);
-/// The least that a certificate must be worth to be issued at all: an issuer with less time left than this refuses.
+/// Minimum validity of an issued certificate: an issuer with less time left than this refuses.
 const SHORTEST: Duration = Duration::hours(1);
 
-/// Why a certificate could not be issued or an issuer not be used.
+/// Error of issuing a certificate or of using an issuer.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The issuer's own certificate ends too soon.
@@ -39,7 +39,7 @@ pub enum IssueError {
     /// A name does not fit into a certificate.
     #[error("failed to issue: invalid name {0:?}")]
     InvalidName(String),
-    /// The certificate of an issuer is not one of an authority.
+    /// The certificate of an issuer is not one of an authority, or not that of the key.
     #[error("invalid issuer: {0}")]
     InvalidIssuer(&'static str),
     /// The library failed to sign or encode.
@@ -47,14 +47,14 @@ pub enum IssueError {
     Sign(#[source] rcgen::Error),
 }
 
-/// What a certificate is for.
+/// Purpose of a certificate.
 #[derive(Debug, Clone, Copy)]
 pub enum Profile<'a> {
     /// A root; signs intermediates only.
     Root(Subject<'a>),
     /// An intermediate; signs leaves only.
     Intermediate(Subject<'a>),
-    /// The leaf of a proxy, for both ends of mTLS. `kind` and `name` say what the instance belongs to, for example
+    /// The leaf of a proxy, for both ends of mTLS. `kind` and `name` are those of the instance's owner, for example
     /// `Deployment` `bookstore-v1`; they become `OU` and `CN` of the subject, which metrics read.
     Workload {
         /// The one URI SAN.
@@ -71,23 +71,23 @@ pub enum Profile<'a> {
     },
 }
 
-/// Who an authority is.
+/// Subject of an authority's certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// Its common name, for people.
     pub name: &'a str,
-    /// The trust domain whose name it may carry; `None` for authorities whose leaves are no SPIFFE identities.
+    /// Trust domain in its URI SAN; `None` for authorities whose leaves are no SPIFFE identities.
     pub domain: Option<&'a TrustDomain>,
 }
 
-/// A serial number: positive, 126 bits of randomness, never the same length in disguise.
+/// Serial number: positive, 126 bits of randomness, always 16 bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serial([u8; 16]);
 
 impl Serial {
-    /// The serial number made of these random bytes.
+    /// Creates the serial number from these random bytes.
     pub fn new(mut random: [u8; 16]) -> Self {
-        // Neither negative nor with a leading zero byte, whatever the randomness says.
+        // Neither negative nor with a leading zero byte, for any random bytes.
         if let Some(first) = random.first_mut() {
             *first = (*first & 0x7f) | 0x40;
         }
@@ -95,7 +95,7 @@ impl Serial {
     }
 }
 
-/// An authority that is ready to sign: its certificate is parsed once, not per leaf.
+/// Authority that is ready to sign: its certificate is parsed once, not for each leaf.
 pub struct Issuer {
     signer: rcgen::Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -105,12 +105,12 @@ pub struct Issuer {
     not_after: OffsetDateTime,
 }
 
-/// Names an issuer by its certificate: the first 64 bits of its SHA-256.
+/// Identifies an issuer by its certificate: the first 64 bits of its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IssuerDigest([u8; 8]);
 
 impl IssuerDigest {
-    /// The digest of a certificate.
+    /// Computes the digest of a certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
         let mut first = [0; 8];
@@ -126,8 +126,8 @@ impl fmt::Display for IssuerDigest {
 }
 
 impl Issuer {
-    /// The issuer with this certificate and its key, of which only what signs is kept: the library's own form of the key,
-    /// which nothing can wipe. The serialised one is wiped at once.
+    /// Creates the issuer with this certificate and its key. Of the key, only the library's own form is kept, to sign
+    /// with; it cannot be wiped. The serialised form is wiped at once.
     pub fn new(certificate: CertificateDer<'static>, mut key: KeyPair) -> Result<Self, IssueError> {
         key.zeroize();
         let (_, parsed) = X509Certificate::from_der(&certificate)
@@ -145,27 +145,27 @@ impl Issuer {
         Ok(Self { signer, certificate, pem, digest, not_before, not_after })
     }
 
-    /// Its own certificate.
+    /// Returns its own certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// Its own certificate as PEM: what stands behind a leaf in the chain.
+    /// Returns its own certificate as PEM: the one after the leaf in a chain.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// What its leaves' versions call it.
+    /// Returns the digest by which the versions of its leaves name it.
     pub fn digest(&self) -> IssuerDigest {
         self.digest
     }
 
-    /// When its own certificate ends.
+    /// Returns the end of validity of its own certificate.
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }
 
-    /// When it should be replaced: at half of its life.
+    /// Returns the time at which it should be replaced: at half of its lifetime.
     pub fn renew_at(&self) -> OffsetDateTime {
         self.not_before + (self.not_after - self.not_before) / 2
     }
@@ -180,12 +180,12 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// A certificate and the time it is valid until.
+/// A certificate and the end of its validity.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The certificate.
     pub certificate: CertificateDer<'static>,
-    /// The end of its validity; never behind its issuer's.
+    /// End of validity; never after its issuer's.
     pub not_after: OffsetDateTime,
 }
 
@@ -208,7 +208,7 @@ pub fn issue(
     Ok(Issued { certificate: certificate.der().clone(), not_after })
 }
 
-/// A new root over `key`.
+/// Creates a new root with `key`.
 pub fn root(
     mut key: KeyPair,
     subject: Subject<'_>,
@@ -221,10 +221,10 @@ pub fn root(
     Issuer::new(certificate.der().clone(), key)
 }
 
-/// A new key pair, whose serialised key is wiped when it is dropped.
+/// Generates a key pair, whose serialised key is wiped when it is dropped.
 ///
-/// What the cryptographic library holds to sign with, and the copies that it makes on its stack while it generates a key,
-/// are beyond our reach.
+/// The form that the cryptographic library keeps to sign with, and the copies that it makes on its stack while it
+/// generates a key, cannot be wiped from here.
 pub fn pair() -> Result<Zeroizing<KeyPair>, IssueError> {
     KeyPair::generate().map(Zeroizing::new).map_err(IssueError::Sign)
 }
@@ -259,7 +259,7 @@ fn params(
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         }
         Profile::Server { names } => {
-            // No subject: the SAN is all that clients look at, and a DNS name may be longer than a CN can be.
+            // No subject: clients read the SAN alone, and a DNS name may be longer than a CN can be.
             params.subject_alt_names =
                 names.iter().map(|name| dns(name)).collect::<Result<Vec<_>, IssueError>>()?;
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use time::OffsetDateTime;
 
-/// What the authorities count.
+/// Metrics of the authorities.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     /// Leaves issued to proxies.
@@ -18,7 +18,7 @@ pub struct Metrics {
     pub leaf_failures: Counter,
     /// Attempts to renew an intermediate or a serving certificate that failed.
     pub renewal_failures: Family<Certificate, Counter>,
-    /// When each certificate of the control plane ends, in seconds since 1970.
+    /// End of validity of each certificate of the control plane, in seconds since 1970.
     expiry: Family<Certificate, Gauge>,
 }
 
@@ -27,12 +27,12 @@ pub struct Metrics {
 pub struct Certificate {
     /// The authority: `control-plane`, `workloads` or `webhooks`.
     pub authority: &'static str,
-    /// Its place: `root`, `issuer` or `serving`.
+    /// Position in the chain: `root`, `issuer` or `serving`.
     pub certificate: &'static str,
 }
 
 impl Metrics {
-    /// New metrics in `registry`.
+    /// Registers new metrics in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let Self { leaves, leaf_failures, renewal_failures, expiry } = metrics.clone();
@@ -46,7 +46,7 @@ impl Metrics {
         metrics
     }
 
-    /// Notes when a certificate ends.
+    /// Records the end of validity of a certificate.
     pub fn ends(&self, authority: &'static str, certificate: &'static str, at: OffsetDateTime) {
         self.expiry.get_or_create(&Certificate { authority, certificate }).set(at.unix_timestamp());
     }

@@ -1,7 +1,7 @@
-//! Turns DER into PEM and back, keys without leaving copies behind.
+//! Turns DER into PEM and back, without leaving copies of keys behind.
 //!
-//! Pure. Used by `issue` and `root`, because Envoy takes keys as PEM only and Secrets are read by people. Does not look
-//! into what it wraps.
+//! Pure. Used by `issue`, `secret` and `source`, because Envoy accepts keys as PEM only and people read Secrets. Does
+//! not parse the DER that it encodes.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use zeroize::Zeroizing;
 
-/// Length of a line of PEM, as RFC 7468 wants it.
+/// Length of a line of PEM, as RFC 7468 requires.
 const LINE: usize = 64;
 
-/// A private key as PEM (PKCS#8). Wiped when dropped; prints nothing.
+/// Private key as PEM (PKCS#8). Wiped when dropped; its `Debug` output is redacted.
 ///
 /// The transient copies that the cryptographic library makes on its stack while it generates a key are not wiped.
 pub struct PrivateKey(Zeroizing<String>);
 
 impl PrivateKey {
-    /// The key whose PKCS#8 encoding is `der`.
+    /// Encodes the key whose PKCS#8 encoding is `der`.
     pub fn from_pkcs8(der: &[u8]) -> Self {
         Self(encode("PRIVATE KEY", der))
     }
 
-    /// The PEM text, for the one place that sends or stores it.
+    /// Returns the PEM text, for the one place that sends or stores it.
     pub fn expose(self) -> Zeroizing<String> {
         self.0
     }
@@ -35,23 +35,23 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// One certificate as PEM.
+/// Encodes one certificate as PEM.
 pub fn certificate(der: &CertificateDer<'_>) -> String {
     std::mem::take(&mut encode("CERTIFICATE", der))
 }
 
-/// Every certificate in a PEM text, or `None` when the text has none or a broken one.
+/// Decodes every certificate in a PEM text; `None` if the text has none or a malformed one.
 pub fn certificates(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().ok()?;
     (!found.is_empty()).then_some(found)
 }
 
-/// The DER of the first private key in a PEM text. Libraries that read PEM do not wipe what they read it into.
+/// Decodes the first private key in a PEM text to DER. Libraries that read PEM do not wipe their buffers.
 pub fn private_key(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let text = std::str::from_utf8(text).ok()?;
     let (_, rest) = text.split_once("PRIVATE KEY-----")?;
     let (body, _) = rest.split_once("-----END")?;
-    // As long as it can become, because a buffer that grows leaves its old self behind unwiped.
+    // Allocated at full length, because a buffer that grows leaves its old allocation behind unwiped.
     let mut encoded = Zeroizing::new(Vec::with_capacity(body.len()));
     encoded.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
     let mut der = Zeroizing::new(vec![0; encoded.len()]);
@@ -62,10 +62,10 @@ pub fn private_key(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 
 fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let mut body = Zeroizing::new(vec![0; der.len().div_ceil(3) * 4]);
-    // Cannot fail: the buffer has exactly the encoded length, and what is written is ASCII.
+    // Cannot fail: the buffer has exactly the encoded length, and the output is ASCII.
     let written = STANDARD.encode_slice(der, &mut body).unwrap_or_default();
     body.truncate(written);
-    // Reserved in full, because a string that grows leaves its old self behind unwiped.
+    // Reserved in full, because a string that grows leaves its old allocation behind unwiped.
     let length = body.len() + body.len() / LINE + 1 + 2 * (label.len() + "-----BEGIN -----\n".len());
     let mut text = Zeroizing::new(String::with_capacity(length));
     for part in ["-----BEGIN ", label, "-----\n"] {

@@ -1,21 +1,21 @@
-//! Decides when a certificate is renewed, and when to try again after that failed.
+//! Decides when a certificate is renewed, and when a failed renewal is tried again.
 //!
-//! Called by `source` and `serving`. Pure: randomness is a parameter, and nothing here waits.
+//! Called by `authorities`, `source` and `serving`. Pure: randomness is a parameter, and nothing here waits.
 
 use time::{Duration, OffsetDateTime};
 
-/// The longest wait between two attempts to renew.
+/// Maximum delay between two attempts to renew.
 const LONGEST_WAIT: Duration = Duration::seconds(60);
 
-/// When a certificate that was issued at `now` and ends at `not_after` is renewed: between a half and two thirds of
-/// its life. `random` spreads proxies that started together over four hours of a 24 h leaf.
+/// Returns the time at which a certificate that was issued at `now` and ends at `not_after` is renewed: between a half
+/// and two thirds of its lifetime. `random` spreads proxies that started together over four hours of a 24 h leaf.
 pub fn renew_at(now: OffsetDateTime, not_after: OffsetDateTime, random: u32) -> OffsetDateTime {
     let life = not_after - now;
     now + life / 2 + life * (f64::from(random) / f64::from(u32::MAX)) / 6.0
 }
 
-/// How long to wait after the `failures`th failure in a row: 1 s, doubled each time up to a minute, of which at least
-/// a half is waited.
+/// Returns the delay after the `failures`th failure in a row: 1 s, doubled each time up to a minute, of which `random`
+/// leaves at least a half.
 pub fn retry_after(failures: u32, random: u32) -> Duration {
     let full = Duration::seconds(1_i64 << failures.saturating_sub(1).min(6)).min(LONGEST_WAIT);
     full / 2 + full * (f64::from(random) / f64::from(u32::MAX)) / 2.0

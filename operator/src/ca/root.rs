@@ -1,9 +1,9 @@
-//! Reads the authorities' Secrets, and creates those that are not there.
+//! Reads the authorities' Secrets, and creates those that do not exist.
 //!
-//! Called by `ca::open` at the start and by `Authorities::maintain` for as long as the operator lives; `secret` knows
-//! what is in them. Any number of replicas may start at once: each tries to create, and whoever comes second reads
-//! what the first one wrote. Nothing but an intermediate that is due is ever overwritten, and that only if it is
-//! still the one that was read.
+//! Called by `ca::open` at the start and by `Authorities::maintain` for as long as the operator runs; `secret` knows
+//! their format. Any number of replicas may start at once: each tries to create, and a replica that comes second reads
+//! what the first one wrote. Nothing but an intermediate that is due is ever overwritten, and that only if it is still
+//! the one that was read.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ObjectMeta;
@@ -20,27 +20,27 @@ use super::{
     version::MeshKey,
 };
 
-/// Why an authority could not be read, created or renewed.
+/// Error of reading, creating or renewing an authority.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// The API server did not do what it was asked.
+    /// The request to the API server failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A Secret is there and cannot be used.
+    /// A Secret exists and cannot be used.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// A certificate could not be made.
+    /// A certificate could not be issued.
     #[error("failed to make a certificate of the {authority} authority")]
     Issue {
-        /// Whose.
+        /// The authority.
         authority: AuthorityName,
-        /// Why.
+        /// The error of issuing.
         #[source]
         source: IssueError,
     },
 }
 
-/// The roots of `authority`, created if there are none.
+/// Returns the roots of `authority`, created if there are none.
 pub async fn roots(
     secrets: &Secrets,
     authority: AuthorityName,
@@ -60,15 +60,15 @@ pub async fn roots(
     read_or_create(secrets, &name, read, make).await
 }
 
-/// The intermediate of `authority`, created if there is none and renewed if it is due.
+/// Returns the intermediate of `authority`, created if there is none and renewed if it is due.
 pub async fn issuing(
     secrets: &Secrets,
     authority: AuthorityName,
     domain: &TrustDomain,
     now: OffsetDateTime,
 ) -> Result<Issuing, RootError> {
-    // Roots are read anew each time, so that their keys are in memory only while they are needed. Serialised keys are wiped;
-    // what the library signs with is freed, which is all that can be done.
+    // Roots are read again each time, so that their keys are in memory only while they are needed. Serialised keys are
+    // wiped; the library's own form of them is freed, as it cannot be wiped.
     let roots = roots(secrets, authority, domain, now).await?;
     let trusted: Vec<CertificateDer<'_>> =
         std::iter::once(&roots.active).chain(&roots.standby).map(|root| root.certificate().clone()).collect();
@@ -89,14 +89,14 @@ pub async fn issuing(
         return Ok(current);
     }
     let mut next = make(Some(&current.issuer))?;
-    // Bound to the version that was read: of two replicas that renew at once, one is told that it was too late.
+    // Replaces only the version that was read: of two replicas that renew at once, one gets a conflict.
     next.metadata = ObjectMeta { resource_version: found.metadata.resource_version, ..next.metadata };
     let written = secrets.replace(&name, &next).await;
     secret::wipe(&mut next);
     finish(secrets, &name, read, written?).await
 }
 
-/// The key of the mesh, created if there is none.
+/// Returns the key of the mesh, created if there is none.
 pub async fn mesh_key(secrets: &Secrets) -> Result<MeshKey, RootError> {
     let make = || {
         let bytes = Zeroizing::new(rand::random::<[u8; MeshKey::LENGTH]>());
@@ -122,7 +122,7 @@ async fn read_or_create<T>(
     finish(secrets, name, read, written?).await
 }
 
-/// What is stored now: ours, or that of the replica that was faster, which is as good.
+/// Reads the Secret after a write: this replica's, or that of a replica that was faster, which is as good.
 async fn finish<T>(
     secrets: &Secrets,
     name: &str,
@@ -163,12 +163,12 @@ fn new_intermediate(
     Ok((Issuer::new(issued.certificate, copy(&key)?)?, key))
 }
 
-/// Only the workloads' authority may speak for names of the mesh.
+/// Returns the trust domain for the workloads' authority alone: no other may sign identities of the mesh.
 fn spiffe_domain(authority: AuthorityName, domain: &TrustDomain) -> Option<&TrustDomain> {
     (authority == AuthorityName::Workloads).then_some(domain)
 }
 
-/// For `Issuer`, which wipes its own.
+/// Copies a key pair for `Issuer`, which wipes its own.
 fn copy(key: &KeyPair) -> Result<KeyPair, IssueError> {
     KeyPair::from_pkcs8_der_and_sign_algo(&key.serialized_der().into(), key.algorithm())
         .map_err(IssueError::Sign)

@@ -1,7 +1,7 @@
 //! Turns the Secrets of the system namespace into authorities, and new authorities into Secrets.
 //!
 //! Used by `root`, which reads and writes them. Pure. A Secret that cannot be read is an error that names it and the
-//! field, never a reason to replace it: whoever broke it may still have the key that a whole mesh trusts.
+//! field, never a reason to replace it: the user who broke it may still have the key that a whole mesh trusts.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -20,7 +20,7 @@ use super::{
     version::MeshKey,
 };
 
-/// The Secret that holds the key of the mesh, under which the versions of leaves are vouched for.
+/// Name of the Secret with the key of the mesh, which authenticates the versions of leaves.
 pub const MESH_KEY: &str = "smidge-mesh-key";
 
 const ACTIVE: [&str; 2] = ["active.crt", "active.key"];
@@ -29,19 +29,19 @@ const ISSUER: [&str; 2] = ["issuer.crt", "issuer.key"];
 const PREVIOUS: &str = "previous.crt";
 const KEY: &str = "key";
 
-/// One of the three authorities. What one of them signs, the others' clients never take.
+/// One of the three authorities. Clients of one never accept what another one signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuthorityName {
-    /// Vouches for the control plane to proxies; its roots are in every bootstrap.
+    /// Signs the certificates that the control plane presents to proxies; its roots are in every bootstrap.
     ControlPlane,
-    /// Vouches for workloads to each other; its bundle comes over SDS.
+    /// Signs the certificates that workloads present to each other; its bundle is sent over SDS.
     Workloads,
-    /// Vouches for the webhooks to the API server.
+    /// Signs the certificates that the webhooks present to the API server.
     Webhooks,
 }
 
 impl AuthorityName {
-    /// The name in Secrets, certificates, metrics and logs.
+    /// Returns the name in Secrets, certificates, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ControlPlane => "control-plane",
@@ -50,17 +50,17 @@ impl AuthorityName {
         }
     }
 
-    /// The Secret that holds its roots.
+    /// Returns the name of the Secret that holds its roots.
     pub fn root_secret(self) -> String {
         format!("smidge-root-{}", self.as_str())
     }
 
-    /// The Secret that holds its intermediate.
+    /// Returns the name of the Secret that holds its intermediate.
     pub fn issuer_secret(self) -> String {
         format!("smidge-issuer-{}", self.as_str())
     }
 
-    /// Whether a second root is trusted from the first day on. A bootstrap cannot be changed while its pod lives, so
+    /// Returns true if a second root is trusted from the start. A bootstrap cannot be changed while its pod lives, so
     /// the control plane's next root must already be in it; the others' bundles can be changed at any time.
     pub fn has_standby(self) -> bool {
         self == Self::ControlPlane
@@ -73,15 +73,15 @@ impl fmt::Display for AuthorityName {
     }
 }
 
-/// What is wrong with a Secret.
+/// Error in the content of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid Secret {secret}: {field}: {problem}{}", self.hint())]
 pub struct Malformed {
-    /// The Secret's name.
+    /// Name of the Secret.
     pub secret: String,
-    /// The key in its data.
+    /// Key in its data.
     pub field: &'static str,
-    /// What is wrong; says nothing of the content.
+    /// Description of the error; contains nothing of the content.
     pub problem: &'static str,
 }
 
@@ -98,19 +98,19 @@ impl Malformed {
 /// The roots of an authority.
 #[derive(Debug)]
 pub struct Roots {
-    /// The one that signs.
+    /// The root that signs.
     pub active: Issuer,
-    /// The one that is trusted already and signs next.
+    /// The root that is already trusted and signs next.
     pub standby: Option<Issuer>,
 }
 
 impl Roots {
-    /// Their certificates as PEM, the active one first.
+    /// Returns their certificates as PEM, the active one first.
     pub fn certificates(&self) -> Vec<String> {
         std::iter::once(&self.active).chain(&self.standby).map(|root| root.pem().to_owned()).collect()
     }
 
-    /// The roots that `secret` holds, which must speak for `domain` if they are to speak for identities.
+    /// Reads the roots in `secret`. With a `domain`, the active one must be an authority of it.
     pub fn read(
         name: &str,
         secret: &Secret,
@@ -131,29 +131,29 @@ impl Roots {
     }
 }
 
-/// The Secret of new roots. Each is a certificate and its key.
+/// Builds the Secret of new roots. Each is a certificate and its key.
 pub fn write_roots(name: &str, active: (&Issuer, &KeyPair), standby: Option<(&Issuer, &KeyPair)>) -> Secret {
     let mut fields = pair(ACTIVE, active);
     fields.extend(standby.map(|standby| pair(STANDBY, standby)).unwrap_or_default());
     secret(name, fields)
 }
 
-/// The intermediate of an authority, and which ones' leaves are as good as its own.
+/// The intermediate of an authority, and the issuers whose leaves are still accepted.
 #[derive(Debug)]
 pub struct Issuing {
-    /// Signs leaves.
+    /// The intermediate that signs leaves.
     pub issuer: Issuer,
-    /// The intermediate before it, while its leaves are still about.
+    /// The intermediate before it, while its leaves are still in use.
     pub previous: Option<IssuerDigest>,
 }
 
 impl Issuing {
-    /// Every issuer whose leaves need no replacing.
+    /// Returns every issuer whose leaves need no replacement.
     pub fn accepted(&self) -> Vec<IssuerDigest> {
         std::iter::once(self.issuer.digest()).chain(self.previous).collect()
     }
 
-    /// The intermediate that `secret` holds. It must be signed by one of `roots`; it may have expired, as that is no
+    /// Reads the intermediate in `secret`. It must be signed by one of `roots`; it may have expired, as that is no
     /// damage but a long absence, and makes it due.
     pub fn read(name: &str, secret: &Secret, roots: &[CertificateDer<'_>]) -> Result<Self, Malformed> {
         let issuer = issuer(name, secret, ISSUER)?;
@@ -166,21 +166,21 @@ impl Issuing {
     }
 }
 
-/// The Secret of a new intermediate, which takes the place of `previous`.
+/// Builds the Secret of a new intermediate, which replaces `previous`.
 pub fn write_issuing(name: &str, issuer: (&Issuer, &KeyPair), previous: Option<&Issuer>) -> Secret {
     let mut fields = pair(ISSUER, issuer);
     fields.extend(previous.map(|previous| (PREVIOUS.to_owned(), ByteString(previous.pem().into()))));
     secret(name, fields)
 }
 
-/// The key of the mesh that `secret` holds.
+/// Reads the key of the mesh in `secret`.
 pub fn read_mesh_key(name: &str, secret: &Secret) -> Result<MeshKey, Malformed> {
     let malformed = |problem| Malformed { secret: name.to_owned(), field: KEY, problem };
     let bytes = data(secret).get(KEY).ok_or_else(|| malformed("missing"))?;
     MeshKey::new(&bytes.0).ok_or_else(|| malformed("not 32 bytes long"))
 }
 
-/// The Secret of a new key of the mesh.
+/// Builds the Secret of a new key of the mesh.
 pub fn write_mesh_key(name: &str, bytes: &[u8]) -> Secret {
     secret(name, BTreeMap::from([(KEY.to_owned(), ByteString(bytes.to_vec()))]))
 }
@@ -206,7 +206,7 @@ fn secret(name: &str, data: BTreeMap<String, ByteString>) -> Secret {
 
 fn pair(fields: [&str; 2], (issuer, key): (&Issuer, &KeyPair)) -> BTreeMap<String, ByteString> {
     let key = pem::PrivateKey::from_pkcs8(key.serialized_der());
-    // The Secret's own copy; `wipe` is for it.
+    // The Secret's own copy; `wipe` clears it.
     let values = [issuer.pem().as_bytes().to_vec(), key.expose().as_bytes().to_vec()];
     fields.into_iter().map(str::to_owned).zip(values.map(ByteString)).collect()
 }

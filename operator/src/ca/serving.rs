@@ -1,7 +1,9 @@
-//! Keeps the certificates that our own servers show: the control plane's to proxies, the webhooks' to the API server.
+//! Keeps the certificates that our own servers present: the control plane's to proxies, the webhooks' to the API
+//! server.
 //!
-//! Made by `Authorities`; the runtime builds its TLS listeners from `tls` and spawns `keep_fresh`. A renewed certificate
-//! is shown to the next connection, without a restart. Keys live in memory only, one per replica, for a day.
+//! Created by `Authorities`; the runtime builds its TLS listeners from `tls` and spawns `keep_fresh`. A renewed
+//! certificate is presented on the next connection, without a restart. Keys live in memory only, one per replica, for a
+//! day.
 
 use std::{fmt, sync::Arc};
 
@@ -25,18 +27,18 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// Why a server has no certificate to show.
+/// Error of issuing or loading a serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
     /// The authority did not issue one.
     #[error("failed to issue a serving certificate")]
     Issue(#[from] IssueError),
-    /// The TLS library does not take it.
+    /// The TLS library does not accept it.
     #[error("failed to set up TLS")]
     Tls(#[from] rustls::Error),
 }
 
-/// The certificate of a server, replaced before it ends.
+/// Certificate of a server, replaced before it ends.
 pub struct ServingCertificate {
     authority: AuthorityName,
     names: Vec<String>,
@@ -48,7 +50,7 @@ pub struct ServingCertificate {
 }
 
 impl ServingCertificate {
-    /// A first certificate for `names`, signed with what `issuing` holds.
+    /// Issues a first certificate for `names`, signed by the intermediate in `issuing`.
     pub fn new(
         authority: AuthorityName,
         names: Vec<String>,
@@ -62,19 +64,19 @@ impl ServingCertificate {
         Ok(Self { authority, names, issuing, shown: ArcSwap::from_pointee(first), due, clock, metrics })
     }
 
-    /// TLS 1.3 with this certificate, offering `alpn` in this order.
+    /// Builds a configuration of TLS 1.3 with this certificate, which offers `alpn` in this order.
     pub fn tls(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, ServingError> {
         self.config(alpn, Arc::new(NoClientAuth)).map(Arc::new)
     }
 
-    /// The same, with a question to clients for a certificate, which `verifier` judges.
+    /// Builds the same with a request for a client certificate, which `verifier` judges.
     pub fn tls_asking(
         self: &Arc<Self>,
         alpn: &[&[u8]],
         verifier: Arc<dyn ClientCertVerifier>,
     ) -> Result<Arc<ServerConfig>, ServingError> {
         let mut config = self.config(alpn, verifier)?;
-        // A session that is taken up again would bring back a certificate that nobody judges again.
+        // A session that is resumed would bring back a certificate that is not verified again.
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
@@ -92,7 +94,7 @@ impl ServingCertificate {
         Ok(config)
     }
 
-    /// Replaces the certificate whenever it is due. What is shown stays while that fails. Never returns.
+    /// Replaces the certificate whenever it is due. The current one stays while that fails. Never returns.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut failures = 0;
         loop {
@@ -143,7 +145,7 @@ fn make(
 ) -> Result<(CertifiedKey, OffsetDateTime, OffsetDateTime), ServingError> {
     let pair = issue::pair()?;
     let leaf = issue::issue(issuer, &*pair, Profile::Server { names }, now, Serial::new(rand::random()))?;
-    // Borrowed, so that the pair's own serialised key is the only one, and is wiped with it.
+    // Borrowed, so that the pair's own serialised key is the only copy, and is wiped with it.
     let key = any_supported_type(&PrivateKeyDer::Pkcs8(pair.serialized_der().into()))?;
     let chain = vec![leaf.certificate, issuer.certificate().clone()];
     let certified = CertifiedKey::new(chain, key);

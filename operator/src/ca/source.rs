@@ -1,9 +1,8 @@
-//! Makes leaves for proxies, and judges those that they have.
+//! Issues leaf certificates for proxies, and checks those that they hold.
 //!
-//! Called by the xDS server through `CertSource`; signs with the intermediate that `authorities` keeps current. Keeps
-//! nothing: a key exists from `issue` until the server has sent it. The server asks again when a leaf is due and when
-//! an attempt failed, and what a proxy has stays with it meanwhile; so a failure here costs nothing until the leaf
-//! expires.
+//! Called by the xDS server through `CertSource`; signs with the intermediate that `authorities` keeps current. Stores
+//! nothing: a key exists from `issue` until the server has sent it. The server calls again when a leaf is due and when
+//! an attempt failed, and the proxy keeps its leaf meanwhile; so a failure here costs nothing until the leaf expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// The built-in authority of workloads, as the server sees it.
+/// Source of leaf certificates from the built-in authority of workloads.
 #[derive(Debug)]
 pub struct LeafSource {
     issuing: watch::Receiver<Arc<Issuing>>,
@@ -34,7 +33,7 @@ pub struct LeafSource {
 }
 
 impl LeafSource {
-    /// A source that signs with what `issuing` holds, whose changes `generation` counts.
+    /// Creates a source that signs with the intermediate in `issuing`, whose changes `generation` counts.
     pub fn new(
         issuing: watch::Receiver<Arc<Issuing>>,
         generation: watch::Receiver<u64>,

@@ -1,7 +1,7 @@
-//! Gets, creates and replaces Secrets of the system namespace, without a word of them in any log.
+//! Gets, creates and replaces Secrets of the system namespace, and logs nothing of their content.
 //!
-//! Used by `root`. Not `kube::Api`, because that logs a whole answer which it cannot parse. Does not know what is in a
-//! Secret.
+//! Used by `root`. Does not use `kube::Api`, because that logs a whole answer which it cannot parse. Does not know the
+//! format of a Secret.
 
 use std::{fmt, io};
 
@@ -16,21 +16,21 @@ use kube::{
 };
 use zeroize::Zeroizing;
 
-/// Why a Secret could not be read or written.
+/// Error of reading or writing a Secret.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The API server did not do what it was asked.
+    /// The request to the API server failed.
     #[error("failed to {verb} Secret {name}")]
     Api {
         /// `get`, `create` or `replace`.
         verb: &'static str,
         /// The Secret's name.
         name: String,
-        /// What the client says.
+        /// Error of the client.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server sent something that is no Secret.
+    /// The answer of the API server is no Secret.
     #[error("failed to {verb} Secret {name}: the answer is no Secret")]
     Answer {
         /// `get`, `create` or `replace`.
@@ -40,11 +40,11 @@ pub enum StoreError {
     },
 }
 
-/// What became of a write.
+/// Result of a write.
 pub enum Written {
-    /// It was done; this is what is stored.
+    /// The write succeeded; this is the Secret as stored.
     Ours(Box<Secret>),
-    /// Somebody else wrote first.
+    /// Another client wrote first.
     Conflict,
 }
 
@@ -65,12 +65,12 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The Secrets of `namespace`.
+    /// Creates a client of the Secrets of `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
         Self { client, path: Secret::url_path(&(), Some(namespace)) }
     }
 
-    /// The Secret `name`, if there is one.
+    /// Returns the Secret `name`, if there is one.
     pub async fn get(&self, name: &str) -> Result<Option<Secret>, StoreError> {
         let request = Request::new(&self.path).get(name, &GetParams::default());
         match self.send("get", name, with(request, Bytes::new())).await {
@@ -79,13 +79,13 @@ impl Secrets {
         }
     }
 
-    /// The Secret `name`, which somebody has just written.
+    /// Returns the Secret `name`, which another client has just written.
     pub async fn require(&self, name: &str) -> Result<Secret, StoreError> {
         let request = Request::new(&self.path).get(name, &GetParams::default());
         self.send("get", name, with(request, Bytes::new())).await
     }
 
-    /// Creates `secret`, unless it is there.
+    /// Creates `secret`, unless it exists.
     pub async fn create(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
         let request = Request::new(&self.path).create(&PostParams::default(), Vec::new());
         let body = body("create", name, secret)?;
@@ -99,8 +99,8 @@ impl Secrets {
         written(self.send("replace", name, with(request, body)).await)
     }
 
-    /// What `Client::request_text` does, with a body that is wiped. The TLS connection's buffers and the answer's chunks are
-    /// the libraries' own, and are not.
+    /// Sends a request as `Client::request_text` does, with a body that is wiped. The buffers of the TLS connection and
+    /// the chunks of the answer belong to the libraries, and are not.
     async fn send(
         &self,
         verb: &'static str,
@@ -118,7 +118,7 @@ impl Secrets {
                 .unwrap_or_else(|_| Status::failure("no Status", "Unknown").with_code(head.status.as_u16()));
             return Err(failed(kube::Error::Api(status.boxed())));
         }
-        // The parser's own words may quote what it read.
+        // The parser's error may quote what it read.
         serde_json::from_slice(&text).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
     }
 }
@@ -141,18 +141,19 @@ impl StoreError {
     }
 }
 
-/// The JSON of a Secret, wiped when the last part of it was sent. (What serde makes of each value on the way is not.)
+/// Serialises a Secret to JSON, which is wiped when its last part was sent. (The copies that serde makes of values are
+/// not.)
 fn body(verb: &'static str, name: &str, secret: &Secret) -> Result<Bytes, StoreError> {
     let failed = |_| StoreError::Answer { verb, name: name.to_owned() };
     let mut length = Length(0);
     serde_json::to_writer(&mut length, secret).map_err(failed)?;
-    // Reserved in full, because a buffer that grows leaves its old self behind unwiped.
+    // Reserved in full, because a buffer that grows leaves its old allocation behind unwiped.
     let mut text = Zeroizing::new(Vec::with_capacity(length.0));
     serde_json::to_writer(&mut *text, secret).map_err(failed)?;
     Ok(Bytes::from_owner(text))
 }
 
-/// Counts what is written.
+/// Counts the bytes that are written.
 struct Length(usize);
 
 impl io::Write for Length {

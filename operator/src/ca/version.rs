@@ -1,9 +1,9 @@
-//! Turns what is known of a leaf into the version of its secret, and such a version back into what it says.
+//! Turns issuer and renewal time of a leaf into the version of its secret, and such a version back into them.
 //!
-//! Pure. A version names the leaf's issuer and renewal time, with a MAC under a key that all replicas share over these and
-//! the identity. So a replica that never saw the leaf can tell from `initial_resource_versions` that the proxy's is
-//! still good, and sends nothing; and nobody can talk it into that for a leaf of his own making. Does not hold the
-//! leaf, and does not say whether the issuer is still trusted: its caller does.
+//! Pure. A version names the leaf's issuer and renewal time, with a MAC under a key that all replicas share over these
+//! and the identity. So a replica that never saw the leaf can decide from `initial_resource_versions` that the proxy's
+//! is still good, and sends nothing; and no client can forge a version for a leaf of its own. Does not hold the leaf,
+//! and does not check that the issuer is still trusted: its caller does.
 
 use std::fmt;
 
@@ -18,20 +18,21 @@ use super::issue::IssuerDigest;
 /// Separates this use of the mesh's key from any other one.
 const CONTEXT: &[u8] = b"smidge secret version 1\0";
 
-/// The key of the mesh under which versions are vouched for. Prints nothing.
+/// Key of the mesh, which authenticates versions. Its `Debug` output is redacted.
 #[derive(Clone)]
 pub struct MeshKey(hmac::Key);
 
 impl MeshKey {
-    /// Bytes of randomness that a new key needs.
+    /// Number of random bytes that a new key needs.
     pub const LENGTH: usize = 32;
 
-    /// The key made of these bytes; `None` when they are not as many as they should be.
+    /// Creates the key from these bytes; `None` if their number is wrong.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (bytes.len() == Self::LENGTH).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
     }
 
-    /// A key for one more use. Nothing that is made under it says anything about the mesh's own, or another use's.
+    /// Derives a key for one more use. Nothing that is made under it reveals anything about the mesh's own, or another
+    /// use's.
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; Self::LENGTH]> {
         let mut derived = Zeroizing::new([0; Self::LENGTH]);
         derived.copy_from_slice(
@@ -47,24 +48,24 @@ impl fmt::Debug for MeshKey {
     }
 }
 
-/// What a version says about a leaf.
+/// Content of a version: issuer and renewal time of a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Who issued it.
+    /// Issuer of the leaf.
     pub issuer: IssuerDigest,
-    /// When it is to be replaced, to the second.
+    /// Time at which the leaf is to be replaced, to the second.
     pub renew_at: OffsetDateTime,
 }
 
 impl Stamp {
-    /// The version of the leaf of `identity` that this describes.
+    /// Returns the version of the leaf of `identity` with this content.
     pub fn version(&self, key: &MeshKey, identity: &SpiffeId) -> String {
         let said = self.said();
         let tag = hmac::sign(&key.0, &message(&said, identity));
         format!("{said}.{}", URL_SAFE_NO_PAD.encode(tag))
     }
 
-    /// What `version` says, if it is one that the mesh made for `identity` and issued by one of `issuers`.
+    /// Reads `version`, if the mesh made it for `identity` and the issuer is one of `issuers`.
     pub fn read(version: &str, key: &MeshKey, identity: &SpiffeId, issuers: &[IssuerDigest]) -> Option<Self> {
         let (said, tag) = version.rsplit_once('.')?;
         hmac::verify(&key.0, &message(said, identity), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
@@ -79,7 +80,8 @@ impl Stamp {
     }
 }
 
-/// No part can be mistaken for another: the context ends in a zero byte, `said` has no line break.
+/// Builds the authenticated message. No part can be confused with another: the context ends in a zero byte, `said` has
+/// no line break.
 fn message(said: &str, identity: &SpiffeId) -> Vec<u8> {
     [CONTEXT, said.as_bytes(), b"\n", identity.to_string().as_bytes()].concat()
 }

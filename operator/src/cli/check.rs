@@ -1,6 +1,7 @@
-//! `smidge check`: manifests in, findings out.
+//! `smidge check`: turns manifests into findings.
 //!
-//! The same `lower` that the operator runs judges the objects of the files as one cluster, and nothing else does.
+//! Treats the objects of the files as one cluster, judged by the same `lower` that the operator runs, and adds no
+//! rules.
 
 use std::{
     collections::BTreeMap,
@@ -22,37 +23,37 @@ use crate::{
 
 /// Arguments of `smidge check`.
 ///
-/// The files are read as one cluster: workloads become pods, Services find them by their selectors, and what gives no
-/// address gets a stand-in from 198.18.0.0/15. Every workload counts as injected, unless it or its namespace is
-/// labelled smidge.mesh/inject=disabled. Objects without a namespace are in namespace default.
+/// The files are read as one cluster: workloads become pods, Services select them by their labels, and an object
+/// without an address gets a placeholder from 198.18.0.0/15. Every workload counts as injected, unless it or its
+/// namespace is labelled smidge.mesh/inject=disabled. Objects without a namespace are in namespace default.
 ///
-/// Exit status: 0 fine (warnings allowed), 1 errors, 2 something could not be read.
+/// Exit status: 0 success (warnings allowed), 1 errors, 2 something could not be read.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub filename: Vec<PathBuf>,
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
-/// The form of the findings.
+/// Format of the findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// A line each, errors first.
+    /// One line for each finding, errors first.
     Text,
-    /// One object.
+    /// One JSON object.
     Json,
 }
 
-/// What `check` found.
+/// Result of `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// What could not be read.
+    /// Documents that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// What is wrong with what could, errors first.
+    /// Findings about the documents that could be read, errors first.
     pub findings: Vec<Finding>,
 }
 
@@ -67,7 +68,7 @@ pub fn run(args: Args) -> ExitCode {
             .and_then(|()| writeln!(stdout)),
         Output::Text => print(&report, is_colourful(), &mut stdout),
     };
-    // A reader that has gone (`| head`) is no failure of ours.
+    // A closed pipe (`| head`) is not an error.
     if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
         return ExitCode::from(2);
     }
@@ -89,7 +90,7 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// 0 fine, 1 errors, 2 something could not be read.
+    /// Returns the exit status: 0 success, 1 errors, 2 something could not be read.
     pub fn exit_code(&self) -> u8 {
         match (self.unreadable.is_empty(), self.count(Severity::Error)) {
             (false, _) => 2,
@@ -120,7 +121,7 @@ pub fn print(report: &Report, is_colourful: bool, out: &mut impl Write) -> io::R
 }
 
 fn line(word: &str, colour: Colour, is_colourful: bool, text: &str, out: &mut impl Write) -> io::Result<()> {
-    // A name may be longer than anybody reads.
+    // A name may be too long to be read.
     let text = in_short(text.to_owned());
     writeln!(out, "{}{}", coloured(word, colour, is_colourful), Shown(&text))
 }

@@ -1,6 +1,6 @@
 //! `smidge crds`: prints the custom resource definitions.
 //!
-//! The chart carries this output, and `make check` compares the two. Does not talk to a cluster.
+//! The chart contains this output, and `make check` compares the two. Does not connect to a cluster.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,20 +12,20 @@ use smidge_crds::definitions::{self, Error};
 /// Arguments of `smidge crds`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The namespace that the operator runs in: the API server calls it there to convert versions.
+    /// Namespace that the operator runs in: the API server calls it there to convert versions.
     #[arg(long, default_value = "smidge-system")]
     pub namespace: String,
-    /// The form of the output: one YAML document a definition, or one JSON list of them all.
+    /// Output format: one YAML document for each definition, or one JSON list of them all.
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     pub output: Output,
 }
 
-/// The form of the output.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// YAML documents, ready for `kubectl apply -f -`.
     Yaml,
-    /// A `List` as JSON, ready for the same.
+    /// A `List` as JSON, ready for the same command.
     Json,
 }
 
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> ExitCode {
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough.
+        // A closed pipe is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("failed to write to standard output: {error}");

@@ -1,6 +1,7 @@
-//! `smidge explain`: a question in, the verdict and its reasons out.
+//! `smidge explain`: turns a question into the verdict and its reasons.
 //!
-//! Reads files as `smidge check` does, or asks the cluster of the current kubeconfig, and prints what `explain` answers.
+//! Reads files as `smidge check` does, or lists the cluster of the current kubeconfig, and prints the answer of
+//! `explain`.
 
 use std::{
     collections::BTreeMap,
@@ -28,47 +29,47 @@ pub mod text;
 
 /// Arguments of `smidge explain`.
 ///
-/// With -f the files are read as by `smidge check`; without, the cluster of the current kubeconfig is asked (it takes
-/// the right to list pods, Services, EndpointSlices, namespaces, SMI's kinds and MeshConfigs).
+/// With -f the files are read as by `smidge check`; without, the objects of the cluster of the current kubeconfig are
+/// listed (this needs the right to list pods, Services, EndpointSlices, namespaces, SMI's kinds and MeshConfigs).
 ///
-/// What the question leaves out may be anything: the verdict is "allowed" if all of it is, "partial" if some of it is,
-/// and "denied" if none is. Without --port it is about every port.
+/// Anything that the question leaves out may have any value: the verdict is "allowed" if every value is allowed,
+/// "partial" if some are, and "denied" if none is. Without --port the question is about every port.
 ///
 /// Exit status: 0 allowed, 1 denied or allowed in part, 2 invalid query, or something could not be read.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Who calls: NAMESPACE/WORKLOAD, or sa:NAMESPACE/NAME for a ServiceAccount.
+    /// Source of the call: NAMESPACE/WORKLOAD, or sa:NAMESPACE/NAME for a ServiceAccount.
     pub from: String,
-    /// Who is called: NAMESPACE/NAME of a Service or else of a workload (service: and workload: say which), or
-    /// sa:NAMESPACE/NAME.
+    /// Destination of the call: NAMESPACE/NAME of a Service or else of a workload (prefix service: or workload: to
+    /// choose), or sa:NAMESPACE/NAME.
     pub to: String,
-    /// The method of the request.
+    /// Method of the request.
     #[arg(long)]
     pub method: Option<String>,
-    /// Its path.
+    /// Path of the request.
     #[arg(long)]
     pub path: Option<String>,
-    /// One of its headers; may be repeated.
+    /// Header of the request; may be repeated.
     #[arg(long = "header", value_name = "NAME=VALUE")]
     pub headers: Vec<String>,
-    /// The port: of the Service, or of the workload if that is asked about.
+    /// Port of the Service, or of the workload if the destination is one.
     #[arg(long)]
     pub port: Option<u16>,
     /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
     pub filename: Vec<PathBuf>,
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
-/// The form of the answer.
+/// Format of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One object.
+    /// One JSON object.
     Json,
 }
 
@@ -101,21 +102,21 @@ fn run_or_fail(args: &Args) -> anyhow::Result<u8> {
             .and_then(|()| writeln!(stdout)),
     };
     match written {
-        // A reader that has gone (`| head`) is no failure of ours.
+        // A closed pipe (`| head`) is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to write"),
-        // What could not be read might have changed the answer.
+        // Objects that could not be read might have changed the answer.
         _ if !is_whole => Ok(2),
         _ => Ok(exit_code(&answer)),
     }
 }
 
-/// 0 allowed, 1 not, or not all of it.
+/// Returns the exit status: 0 allowed, 1 denied or allowed in part.
 pub fn exit_code(answer: &Answer) -> u8 {
     u8::from(answer.verdict != Verdict::Allowed)
 }
 
 impl Args {
-    /// The question alone.
+    /// Returns the question without the options of input and output.
     pub fn question(&self) -> Question {
         let Self { from, to, method, path, headers, port, filename: _, output: _ } = self;
         Question {
@@ -129,7 +130,7 @@ impl Args {
     }
 }
 
-/// The answer about one cluster.
+/// Answers a question about one cluster.
 pub fn answer(offline: Offline, question: &Question) -> Result<Answer, QueryError> {
     let clusters = BTreeMap::from([(ClusterId::default(), offline.inputs)]);
     let (mesh, mut findings) = lower(&clusters);

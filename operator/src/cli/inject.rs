@@ -1,7 +1,7 @@
-//! `smidge inject`: manifests in, the same manifests with the proxy out.
+//! `smidge inject`: turns manifests into the same manifests with the proxy.
 //!
-//! Injects Pods and the pod templates of workloads; every other object passes through as it was. What injection is, is
-//! `injector`'s; what the files hold, `documents`'.
+//! Injects Pods and the pod templates of workloads; every other object passes unchanged. `injector` decides what
+//! injection adds; `documents` parses the files.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -16,25 +16,25 @@ use crate::{
 
 /// Arguments of `smidge inject`.
 ///
-/// Exit status: 0 fine (warnings go to standard error), 1 a pod was refused, 2 something could not be read.
+/// Exit status: 0 success (warnings go to standard error), 1 a pod was refused, 2 something could not be read.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     filename: Vec<PathBuf>,
-    /// PEM of the control plane's roots, the only ones that the proxies will trust for it.
+    /// File with the control plane's roots as PEM, the only ones that the proxies will trust for it.
     #[arg(long, value_name = "FILE")]
     control_plane_roots: Option<PathBuf>,
-    /// A file of at least 32 bytes that others do not know. It makes the paths on which the kubelet asks for probes, so
-    /// that nobody else can: the same file gives the same paths. Without it they are made anew each time. The webhook
-    /// makes them again, under the mesh's key, for pods that it sees.
+    /// File with a secret of at least 32 bytes, from which the paths of probes are derived, so that only the kubelet
+    /// can call them: the same file gives the same paths. Without it, the paths are new each time. The webhook derives
+    /// them again, under the mesh's key, for pods that it receives.
     #[arg(long, value_name = "FILE")]
     probe_key: Option<PathBuf>,
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, default_value_t = Settings::default().proxy_image)]
     proxy_image: String,
-    /// Image of the init container: this program's.
+    /// Image of the init container: that of this program.
     #[arg(long, default_value_t = Settings::default().init_image)]
     init_image: String,
     /// SPIFFE trust domain of the mesh.
@@ -98,7 +98,7 @@ pub fn run(args: Args) -> ExitCode {
     )
 }
 
-/// The key of the probes' paths: made of the file, or a new one.
+/// Derives the key of the probes' paths from the file, or generates a new one.
 fn key(file: Option<PathBuf>) -> Result<ProbeKey, String> {
     let Some(path) = file else { return Ok(ProbeKey::new(Zeroizing::new(rand::random()))) };
     let secret = fs::read(&path).map(Zeroizing::new);
@@ -138,7 +138,7 @@ fn print(paths: &[PathBuf], settings: &Settings) -> ExitCode {
     }
 }
 
-/// Injects the pod in an object, in place; false if it was refused.
+/// Injects the pod in an object, in place; returns false if it was refused.
 fn inject(kind: &str, object: &mut Value, settings: &Settings) -> bool {
     let template = match kind {
         "Pod" => "",

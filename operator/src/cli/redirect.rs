@@ -1,6 +1,6 @@
-//! `smidge redirect`: flags to exclusions, and one application of the rules.
+//! `smidge redirect`: turns flags into exclusions, and applies the rules once.
 //!
-//! Runs in the init container of an injected pod. Decides nothing about the rules.
+//! Runs in the init container of an injected pod. Does not define the rules.
 
 use std::process::ExitCode;
 
@@ -13,19 +13,20 @@ use crate::redirect::{
 /// Arguments of `smidge redirect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The user that the proxy runs as. Its connections are not redirected where its group is the proxies' (1337) as well.
+    /// User that the proxy runs as. Its connections are not redirected if its group is that of the proxies (1337) as
+    /// well.
     #[arg(long, default_value_t = SHARED_USER)]
     proxy_user: u32,
-    /// Ports on which callers reach the application past the proxy.
+    /// Ports on which callers reach the application without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_inbound_ports: Vec<u16>,
-    /// Ports to which the application connects past the proxy.
+    /// Ports to which the application connects without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_outbound_ports: Vec<u16>,
-    /// Networks to which the application connects past the proxy.
+    /// Networks to which the application connects without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_outbound_cidrs: Vec<Cidr>,
-    /// What loads the rules.
+    /// Tool that loads the rules.
     #[arg(long, value_enum, default_value_t)]
     tool: Tool,
     /// Print the rules and change nothing.

@@ -1,7 +1,7 @@
-//! `smidge render`: manifests in, the Envoy configuration of one workload out.
+//! `smidge render`: turns manifests into the Envoy configuration of one workload.
 //!
-//! The pipeline of the operator from end to end, over files: what is printed is what the proxy would be served, in the
-//! static form that `envoy --mode validate` takes.
+//! Runs the pipeline of the operator from end to end over files: the output is what the proxy would be served, in the
+//! static form that `envoy --mode validate` accepts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,29 +26,29 @@ use smidge_xds::{
 use super::check::{Report, print};
 use crate::{lower::lower, source::files};
 
-/// Stands in for the control plane, which files do not tell of.
+/// Placeholder for the address of the control plane, which files do not contain.
 const CONTROL_PLANE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 19, 255, 254)), 15012);
 
 /// Arguments of `smidge render`.
 ///
 /// The files are read as by `smidge check`. Findings go to standard error.
 ///
-/// Exit status: 0 fine (warnings allowed), 1 errors, 2 something could not be read, or there is no such workload.
+/// Exit status: 0 success (warnings allowed), 1 errors, 2 something could not be read, or there is no such workload.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub filename: Vec<PathBuf>,
-    /// The workload (or pod) whose proxy's configuration is wanted.
+    /// Workload (or pod) whose proxy's configuration is printed.
     #[arg(short, long, value_name = "NAMESPACE/NAME")]
     pub workload: String,
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     pub output: Output,
 }
 
-/// The form of the configuration.
+/// Format of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
     /// YAML, for people.
@@ -86,13 +86,13 @@ fn render(Args { filename, workload, output }: &Args) -> anyhow::Result<u8> {
         }
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // A reader that has gone (`| head`) is no failure of ours.
+        // A closed pipe (`| head`) is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to write"),
         _ => Ok(report.exit_code()),
     }
 }
 
-/// The configuration of a proxy of the mesh, in the static form.
+/// Renders the configuration of a proxy of the mesh, in the static form.
 pub fn configuration(mesh: Mesh, proxy: &ProxyId) -> anyhow::Result<Value> {
     let snapshot = Snapshot::next(Arc::new(mesh), None);
     let view = snapshot.view(proxy).with_context(|| format!("{proxy} has no view"))?;
@@ -100,7 +100,7 @@ pub fn configuration(mesh: Mesh, proxy: &ProxyId) -> anyhow::Result<Value> {
     render::render(&view, &settings).context("failed to render the view")
 }
 
-/// The first proxy of `workload`, by the workload's name or the instance's.
+/// Returns the first proxy of `workload`, by the workload's name or the instance's.
 fn find(mesh: &Mesh, workload: &str) -> Option<ProxyId> {
     let (namespace, name) = workload.split_once('/')?;
     let is_it =

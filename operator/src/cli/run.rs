@@ -1,6 +1,6 @@
-//! `smidge run`: flags to settings, logging, and the runtime.
+//! `smidge run`: turns flags into settings, sets up logging, and starts the runtime.
 //!
-//! Called by `cli`. Decides nothing about the mesh: that is `MeshConfig`'s, which is watched.
+//! Called by `cli`. Decides nothing about the mesh: `MeshConfig`, which is watched, does.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -24,13 +24,13 @@ pub struct Args {
     /// Namespace that the operator runs in, which holds its authorities.
     #[arg(long, env = "SMIDGE_SYSTEM_NAMESPACE", default_value = "smidge-system")]
     system_namespace: String,
-    /// Name of the pod that this runs in: the replica's name where only one may do something.
+    /// Name of the pod that this process runs in: identifies the replica where only one may act.
     #[arg(long, env = "POD_NAME", default_value = "smidge")]
     pod_name: String,
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     proxy_image: String,
-    /// Image of the init container that redirects traffic: this program's.
+    /// Image of the init container that redirects traffic: that of this program.
     #[arg(long, env = "SMIDGE_INIT_IMAGE")]
     init_image: String,
     /// Pull policy of the injected images.
@@ -42,41 +42,41 @@ pub struct Args {
     /// Address of the webhook server.
     #[arg(long, env = "SMIDGE_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
     webhook_listen: SocketAddr,
-    /// File with PEM certificates of the authorities that sign the client certificate which the API server shows to webhooks.
-    /// Without it, whoever reaches the webhook server is answered. It is read at the start.
+    /// File with PEM certificates of the authorities that sign the client certificate which the API server presents to
+    /// webhooks. Without it, the webhook server answers every client that reaches it. The file is read at the start.
     #[arg(long, env = "SMIDGE_WEBHOOK_CLIENT_CA", value_name = "FILE")]
     webhook_client_ca: Option<PathBuf>,
-    /// A common name or DNS name of which that certificate must have one; may be given more than once. Without it, any certificate
-    /// of these authorities will do.
+    /// Common name or DNS name of which that certificate must have one; may be repeated. Without it, any certificate of
+    /// these authorities is accepted.
     #[arg(long = "webhook-client-name", requires = "webhook_client_ca", value_name = "NAME")]
     webhook_client_names: Vec<String>,
     /// Address of the operator's own pages.
     #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "0.0.0.0:15014")]
     admin_listen: SocketAddr,
-    /// Address at which replicas of the operator ask each other what proxies have acknowledged.
+    /// Address at which replicas of the operator query each other for what proxies have acknowledged.
     #[arg(long, env = "SMIDGE_PEER_LISTEN", default_value = "0.0.0.0:15013")]
     peer_listen: SocketAddr,
-    /// File with the token that this replica shows to others.
+    /// File with the token that this replica presents to others.
     #[arg(long, env = "SMIDGE_PEER_TOKEN", default_value = "/var/run/secrets/smidge.mesh/peer-token")]
     peer_token: PathBuf,
-    /// What to log, for example `info` or `info,smidge_xds=debug`.
+    /// Log filter, for example `info` or `info,smidge_xds=debug`.
     #[arg(long, env = "SMIDGE_LOG_LEVEL", default_value = "info")]
     log_level: EnvFilter,
-    /// How to log.
+    /// Format of log lines.
     #[arg(long, env = "SMIDGE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
-/// The form of log lines.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 
-/// Runs the operator until it is told to stop. 0 after an orderly stop, 1 when it could not start or a task failed.
+/// Runs the operator until it is stopped. Returns 0 after an orderly stop, 1 if it could not start or a task failed.
 pub fn run(args: Box<Args>) -> ExitCode {
     let Args {
         trust_domain,
@@ -125,7 +125,7 @@ pub fn run(args: Box<Args>) -> ExitCode {
     match runtime::start(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With what caused it.
+            // The alternate form prints the causes as well.
             error!("{:#}", anyhow::Error::from(error));
             ExitCode::from(1)
         }

@@ -1,14 +1,14 @@
-//! Writes words that files and users wrote where a terminal shows them.
+//! Writes text from files and users to a terminal.
 //!
-//! Such words must not steer the terminal nor turn its text round; colour is for a person who has not refused it. Knows
-//! nothing of what it writes.
+//! Such text must not control the terminal nor reverse its direction; colour is for a person who has not refused it.
+//! Does not know the meaning of the text.
 
 use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _},
 };
 
-/// A text whose control characters are shown rather than obeyed.
+/// Text whose control characters are escaped.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a>(pub &'a str);
 
@@ -25,28 +25,28 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Characters that only say in which direction others are shown.
+/// Returns true for characters that only set the direction in which others are displayed.
 fn turns_round(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Colour only for a person who has not refused it (no-color.org).
+/// Returns true if standard output is a terminal and the user has not refused colour (no-color.org).
 pub fn is_colourful() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// The colours in use.
+/// Colours in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// Bad.
+    /// Errors and denials.
     Red,
-    /// Good.
+    /// Allowed calls.
     Green,
-    /// Worth a look.
+    /// Warnings and partial verdicts.
     Yellow,
 }
 
-/// `word` in a colour, if there is to be any.
+/// Returns `word`, coloured if `is_colourful`.
 pub fn coloured(word: &str, colour: Colour, is_colourful: bool) -> String {
     let code = match colour {
         Colour::Red => 31,

@@ -1,4 +1,4 @@
-//! The annotations of a pod: those that users set, parsed, and the names of those that injection leaves.
+//! Reads the annotations of a pod that users set, and names those that injection sets.
 //!
 //! Users exclude ports and destinations from redirection, and nothing else: no annotation sets an image, a capability or
 //! a mount.
@@ -11,22 +11,22 @@ use smidge_crds::labels::EXCLUDE_INBOUND_PORTS;
 use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
 
-/// Set by injection: the version of Smidge that did it.
+/// Set by injection: the version of Smidge that injected the pod.
 pub const VERSION: &str = "smidge.mesh/version";
-/// Set by injection: the file that tells the proxy where its token is; reaches it through the downward API.
+/// Set by injection: the SDS file that names the path of the proxy's token; reaches the proxy through the downward API.
 pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
-/// Set by injection: the pod's probes as they were, by name.
+/// Set by injection: the pod's original probes, by name.
 pub const PROBES: &str = "smidge.mesh/probes";
 
-/// Set by users: ports to which the application connects past the proxy.
+/// Set by users: ports to which the application connects without the proxy.
 pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
-/// Set by users: networks to which the application connects past the proxy, for example `10.1.0.0/16,fd00::/8`.
+/// Set by users: networks to which the application connects without the proxy, for example `10.1.0.0/16,fd00::/8`.
 pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
 
-/// Entries in one annotation: enough for every real use, and rules stay small.
+/// Maximum number of entries in one annotation: enough for every real use, and rules stay small.
 const ENTRIES: usize = 100;
 
-/// What the pod excludes from redirection; an error names annotation, value and what was expected.
+/// Returns the exclusions of the pod from redirection; an error names annotation, value and expected format.
 pub(super) fn exclusions(pod: &Value) -> Result<Exclusions, String> {
     let ports = "ports from 1 to 65535, separated by commas";
     let cidrs = "networks such as 10.1.0.0/16 or fd00::/8, separated by commas";
@@ -58,7 +58,7 @@ impl FromStr for Port {
     }
 }
 
-/// The entries of a list, sorted and each once.
+/// Returns the entries of a list, sorted and without duplicates.
 fn entries<T: FromStr<Err: Display> + Ord>(
     pod: &Value,
     name: &str,

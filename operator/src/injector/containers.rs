@@ -1,7 +1,7 @@
-//! What is added to a pod: the init container, the sidecar, and the one volume.
+//! Builds the parts that are added to a pod: the init container, the sidecar, and the one volume.
 //!
-//! Everything here comes from the settings, but for the exclusions and probes, which are parsed values by now. Placing
-//! them in the pod is the caller's.
+//! Everything here comes from the settings, except for the exclusions and probes, which are already parsed. Does not
+//! place them in the pod: its caller does.
 
 use serde_json::{Value, json};
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
@@ -15,16 +15,17 @@ use crate::redirect::{Exclusions, PROXY_GROUP, SHARED_USER};
 
 /// Name of the volume with the proxy's token.
 pub const VOLUME: &str = "smidge";
-/// Where the sidecar sees that volume.
+/// Path at which the sidecar mounts that volume.
 pub const CREDENTIAL_FOLDER: &str = "/var/run/smidge";
 
-/// Seconds that a token is valid; the kubelet renews it after four fifths of that.
+/// Lifetime of a token, in seconds; the kubelet renews it after four fifths of that.
 const TOKEN_SECONDS: u32 = 3600;
-/// Seconds over which a proxy ends connections whose listener or filter chain went: a withdrawn allowance ends its TCP
-/// connections within 30 s, delivery included.
+/// Time over which a proxy ends connections whose listener or filter chain was removed, in seconds: a withdrawn
+/// allowance ends its TCP connections within 30 s, delivery included.
 const DRAIN_SECONDS: &str = "15";
 
-/// The init container. Root, as added capabilities take no effect for other users; NET_ADMIN and nothing else.
+/// Builds the init container. It runs as root, as added capabilities take no effect for other users, with NET_ADMIN and
+/// no other capability.
 pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32) -> Value {
     let mut args = vec!["redirect".to_owned()];
     if user != SHARED_USER {
@@ -50,10 +51,11 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32) -> V
     })
 }
 
-/// The sidecar: an init container that goes on running, so that it is up before the application and ends after it.
+/// Builds the sidecar: an init container that keeps running, so that it is up before the application and ends after it.
 ///
-/// It has no `preStop` hook: the control plane takes the pod from every proxy's endpoints as soon as it is being deleted,
-/// the application ends its own requests, and Kubernetes stops the sidecar only when all of the application has gone.
+/// It has no `preStop` hook: the control plane removes the pod from every proxy's endpoints as soon as it is being
+/// deleted, the application ends its own requests, and Kubernetes stops the sidecar only after every container of the
+/// application has ended.
 pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32) -> Value {
     let ready = |period: u32, failures: u32| {
         json!({
@@ -101,7 +103,7 @@ pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32) -> Value
     })
 }
 
-/// The bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.
+/// Builds the bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.
 fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
     BootstrapInput {
         instance: "$(POD_NAME)".to_owned(),
@@ -120,8 +122,8 @@ fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
     }
 }
 
-/// The volume: the token, and the file that says where it is. Readable by all, as the containers of a pod run as
-/// different users and the volume is mounted into the sidecar alone.
+/// Builds the volume: the token, and the file that names its path. Readable by all users, as the containers of a pod
+/// run as different users and the volume is mounted into the sidecar alone.
 pub(super) fn volume(settings: &Settings) -> Value {
     json!({"name": VOLUME, "projected": {"defaultMode": 0o644, "sources": [
         {"serviceAccountToken": {

@@ -1,7 +1,8 @@
 //! Turns the probes and HTTP hooks of a pod into checks that its proxy answers, and points the kubelet to the proxy.
 //!
-//! The kubelet calls from outside the mesh, so its own calls would be refused. `exec` probes run inside the container and
-//! stay, as does whatever the kubelet does not ask the pod itself. How the proxy answers is `smidge_xds::bootstrap`'s.
+//! The kubelet calls from outside the mesh, so its own calls would be refused. `exec` probes run inside the container
+//! and stay unchanged, as do checks that do not call the pod itself. Does not decide how the proxy answers:
+//! `smidge_xds::bootstrap` does.
 
 use std::{fmt::Write, time::Duration};
 
@@ -13,19 +14,20 @@ use smidge_xds::{
 
 use super::{name_of, token::is_token as is_probe_token};
 
-/// The forms of a check that go over the network.
+/// Handlers of a check that go over the network.
 pub(super) const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
-/// One place of a container that can hold a check.
+/// Field of a container that can hold a check.
 pub(super) struct Kind {
-    /// The last part of the check's name.
+    /// Last part of the check's name.
     pub(super) name: &'static str,
     path: &'static [&'static str],
-    /// A hook is called once and waits for its answer; the kubelet knows HTTP hooks only.
+    /// True for a hook, which the kubelet calls once and whose answer it waits for; over the network, it supports HTTP
+    /// hooks only.
     hook: bool,
 }
 
-/// Every place.
+/// All fields that can hold a check.
 pub(super) const KINDS: [Kind; 5] = [
     Kind { name: "startup", path: &["startupProbe"], hook: false },
     Kind { name: "liveness", path: &["livenessProbe"], hook: false },
@@ -35,13 +37,13 @@ pub(super) const KINDS: [Kind; 5] = [
 ];
 
 impl Kind {
-    /// The object that holds the check, if the container has one.
+    /// Returns the object that holds the check, if the container has one.
     pub(super) fn handler_mut<'a>(&self, container: &'a mut Value) -> Option<&'a mut Map<String, Value>> {
         self.path.iter().try_fold(container, |value, name| value.get_mut(*name))?.as_object_mut()
     }
 }
 
-/// The containers whose probes the kubelet runs: the application's, and init containers that go on running.
+/// Returns the containers whose probes the kubelet runs: the application's, and init containers that keep running.
 pub(super) fn probed_mut(pod: &mut Value) -> Vec<&mut Value> {
     let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else { return Vec::new() };
     let mut found = Vec::new();
@@ -59,13 +61,13 @@ pub(super) fn probed_mut(pod: &mut Value) -> Vec<&mut Value> {
     found
 }
 
-/// What the kubelet asks instead of the check.
+/// Builds the `httpGet` that replaces the check.
 fn rewritten(probe: &Probe) -> Value {
     json!({"path": probe.path(), "port": READINESS_PORT, "scheme": "HTTP"})
 }
 
-/// Whether an `httpGet` asks the proxy instead of the check called `name`, whoever rewrote it: under another key, or before
-/// paths had tokens.
+/// Returns true if an `httpGet` calls the proxy instead of the check called `name`, even if it was rewritten under
+/// another key, or before paths had tokens.
 pub(super) fn is_rewritten(get: &Value, name: &str) -> bool {
     let path = get.get("path").and_then(Value::as_str).unwrap_or_default();
     let token = path.strip_prefix("/smidge/probe/").and_then(|path| path.strip_prefix(name));
@@ -74,8 +76,8 @@ pub(super) fn is_rewritten(get: &Value, name: &str) -> bool {
         && token.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/').is_some_and(is_probe_token))
 }
 
-/// Takes the checks out of the pod: for the proxy, and as they stood, by name. `tokens` makes the token of a check, from its
-/// name and from how it stood.
+/// Replaces the checks of the pod with calls to the proxy. Returns the checks for the proxy, and the original handlers
+/// by name. `tokens` makes the token of a check, from its name and original handler.
 pub(super) fn take(
     pod: &mut Value,
     tokens: impl Fn(&str, &Map<String, Value>) -> String,
@@ -104,7 +106,7 @@ pub(super) fn take(
             }
         }
     }
-    // In the order of their names: an object of JSON has none, and the same pod must give the same bytes.
+    // Sorted by name: a JSON object has no order, and the same pod must give the same bytes.
     probes.sort_by(|a, b| a.name.cmp(&b.name));
     (probes, originals)
 }
@@ -123,7 +125,7 @@ fn probe(name: &str, token: String, check: Check, handler: &Map<String, Value>, 
     }
 }
 
-/// The check that a handler asks for; none for what does not go over the network.
+/// Returns the check of a handler; `None` if there is none that goes over the network.
 fn check(handler: &Map<String, Value>, ports: &Value, hook: bool) -> Result<Option<Check>, String> {
     if let Some(get) = handler.get("httpGet").filter(|get| get.is_object()) {
         return http(get, ports).map(Some);
@@ -153,12 +155,13 @@ fn http(get: &Value, ports: &Value) -> Result<Check, String> {
         }
         match name.as_str() {
             "host" => host = Some(literal(value)).filter(|host| !host.is_empty()),
-            // Of the connection, which ends at the proxy.
+            // Headers of the connection, which ends at the proxy.
             "connection" | "content-length" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" => {}
             _ => headers.push((name, literal(value))),
         }
     }
-    // What the kubelet says of itself where the probe does not; set to nothing, it says nothing.
+    // The kubelet's own headers, where the probe does not set them; a header that the probe sets to nothing is not
+    // sent.
     for (name, value) in [("user-agent", "kube-probe/smidge"), ("accept", "*/*")] {
         if !headers.iter().any(|(set, _)| set == name) {
             headers.push((name.to_owned(), value.to_owned()));
@@ -174,7 +177,7 @@ fn http(get: &Value, ports: &Value) -> Result<Check, String> {
     })
 }
 
-/// With a host of its own a probe goes elsewhere than to this pod.
+/// Returns an error if the action has a host of its own: such a probe calls another host than this pod.
 fn asks_the_pod(action: &Value) -> Result<(), String> {
     match action.get("host").and_then(Value::as_str).filter(|host| !host.is_empty()) {
         None => Ok(()),
@@ -182,7 +185,7 @@ fn asks_the_pod(action: &Value) -> Result<(), String> {
     }
 }
 
-/// The port as a number, found by its name among the container's own, as the kubelet does.
+/// Returns the port as a number; a name is looked up among the container's own ports, as the kubelet does.
 fn port(action: &Value, ports: &Value) -> Result<u16, String> {
     let wanted = action.get("port").unwrap_or(&Value::Null);
     let number = match wanted.as_str() {
@@ -199,7 +202,7 @@ fn port(action: &Value, ports: &Value) -> Result<u16, String> {
         .ok_or_else(|| format!("its port {wanted} is neither a port nor the name of one of the container's"))
 }
 
-/// The path and query as they go over the wire: what HTTP cannot carry is escaped, a fragment stays at home.
+/// Returns path and query as sent over the wire: bytes that HTTP cannot carry are escaped, a fragment is dropped.
 fn target(path: &str) -> String {
     let path = path.split('#').next().unwrap_or_default();
     let mut target = String::from(if path.starts_with('/') { "" } else { "/" });
@@ -219,7 +222,8 @@ fn is_token(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Text that Kubernetes leaves alone: in arguments of a container it would replace `$(NAME)`, and halve `$$`.
+/// Escapes text so that Kubernetes leaves it alone: in arguments of a container it would replace `$(NAME)`, and halve
+/// `$$`.
 pub(super) fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }

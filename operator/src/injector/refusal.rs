@@ -1,6 +1,6 @@
-//! Pods that must not run in the mesh as they are, each with the reason in words for its owner.
+//! Refuses pods that must not run in the mesh as written, each with the reason for its owner.
 //!
-//! Sees the pod without what injection adds. Changes nothing.
+//! `check` reads the pod without what injection adds. Changes nothing.
 
 use serde_json::Value;
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::redirect::{PROXY_GROUP, SHARED_USER};
 
-/// The first thing that is wrong with the pod.
+/// Returns the first problem of the pod.
 pub(super) fn check(pod: &Value) -> Result<(), String> {
     if !pod.get("spec").is_some_and(Value::is_object) {
         return Err("the pod has no spec".to_owned());
@@ -38,8 +38,7 @@ pub(super) fn check(pod: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The first thing that is wrong with the ephemeral containers of a pod that was injected. Those of other pods are nothing
-/// of the mesh's.
+/// Returns the first problem of the ephemeral containers of an injected pod. Those of other pods are not restricted.
 pub(super) fn ephemeral(pod: &Value) -> Result<(), String> {
     let has_proxy = has_proxy(pod);
     let proxy = given(pod).unwrap_or(SHARED_USER);
@@ -49,12 +48,12 @@ pub(super) fn ephemeral(pod: &Value) -> Result<(), String> {
         .try_for_each(|container| apart(container, user(Some(container)).or(pod_user), proxy))
 }
 
-/// Whether a pod was given a proxy.
+/// Returns true if a pod has a proxy.
 pub(super) fn has_proxy(pod: &Value) -> bool {
     listed(pod, "initContainers").any(|container| name_of(container) == PROXY_CONTAINER)
 }
 
-/// Holds a container that runs as `user` apart from the proxy and what it has.
+/// Checks that a container that runs as `user` has neither the proxy's user nor its group nor its volume.
 fn apart(container: &Value, user: Option<i64>, proxy: u32) -> Result<(), String> {
     let name = name_of(container);
     if user.is_some_and(|user| [proxy, SHARED_USER].map(i64::from).contains(&user)) {
@@ -74,7 +73,7 @@ fn apart(container: &Value, user: Option<i64>, proxy: u32) -> Result<(), String>
     Ok(())
 }
 
-/// Refuses every way to be given the group of the proxies. One that is only supplementary is turned into the own one by a
+/// Refuses every way to get the group of the proxies. A group that is only supplementary becomes the process's own in a
 /// program with the set-group-ID bit.
 fn groups(of: Option<&Value>, whose: &str) -> Result<(), String> {
     let Some(context) = of.and_then(|of| of.get("securityContext")) else { return Ok(()) };
@@ -91,7 +90,7 @@ fn groups(of: Option<&Value>, whose: &str) -> Result<(), String> {
     }
 }
 
-/// A port of the container that the proxy listens on.
+/// Returns a port of the container that the proxy listens on, if there is one.
 fn own_port(container: &Value) -> Option<u64> {
     let own = proxy::PORTS.map(u64::from);
     let ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();

@@ -1,7 +1,7 @@
-//! Takes from an injected pod everything that injection added, so that it can be injected anew.
+//! Removes from an injected pod everything that injection added, so that it can be injected again.
 //!
-//! What a pod claims about itself is not believed: containers and volume of our names go whatever is in them, and a probe
-//! comes back only as a probe. Judges nothing.
+//! Does not trust what a pod states about itself: containers and volume of our names are removed whatever is in them,
+//! and a probe is restored only as a probe. Refuses nothing.
 
 use serde_json::{Map, Value};
 use smidge_crds::labels::{INIT_CONTAINER, INJECTED, PROXY_CONTAINER};
@@ -11,7 +11,7 @@ use super::{
     probes::{HANDLERS, KINDS, is_rewritten, probed_mut},
 };
 
-/// The pod as it was before it was injected, with what was changed in it since.
+/// Restores the pod to its form before injection, and keeps later changes.
 pub(super) fn strip(pod: &mut Value) {
     let originals: Map<String, Value> =
         annotation(pod, PROBES).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Turns what is known of a check into the token in its path, so that only who may read the pod can have it made.
+//! Turns a check and the owner of its pod into the token in its path, so that only a user who may read the pod can call
+//! it.
 //!
-//! A MAC under a key of the mesh: every replica comes to the same one, also after a restart, and nobody who knows what a
-//! probe looks like can work it out. Where the key comes from is the caller's business; `ca::version` has the mesh's.
+//! A MAC under a key of the mesh: every replica computes the same one, also after a restart, and a client that knows
+//! the definition of a probe cannot compute it. Does not create the key: its caller does; `ca::version` has the mesh's.
 
 use std::fmt::{self, Write};
 
@@ -12,27 +13,28 @@ use ring::{
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-/// Bytes of a token: nobody guesses 128 bits over a network.
+/// Size of a token, in bytes: 128 bits cannot be guessed over a network.
 const LENGTH: usize = 16;
 
-/// The key under which tokens are made. Prints nothing.
+/// Key under which tokens are made. Its `Debug` output is redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProbeKey(Zeroizing<[u8; 32]>);
 
 impl ProbeKey {
-    /// The key made of these bytes, which are random or come of a key.
+    /// Creates the key from these bytes, which are random or derived from a key.
     pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
     }
 
-    /// The key made of a text of any length that others do not know.
+    /// Derives the key from a secret of any length.
     pub fn from_secret(secret: &[u8]) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         bytes.copy_from_slice(digest(&SHA256, secret).as_ref());
         Self(bytes)
     }
 
-    /// The token of a check as its owner wrote it. Parts are quoted, so that none can be mistaken for another.
+    /// Computes the token of a check as its owner wrote it. Parts are quoted, so that none can be confused with
+    /// another.
     pub(super) fn token(&self, pod: &Owner, check: &str, definition: &Map<String, Value>) -> String {
         let Owner { namespace, account } = pod;
         let said = json!([namespace, account, check, definition]).to_string();
@@ -51,7 +53,7 @@ impl fmt::Debug for ProbeKey {
     }
 }
 
-/// Whose pod it is, as far as that is known when it is injected: its name is not, and its labels may still change.
+/// Owner of a pod, as far as known at injection: the pod's name is not known, and its labels may still change.
 pub(super) struct Owner<'a> {
     pub(super) namespace: &'a str,
     pub(super) account: String,
@@ -65,7 +67,7 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// Whether a text has the form of a token.
+/// Returns true if a text has the form of a token.
 pub(super) fn is_token(text: &str) -> bool {
     text.len() == 2 * LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

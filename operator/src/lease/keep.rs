@@ -1,7 +1,7 @@
-//! Takes, renews and releases the Lease, and says who leads.
+//! Takes, renews and releases the Lease, and publishes the leader.
 //!
-//! Started by `runtime`; followed by `status` and `report`. Asks the API server every two seconds. Written here because
-//! it is a hundred lines, and the crates that do it bring a Kubernetes client of another version along.
+//! Started by `runtime`; watched by `status` and `report`. Queries the API server every two seconds. Written here
+//! because it is a hundred lines, and the crates that do it need a Kubernetes client of another version.
 
 use std::{pin::pin, time::Duration};
 
@@ -20,27 +20,27 @@ use tracing::{info, warn};
 use super::{DEADLINE, DURATION, Leader, Lease, RETRY, Seen, Step};
 use crate::clock::Clock;
 
-/// The name of the Lease.
+/// Name of the Lease.
 pub const NAME: &str = "smidge-leader";
 
-/// How long the API server may take, so that a leader can try three times before its deadline.
+/// Time limit of an update of the Lease, so that a leader can try three times before its deadline.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A replica that may lead.
+/// Replica that may lead.
 pub struct Candidate {
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
-    /// The namespace of the Lease.
+    /// Namespace of the Lease.
     pub namespace: String,
-    /// The name of this replica's pod.
+    /// Name of this replica's pod.
     pub name: String,
-    /// The time that the Lease says, for people.
+    /// Clock of the times in the Lease, which are for people.
     pub clock: Clock,
-    /// Who leads goes here.
+    /// Channel on which the leader is published.
     pub leader: watch::Sender<Leader>,
 }
 
-/// Why a look at the Lease came to nothing.
+/// Error of reading or writing the Lease.
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
     #[error("failed to reach the API server for the Lease {NAME}")]
@@ -50,7 +50,7 @@ enum LeaseError {
 }
 
 impl Candidate {
-    /// Takes part until `stop`, and lets go of the lease then.
+    /// Takes part in the election until `stop`, and then releases the lease.
     pub async fn keep(self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let started = Instant::now();
@@ -121,7 +121,7 @@ impl Candidate {
                 self.api().create(&params, &self.object(LeaseSpec::default(), ObjectMeta::default())).await
             }
             (Step::Acquire | Step::Renew, Some(Object { metadata, spec })) => {
-                // With the version that was read: whoever is second fails, and looks again.
+                // With the version that was read: a replica that comes second gets a conflict, and reads again.
                 let object = self.object(spec.unwrap_or_default(), metadata);
                 self.api().replace(NAME, &params, &object).await
             }
@@ -133,7 +133,7 @@ impl Candidate {
         }
     }
 
-    /// The Lease in our hands.
+    /// Builds the Lease with this replica as its holder.
     fn object(&self, before: LeaseSpec, metadata: ObjectMeta) -> Object {
         let is_ours = before.holder_identity.as_deref() == Some(&self.name);
         let now = Timestamp::from_nanosecond(self.clock.now().unix_timestamp_nanos()).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Asks the other replicas, while this one leads, what their proxies have acknowledged.
+//! Fetches from the other replicas, while this one leads, the acknowledgement counts of their proxies.
 //!
-//! Started by `runtime`. One connection a replica, one question at a time, which the other side holds until it has news.
-//! A replica that cannot be asked has no counts here, so its proxies count as silent, and it holds up nobody.
+//! Started by `runtime`. One connection a replica, one request at a time, which the other side holds until its counts
+//! change. A replica that cannot be reached has no counts here, so its proxies count as not reporting, and it delays no
+//! other replica.
 
 use std::{
     collections::BTreeMap,
@@ -35,61 +36,61 @@ use zeroize::Zeroizing;
 use super::{PATH, decode, serve};
 use crate::{lease::Leader, publish::Published, status::programmed::AckCounts};
 
-/// For a connection to be there and trusted.
+/// Time limit of a connection and its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
-/// For an answer, beside what it may wait for news.
+/// Time limit of an answer, in addition to the time for which the other side holds it.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The pause after a failure doubles from the one to the other.
+/// Delay after a failure: it doubles from the first value to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
-/// Some 100,000 objects.
+/// Maximum size of an answer, in bytes: about 100,000 objects.
 const LARGEST: usize = 32 << 20;
 
-/// Why a replica could not be asked.
+/// Errors of fetching the counts of a replica.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No root, or no name, to trust it by.
+    /// No root certificate or no server name to verify the replica with.
     #[error("nothing to trust other replicas by")]
     Trust(#[from] rustls::Error),
-    /// Our own token could not be read.
+    /// This replica's token could not be read.
     #[error("failed to read our own token")]
     Token(#[source] std::io::Error),
-    /// It is not there.
+    /// No connection could be established.
     #[error("failed to connect")]
     Connect(#[from] std::io::Error),
-    /// It did not answer as it should.
+    /// The replica broke HTTP.
     #[error("failed to ask")]
     Http(#[from] hyper::Error),
-    /// It answered too much, or broke off.
+    /// The answer is too large, or ended early.
     #[error("failed to read the answer: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
-    /// It took too long.
+    /// The time limit has passed.
     #[error("it took too long")]
     Timeout(#[from] tokio::time::error::Elapsed),
-    /// It does not answer us.
+    /// The replica refused the request.
     #[error("it answered {0}")]
     Status(StatusCode),
-    /// It answered something else.
+    /// The answer is not in the form of counts.
     #[error("invalid response")]
     Answer(#[from] serde_json::Error),
 }
 
-/// How to reach other replicas, and whom to believe.
+/// Poller of the other replicas.
 pub struct PeerPoller {
-    /// What was published: it has the replicas' addresses.
+    /// The last publication: it has the addresses of the replicas.
     pub published: watch::Receiver<Option<Arc<Published>>>,
-    /// Whether this replica leads.
+    /// The present leader.
     pub leader: watch::Receiver<Leader>,
-    /// The name of this pod.
+    /// Name of this pod.
     pub name: String,
-    /// How one replica is asked.
+    /// Client of other replicas.
     pub asker: Arc<PeerClient>,
-    /// Where the counts go.
+    /// Receives the counts, by replica.
     pub replicas: watch::Sender<Arc<BTreeMap<String, AckCounts>>>,
-    /// How many replicas were heard.
+    /// Number of replicas that have reported.
     pub heard: Gauge,
 }
 
-/// How one replica is asked.
+/// Client of other replicas.
 pub struct PeerClient {
     tls: TlsConnector,
     server_name: ServerName<'static>,
@@ -97,7 +98,7 @@ pub struct PeerClient {
     port: u16,
 }
 
-/// Registers the metric; the caller chooses the prefix.
+/// Registers the metric of reporting replicas; the caller chooses the prefix.
 pub fn heard(registry: &mut Registry) -> Gauge {
     let heard = Gauge::default();
     registry.register(
@@ -109,7 +110,7 @@ pub fn heard(registry: &mut Registry) -> Gauge {
 }
 
 impl PeerPoller {
-    /// Keeps asking while this replica leads, until the publisher ends.
+    /// Polls while this replica leads, until the publisher ends.
     pub async fn keep(mut self) {
         let mut followed: BTreeMap<(String, IpAddr), AbortHandle> = BTreeMap::new();
         let mut tasks = JoinSet::new();
@@ -132,7 +133,7 @@ impl PeerPoller {
                     tasks.spawn(async move { asker.follow(&name, address, &replicas).await })
                 });
             }
-            // A task that was told to end may have been about to tell.
+            // A task may have sent its counts after it was aborted.
             retain(&replicas, |name| followed.keys().any(|(peer, _)| peer == name));
             tokio::select! {
                 changed = self.published.changed() => if changed.is_err() { return },
@@ -158,7 +159,7 @@ fn forget(replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>, name: &str
     retain(replicas, |known| known != name);
 }
 
-/// Forgets all others.
+/// Removes the counts of all replicas that `is_kept` does not accept.
 fn retain(replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>, is_kept: impl Fn(&str) -> bool) {
     replicas.send_if_modified(|replicas| {
         let is_less = !replicas.keys().all(|name| is_kept(name));
@@ -170,7 +171,8 @@ fn retain(replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>, is_kept: i
 }
 
 impl PeerClient {
-    /// Believes who shows a certificate for `server_name` under `roots`; shows the token in `token`.
+    /// Builds a client that accepts servers with a certificate for `server_name` under `roots`, and sends the token in
+    /// the file `token`.
     pub fn new(roots: &[String], server_name: &str, token: PathBuf, port: u16) -> Result<Self, FetchError> {
         let mut store = RootCertStore::empty();
         for root in roots {
@@ -190,7 +192,7 @@ impl PeerClient {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)), server_name, token, port })
     }
 
-    /// Asks one replica for ever.
+    /// Polls one replica until the task is aborted; connects again after a failure.
     async fn follow(
         &self,
         name: &str,
@@ -222,7 +224,7 @@ impl PeerClient {
         }
     }
 
-    /// Asks over one connection until it breaks.
+    /// Polls over one connection until it fails; `tell` receives the counts.
     pub async fn ask(&self, address: SocketAddr, mut tell: impl FnMut(AckCounts)) -> Result<(), FetchError> {
         let token =
             tokio::fs::read_to_string(&self.token).await.map(Zeroizing::new).map_err(FetchError::Token)?;
@@ -250,7 +252,7 @@ impl PeerClient {
     }
 }
 
-/// One question; nothing if the replica has nothing new.
+/// Sends one request; returns `None` if the counts of the replica are those of `tag`.
 async fn question(
     sender: &mut SendRequest<Empty<Bytes>>,
     token: &str,
@@ -259,7 +261,7 @@ async fn question(
     let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut bearer =
         header::HeaderValue::from_str(&bearer).map_err(|error| FetchError::Body(error.into()))?;
-    // No log shows it, and no table of HTTP headers keeps it.
+    // The value is left out of logs and of HTTP header tables.
     bearer.set_sensitive(true);
     let mut request = Request::get(PATH).header(header::HOST, "smidge").header(header::AUTHORIZATION, bearer);
     if let Some(tag) = tag {

@@ -1,7 +1,7 @@
-//! Tells other replicas what the proxies that are connected here have acknowledged.
+//! Serves to other replicas the acknowledgement counts of the proxies that are connected here.
 //!
-//! Started by `runtime`. An answer waits until it differs from what the asker has, so a leader hears of a change at
-//! once and nobody polls. Tells nothing to anybody but living pods of the operator's own ServiceAccount.
+//! Started by `runtime`. An answer waits until it differs from what the client has, so a leader receives a change at
+//! once without frequent polling. Answers only live pods of the operator's own ServiceAccount.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,23 +21,23 @@ use tracing::{info, warn};
 use super::{PATH, encode};
 use crate::{auth::TokenAuthenticator, publish::Published, status::programmed::AckCounts};
 
-/// How long an answer waits for something new.
+/// Time for which an answer waits for a change.
 pub const HOLD: Duration = Duration::from_secs(20);
-/// Questions at once; there is one leader, and another one before it is gone.
+/// Maximum number of concurrent requests; there is one leader, or two while one takes over from the other.
 const AT_ONCE: usize = 16;
 
-/// What it takes to answer.
+/// State of the server of counts.
 #[derive(Clone)]
 pub struct Replica {
-    /// Judges who asks.
+    /// Authenticates the client.
     pub authenticator: Arc<TokenAuthenticator>,
     /// The counts.
     pub tallies: watch::Receiver<AckCounts>,
-    /// Knows the ServiceAccount of this pod.
+    /// The last publication: it has the ServiceAccount of this pod.
     pub published: watch::Receiver<Option<Arc<Published>>>,
-    /// The namespace of the operator.
+    /// Namespace of the operator.
     pub namespace: String,
-    /// The name of this pod.
+    /// Name of this pod.
     pub name: String,
 }
 
@@ -47,13 +47,13 @@ struct Shared {
     slots: Arc<Semaphore>,
 }
 
-/// The one path that there is.
+/// Builds the router, which has one path.
 pub fn router(replica: Replica) -> Router {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     Router::new().route(PATH, get(answer)).with_state(Shared { replica, slots })
 }
 
-/// The pods of the operator, this one among them or not.
+/// Returns the pods with the ServiceAccount of the pod `name`, that pod included; none if it is not known.
 pub fn replicas(published: &Published, name: &str) -> Vec<(String, IpAddr)> {
     let Some((account, _)) = published.neighbours.get(name) else { return Vec::new() };
     let same = published.neighbours.iter().filter(|(_, (of, _))| of == account);
@@ -61,7 +61,7 @@ pub fn replicas(published: &Published, name: &str) -> Vec<(String, IpAddr)> {
 }
 
 async fn answer(State(Shared { replica, slots }): State<Shared>, headers: HeaderMap) -> Response {
-    // First who asks: a stranger's question must not take a place from the leader's.
+    // Authentication comes first: an unauthenticated peer must not take a slot from the leader.
     if let Err(code) = replica.admit(&headers).await {
         return code.into_response();
     }
@@ -83,7 +83,7 @@ async fn answer(State(Shared { replica, slots }): State<Shared>, headers: Header
 }
 
 impl Replica {
-    /// Whether who asks is one of us. Learns no reason if not.
+    /// Accepts a request of another replica. The status code of a refusal is all that the client receives.
     async fn admit(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());

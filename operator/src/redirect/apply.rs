@@ -1,7 +1,7 @@
 //! Runs the tools that load the rules, inside the pod's network namespace.
 //!
-//! nftables first, iptables where that is not to be had. Either every rule is in place afterwards or the error says why
-//! not: a pod whose traffic would pass by the proxy must not start. Decides nothing about the rules.
+//! nftables first, iptables where nftables fails. Either every rule is in place afterwards or the error has the reason:
+//! a pod whose traffic would bypass the proxy must not start. Decides nothing about the rules.
 
 use std::{
     io::{self, Write},
@@ -10,7 +10,7 @@ use std::{
 
 use super::{Exclusions, INBOUND_SOURCES, Version, iptables, nftables};
 
-/// Which tool loads the rules.
+/// Tool that loads the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Tool {
     /// nftables, and iptables if that fails.
@@ -22,31 +22,31 @@ pub enum Tool {
     Iptables,
 }
 
-/// Why the pod's traffic is not redirected.
+/// Errors of redirecting the pod's traffic.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The tool could not be run at all.
     #[error("failed to run {tool}: {source}{}", not_found_hint(source))]
     Start {
-        /// The program.
+        /// Name of the program.
         tool: &'static str,
-        /// Why it did not start.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The tool refused.
+    /// The tool exited with a failure.
     #[error("{tool} failed: {message}{}", hint(message))]
     Refused {
-        /// The program.
+        /// Name of the program.
         tool: &'static str,
-        /// What it said.
+        /// Standard error of the tool.
         message: String,
     },
-    /// Neither tool could do it.
+    /// Both tools failed.
     #[error("failed to redirect the pod's traffic:\n  {nftables}\n  {iptables}")]
     Both {
-        /// What nftables met.
+        /// Error of nftables.
         nftables: Box<Error>,
-        /// What iptables met.
+        /// Error of iptables.
         iptables: Box<Error>,
     },
 }
@@ -71,11 +71,12 @@ fn hint(message: &str) -> &'static str {
     }
 }
 
-/// Puts the rules around a proxy that runs as `user` in place; returns the name of the tool that did it. Doing so twice changes nothing.
+/// Loads the rules for a proxy that runs as `user`; returns the name of the tool that loaded them. A second call
+/// changes nothing.
 pub fn apply(exclusions: &Exclusions, user: u32, tool: Tool) -> Result<&'static str, Error> {
     let ipv6 = has_ipv6();
     if ipv6 {
-        // Before the rules: the proxy binds it as soon as it runs.
+        // Added before the rules: the proxy binds this address as soon as it runs.
         let address = format!("{}/128", INBOUND_SOURCES.1);
         run("ip", &["-6", "address", "replace", &address, "dev", "lo"], "")?;
     }
@@ -91,7 +92,7 @@ pub fn apply(exclusions: &Exclusions, user: u32, tool: Tool) -> Result<&'static 
     }
 }
 
-/// Whether the namespace has IPv6: its loopback then has an address of it.
+/// Returns true if the network namespace has IPv6: its loopback interface then has an IPv6 address.
 fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
 }
@@ -119,12 +120,12 @@ fn load(
     run(restore, &["--noflush", "--wait", "5"], &iptables(exclusions, user, version, hooked)).map(drop)
 }
 
-/// Runs `tool` with `input`; returns what it printed.
+/// Runs `tool` with `input` as standard input; returns its standard output.
 fn run(tool: &'static str, args: &[&str], input: &str) -> Result<String, Error> {
     let start = |source| Error::Start { tool, source };
     let mut child = Command::new(tool)
         .args(args)
-        // The pod's root file system is read-only; every pod has this one.
+        // The pod's root file system is read-only; `/dev/shm` is writable in every pod.
         .env("XTABLES_LOCKFILE", "/dev/shm/xtables.lock")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -132,7 +133,7 @@ fn run(tool: &'static str, args: &[&str], input: &str) -> Result<String, Error> 
         .spawn()
         .map_err(start)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A tool that leaves before it has read everything says why itself.
+        // A tool that exits before it has read everything reports the reason itself.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(start)?;

@@ -1,6 +1,6 @@
-//! The rules in the language of `iptables-restore --noflush`, for nodes whose kernel or image has no `nft`.
+//! Writes the rules in the language of `iptables-restore --noflush`, for nodes whose kernel or image has no `nft`.
 //!
-//! Pure. One text per IP version, each one transaction. Says the same as `nftables`.
+//! Pure. One text per IP version, each one transaction. Writes the same rules as `nftables`.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
 
 use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP};
 
-/// The version of IP that a set of rules is for.
+/// IP version of a set of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// IPv4.
@@ -17,8 +17,9 @@ pub enum Version {
     V6,
 }
 
-/// The rules around a proxy that runs as `user`. Naming a chain of our own empties it, so loading twice is loading once; the jumps to them stand in chains
-/// of the system, and are left out where they are already (`hooked`).
+/// Builds the rules for a proxy that runs as `user`. Declaring a chain of our own empties it, so loading the rules
+/// twice has the effect of loading them once; the jumps to these chains are in built-in chains, and are left out if
+/// they are already there (`hooked`).
 pub fn rules(exclusions: &Exclusions, user: u32, version: Version, hooked: bool) -> String {
     let (source, loopback) = match version {
         Version::V4 => (INBOUND_SOURCES.0, "127.0.0.0/8"),
@@ -38,7 +39,7 @@ pub fn rules(exclusions: &Exclusions, user: u32, version: Version, hooked: bool)
     rule(&format!("SMIDGE_PROXY -s {source} -j RETURN"));
     rule(&format!("SMIDGE_PROXY -d {loopback} -j RETURN"));
     rule(&format!("SMIDGE_PROXY -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
-    // `-g`: what returns from there is done, and does not go on as the application's.
+    // `-g`: after a RETURN from that chain, no further rule for the application's traffic applies.
     rule(&format!("SMIDGE_OUT -m owner --uid-owner {user} --gid-owner {PROXY_GROUP} -g SMIDGE_PROXY"));
     rule("SMIDGE_OUT -o lo -j RETURN");
     for port in [DNS_PORT].iter().chain(&exclusions.outbound_ports) {

@@ -1,12 +1,12 @@
-//! The rules in the language of `nft -f -`: one transaction that replaces a table of our own.
+//! Writes the rules in the language of `nft -f -`: one transaction that replaces a table of our own.
 //!
-//! Pure. IPv4 and IPv6 share one table. Says the same as `iptables`.
+//! Pure. IPv4 and IPv6 share one table. Writes the same rules as `iptables`.
 
 use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
 
 use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, list};
 
-/// The rules around a proxy that runs as `user`. Loading them twice is loading them once.
+/// Builds the rules for a proxy that runs as `user`. Loading them twice has the effect of loading them once.
 pub fn rules(exclusions: &Exclusions, user: u32) -> String {
     let (source4, source6) = INBOUND_SOURCES;
     let inbound_open = list(&[&OPEN_PORTS[..], &exclusions.inbound_ports[..]].concat());
@@ -15,7 +15,7 @@ pub fn rules(exclusions: &Exclusions, user: u32) -> String {
         let family = if cidr.is_ipv6() { "ip6" } else { "ip" };
         rules + &format!("    {family} daddr {cidr} accept\n")
     });
-    // Naming the table before deleting it makes the deletion succeed the first time too.
+    // Declaring the table before deleting it makes the deletion succeed the first time too.
     format!(
         "table inet smidge
 delete table inet smidge

@@ -1,4 +1,4 @@
-//! Starts the operator's own pages.
+//! Starts the server of the operator's own pages.
 //!
 //! Called by `runtime` at the start.
 
@@ -11,7 +11,7 @@ use tracing::info;
 use super::{Core, Error, Tasks, pipeline::Pipeline, xds::Xds};
 use crate::admin;
 
-/// Shows what goes on.
+/// Starts the server of the pages.
 pub(super) fn pages(
     core: &Core,
     pipeline: &Pipeline,

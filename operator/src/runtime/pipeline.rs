@@ -25,7 +25,7 @@ use crate::{
     report,
 };
 
-/// What the pipeline publishes.
+/// Outputs of the pipeline.
 pub(super) struct Pipeline {
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub hub: SnapshotHub<Snapshot>,
@@ -37,7 +37,7 @@ pub(super) struct Pipeline {
     pub leader: watch::Receiver<Leader>,
 }
 
-/// watch → publish → report.
+/// Starts watch → publish → report, and the candidate for leadership.
 pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) -> Pipeline {
     let Core { settings, client, authorities, .. } = core;
     let (edits, changes) = mpsc::channel(1024);

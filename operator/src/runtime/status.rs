@@ -1,4 +1,4 @@
-//! Starts what keeps statuses true, and what carries counts between replicas.
+//! Starts the task that keeps statuses up to date, and those that carry counts between replicas.
 //!
 //! Called by `runtime` at the start.
 
@@ -21,10 +21,10 @@ use crate::{
     webhook,
 };
 
-/// The Service whose name the certificate has by which replicas believe each other: the control plane's.
+/// Service whose name is in the certificate by which replicas authenticate each other's servers: the control plane's.
 const SERVICE: &str = "smidge";
 
-/// Says on the objects what became of them.
+/// Starts the tasks that write statuses, and the server and the client of counts.
 pub(super) fn status(
     core: &Core,
     pipeline: &Pipeline,

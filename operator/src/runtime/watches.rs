@@ -1,4 +1,4 @@
-//! The list of the kinds that are watched, and what of each is kept.
+//! Starts a watch for each kind, and decides which parts of its objects are kept.
 //!
 //! Used by `runtime` at the start. The kinds are those of `kinds`.
 
@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// The pods by name, for the authenticator, which cannot wait for a snapshot.
+/// Pods by name, for the authenticator, which cannot wait for a snapshot.
 type Store = Arc<RwLock<BTreeMap<Key, Arc<Pod>>>>;
 
-/// What was started.
+/// The watches that were started.
 pub struct Watches {
-    /// The kinds, all of which are to be read before anything is served.
+    /// The kinds, all of which must be read before anything is served.
     pub kinds: BTreeSet<&'static str>,
-    /// The pods, as the authenticator wants them.
+    /// The pods, in the form that the authenticator uses.
     pub pods: Arc<Pods>,
 }
 
@@ -70,7 +70,7 @@ impl<F: FnMut(String, BoxFuture<'static, ()>)> Spawner<'_, F> {
 }
 
 impl<F: FnMut(String, BoxFuture<'static, ()>)> Visitor for Spawner<'_, F> {
-    /// Pods are trimmed and followed, everything else is kept as it is.
+    /// Watches every kind but pods, and keeps its objects unchanged. Pods are trimmed and followed by `spawn`.
     fn kind<K: Watched>(&mut self, row: &Row<K>) {
         if row.name != kinds::pods().name {
             self.watch(row, |_| (), Box::new(|_| ()));
@@ -78,10 +78,10 @@ impl<F: FnMut(String, BoxFuture<'static, ()>)> Visitor for Spawner<'_, F> {
     }
 }
 
-/// Keeps the store, and tells those who wait for a pod's end.
+/// Keeps the store up to date, and notifies those that wait for the end of a pod.
 fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(ObjectEvent<'_, Pod>) + Send + Sync {
     move |event| {
-        // Every change is one insertion or removal, so what a panicking thread leaves behind is whole.
+        // Every change is one insertion, removal or assignment, so a thread that panics leaves the store consistent.
         let mut stored = store.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             ObjectEvent::All(all) => {
@@ -103,7 +103,7 @@ fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(ObjectEvent<'_, Pod>) + Send
     }
 }
 
-/// Keeps of a pod what lowering and authentication read: a pod's specification is most of what a cluster weighs.
+/// Keeps of a pod what lowering and authentication read: specifications of pods are most of the memory of a cluster.
 fn trim_pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
         let containers = std::mem::take(&mut spec.containers);

@@ -1,4 +1,4 @@
-//! Starts the server that the API server calls, and keeps what it is called by.
+//! Starts the server of the webhooks, and keeps the CA bundles by which the API server verifies it.
 //!
 //! Called by `runtime` at the start.
 
@@ -20,14 +20,14 @@ use crate::{
     },
 };
 
-/// The webhook configurations that the chart installs.
+/// Webhook configurations that the chart installs.
 const INJECTOR: &str = "smidge-injector";
 const VALIDATOR: &str = "smidge-validator";
-/// The Service that the API server calls. It leads to pods that are not ready, too: the operator is ready when it has
-/// read its lists, and the API server may need a conversion to answer them.
+/// Service that the API server calls. It includes pods that are not ready: the operator is ready when it has read its
+/// lists, and the API server may need a conversion to answer them.
 const SERVICE: &str = "smidge-webhook";
 
-/// Injects proxies into pods, converts and judges the objects of the mesh.
+/// Starts the webhooks, which inject proxies into pods, and convert and validate the objects of the mesh.
 pub(super) fn webhooks(
     core: &Core,
     pipeline: &Pipeline,
@@ -59,7 +59,7 @@ pub(super) fn webhooks(
         injections,
     };
     tasks.spawn("webhooks", async move {
-        // Held for as long as the server runs: the roots change when the authority's do, which nothing does yet.
+        // Held for as long as the server runs: the roots would change with the authority's, which no code does yet.
         let _injector = injector;
         if let Err(error) = webhook::serve(listener, config, webhook::router(views, callers), stop).await {
             error!(%error, "webhook server failed");
@@ -75,11 +75,11 @@ pub(super) fn webhooks(
     Ok(())
 }
 
-/// Everything by which the API server calls us.
+/// Returns every object that has the CA bundle of the webhooks.
 fn holders(namespace: &str) -> Vec<Holder> {
     let definition =
         |name| Holder::Definition { name, service: SERVICE.to_owned(), namespace: namespace.to_owned() };
-    // That they can be made is tested; the two configurations do not depend on it.
+    // Tests ensure that the definitions can be generated; the two configurations do not depend on them.
     let definitions = definitions::all().unwrap_or_default();
     let names = definitions.into_iter().filter_map(|definition| definition.metadata.name);
     let configurations = [Holder::Mutating(INJECTOR.to_owned()), Holder::Validating(VALIDATOR.to_owned())];

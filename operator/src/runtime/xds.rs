@@ -1,4 +1,4 @@
-//! Starts the server that the proxies talk to.
+//! Starts the xDS server for the proxies.
 //!
 //! Called by `runtime` at the start.
 
@@ -16,11 +16,11 @@ use tracing::error;
 use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
 use crate::{auth, report, tls};
 
-/// What serving proxies leaves for others.
+/// Parts of the xDS server that others use.
 pub(super) struct Xds {
-    /// Who is connected.
+    /// The connected proxies.
     pub registry: Proxies,
-    /// Judges tokens.
+    /// Authenticates tokens.
     pub authenticator: Arc<auth::TokenAuthenticator>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn xds(
         Arc::new(authorities.control_plane_certificate(settings.names_of("smidge")).map_err(failed)?);
     let config = certificate.tls(&[b"h2"]).map_err(failed)?;
     tasks.spawn("xds certificate", certificate.keep_fresh());
-    // For everything that a crowd of proxies makes us compute.
+    // Shared by all computations that a large number of proxies can cause at once.
     let compute_limiter = ComputeLimiter::half();
     let (accepted, connections) = mpsc::channel(64);
     tasks.spawn(

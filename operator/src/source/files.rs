@@ -1,7 +1,7 @@
-//! Files, folders and standard input → the inputs of a cluster with the objects in them.
+//! Turns files, folders and standard input into the inputs of a cluster with the objects in them.
 //!
-//! Used by the offline tools. What cannot be read is named by its path, and costs only itself; what the texts mean is
-//! `smidge_lower::documents`' to say.
+//! Used by the offline tools. A file that cannot be read is reported by its path, and affects no other file.
+//! `smidge_lower::documents` interprets the texts.
 
 use std::{
     fs,
@@ -11,7 +11,8 @@ use std::{
 
 use smidge_lower::documents::{Offline, Source, Unreadable, assemble};
 
-/// The cluster that the files describe. Files without any object say so: nobody means to check nothing.
+/// Reads the cluster that the files describe. Files without any object are reported as unreadable: a check of no object
+/// is a mistake.
 pub fn load(paths: &[PathBuf]) -> Offline {
     let (sources, mut unreadable) = read(paths);
     let mut offline = assemble(&sources);
@@ -60,7 +61,7 @@ fn read_path(path: &Path, sources: &mut Vec<Source>, unreadable: &mut Vec<Unread
 fn read_entry(entry: &fs::DirEntry, sources: &mut Vec<Source>, unreadable: &mut Vec<Unreadable>) {
     let path = entry.path();
     let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-    // A link to a folder may lead back up; a link to a file may not.
+    // A symbolic link to a folder can lead to a parent folder, so it is not followed; a link to a file is.
     let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
     let is_manifest = path.is_file()
         && path.extension().is_some_and(|extension| {

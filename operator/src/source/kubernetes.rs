@@ -1,7 +1,7 @@
 //! Turns the API server's watch events into edits of `Inputs`: one task a kind, all feeding one channel.
 //!
-//! Started by `runtime`; consumed by `publish`, which owns the `Inputs` that the edits change. Holds no state of its own
-//! but the list in progress, and judges nothing: an object that cannot be read is handed on as unreadable.
+//! Started by `runtime`; consumed by `publish`, which owns the `Inputs` that the edits change. Holds no state of its
+//! own but the list in progress, and judges nothing: an object that cannot be read is passed on as unreadable.
 
 mod lenient_list;
 
@@ -25,27 +25,27 @@ use crate::{
     kinds::{Change, Watched},
 };
 
-/// Where the objects of one kind live in `Inputs`.
+/// Field of `Inputs` that has the objects of one kind.
 pub type Field<K> = fn(&mut Inputs) -> &mut Objects<K>;
 
-/// What a kind is called, kept and trimmed to.
+/// A kind to watch.
 pub struct Kind<K> {
-    /// The name, as in `TrafficSplit`.
+    /// Name of the kind, as in `TrafficSplit`.
     pub name: &'static str,
-    /// Where its objects go.
+    /// Field for its objects.
     pub field: Field<K>,
-    /// Drops what nobody reads, so that it is not kept in memory.
+    /// Removes the fields that are not used, so that they are not kept in memory.
     pub trim: fn(&mut K),
-    /// Told of every change before it becomes an edit, by whoever cannot wait for the next snapshot.
+    /// Receives every change before it becomes an edit.
     pub on_event: EventHandler<K>,
 }
 
-/// Whoever cannot wait for the next snapshot.
+/// Handler of events that cannot wait for the next snapshot.
 pub type EventHandler<K> = Box<dyn Fn(ObjectEvent<'_, K>) + Send + Sync>;
 
-/// What an on_eventr is told.
+/// Event that an [`EventHandler`] receives.
 pub enum ObjectEvent<'a, K> {
-    /// These are all objects there are.
+    /// All objects that exist.
     All(&'a mut dyn Iterator<Item = (&'a Key, &'a Arc<K>)>),
     /// This object is new or has changed.
     Put(&'a Key, &'a Arc<K>),
@@ -53,7 +53,7 @@ pub enum ObjectEvent<'a, K> {
     Gone(&'a Key),
 }
 
-/// Watches one kind in all namespaces until the receiver goes away. An absent CRD is a complete, empty list.
+/// Watches one kind in all namespaces until the receiver is dropped. An absent CRD is a complete, empty list.
 pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sender<Edit>) {
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
@@ -80,7 +80,8 @@ pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sende
                 listed_leniently(&kind, lenient_list::list(&client).await)
             }
             Err(error) => {
-                // The watcher retries with backoff and lists again; what was read before stays in force meanwhile.
+                // The watcher retries with backoff and lists again; the objects that were read before stay in effect
+                // meanwhile.
                 warn!(kind = kind.name, %error, "failed to watch");
                 None
             }
@@ -139,7 +140,8 @@ fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
     Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
 }
 
-/// The list as it is now. The watcher goes on trying, so the next one comes with its next failure.
+/// Builds an edit from a list that was read object by object. The watcher continues to retry, so the next such list is
+/// read at its next failure.
 fn listed_leniently<K: Watched>(
     kind: &Kind<K>,
     listed: Result<Vec<lenient_list::Listed<K>>, lenient_list::Error>,
@@ -172,7 +174,7 @@ fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, re
             before.map_or(Change::Semantic, |before| object.compare(&before))
         }
         Err(error) => {
-            // What it meant before is not what it says now: it has no effect until it can be read.
+            // The object read before is not the present one: the object has no effect until it can be read.
             field(inputs).remove(&key);
             inputs.unreadable.insert((name.to_owned(), key), error);
             Change::Semantic
@@ -203,7 +205,7 @@ fn absent<K: Watched>(kind: &Kind<K>) -> Edit {
     Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
 }
 
-/// The full name of a kind's definition, as in `trafficsplits.split.smi-spec.io`.
+/// Returns the full name of a kind's definition, as in `trafficsplits.split.smi-spec.io`.
 fn definition<K: Resource<DynamicType = ()>>() -> String {
     format!("{}.{}", K::plural(&()), K::group(&()))
 }
@@ -212,7 +214,7 @@ fn is_absent(error: &watcher::Error) -> bool {
     matches!(cause(error), Some(kube::Error::Api(status)) if status.code == 404)
 }
 
-/// Whether an answer came that the client's parser does not take.
+/// Returns true if the API server has answered, but the client's parser refuses the answer.
 fn is_unreadable(error: &watcher::Error) -> bool {
     matches!(cause(error), Some(kube::Error::SerdeError(_)))
 }

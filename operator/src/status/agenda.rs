@@ -1,6 +1,6 @@
-//! Which objects are to be judged again when, without anything else happening to them.
+//! Queue of the objects that are to be judged again at a given time, even if nothing about them changes.
 //!
-//! Used by `judge`. Pure: time is counted from anywhere.
+//! Used by `judge`. Pure: time is counted from an arbitrary start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::finding::ObjectRef;
 
-/// One time for each object, in order.
+/// Queue with at most one time for each object, in order of time.
 #[derive(Debug, Default)]
 pub(super) struct RequeueQueue {
     times: BTreeMap<ObjectRef, Duration>,
@@ -17,7 +17,7 @@ pub(super) struct RequeueQueue {
 }
 
 impl RequeueQueue {
-    /// The object is to be judged again at this time, and at no other; never without one.
+    /// Sets the only time at which the object is to be judged again; `None` removes it from the queue.
     pub fn set(&mut self, object: &ObjectRef, at: Option<Duration>) {
         if let Some(before) = self.times.remove(object) {
             self.queue.remove(&(before, object.clone()));
@@ -28,14 +28,14 @@ impl RequeueQueue {
         }
     }
 
-    /// The object is to be judged again at this time, if not before.
+    /// Makes sure that the object is judged again at this time at the latest.
     pub fn requeue_by(&mut self, object: &ObjectRef, at: Duration) {
         if self.times.get(object).is_none_or(|present| at < *present) {
             self.set(object, Some(at));
         }
     }
 
-    /// Takes out the objects whose time has come.
+    /// Removes and returns the objects that are due.
     pub fn take(&mut self, now: Duration) -> Vec<ObjectRef> {
         let mut due = Vec::new();
         while self.first().is_some_and(|at| at <= now)
@@ -47,7 +47,7 @@ impl RequeueQueue {
         due
     }
 
-    /// The next time.
+    /// Returns the earliest time in the queue.
     pub fn first(&self) -> Option<Duration> {
         self.queue.first().map(|(at, _)| *at)
     }

@@ -1,7 +1,7 @@
-//! Turns what is known of an object into its status. Pure: the time is a parameter.
+//! Turns the findings and acknowledgement counts of an object into its status. Pure: the time is a parameter.
 //!
-//! Called by `judge`, again whenever anything about the object may differ, so equal facts give an equal status, down to
-//! the times. docs/status.md says what each condition means.
+//! Called by `judge`, again whenever anything about the object may differ, so equal inputs give an equal status,
+//! including the times. docs/status.md documents each condition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use smidge_crds::status::Status;
@@ -9,39 +9,39 @@ use smidge_crds::status::Status;
 use super::programmed::AckCount;
 use crate::finding::{AffectedCondition, Finding, ObjectRef};
 
-/// What the mesh takes the object for what it says.
+/// Condition type: the mesh accepts the object as written.
 pub const ACCEPTED: &str = "Accepted";
-/// All that it refers to is there.
+/// Condition type: all objects that it refers to exist.
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
-/// The proxies that it concerns have it.
+/// Condition type: the proxies that it concerns have acknowledged it.
 pub const PROGRAMMED: &str = "Programmed";
-/// All of the above.
+/// Condition type: all of the above.
 pub const READY: &str = "Ready";
 
-/// A proxy has refused what the object says.
+/// Reason: a proxy has refused a resource of the object.
 pub const REJECTED: &str = "Rejected";
-/// No proxy sees the object.
+/// Reason: no proxy sees the object.
 pub const NOT_IN_USE: &str = "NotInUse";
 
-/// The API allows 32 KiB; more than this nobody reads.
+/// Maximum length of a message, in bytes. The API allows 32 KiB; messages longer than this are not useful to readers.
 const MESSAGE: usize = 1024;
 
-/// All that a status is made of.
+/// Inputs of a status.
 #[derive(Debug, Clone, Copy)]
 pub struct ConditionInputs<'a> {
     /// The object.
     pub object: &'a ObjectRef,
-    /// Its generation.
+    /// Generation of the object.
     pub generation: Option<i64>,
-    /// What was found about it, errors first.
+    /// Findings about the object, errors first.
     pub findings: &'a [&'a Finding],
-    /// How far it has come.
+    /// Acknowledgement counts of the object.
     pub tally: &'a AckCount,
-    /// Whether some proxies have kept it waiting for so long that it is judged without them.
+    /// True if some proxies have been behind for so long that the object is judged without them.
     pub overdue: bool,
-    /// What stands on it now.
+    /// Present status of the object.
     pub present: Option<&'a Status>,
-    /// The time.
+    /// Present time.
     pub now: &'a Time,
 }
 
@@ -54,7 +54,7 @@ struct Judgement {
     message: String,
 }
 
-/// The status of the object.
+/// Computes the status of the object.
 pub fn status(facts: &ConditionInputs<'_>) -> Status {
     let accepted = found(facts, ACCEPTED, AffectedCondition::Accepted, "accepted as written");
     let resolved =
@@ -68,7 +68,7 @@ pub fn status(facts: &ConditionInputs<'_>) -> Status {
     }
 }
 
-/// Whether two statuses say the same: times count only where a word has changed, which then shows, too.
+/// Returns true if two statuses are equal, times included: a time changes only together with another field.
 pub fn is_same(one: &Status, other: &Status) -> bool {
     one.observed_generation == other.observed_generation
         && [ACCEPTED, RESOLVED_REFS, PROGRAMMED, READY]
@@ -76,7 +76,7 @@ pub fn is_same(one: &Status, other: &Status) -> bool {
             .all(|kind| of(one, kind) == of(other, kind))
 }
 
-/// Whether two statuses say the same but for the prose.
+/// Returns true if two statuses are equal but for messages and times.
 pub fn is_same_but_words(one: &Status, other: &Status) -> bool {
     let bare = |status, kind| {
         of(status, kind).map(|it| (it.status.clone(), it.reason.clone(), it.observed_generation))
@@ -87,12 +87,12 @@ pub fn is_same_but_words(one: &Status, other: &Status) -> bool {
             .all(|kind| bare(one, kind) == bare(other, kind))
 }
 
-/// The condition of this type.
+/// Returns the condition of this type.
 pub fn of<'s>(status: &'s Status, kind: &str) -> Option<&'s Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Whether the condition of this type is True.
+/// Returns true if the condition of this type is True.
 pub fn holds(status: &Status, kind: &str) -> bool {
     of(status, kind).is_some_and(|condition| condition.status == "True")
 }
@@ -111,7 +111,7 @@ fn condition(facts: &ConditionInputs<'_>, judgement: Judgement) -> Condition {
     }
 }
 
-/// A condition that holds unless a finding makes it false.
+/// Builds a condition that is True unless a finding makes it False.
 fn found(
     facts: &ConditionInputs<'_>,
     kind: &'static str,
@@ -131,7 +131,7 @@ fn found(
     }
 }
 
-/// What was found, one line each.
+/// Formats findings, one line each.
 fn listed<'f>(findings: impl Iterator<Item = &'f Finding>) -> String {
     let lines: Vec<String> = findings.map(line).collect();
     lines.join("\n")
@@ -155,7 +155,7 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
     }
     let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.tally;
-    // What has won in its place may well be programmed; this is not.
+    // The object that has won the conflict may be programmed; this one is not.
     let against = [accepted, resolved].into_iter().find(|judgement| !judgement.holds);
     let lost = accepted.reason == "Conflicted";
     if let Some(against) = against.filter(|_| lost || !in_effect) {
@@ -178,13 +178,13 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         return judged(true, PROGRAMMED, format!("acknowledged by {proxies}"));
     }
     let before = present(facts);
-    // Whoever was in use, or comes to be, is given time before that shows.
+    // An object that was in use, or that proxies begin to use, keeps its condition for a time before the change shows.
     let unused = before == Some((true, NOT_IN_USE)) && refused == 0 && !facts.overdue;
     if before == Some((true, PROGRAMMED)) || unused {
         return kept(facts, &judged);
     }
     let count = count(facts.tally);
-    // Once it was judged without those who refuse, a new leader does not begin again.
+    // After an object was judged without the proxies that refuse, a new leader does not start the time limit again.
     let overdue = facts.overdue || before == Some((true, REJECTED));
     match (refused, acknowledged) {
         (0, 0) => judged(false, "Pending", count),
@@ -195,7 +195,8 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
     }
 }
 
-/// An object that all had as it is: whatever is refused or late since then is not its doing.
+/// Keeps the condition of a generation that all proxies have acknowledged: later refusals or delays are not caused by
+/// it.
 fn kept(facts: &ConditionInputs<'_>, judged: &impl Fn(bool, &str, String) -> Judgement) -> Judgement {
     let before = facts.present.and_then(|present| of(present, PROGRAMMED));
     match before {
@@ -207,14 +208,14 @@ fn kept(facts: &ConditionInputs<'_>, judged: &impl Fn(bool, &str, String) -> Jud
     }
 }
 
-/// What `Programmed` says now, if that is about the present generation.
+/// Returns status and reason of the present `Programmed` condition, if it is about the present generation.
 fn present<'s>(facts: &ConditionInputs<'s>) -> Option<(bool, &'s str)> {
     let condition = facts.present.and_then(|present| of(present, PROGRAMMED))?;
     let is_current = facts.generation.is_some() && condition.observed_generation == facts.generation;
     is_current.then_some((condition.status == "True", condition.reason.as_str()))
 }
 
-/// How many have it, and what the others say.
+/// Formats the number of proxies that have acknowledged the object, and the messages of those that refuse it.
 fn count(tally: &AckCount) -> String {
     let AckCount { concerned, acknowledged, refused, words, .. } = tally;
     let text = format!("acknowledged by {acknowledged} of {concerned} proxies");
@@ -226,7 +227,7 @@ fn count(tally: &AckCount) -> String {
 }
 
 fn ready(facts: &ConditionInputs<'_>, conditions: [&Judgement; 3]) -> Judgement {
-    // Nothing of UDP is ever programmed, so that says nothing about whether the object is right.
+    // A UDPRoute is never programmed, so that condition does not indicate whether the object is correct.
     let is_udp = facts.object.kind == "UDPRoute";
     let counts = |it: &&Judgement| !is_udp || it.kind == ACCEPTED;
     let against = conditions.into_iter().filter(counts).find(|judgement| !judgement.holds);

@@ -1,7 +1,7 @@
-//! What was found about each object, looked up by object; and about which something else was found than before.
+//! Index from objects to their findings, and the objects whose findings differ from those before.
 //!
-//! Used by `judge`. Pure. Findings come in order, errors first: two lists are gone through side by side, and what both
-//! have costs a comparison. The very list of before costs nothing.
+//! Used by `judge`. Pure. Findings are sorted, errors first: two lists are read side by side, and a finding that is in
+//! both costs one comparison. The same list as before (by pointer) costs nothing.
 
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
@@ -9,12 +9,12 @@ use smidge_crds::conversion;
 
 use crate::finding::{Finding, ObjectRef, Severity};
 
-/// The findings, in order.
+/// Findings, in order.
 #[derive(Debug, Default)]
 pub(super) struct Found(Arc<Vec<Finding>>);
 
 impl Found {
-    /// Goes on with these findings; the objects that have a status, and about which something else was found before.
+    /// Replaces the findings; returns the objects that have a status and whose findings differ from those before.
     pub fn take(&mut self, findings: &Arc<Vec<Finding>>) -> BTreeSet<ObjectRef> {
         if Arc::ptr_eq(&self.0, findings) {
             return BTreeSet::new();
@@ -36,7 +36,7 @@ impl Found {
         }
     }
 
-    /// What was found about an object, errors first.
+    /// Returns the findings about an object, errors first.
     pub fn of(&self, object: &ObjectRef) -> Vec<&Finding> {
         let of = |severity: Severity| {
             let start = self.0.partition_point(|it| (it.severity, &it.object) < (severity, object));
@@ -47,7 +47,7 @@ impl Found {
     }
 }
 
-/// Every kind of ours has a status, and no other.
+/// Returns true if the object has a status: the kinds of the mesh have one, and no others.
 fn has_status(object: &ObjectRef) -> bool {
     conversion::group(&object.kind).is_some()
 }
@@ -71,10 +71,10 @@ mod tests {
         let take = |found: &mut Found, all: &[(&str, &str)]| Vec::from_iter(found.take(&list(all)));
         assert_eq!(take(&mut found, &[("a", "1"), ("b", "1")]), [object("a"), object("b")]);
         assert!(take(&mut found, &[("a", "1"), ("b", "1")]).is_empty());
-        // One more in front moves all others in the list.
+        // A new finding at the front shifts all others in the list.
         assert_eq!(take(&mut found, &[("a", "0"), ("a", "1"), ("b", "1")]), [object("a")]);
         assert_eq!(found.of(&object("b")), [&finding("b", "1")]);
-        // Warnings stand behind the errors of all objects.
+        // Warnings come after the errors of all objects.
         assert_eq!(
             take(&mut found, &[("a", "1"), ("b", "1"), ("a", "9"), ("c", "9")]),
             [object("a"), object("c")]

@@ -1,8 +1,8 @@
-//! Judges the objects of which anything differs from the last time, or whose time has come: which status each should have,
-//! and which are to be written now.
+//! Judges the objects of which an input has changed, or which are due: computes the status of each, and decides which
+//! statuses are to be written now.
 //!
-//! Used by `keep` on the replica that leads, which writes what comes out and tells how that went. Pure. What it is given
-//! is compared with what it was given before, at the cost of what differs; a new judge finds everything new.
+//! Used by `keep` on the replica that leads, which writes the statuses and reports the results. Pure. The inputs are
+//! compared with those of the last call, at the cost of the difference; a new `Reconciler` treats all of them as new.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,19 +26,19 @@ use crate::{
     objects::KnownObjects,
 };
 
-/// The counts of other replicas, by replica.
+/// Counts of other replicas, by replica.
 pub type Others = BTreeMap<String, AckCounts>;
 
-/// All that statuses are made of, as it is now.
+/// Present inputs of all statuses.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
     /// The objects.
     pub objects: &'a KnownObjects,
-    /// What is wrong with them, errors first.
+    /// Findings about the objects, errors first.
     pub findings: &'a Arc<Vec<Finding>>,
-    /// How far each has come here.
+    /// Acknowledgement counts of this replica.
     pub tallies: &'a AckCounts,
-    /// How far each has come elsewhere.
+    /// Acknowledgement counts of the other replicas.
     pub others: &'a Arc<Others>,
 }
 
@@ -47,16 +47,16 @@ pub struct Observed<'a> {
 pub struct StatusUpdate {
     /// The object.
     pub object: ObjectRef,
-    /// Which of that name.
+    /// UID of the object.
     pub uid: String,
-    /// What shall stand on it.
+    /// New status of the object.
     pub status: Status,
-    /// It says for the first time that proxies refuse the object, and this is what they say.
+    /// Message of the `Programmed` condition, if it reports for the first time that proxies refuse the object.
     pub refusal: Option<String>,
     is_wording: bool,
 }
 
-/// What was judged, and what is still to be.
+/// State of judging: the last inputs, the plan of writes, and the objects that are still to be judged.
 #[derive(Debug)]
 pub struct Reconciler {
     plan: Plan,
@@ -65,15 +65,15 @@ pub struct Reconciler {
     tallies: AckCounts,
     others: Arc<Others>,
     agenda: RequeueQueue,
-    /// Those that were to be written: however that went, they are judged again next time.
+    /// Objects whose status was to be written: they are judged again next time, whatever the result of the write.
     open: BTreeSet<ObjectRef>,
-    /// Those that do not say what they should.
+    /// Objects whose status is not the wanted one yet.
     waiting: BTreeSet<ObjectRef>,
     judged: u64,
 }
 
 impl Reconciler {
-    /// The judge of a replica that leads from now on.
+    /// Creates the state for a replica that leads from now on.
     pub fn new(now: Duration) -> Self {
         Self {
             plan: Plan::new(now),
@@ -88,8 +88,8 @@ impl Reconciler {
         }
     }
 
-    /// What is to be written now; `time` is what conditions say. However much of it is written is told by `written`,
-    /// `failed` and `gone`.
+    /// Returns the statuses to be written now; `time` is the time of new conditions. The caller may write a part of
+    /// them, and reports the result of each write by `written`, `failed` or `gone`.
     pub fn judge(&mut self, evidence: Observed<'_>, now: Duration, time: &Time) -> Vec<StatusUpdate> {
         let mut again = std::mem::take(&mut self.open);
         again.extend(self.agenda.take(now));
@@ -100,12 +100,12 @@ impl Reconciler {
         wanted
     }
 
-    /// How much of it may be written now, and when there may be more.
+    /// Returns the maximum number of writes now, and the time at which there may be more.
     pub fn budget(&mut self, now: Duration) -> (usize, Duration) {
         self.plan.budget(now)
     }
 
-    /// The status stands on the object now.
+    /// Records that the status was written.
     pub fn written(&mut self, object: &ObjectRef, status: Status, now: Duration) {
         self.plan.spent();
         self.plan.written(object, status, now);
@@ -113,36 +113,37 @@ impl Reconciler {
         self.plan.echo(object).into_iter().for_each(|at| self.agenda.requeue_by(object, at));
     }
 
-    /// The status could not be written.
+    /// Records that the status could not be written.
     pub fn failed(&mut self, object: &ObjectRef, now: Duration) {
         self.plan.spent();
         let at = self.plan.failed(object, now);
         self.agenda.requeue_by(object, at);
     }
 
-    /// There is no such object, although it was not seen to go.
+    /// Records that the object does not exist, although the watch has not reported its removal.
     pub fn gone(&mut self, object: &ObjectRef, now: Duration) {
         self.plan.spent();
         let at = self.plan.gone(object, now);
         self.agenda.requeue_by(object, at);
     }
 
-    /// When to judge again if nothing else happens, beside what the budget has put off.
+    /// Returns the time to judge again if nothing else happens, without regard to the writes that the budget has
+    /// postponed.
     pub fn next(&self) -> Option<Duration> {
         self.agenda.first()
     }
 
-    /// How many objects were judged so far: what a change costs is held by tests through this.
+    /// Returns the number of objects that were judged so far, by which tests bound the cost of a change.
     pub fn judged(&self) -> u64 {
         self.judged
     }
 
-    /// How many objects do not say what they should.
+    /// Returns the number of objects whose status is not the wanted one yet.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Takes over what there is now; adds the objects of which anything differs.
+    /// Replaces the inputs; adds the objects of which anything differs to `differs`.
     fn take(&mut self, evidence: Observed<'_>, differs: &mut BTreeSet<ObjectRef>) {
         let Observed { objects, findings, tallies, others } = evidence;
         let earlier = std::mem::replace(&mut self.objects, objects.clone());
@@ -197,7 +198,7 @@ impl Reconciler {
         Some(StatusUpdate::new(object, &known.uid, status, present.as_ref()))
     }
 
-    /// The count of all replicas.
+    /// Returns the sum of the counts of all replicas.
     fn summed(&self, object: &ObjectRef) -> Option<AckCount> {
         let mut sum = AckCount::clone(self.tallies.get(object)?);
         for other in self.others.values().filter_map(|tallies| tallies.get(object)) {
@@ -207,7 +208,7 @@ impl Reconciler {
     }
 }
 
-/// The object that an item of a comparison is about.
+/// Returns the object that an item of a comparison is about.
 fn key<'a, V>(item: &DiffItem<'a, 'a, ObjectRef, V>) -> &'a ObjectRef {
     match item {
         DiffItem::Add(object, _)

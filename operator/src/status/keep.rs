@@ -1,7 +1,7 @@
-//! The loop that keeps statuses true: counts acknowledgements on every replica, and writes on the one that leads.
+//! The loop that keeps statuses up to date: counts acknowledgements on every replica, and writes on the one that leads.
 //!
-//! Started by `runtime`. Woken by what was published, by proxies that answer, by other replicas' counts and by the
-//! lease; takes in what differs then, at the cost of that, and writes what `judge` finds due.
+//! Started by `runtime`. Woken by publications, by answers of proxies, by other replicas' counts and by the lease; each
+//! pass of the loop updates the counts, at the cost of the difference, and writes the statuses that `judge` returns.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,35 +26,35 @@ use super::{
 };
 use crate::{clock::Clock, lease::Leader, publish::Published, report};
 
-/// How long to wait before a look: what woke it reaches the proxies first, and those who answer one after another are
-/// counted together.
+/// Delay before a pass: the change that woke the loop reaches the proxies first, and proxies that answer one after
+/// another are counted together.
 const GAP: Duration = Duration::from_millis(100);
-/// Writes under way at once.
+/// Maximum number of concurrent writes.
 const AT_ONCE: usize = 4;
-/// The longest sleep.
+/// Maximum time between two passes.
 const GLANCE: Duration = Duration::from_mins(1);
 
-/// What the loop is fed with.
+/// Inputs and outputs of the loop.
 pub struct Sources {
-    /// What was published.
+    /// The last publication.
     pub published: watch::Receiver<Option<Arc<Published>>>,
-    /// Who is connected here.
+    /// The proxies that are connected to this replica.
     pub proxies: Proxies,
-    /// The counts of other replicas, by replica; empty where this one does not lead.
+    /// Counts of other replicas, by replica; empty while this one does not lead.
     pub others: watch::Receiver<Arc<Others>>,
-    /// Whether this replica leads.
+    /// The present leader.
     pub leader: watch::Receiver<Leader>,
-    /// The counts of this one go here.
+    /// Receives the counts of this replica.
     pub own: watch::Sender<AckCounts>,
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
-    /// The time that conditions say.
+    /// Clock for the times of conditions.
     pub clock: Clock,
-    /// Counts.
+    /// Metrics of the loop.
     pub metrics: Metrics,
 }
 
-/// What statuses cost.
+/// Metrics of writing statuses.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     writes: Counter,
@@ -77,7 +77,7 @@ impl Metrics {
     }
 }
 
-/// Keeps statuses true until the publisher ends.
+/// Keeps statuses up to date until the publisher ends.
 pub async fn keep(sources: Sources) {
     let answers = sources.proxies.follow();
     let mut keeper = StatusLoop {
@@ -98,7 +98,7 @@ pub async fn keep(sources: Sources) {
             Ok(()) = leader.changed() => {}
             () = sleep_until(wake) => {}
         }
-        // After a look that was long it is longer, so that a burst is one look, however large the mesh is.
+        // The delay grows with the time of the last pass, so that a burst costs one pass, however large the mesh is.
         sleep(GAP.max(keeper.cost * 4)).await;
         wake = keeper.look().await.min(Instant::now() + GLANCE);
     }
@@ -108,7 +108,7 @@ struct StatusLoop {
     sources: Sources,
     answers: AckWatcher,
     started: Instant,
-    /// What the last look took to compute.
+    /// Computing time of the last pass.
     cost: Duration,
     concerns: AckTracker,
     judge: Option<Reconciler>,
@@ -119,7 +119,7 @@ impl StatusLoop {
         self.started.elapsed()
     }
 
-    /// Takes in what differs once; says when to look again if nothing happens.
+    /// Runs one pass; returns the time of the next one if nothing happens.
     async fn look(&mut self) -> Instant {
         let asleep = Instant::now() + GLANCE;
         let Some(published) = self.sources.published.borrow_and_update().clone() else { return asleep };
@@ -138,7 +138,7 @@ impl StatusLoop {
         wake.map_or(asleep, |wake| self.started + wake)
     }
 
-    /// The counts of this replica, for itself and for the one that leads.
+    /// Updates the counts of this replica, and sends them to `own` for the leader; returns them.
     fn count(&mut self, published: &Published) -> AckCounts {
         self.concerns.publish(&published.objects, &published.snapshot);
         for (proxy, answer) in self.answers.take() {
@@ -155,7 +155,7 @@ impl StatusLoop {
         tallies
     }
 
-    /// What is to be written now.
+    /// Returns the statuses to be written now.
     fn judge(&mut self, published: &Published, tallies: &AckCounts) -> Vec<StatusUpdate> {
         let now = self.now();
         let others = self.sources.others.borrow_and_update().clone();
@@ -165,7 +165,7 @@ impl StatusLoop {
         judge.judge(evidence, now, &time(&self.sources.clock))
     }
 
-    /// Writes as much as the budget allows; says when to look again.
+    /// Writes as many statuses as the budget allows; returns the time of the next pass.
     async fn write(&mut self, due: Vec<StatusUpdate>) -> Option<Duration> {
         let now = self.now();
         let judge = self.judge.as_mut()?;
@@ -198,7 +198,7 @@ impl StatusLoop {
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     warn!(%error, cause, "failed to write status, retrying");
                     judge.failed(&wanted.object, now);
-                    // Those that were not tried are still due; the API server may need a moment.
+                    // Those that were not tried are still due; the API server may need time to recover.
                     (is_left, again) = (true, now + GAP * 10);
                     break;
                 }
@@ -209,7 +209,7 @@ impl StatusLoop {
     }
 }
 
-/// To the second: that is what conditions can say.
+/// Returns the time in whole seconds, which is the resolution of conditions.
 fn time(clock: &Clock) -> Time {
     Time(Timestamp::from_second(clock.now().unix_timestamp()).unwrap_or_default())
 }

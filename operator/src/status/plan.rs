@@ -1,8 +1,9 @@
-//! Decides which statuses are written now, which later, and which never. Pure: time is a parameter, counted from
-//! anywhere.
+//! Decides which statuses are written now, which later, and which never. Pure: time is a parameter, counted from an
+//! arbitrary start.
 //!
-//! Used by `judge`. Nothing is written that stands there already. Good news goes out at once, bad news waits a second, as
-//! the objects of one `kubectl apply` arrive one by one; a change of wording alone waits ten. All writes share a budget.
+//! Used by `judge`. A status that the object already has is not written. A status with Ready=True is written at once;
+//! one with Ready=False waits a second, as the objects of one `kubectl apply` arrive one by one; a change of messages
+//! alone waits ten. All writes share a budget.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,26 +15,26 @@ use super::{
 };
 use crate::finding::ObjectRef;
 
-/// How long bad news must be true before it is written.
+/// Delay before a status with Ready=False is written.
 const BAD_NEWS_DELAY: Duration = Duration::from_secs(1);
-/// How long a new wording must wait after the last write.
+/// Delay between the last write and a change of messages alone.
 const REWORD_DELAY: Duration = Duration::from_secs(10);
-/// For how long a proxy that is silent, or refuses, can hold an object up.
+/// Time limit of proxies that are silent or refuse: after it an object is judged without them.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a write, or that its object is gone, may take to come back through the watch.
+/// Time limit for the watch to return a write, or to report that its object is gone.
 const WATCH_LAG: Duration = Duration::from_secs(10);
-/// The pause after a failed write doubles from the one to the other.
+/// Delay after a failed write: it doubles from the first value to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
-/// Writes a second, and at once after a quiet second.
+/// Maximum number of writes a second, and of writes at once after a quiet second.
 const RATE: f64 = 50.0;
 
-/// What is remembered of the objects between two looks.
+/// State of the objects between two passes.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     objects: BTreeMap<ObjectRef, Memory>,
-    /// Writes that may be made, and when that was counted.
+    /// Number of writes that may be made, and the time at which it was computed.
     budget: Option<(f64, Duration)>,
-    /// Since when this replica leads.
+    /// Time since which this replica leads.
     since: Duration,
 }
 
@@ -41,35 +42,36 @@ pub struct Plan {
 struct Memory {
     uid: String,
     generation: Option<i64>,
-    /// Since when not every proxy has it.
+    /// Time since which not every proxy has acknowledged it.
     incomplete: Option<Duration>,
-    /// Since when it should say something else.
+    /// Time since which its status differs from the wanted one.
     differs: Option<Duration>,
-    /// What was written last, until it comes back.
+    /// Last status that was written, with the time, until the watch returns it.
     written: Option<(Status, Duration)>,
     last_write: Option<Duration>,
     failures: u32,
     not_before: Duration,
 }
 
-/// When a status is to be written.
+/// Time at which a status is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// Now.
     Now,
     /// Not before then.
     At(Duration),
-    /// It stands there.
+    /// The object has it already.
     Never,
 }
 
 impl Plan {
-    /// A plan of a replica that leads from now on.
+    /// Creates the plan of a replica that leads from now on.
     pub fn new(now: Duration) -> Self {
         Self { since: now, ..Self::default() }
     }
 
-    /// Whether the object is to be judged without the proxies that are behind, and else when.
+    /// Returns true if the object is to be judged without the proxies that are behind; if not yet, the time from which
+    /// it is.
     pub fn overdue(
         &mut self,
         object: &ObjectRef,
@@ -91,7 +93,7 @@ impl Plan {
         (now >= until, (now < until).then_some(until))
     }
 
-    /// What stands on the object, as far as known: a write that has not come back yet counts.
+    /// Returns the present status of the object, as far as known: a write that the watch has not returned yet counts.
     pub fn present<'s>(
         &'s mut self,
         object: &ObjectRef,
@@ -100,7 +102,7 @@ impl Plan {
     ) -> Option<&'s Status> {
         let Some(memory) = self.objects.get_mut(object) else { return watched };
         let is_back = |written: &Status| watched.is_some_and(|watched| is_same(watched, written));
-        // One that cannot be read shows us no status, either.
+        // The status of an object that cannot be read is not known from the watch, so the write is kept.
         let is_readable = !memory.uid.is_empty();
         let is_old = |at: Duration| is_readable && now >= at + WATCH_LAG;
         if memory.written.as_ref().is_some_and(|(written, at)| is_back(written) || is_old(*at)) {
@@ -109,7 +111,7 @@ impl Plan {
         memory.written.as_ref().map(|(written, _)| written).or(watched)
     }
 
-    /// When to write `wanted` onto an object on which `present` stands.
+    /// Returns the time to write `wanted` to an object whose status is `present`.
     pub fn due(
         &mut self,
         object: &ObjectRef,
@@ -136,7 +138,7 @@ impl Plan {
         if at <= now { Due::Now } else { Due::At(at) }
     }
 
-    /// How many writes may be made now, and when there will be another one.
+    /// Returns the maximum number of writes now, and the time at which there is another one.
     pub fn budget(&mut self, now: Duration) -> (usize, Duration) {
         let (left, at) = self.budget.unwrap_or((RATE, now));
         let left = (left + now.saturating_sub(at).as_secs_f64() * RATE).min(RATE);
@@ -147,14 +149,14 @@ impl Plan {
         (whole, next)
     }
 
-    /// A write was tried.
+    /// Records that a write was tried.
     pub fn spent(&mut self) {
         if let Some((left, _)) = &mut self.budget {
             *left -= 1.0;
         }
     }
 
-    /// The status stands on the object now.
+    /// Records that the status was written.
     pub fn written(&mut self, object: &ObjectRef, status: Status, now: Duration) {
         let memory = self.objects.entry(object.clone()).or_default();
         memory.written = Some((status, now));
@@ -163,7 +165,7 @@ impl Plan {
         memory.differs = None;
     }
 
-    /// The status could not be written; when to try again.
+    /// Records that the status could not be written; returns the time of the next attempt.
     pub fn failed(&mut self, object: &ObjectRef, now: Duration) -> Duration {
         let memory = self.objects.entry(object.clone()).or_default();
         let (first, last) = RETRY;
@@ -172,14 +174,15 @@ impl Plan {
         memory.not_before
     }
 
-    /// There is no such object to write it onto; when to try again, if the watch does not say so by then.
+    /// Records that the object does not exist; returns the time of the next attempt, if the watch has not reported the
+    /// removal by then.
     pub fn gone(&mut self, object: &ObjectRef, now: Duration) -> Duration {
         let memory = self.objects.entry(object.clone()).or_default();
         memory.not_before = now + WATCH_LAG;
         memory.not_before
     }
 
-    /// When a write that has not come back is taken for lost.
+    /// Returns the time at which a write that the watch has not returned is considered lost.
     pub fn echo(&self, object: &ObjectRef) -> Option<Duration> {
         let memory = self.objects.get(object).filter(|memory| !memory.uid.is_empty())?;
         memory.written.as_ref().map(|(_, at)| *at + WATCH_LAG)

@@ -1,9 +1,9 @@
 //! Counts, for each object, the proxies that it concerns and those that have acknowledged it.
 //!
-//! An object concerns a proxy that sees a resource which carries what the object says; the proxy has acknowledged the
-//! object when it has acknowledged each such resource as it is now. Pure. `AckTracker` goes on from what was published before
-//! and from answer to answer, at the cost of what differs: an endpoint concerns no object, a weight one split and those
-//! who see it.
+//! An object concerns a proxy that sees a resource of which the object is a source; the proxy has acknowledged the
+//! object when it has acknowledged the present version of each such resource. Pure. `AckTracker` is updated with each
+//! publication and each answer, at the cost of the difference: a change of endpoints concerns no object, a change of a
+//! weight one split and the proxies that see it.
 
 mod answers;
 mod audience;
@@ -32,13 +32,14 @@ use self::{
 use crate::finding::ObjectRef;
 use crate::objects::{Known, KnownObjects};
 
-/// An object's name, which many hold.
+/// Name of an object, shared by many holders.
 type Name = Arc<ObjectRef>;
 
-/// What proxies lack to whom these resources are new, if no class has a part in it: worked out once for all classes.
+/// Index from new resources to the objects that a proxy lacks, if no source of one class alone is among them: computed
+/// once for all classes.
 type Memo = HashMap<Vec<Key>, Missing>;
 
-/// Which objects concern which proxies, and who of these has what.
+/// Tracker of the proxies that each object concerns, and of those that have acknowledged it.
 #[derive(Debug, Default)]
 pub struct AckTracker {
     objects: KnownObjects,
@@ -49,17 +50,17 @@ pub struct AckTracker {
     work: Work,
 }
 
-/// What was done so far: what a change costs is held by tests through these counts.
+/// Number of computations so far, by which tests bound the cost of a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
     /// Objects that were counted.
     pub objects: u64,
-    /// Classes of which it was asked what their proxies lack.
+    /// Classes for which the objects that their proxies lack were computed.
     pub classes: u64,
 }
 
 impl AckTracker {
-    /// Goes on with `objects`, and with `snapshot`, which was made of them.
+    /// Updates the tracker to `objects`, and to `snapshot`, which was built from them.
     pub fn publish(&mut self, objects: &KnownObjects, snapshot: &Arc<Snapshot>) {
         let difference = snapshot.since(&self.snapshot);
         let earlier = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
@@ -79,7 +80,7 @@ impl AckTracker {
         let content_changed =
             content_changed.flat_map(|statement| self.audiences.objects(statement, objects));
         concerned.extend(content_changed.filter_map(|object| self.audiences.get(&object).cloned()));
-        // A split and the routes that it uses concern the same.
+        // A split and the routes that it uses have the same audience.
         concerned.dedup();
         for proxy in difference.proxies {
             self.place_again(proxy);
@@ -94,7 +95,7 @@ impl AckTracker {
         }
     }
 
-    /// Takes in what a proxy has answered; `None` if it is gone.
+    /// Records the answer of a proxy; `None` if the proxy is gone.
     pub fn answer(&mut self, proxy: ProxyId, answer: Option<AckState>) {
         let Some(answer) = answer else { return self.answers.place(proxy, None) };
         if let Some(answer) = self.answers.step(&proxy, answer) {
@@ -107,7 +108,7 @@ impl AckTracker {
         self.answers.place(proxy, Some(placed));
     }
 
-    /// The counts of all that was taken in.
+    /// Recounts the objects that have changed; returns the counts of all objects.
     pub fn tallies(&mut self) -> &AckCounts {
         for object in self.answers.take_moved() {
             let Some(tally) = self.tally(&object) else {
@@ -122,12 +123,12 @@ impl AckTracker {
         &self.tallies
     }
 
-    /// What was done so far.
+    /// Returns the number of computations so far.
     pub fn work(&self) -> Work {
         self.work
     }
 
-    /// Takes over other objects; those that may concern others than before.
+    /// Replaces the objects; returns those that may concern other proxies than before.
     fn take_objects(&mut self, objects: &KnownObjects) -> BTreeSet<Name> {
         let earlier = std::mem::replace(&mut self.objects, objects.clone());
         let mut moved = BTreeSet::new();
@@ -151,14 +152,15 @@ impl AckTracker {
         moved
     }
 
-    /// Finds out anew whom an object concerns; those whose proxies may now have it, or lack it.
+    /// Recomputes the audience of an object; returns the old and the new one, whose proxies may now have or lack the
+    /// object.
     fn address(&mut self, object: &Name) -> [Arc<AffectedProxies>; 2] {
         let (old, new) = self.audiences.renew(object, &self.objects, &self.snapshot);
         self.answers.address(object, &old, &new, &self.snapshot);
         [old, new]
     }
 
-    /// Where a proxy stands with its answer.
+    /// Computes the state of a proxy from its answer.
     fn judge(&self, proxy: &ProxyId, answer: AckState) -> ProxyState {
         let class = self.snapshot.class(proxy);
         let verdict = class.zip(answer.acknowledged.clone()).map(|(class, taken)| {
@@ -178,7 +180,7 @@ impl AckTracker {
         }
     }
 
-    /// Finds out anew what the proxies of a class lack and refuse.
+    /// Recomputes the objects that the proxies of a class lack and refuse.
     fn look_into(&mut self, class: &ClassId, memo: &mut Memo) {
         let taken = self.answers.taken(class);
         if taken.is_empty() {
@@ -197,7 +199,7 @@ impl AckTracker {
         }
     }
 
-    /// The objects of which a proxy that took `taken` lacks a part, and that should have `view`.
+    /// Returns the objects of which a proxy that has `taken` and should have `view` lacks a resource.
     fn lacking(&self, class: &ClassId, taken: &Arc<View>, view: &Arc<View>, memo: &mut Memo) -> Missing {
         if Arc::ptr_eq(taken, view) {
             return Missing::default();
@@ -224,7 +226,7 @@ impl AckTracker {
         objects.into_iter().collect()
     }
 
-    /// The objects of which a proxy has refused a part, with its words.
+    /// Returns the objects of which a proxy has refused a resource, with the message of its NACK.
     fn refused(&self, class: &ClassId, answer: &AckState) -> answers::Refused {
         let Some(view) = self.snapshot.view_of(class) else { return answers::Refused::new() };
         let here = answer.refused.iter().filter(|((kind, name), _)| view.get(*kind, name).is_some());
@@ -242,7 +244,7 @@ impl AckTracker {
         keys.into_iter().flat_map(|key| self.audiences.carried_everywhere(key, &self.objects))
     }
 
-    /// The objects that a resource carries in the view of this class alone.
+    /// Returns the objects that are sources of a resource in the view of this class alone.
     fn carried_by(&self, class: &ClassId, key: &Key) -> Vec<Name> {
         let (kind, name) = key;
         let is_this = |resource: &Arc<Resource>| resource.kind == *kind && resource.name == *name;

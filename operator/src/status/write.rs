@@ -1,6 +1,7 @@
-//! Writes one status through the API server, by server-side apply, so that conditions of others on the same object stay.
+//! Writes one status through the API server, by server-side apply, so that conditions of other managers on the same
+//! object are kept.
 //!
-//! Called by `keep`. An object that is gone, or is another one of the same name by now, needs no status of ours.
+//! Called by `keep`. An object that is gone, or was replaced by another one of the same name, gets no status.
 
 use std::time::Duration;
 
@@ -15,26 +16,26 @@ use tokio::time::timeout;
 
 use crate::{finding::ObjectRef, report::api_resource};
 
-/// Whose fields these are.
+/// Field manager of the status.
 const MANAGER: &str = "smidge-status";
-/// How long the API server may take.
+/// Time limit of a request to the API server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a status does not stand where it should.
+/// Errors of writing a status.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// There is no such object any more.
+    /// The object does not exist any more.
     #[error("{object} is gone")]
     Gone {
         /// The object.
         object: ObjectRef,
     },
-    /// The API server did not take it.
+    /// The API server refused the write.
     #[error("failed to write the status of {object}")]
     Refused {
         /// The object.
         object: ObjectRef,
-        /// What the API server says.
+        /// Error of the API server.
         #[source]
         source: Box<kube::Error>,
     },
@@ -46,7 +47,7 @@ pub(super) enum WriteError {
     },
 }
 
-/// Writes `status` onto the object with this `uid`.
+/// Writes `status` to the object with this `uid`.
 pub(super) async fn write(
     client: &Client,
     object: &ObjectRef,

@@ -1,7 +1,8 @@
-//! Reads the body of a review, as far as there is room for it.
+//! Reads the body of a review within limits of memory.
 //!
-//! Used by `webhook`. Room is taken as bytes arrive, so that a peer holds no more than it has sent. What is refused is read to
-//! its end over HTTP/1.1, and dropped: a client that is still writing would meet a reset instead of the answer.
+//! Used by `webhook`. Memory is reserved as bytes arrive, so that a peer holds no more than it has sent. A body that is
+//! refused is read to its end over HTTP/1.1, and dropped: a client that is still writing would receive a reset instead
+//! of the answer.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -20,14 +21,14 @@ use crate::{
     shares::{Share, Shares},
 };
 
-/// How long a body may take to arrive. API servers have it ready.
+/// Time limit for a body to arrive. API servers have it ready.
 const ARRIVAL: Duration = Duration::from_secs(5);
-/// How much of what is refused is read.
+/// Maximum number of bytes of a refused body that are read.
 const DRAINED: usize = 16 << 20;
-/// The least that room is taken for.
+/// Minimum number of bytes that are reserved.
 const STEP: usize = 64 << 10;
 
-/// A body, and the room that it takes while it is held.
+/// A body, and the memory that is reserved while it is held.
 pub(super) struct Held {
     pub body: Bytes,
     pub share: Share,

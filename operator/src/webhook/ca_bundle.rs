@@ -1,8 +1,9 @@
-//! Keeps the `caBundle` of whatever the API server calls us by what the serving authority says.
+//! Keeps the `caBundle` of every object that refers to a webhook of the operator equal to that of the serving
+//! authority.
 //!
-//! Watches the one object and applies the bundle, by server-side apply as a manager of its own, whenever the two differ:
-//! at the start, after a rotation, after somebody else's edit. Does not create the object (the chart does), and touches
-//! no other field of it.
+//! Watches one object and applies the bundle, by server-side apply as a manager of its own, whenever the two differ: at
+//! the start, after a rotation, after an edit by another manager. Does not create the object (the chart does), and
+//! changes no other field of it.
 
 use std::{fmt, time::Duration};
 
@@ -21,32 +22,32 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// The field manager of the bundle.
+/// Field manager of the bundle.
 const MANAGER: &str = "smidge-ca-bundle";
-/// How long to wait after an apply that failed, unless the object changes before.
+/// Delay after an apply that failed, unless the object changes before.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// An object that names a webhook of ours.
+/// An object that refers to a webhook of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// The MutatingWebhookConfiguration of this name.
     Mutating(String),
     /// The ValidatingWebhookConfiguration of this name.
     Validating(String),
-    /// The definition of this name, as long as it converts by the Service `service` in `namespace`. Another mesh may
-    /// own the definition: its trust is not ours to replace.
+    /// The CustomResourceDefinition of this name, as long as it converts by the Service `service` in `namespace`.
+    /// Another mesh may own the definition: its CA bundle must not be replaced.
     Definition {
         /// Full name of the definition.
         name: String,
-        /// The Service of our webhooks.
+        /// Service of the webhooks.
         service: String,
-        /// The namespace of that Service.
+        /// Namespace of that Service.
         namespace: String,
     },
 }
 
-/// Keeps the bundle of `holder` until the bundle's sender is gone. `bundle` holds the PEM of every root that the
-/// server's certificate may be under; empty: not known yet.
+/// Keeps the bundle of `holder` until the bundle's sender is dropped. `bundle` has the PEM of every root that may have
+/// issued the server's certificate; empty if not known yet.
 pub async fn keep(client: Client, holder: Holder, mut bundle: watch::Receiver<String>) {
     let name = holder.name();
     let api: Api<DynamicObject> = Api::all_with(client, &holder.resource());
@@ -101,8 +102,8 @@ impl Holder {
         }
     }
 
-    /// What to apply so that `object`, without its type and metadata, has the bundle everywhere; none if it has, if the
-    /// bundle is empty, or if nothing in it is ours.
+    /// Returns the patch to apply so that `object`, which is without its type and metadata, has the bundle everywhere;
+    /// `None` if it has, if the bundle is empty, or if no part of it belongs to the operator.
     pub fn drift(&self, object: &Value, pem: &str) -> Option<Value> {
         if pem.is_empty() {
             return None;
@@ -131,7 +132,7 @@ fn is_fine(client_config: Option<&Value>, bundle: &str) -> bool {
     client_config.and_then(|config| config.get("caBundle")).is_some_and(|found| found == bundle)
 }
 
-/// All of them: what a manager leaves out of an apply it gives up.
+/// Returns the bundle for all webhooks: a manager gives up the fields that it leaves out of an apply.
 fn of_webhooks(object: &Value, bundle: &str) -> Option<Value> {
     let webhooks = object.get("webhooks")?.as_array()?;
     if webhooks.iter().all(|webhook| is_fine(webhook.get("clientConfig"), bundle)) {
@@ -144,7 +145,8 @@ fn of_webhooks(object: &Value, bundle: &str) -> Option<Value> {
     Some(Value::Array(entries))
 }
 
-/// Says the bundle alone. The strategy and the Service stay their manager's, who can then change them without us.
+/// Returns the bundle alone. The strategy and the Service remain with their manager, which can then change them
+/// independently.
 fn of_definition(object: &Value, service: &str, namespace: &str, bundle: &str) -> Option<Value> {
     let config = object.pointer("/spec/conversion/webhook/clientConfig");
     let called = config.and_then(|config| config.get("service"));

@@ -1,7 +1,8 @@
-//! Says whose reviews are answered, where the cluster's API server shows a client certificate.
+//! Decides which callers' reviews are answered, where the cluster's API server presents a client certificate.
 //!
-//! Used by `webhook`; made by `runtime` from a file with certificates of authorities. TLS checks who signed a certificate, and
-//! this what it is called. Does not guard conversions: API servers cannot show a certificate for them, and they tell nothing.
+//! Used by `webhook`; created by `runtime` from a file with certificates of authorities. TLS verifies the signature of
+//! a certificate, and this file its names. Does not guard conversions: API servers cannot present a certificate for
+//! them, and their answers disclose nothing.
 
 use std::{
     collections::BTreeSet,
@@ -27,51 +28,52 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::{ca::pem, finding::in_short};
 
-/// How often the log says at the most that calls are refused: whoever reaches the port can be refused without end.
+/// Minimum interval between warnings that a call was refused: a client that reaches the port can cause any number of
+/// refusals.
 const SAID: Duration = Duration::from_mins(1);
 
-/// Why it is not known whose reviews are answered.
+/// Errors of reading the authorities of client certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum CallersError {
-    /// The file is not there, for example.
+    /// The file could not be read; it does not exist, for example.
     #[error("failed to read --webhook-client-ca {}: expected {EXPECTED}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// It has no certificate, or text that is none.
+    /// The file has no certificate, or an invalid one.
     #[error("no certificate, or a broken one, in --webhook-client-ca {}: expected {EXPECTED}", file.display())]
     Content {
         /// The file.
         file: PathBuf,
     },
-    /// The TLS library takes one of them for no authority's.
+    /// The TLS library does not accept one of the certificates as that of an authority.
     #[error("an unusable certificate in --webhook-client-ca {}: expected {EXPECTED}", file.display())]
     Root {
         /// The file.
         file: PathBuf,
-        /// What the library says.
+        /// Error of the TLS library.
         #[source]
         source: rustls::Error,
     },
-    /// The TLS library does not take them together.
+    /// The TLS library does not accept the certificates together.
     #[error("unusable certificates in --webhook-client-ca {}: expected {EXPECTED}", file.display())]
     Roots {
         /// The file.
         file: PathBuf,
-        /// What the library says.
+        /// Error of the TLS library.
         #[source]
         source: VerifierBuilderError,
     },
 }
 
-/// What `--webhook-client-ca` is to have.
+/// Expected content of `--webhook-client-ca`, for messages.
 const EXPECTED: &str = "PEM certificates of the authorities that sign the API server's client certificate";
 
-/// Those whose reviews are answered.
+/// Callers whose reviews are answered.
 #[derive(Debug, Clone)]
 pub struct Callers {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -80,7 +82,8 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Reads the authorities from `file`. Of their certificates those do that have one of `names`, or all if there are none.
+    /// Reads the authorities from `file`. A certificate that they have signed is accepted if it has one of `names`, or
+    /// if `names` is empty.
     pub fn read(file: &Path, names: Vec<String>) -> Result<Self, CallersError> {
         let file = file.to_owned();
         let text = match fs::read(&file) {
@@ -95,7 +98,7 @@ impl Callers {
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // Conversions come without one, and are answered.
+        // Conversions come without a client certificate, and are answered.
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .allow_unauthenticated()
             .build();
@@ -105,12 +108,12 @@ impl Callers {
         }
     }
 
-    /// Checks, at a handshake, who signed the certificate that is shown.
+    /// Returns the verifier of the client certificate's signature, for the handshake.
     pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }
 
-    /// Whether a call is answered; if not, what its caller and the log are told.
+    /// Accepts a call; otherwise returns the message for its caller and the log.
     fn judge(&self, shown: Option<&Shown>) -> Result<(), String> {
         let Some(Shown(shown)) = shown else {
             return Err("the caller has shown no client certificate, and webhook.clientCA (--webhook-client-ca) asks for \
@@ -126,7 +129,7 @@ impl Callers {
         )))
     }
 
-    /// Says in the log that a call was refused, if it was not said a moment ago.
+    /// Logs that a call was refused: as a warning at most once in `SAID`, otherwise at debug level.
     fn say(&self, words: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| said.elapsed() >= SAID) {
@@ -138,12 +141,12 @@ impl Callers {
     }
 }
 
-/// The names in the certificate that a connection's peer has shown, as an extension of its requests.
+/// Names in the client certificate of a connection's peer, as an extension of its requests.
 #[derive(Debug, Clone)]
 pub(super) struct Shown(Arc<BTreeSet<String>>);
 
 impl Shown {
-    /// Takes the common names and the DNS names from a certificate whose signature is known to be good.
+    /// Reads the common names and the DNS names from a certificate whose signature was verified.
     pub(super) fn of(leaf: &CertificateDer<'_>) -> Self {
         let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return Self(Arc::default()) };
         let common = leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok());
@@ -155,8 +158,8 @@ impl Shown {
     }
 }
 
-/// Refuses a request before its body is read, unless its caller is known. With 403, as an API server hands the text of a 403 on to
-/// its own client, and not that of a 401.
+/// Refuses a request before its body is read, unless its caller is accepted. Uses 403, as an API server passes the text
+/// of a 403 on to its own client, and not that of a 401.
 pub(super) async fn known(State(callers): State<Callers>, request: Request, next: Next) -> Response {
     match callers.judge(request.extensions().get()) {
         Ok(()) => next.run(request).await,

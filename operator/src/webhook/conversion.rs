@@ -1,9 +1,9 @@
-//! Turns a ConversionReview into its answer: the same objects, in the version that was asked for.
+//! Turns a ConversionReview into its answer: the same objects, in the requested version.
 //!
-//! Pure. What a version can say, and how the rest travels, is `smidge_crds::conversion`'s; here is only what the API
-//! server demands of the answer: as many objects in the same order. (Of their metadata nothing may change but labels and
-//! annotations; conversions change the latter only.) Needs nothing that the operator learns while it runs, so it answers from the first moment: the
-//! operator's own lists may wait for it.
+//! Pure. `smidge_crds::conversion` decides which fields a version has, and how the others are preserved; this file has
+//! only the demands of the API server on the answer: as many objects in the same order. (Of their metadata nothing may
+//! change but labels and annotations; conversions change the latter only.) Needs no state that the operator reads while
+//! it runs, so it answers from the start: the operator's own lists may wait for it.
 
 use std::fmt;
 
@@ -17,12 +17,13 @@ use smidge_crds::conversion::{self, TextError};
 use super::review::{self, Conversion, Error};
 use crate::finding::in_short;
 
-/// The largest object that is converted. An API server stores 1.5 MiB unless its etcd was told otherwise; what a conversion
-/// takes beside is a multiple of it (`docs/design/013-operator-ports.md` has the figures).
+/// Maximum size of an object that is converted, in bytes. An API server stores 1.5 MiB unless its etcd is configured
+/// otherwise; the additional memory of a conversion is a multiple of it (`docs/design/013-operator-ports.md` has the
+/// figures).
 const LARGEST: usize = 2 << 20;
 
-/// The answer to a review. One object that cannot be converted fails all of it, as the API server has no use for a part.
-/// Of all objects one at a time is parsed: what is held beside the body is the text of the answer.
+/// Answers a review. One object that cannot be converted fails all of it, as the API server has no use for a part. One
+/// object at a time is parsed: only the text of the answer is held in addition to the body.
 pub fn answer(body: &[u8]) -> Result<Vec<u8>, Error> {
     let Conversion { uid, desired_api_version: wanted, objects } = review::conversion(body)?;
     let mut each = Each { wanted: &wanted, list: vec![b'['], failure: None };

@@ -1,16 +1,16 @@
-//! Says how much memory a text of JSON takes at the most once it is parsed in full.
+//! Computes an upper bound of the memory that a JSON text takes once it is parsed in full.
 //!
-//! Used by `webhook` for reviews whose objects must be parsed. Looks at brackets, commas and lengths only, so that the answer
-//! costs nothing; whether the text is JSON is for the parser to say.
+//! Used by `webhook` for reviews whose objects must be parsed. Reads brackets, commas and lengths only, so that the
+//! bound costs almost nothing; does not check that the text is JSON, which the parser does.
 
-/// What a parsed map takes for its first fields: a node with room for eleven.
+/// Memory of a parsed map with its first fields, in bytes: a node with room for eleven.
 const MAP: usize = 650;
-/// What a list takes for its first elements.
+/// Memory of a list with its first elements, in bytes.
 const LIST: usize = 130;
-/// What one more element or field takes, growth included.
+/// Memory of one more element or field, in bytes, growth included.
 const ELEMENT: usize = 100;
 
-/// Bytes that the parsed text takes.
+/// Returns the maximum memory of the parsed text, in bytes.
 pub(super) fn parsed(text: &[u8]) -> usize {
     let (mut is_text, mut is_escaped, mut cost) = (false, false, 0_usize);
     for byte in text {

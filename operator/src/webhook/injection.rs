@@ -1,9 +1,9 @@
-//! Turns the review of a new pod into the injector's decision as a JSON patch, and judges ephemeral containers that a pod is
-//! to get.
+//! Turns the review of a new pod into the injector's decision as a JSON patch, and judges ephemeral containers that are
+//! added to a pod.
 //!
-//! A pod that could leave the mesh by what its manifest says is admitted with a warning, or refused where the mesh's settings
-//! say so. Pure, but for what it counts. Reads the pod as raw JSON, so that the patch fits what the API server has even where this program knows less of
-//! a pod than it does.
+//! A pod whose manifest lets it leave the mesh is admitted with a warning, or refused if the mesh's settings require
+//! that. Pure, but for its metrics. Reads the pod as raw JSON, so that the patch fits the API server's object even if
+//! this program knows fewer fields of a pod than the API server.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Pod;
@@ -21,7 +21,7 @@ use crate::{
     injector::{self, Decision, Settings},
 };
 
-/// What becomes of pods that could leave the mesh.
+/// Treatment of pods that could leave the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strictness {
     /// They are admitted with a warning.
@@ -29,11 +29,11 @@ pub enum Strictness {
     Warn,
     /// They are refused.
     Refuse,
-    /// They are refused for now, as the mesh's settings were not read yet.
+    /// They are refused until the mesh's settings have been read.
     Unknown,
 }
 
-/// What injection counts.
+/// Metrics of injection.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     could_leave: Family<CouldLeave, Counter>,
@@ -46,7 +46,7 @@ struct CouldLeave {
 }
 
 impl Metrics {
-    /// New metrics in `registry`. Every way is there from the start, at zero.
+    /// Registers the metrics in `registry`. Every way is there from the start, at zero.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let help = "Pods, or ephemeral containers of pods, that could leave the mesh, by way and by whether they were admitted";
@@ -59,7 +59,7 @@ impl Metrics {
         metrics
     }
 
-    /// How many were judged so far.
+    /// Returns the number of pods that could leave the mesh in this way, and were admitted or refused, so far.
     pub fn could_leave(&self, kind: bypass::Kind, is_admitted: bool) -> u64 {
         let admitted = if is_admitted { "true" } else { "false" };
         self.could_leave.get_or_create(&CouldLeave { way: kind.as_str(), admitted }).get()
@@ -76,7 +76,7 @@ impl Metrics {
     }
 }
 
-/// The answer to a review. What is no new pod is let pass.
+/// Answers a review. An object that is neither a new pod nor an update of ephemeral containers is admitted unchanged.
 pub fn answer(
     body: &[u8],
     settings: &Settings,
@@ -118,15 +118,15 @@ pub fn answer(
     })
 }
 
-/// Judges the ways in which a pod can leave the mesh: warnings if it is admitted, else why not. Of an injected pod that is
-/// to get ephemeral containers only those count, as the others were judged before.
+/// Judges the ways in which a pod can leave the mesh: returns warnings if it is admitted, otherwise the reason for the
+/// refusal. If ephemeral containers are added to an injected pod, only those count, as the others were judged before.
 fn judge(
     object: &Value,
     is_ephemeral: bool,
     strictness: Strictness,
     metrics: &Metrics,
 ) -> Result<Vec<String>, String> {
-    // What is no pod is refused by the API server itself.
+    // An object that is not a pod is refused by the API server itself.
     let mut ways = Pod::deserialize(object).map(|pod| bypass::ways(&pod)).unwrap_or_default();
     if is_ephemeral {
         ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));

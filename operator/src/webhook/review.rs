@@ -1,7 +1,7 @@
-//! The two kinds of review that an API server sends, as far as every webhook reads them, and the answers to them.
+//! Reads the two kinds of review that an API server sends, as far as all webhooks need them, and builds the answers.
 //!
-//! Pure. Objects stay raw JSON, so that what this program does not know of them survives. What to answer is decided by
-//! `injection`, `validation` and `conversion`.
+//! Pure. Objects stay raw JSON, so that fields that this program does not know are preserved. `injection`, `validation`
+//! and `conversion` decide the answers.
 
 use std::fmt;
 
@@ -13,23 +13,23 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::finding::brief;
 
-/// The version of AdmissionReviews.
+/// Version of AdmissionReviews.
 const ADMISSION: &str = "admission.k8s.io/v1";
-/// The version of ConversionReviews.
+/// Version of ConversionReviews.
 const CONVERSION: &str = "apiextensions.k8s.io/v1";
 
-/// Why a body is no review.
+/// Errors of reading a review.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not the JSON of a review with a request.
+    /// The body is not the JSON of a review with a request.
     #[error("invalid review: {}", brief(&.0.to_string()))]
     Body(#[from] serde_json::Error),
-    /// A version of the format that is not served.
+    /// The version of the format is not served.
     #[error("invalid review: apiVersion \"{}\", expected {expected:?}", brief(found))]
     Version {
-        /// What it says.
+        /// Version in the review.
         found: String,
-        /// What is served.
+        /// Version that is served.
         expected: &'static str,
     },
 }
@@ -41,33 +41,33 @@ struct Review<R> {
     request: R,
 }
 
-/// What the API server asks about an object. `O` is the object.
+/// Request of an AdmissionReview. `O` is the type of the object.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Admission<O = Value> {
-    /// Names the question; the answer repeats it.
+    /// UID of the request; the answer repeats it.
     pub uid: String,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(default)]
     pub operation: String,
-    /// The part of the object that is written; empty for all of it.
+    /// Subresource of the object that is written; empty for the object itself.
     #[serde(default)]
     pub sub_resource: String,
-    /// The object's namespace; empty for what lives in none.
+    /// Namespace of the object; empty if it is in none.
     #[serde(default)]
     pub namespace: String,
-    /// The object's name; empty if the API server is to make one up.
+    /// Name of the object; empty if the API server is to generate one.
     #[serde(default)]
     pub name: String,
-    /// What the object is.
+    /// Group and kind of the object.
     pub kind: GroupKind,
-    /// The object as it is to be.
+    /// The object after the operation.
     pub object: Option<O>,
-    /// The object as it was.
+    /// The object before the operation.
     pub old_object: Option<O>,
 }
 
-/// What an object is.
+/// Group and kind of an object.
 #[derive(Debug, Deserialize)]
 pub struct GroupKind {
     /// The API group; empty for the core.
@@ -77,27 +77,27 @@ pub struct GroupKind {
     pub kind: String,
 }
 
-/// What the API server asks to be converted.
+/// Request of a ConversionReview.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conversion<'b> {
-    /// Names the question; the answer repeats it.
+    /// UID of the request; the answer repeats it.
     pub uid: String,
-    /// The version that is wanted.
+    /// Requested version.
     #[serde(rename = "desiredAPIVersion")]
     pub desired_api_version: String,
-    /// The list of objects, none of which has that version, as it stands in the body: they are converted one by one, as each
-    /// takes some times its text.
+    /// The list of objects, none of which has that version, as written in the body: they are converted one by one, as
+    /// each takes a multiple of its text in memory.
     #[serde(borrow, default)]
     pub objects: Option<&'b RawValue>,
 }
 
-/// A request, read as far as it can be.
+/// A request, as far as it can be read.
 #[derive(Debug)]
 pub enum Read<Whole, Envelope> {
-    /// All of it.
+    /// The whole request.
     Whole(Whole),
-    /// An object in it cannot be read, for example because it is nested too deeply, but what asks about it can.
+    /// The request without its objects, as one of them cannot be read, for example because it is nested too deeply.
     Envelope(Envelope, serde_json::Error),
 }
 
@@ -106,20 +106,20 @@ pub fn admission(body: &[u8]) -> Result<Read<Admission, Admission<IgnoredAny>>, 
     read(body, ADMISSION)
 }
 
-/// The start of a review in which its name is looked for. API servers write it first.
+/// Length of the start of a review that is searched for its UID, in bytes. API servers write the UID first.
 const START: usize = 4 << 10;
 
-/// What names an AdmissionReview, without reading more than its start.
+/// Returns the UID of an AdmissionReview, without reading more than its start.
 pub fn uid(body: &[u8]) -> Option<String> {
     let mut found = None;
     let start = body.get(..START).unwrap_or(body);
-    // Breaks off where it has found it, or where the start ends.
+    // Stops with an error where the UID was found, or where the start ends.
     let _ =
         serde_json::Deserializer::from_slice(start).deserialize_map(Find(&["request", "uid"], &mut found));
     found
 }
 
-/// Looks for a text along a path of fields.
+/// Searches for a text along a path of fields.
 struct Find<'f>(&'f [&'f str], &'f mut Option<String>);
 
 impl<'de> DeserializeSeed<'de> for Find<'_> {
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 }
 
-/// Reads a ConversionReview. Its objects may be nested as deeply as they like: they are not parsed.
+/// Reads a ConversionReview. Its objects may be nested to any depth: they are not parsed.
 pub fn conversion(body: &[u8]) -> Result<Conversion<'_>, Error> {
     let Review { api_version, request } = serde_json::from_slice::<Review<Conversion<'_>>>(body)?;
     versioned(api_version, CONVERSION).map(|()| request)
@@ -163,7 +163,8 @@ fn versioned(found: String, expected: &'static str) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Version { found, expected }) }
 }
 
-/// Skipping a value takes no stack and checks no text, so the second attempt gets past any object.
+/// Reads a review, or, if that fails, its envelope. Skipping a value takes no stack and checks no text, so no object
+/// can make the second attempt fail.
 fn read<W: DeserializeOwned, E: DeserializeOwned>(
     body: &[u8],
     expected: &'static str,
@@ -181,12 +182,12 @@ fn read<W: DeserializeOwned, E: DeserializeOwned>(
     }
 }
 
-/// Lets an object in, with words for whoever applies it.
+/// Builds the answer that admits an object, with warnings for the user who applies it.
 pub fn allow(uid: &str, warnings: &[String]) -> Value {
     of("AdmissionReview", ADMISSION, allowed(uid, warnings))
 }
 
-/// Lets an object in with a JSON patch, encoded in base64.
+/// Builds the answer that admits an object with a JSON patch, encoded in base64.
 pub fn patch(uid: &str, warnings: &[String], patch: String) -> Value {
     let mut response = allowed(uid, warnings);
     response.insert("patchType".to_owned(), json!("JSONPatch"));
@@ -194,7 +195,7 @@ pub fn patch(uid: &str, warnings: &[String], patch: String) -> Value {
     of("AdmissionReview", ADMISSION, response)
 }
 
-/// Keeps an object out. `code` and `reason` are those of a Status.
+/// Builds the answer that refuses an object. `code` and `reason` are those of a Status.
 pub fn deny(uid: &str, code: u16, reason: &str, message: &str, warnings: &[String]) -> Value {
     let mut response = allowed(uid, warnings);
     response.insert("allowed".to_owned(), json!(false));
@@ -202,7 +203,7 @@ pub fn deny(uid: &str, code: u16, reason: &str, message: &str, warnings: &[Strin
     of("AdmissionReview", ADMISSION, response)
 }
 
-/// The converted objects, `list` being the JSON of their list.
+/// Builds the answer with the converted objects; `list` is the JSON of their list.
 pub fn converted(uid: &str, list: &RawValue) -> Result<Vec<u8>, Error> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -222,7 +223,7 @@ pub fn converted(uid: &str, list: &RawValue) -> Result<Vec<u8>, Error> {
     Ok(serde_json::to_vec(&Answer { api_version: CONVERSION, kind: "ConversionReview", response })?)
 }
 
-/// Why nothing was converted.
+/// Builds the answer that no object was converted, with the reason.
 pub fn not_converted(uid: &str, message: &str) -> Result<Vec<u8>, Error> {
     let response = json!({
         "uid": uid, "result": {"status": "Failure", "message": message}, "convertedObjects": [],
@@ -240,7 +241,7 @@ fn allowed(uid: &str, warnings: &[String]) -> Map<String, Value> {
     response
 }
 
-/// Moves the response, where `json!` would copy it: it may be large.
+/// Builds a review with a response. Moves the response, where `json!` would copy it: it may be large.
 fn of(kind: &str, api_version: &str, response: Map<String, Value>) -> Value {
     let mut review = Map::new();
     review.insert("apiVersion".to_owned(), json!(api_version));

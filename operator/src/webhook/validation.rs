@@ -1,7 +1,7 @@
 //! Turns the review of an object of the mesh into its verdict.
 //!
-//! Pure, but for the look at the objects around it, which the caller brings. An object that nobody can read is refused:
-//! lists that hold it would fail in many a client.
+//! Pure, but for reading the objects around it, which the caller does. An object that cannot be read is refused: lists
+//! that contain it would fail in many clients.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ use crate::{
     finding::brief,
 };
 
-/// The answer to a review. `current` is asked for the objects of some namespaces. What is neither new nor changed passes.
+/// Answers a review. `current` returns the present objects of some namespaces. Admits an object that is neither new nor
+/// changed.
 pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -> Result<Value, Error> {
     let request = match review::admission(body)? {
         Read::Whole(request) => request,
@@ -42,7 +43,7 @@ pub fn answer(body: &[u8], current: impl FnOnce(&BTreeSet<String>) -> Current) -
     })
 }
 
-/// The answer to the review `uid`, which there was no time or room to judge.
+/// Builds the answer to the review `uid` if there was no time or memory to judge the object.
 pub fn unjudged(uid: &str) -> Value {
     review::allow(uid, &["Smidge had no time to judge the object; see its status".to_owned()])
 }

@@ -1,7 +1,7 @@
 //! Lists the kinds that the mesh reads from the cluster of the current kubeconfig.
 //!
-//! One list a kind, page by page. A kind whose definition is not installed counts as empty; an object that cannot be
-//! read is kept by its reason, as the operator's own watches do.
+//! Sends one list request for each kind, page by page. A kind whose definition is not installed is treated as empty; an
+//! object that cannot be read is kept with its reason, as the operator's own watches do.
 
 use anyhow::Context as _;
 use futures::future::{FutureExt as _, LocalBoxFuture};
@@ -14,10 +14,10 @@ use crate::{
     source::kubernetes::Field,
 };
 
-/// How many objects a request asks for.
+/// Maximum number of objects in a page.
 const PAGE: u32 = 500;
 
-/// What the cluster holds.
+/// Lists the objects of the cluster.
 pub(super) fn load() -> anyhow::Result<Offline> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let inputs = runtime.block_on(async {
@@ -39,10 +39,10 @@ async fn list_all(client: &Client) -> anyhow::Result<Inputs> {
     Ok(inputs)
 }
 
-/// Puts the objects of one kind into their place.
+/// Stores the objects of one kind in the inputs.
 type Put = Box<dyn FnOnce(&mut Inputs)>;
 
-/// One request a kind, or several, none of which was made yet.
+/// One list for each kind, none of which is requested yet.
 struct Lists<'a> {
     client: &'a Client,
     pending: Vec<LocalBoxFuture<'a, anyhow::Result<Put>>>,

@@ -1,6 +1,6 @@
-//! Prints an answer for people: the verdict first, then where the call may go, then the objects and what would help.
+//! Prints an answer for people: the verdict first, then the destinations of the call, the objects, and what would help.
 //!
-//! Every word from outside is shown, never obeyed.
+//! Text from outside is escaped, so that it cannot control the terminal.
 
 use std::io::{self, Write};
 

@@ -1,34 +1,34 @@
-//! Lists a kind object by object, when one of them keeps the whole list from being read.
+//! Lists a kind object by object, when one object keeps the whole list from being read.
 //!
-//! The client reads a list as one JSON text, and its parser gives up on values that are nested too deeply. Anybody who may
-//! write one such object could so stop the mesh. Here every object is cut out of the text first, which no nesting can
-//! hinder, and then read by itself.
+//! The client reads a list as one JSON text, and its parser refuses values that are nested too deeply. A user who may
+//! write one such object could stop the mesh. Here every object is first cut out of the text, which works for any depth
+//! of nesting, and then read by itself.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Client, Resource, api::ListParams, core::Request};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-/// Why there is no list either.
+/// Errors of listing object by object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No request can be made for the kind.
+    /// The request for the kind could not be built.
     #[error("failed to ask for a list")]
     Request(#[source] kube::core::request::Error),
-    /// The API server did not answer with one.
+    /// The API server did not return a list.
     #[error("failed to list")]
     Answer(#[source] Box<kube::Error>),
-    /// The answer is no list of objects.
+    /// The answer is not a list of objects.
     #[error("failed to read a list")]
     List(#[source] serde_json::Error),
 }
 
-/// One object, or why it cannot be read.
+/// One object, or the error of reading it.
 #[derive(Debug)]
 pub struct Listed<K> {
-    /// Its metadata.
+    /// Metadata of the object.
     pub metadata: ObjectMeta,
-    /// The object.
+    /// The object, or the error of reading it.
     pub object: Result<K, String>,
 }
 
@@ -42,7 +42,7 @@ struct Named {
     metadata: ObjectMeta,
 }
 
-/// Every object of a kind.
+/// Lists every object of a kind.
 pub async fn list<K>(client: &Client) -> Result<Vec<Listed<K>>, Error>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -53,11 +53,11 @@ where
     read(&text)
 }
 
-/// Every object of the text of a list.
+/// Reads every object of the text of a list.
 pub fn read<K: DeserializeOwned>(text: &str) -> Result<Vec<Listed<K>>, Error> {
     let List { items } = serde_json::from_str(text).map_err(Error::List)?;
     let read = |item: Box<RawValue>| {
-        // Without a name nobody could be told of it, and the API server stores nothing without one.
+        // Without a name the object could not be reported, and the API server stores no object without one.
         let Named { metadata } = serde_json::from_str(item.get()).ok()?;
         let object = serde_json::from_str(item.get()).map_err(|error| error.to_string());
         Some(Listed { metadata, object })

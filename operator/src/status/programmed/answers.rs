@@ -1,7 +1,7 @@
-//! What proxies have answered, added up so that one more answer costs what it changes: proxies of a class that took the
-//! same view lack the same, and most lack nothing.
+//! Index of the answers of proxies, added up so that the cost of one more answer is that of its difference: proxies of
+//! a class that have acknowledged the same view lack the same objects, and most lack none.
 //!
-//! Part of `programmed`, which judges each answer. Notes the objects of which something was counted otherwise.
+//! Part of `programmed`, which judges each answer. Records the objects of which a count has changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,47 +18,48 @@ use smidge_xds::{
 
 use super::{Name, audience::AffectedProxies};
 
-/// The objects of which a proxy lacks a part, in order. Shared by all that lack the same for the same reason.
+/// Objects of which a proxy lacks a resource, in order. Shared by all proxies that lack the same for the same reason.
 pub(super) type Missing = Arc<[Name]>;
 
-/// The objects of which a proxy has refused a part, with what it said.
+/// Objects of which a proxy has refused a resource, with the message of its NACK.
 pub(super) type Refused = BTreeMap<Name, Arc<str>>;
 
-/// A proxy with its answer.
+/// State of a proxy: its answer and the verdict on it.
 #[derive(Debug)]
 pub(super) struct ProxyState {
     pub answer: AckState,
-    /// What that means; nothing before it has taken a view, or while the mesh does not know it.
+    /// Verdict on the answer; `None` before the proxy has acknowledged a view, or while the mesh does not have the
+    /// proxy.
     pub verdict: Option<Verdict>,
 }
 
-/// What an answer means.
+/// Verdict on an answer.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub class: ClassId,
     pub taken: Arc<View>,
-    /// The objects of which it lacks a part, where nobody else of the class has taken this view.
+    /// Objects of which the proxy lacks a resource. Used only if the class has no group of this view yet.
     pub lacking: Missing,
-    /// Objects that it does not lack, and has refused.
+    /// Objects that the proxy does not lack, and has refused.
     pub refused: Refused,
 }
 
-/// The answers of all connected proxies.
+/// Answers of all connected proxies.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     proxies: HashMap<ProxyId, ProxyState>,
     classes: HashMap<ClassId, Class>,
-    /// The objects that concern every proxy.
+    /// Objects that concern every proxy.
     shared_view: BTreeSet<Name>,
     everybody: Count,
-    /// Of all other objects.
+    /// Counts of all other objects.
     counts: HashMap<Name, Count>,
     lacking: Lacks,
     refused: HashMap<Name, BTreeMap<ProxyId, Arc<str>>>,
     moved: BTreeSet<Name>,
 }
 
-/// How many proxies there are, connected or not, and how many of them have taken a view.
+/// Number of proxies, connected or not, and number of those that have acknowledged a view.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     pub instances: usize,
@@ -67,23 +68,24 @@ pub(super) struct Count {
 
 #[derive(Debug, Default)]
 struct Class {
-    /// The objects that concern it, beyond those that concern everybody.
+    /// Objects that concern the class, without those that concern every proxy.
     objects: BTreeSet<Name>,
     answering: usize,
     groups: HashMap<Same<View>, Group>,
-    /// Proxies that refuse anything.
+    /// Proxies that refuse any resource.
     refusing: BTreeSet<ProxyId>,
 }
 
-/// The proxies of a class that took one view; nobody yet, if it is the view that they are about to take.
+/// Proxies of a class that have acknowledged one view; without members yet, if it is the view that they are expected to
+/// acknowledge next.
 #[derive(Debug, Default)]
 struct Group {
     members: usize,
     lacking: Missing,
 }
 
-/// How many proxies lack an object. One that moves from list to list is counted by the list, which is added up when
-/// somebody asks: a thousand answers in a row are then one sum.
+/// Number of proxies that lack each object. A proxy that moves from one list of objects to another is counted for the
+/// list, and the lists are added up when the counts are read: a thousand answers in a row then cost one sum.
 #[derive(Debug, Default)]
 struct Lacks {
     counts: HashMap<Name, usize>,
@@ -91,14 +93,14 @@ struct Lacks {
 }
 
 impl Lacks {
-    /// So many more proxies, or fewer, lack these.
+    /// Adds `more`, which can be negative, to the number of proxies that lack these objects.
     fn add(&mut self, objects: &Missing, more: isize) {
         if !objects.is_empty() {
             *self.pending.entry(Same(Arc::clone(objects))).or_default() += more;
         }
     }
 
-    /// Adds up; the objects of which the count is another one.
+    /// Adds up the lists; inserts the objects whose count has changed into `moved`.
     fn settle(&mut self, moved: &mut BTreeSet<Name>) {
         for (objects, more) in self.pending.drain().filter(|(_, more)| *more != 0) {
             for object in &*objects.0 {
@@ -113,7 +115,7 @@ impl Lacks {
     }
 }
 
-/// A value that is the same as another if it is the very one.
+/// Shared value that is compared by pointer.
 #[derive(Debug)]
 struct Same<T: ?Sized>(Arc<T>);
 
@@ -136,40 +138,40 @@ impl Answers {
         self.proxies.get(proxy).map(|placed| &placed.answer)
     }
 
-    /// The classes of which somebody has answered.
+    /// Returns the classes of which a proxy has answered.
     pub fn classes(&self) -> impl Iterator<Item = &ClassId> {
         self.classes.iter().filter(|(_, class)| class.answering > 0).map(|(id, _)| id)
     }
 
-    /// The views that proxies of a class have taken.
+    /// Returns the views that proxies of a class have acknowledged.
     pub fn taken(&self, class: &ClassId) -> Vec<Arc<View>> {
         let groups = self.classes.get(class).into_iter().flat_map(|class| &class.groups);
         groups.filter(|(_, group)| group.members > 0).map(|(view, _)| Arc::clone(&view.0)).collect()
     }
 
-    /// What those lack who took this view, if that is known.
+    /// Returns the objects that the proxies of a class with this view lack, if known.
     pub fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> Option<&Missing> {
         let group = self.classes.get(class)?.groups.get(&Same(Arc::clone(taken)))?;
         Some(&group.lacking)
     }
 
-    /// The proxies of a class that refuse anything.
+    /// Returns the proxies of a class that refuse any resource.
     pub fn refusing(&self, class: &ClassId) -> Vec<ProxyId> {
         self.classes.get(class).into_iter().flat_map(|class| class.refusing.iter().cloned()).collect()
     }
 
-    /// The objects of which something was counted otherwise since this was last asked.
+    /// Takes the objects of which a count has changed since the last call.
     pub fn take_moved(&mut self) -> BTreeSet<Name> {
         self.lacking.settle(&mut self.moved);
         std::mem::take(&mut self.moved)
     }
 
-    /// An object is to be counted anew.
+    /// Marks an object to be counted again.
     pub fn touch(&mut self, object: Option<&Name>) {
         self.moved.extend(object.cloned());
     }
 
-    /// An object concerned some, and concerns others now. Classes have as many instances as `snapshot` says.
+    /// Changes the audience of an object from `old` to `new`. The number of instances of a class is that in `snapshot`.
     pub fn address(
         &mut self,
         object: &Name,
@@ -203,14 +205,14 @@ impl Answers {
         self.moved.insert(Arc::clone(object));
     }
 
-    /// A class had so many instances, and has so many now.
+    /// Changes the number of instances of a class from `before` to `now`.
     pub fn resize(&mut self, id: &ClassId, before: usize, now: usize) {
         if before != now {
             self.recount(id, |count| count.instances = count.instances + now - before);
         }
     }
 
-    /// Counts what concerns a class, and everybody, otherwise.
+    /// Applies `change` to the counts of the objects that concern a class, and of those that concern every proxy.
     fn recount(&mut self, id: &ClassId, change: impl Fn(&mut Count)) {
         change(&mut self.everybody);
         self.moved.extend(self.shared_view.iter().cloned());
@@ -220,8 +222,8 @@ impl Answers {
         }
     }
 
-    /// Takes in an answer that needs no judging, as most: the proxy has refused nothing and refuses nothing, and what
-    /// those lack who took the view is known. Gives back any other.
+    /// Records an answer that needs no judging, as most do not: the proxy has refused nothing and refuses nothing, and
+    /// the objects that proxies with this view lack are known. Returns any other answer.
     pub fn step(&mut self, proxy: &ProxyId, answer: AckState) -> Option<AckState> {
         let Some(ProxyState { answer: before, verdict: Some(verdict) }) = self.proxies.get_mut(proxy) else {
             return Some(answer);
@@ -239,7 +241,7 @@ impl Answers {
         None
     }
 
-    /// Puts a proxy where its answer belongs, from where it was.
+    /// Moves a proxy to the group of its answer, from the one it was in; removes the proxy if `placed` is `None`.
     pub fn place(&mut self, proxy: ProxyId, placed: Option<ProxyState>) {
         let before = self.proxies.remove(&proxy).and_then(|placed| placed.verdict);
         let now = placed.as_ref().and_then(|placed| placed.verdict.as_ref());
@@ -296,7 +298,7 @@ impl Answers {
         self.lacking.add(&group.lacking, 1);
     }
 
-    /// What those of a class who took this view lack now.
+    /// Replaces the objects that the proxies of a class with this view lack.
     pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: Missing) {
         let class = self.classes.get_mut(class);
         let group = class.and_then(|class| class.groups.get_mut(&Same(Arc::clone(taken))));
@@ -308,14 +310,14 @@ impl Answers {
         }
     }
 
-    /// The proxies of a class are about to take this view, and whoever does lacks nothing.
+    /// Prepares for the proxies of a class to acknowledge this view: those that do lack nothing.
     pub fn expect(&mut self, class: &ClassId, view: Arc<View>) {
         let Some(class) = self.classes.get_mut(class) else { return };
         class.groups.retain(|_, group| group.members > 0);
         class.groups.entry(Same(view)).or_default();
     }
 
-    /// How many proxies an object concerns that has this audience.
+    /// Returns the number of proxies that an object with this audience concerns.
     pub fn count(&self, object: &Name, audience: &AffectedProxies) -> Count {
         if audience.everybody {
             return self.everybody;
@@ -323,7 +325,7 @@ impl Answers {
         self.counts.get(object).copied().unwrap_or_default()
     }
 
-    /// How many lack an object, and who refuses it.
+    /// Returns the number of proxies that lack an object, and the proxies that refuse it.
     pub fn against(&self, object: &Name) -> (usize, Option<&BTreeMap<ProxyId, Arc<str>>>) {
         (self.lacking.counts.get(object).copied().unwrap_or_default(), self.refused.get(object))
     }
@@ -332,7 +334,7 @@ impl Answers {
         self.classes.entry(id.clone()).or_default()
     }
 
-    /// Forgets a class that nothing concerns and of which nobody has answered.
+    /// Forgets a class that no object concerns and of which no proxy has answered.
     fn forget(&mut self, id: &ClassId) {
         let Some(class) = self.classes.get_mut(id).filter(|class| class.answering == 0) else { return };
         class.groups.clear();
@@ -342,7 +344,7 @@ impl Answers {
     }
 }
 
-/// One fewer has taken this view.
+/// Removes one proxy from the group of this view.
 fn leave(groups: &mut HashMap<Same<View>, Group>, lacking: &mut Lacks, taken: Arc<View>) {
     let taken = Same(taken);
     let Some(group) = groups.get_mut(&taken) else { return };

@@ -1,7 +1,7 @@
-//! Whom each object concerns: from the object to what it says in the mesh, from there to the resources that carry it and
-//! the classes that see these; and the other way round.
+//! Index from each object to the proxies that it concerns: from the object to its source in the mesh, from there to the
+//! resources that carry the source and the classes that see these; and the reverse.
 //!
-//! Part of `programmed`, which tells it what has changed. Knows nothing of what proxies have answered.
+//! Part of `programmed`, which reports changes to it. Does not know the answers of proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,34 +21,35 @@ use crate::{
     objects::{Known, KnownObjects},
 };
 
-/// Whom an object concerns.
+/// Proxies that an object concerns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct AffectedProxies {
-    /// Whether a part of what proxies are given says what the object says, even if nobody sees it now.
+    /// True if a part of the proxies' configuration has the object as its source, even if no proxy sees it now.
     pub in_effect: bool,
-    /// Every proxy; the classes are not listed then.
+    /// True if the object concerns every proxy; the classes are not listed then.
     pub everybody: bool,
-    /// The proxies of these classes.
+    /// Classes whose proxies the object concerns.
     pub classes: BTreeSet<ClassId>,
 }
 
-/// A resource by its type and name.
+/// Type and name of a resource.
 pub(super) type Key = (ResourceType, Arc<str>);
 
-/// The statements that resources carry.
+/// Index from resources to the sources that they carry.
 type Carriers = HashMap<Key, BTreeSet<SourceRef>>;
 
-/// The audiences of all objects.
+/// Audiences of all objects.
 #[derive(Debug, Default)]
 pub(super) struct Audiences {
     objects: BTreeMap<Name, Arc<AffectedProxies>>,
-    /// Who refers to an object, whether it exists or not.
+    /// Objects that refer to an object, whether that one exists or not.
     users: BTreeMap<ObjectRef, BTreeSet<Name>>,
-    /// The objects that the whole inbound side is about.
+    /// Objects that affect the whole inbound side.
     settings: BTreeSet<Name>,
-    /// What resources carry in the views of any class.
+    /// Sources that resources carry in the views of any class.
     everywhere: Carriers,
-    /// What resources carry in those of one class alone: of a name that classes share, each has a resource of its own.
+    /// Sources that resources carry in the view of one class alone: of a name that classes share, each class has a
+    /// resource of its own.
     own: HashMap<ClassId, Carriers>,
 }
 
@@ -57,7 +58,7 @@ impl Audiences {
         self.objects.get(object)
     }
 
-    /// An object that exists, by the name that everybody holds.
+    /// Returns the shared name of an object that exists.
     pub fn name(&self, object: &ObjectRef) -> Option<&Name> {
         self.objects.get_key_value(object).map(|(name, _)| name)
     }
@@ -70,7 +71,8 @@ impl Audiences {
         self.settings.iter()
     }
 
-    /// Takes over that an object comes or goes, or refers to others. Says which are to be looked at again, known or not.
+    /// Records that an object was added, was removed, or refers to other objects. Returns the objects whose audience is
+    /// to be computed again, known or not.
     pub fn refer(&mut self, object: &ObjectRef, old: Option<&Known>, new: Option<&Known>) -> BTreeSet<Name> {
         let name = self.name(object).cloned().unwrap_or_else(|| Arc::new(object.clone()));
         for used in old.into_iter().flat_map(|known| &known.uses) {
@@ -97,7 +99,7 @@ impl Audiences {
         used.map(|used| Arc::new(used.clone())).chain([name]).collect()
     }
 
-    /// Takes over which resources carry a statement.
+    /// Updates the resources that carry a source.
     pub fn carry(&mut self, statement: &SourceRef, earlier: &Snapshot, now: &Snapshot) {
         for (class, key) in carriers(earlier.provenance().places(statement)) {
             let Some(class) = class else {
@@ -120,7 +122,7 @@ impl Audiences {
         }
     }
 
-    /// The objects that say something: whose statement it is, and those that this one refers to.
+    /// Returns the object of a source, and the objects that it refers to.
     pub fn objects(&self, statement: &SourceRef, objects: &KnownObjects) -> Vec<Name> {
         let Some((object, known)) = object(statement)
             .and_then(|object| self.name(&object).cloned())
@@ -132,18 +134,18 @@ impl Audiences {
         used.chain([object]).collect()
     }
 
-    /// Whether a resource carries anything in the views of any class.
+    /// Returns true if a resource carries a source in the views of any class.
     pub fn is_carried_everywhere(&self, key: &Key) -> bool {
         self.everywhere.contains_key(key)
     }
 
-    /// The objects whose statements a resource carries in the views of any class.
+    /// Returns the objects whose sources a resource carries in the views of any class.
     pub fn carried_everywhere(&self, key: &Key, objects: &KnownObjects) -> impl Iterator<Item = Name> {
         let statements = self.everywhere.get(key).into_iter().flatten();
         statements.flat_map(|statement| self.objects(statement, objects))
     }
 
-    /// The objects whose statements a resource carries in the view of this class alone.
+    /// Returns the objects whose sources a resource carries in the view of this class alone.
     pub fn carried_by(
         &self,
         class: &ClassId,
@@ -154,8 +156,8 @@ impl Audiences {
         statements.flat_map(|statement| self.objects(statement, objects))
     }
 
-    /// Finds out anew whom an object concerns; the audience that it had, and the one that it has. One that does not exist,
-    /// or no longer, has none.
+    /// Computes the audience of an object again; returns the old and the new one. An object that does not exist has an
+    /// empty audience.
     pub fn renew(
         &mut self,
         object: &Name,
@@ -202,7 +204,7 @@ fn remove(carriers: &mut Carriers, key: &Key, statement: &SourceRef) {
     }
 }
 
-/// The resources that stand at these places, and the class if they stand there for one alone.
+/// Returns the resources at these locations, each with its class if it is there for one class alone.
 fn carriers(places: Option<&Places>) -> impl Iterator<Item = (Option<&ClassId>, Key)> {
     places.into_iter().flatten().flat_map(|(place, resources)| {
         let class = match place {
@@ -213,7 +215,7 @@ fn carriers(places: Option<&Places>) -> impl Iterator<Item = (Option<&ClassId>, 
     })
 }
 
-/// What an object of this name says in the mesh, if its kind says something by itself.
+/// Returns the source of an object of this name, if its kind is a source by itself.
 fn statement(object: &ObjectRef) -> Option<SourceRef> {
     let name = || format!("{}/{}", object.namespace, object.name);
     match object.kind.as_str() {
@@ -223,7 +225,7 @@ fn statement(object: &ObjectRef) -> Option<SourceRef> {
     }
 }
 
-/// The object that says it.
+/// Returns the object of a source.
 fn object(statement: &SourceRef) -> Option<ObjectRef> {
     let (kind, name) = match statement {
         SourceRef::Grant(name) => ("TrafficTarget", name),

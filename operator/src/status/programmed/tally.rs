@@ -1,6 +1,6 @@
-//! How far an object has come among proxies: a count, and how the counts of several replicas add up.
+//! Acknowledgement counts of an object, and the sum of the counts of several replicas.
 //!
-//! Part of `programmed`, which makes it; carried by `peers`, read by `conditions` and `plan`.
+//! Part of `programmed`, which computes the counts; carried by `peers`, read by `conditions` and `plan`.
 
 use std::sync::Arc;
 
@@ -9,35 +9,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::ObjectRef;
 
-/// How many of those who refuse are quoted.
+/// Maximum number of refusing proxies that are quoted.
 pub(super) const QUOTED: usize = 3;
 
-/// How far an object has come.
+/// Acknowledgement counts of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AckCount {
-    /// Which object this is about.
+    /// UID of the object.
     pub uid: String,
-    /// The generation that the snapshot was made with.
+    /// Generation of the object that the snapshot was built from.
     pub generation: Option<i64>,
-    /// Whether a part of what proxies are given says what the object says, even if no proxy sees it now.
+    /// True if a part of the proxies' configuration has the object as its source, even if no proxy sees it now.
     pub in_effect: bool,
-    /// The proxies that see it, connected or not.
+    /// Number of proxies that see it, connected or not.
     pub concerned: usize,
-    /// Those that have it.
+    /// Number of proxies that have acknowledged it.
     pub acknowledged: usize,
-    /// Those that refused it.
+    /// Number of proxies that have refused it.
     pub refused: usize,
-    /// Some of them, with their words.
+    /// Some of the proxies that have refused it, each with the message of its NACK.
     pub words: Vec<(String, String)>,
 }
 
 impl AckCount {
-    /// Whether every proxy that it concerns has it.
+    /// Returns true if every proxy that it concerns has acknowledged it.
     pub fn is_complete(&self) -> bool {
         self.acknowledged >= self.concerned
     }
 
-    /// Adds what another replica counted among its own proxies. It counts only for the same state of the object.
+    /// Adds the counts of another replica's own proxies, if they are of the same generation of the object.
     pub fn add(&mut self, other: &Self) {
         if self.uid != other.uid || self.generation != other.generation {
             return;
@@ -45,10 +45,10 @@ impl AckCount {
         self.refused = (self.refused + other.refused).min(self.concerned);
         self.words.extend(other.words.iter().cloned());
         self.words.truncate(QUOTED);
-        // While a proxy moves from one replica to another, both may have it; a refusal counts more.
+        // While a proxy moves from one replica to another, both may count it; a refusal takes precedence.
         self.acknowledged = (self.acknowledged + other.acknowledged).min(self.concerned - self.refused);
     }
 }
 
-/// The tallies of every object. A copy costs nothing, and two are compared at the cost of what they do not share.
+/// Counts of every object. A copy costs nothing, and two are compared at the cost of what they do not share.
 pub type AckCounts = OrdMap<ObjectRef, Arc<AckCount>>;
