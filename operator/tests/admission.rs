@@ -1,6 +1,6 @@
 //! The validating webhook: what is refused, what is admitted with a warning, and what passes in silence.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "admission/bounds.rs"]
@@ -16,7 +16,7 @@ use smidge::{
     webhook::validation,
 };
 
-/// The world of most tests: a Service with two backends in the mesh, a route group, another split of another root.
+/// The cluster of most tests: a Service with two backends in the mesh, a route group, another split of another root.
 const WORLD: &str = "
 apiVersion: v1
 kind: Service
@@ -143,7 +143,7 @@ fn what_is_fine_passes_in_silence() {
     }
 }
 
-/// Object, and what the refusal must say: field, value, what was expected.
+/// Object, and what the refusal must contain: field, value, what was expected.
 #[test]
 fn what_can_never_mean_anything_is_refused_by_field_and_value() {
     let table: Vec<(Value, &[&str])> = vec![
@@ -265,11 +265,11 @@ fn a_change_that_leaves_the_spec_alone_is_never_refused() {
     new["metadata"]["finalizers"] = json!([]);
     new["status"] = json!({"observedGeneration": 1});
     assert_eq!(warnings(&answered(&review("UPDATE", &new, &old), &current)), [""; 0]);
-    // The version is no part of what it says.
+    // The version is not compared, only the content.
     new["apiVersion"] = json!("split.smi-spec.io/v1alpha2");
     assert_eq!(warnings(&answered(&review("UPDATE", &new, &old), &current)), [""; 0]);
     refusal(&answered(&review("CREATE", &new, &json!(null)), &current));
-    // What stands beside the spec is part of it: other versions have it there.
+    // Fields beside the spec count as content: other versions have the content there.
     let mut beside = a_group("[]");
     beside.as_object_mut().unwrap().remove("spec");
     let old = beside.clone();

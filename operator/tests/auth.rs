@@ -1,6 +1,6 @@
-//! Streams are admitted by the token of their pod and by nothing else: the good case, and each way to be refused.
+//! Streams are admitted by the token of their pod and by nothing else: the good case, and each reason of refusal.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "auth/keys.rs"]
@@ -99,7 +99,7 @@ async fn a_signature_that_is_not_the_keys_refuses() {
 #[tokio::test]
 async fn the_key_decides_the_algorithm() {
     let world = World::new().await;
-    // The oldest tricks: no signature, and one with the public key as a shared secret.
+    // Well-known attacks: no signature, and a signature with the public key as a shared secret.
     for alg in ["none", "NONE", "None", "HS256", "RS256", "ES384", ""] {
         let token = world.signer.sign_as(&json!({"alg": alg, "kid": "first"}), &claims());
         assert_eq!(world.reason(&token).await, "Algorithm", "{alg}");

@@ -1,7 +1,7 @@
 //! The authorities against the Secrets of an API server: created once, read by every replica, renewed, never replaced
 //! because they are broken; and what they issue, judged by other implementations of X.509 and TLS.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "ca/leaves.rs"]
@@ -54,7 +54,7 @@ async fn replicas_that_start_together_share_one_set_of_authorities() {
     assert_eq!(one.control_plane_roots(), two.control_plane_roots());
     assert_eq!(one.workload_bundle(), two.workload_bundle());
     assert_eq!(one.webhook_ca_bundle(), two.webhook_ca_bundle());
-    // The other replica never saw the leaf and still knows that it is good.
+    // The other replica has never seen the leaf certificate and still recognises it as valid.
     let issued = leaf(&one).await;
     assert!(two.leaves().renew_in(&holder("web"), &issued.version).is_some());
     assert_eq!(server.objects.secret_writes.load(SeqCst), 7, "three roots, three intermediates, one key");
@@ -103,7 +103,7 @@ async fn a_broken_secret_is_named_and_left_alone() {
     for (secret, field, value) in cases {
         expect_broken(&server, &hands, (secret, field, value), field).await;
     }
-    // A key that is fine but another's.
+    // A valid key that belongs to another certificate.
     expect_broken(&server, &hands, ("smidge-root-workloads", "active.key", Some(other)), "active.crt").await;
     open(&server, &hands).await.expect("everything is whole again");
 }
@@ -184,7 +184,8 @@ async fn a_failed_renewal_keeps_the_old_intermediate_signing() {
     server.objects.down.store(true, SeqCst);
     authorities.refresh().await.unwrap_err();
     leaf(&authorities).await;
-    // Its last hour is too short for a leaf; the proxy keeps what it has, and the server tries again.
+    // The last hour of the intermediate is too short for a leaf; the proxy keeps its certificate, and the server tries
+    // again.
     hands.advance(time::Duration::days(65) - time::Duration::minutes(10));
     let leaves = authorities.leaves();
     leaves.issue(&holder("web")).await.unwrap_err();

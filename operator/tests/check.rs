@@ -1,4 +1,4 @@
-//! `smidge check` and `smidge render` as a user runs them: what they print and how they exit.
+//! `smidge check` and `smidge render` as a user runs them: their output and exit status.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{

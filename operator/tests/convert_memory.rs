@@ -1,6 +1,7 @@
-//! What a conversion takes of memory, as a multiple of the text that is converted.
+//! Memory that a conversion allocates, as a multiple of the text that is converted.
 //!
-//! Alone in its program, as it counts what the program allocates. The bounds are of bytes: a busy machine fails nothing.
+//! A program of its own, as it counts what the program allocates. The bounds are of bytes: a busy machine fails
+//! nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -19,7 +20,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const GROUP: &str = "specs.smi-spec.io";
 
-/// A review of one object, `content` being its fields beside its metadata.
+/// A review of one object; `content` is its fields beside its metadata.
 fn review(from: &str, content: &str, to: &str) -> String {
     let object = format!(
         r#"{{"apiVersion":"{GROUP}/{from}","kind":"HTTPRouteGroup","metadata":{{"name":"g","namespace":"a"}},{content}}}"#
@@ -30,7 +31,7 @@ fn review(from: &str, content: &str, to: &str) -> String {
     )
 }
 
-/// A list of so many elements.
+/// A list of `count` elements.
 fn list(count: usize, element: impl Fn(usize) -> String) -> String {
     let mut text = String::from("[");
     for index in 0..count {
@@ -44,7 +45,8 @@ fn a_match(index: usize) -> String {
     format!(r#"{{"name":"m{index}","headers":{{"a":"b"}}}}"#)
 }
 
-/// Bytes taken at the most, beside the body, for each byte of it; and whether the object was converted.
+/// Returns the peak of allocated bytes, beside the body, for each byte of the body; and whether the object was
+/// converted.
 fn cost(body: &str) -> (usize, bool) {
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
@@ -62,7 +64,7 @@ fn cost(body: &str) -> (usize, bool) {
     (peak / body.len(), is_done)
 }
 
-/// One test, as no other may run beside it.
+/// A single test, as no other may run beside it.
 #[test]
 fn a_conversion_takes_a_small_multiple_of_its_text() {
     let matches = |count| format!(r#""spec":{{"matches":{}}}"#, list(count, a_match));
@@ -110,5 +112,5 @@ fn a_conversion_takes_a_small_multiple_of_its_text() {
     }
 }
 
-/// What the design says.
+/// Maximum multiple of the body, from the design.
 const MOST: usize = 16;

@@ -1,7 +1,7 @@
-//! The conversion webhook: reviews in, reviews out. What the versions can say is tested in `smidge-crds`; here it is what
+//! The conversion webhook: reviews in, reviews out. `smidge-crds` tests what the versions can express; this tests what
 //! the API server demands of the answer.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
-//! Manifests that other people wrote, each through everything that reads manifests: nothing crashes, nothing takes long, and
-//! what is said of each is what `docs/corpus.md` has judged.
+//! Manifests from other projects, each through everything that reads manifests: nothing crashes, nothing takes long,
+//! and the findings of each are those that `docs/corpus.md` has judged.
 //!
-//! `UPDATE_EXPECT=1` counts anew. The corpus lies beside the checkout; where it is not, this says so and passes.
+//! `UPDATE_EXPECT=1` counts anew. The corpus is beside the checkout; without it, the test prints so and passes.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -42,7 +42,7 @@ use smidge::{
 use smidge_crds::conversion;
 use smidge_xds::mesh::{Mesh, id::ClusterId};
 
-/// CPU time for one file, in a debug build.
+/// Maximum CPU time for one file, in a debug build.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// CPU time of this thread.
@@ -65,13 +65,13 @@ fn mesh_of(file: &Path) -> Mesh {
     lower(&BTreeMap::from([(ClusterId::default(), inputs)])).0
 }
 
-/// Whether admission refuses an object; none if it is nothing that admission is asked about.
+/// Returns whether admission refuses an object; `None` if the webhook is not called for it.
 fn is_refused(document: &Document) -> Option<bool> {
     let Document { group, version, kind, value, .. } = document;
     if !conversion::served(group, kind).contains(&version.as_str()) {
         return None;
     }
-    // What has no name never gets as far.
+    // The API server rejects an object without a name before the webhook.
     let name = value.pointer("/metadata/name")?;
     let namespace = value.pointer("/metadata/namespace").cloned().unwrap_or(json!("default"));
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
@@ -83,7 +83,7 @@ fn is_refused(document: &Document) -> Option<bool> {
     Some(answer["response"]["allowed"] == json!(false))
 }
 
-/// Puts one file through everything; configurations are left in `kept`.
+/// Puts one file through everything; configurations are written to `kept`.
 fn said(name: &str, file: &Path, kept: &Path) -> Said {
     let before = spent();
     let report = check(&[file.to_owned()]);
@@ -113,7 +113,7 @@ fn said(name: &str, file: &Path, kept: &Path) -> Said {
     }
 }
 
-/// What a user gets who runs the commands on a file.
+/// Runs the commands on a file, as a user does.
 fn run(name: &str, file: &Path, said: &Said) {
     let path = file.display().to_string();
     let checked = smidge(&["check", "-f", &path]);
@@ -122,7 +122,7 @@ fn run(name: &str, file: &Path, said: &Said) {
     let first = mesh.workloads.iter().next().map(|(id, it)| format!("{}/{}", id.namespace, it.name));
     let rendered = smidge(&["render", "-f", &path, "-w", first.as_deref().unwrap_or("default/none")]);
     let words = String::from_utf8_lossy(&rendered.stderr).into_owned();
-    // Without a workload there is nothing to render, which is an error of the question.
+    // Without a workload there is nothing to render, which is an error of the arguments.
     let status = if first.is_some() { said.status } else { 2 };
     assert_eq!(rendered.status.code(), Some(i32::from(status)), "render of {name}: {words}");
     assert_eq!(first.is_none(), words.contains("there is no workload"), "render of {name}: {words}");
@@ -154,7 +154,7 @@ fn every_file_is_judged_as_the_report_says() {
     envoys_take(kept.path());
 }
 
-/// Every Envoy takes every configuration that was made.
+/// Checks that every Envoy accepts every configuration that was made.
 fn envoys_take(folder: &Path) {
     let files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.len() > 20, "only {} configurations", files.len());

@@ -1,7 +1,8 @@
-//! `smidge explain`, one folder a question: manifests and the words of the command line in, the answer in both forms out.
+//! `smidge explain`, one folder a question: manifests and the arguments of the command in, the answer in both forms
+//! out.
 //!
-//! `UPDATE_EXPECT=1` writes what the code makes now; without it, any difference is a failure. And on generated worlds: a
-//! suggestion, once applied, allows just the question that it was made for.
+//! `UPDATE_EXPECT=1` writes the current output; without it, any difference is a failure. Also on generated clusters: a
+//! suggestion, once applied, allows exactly the question that it was made for.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -42,7 +43,7 @@ fn cases() -> Vec<String> {
     cases
 }
 
-/// The words of a line, of which those with blanks stand between single quotes.
+/// The words of a line; a word with blanks is in single quotes.
 fn words(line: &str) -> Vec<String> {
     let parts = line.trim().split('\'').enumerate();
     let mut words = Vec::new();
@@ -67,7 +68,7 @@ fn ask(text: &str, question: &Question) -> Result<Answer, QueryError> {
     explain::answer(documents::assemble(&[source]), question)
 }
 
-/// What is printed for a case, by file.
+/// Output for a case, by file.
 fn outputs(case: &str) -> BTreeMap<&'static str, String> {
     let read = |file: &str| {
         let path = folder().join(case).join(file);
@@ -108,7 +109,7 @@ fn every_question_is_answered_as_it_is_written_down() {
     assert!(wrong.is_empty(), "not as expected: {wrong:#?}\nUPDATE_EXPECT=1 writes what the code makes now");
 }
 
-/// What is suggested is what allows: added to the files, it makes the very question allowed.
+/// A suggestion is sufficient: added to the files, it allows the question.
 #[test]
 fn every_suggestion_of_the_cases_allows_the_question() {
     let mut suggested = 0;
@@ -131,7 +132,7 @@ fn every_suggestion_of_the_cases_allows_the_question() {
 proptest! {
     #![proptest_config(properties::config(150))]
 
-    /// Adding what is suggested allows the question, and takes nothing from any other.
+    /// Adding the suggestion allows the question, and removes access from no other.
     #[test]
     fn a_suggestion_allows_its_question_and_denies_no_other(world in worlds::world()) {
         let text = world.yaml();

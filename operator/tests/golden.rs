@@ -1,7 +1,7 @@
 //! Kubernetes objects in; mesh, findings and Envoy configurations out: one folder a behaviour.
 //!
-//! `UPDATE_EXPECT=1` writes what the code makes now; without it, any difference and any file too many is a failure.
-//! Every configuration is put before every Envoy that there is.
+//! `UPDATE_EXPECT=1` writes the current output; without it, any difference and any extra file is a failure. Every Envoy
+//! binary at hand validates every configuration.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The cases, by name, with what goes in.
+/// The cases by name, with their input.
 fn cases() -> BTreeMap<String, String> {
     let folders = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     folders
@@ -41,7 +41,7 @@ fn cases() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What the code makes of one case, by file.
+/// Output of the code for one case, by file.
 fn outputs(case: &str, text: String) -> BTreeMap<String, String> {
     let offline = documents::assemble(&[Source { name: "in.yaml".to_owned(), text }]);
     let (mesh, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
@@ -76,7 +76,7 @@ fn yaml(value: &impl Serialize) -> String {
     if text.ends_with('\n') { text } else { format!("{text}\n") }
 }
 
-/// The files of a case that are there, but for what goes in.
+/// The existing files of a case, except its input.
 fn present(case: &str) -> BTreeMap<String, String> {
     let root = folder().join(case);
     let mut files = BTreeMap::new();
@@ -135,7 +135,7 @@ fn every_envoy_takes_every_configuration() {
     assert!(refusals.is_empty(), "{}", refusals.join("\n\n"));
 }
 
-/// What Envoy has against a file.
+/// Returns the error with which Envoy refuses a file.
 fn refusal(envoy: &Path, file: &Path) -> Option<String> {
     let output = Command::new(envoy)
         .args(["--mode", "validate", "--log-level", "error", "-c"])
@@ -151,7 +151,7 @@ fn the_documentation_names_every_case_and_no_other() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/smi.md");
     let text = fs::read_to_string(page).unwrap();
     let cases = cases();
-    // A case is named in code, in the last column of a table that ends in a column of cases.
+    // A case is named in code, in the last column of a table whose last heading is `case`.
     let tables = text.split("\n\n").filter(|block| block.lines().any(|line| line.ends_with("| case |")));
     let named: BTreeSet<&str> = tables
         .flat_map(str::lines)
@@ -172,7 +172,7 @@ fn equal_inputs_in_another_order_give_equal_bytes() {
         documents.reverse();
         let reversed = documents.join("\n---\n");
         let (mut one, mut other) = (outputs(&case, text.clone()), outputs(&case, reversed));
-        // It names documents by their place.
+        // It contains positions of documents, which reversal changes.
         one.remove("unreadable.yaml");
         other.remove("unreadable.yaml");
         assert_eq!(one, other, "{case}");

@@ -1,6 +1,6 @@
-//! Real Envoys take every golden case over ADS, one after another on the same stream, and refuse nothing.
+//! Real Envoys accept every golden case over ADS, one after another on the same stream, and refuse nothing.
 //!
-//! `golden` has them judge files; here they are told of differences, as in a cluster. The server is the product's, with
+//! In `golden` they validate files; here they receive differences, as in a cluster. The server is the product's, with
 //! made-up proxies and certificates.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test ends where it goes wrong")]
 
@@ -23,9 +23,9 @@ use smidge::{
 use smidge_xds::{mesh::id::ClusterId, snapshot::Snapshot, view::View};
 use tempfile::TempDir;
 
-/// Who takes everybody's view in turn.
+/// Proxy that receives every view in turn.
 const PROXY: &str = "any";
-/// Long before the 15 s after which Envoy takes a cluster without its endpoints.
+/// Time limit well below the 15 s after which Envoy accepts a cluster without its endpoints.
 const SOON: Duration = Duration::from_secs(8);
 
 /// A certificate and a key that Envoy can load.
@@ -77,7 +77,7 @@ async fn every_envoy_takes_every_golden_case_over_ads() {
     }
 }
 
-/// Waits until the proxy has acknowledged `view` and nothing of it is still warming; a refusal is a failure.
+/// Waits until the proxy has acknowledged `view` and nothing of it is still warming; panics on a refusal.
 async fn settle(handles: &Handles, envoy: &Envoy, view: &Arc<View>, what: &str, limit: Duration) {
     let state = || (handles.proxies.list(), envoy.log());
     let has_taken = || {

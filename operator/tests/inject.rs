@@ -1,8 +1,8 @@
-//! Golden cases of injection: `inject/<case>/in.yaml` is a pod; `out.yaml` what becomes of it, with the proxy's bootstrap
-//! apart in `bootstrap.json`. `UPDATE_EXPECT=1` rewrites both. Every bootstrap goes through real Envoys as the kubelet
-//! would start them. Judges no behaviour of a running proxy: that is `inject_probes`.
+//! Golden cases of injection: `inject/<case>/in.yaml` is a pod; `out.yaml` is the result, with the proxy's bootstrap
+//! apart in `bootstrap.json`. `UPDATE_EXPECT=1` rewrites both. Real Envoys validate every bootstrap as the kubelet
+//! would start them. Does not test a running proxy: that is `inject_probes`.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use smidge_xds_testing::binaries;
@@ -49,7 +49,7 @@ fn decide(pod: &Value) -> Decision {
     injector::inject(pod, namespace, None, &settings())
 }
 
-/// What the golden files hold: the decision with the bootstrap taken out, and the bootstrap.
+/// Content of the golden files: the decision with the bootstrap taken out, and the bootstrap.
 fn golden(decision: &Decision) -> (Value, Option<Value>) {
     match decision {
         Decision::Deny { message } => (json!({"deny": message}), None),
@@ -103,7 +103,7 @@ fn injecting_again_changes_nothing() {
     }
 }
 
-/// A pod that was injected under another key, or when paths had no token, comes to what the same pod comes to at once.
+/// A pod that was injected under another key, or when paths had no token, becomes the same as if it were injected now.
 #[test]
 fn a_pod_that_was_injected_under_another_key_gets_this_ones_paths() {
     let Decision::Inject { pod: wanted, .. } = decide(&pod("probes-every-kind")) else {
@@ -128,7 +128,7 @@ fn a_pod_that_was_injected_under_another_key_gets_this_ones_paths() {
     }
 }
 
-/// A container that comes after injection has its probes answered as well, and the others keep theirs.
+/// A container that is added after injection has its probes answered as well, and the others keep theirs.
 #[test]
 fn a_container_added_later_keeps_its_probe() {
     let Decision::Inject { pod: mut once, .. } = decide(&pod("probes-every-kind")) else {
@@ -144,7 +144,7 @@ fn a_container_added_later_keeps_its_probe() {
     assert_eq!(again.pointer("/spec/containers/2/livenessProbe/httpGet/port"), Some(&json!(15021)));
 }
 
-/// The difference that the webhook answers with makes of the pod what the decision says.
+/// The JSON patch in the webhook's answer turns the pod into the pod of the decision.
 #[test]
 fn the_patch_makes_the_pod() {
     for case in cases() {
@@ -170,7 +170,7 @@ fn every_bootstrap_is_valid_to_envoy() {
     }
 }
 
-/// Asks Envoy; an error is what it said.
+/// Validates a configuration with Envoy; returns Envoy's message as the error.
 fn validate(binary: &Path, config: &str) -> Result<(), String> {
     let output = Command::new(binary)
         .args([

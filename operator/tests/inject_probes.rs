@@ -1,7 +1,7 @@
-//! Probes of an injected pod against a real Envoy: what the kubelet is told while the application is up, down, or slow, and
-//! what others cannot reach with the kubelet's paths.
+//! Probes of an injected pod against a real Envoy: the kubelet's results while the application is up, down, or slow,
+//! and what other clients cannot reach with the kubelet's paths.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "inject_probes/application.rs"]
@@ -122,7 +122,8 @@ fn an_http_probe_fails_with_the_application_and_a_redirect_is_an_answer() {
     }
 }
 
-/// Who may not read the pod does not know the token, and so has no probe run and no hook; who knows it gets a status.
+/// A client that may not read the pod does not know the token, and so can run no probe and no hook; a client that knows
+/// it gets a status only.
 #[test]
 fn strangers_cannot_ask_and_nobody_is_told_more_than_the_status() {
     for binary in binaries::envoys() {
@@ -165,7 +166,7 @@ fn strangers_cannot_ask_and_nobody_is_told_more_than_the_status() {
         assert_eq!(application.count(), seen, "{}: the application was asked", binary.display());
         assert_eq!(proxy.probe("app/preStop"), Some(200));
         assert!(application.last().starts_with("GET /quitquitquit "), "{}", application.last());
-        // What is counted and shown on the other port does not tell it either.
+        // The statistics on the other port do not reveal it either.
         assert!(!proxy.metrics_text().contains(&one), "a token is in the metrics");
     }
 }
@@ -205,7 +206,8 @@ fn a_grpc_probe_asks_for_the_service() {
         let container = json!({"livenessProbe": probe("shop.Health"), "readinessProbe": probe("shop.Other")});
         let proxy = Proxy::start(&binary, &pod(&container));
         until("alive", || proxy.probe("app/liveness") == Some(200));
-        // The first check of both has ended by now: they started together, and this one had to wait for no port.
+        // The first check of both has ended by now: they started together, and this one did not have to wait for a
+        // port.
         assert_eq!(proxy.probe("app/readiness"), Some(503), "{}", binary.display());
         application.serving(false);
         until("dead", || proxy.probe("app/liveness") == Some(503));
@@ -228,12 +230,12 @@ fn the_metrics_port_serves_metrics_alone() {
         ] {
             assert!(matches!(proxy.metrics(request), Some(404 | 400)), "{request}");
         }
-        // The admin interface answers readiness as well, and has no use for a query there either.
+        // The admin interface answers readiness as well, and the route accepts no query there either.
         assert_eq!(proxy.get("/healthz/ready?filter=server"), Some(404));
     }
 }
 
-/// A pattern that costs Envoy's main thread seconds, if it gets as far: 20 alternatives of a thousand steps each.
+/// A pattern that costs Envoy's main thread seconds, if it is evaluated: 20 alternatives of a thousand steps each.
 #[test]
 fn no_pattern_of_a_strangers_reaches_the_main_thread() {
     let piece = |letter: u8| format!("(%3F:.%7B0,33%7D{}){{30}}", char::from(letter));
@@ -254,7 +256,7 @@ fn no_pattern_of_a_strangers_reaches_the_main_thread() {
     }
 }
 
-/// Metrics that take for ever: of many who ask, one waits for its answer and one for its turn, and readiness for neither.
+/// Metrics that never end: of many scrapes, one waits for its answer and one for its turn, and readiness for neither.
 #[test]
 fn scrapes_take_turns_and_readiness_waits_for_none() {
     for binary in binaries::envoys() {
@@ -266,7 +268,7 @@ fn scrapes_take_turns_and_readiness_waits_for_none() {
             let metrics = clusters.iter_mut().find(|cluster| cluster["name"] == "metrics").unwrap();
             metrics["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
                 json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-            // Nobody gives up while the test looks.
+            // No scrape times out during the test.
             let listeners = config["static_resources"]["listeners"].as_array_mut().unwrap();
             let metrics = listeners.iter_mut().find(|listener| listener["name"] == "stats").unwrap();
             *metrics = serde_json::from_str(&metrics.to_string().replace("\"5s\"", "\"300s\"")).unwrap();
@@ -275,7 +277,7 @@ fn scrapes_take_turns_and_readiness_waits_for_none() {
         let (metrics, (told, answers)) = (proxy.metrics_port(), mpsc::channel());
         for _ in 0..20 {
             let told = told.clone();
-            // Two of them get nothing until the proxy ends, when nobody listens any more.
+            // Two of them get nothing until the proxy ends, when the channel has no receiver any more.
             thread::spawn(move || told.send(proxy::status(metrics, "GET /stats/prometheus HTTP/1.1")));
         }
         for _ in 0..18 {
@@ -286,7 +288,7 @@ fn scrapes_take_turns_and_readiness_waits_for_none() {
     }
 }
 
-/// Whoever opens connections and says nothing gets so many, and takes nothing from the other port.
+/// The connections of a client that sends nothing are bounded, and take nothing from the other port.
 #[test]
 fn a_port_has_a_bound_on_connections_of_its_own() {
     for binary in binaries::envoys() {
@@ -301,5 +303,5 @@ fn a_port_has_a_bound_on_connections_of_its_own() {
     }
 }
 
-/// How long a state may take to show: an active check runs every second or two here.
+/// Time limit for a state to show: an active check runs every second or two here.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,6 +1,6 @@
-//! The injection webhook as the API server meets it: over TLS, with reviews in and answers out.
+//! The injection webhook as the API server calls it: over TLS, with reviews in and answers out.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -175,7 +175,7 @@ async fn serve() -> Served {
     Served { address, roots, stop, ended }
 }
 
-/// Longer than anything here takes on a busy machine.
+/// Time limit of a step, longer than any takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn connect(served: &Served) -> TlsStream<TcpStream> {

@@ -1,8 +1,9 @@
-//! Ten thousand spoilt manifests, and a few that are made to explode, through everything that reads what users write: the
-//! offline tools, lowering, admission, conversion and `explain`.
+//! Ten thousand mutated manifests, and a few that are built to exhaust time or memory, through everything that reads
+//! manifests of users: the offline tools, lowering, admission, conversion and `explain`.
 //!
-//! Nothing may panic; each costs bounded time and memory, and what is said about it is of readable length. Cost is CPU
-//! time of the thread, so that a busy machine fails nothing. `SMIDGE_SEED` repeats a run, `SMIDGE_MUTATIONS` asks for more.
+//! Nothing may panic; each input costs bounded time and memory, and messages about it have a readable length. Cost is
+//! CPU time of the thread, so that a busy machine fails nothing. `SMIDGE_SEED` repeats a run, `SMIDGE_MUTATIONS` sets
+//! the number of inputs.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -44,16 +45,16 @@ use smidge::{
 };
 use smidge_xds::mesh::{Mesh, id::ClusterId};
 
-/// How many manifests are spoilt.
+/// Number of mutated manifests.
 const MUTATIONS: usize = 10_000;
-/// CPU time for one spoilt manifest of a few kilobytes, in a debug build.
+/// Maximum CPU time for one mutated manifest of a few kilobytes, in a debug build.
 const SMALL: Duration = Duration::from_secs(1);
-/// CPU time for one that is made to explode, in a debug build: twice what the largest took where it was measured, as processors
-/// differ. What explodes takes a hundred times as long.
+/// Maximum CPU time for one that is built to exhaust time, in a debug build: twice what the largest took where it was
+/// measured, as processors differ. An input whose cost does explode takes a hundred times as long.
 const LARGE: Duration = Duration::from_secs(20);
-/// How long a sentence about an object may be.
+/// Maximum length of a message about an object, in bytes.
 const WORDS: usize = 4096;
-/// What users need not know.
+/// Words of the implementation that messages to users must not contain.
 const INTERNAL: [&str; 6] = [
     "untagged enum",
     "expected struct",
@@ -62,7 +63,7 @@ const INTERNAL: [&str; 6] = [
     "DuplicateKeyPolicy",
     "expected i32",
 ];
-/// How much memory everything may take at its peak.
+/// Maximum peak memory of the test, in KiB.
 const MEMORY_KIB: u64 = 1 << 20;
 
 fn bases() -> Vec<String> {
@@ -81,7 +82,7 @@ fn bases() -> Vec<String> {
         bases.extend(files.filter_map(|file| fs::read_to_string(file).ok()));
     }
     println!("{own} bases of our own, {} of the corpus", bases.len() - own);
-    // A definition is large, and none of ours to read.
+    // A CustomResourceDefinition is large, and the product does not read it.
     bases.retain(|text| text.len() < 16_384 && !text.contains("CustomResourceDefinition"));
     bases
 }
@@ -92,14 +93,14 @@ fn spent() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(0))
 }
 
-/// The most memory that this process has had.
+/// Peak memory of this process.
 fn peak_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
-/// What came of the inputs so far.
+/// Results of the inputs so far.
 #[derive(Debug, Default)]
 struct Tally {
     inputs: usize,
@@ -110,7 +111,7 @@ struct Tally {
     conversions: usize,
     converted: usize,
     questions: usize,
-    /// Bytes that were sent as they are, and refused by an answer rather than an error.
+    /// Number of inputs that were sent unchanged, and refused by an answer rather than an error.
     sent: usize,
     slowest: (Duration, String),
     wrong: Vec<String>,
@@ -133,7 +134,7 @@ impl Tally {
         self.wrong.extend(other.wrong);
     }
 
-    /// Puts one input through everything; `name` says which it is.
+    /// Puts one input, which `name` identifies, through everything.
     fn put(&mut self, name: &str, bytes: &[u8], limit: Duration) {
         let before = spent();
         self.inputs += 1;
@@ -172,7 +173,7 @@ impl Tally {
         self.said(&Report { unreadable, findings });
     }
 
-    /// Puts the bytes as they are where the API server puts an object.
+    /// Sends the bytes unchanged where the API server puts an object.
     fn send(&mut self, bytes: &[u8]) {
         let body = |before: &str, after: &str| [before.as_bytes(), bytes, after.as_bytes()].concat();
         let kind = r#"{"group":"split.smi-spec.io","version":"v1alpha4","kind":"TrafficSplit"}"#;
@@ -191,7 +192,7 @@ impl Tally {
         }
     }
 
-    /// What is said is readable: of a bounded length, and without what steers a terminal.
+    /// Checks that messages are readable: of a bounded length, and without control characters for a terminal.
     fn said(&mut self, report: &Report) {
         self.unreadable += report.unreadable.len();
         self.findings += report.findings.len();
@@ -262,7 +263,7 @@ impl Tally {
     }
 }
 
-/// A refusal names the object, and for each error the reason, in words for users.
+/// Checks that a refusal names the object, and for each error the reason, in words for users.
 fn is_clear(message: &str, kind: &str) {
     let short: String = kind.chars().take(20).collect();
     assert!(message.starts_with(&short), "{kind} is not named: {message}");
@@ -278,7 +279,7 @@ fn is_clear(message: &str, kind: &str) {
     }
 }
 
-/// Spoils one of the bases, as a whole or a document of it.
+/// Mutates one of the bases, as a whole or in one document.
 fn spoilt(bases: &[String], dice: &mut Dice) -> Vec<u8> {
     let base = dice.pick(bases);
     if dice.below(3) == 0 {
@@ -312,7 +313,7 @@ fn spoilt_manifests_cost_only_themselves() {
     let count = number("SMIDGE_MUTATIONS").and_then(|it| usize::try_from(it).ok()).unwrap_or(MUTATIONS);
     let bases = bases();
     let (next, total) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
-    // A panic is counted, and need not be told ten thousand times.
+    // A panic is counted; a thread ends after more than 20 failures, as not all of ten thousand need be printed.
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

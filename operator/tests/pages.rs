@@ -1,7 +1,7 @@
-//! The operator's pages as strangers meet them: crowds are bounded and keep nobody out, and the debug pages are for those
-//! whom the cluster's RBAC lets read them.
+//! The operator's pages and unauthenticated peers: their connections are bounded and keep no other client out, and the
+//! debug pages are for users whom the cluster's RBAC lets read them.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "pages/crowds.rs"]
@@ -42,9 +42,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Longer than anything here takes on a busy machine.
+/// Time limit of a step, longer than any takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// An address from which nobody else asks.
+/// Source address that no other client of the tests uses.
 const KUBELET: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// The cluster's key.
@@ -57,7 +57,7 @@ struct Served {
     ended: JoinHandle<()>,
 }
 
-/// The real server with a mesh of so many Services, in a cluster where everybody may read.
+/// Serves the real pages with a mesh of `services` Services, in a cluster where every user may read.
 async fn serve(services: usize) -> Served {
     let api = ApiServer::start().await;
     *api.objects.review.lock().unwrap() = Some(reviewed());
@@ -84,7 +84,7 @@ async fn serve(services: usize) -> Served {
     Served { api, address, stop, ended }
 }
 
-/// What the API server says of the token of somebody who reads.
+/// The API server's review of the token of a user.
 fn reviewed() -> Value {
     json!({"authenticated": true, "audiences": ["smidge/cluster.local/local/debug"], "user": {
         "username": "system:serviceaccount:ops:ada", "uid": "uid-ada",
@@ -92,7 +92,7 @@ fn reviewed() -> Value {
     }})
 }
 
-/// A token for the debug pages; `id` makes it another one.
+/// Returns a token for the debug pages; each `id` gives another one.
 fn token(id: &str) -> String {
     let mut claims = claims();
     claims["aud"] = json!(["smidge/cluster.local/local/debug"]);
@@ -102,7 +102,7 @@ fn token(id: &str) -> String {
 
 async fn connect(served: &Served, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    // What is not read must not fit into the kernel's buffers.
+    // Unread bytes must not fit into the kernel's buffers.
     socket.set_recv_buffer_size(64 << 10).unwrap();
     socket.bind((from, 0).into()).unwrap();
     socket.connect(served.address).await.unwrap()
@@ -116,7 +116,7 @@ fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
 }
 
-/// Status line, headers and body.
+/// Returns status line, headers and body.
 async fn get(served: &Served, from: Ipv4Addr, path: &str, more: &str) -> String {
     let asked = async {
         let mut stream = connect(served, from).await;

@@ -1,6 +1,6 @@
-//! Counts travel between replicas: at once, over TLS that is verified, and to nobody but replicas.
+//! Counts travel between replicas: at once, over TLS that is verified, and only to replicas.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::{
@@ -55,7 +55,7 @@ fn tallies(acknowledged: usize) -> AckCounts {
     AckCounts::unit(object(), Arc::new(tally))
 }
 
-/// Two replicas of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.
+/// Two replicas, of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.
 struct Two {
     world: World,
     own: watch::Sender<AckCounts>,
@@ -111,14 +111,14 @@ impl Two {
         Self { world, own, published, address, roots, folder: tempfile::tempdir().unwrap(), stop }
     }
 
-    /// Asks as the holder of a token with these claims, believing a server of this name.
+    /// Returns a client with a token of these claims, which accepts a server of this name.
     fn asker(&self, claims: &serde_json::Value, name: &str) -> PeerClient {
         let path = self.folder.path().join("token");
         std::fs::write(&path, self.world.signer.sign(claims)).unwrap();
         PeerClient::new(&self.roots, name, path, self.address.port()).unwrap()
     }
 
-    /// How a question fails.
+    /// Returns the error of a query that fails.
     async fn failure(&self, asker: &PeerClient) -> String {
         let question = asker.ask(self.address, |tallies| assert!(tallies.is_empty(), "it was told"));
         let error = timeout(SOON, question).await.expect("the question is held").unwrap_err();
@@ -165,7 +165,7 @@ async fn nobody_else_is_told() {
     stranger["sub"] = json!("system:serviceaccount:shop:thief");
     stranger["kubernetes.io"]["serviceaccount"]["name"] = json!("thief");
     assert!(two.failure(&two.asker(&stranger, NAME)).await.contains("401"), "its pod has another account");
-    // A pod of another account that is what it says.
+    // A pod that has the account in the token, which is not the replicas' account.
     let mut pod = tokens::pod();
     pod["spec"]["serviceAccountName"] = json!("thief");
     two.world.watch_sees(Some(pod));
@@ -201,7 +201,7 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
     timeout(SOON, others.wait_for(known)).await.expect("it was not asked").unwrap();
     leader.send_replace(Leader::Other);
     timeout(SOON, others.wait_for(|known| known.is_empty())).await.expect("it goes on asking").unwrap();
-    // One that was told to end was about to tell.
+    // A query that was stopped still had counts to deliver.
     late.send_modify(|replicas: &mut Arc<BTreeMap<_, _>>| {
         Arc::make_mut(replicas).insert("web-1".to_owned(), tallies(1));
     });

@@ -1,7 +1,7 @@
-//! The proof that the product means what the rulings say: generated worlds, put before a reference evaluator and
-//! before a real Envoy with the configuration that the product makes of them.
+//! The proof that the product implements the rulings: generated objects, judged by a reference evaluator and by a real
+//! Envoy with the configuration that the product makes of them.
 //!
-//! `SMIDGE_SEED` repeats a run, `SMIDGE_DECISIONS` makes a longer one, which the Envoys that there are share
+//! `SMIDGE_SEED` repeats a run, `SMIDGE_DECISIONS` makes a longer one, which all Envoy binaries at hand share
 //! (`docs/design/006-proof.md`).
 #![allow(
     clippy::unwrap_used,
@@ -59,11 +59,11 @@ mod world;
 use smidge_xds_testing::{binaries, caller, fixture, proxies};
 use std::{env, path::PathBuf};
 
-/// The seed of every run that names none.
+/// Seed of a run that sets none.
 const SEED: u64 = 4;
-/// Decisions of a run that names no number.
+/// Number of decisions of a run that sets none.
 const DECISIONS: usize = 20_000;
-/// Towns of such a run; a longer one has one for so many decisions.
+/// Number of generated clusters of such a run; a longer run has one for every `DECISIONS_A_TOWN`.
 const TOWNS: usize = 12;
 const DECISIONS_A_TOWN: usize = 10_000;
 
@@ -79,7 +79,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// The newest Envoy, and the others, which have their turn in a longer run.
+/// Returns the newest Envoy, and the others, which take part in a longer run only.
 fn envoys() -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut all = binaries::envoys();
     let newest = all.split_off(all.len().saturating_sub(1));
@@ -97,7 +97,7 @@ fn block_on(proof: impl Future<Output = ()>) {
         .block_on(proof);
 }
 
-/// The share of one of the Envoys in a run.
+/// Number of decisions for one Envoy of a run.
 fn decisions() -> usize {
     let (newest, others) = envoys();
     let envoys = newest.len() + others.len();

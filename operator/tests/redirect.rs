@@ -1,12 +1,12 @@
-//! `smidge redirect` in network namespaces of the test's own: who is redirected where, and that the listener learns where the
-//! connection was going. Needs root, `nft`, `iptables`, `ip` and `unshare`.
+//! `smidge redirect` in network namespaces of the test's own: which connections are redirected where, and that the
+//! listener learns the original destination of a connection. Needs root, `nft`, `iptables`, `ip` and `unshare`.
 //!
-//! Each case runs this program again inside a new namespace (the pod), which makes a second one (the world outside) and
-//! connects from both as different users.
+//! Each case runs this program again inside a new namespace (the pod), which makes a second one (the network outside)
+//! and connects from both as different users.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-// A `Pod` is the proof that the process is inside, where the methods may do what they do.
+// A `Pod` is the proof that the process is inside a namespace, where its methods may change the network.
 #![allow(clippy::unused_self)]
 
 #[path = "inject/envoy.rs"]
@@ -67,37 +67,38 @@ fn everything(pod: &Pod, tool: &str) {
     pod.redirect(&args);
     assert_eq!(pod.rules(), rules, "a second time changed the rules");
 
-    // The application's calls go to the proxy, which learns where they were to go.
+    // The application's calls go to the proxy, which learns their original destination.
     pod.expect(APPLICATION, None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
     pod.expect(APPLICATION, None, "[fd09::1]:80", "15001 for [fd09::1]:80");
     pod.expect(0, None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
-    // Lookups and what is excluded go where they went: here to nobody.
+    // DNS lookups and excluded destinations are not redirected: here nothing listens there.
     for address in ["10.9.0.1:53", "10.9.0.1:5432", "198.51.100.7:80", "[2001:db8::7]:80"] {
         pod.expect(APPLICATION, None, address, "refused");
     }
-    // Loopback stays, by whichever address.
+    // Calls over loopback are not redirected, by whichever address.
     pod.expect(APPLICATION, None, "127.0.0.1:8080", "8080 direct");
     pod.expect(APPLICATION, None, "10.9.0.2:8080", "8080 direct");
     pod.expect(APPLICATION, None, "[::1]:8080", "8080 direct");
 
-    // The proxy's calls go out. Those to its own pod are the application's to itself, and come in like any other;
+    // The proxy's calls leave the pod. Those to its own pod are the application's to itself, and are inbound like any
+    // other;
     pod.expect_of((PROXY, GROUP), None, "10.9.0.1:80", "refused");
     pod.expect_of((PROXY, GROUP), None, "[fd09::1]:80", "refused");
     pod.expect_of((PROXY, GROUP), None, "10.9.0.2:8080", "15006 for 10.9.0.2:8080");
     pod.expect_of((PROXY, GROUP), None, "[fd09::2]:8080", "15006 for [fd09::2]:8080");
-    // unless they are the ones that came in already.
+    // unless they are the inbound calls that the proxy passes on.
     pod.expect_of((PROXY, GROUP), Some("127.0.0.6"), "10.9.0.2:8080", "8080 direct");
     pod.expect_of((PROXY, GROUP), Some("::6"), "[fd09::2]:8080", "8080 direct");
     pod.expect_of((PROXY, GROUP), None, "127.0.0.1:8080", "8080 direct");
-    // Either of the two alone is an application, whatever its image says.
+    // A process with only the user or only the group of the proxy is an application, whatever its image sets.
     for (user, group) in [(PROXY, PROXY), (PROXY, 0), (APPLICATION, GROUP), (GROUP, GROUP), (0, GROUP)] {
         pod.expect_of((user, group), None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
         pod.expect_of((user, group), None, "[fd09::1]:80", "15001 for [fd09::1]:80");
     }
-    // An application that borrows that source gains nothing.
+    // An application that binds that source address gains nothing.
     pod.expect(APPLICATION, Some("::6"), "[fd09::1]:80", "15001 for [fd09::1]:80");
 
-    // Callers from elsewhere meet the proxy, but for its own ports and what is excluded.
+    // Callers from elsewhere reach the proxy, except at its own ports and at what is excluded.
     pod.expect_from_outside("10.9.0.2:8080", "15006 for 10.9.0.2:8080");
     pod.expect_from_outside("[fd09::2]:8080", "15006 for [fd09::2]:8080");
     pod.expect_from_outside("10.9.0.2:15001", "15006 for 10.9.0.2:15001");
@@ -106,8 +107,8 @@ fn everything(pod: &Pod, tool: &str) {
     pod.expect_from_outside("[fd09::2]:15090", "15090 direct");
 }
 
-/// A real proxy in the pod: what the application asks of another pod's readiness or metrics, that pod answers, and not the
-/// proxy that the call goes through; what others ask of this pod's, its proxy answers.
+/// A real proxy in the pod: another pod answers the application's requests to that pod's readiness or metrics port, and
+/// not the proxy that the call passes; requests to this pod's ports are answered by its own proxy.
 #[test]
 fn the_proxys_own_ports_of_another_pod_are_that_pods() {
     in_an_empty_pod("the_proxys_own_ports_of_another_pod_are_that_pods", |pod| {
@@ -126,7 +127,7 @@ fn the_proxys_own_ports_of_another_pod_are_that_pods() {
     });
 }
 
-/// Not a case of its own: what the cases run as another user or in the other namespace.
+/// Not a case of its own: the cases run it as another user or in the other namespace.
 #[test]
 fn connects() {
     pod::connect_if_told();

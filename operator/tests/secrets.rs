@@ -1,6 +1,6 @@
 //! A key or a token is never in a log line, a metric, a `Debug` print or a file of the repository.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::{
@@ -24,7 +24,7 @@ use smidge_xds::{
     server::{CertSource as _, Holder},
 };
 
-/// What a secret looks like, wherever it comes from.
+/// Pattern of secrets, from any source.
 fn patterns() -> Regex {
     Regex::new(r"PRIVATE KEY|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*").unwrap()
 }
@@ -33,7 +33,7 @@ fn patterns() -> Regex {
 fn forms(pem: &str) -> Vec<String> {
     let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let bytes = der.secret_pkcs8_der();
-    // The private number stands in the middle; head and tail are the same in every key or public.
+    // The private number is in the middle; head and tail are the same in every key or public.
     let private = &bytes[36..68];
     let list = format!("{private:?}");
     let hex = private.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
@@ -51,7 +51,7 @@ fn assert_hides(what: &str, text: &str, secrets: &[String]) {
     }
 }
 
-/// A log that keeps what it is told.
+/// A log that keeps its lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -109,7 +109,7 @@ fn stored(world: &World) -> Vec<String> {
 async fn no_log_line_metric_or_print_shows_a_key_or_a_token() {
     let log = Log::default();
     let writer = log.clone();
-    // For the whole process and with the `log` crate bridged, so that no library escapes.
+    // For the whole process and with the `log` crate bridged, so that the lines of every library are included.
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
@@ -157,13 +157,13 @@ async fn no_log_line_metric_or_print_shows_a_key_or_a_token() {
     assert_hides("the log", &said, &secrets);
 }
 
-/// A token that is good, and that one with others that are not.
+/// Returns a valid token, and that one with others that are not.
 fn tokens_of(world: &World) -> (String, Vec<String>) {
     world.hands.advance(time::Duration::days(-200));
     let good = world.signer.sign(&claims());
     let mut expired = claims();
     expired["exp"] = json!(1);
-    // The API server is asked about it, as the issuer may have had that name.
+    // The API server reviews it, as the issuer may have had that name.
     let mut renamed = claims();
     renamed["iss"] = json!("https://the.old.name");
     let all = vec![
@@ -177,7 +177,7 @@ fn tokens_of(world: &World) -> (String, Vec<String>) {
     (good, all)
 }
 
-/// Admits or refuses each of `tokens`, with the API server well and not, and prints what came of it.
+/// Admits or refuses each of `tokens`, with the API server up and down, and prints the results.
 async fn refuse(world: &World, tokens: &[String]) -> String {
     let mut prints = Vec::new();
     for down in [false, true] {
@@ -195,7 +195,7 @@ async fn refuse(world: &World, tokens: &[String]) -> String {
     prints
 }
 
-/// Has the API server answer what does not parse, with the secret in it, and prints the errors.
+/// Makes the API server return answers that do not parse, with the secret in them, and prints the errors.
 async fn break_answers(world: &World, token: &str) -> String {
     *world.server.objects.review.lock().unwrap() = Some(json!({"authenticated": "perhaps"}));
     let refusal = world.admit(token).await.unwrap_err();
@@ -216,7 +216,7 @@ fn a_key_prints_nothing_at_any_width() {
     assert_hides("PrivateKey", &print, &forms(&key.expose()));
 }
 
-/// Files that tell what the mesh made of something, or that users are given: everything but sources.
+/// Collects files that contain output of the product, or that users are given: everything but sources.
 fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,9 +1,10 @@
-//! What stands on an object for what is known of it, which statuses are written when, and who has acknowledged what.
+//! Conditions of an object for what is known of it, the times at which statuses are written, and acknowledgements of
+//! proxies.
 //!
-//! The conditions are a table: `operator/tests/status/conditions.txt` has every case with its status, as a person reads
-//! it. `UPDATE_EXPECT=1` writes the file.
+//! The conditions are a table: `operator/tests/status/conditions.txt` has every case with its status, in a form for
+//! people. `UPDATE_EXPECT=1` writes the file.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "status/conditions.rs"]

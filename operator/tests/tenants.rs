@@ -1,9 +1,9 @@
-//! What one tenant can make others compute, hold or send is bounded: the operator's memory, the bytes of other namespaces'
-//! proxies, and the memory of their Envoys.
+//! Bounds on what one tenant can make others compute, hold or send: the operator's memory, the bytes of other
+//! namespaces' proxies, and the memory of their Envoys.
 //!
-//! A tenant has a namespace, with pods and whatever objects it likes; its victim is an account of another namespace that it
-//! names as a source. Bounds are of bytes and of counts, so that a busy machine fails nothing. `PROPTEST_CASES` asks for more
-//! random tenants.
+//! A tenant has a namespace, with pods and whatever objects it likes; its victim is an account of another namespace
+//! that it names as a source. Bounds are of bytes and of counts, so that a busy machine fails nothing. `PROPTEST_CASES`
+//! sets the number of random tenants.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test ends where it goes wrong")]
 
 #[path = "tenants/envoy.rs"]
@@ -34,24 +34,24 @@ use smidge_xds_testing::properties;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Whoever measures memory must be alone.
+/// Returns a lock, as a test that measures memory must run alone.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What became of a tenant's objects.
+/// Results for a tenant's objects.
 struct Outcome {
-    /// The operator's memory while it lowered them and made resources, beyond the objects themselves.
+    /// Peak memory of the operator while it lowered them and made resources, beyond the objects themselves, in bytes.
     peak: usize,
-    /// The bytes of all resources.
+    /// Size of all resources, in bytes.
     pool: usize,
     victim: Arc<View>,
     findings: Vec<Finding>,
 }
 
 impl Outcome {
-    /// What the victim's proxy is sent.
+    /// Number of bytes that the victim's proxy is sent.
     fn sent(&self) -> usize {
         self.victim.resources.values().map(|resource| resource.body.len()).sum()
     }
@@ -75,7 +75,7 @@ fn outcome(text: String) -> Outcome {
     Outcome { peak, pool, victim, findings }
 }
 
-/// What the victim is sent because of the tenant.
+/// Number of bytes that the victim is sent because of the tenant.
 fn foreign(outcome: &Outcome) -> usize {
     outcome.sent().saturating_sub(self::outcome(Tenant::default().text()).sent())
 }
@@ -110,7 +110,7 @@ fn many_services_reach_another_namespace_within_a_budget() {
     let tenant = Tenant { services: 3000, targets: 1, foreign: true, ..Tenant::default() };
     let outcome = outcome(tenant.text());
     assert_eq!(outcome.over_budget(), 1, "{:#?}", outcome.findings);
-    // Nothing of a target that does not fit; the shared listener still knows every Service's address.
+    // No cluster of a target that exceeds the budget; the shared listener still has every Service's address.
     let clusters = outcome.victim.resources.keys().filter(|(_, name)| name.contains("evil")).count();
     assert_eq!(clusters, 0, "{:#?}", outcome.victim.resources.keys().take(20).collect::<Vec<_>>());
 }
@@ -126,7 +126,7 @@ fn many_ports_and_classes_of_an_account_share_its_budget() {
     assert!(outcome.pool < 8 * MEGABYTE, "{} bytes of resources", outcome.pool);
 }
 
-/// A binding of many accounts as the destination of many targets is a product that must not be made.
+/// A binding of many accounts as the destination of many targets is a product that must not be computed.
 #[test]
 fn many_targets_of_many_destinations_cost_no_product() {
     let _alone = alone();
@@ -137,7 +137,7 @@ fn many_targets_of_many_destinations_cost_no_product() {
     assert!(outcome.peak < 100 * MEGABYTE, "{} bytes at the peak", outcome.peak);
 }
 
-/// Each backend is a cluster for whoever may call the root, with pods or without.
+/// Each backend is a cluster for every proxy that may call the root, with pods or without.
 #[test]
 fn many_backends_reach_another_namespace_within_a_budget() {
     let _alone = alone();

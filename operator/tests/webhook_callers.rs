@@ -1,7 +1,7 @@
-//! Who hears what the webhooks know, where the API server shows a client certificate: the server over TLS as the operator
-//! sets it up, and callers of every kind.
+//! Access to the webhooks where the API server presents a client certificate: the server over TLS as the operator sets
+//! it up, and callers of every kind.
 
-// Clippy lets tests unwrap, but does not take the functions that they share for tests.
+// Clippy lets tests unwrap, but does not treat the functions that they share as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -32,12 +32,12 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 const NAME: &str = "smidge-webhook.smidge-system.svc";
-/// Longer than anything here takes on a busy machine.
+/// Time limit of a step, longer than any takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 const OK: &str = "HTTP/1.1 200 OK";
 const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden";
 
-/// The webhooks' port, until the test ends.
+/// The webhooks' port, which is open until the test ends.
 struct Port {
     address: SocketAddr,
     roots: RootCertStore,
@@ -69,7 +69,7 @@ impl Port {
         Self { address, roots }
     }
 
-    /// The answer to one request: its first line, and its text. An error if the connection is refused.
+    /// Returns the answer to one request: its first line, and its text. An error if the connection is refused.
     async fn ask(
         &self,
         shown: Option<ClientPair>,
@@ -89,7 +89,7 @@ impl Port {
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(said)?;
         let head = format!("POST {path} HTTP/1.1\r\nhost: w\r\ncontent-length: {}\r\n", body.len());
         let request = format!("{head}connection: close\r\n\r\n{body}");
-        // In TLS 1.3 a client hears only now that its certificate was refused.
+        // In TLS 1.3 a client learns only now that its certificate was refused.
         stream.write_all(request.as_bytes()).await.map_err(said)?;
         let mut answer = String::new();
         let read = timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("no answer");
@@ -99,8 +99,8 @@ impl Port {
         Ok((head.lines().next().unwrap_or_default().to_owned(), text.to_owned()))
     }
 
-    /// Asks everything that this caller can; the first lines of the answers to `/validate` and `/inject`, which are the same,
-    /// with the text of the latter. Conversions are served to whoever is let in at all.
+    /// Sends every request that this caller can; returns the first line of the answers to `/validate` and `/inject`,
+    /// which is the same, with the text of the latter. Conversions are served to every caller that is admitted at all.
     async fn judges(&self, shown: impl Fn() -> Option<ClientPair>) -> (String, String) {
         let (convert, answer) = self.ask(shown(), "/convert", &conversion()).await.unwrap();
         assert_eq!(convert, OK);
@@ -146,7 +146,7 @@ async fn whoever_shows_no_certificate_hears_nothing_of_the_mesh() {
     let (status, text) = port.judges(|| None).await;
     assert_eq!(status, FORBIDDEN);
     assert!(text.contains("webhook.clientCA") && text.contains("--webhook-client-ca"), "{text}");
-    // It is told so before its body is read.
+    // The refusal comes before the body is read.
     let nonsense = port.ask(None, "/validate", "nonsense").await.unwrap();
     assert_eq!(nonsense.0, FORBIDDEN);
 }
@@ -186,12 +186,12 @@ async fn without_the_setting_everybody_is_heard_as_before() {
     let port = Port::open(None).await;
     let (status, text) = port.judges(|| None).await;
     assert_eq!(status, OK, "{text}");
-    // Nobody asks for it, so nobody sees it.
+    // The server does not request the certificate, so it does not see it.
     let stranger = Authority::new("strangers");
     assert_eq!(port.judges(|| Some(stranger.client("a", &[]))).await.0, OK);
 }
 
-/// What `smidge run` says when it cannot start.
+/// Returns the error with which `smidge run` refuses to start.
 fn complaint(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smidge"));
     command.args(["run", "--init-image=i"]).args(arguments).stdin(Stdio::null());

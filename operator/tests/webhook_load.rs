@@ -1,8 +1,8 @@
-//! The webhooks' port under those who may reach it: what they hold and ask keeps nobody else waiting, and takes little memory.
+//! Load on the webhooks' port by clients that can reach it: it keeps no other client waiting, and takes little memory.
 //!
-//! The real server over TLS, in this program, with its clients: the memory counted is that of both. Each attack comes from an
-//! address of its own; the API server asks from another one all the while. `SMIDGE_LOAD_SECONDS` says how long each of them
-//! goes on.
+//! The real server over TLS, in this program, with its clients: the memory counted is that of both. Each attack comes
+//! from an address of its own; the API server sends requests from another one all the while. `SMIDGE_LOAD_SECONDS` sets
+//! the duration of each attack.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,18 +37,19 @@ use tokio::{
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Within this the API server gets its answer, on a busy machine with a program that is not optimised.
+/// Time limit for an answer to the API server, on a busy machine with a program that is not optimised.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// What client and server may take together, of which 280 MiB were seen. The operator's limit is 1 GiB.
+/// Maximum memory of client and server together, in bytes, of which 280 MiB were measured. The operator's limit is 1
+/// GiB.
 const MOST: usize = 400 << 20;
-/// What they may hold when the one before has ended.
+/// Maximum memory when the attack has ended, in bytes.
 const QUIET: usize = 40 << 20;
-/// Where the API server asks from.
+/// Source address of the API server.
 const API_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Reviews of the API server at once, each on a connection of its own.
+/// Number of concurrent reviews of the API server, each on a connection of its own.
 const BURST: usize = 8;
 
-/// Asks as the API server does while `attack` goes on; prints what was seen.
+/// Sends requests as the API server does while `attack` goes on; prints the measurements.
 async fn held_out(webhook: &Webhook, what: &str, attack: JoinSet<()>) {
     let seconds = env::var("SMIDGE_LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -65,7 +66,7 @@ async fn held_out(webhook: &Webhook, what: &str, attack: JoinSet<()>) {
             answers += 1;
         }
         slowest = slowest.max(start.elapsed());
-        // As pods are created: in bursts.
+        // In bursts, as pods are created.
         sleep(Duration::from_millis(50)).await;
     }
     let peak = MEMORY.peak_usage();
@@ -84,7 +85,7 @@ async fn held_out(webhook: &Webhook, what: &str, attack: JoinSet<()>) {
     assert!(peak < MOST, "{what}: {} MiB", peak >> 20);
 }
 
-/// Answers whose peer opens no window take room; beyond it there are no others for that peer, until it goes.
+/// Answers to a peer that opens no window take room; without room the peer gets no others, until its connection ends.
 async fn unread_answers_take_room(webhook: &Webhook) {
     let from = Ipv4Addr::new(127, 0, 0, 9);
     let stream = TokioIo::new(webhook.connection(from).await.unwrap());
@@ -112,7 +113,7 @@ async fn unread_answers_take_room(webhook: &Webhook) {
     timeout(DEADLINE, again).await.expect("what ended makes room");
 }
 
-/// A refusal reaches a client over HTTP/1.1 that writes all of its body before it reads.
+/// Checks that a refusal reaches a client over HTTP/1.1 that writes all of its body before it reads.
 async fn a_refusal_is_read_over_http1(webhook: &Webhook) {
     let from = Ipv4Addr::new(127, 0, 0, 10);
     let body = Bytes::from(vec![b' '; 16 << 20]);
@@ -121,7 +122,7 @@ async fn a_refusal_is_read_over_http1(webhook: &Webhook) {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{words:?}");
 }
 
-/// One test, as it counts memory.
+/// A single test, as it measures memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_keep_nobody_waiting() {
     let (tls, roots) = tls::self_signed(NAME);

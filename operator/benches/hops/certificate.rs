@@ -1,4 +1,4 @@
-//! `operator::ca`: leaves as the server asks for them, a new key each, on one core and on all of them.
+//! `operator::ca`: leaf certificates as the server requests them, a new key each, on one core and on all of them.
 
 use std::{
     sync::Arc,
@@ -50,13 +50,13 @@ pub fn bench(criterion: &mut Criterion) {
                     scope.spawn(|| (0..each).for_each(|_| drop(block_on(source.issue(&holder)).unwrap())));
                 }
             });
-            // Of as many as were asked for: threads that cannot share them evenly make a few more.
+            // Scaled to the requested number: threads that cannot share it evenly issue a few more.
             started.elapsed().mul_f64(turns as f64 / (each * cores as u64) as f64)
         });
     });
 }
 
-/// The source of a mesh: a root, an intermediate below it, and leaves below that.
+/// Certificate source of a mesh: a root, an intermediate below it, and leaf certificates below that.
 fn source() -> LeafSource {
     let (domain, now) = (TrustDomain::default(), OffsetDateTime::now_utc());
     let subject = |name| Subject { name, domain: Some(&domain) };

@@ -1,4 +1,4 @@
-//! `xds::delta`: one stream's side of the protocol, to the bytes: all that a new proxy is told, and one change.
+//! `xds::delta`: one stream's side of the protocol, to the bytes: all resources of a new proxy, and one change.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -50,7 +50,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
     });
 }
 
-/// The order in which an Envoy asks.
+/// The order in which an Envoy requests types.
 const ORDER: [ResourceType; 6] = [
     ResourceType::Cluster,
     ResourceType::Endpoints,
@@ -60,14 +60,14 @@ const ORDER: [ResourceType; 6] = [
     ResourceType::Extension,
 ];
 
-/// What a proxy asks that needs all of a kind. Its own certificate is another hop.
+/// First request of a proxy that needs every resource of a type. Its own certificate is another hop.
 fn question(kind: ResourceType, view: &View) -> Request {
     let names = view.resources.keys().filter(|(of, _)| *of == kind && !kind.is_wildcard());
     let subscribe = names.map(|(_, name)| name.to_string()).collect();
     Request { type_url: kind.type_url().to_owned(), subscribe, ..Request::default() }
 }
 
-/// Encodes and acknowledges whatever there is to tell; the answer is how many resources.
+/// Encodes and acknowledges every pending response; returns the number of resources.
 fn tell(session: &mut Session, buffer: &mut Vec<u8>) -> usize {
     let mut told = 0;
     while let Some(response) = session.next_response() {

@@ -16,7 +16,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
         let worlds = [&town.clusters, &town.after(change)];
         let mut lowering = Lowering::default();
         drop(lowering.next(worlds[0]));
-        // There and back again: either way it is one change.
+        // Alternates between the two states: either way it is one change.
         let mut published = 0;
         group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
             bencher.iter(|| {

@@ -1,8 +1,8 @@
-//! What each hop of the pipeline costs, from the objects of a cluster to the bytes for one proxy. `make bench-hops`.
+//! Cost of each hop of the pipeline, from the objects of a cluster to the bytes for one proxy. `make bench-hops`.
 //!
-//! One program for all hops, those of `xds` among them: what they measure is the mesh that `lower` makes of the objects that
-//! the bench end to end puts into its cluster (`e2e/bench/src/shape.rs`), and only here both are at hand. The size is in
-//! each name. Figures come out (`table`); none is judged.
+//! One program for all hops, those of `xds` among them: they measure the mesh that `lower` makes of the objects that
+//! the bench end to end puts into its cluster (`e2e/bench/src/shape.rs`), and only here both are available. The size is
+//! in each name. Reports figures (`table`); judges none.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ use criterion::Criterion;
 use shape::Shape;
 use town::Town;
 
-/// The sizes: 100 and 1,000 Services, of 100, 1,000 and 10,000 pods.
+/// The sizes: 100 and 1,000 Services, with 100, 1,000 and 10,000 pods.
 const SIZES: [Shape; 5] = [
     Shape { services: 100, pods: 1 },
     Shape { services: 100, pods: 10 },

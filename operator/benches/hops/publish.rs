@@ -1,4 +1,4 @@
-//! `operator::publish`: from the edit that a watch sends to the snapshot that streams are woken for, with all between.
+//! `operator::publish`: from the edit that a watch sends to the snapshot that wakes streams, with all steps between.
 
 use std::{
     collections::BTreeSet,
@@ -26,8 +26,8 @@ use crate::{
 pub fn bench(criterion: &mut Criterion, town: &Town) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("publish");
-    // Between two changes the operator must come to rest, or the second one is held back as part of a burst: most of
-    // the time here is spent waiting for that, and not measured.
+    // Between two changes the operator must become idle, or the second one is held back as part of a burst: most of the
+    // time here is spent waiting for that, and not measured.
     group.measurement_time(Duration::from_millis(20)).warm_up_time(Duration::from_millis(5));
     group.sample_size(10);
     for change in Change::ALL {
@@ -38,7 +38,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
     }
 }
 
-/// A pipeline at work, and an object that changes there and back again.
+/// A running pipeline, and an object that alternates between two states.
 struct Publisher {
     edits: mpsc::Sender<Edit>,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,

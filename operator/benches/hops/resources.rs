@@ -1,4 +1,4 @@
-//! `xds::snapshot`: the pool of resources with all that goes along with it, from nothing and after one change.
+//! `xds::snapshot`: the pool of resources and everything built with it, from nothing and after one change.
 
 use std::{hint::black_box, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The figures of a run, read from what criterion has written: a table for people, `hops.json` for machines.
+//! The figures of a run, read from the files of criterion: a table for people, `hops.json` for machines.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// One figure. Criterion's folders have names of their own; what it was called stands inside.
+/// One figure. Criterion's folders have names of their own; the name of the benchmark is in a file inside.
 struct Figure {
     hop: String,
     size: String,
@@ -17,7 +17,7 @@ struct Figure {
     high: f64,
 }
 
-/// Where criterion writes: below the build's folder, beside the other benches' results.
+/// Folder of criterion's output: below the build's folder, beside the results of the other benches.
 pub fn folder() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target
@@ -25,7 +25,7 @@ pub fn folder() -> PathBuf {
         .join("bench/criterion")
 }
 
-/// Prints the last figures of every hop, and writes them down. Nothing was measured where cargo only tries or lists.
+/// Prints the last figures of every hop, and writes them to a file. Nothing was measured if cargo only tests or lists.
 pub fn print(folder: &Path) {
     if !env::args().any(|arg| arg == "--bench") || env::args().any(|arg| arg == "--list" || arg == "--test") {
         return;
@@ -75,7 +75,7 @@ fn collect(folder: &Path, figures: &mut Vec<Figure>) {
     }
 }
 
-/// The median, and the interval that criterion is sure of.
+/// Returns the median and its confidence interval from criterion.
 fn figure(folder: &Path) -> Option<Figure> {
     let read = |name: &str| serde_json::from_slice::<Value>(&fs::read(folder.join(name)).ok()?).ok();
     let (called, estimates) = (read("benchmark.json")?, read("estimates.json")?);

@@ -16,11 +16,11 @@ use crate::shape::{Object, Shape};
 /// One change of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// An endpoint of a Service that everybody calls is no longer ready.
+    /// An endpoint of a Service that every workload calls is no longer ready.
     Endpoint,
     /// The same of a Service that ten others call.
     EndpointOfTen,
-    /// A weight of a split that everybody sees.
+    /// A weight of a split that every proxy sees.
     Weight,
     /// A TrafficTarget of a Service that ten others call allows one source less.
     Target,
@@ -58,7 +58,7 @@ impl Town {
         Self { size, shape, clusters: BTreeMap::from([(ClusterId::default(), inputs)]) }
     }
 
-    /// The object that a change is about, as it is before it.
+    /// The object that a change edits, before the change.
     pub fn original(&self, change: Change) -> Object {
         let (kind, service) = match change {
             Change::Endpoint => ("EndpointSlice", self.shape.hot_backend()),
@@ -73,7 +73,7 @@ impl Town {
         self.shape.objects().into_iter().find(is_it).unwrap()
     }
 
-    /// The same object as it is after it.
+    /// The same object after the change.
     pub fn edited(&self, change: Change) -> Object {
         let mut object = self.original(change);
         let (field, value) = match change {
@@ -97,7 +97,7 @@ impl Town {
         clusters
     }
 
-    /// The meshes before and after a change, the second made on top of the first, as the operator makes them.
+    /// The meshes before and after a change, the second lowered from the state of the first, as the operator does.
     pub fn meshes(&self, change: Change) -> [Arc<Mesh>; 2] {
         let mut lowering = Lowering::default();
         [&self.clusters, &self.after(change)].map(|clusters| Arc::new(lowering.next(clusters).0))
@@ -121,7 +121,7 @@ pub fn add(inputs: &mut Inputs, object: Object) {
         "Namespace" => put(&mut inputs.namespaces, key, body),
         "Pod" => put(&mut inputs.pods, key, body),
         "Service" => {
-            // The API server's part: an address that no other Service has.
+            // The API server would assign it: an address that no other Service has.
             let number = inputs.services.len();
             let address = format!("10.96.{}.{}", number >> 8, number & 255);
             body["spec"]["clusterIP"] = json!(address);

@@ -1,4 +1,4 @@
-//! `xds::view`: what one proxy sees, put together anew, and with one resource of other content.
+//! `xds::view`: the view of one proxy, built anew, and with one resource of other content.
 
 use std::{
     hint::black_box,
@@ -30,7 +30,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
     });
 }
 
-/// Asks for the views of `proxies`, one after the other. A snapshot makes each once, so that there must be more than one.
+/// Requests the views of `proxies`, one after the other. A snapshot builds each once, so that there must be several.
 fn all(bencher: &mut Bencher<'_>, proxies: &[ProxyId], snapshot: impl Fn() -> Snapshot) {
     bencher.iter_custom(|turns| {
         let mut took = Duration::ZERO;

@@ -1,7 +1,7 @@
 //! A stand-in for the API server that tests of `ca` and `auth` talk to over loopback: Secrets with resource versions
-//! and conflicts, pods, the issuer's keys, reviews of tokens and of access, each with a count of how often it was asked.
+//! and conflicts, pods, the issuer's keys, reviews of tokens and of access, each with a count of its requests.
 //!
-//! Does not stand in for the real one where its own behaviour is the question; that is what the cluster tests are for.
+//! Does not replace the real API server where its own behaviour is tested; the cluster tests do that.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use smidge::clock::Clock;
 use time::OffsetDateTime;
 use tokio::sync::{Barrier, watch};
 
-/// What the server holds and what it was asked.
+/// Objects of the server, and counts of its requests.
 #[derive(Default)]
 pub struct Objects {
     pub secrets: Mutex<BTreeMap<String, Value>>,
@@ -33,14 +33,14 @@ pub struct Objects {
     pub jwks: Mutex<Value>,
     /// The status of every token review; `None` answers 500.
     pub review: Mutex<Option<Value>>,
-    /// Whether every access review says yes.
+    /// True if every access review allows.
     pub allowed: AtomicBool,
-    /// What access reviews asked.
+    /// The specs of all access reviews so far.
     pub access_reviews: Mutex<Vec<Value>>,
     pub secret_writes: AtomicU64,
     pub jwks_reads: AtomicU64,
     pub reviews: AtomicU64,
-    /// Whether token reviews wait for an answer.
+    /// True while token reviews are held back.
     held: watch::Sender<bool>,
     pub pod_reads: AtomicU64,
     /// While set, everything answers 500.
@@ -50,7 +50,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Lets token reviews wait for their answer, or go on.
+    /// Holds token reviews back, or releases them.
     pub fn hold_reviews(&self, hold: bool) {
         self.held.send_replace(hold);
     }
@@ -58,7 +58,7 @@ impl Objects {
 
 type Shared = State<Arc<Objects>>;
 
-/// The server, for as long as the test's runtime lives.
+/// The server, which runs as long as the test's runtime.
 pub struct ApiServer {
     pub objects: Arc<Objects>,
     pub client: kube::Client,
@@ -93,7 +93,7 @@ impl ApiServer {
         Self { objects, client: kube::Client::try_from(config).unwrap() }
     }
 
-    /// Applies `change` to the data of a Secret, as a hand with kubectl would.
+    /// Applies `change` to the data of a Secret, as an administrator with kubectl would.
     pub fn edit_secret(&self, name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
         let mut secrets = self.objects.secrets.lock().unwrap();
         change(secrets.get_mut(name).unwrap()["data"].as_object_mut().unwrap());
@@ -142,7 +142,7 @@ async fn read_secret(State(objects): Shared, Path(name): Path<String>) -> Respon
         (Some(found), _) => Json(found).into_response(),
         (None, race) => {
             if let Some(race) = race {
-                // A replica that gave up would never come, and the test should fail and not hang.
+                // A replica that gave up would never arrive, and the test should fail and not hang.
                 drop(tokio::time::timeout(Duration::from_secs(5), race.wait()).await);
             }
             status(StatusCode::NOT_FOUND, "NotFound")

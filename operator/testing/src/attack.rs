@@ -1,7 +1,7 @@
-//! What strangers do to the operator's ports: bodies without an end, costly reviews, silence, pages that nobody reads.
+//! Attacks on the operator's ports: bodies without an end, costly reviews, silence, pages that no peer reads.
 //!
-//! Used by the load test of the webhooks, which counts memory, and by the bench, which measures what others notice of it. An
-//! attack goes on until it is dropped. It holds only as many connections as a program may have open files for.
+//! Used by the load test of the webhooks, which counts memory, and by the bench, which measures the effect on other
+//! clients. An attack runs until it is dropped. It holds only as many connections as a program may have open files for.
 
 use std::{
     fmt, io,
@@ -24,12 +24,12 @@ use crate::{
     webhook::{Body, Webhook, post},
 };
 
-/// How long one step may take.
+/// Time limit of one step.
 const STEP: Duration = Duration::from_secs(10);
-/// Loops of one attack at once.
+/// Number of concurrent loops of one attack.
 const LOOPS: usize = 4;
 
-/// What is attacked, and from where.
+/// Addresses that are attacked, and the source address.
 #[derive(Clone)]
 pub struct Target {
     pub webhook: Webhook,
@@ -46,15 +46,15 @@ pub enum Attack {
     OversizedConversions,
     /// Conversions of the largest objects that an API server stores.
     Conversions,
-    /// Updates of such objects, to be judged.
+    /// Updates of such objects, which the webhook validates.
     Verdicts,
-    /// Pods that are made of small maps.
+    /// Pods that consist of small maps.
     Injections,
-    /// Connections to the webhooks that say nothing, before TLS and after it.
+    /// Connections to the webhooks that send nothing, before TLS and after it.
     Silence,
-    /// Connections to the pages that say nothing.
+    /// Connections to the pages that send nothing.
     SilentReaders,
-    /// Connections that ask for pages and read none of them.
+    /// Connections that request pages and read none of them.
     UnreadPages,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Attack {
 }
 
 impl Attack {
-    /// Those against the webhooks.
+    /// Attacks on the webhooks.
     pub const WEBHOOKS: [Self; 6] = [
         Self::EndlessBodies,
         Self::OversizedConversions,
@@ -83,15 +83,15 @@ impl Attack {
         Self::Injections,
         Self::Silence,
     ];
-    /// Those against the pages.
+    /// Attacks on the pages.
     pub const PAGES: [Self; 2] = [Self::SilentReaders, Self::UnreadPages];
 
-    /// The attack that is called `name`.
+    /// Returns the attack with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::WEBHOOKS.into_iter().chain(Self::PAGES).find(|attack| attack.to_string() == name)
     }
 
-    /// Begins it; it ends with the set.
+    /// Starts the attack, which ends when the set is dropped.
     pub fn start(self, target: &Target) -> JoinSet<()> {
         let Target { webhook, pages, from } = target.clone();
         let task: BoxFuture<'static, ()> = match self {
@@ -120,7 +120,7 @@ impl Attack {
     }
 }
 
-/// Asks the same thing over and over, `times` at once.
+/// Sends the same request over and over, in `times` concurrent loops.
 fn loops(
     webhook: &Webhook,
     from: Ipv4Addr,
@@ -132,7 +132,7 @@ fn loops(
         async move {
             loop {
                 if webhook.ask(from, path, body.clone()).await.is_none() {
-                    // Refused before it was read.
+                    // The request was refused before it was read.
                     sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -173,7 +173,7 @@ async fn silence(webhook: Webhook, from: Ipv4Addr) {
     }
 }
 
-/// Connections from eight addresses that send `request` a few times, and read nothing.
+/// Opens connections from eight addresses that send `request` a few times, and read nothing.
 async fn readers(pages: SocketAddr, from: Ipv4Addr, request: &'static str) {
     let mut held = Vec::new();
     let [a, b, c, d] = from.octets();

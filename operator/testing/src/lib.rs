@@ -1,7 +1,7 @@
-//! What several tests of the operator need: a stand-in for the API server, a signer of tokens in the
-//! cluster's place, a certificate, and a client of the webhooks with the attacks on them.
+//! Helpers of several tests of the operator: a stand-in for the API server, a signer of tokens in place of the cluster,
+//! a certificate, and a client of the webhooks with the attacks on them.
 //!
-//! A crate of its own, so that each test takes the part that it needs of one whole that the compiler sees. Tests and the bench
+//! A crate of its own, so that each test uses its part of one whole that the compiler checks. Tests and the bench
 //! depend on it, and no program that is shipped does.
 
 #![allow(

@@ -2,7 +2,7 @@
 
 use hyper::body::Bytes;
 
-/// An HTTPRouteGroup with so many matches.
+/// An HTTPRouteGroup with `count` matches.
 pub fn matches(count: usize) -> String {
     let start = r#"{"apiVersion":"specs.smi-spec.io/v1alpha4","kind":"HTTPRouteGroup","metadata":{"name":"g","namespace":"a"}"#;
     let matches: Vec<String> =
@@ -16,20 +16,20 @@ pub fn conversion(matches: usize) -> Bytes {
     format!("{start}{}]}}}}", self::matches(matches)).into()
 }
 
-/// A review of an object, old and new.
+/// A review of an object, which is both the new and the old one.
 pub fn admission(kind: &str, operation: &str, object: &str) -> Bytes {
     let start = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","namespace":"a","name":"g""#;
     format!(r#"{start},"operation":"{operation}","kind":{kind},"object":{object},"oldObject":{object}}}}}"#)
         .into()
 }
 
-/// A review of a small pod that is created.
+/// A review of the creation of a small pod.
 pub fn pod() -> Bytes {
     let pod = r#"{"metadata":{"name":"web"},"spec":{"containers":[{"name":"app","image":"web:1"}]}}"#;
     admission(r#"{"group":"","kind":"Pod"}"#, "CREATE", pod)
 }
 
-/// A conversion of four objects that are of the wanted version already: 7.6 MB come back for next to no work.
+/// A conversion of four objects that have the desired version already: the answer has 7.6 MB for hardly any work.
 pub fn echo() -> Bytes {
     let start = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"ConversionReview","request":{"uid":"u","desiredAPIVersion":"specs.smi-spec.io/v1alpha4","objects":["#;
     let object = format!(

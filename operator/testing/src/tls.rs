@@ -1,4 +1,4 @@
-//! Certificates: one that signs itself, with the roots by which a client believes it, and authorities of clients.
+//! Certificates: a self-signed one with the roots by which clients verify it, and authorities of clients.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
-/// A server called `name`, and the roots of its clients.
+/// Returns the configuration of a server with this name, and the roots of its clients.
 pub fn self_signed(name: &str) -> (ServerConfig, RootCertStore) {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -30,11 +30,11 @@ pub fn self_signed(name: &str) -> (ServerConfig, RootCertStore) {
 /// An authority that signs certificates of clients.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its own certificate.
+    /// The certificate of the authority.
     pub pem: String,
 }
 
-/// What a client shows: its certificate, and the key of it.
+/// Certificate chain of a client, with its key.
 pub type ClientPair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Authority {
@@ -48,7 +48,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A client with this common name and these DNS names.
+    /// Issues a certificate for a client with this common name and these DNS names.
     pub fn client(&self, common: &str, dns: &[&str]) -> ClientPair {
         let names: Vec<String> = dns.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();

@@ -1,4 +1,4 @@
-//! A signer of tokens in the cluster's place, and the world around one authenticator.
+//! A signer of tokens in place of the cluster, and one authenticator with its environment.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,7 @@ impl Signer {
         Self { kid, pair }
     }
 
-    /// Its public half, as the issuer publishes it.
+    /// The public key, as the issuer publishes it.
     pub fn jwk(&self) -> Value {
         let point = self.pair.public_key().as_ref();
         let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
@@ -58,7 +58,7 @@ impl Signer {
     }
 }
 
-/// What the kubelet would project into the pod `shop/web-0`.
+/// Claims of the token that the kubelet would project into the pod `shop/web-0`.
 pub fn claims() -> Value {
     json!({
         "aud": ["smidge/cluster.local/local"], "iss": ISSUER, "iat": NOW, "nbf": NOW, "exp": NOW + 3600,
@@ -72,7 +72,7 @@ pub fn claims() -> Value {
     })
 }
 
-/// What the API server says of the token with `claims`.
+/// The API server's review of the token with `claims`.
 pub fn reviewed() -> Value {
     json!({"authenticated": true, "audiences": ["smidge/cluster.local/local"], "user": {
         "username": "system:serviceaccount:shop:web", "uid": "uid-web",
@@ -93,10 +93,10 @@ pub fn pod() -> Value {
     })
 }
 
-/// What a watch keeps of pods.
+/// Pods that a watch keeps.
 type Store = Arc<Mutex<BTreeMap<(String, String), Arc<Pod>>>>;
 
-/// One authenticator with all that it asks.
+/// One authenticator with every server and store that it queries.
 pub struct World {
     pub server: ApiServer,
     pub hands: Hands,
@@ -136,7 +136,7 @@ impl World {
         world
     }
 
-    /// The watch puts `pod` into its store in the place of `shop/web-0`, or takes that out.
+    /// Replaces `shop/web-0` in the store of the watch with `pod`, or removes it.
     pub fn watch_sees(&self, pod: Option<Value>) {
         let key = ("shop".to_owned(), "web-0".to_owned());
         match pod {
@@ -148,7 +148,7 @@ impl World {
         self.pods.changed("shop", "web-0");
     }
 
-    /// Empties the store without a word, as a watch that was broken would find it.
+    /// Empties the store without an event, as after a broken watch.
     pub fn watch_loses_all(&self) {
         self.store.lock().unwrap().clear();
     }
@@ -170,7 +170,7 @@ impl World {
         refusal.detail.split(':').next().unwrap().to_owned()
     }
 
-    /// The counter of one result.
+    /// Value of the counter of one result.
     pub fn counted(&self, result: &str) -> u64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();

@@ -1,4 +1,5 @@
-//! The webhooks' port with nothing behind it, and a client: over HTTP/2 as strangers may, over HTTP/1.1 as API servers do.
+//! The webhooks' port without a cluster behind it, and a client: over HTTP/2 as any client may, over HTTP/1.1 as API
+//! servers do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,10 +32,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// The name that its certificate has.
+/// The name in its certificate.
 pub const NAME: &str = "smidge-webhook.smidge-system.svc";
 
-/// What is sent.
+/// Body of a request.
 pub type Body = BoxBody<Bytes, Infallible>;
 
 /// Serves the webhooks without a cluster, at an address of loopback, until the test ends.
@@ -51,7 +52,7 @@ pub async fn serve(tls: Arc<ServerConfig>, callers: Option<Callers>) -> SocketAd
     address
 }
 
-/// The port, as its clients know it.
+/// The port, from the side of its clients.
 #[derive(Clone)]
 pub struct Webhook {
     pub address: SocketAddr,
@@ -59,7 +60,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// The port at `address`, whose certificate is of one of `roots`.
+    /// The port at `address`, whose certificate one of `roots` has signed.
     pub fn new(address: SocketAddr, roots: RootCertStore) -> Self {
         let client = ClientConfig::builder_with_provider(Arc::new(default_provider()));
         let client = client.with_safe_default_protocol_versions().unwrap();
@@ -85,13 +86,13 @@ impl Webhook {
         Some(sender)
     }
 
-    /// The answer to one request on an HTTP/2 connection of its own.
+    /// Returns the answer to one request on an HTTP/2 connection of its own.
     pub async fn ask(&self, from: Ipv4Addr, path: &str, body: Bytes) -> Option<(StatusCode, Bytes)> {
         let mut sender = self.http2(from).await?;
         read(sender.send_request(post(path, Full::new(body).boxed())).await.ok()?).await
     }
 
-    /// The answer to one request on an HTTP/1.1 connection of its own.
+    /// Returns the answer to one request on an HTTP/1.1 connection of its own.
     pub async fn ask_over_http1(
         &self,
         from: Ipv4Addr,

@@ -1,4 +1,4 @@
-//! What nobody would write: nonsense, huge objects, thousands of errors. The answer stays one, and stays small.
+//! Extreme inputs: nonsense, huge objects, thousands of errors. The webhook returns one answer of bounded size.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -113,7 +113,7 @@ fn a_large_object_is_judged_in_bounded_time() {
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }
 
-/// A review that there is no time for is answered without being read: its name stands at its start.
+/// A review that there is no time for is answered without being read: its UID is near its start.
 #[test]
 fn the_name_of_a_review_is_found_without_reading_the_review() {
     let start =

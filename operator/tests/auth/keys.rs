@@ -1,4 +1,4 @@
-//! Keys that change, keys of other kinds, and what happens when they cannot be read.
+//! Keys that change, keys of other kinds, and behaviour when keys cannot be read.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -12,7 +12,7 @@ use smidge::auth::{
 
 use smidge_testing::tokens::{Signer, World, claims, reviewed};
 
-/// An RSA key that nobody has the private half of any more, and its signature over `RSA_SIGNED`.
+/// An RSA key whose private half no longer exists, and its signature over `RSA_SIGNED`.
 const RSA_MODULUS: &str = "qmGXLmXDGJe6kgfX8E4O4Lw253naPwSVMblRJX9atco5YpmkW6QYcrReUeH1NFeq0VZ9BkKsL8HK37kXHuT6LL2vOQXI\
     kvoHjU_3_uOcJNh9x2W3iF2MzJls8vu-2L-WvGVrJCZxhKchfjRE22kEjqUURDdZ_h209TLdB_KbxzFFtI-TLhsSLeSXSbDq3c3IGXVsdmripX40uNt4\
     VWfi0hVCpfnOYMA4xR9AJczGPXSIODKKY6OA9a0kYRWmbtjRv8OE7pSr9aUr5sLDAwnVq_yGeeNlFUf7SnI8HBaNp3OCrnDUBpUBZBUxZNQ27tWd-Cly\
@@ -99,7 +99,7 @@ async fn a_withdrawn_key_is_forgotten() {
     let maintained = async {
         tokio::select! {
             () = world.authenticator.maintain() => {}
-            // The second reading; the first comes too soon after the stream's.
+            // Until the second periodic read of the keys; the first one is too soon after the read by the stream.
             () = tokio::time::sleep(Duration::from_mins(6)) => {}
         }
     };
@@ -129,7 +129,7 @@ async fn the_api_server_judges_where_its_keys_are_not_to_be_had() {
     *world.server.objects.review.lock().unwrap() = Some(reviewed());
     world.admit(&world.signer.sign(&claims())).await.unwrap();
     assert_eq!(world.server.objects.reviews.load(SeqCst), 1);
-    // The claims are judged before anything is asked.
+    // The claims are checked before the API server is queried.
     let mut expired = claims();
     expired["exp"] = json!(1);
     assert_eq!(world.reason(&world.signer.sign(&expired)).await, "Expired");

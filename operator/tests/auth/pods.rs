@@ -1,4 +1,4 @@
-//! A token is worth as much as its pod: looked up, compared, and watched until it ends.
+//! A token is valid only with its pod: looked up, compared, and watched until it ends.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -17,9 +17,9 @@ async fn admit(world: &World) -> Admission {
     world.admit(&world.signer.sign(&claims())).await.unwrap()
 }
 
-/// Whether the streams of `admission` have been told to end.
+/// Returns true if the streams of `admission` have received the signal to end.
 async fn is_gone(admission: &mut Admission) -> bool {
-    // The signal is sent before this is asked, so there is nothing to wait for.
+    // The signal is sent before this check, so there is nothing to wait for.
     tokio::time::timeout(Duration::ZERO, &mut admission.gone).await.is_ok()
 }
 

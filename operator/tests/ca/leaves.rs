@@ -1,4 +1,4 @@
-//! What a leaf says, read by other implementations than the one that wrote it, and for how long it is good.
+//! Content of a leaf certificate, read by other implementations than the one that wrote it, and its validity.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Real TLS handshakes with the certificates that our own servers show.
+//! Real TLS handshakes with the serving certificates of the operator.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::ApiServer;
 
 const NAME: &str = "smidge.smidge-system.svc";
 
-/// An authority whose clock follows the runtime's, so that a test can move both. It starts 18 hours ago, so that what
-/// it issues after 17 hours is valid to the client, whose clock nobody moves.
+/// An authority whose clock follows the runtime's, so that a test can advance both. It starts 18 hours ago, so that
+/// what it issues after 17 hours is valid to the client, whose clock is not moved.
 async fn authorities(server: &ApiServer) -> Authorities {
     let (started, begin) =
         (tokio::time::Instant::now(), OffsetDateTime::now_utc() - time::Duration::hours(18));
@@ -24,7 +24,8 @@ async fn authorities(server: &ApiServer) -> Authorities {
     Box::pin(opening).await.unwrap()
 }
 
-/// The certificate that a client which trusts `roots` and looks for `name` is shown, and the protocol agreed.
+/// Returns the certificate that the server presents to a client which trusts `roots` and expects `name`, and the agreed
+/// protocol.
 async fn handshake(
     certificate: &Arc<ServingCertificate>,
     roots: impl IntoIterator<Item = String>,

@@ -1,12 +1,12 @@
-//! Where the corpus is: manifests that other people wrote, beside the checkout and never in it.
+//! Location of the corpus: manifests from other projects, beside the checkout and never in it.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-/// The folder, if it is at hand. `SMIDGE_CORPUS` names another one; without it, it is `shared/corpus` beside the checkout,
-/// or beside the folder that holds several checkouts.
+/// Returns the folder, if it exists. `SMIDGE_CORPUS` names another one; without it, it is `shared/corpus` beside the
+/// checkout, or beside the folder that holds several checkouts.
 pub fn corpus() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let places = [root.join("../shared/corpus"), root.join("../../shared/corpus")];
@@ -18,7 +18,7 @@ pub fn corpus() -> Option<PathBuf> {
     found
 }
 
-/// Its files, by their names in it, without those that describe it.
+/// Returns the names of its files, without those that describe the corpus.
 pub fn files(corpus: &Path) -> Vec<String> {
     let mut found = Vec::new();
     below(corpus, corpus, &mut found);

@@ -1,24 +1,24 @@
-//! The report on the corpus, `docs/corpus.md`: what is written there by hand, and what is counted.
+//! The report on the corpus, `docs/corpus.md`: text written by hand, and counts.
 //!
-//! Everything below the mark is counted, but for the words about each file, which are carried over.
+//! Everything below the mark is counted, except the remarks on each file, which are carried over.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-/// What follows is counted.
+/// The mark: everything after it is counted.
 const MARK: &str = "<!-- Counted by operator/tests/corpus.rs: only the last column is written by hand. -->\n";
 
-/// What `smidge check` says of one file.
+/// Results of `smidge check`, of admission and of `smidge render` for one file.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// How `check` exits.
+    /// Exit status of `check`.
     pub status: u8,
-    /// How many findings there are of each reason; what is unreadable counts as one.
+    /// Number of findings of each reason; `unreadable` counts as a reason.
     pub reasons: BTreeMap<String, usize>,
-    /// How many objects of SMI admission was asked about.
+    /// Number of SMI objects that admission reviewed.
     pub reviewed: usize,
-    /// How many of them it refuses.
+    /// Number of them that it refuses.
     pub refused: usize,
-    /// How many proxies `render` made a configuration for.
+    /// Number of proxies that `render` made a configuration for.
     pub rendered: usize,
 }
 
@@ -33,7 +33,7 @@ impl Said {
     }
 }
 
-/// The words by hand in a report: what stands above the mark, and what is said of each file.
+/// Returns the text written by hand in a report: everything above the mark, and the remark on each file.
 pub fn by_hand(report: &str) -> (String, BTreeMap<String, String>) {
     let (head, counted) = report.split_once(MARK).unwrap_or((report, ""));
     let mut words = BTreeMap::new();
@@ -50,7 +50,7 @@ pub fn by_hand(report: &str) -> (String, BTreeMap<String, String>) {
     (head.to_owned(), words)
 }
 
-/// The report, with the words by hand.
+/// Returns the report, with the text written by hand.
 pub fn report(head: &str, words: &BTreeMap<String, String>, said: &BTreeMap<String, Said>) -> String {
     let mut text = format!("{head}{MARK}\n");
     totals(said, &mut text);

@@ -1,4 +1,5 @@
-//! Puts a split of the corpus into a world where its Services exist, and holds what it sends against what it says.
+//! Puts a split of the corpus into a cluster where its Services exist, and compares the shares that it sends with its
+//! weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use smidge::{
     explain::Question,
 };
 
-/// A weight as SMI's documents read it: a number, or a quantity in thousandths.
+/// A weight as SMI's documents define it: a number, or a quantity in thousandths.
 fn weight(written: &Value) -> f64 {
     match written {
         Value::Number(number) => number.as_f64().unwrap(),
@@ -33,7 +34,7 @@ fn served(namespace: &str, name: &str) -> [Value; 2] {
     [service, workload]
 }
 
-/// Panics if the split sends other shares than its weights say.
+/// Panics if the split sends other shares than its weights define.
 pub fn hold(file: &str, document: &Document) {
     let field = |pointer: &str| document.value.pointer(pointer).cloned().unwrap_or_default();
     let namespace = field("/metadata/namespace").as_str().unwrap_or("default").to_owned();
@@ -44,7 +45,7 @@ pub fn hold(file: &str, document: &Document) {
     let services: BTreeSet<String> = backends.iter().map(name).chain([root.clone()]).collect();
     let mut world: Vec<Value> = services.iter().flat_map(|service| served(&namespace, service)).collect();
     let mut split = document.value.clone();
-    // What matches is another matter.
+    // Matches are not tested here.
     split["spec"].as_object_mut().unwrap().remove("matches");
     world.push(split);
     let text = world.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n");

@@ -1,13 +1,13 @@
-//! Generated worlds: workloads, Services, splits and targets of a few names, and questions about them.
+//! Generated clusters: workloads, Services, splits and targets with a few names, and questions about them.
 //!
-//! Few names, so that things meet. Only what can be written down as YAML.
+//! The names are few, so that objects refer to each other. Generates only what YAML can express.
 
 use std::fmt::Write as _;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use smidge::explain::Question;
 
-/// A world and questions about it.
+/// A generated cluster and questions about it.
 #[derive(Debug, Clone)]
 pub struct World {
     documents: Vec<String>,
@@ -161,7 +161,7 @@ fn question() -> impl Strategy<Value = Question> {
         })
 }
 
-/// A world of a few dozen objects.
+/// Generates a cluster of a few dozen objects.
 pub fn world() -> impl Strategy<Value = World> {
     let parts = (
         vec(workload(), 1..7),

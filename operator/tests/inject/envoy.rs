@@ -1,4 +1,4 @@
-//! What the kubelet does before it starts an injected proxy, for tests that start a real Envoy.
+//! Steps of the kubelet before it starts an injected proxy, for tests that start a real Envoy.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use smidge::injector::CREDENTIAL_FOLDER;
 use tempfile::TempDir;
 
-/// The folder that the kubelet would mount into the proxy.
+/// Returns the folder that the kubelet would mount into the proxy.
 pub fn credentials(token: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("token"), token).unwrap();
@@ -15,7 +15,8 @@ pub fn credentials(token: &str) -> TempDir {
     folder
 }
 
-/// The proxy's configuration as Envoy gets it: variables replaced as Kubernetes does, `$$` halved, the folder another.
+/// The proxy's configuration as Envoy reads it: variables replaced as Kubernetes does, `$$` halved, the folder
+/// replaced.
 pub fn expanded(pod: &Value, credentials: &Path) -> String {
     let args = pod.pointer("/spec/initContainers/1/args/1").and_then(Value::as_str).unwrap();
     let mut text = String::new();

@@ -14,13 +14,13 @@ use axum::{Router, http::HeaderMap, response::Response, routing::post};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 use tokio::runtime::Runtime;
 
-/// A port that nothing else takes while this lives.
+/// A port that no other process can bind while this value lives.
 pub struct Application {
     socket: tokio::net::TcpSocket,
 }
 
 impl Application {
-    /// Takes a port without listening on it.
+    /// Binds a port without listening on it.
     pub fn reserve() -> Self {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseport(true).unwrap();
@@ -32,7 +32,7 @@ impl Application {
         self.socket.local_addr().unwrap().port()
     }
 
-    /// Listens until the result goes.
+    /// Listens until the result is dropped.
     pub fn listen(&self) -> Listening {
         let runtime = Runtime::new().unwrap();
         let guard = runtime.enter();
@@ -59,7 +59,7 @@ struct State {
     stopped: AtomicBool,
 }
 
-/// A server that remembers what it was asked.
+/// A server that records its requests.
 pub struct Http {
     port: u16,
     state: Arc<State>,
@@ -101,7 +101,7 @@ impl Http {
         self.port
     }
 
-    /// The last request as it came.
+    /// The last request as received.
     pub fn last(&self) -> String {
         self.state.requests.lock().unwrap().last().expect("a request").1.clone()
     }
@@ -114,12 +114,12 @@ impl Http {
         self.state.requests.lock().unwrap().len()
     }
 
-    /// Status line and headers of every answer from now on.
+    /// Sets the status line and headers of all further answers.
     pub fn answer(&self, head: &str) {
         head.clone_into(&mut self.state.answer.lock().unwrap());
     }
 
-    /// From now on requests are read and not answered.
+    /// Reads all further requests without answering them.
     pub fn hang(&self) {
         self.state.hangs.store(true, SeqCst);
     }
@@ -127,7 +127,7 @@ impl Http {
     /// Closes the port.
     pub fn stop(&self) {
         self.state.stopped.store(true, SeqCst);
-        // The thread looks after its next accept.
+        // The thread checks the flag after its next accept.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
     }
 }
@@ -143,7 +143,7 @@ fn answer(state: &State, peer: SocketAddr, mut stream: impl Read + Write) {
     }
     state.requests.lock().unwrap().push((peer, request));
     if state.hangs.load(SeqCst) {
-        // Until the other side has had enough.
+        // Until the peer gives up.
         while matches!(stream.read(&mut bytes), Ok(count) if count > 0) {}
         return;
     }
@@ -151,7 +151,7 @@ fn answer(state: &State, peer: SocketAddr, mut stream: impl Read + Write) {
     let _ = write!(stream, "{head}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
 }
 
-/// A certificate that nobody trusts.
+/// A certificate that no client trusts.
 fn config() -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(vec!["nobody".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -164,7 +164,7 @@ fn config() -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// A server of `grpc.health.v1.Health`, by hand: the messages are one field each.
+/// A server of `grpc.health.v1.Health`, written by hand: the messages have one field each.
 pub struct Grpc {
     port: u16,
     serving: Arc<AtomicBool>,
@@ -172,7 +172,7 @@ pub struct Grpc {
 }
 
 impl Grpc {
-    /// Serves the health of one service; every other is not known.
+    /// Serves the health of one service; every other is unknown.
     pub fn start(service: &'static str) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -201,7 +201,7 @@ impl Grpc {
         self.port
     }
 
-    /// Whether the service serves from now on.
+    /// Sets the health of the service.
     pub fn serving(&self, serving: bool) {
         self.serving.store(serving, SeqCst);
     }

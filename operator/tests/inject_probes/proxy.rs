@@ -1,4 +1,4 @@
-//! A real Envoy as an injected pod's proxy, without a control plane: what it answers on its own ports.
+//! A real Envoy as an injected pod's proxy, without a control plane: its answers on its own ports.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::{DEADLINE, envoy};
 
-/// The proxy; it ends with this value.
+/// The proxy; it ends when this value is dropped.
 pub struct Proxy {
     child: Child,
     readiness: u16,
@@ -31,13 +31,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Injects the pod, and starts its proxy. What differs from a pod's: the ports and the admin socket, which tests that
-    /// run side by side would fight over, and that it waits for no control plane.
+    /// Injects the pod, and starts its proxy. Differences from a proxy in a pod: the ports and the admin socket, which
+    /// tests that run side by side would fight over, and that it waits for no control plane.
     pub fn start(binary: &Path, pod: &Value) -> Self {
         Self::start_with(binary, pod, |_| {})
     }
 
-    /// The same with a configuration that the test has changed.
+    /// Does the same with a configuration that the test has changed.
     pub fn start_with(binary: &Path, pod: &Value, change: impl Fn(&mut Value)) -> Self {
         let decision = injector::inject(pod, "shop", None, &Settings::default());
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
@@ -68,12 +68,12 @@ impl Proxy {
         Self { child, readiness, stats, last: RefCell::default(), pod, _credentials: credentials }
     }
 
-    /// What the kubelet gets for a check, by its name.
+    /// Returns the status that the kubelet gets for a check, by its name.
     pub fn probe(&self, check: &str) -> Option<u16> {
         self.get(&self.path(check))
     }
 
-    /// What the kubelet reads in the pod: where it is to ask.
+    /// Returns the path that the kubelet reads in the pod for a check.
     pub fn path(&self, check: &str) -> String {
         let (container, place) = check.split_once('/').unwrap();
         let pointer = match place {
@@ -85,19 +85,19 @@ impl Proxy {
         container.pointer(&pointer).and_then(Value::as_str).unwrap().to_owned()
     }
 
-    /// What anybody gets for a path.
+    /// Returns the status that any client gets for a path.
     pub fn get(&self, path: &str) -> Option<u16> {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: pod\r\nuser-agent: kube-probe/1.34"), "")
     }
 
-    /// The status that a request gets on the readiness port; none without an answer.
+    /// Returns the status that a request gets on the readiness port; `None` without an answer.
     pub fn send(&self, head: &str, body: &str) -> Option<u16> {
         let (status, answer) = exchange(self.readiness, head, body)?;
         self.last.replace(answer);
         Some(status)
     }
 
-    /// The headers of the last answer on the readiness port, and what came with them.
+    /// The headers of the last answer on the readiness port, and any body that came with them.
     pub fn last_answer(&self) -> String {
         self.last.borrow().clone()
     }
@@ -107,12 +107,12 @@ impl Proxy {
         status(self.stats, head)
     }
 
-    /// A whole answer on the readiness port.
+    /// Returns a whole answer of the readiness port.
     pub fn whole(&self, path: &str) -> String {
         whole(self.readiness, &format!("GET {path} HTTP/1.1\r\nhost: pod"))
     }
 
-    /// All metrics.
+    /// Returns all metrics.
     pub fn metrics_text(&self) -> String {
         whole(self.stats, "GET /stats/prometheus HTTP/1.1\r\nhost: pod")
     }
@@ -122,7 +122,7 @@ impl Proxy {
         self.stats
     }
 
-    /// A statistic, by the admin interface itself.
+    /// Returns a statistic, read from the admin interface directly.
     pub fn counted(&self, name: &str) -> Option<u64> {
         let address = SocketAddr::from_abstract_name(format!("smidge-probes-{}", self.readiness)).unwrap();
         let mut stream = UnixStream::connect_addr(&address).ok()?;
@@ -134,7 +134,7 @@ impl Proxy {
     }
 }
 
-/// The status that a request gets on a port.
+/// Returns the status that a request gets on a port.
 pub fn status(port: u16, head: &str) -> Option<u16> {
     exchange(port, &format!("{head}\r\nhost: pod"), "").map(|(status, _)| status)
 }
@@ -164,7 +164,7 @@ fn exchange(port: u16, head: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     write!(stream, "{head}\r\nconnection: close\r\n\r\n{body}").ok()?;
-    // The headers will do, and Envoy waits a second for the caller to close first.
+    // The headers suffice, and Envoy waits a second for the caller to close first.
     let (mut answer, mut bytes) = (String::new(), [0; 4096]);
     while !answer.contains("\r\n\r\n") {
         match stream.read(&mut bytes).ok()? {
@@ -175,7 +175,7 @@ fn exchange(port: u16, head: &str, body: &str) -> Option<(u16, String)> {
     Some((answer.split(' ').nth(1)?.parse().ok()?, answer))
 }
 
-/// Waits for a condition, looking often: nobody tells when an Envoy's state changes.
+/// Waits for a condition by polling, as Envoy does not notify of its state.
 pub fn until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !holds() {

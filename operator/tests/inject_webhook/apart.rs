@@ -1,5 +1,5 @@
-//! What holds applications and their proxies apart: a user of its own for each proxy, a group that nobody else is given, and
-//! words about pods that can leave the mesh all the same.
+//! Separation of applications and their proxies: a user of its own for each proxy, a group that no other container may
+//! have, and warnings about pods that can leave the mesh all the same.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn proxy_user(pod: &Value) -> u64 {
     user.as_u64().unwrap()
 }
 
-/// The pods of a node share the kernel's bound on what one user may watch: 110 pods must not be one user.
+/// The pods of a node share the kernel's bound on inotify instances of one user: 110 pods must not be one user.
 #[test]
 fn pods_have_proxies_of_different_users() {
     let users: BTreeSet<u64> = (0..110).map(|pod| proxy_user(&injected(&format!("review-{pod}")))).collect();
@@ -36,7 +36,7 @@ fn pods_have_proxies_of_different_users() {
     assert!(users.iter().all(|user| (30_000..60_000).contains(user)), "{users:?}");
 }
 
-/// Whoever is asked about a pod for the second time is asked by another name.
+/// A second review of the same pod has another UID, and the user of the proxy stays.
 #[test]
 fn a_pod_keeps_its_proxys_user() {
     let pod = injected("first");
@@ -45,7 +45,7 @@ fn a_pod_keeps_its_proxys_user() {
     assert_eq!(patch(&answer(&again)).0, []);
 }
 
-/// Nor does a template that was injected without a webhook give all its pods one user.
+/// A template that was injected without a webhook does not give all its pods one user.
 #[test]
 fn a_shared_user_is_replaced() {
     let shared = smidge::injector::inject(&a_pod(), "shop", None, &Settings::default());
@@ -56,7 +56,7 @@ fn a_shared_user_is_replaced() {
     assert!(proxy_user(&pod) >= 30_000);
 }
 
-/// Nor one that a container has: it is written down, or comes by a later webhook.
+/// A user that a container has is not the proxy's: it is written in the pod, or set by a later webhook.
 #[test]
 fn a_user_of_the_application_is_not_the_proxys() {
     let mut pod = injected("first");
@@ -111,7 +111,7 @@ fn ephemeral_containers_are_held_apart_from_the_proxy() {
         let response = ask(&pod, context, none.clone());
         assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None), "{response}");
     }
-    // A pod outside of the mesh is nothing of ours.
+    // A pod outside of the mesh is not restricted.
     assert_eq!(ask(&a_pod(), json!({"runAsGroup": 1337}), none)["allowed"], true);
 }
 
@@ -151,7 +151,7 @@ fn a_pod_that_can_leave_is_warned_of_or_refused() {
         }
         assert_eq!((metrics.could_leave(kind, true), metrics.could_leave(kind, false)), (1, 2), "{field}");
     }
-    // Others are admitted without a word, whatever the settings; ours have what they need.
+    // Other pods are admitted without a warning, whatever the settings; injected pods have what they need.
     let answer = answer_if(&a_review(&injected("first")), Strictness::Refuse, &Metrics::default());
     assert_eq!((&answer["allowed"], answer.get("warnings")), (&json!(true), None), "{answer}");
 }
@@ -175,7 +175,8 @@ fn an_ephemeral_container_that_can_leave_is_warned_of_or_refused() {
     }
 }
 
-/// Who debugs a pod that has no proxy is not the mesh's business; of a pod with many ways, the new one still counts.
+/// An ephemeral container in a pod without a proxy is not judged; in a pod with many ways to leave the mesh, the new
+/// one still counts.
 #[test]
 fn ephemeral_containers_are_judged_by_themselves_and_in_the_mesh_alone() {
     let debug = json!([{"name": "debug", "image": "sh:1", "securityContext": {"privileged": true}}]);

@@ -1,6 +1,6 @@
 //! A stand-in for the API server: one Lease with optimistic concurrency, and objects whose status is patched.
 //!
-//! Does not stand in for the real one where its own behaviour is the question; that is what the cluster tests are for.
+//! Does not replace the real API server where its own behaviour is tested; the cluster tests do that.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-/// What the server holds and what it was asked.
+/// Objects of the server, and counts of its requests.
 #[derive(Default)]
 pub struct Objects {
     pub lease: Mutex<Option<Value>>,
@@ -51,7 +51,7 @@ pub async fn start() -> (Arc<Objects>, kube::Client) {
 }
 
 impl Objects {
-    /// Who holds the lease; empty if nobody.
+    /// Holder of the lease; empty if there is none.
     pub fn holder(&self) -> String {
         let lease = self.lease.lock().unwrap();
         let holder = lease.as_ref().and_then(|lease| lease["spec"]["holderIdentity"].as_str());
@@ -123,7 +123,7 @@ async fn write(
     }
     assert_eq!(query["fieldManager"], "smidge-status");
     let object: Value = serde_json::from_str(&body).unwrap();
-    // Counted once it stands there: who waits for the count looks at what was written.
+    // Counted after it is stored: a test that waits for the count then reads the status.
     objects.statuses.lock().unwrap().insert((plural, name), object["status"].clone());
     objects.writes.fetch_add(1, SeqCst);
     Json(object).into_response()

@@ -1,4 +1,4 @@
-//! The loop that writes, with one TCPRoute that nobody uses: its status needs no proxy.
+//! The loop that writes statuses, with one TCPRoute that no object uses: its status needs no proxy.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -51,7 +51,7 @@ async fn start(leader: Leader) -> Town {
 }
 
 impl Town {
-    /// Publishes TCPRoutes of these names, at this generation, with the statuses that the API server has.
+    /// Publishes TCPRoutes with these names, at this generation, with the statuses that the API server has.
     fn publish(&self, names: &[&str], generation: i64) {
         let statuses = self.objects.statuses.lock().unwrap();
         let known = |name: &&str| {
@@ -82,7 +82,7 @@ impl Town {
         timeout(SOON, there).await.unwrap_or_else(|_| unreachable!("{} of {wanted} writes", writes()));
     }
 
-    /// Makes the loop write another status, after everything else that it may have to write.
+    /// Makes the loop write one more status, after everything else that it may have to write.
     async fn quiet(&self, names: &[&str], writes: u64) {
         let mut all = names.to_vec();
         all.push("marker");
@@ -101,7 +101,7 @@ async fn a_status_is_written_once_and_again_for_another_generation() {
     let status = town.objects.statuses.lock().unwrap()[&key].clone();
     assert_eq!(status["observedGeneration"], 1);
     assert_eq!(status["conditions"][2]["reason"], "NotInUse");
-    // It comes back through the watch, under the published that was; later other published come.
+    // The status comes back through the watch; the state is published again with it, twice.
     town.publish(&["one"], 1);
     town.publish(&["one"], 1);
     town.quiet(&["one"], 1).await;

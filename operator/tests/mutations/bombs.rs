@@ -1,4 +1,5 @@
-//! Inputs that are large, deep, or that grow when they are read: a quarter of a megabyte each, and the matches a whole one.
+//! Inputs that are large, deep, or that grow when they are read: a quarter of a megabyte each, and the matches one
+//! megabyte.
 
 use std::fmt::Write as _;
 
@@ -6,7 +7,7 @@ use serde_json::json;
 
 use super::mutate::{REGEXES, deep};
 
-/// Enough to tell what grows faster than its text.
+/// Size that is enough to show costs which grow faster than the text.
 const SIZE: usize = 1 << 18;
 const MEGABYTE: usize = 1 << 20;
 
@@ -24,7 +25,7 @@ fn target(spec: &str) -> String {
     )
 }
 
-/// Lines until they fill the size.
+/// Repeats lines until they fill the size.
 fn lines(size: usize, line: impl Fn(usize) -> String) -> String {
     let mut text = String::new();
     let mut index = 0;

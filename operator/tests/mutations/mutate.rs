@@ -1,4 +1,4 @@
-//! Spoils manifests: values by changing their shape, texts by changing their bytes. Deterministic by its seed.
+//! Mutates manifests: values by changing their shape, texts by changing their bytes. Deterministic by its seed.
 
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ impl Dice {
     }
 }
 
-/// Expressions that explode, or that no proxy reads.
+/// Expressions whose cost explodes, or that no proxy accepts.
 pub const REGEXES: &[&str] = &[
     "(a*)*b",
     "(a+)+$",
@@ -79,13 +79,13 @@ fn junk(dice: &mut Dice) -> Value {
     }
 }
 
-/// Lists and maps in one another.
+/// Nested lists and maps.
 pub fn deep(depth: usize) -> Value {
     (0..depth)
         .fold(Value::Null, |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({"a": inner}) })
 }
 
-/// The places of a value, from the outside in.
+/// Collects the JSON pointers of a value, from the outside in.
 fn places(value: &Value, at: &mut String, found: &mut Vec<String>) {
     found.push(at.clone());
     let length = at.len();
@@ -104,7 +104,7 @@ fn places(value: &Value, at: &mut String, found: &mut Vec<String>) {
     }
 }
 
-/// Spoils a manifest in one to three places.
+/// Mutates a manifest in one to three places.
 pub fn spoil(value: &mut Value, dice: &mut Dice) {
     for _ in 0..=dice.below(3) {
         let mut found = Vec::new();
@@ -167,7 +167,7 @@ fn spoil_text(text: &mut String, dice: &mut Dice) {
     }
 }
 
-/// `null` in the place of every leaf.
+/// Replaces every leaf with `null`.
 fn nothing_everywhere(value: &mut Value) {
     match value {
         Value::Object(map) => map.values_mut().for_each(nothing_everywhere),
@@ -176,7 +176,7 @@ fn nothing_everywhere(value: &mut Value) {
     }
 }
 
-/// Spoils a text: bytes, lines, and what YAML makes of them.
+/// Mutates a text: bytes, lines, and syntax of YAML.
 pub fn spoil_bytes(text: &mut Vec<u8>, dice: &mut Dice) {
     for _ in 0..=dice.below(3) {
         let at = dice.below(text.len() + 1);
@@ -202,14 +202,14 @@ pub fn spoil_bytes(text: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-/// What means something to YAML.
+/// Characters with a meaning in YAML.
 const MARKS: [&str; 11] = ["{", "}", "[", "]", ": ", "- ", "\"", "'", "|", "!!binary ", "? "];
 
 fn insert(text: &mut Vec<u8>, at: usize, what: &[u8]) {
     text.splice(at..at, what.iter().copied());
 }
 
-/// The same key twice, mostly.
+/// Repeats a line, so that mostly a key occurs twice.
 fn repeat_line(text: &mut Vec<u8>, dice: &mut Dice) {
     let lines: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let at = dice.below(lines.len());

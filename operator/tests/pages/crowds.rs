@@ -1,4 +1,4 @@
-//! Crowds at the port: silent ones, and ones that ask and do not read.
+//! Many connections to the port: silent ones, and ones that request pages and do not read them.
 
 use std::{net::Ipv4Addr, sync::atomic::Ordering::SeqCst};
 
@@ -28,7 +28,7 @@ async fn held(crowd: Vec<TcpStream>, surplus: usize) -> Vec<TcpStream> {
                 .iter()
                 .enumerate()
                 .map(|(index, stream)| async move {
-                    // Nothing is taken, so that what is unread stays so.
+                    // A peek consumes nothing, so that unread bytes stay unread.
                     matches!(stream.peek(&mut [0]).await, Ok(0) | Err(_)).then_some(index)
                 })
                 .collect();
@@ -44,7 +44,7 @@ async fn held(crowd: Vec<TcpStream>, surplus: usize) -> Vec<TcpStream> {
     held
 }
 
-/// Whether the server still holds the connection of a peer that has sent nothing.
+/// Returns true if the server still holds the connection of a peer that has sent nothing.
 fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
@@ -56,7 +56,7 @@ async fn silent_connections_are_bounded_and_end() {
     let held = held(crowd, 200 - CONNECTIONS.1).await;
     is_ready(&served).await;
     assert!(held.iter().all(is_open), "who has no more than its share keeps it");
-    // Time for headers passes, and nothing else is going on.
+    // The time limit for headers passes, as nothing else is going on.
     tokio::time::pause();
     for mut stream in held {
         let mut said = Vec::new();
@@ -98,7 +98,7 @@ async fn pages_that_nobody_reads_are_bounded_and_end() {
     let answer = get(&served, KUBELET, "/debug/mesh", &token).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "what one peer does not read leaves room for others");
     assert_eq!(served.api.objects.reviews.load(SeqCst), 1);
-    // They are given up, and have been sent a part of what they asked for.
+    // These connections are closed after a part of the requested pages was sent.
     tokio::time::pause();
     tokio::time::sleep(IDLE + std::time::Duration::from_secs(10)).await;
     tokio::time::resume();

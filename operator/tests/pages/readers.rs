@@ -1,4 +1,4 @@
-//! Who may read the debug pages, and what asking about that costs.
+//! Permission to read the debug pages, and the cost of checking it.
 
 use std::{net::Ipv4Addr, sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -151,7 +151,7 @@ async fn an_answer_is_kept_for_a_while_and_for_its_page_and_token_alone() {
     tokio::time::resume();
     assert_eq!(status(&served, DEBUG[0], &one).await, "403");
     assert_eq!(reviews(&served), (4, 4));
-    // A no is not believed for as long.
+    // A denial is cached for a shorter time.
     served.api.objects.allowed.store(true, SeqCst);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(5)).await;

@@ -1,5 +1,5 @@
-//! The proof of access: worlds and requests, judged by the reference and by an Envoy with what the product makes of
-//! them, until so many decisions were the same.
+//! The proof of access: generated objects and requests, judged by the reference and by an Envoy with the configuration
+//! that the product makes of them, until the required number of decisions agree.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +22,14 @@ use crate::{
     world::{HTTP_PORTS, TCP_PORTS, World, yaml},
 };
 
-/// Requests to each destination of a world.
+/// Number of requests to each destination of a generated cluster.
 const REQUESTS: usize = 120;
-/// A shorter run may have come upon a few odd worlds.
+/// Number of decisions from which proportions are checked; a shorter run may have met a few unusual clusters.
 const ENOUGH: usize = 10_000;
-/// How often a long run says where it is.
+/// Interval between progress messages of a long run.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// What a run has seen.
+/// Results of a run.
 #[derive(Debug, Default)]
 pub struct Tally {
     worlds: u64,
@@ -50,7 +50,7 @@ impl Tally {
         self.over_http2 += usize::from(matches!(&request.says, Says::Http(http) if http.is_h2));
     }
 
-    /// A proof that hardly ever allows, or hardly ever denies, would be none.
+    /// Checks the proportions: a proof that hardly ever allows, or hardly ever denies, would prove nothing.
     fn assert_is_fair(&self) {
         if self.decisions < ENOUGH {
             return;
@@ -80,7 +80,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Compares verdicts of one Envoy until there are `decisions`.
+/// Compares verdicts of one Envoy until there are `decisions` of them.
 pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
     for port in HTTP_PORTS {
         app::http(port).await;
@@ -118,10 +118,10 @@ pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
     tally
 }
 
-/// Requests to a destination, and what the reference says of each.
+/// Requests to a destination, and the verdict of the reference on each.
 type Questions = Vec<(&'static str, Vec<Request>, Vec<Verdict>)>;
 
-/// The worlds of a seed, made ahead while the Envoy is asked.
+/// The generated clusters of a seed, made ahead while the Envoy is tested.
 fn worlds(seed: u64) -> impl Iterator<Item = (World, Questions)> {
     let (sender, receiver) = mpsc::sync_channel(4);
     thread::spawn(move || {
@@ -134,7 +134,7 @@ fn worlds(seed: u64) -> impl Iterator<Item = (World, Questions)> {
             });
             let questions = questions.collect();
             if sender.send((world, questions)).is_err() {
-                // There were enough.
+                // The receiver needs no more.
                 break;
             }
         }
@@ -142,7 +142,7 @@ fn worlds(seed: u64) -> impl Iterator<Item = (World, Questions)> {
     receiver.into_iter()
 }
 
-/// Whether the workload read another path than the one that was judged.
+/// Returns true if the workload read another path than the one that was judged.
 fn is_misread(request: &Request, answer: &Answer) -> bool {
     let Says::Http(http) = &request.says else { return false };
     let judged = path::read(&http.target);

@@ -1,5 +1,4 @@
-//! The workload behind the judged proxy: over HTTP it answers 200 with the path that it has read, over TCP it says
-//! again what it hears.
+//! The workload behind the judged proxy: over HTTP it answers 200 with the path that it has read, over TCP it echoes.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -23,7 +22,7 @@ pub async fn http(port: u16) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                // A caller may end a connection as it likes.
+                // A caller may close a connection at any time.
                 let _ = Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .await;
@@ -37,7 +36,7 @@ async fn answer<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infall
     Ok(Response::builder().header(SEEN, seen).body(Empty::new()).unwrap())
 }
 
-/// Sends back what it hears on every address of a port.
+/// Echoes on every address of a port.
 pub async fn tcp(port: u16) {
     let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! A workload that calls Services in plaintext, as workloads do: its own proxy takes the calls.
+//! A workload that calls Services in plaintext, as workloads do: its own proxy accepts the calls.
 
 use futures::future::join_all;
 use tokio::{
@@ -15,10 +15,10 @@ use crate::{
     town::{HTTP, TCP},
 };
 
-/// Connections at once.
+/// Number of concurrent connections.
 const LINES: usize = 4;
 
-/// Who answered, at which address, and which path it read.
+/// The Service that answered, its address, and the path that it read.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
     pub who: Who,
@@ -26,7 +26,7 @@ pub struct Heard {
     pub seen: String,
 }
 
-/// Puts requests to the HTTP port of an address; the answers are in the same order.
+/// Sends requests to the HTTP port of an address; the answers are in the same order.
 pub async fn http(address: &str, requests: &[&Http]) -> Vec<Heard> {
     let lines = requests.chunks(requests.len().div_ceil(LINES).max(1)).map(|some| async move {
         let mut heard = Vec::new();
@@ -73,7 +73,7 @@ async fn ask(stream: &mut BufReader<TcpStream>, http: &Http) -> io::Result<(Hear
     Ok((heard, field("connection") != "close"))
 }
 
-/// Makes connections to the TCP port of an address, and says something on each.
+/// Opens connections to the TCP port of an address, and sends bytes on each.
 pub async fn tcp(address: &str, count: usize) -> Vec<Heard> {
     let mut heard = Vec::new();
     while heard.len() < count {
@@ -85,14 +85,14 @@ pub async fn tcp(address: &str, count: usize) -> Vec<Heard> {
 async fn connect(address: &str) -> Heard {
     let mut stream = TcpStream::connect((address, TCP)).await.unwrap();
     let mut said = String::new();
-    // Where nobody serves, the proxy ends the connection in either of the two.
+    // If no endpoint serves, the proxy ends the connection in either of the two.
     if stream.write_all(b"ping pong").await.is_err() || stream.read_to_string(&mut said).await.is_err() {
         return Heard::default();
     }
     if said.is_empty() { Heard::default() } else { served(said.trim_end(), TCP) }
 }
 
-/// Reads what a server says of itself: the name it was called by, and where.
+/// Parses the answer of a server: the name by which it was called, and its address.
 fn served(text: &str, port: u16) -> Heard {
     let (name, at) = text.split_once(' ').unwrap();
     let service = name.strip_prefix(&format!("{port}.")).and_then(|name| name.strip_suffix(".shop.smidge"));

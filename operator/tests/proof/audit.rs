@@ -1,7 +1,8 @@
-//! Puts requests to the judged proxy and finds out which of them audit would have denied.
+//! Sends requests to the judged proxy and finds out which of them audit would have denied.
 //!
-//! The answer of a request does not show it; the proxy's counters do. They are by port, so that requests are first put
-//! together: if a port has counted as many as are expected, it has counted those. If not, each is put by itself.
+//! The answer to a request does not show it; the proxy's counters do. They are by port, so requests are first sent
+//! together: if a port has counted the expected number, it has counted the expected requests. If not, each request is
+//! sent by itself.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::{
     reference::{Request, Says, Verdict},
 };
 
-/// The answers to requests, in the same order. `expected` is what the reference says of each.
+/// Returns the answers to requests, in the same order. `expected` is the verdict of the reference on each.
 pub async fn ask(
     judge: &Judge,
     callers: &mut Callers,
@@ -43,7 +44,7 @@ pub async fn ask(
     answers
 }
 
-/// What counts a request.
+/// Name of the counter of a request.
 fn counter(request: &Request) -> String {
     match request.says {
         Says::Http(_) => format!("inbound/{}/http", request.port),
@@ -51,7 +52,7 @@ fn counter(request: &Request) -> String {
     }
 }
 
-/// How far the counters have gone on, where they have.
+/// Increase of the counters that have grown.
 fn since(judge: &Judge, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let mut now = judge.would_be_denied();
     now.retain(|name, count| {

@@ -1,6 +1,7 @@
-//! Callers over real mTLS: HTTP/1.1 by hand, HTTP/2 with many requests at once, and TCP. A few call in plaintext.
+//! Callers over real mTLS: HTTP/1.1 by hand, HTTP/2 with many concurrent requests, and TCP. A few call in plaintext.
 //!
-//! Connections are kept from world to world, as those of real callers are: what is allowed now must show on them too.
+//! Connections are kept from one generated cluster to the next, as those of real callers are: a new policy must apply
+//! to them too.
 
 use std::{
     collections::BTreeMap,
@@ -27,11 +28,11 @@ use crate::{
     world::CALLERS,
 };
 
-/// Requests that are under way on one connection of HTTP/2. Over HTTP/1.1 one follows the answer of another: the Envoy's
-/// system would hold a second answer back until the caller's has acknowledged the first.
+/// Maximum number of concurrent requests on one connection of HTTP/2. Over HTTP/1.1 one follows the answer of another:
+/// the Envoy's system would hold a second answer back until the caller's has acknowledged the first.
 const AT_ONCE: usize = 32;
 
-/// What came of a request, and the path that the workload read.
+/// Verdict on a request, and the path that the workload read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub verdict: Verdict,
@@ -41,10 +42,10 @@ pub struct Answer {
 const CLOSED: Answer = Answer { verdict: Verdict::Closed, seen: None };
 
 type Tls = BufReader<StreamOwned<ClientConnection, TcpStream>>;
-/// Who calls which port.
+/// Caller and called port.
 type Line = (Account, u16);
 
-/// Everybody who calls, with what they have open.
+/// All callers, with their open connections.
 pub struct Callers {
     identities: BTreeMap<Account, Arc<ClientConfig>>,
     http1: BTreeMap<Line, Tls>,
@@ -60,7 +61,7 @@ impl Callers {
         Self { identities: identities.collect(), http1: BTreeMap::new(), http2: BTreeMap::new() }
     }
 
-    /// Puts requests to the proxy, and gives their answers in the same order.
+    /// Sends requests to the proxy, and returns their answers in the same order.
     pub async fn ask(&mut self, requests: &[Request]) -> Vec<Answer> {
         let mut answers = vec![CLOSED; requests.len()];
         let mut http1: BTreeMap<Line, Vec<(usize, &Http)>> = BTreeMap::new();
@@ -98,7 +99,7 @@ impl Callers {
         answer.unwrap_or_else(|error| closed(&error))
     }
 
-    /// Every line in a thread of its own: each waits for the Envoy most of the time.
+    /// Sends the requests of each line in a thread of its own, as each waits for the Envoy most of the time.
     fn over_http1(&mut self, lines: &BTreeMap<Line, Vec<(usize, &Http)>>, answers: &mut [Answer]) {
         let open: Vec<Option<Tls>> = lines.keys().map(|line| self.http1.remove(line)).collect();
         let this = &*self;
@@ -118,7 +119,7 @@ impl Callers {
         }
     }
 
-    /// Puts requests one after another; gives what came of them, and the connection if it goes on.
+    /// Sends requests one after another; returns their answers, and the connection if it stays open.
     fn line(
         &self,
         line: &Line,
@@ -135,7 +136,8 @@ impl Callers {
             };
             let (count, lives) = exchange(&mut tls, rest, &mut heard);
             kept = lives.then_some(tls);
-            // One that was kept may have been closed meanwhile; one that is new and has no answer was closed for that.
+            // A kept connection may have been closed meanwhile; a new one without an answer was closed because of the
+            // request.
             let skipped = usize::from(count == 0 && is_new);
             rest = &rest[count + skipped..];
         }
@@ -156,7 +158,7 @@ impl Callers {
         };
         let mut unheard = exchange2(&mut sender, requests.iter().collect(), answers).await;
         if !unheard.is_empty() && !is_new {
-            // One that was kept may end meanwhile; one that is new would have ended because of these.
+            // A kept connection may have ended meanwhile; a new one would have ended because of these requests.
             sender = self.http2(line).await;
             unheard = exchange2(&mut sender, unheard, answers).await;
         }
@@ -177,7 +179,7 @@ impl Callers {
     }
 }
 
-/// Sends requests at once over HTTP/2. Those that were not answered.
+/// Sends concurrent requests over HTTP/2; returns those that were not answered.
 async fn exchange2<'a>(
     sender: &mut http2::SendRequest<Empty<Bytes>>,
     requests: Vec<&'a (usize, &'a Http, Uri)>,
@@ -208,7 +210,7 @@ async fn exchange2<'a>(
     unheard
 }
 
-/// Writes requests and reads their answers. How many came, and whether the connection can be used again.
+/// Writes requests and reads their answers. Returns the number of answers, and whether the connection can be reused.
 fn exchange(tls: &mut Tls, requests: &[(usize, &Http)], heard: &mut Vec<(usize, Answer)>) -> (usize, bool) {
     for (count, (index, http)) in requests.iter().enumerate() {
         let written = tls.get_mut().write_all(http1(http).as_bytes());
@@ -228,7 +230,7 @@ fn exchange(tls: &mut Tls, requests: &[(usize, &Http)], heard: &mut Vec<(usize, 
     (requests.len(), true)
 }
 
-/// A request as its bytes.
+/// Returns a request as its bytes.
 pub fn http1(http: &Http) -> String {
     let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", http.method, http.target, http.host);
     for (name, value) in &http.headers {
@@ -241,7 +243,7 @@ pub fn http1(http: &Http) -> String {
     text + "\r\n"
 }
 
-/// Reads one answer, and whether the connection goes on.
+/// Reads one answer; returns it, and whether the connection stays open.
 fn read(from: &mut impl BufRead, is_head: bool) -> io::Result<(Answer, bool)> {
     let mut line = String::new();
     let mut next = || -> io::Result<String> {
@@ -277,14 +279,14 @@ fn verdict(status: u16) -> Verdict {
     }
 }
 
-/// The end of a connection is an answer; silence is none.
+/// Treats the end of a connection as an answer; panics on silence.
 fn closed(error: &io::Error) -> Answer {
     let is_silence = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
     assert!(!is_silence, "no answer: {error}");
     CLOSED
 }
 
-/// A caller in plaintext.
+/// Sends a request in plaintext.
 fn without_tls(request: &Request) -> Answer {
     let answer = plain(at(request.port)).and_then(|mut stream| match &request.says {
         Says::Bytes(bytes) => echo(&mut stream, bytes),
@@ -296,7 +298,7 @@ fn without_tls(request: &Request) -> Answer {
     answer.unwrap_or_else(|error| closed(&error))
 }
 
-/// Says something and hears it again.
+/// Sends bytes and reads them back.
 fn echo(stream: &mut (impl Read + Write), bytes: &str) -> io::Result<Answer> {
     stream.write_all(bytes.as_bytes())?;
     let mut heard = vec![0; bytes.len()];
@@ -305,7 +307,7 @@ fn echo(stream: &mut (impl Read + Write), bytes: &str) -> io::Result<Answer> {
     Ok(Answer { verdict: Verdict::Allowed, seen: None })
 }
 
-/// Where a request over HTTP/2 goes, if it can be said so.
+/// URI of a request over HTTP/2, if it can be expressed as one.
 fn uri(http: &Http) -> Option<Uri> {
     let uri =
         Uri::builder().scheme("http").authority(http.host.as_str()).path_and_query(http.target.as_str());

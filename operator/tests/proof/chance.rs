@@ -1,22 +1,22 @@
-//! Whether counts can be chance: Pearson's chi-squared test at α = 10⁻⁹.
+//! Decides whether counts can be chance: Pearson's chi-squared test at α = 10⁻⁹.
 
 use crate::shares::{Shares, Who};
 use std::collections::BTreeMap;
 
-/// What chi-squared exceeds in one of 10⁹ cases, by degrees of freedom from 1.
+/// Values that chi-squared exceeds in one of 10⁹ cases, by degrees of freedom from 1.
 const LIMITS: [f64; 6] = [37.325, 41.447, 44.841, 47.879, 50.692, 53.345];
-/// Cells that expect less are counted together: below it, the test's tails are not those of chi-squared.
+/// Cells with a smaller expected count are counted together: below it, the test's tails are not those of chi-squared.
 const LEAST: f64 = 10.0;
 
-/// How often each answered.
+/// Number of answers of each.
 pub type Counts = BTreeMap<Who, u32>;
 
-/// Somebody who answered and has no share at all.
+/// Returns an answering Service, or the lack of one, that has no share at all.
 pub fn intruder(counts: &Counts, shares: &Shares) -> Option<Who> {
     counts.keys().find(|who| !shares.contains_key(*who)).cloned()
 }
 
-/// Whether the counts are further from the shares than chance takes them once in 10⁹ times.
+/// Returns true if the counts are further from the shares than chance takes them once in 10⁹ times.
 pub fn is_far(counts: &Counts, shares: &Shares) -> bool {
     let sum = f64::from(counts.values().sum::<u32>());
     let mut cells: Vec<(f64, f64)> = shares

@@ -1,5 +1,5 @@
-//! A real Envoy that takes one world after another over ADS, as a proxy of the mesh does: the product's server, the
-//! product's views, nothing changed on the way.
+//! A real Envoy that receives one generated cluster after another over ADS, as a proxy of the mesh does: with the
+//! server and the views of the product, unchanged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,19 +30,19 @@ use crate::{
     world::{SHOP, yaml},
 };
 
-/// The instance whose views are served in turn.
+/// Proxy that receives every view in turn.
 const PROXY: &str = "any";
-/// Long after anything that is under way.
+/// Time limit of a step, far longer than any takes.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The Envoy, its server, and what it was told last.
+/// The Envoy, its server, and the last published snapshot.
 pub struct Judge {
     pub authority: Authority,
     handles: Handles,
     snapshot: Option<Snapshot>,
     folder: TempDir,
     child: Child,
-    // Serves as long as it is there.
+    // Serves until it is dropped.
     _serving: Serving,
 }
 
@@ -57,7 +57,7 @@ impl Judge {
         std::fs::write(&config, bootstrap(folder.path()).to_string()).unwrap();
         let child = Command::new(binary)
             .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"])
-            // A TCP connection of a replaced chain lives this long: longer than any decision takes.
+            // A TCP connection of a replaced filter chain lives this long: longer than any decision takes.
             .args(["--drain-time-s", "5", "--drain-strategy", "immediate", "-c"])
             .arg(config)
             .stdin(Stdio::null())
@@ -68,7 +68,7 @@ impl Judge {
         Self { authority, handles, snapshot: None, folder, child, _serving: serving }
     }
 
-    /// Serves the view of a workload of these objects, and waits until the Envoy has taken it.
+    /// Serves the view of a workload of these objects, and waits until the Envoy has accepted it.
     pub async fn serve(&mut self, objects: &[Value], workload: &str) {
         let text = yaml(objects);
         let mut offline = documents::assemble(&[Source { name: "world.yaml".to_owned(), text }]);
@@ -101,7 +101,7 @@ impl Judge {
         .await;
     }
 
-    /// Waits for a condition by its name.
+    /// Waits for a condition, which `what` describes.
     async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
@@ -110,16 +110,16 @@ impl Judge {
         }
     }
 
-    /// What the Envoy has said.
+    /// Log of the Envoy.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// The requests that audit has let through against the policy, by what counts them.
+    /// Number of requests that audit has let through against the policy, by counter.
     pub fn would_be_denied(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         for (name, count) in self.stats("rbac\\.shadow_denied$") {
-            // What stands before it depends on the Envoy's version, and on when the rules came.
+            // The prefix depends on the Envoy's version, and on when the rules arrived.
             if let Some((at, by)) = name.find("inbound").zip(name.strip_suffix(".rbac.shadow_denied")) {
                 *all.entry(by[at..].to_owned()).or_default() += count;
             }
@@ -127,10 +127,10 @@ impl Judge {
         all
     }
 
-    /// Those of the Envoy's numbers whose name has a part like this.
+    /// Returns the Envoy's statistics whose names match `like`.
     fn stats(&self, like: &str) -> BTreeMap<String, u64> {
         let mut page = String::new();
-        // Until it listens it has no numbers.
+        // Before it listens it has no statistics.
         if let Ok(mut stream) = UnixStream::connect(self.folder.path().join("admin")) {
             let head =
                 format!("GET /stats?filter={like} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
@@ -153,7 +153,7 @@ impl Drop for Judge {
 fn bootstrap(folder: &Path) -> Value {
     let mut bootstrap = proxies::bootstrap(folder, PROXY);
     bootstrap["admin"] = json!({ "address": { "pipe": { "path": folder.join("admin") } } });
-    // As the product's bootstrap has it.
+    // As in the product's bootstrap.
     bootstrap["layered_runtime"] = json!({ "layers": [{
         "name": "static",
         "static_layer": { "re2.max_program_size.error_level": 1_000_000 },

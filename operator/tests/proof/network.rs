@@ -1,12 +1,12 @@
-//! A network of its own for a proof, where what is dialled comes to the proxy as it does in a pod.
+//! A network namespace for a proof, where connections reach the proxy as they do in a pod.
 //!
 //! The test runs itself again in a network namespace. There every address of the offline cluster (198.18.0.0/15) is
 //! local; calls to Services go to the proxy's outbound port and calls to the judged workload to its inbound one, so
-//! that the product's configuration is served as it is.
+//! that the product's configuration is served unchanged.
 
 use std::{env, process::Command};
 
-/// Set in the process inside: the name of its test.
+/// Set in the process inside the namespace: the name of its test.
 const INSIDE: &str = "SMIDGE_PROOF_INSIDE";
 /// The address of the workload that is judged. Other pods of the offline cluster are the test's own servers.
 pub const JUDGED: &str = "198.19.255.1";
@@ -26,8 +26,8 @@ sysctl -q -w net.ipv4.ip_local_port_range="1024 65535" || true
 nft -f - <<<"$RULES"
 exec "$0" "$@""#;
 
-/// Runs `proof` in a network of its own: the test of this name, in another process. Where that cannot be it says so
-/// and passes, but not under `CI=true`.
+/// Runs `proof` in a network namespace: the test of this name, in another process. If that is not possible, it prints
+/// so and passes, but fails under `CI=true`.
 pub fn isolated(test: &str, proof: impl FnOnce()) {
     if env::var(INSIDE).as_deref() == Ok(test) {
         return proof();

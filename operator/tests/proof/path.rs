@@ -1,10 +1,11 @@
-//! What a workload reads of the path in a request line: the proof's own normalisation, by RFC 3986, 6.2.2.
+//! The path that a workload reads in a request line: the proof's own normalisation, by RFC 3986, 6.2.2.
 //!
-//! Escaped letters, digits, `-`, `.`, `_` and `~` are what they stand for; dot segments are followed; then repeated
-//! slashes are one. An escaped slash, backslash or NUL means different things to different servers and is
-//! refused, and so is a segment that is nothing or dots but for its parameters.
+//! Escaped letters, digits, `-`, `.`, `_` and `~` are decoded; dot segments are resolved; then repeated slashes are
+//! merged. An escaped slash, backslash or NUL means different things to different servers and is refused, and so is a
+//! segment that is empty or dots except for its parameters.
 
-/// The path as it is judged and as the workload reads it, and the query string, if there is one; `None` if refused.
+/// Returns the path as it is judged and as the workload reads it, and the query string, if there is one; `None` if
+/// refused.
 pub fn normal(target: &str) -> Option<(String, Option<String>)> {
     let (raw, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let lower = raw.to_ascii_lowercase();
@@ -14,7 +15,7 @@ pub fn normal(target: &str) -> Option<(String, Option<String>)> {
     let mut path = one_slash(&without_dots(&decoded(raw)));
     let is_slashes = |path: &str| path.len() > 1 && path.bytes().all(|byte| byte == b'/');
     if path == "/" && is_slashes(&without_dots(&decoded(raw))) {
-        // The one exception, for the workload reads it so.
+        // The one exception, as the workload reads a path of only slashes so.
         path.push('/');
     }
     if hides_dots(&path) {
@@ -23,7 +24,7 @@ pub fn normal(target: &str) -> Option<(String, Option<String>)> {
     Some((path, query.map(str::to_owned)))
 }
 
-/// What the workload reads: path and query.
+/// Returns what the workload reads: path and query.
 pub fn read(target: &str) -> Option<String> {
     normal(target).map(|(path, query)| match query {
         Some(query) => format!("{path}?{query}"),
@@ -31,7 +32,8 @@ pub fn read(target: &str) -> Option<String> {
     })
 }
 
-/// A server that drops parameters would read another path: a dot segment shows, or an empty segment goes.
+/// Returns true if a server that drops parameters would read another path: a dot segment appears, or an empty one
+/// vanishes.
 fn hides_dots(path: &str) -> bool {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     segments.iter().enumerate().any(|(at, segment)| {
@@ -75,7 +77,7 @@ fn without_dots(path: &str) -> String {
                 if segment == ".." {
                     kept.pop();
                 }
-                // What is left is a folder.
+                // The remaining path names a folder.
                 if is_last {
                     kept.push("");
                 }

@@ -1,15 +1,15 @@
-//! Regular expressions by the book: a parser for the syntax that both RE2 and Rust's `regex` read alike, a matcher that
-//! keeps the set of places where a match could end, and a sampler.
+//! Regular expressions in their textbook form: a parser for the syntax that both RE2 and Rust's `regex` read alike, a
+//! matcher that keeps the set of positions where a match could end, and a sampler.
 //!
-//! Written for the proof, to owe nothing to the engines that the product relies on. Sets of places make greed and
-//! order meaningless, which is right: whether a text matches does not depend on them.
+//! Written for the proof, to be independent of the engines that the product relies on. Sets of positions make
+//! greediness and order meaningless, which is right: whether a text matches does not depend on them.
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use crate::random::Random;
 
 thread_local! {
-    /// What was read before: a world's expressions are asked for with every request.
+    /// Expressions parsed before: every request needs the expressions of its cluster.
     static READ: RefCell<HashMap<String, Option<Pattern>>> = RefCell::default();
 }
 
@@ -17,26 +17,26 @@ thread_local! {
 #[derive(Debug, Clone)]
 enum Node {
     Empty,
-    /// One character of these, as bits; all are ASCII.
+    /// One character of a set, as bits; all are ASCII.
     One(u128),
     All(Vec<Node>),
     Any(Vec<Node>),
     Repeat(Box<Node>, usize, Option<usize>),
     Start,
     End,
-    /// A boundary between a word and something else, or (false) the absence of one.
+    /// A word boundary, or (false) the absence of one.
     Word(bool),
 }
 
-/// An expression that was understood.
+/// An expression that was parsed.
 #[derive(Debug, Clone)]
 pub struct Pattern(Arc<Node>);
 
-/// Places in a text: one flag for each, its end included.
+/// Positions in a text: one flag for each, its end included.
 type Places = Vec<bool>;
 
 impl Pattern {
-    /// Reads an expression; `None` if it is none, or one that the two engines read differently.
+    /// Parses an expression; `None` if it is invalid, or if the two engines read it differently.
     pub fn read(text: &str) -> Option<Self> {
         if let Some(read) = READ.with_borrow(|read| read.get(text).cloned()) {
             return read;
@@ -48,12 +48,12 @@ impl Pattern {
         read
     }
 
-    /// Whether it matches a text from its start, up to anywhere.
+    /// Returns true if it matches a text from its start, up to any position.
     pub fn begins(&self, text: &str) -> bool {
         self.ends(text).contains(&true)
     }
 
-    /// Whether it matches all of a text.
+    /// Returns true if it matches all of a text.
     pub fn covers(&self, text: &str) -> bool {
         self.ends(text).last() == Some(&true)
     }
@@ -64,7 +64,7 @@ impl Pattern {
         step(&self.0, text.as_bytes(), &from)
     }
 
-    /// A text that it matches, unless an anchor or a boundary stands in the way.
+    /// Returns a text that it matches, unless an anchor or a boundary prevents that.
     pub fn sample(&self, random: &mut Random) -> String {
         let mut text = String::new();
         sample(&self.0, random, &mut text);
@@ -81,7 +81,7 @@ fn is_in(set: u128, byte: u8) -> bool {
     byte.is_ascii() && set & (1 << byte) != 0
 }
 
-/// Where a part can end that starts at one of these places.
+/// Returns the positions where a part can end that starts at one of these positions.
 fn step(node: &Node, text: &[u8], from: &Places) -> Places {
     let only = |keep: &dyn Fn(usize) -> bool| -> Places {
         from.iter().enumerate().map(|(at, is_in)| *is_in && keep(at)).collect()
@@ -116,7 +116,7 @@ fn repeat(part: &Node, least: usize, most: Option<usize>, text: &[u8], from: &Pl
         now = step(part, text, &now);
     }
     let mut all = now.clone();
-    // Every round that is of use reaches a new place, so there are never more rounds than places.
+    // Every useful round reaches a new position, so there are never more rounds than positions.
     let rounds = most.map_or(text.len() + 1, |most| (most - least).min(text.len() + 1));
     for _ in 0..rounds {
         now = step(part, text, &now);
@@ -129,7 +129,7 @@ fn union(one: Places, other: &Places) -> Places {
     one.into_iter().zip(other).map(|(one, other)| one || *other).collect()
 }
 
-/// Characters that a path and a header's value can have as they are, the likely ones first.
+/// Characters that a path and a header's value can contain unescaped, the likely ones first.
 const PLAIN: &[u8] = b"abcxyz019ABZ-_.~/!$&'()*+,;=:@";
 
 fn sample(node: &Node, random: &mut Random, text: &mut String) {
@@ -151,11 +151,11 @@ fn sample(node: &Node, random: &mut Random, text: &mut String) {
     }
 }
 
-/// Reads one expression.
+/// Parser of one expression.
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    /// Whether letters of either case are alike from here on.
+    /// True if letters of both cases match each other from here on.
     fold: bool,
 }
 
@@ -171,7 +171,7 @@ impl Parser<'_> {
     }
 
     fn any(&mut self) -> Option<Node> {
-        // A flag without a group of its own lasts to the end of the group that it stands in.
+        // A flag without a group of its own lasts to the end of the enclosing group.
         let fold = self.fold;
         let mut parts = vec![self.all()?];
         while self.take("|") {
@@ -208,7 +208,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A part with what says how often it may come.
+    /// Parses the repetition after a part, if there is one.
     fn repeated(&mut self, part: Node) -> Option<Node> {
         let (least, most) = match self.peek() {
             Some(b'*') => (0, None),
@@ -303,7 +303,7 @@ impl Parser<'_> {
         Some(Node::One(set((b' '..=b'~').filter(|byte| is_in(of, *byte) != negated))))
     }
 
-    /// A character of a class, or the range that begins with it.
+    /// Returns a character of a class, or the range that begins with it.
     fn range(&mut self, first: u8) -> Option<Vec<u8>> {
         let rest = &self.text[self.at..];
         if rest.first() != Some(&b'-') || matches!(rest.get(1), None | Some(b']')) {
@@ -323,7 +323,7 @@ impl Parser<'_> {
     }
 }
 
-/// The classes that have a letter.
+/// Returns the class that a letter names.
 fn named(letter: u8) -> Option<Vec<u8>> {
     let is_in = |byte: &u8| match letter.to_ascii_lowercase() {
         b'd' => byte.is_ascii_digit(),

@@ -1,4 +1,5 @@
-//! A stream of numbers that is the same on every machine for the same seed: what the proof draws its worlds from.
+//! A stream of numbers that is the same on every machine for the same seed: the source of the proof's generated
+//! objects.
 //!
 //! SplitMix64, as a generator of our own does not change its stream with a new version of a crate.
 
@@ -31,7 +32,7 @@ impl Random {
         least + self.below(most - least + 1)
     }
 
-    /// True so many times in a hundred.
+    /// Returns true in `of_hundred` of a hundred cases.
     pub fn percent(&mut self, of_hundred: usize) -> bool {
         self.below(100) < of_hundred
     }
@@ -40,7 +41,7 @@ impl Random {
         of[self.below(of.len())]
     }
 
-    /// One of several, each with its weight.
+    /// Returns one of several, each with its weight.
     pub fn weighted<'a>(&mut self, of: &[(usize, &'a str)]) -> &'a str {
         let mut left = self.below(of.iter().map(|(weight, _)| weight).sum());
         for (weight, it) in of {

@@ -1,7 +1,7 @@
-//! Who may do what, straight from the rulings (design §6, `docs/smi.md`), read from the objects as users write them.
+//! Verdicts on access, straight from the rulings (design §6, `docs/smi.md`), read from the objects as users write them.
 //!
-//! The other side of the proof: knows nothing of `lower`, of the mesh model or of Envoy. Where the rulings say that
-//! something allows nothing, it allows nothing here; what is wrong with it is not this file's to say.
+//! The other side of the proof: independent of `lower`, of the mesh model and of Envoy. Where the rulings define that
+//! something allows nothing, it allows nothing here; this file does not report the reason.
 
 use std::collections::BTreeSet;
 
@@ -12,25 +12,25 @@ use crate::{path, pattern::Pattern, subjects::accounts};
 /// Namespace and name of a ServiceAccount.
 pub type Account = (String, String);
 
-/// What comes of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// The workload gets it.
+    /// The workload receives it.
     Allowed,
-    /// The workload gets it, and the proxy tells that enforcement would have denied it.
+    /// The workload receives it, and the proxy reports that enforcement would have denied it.
     Audited,
-    /// 403.
+    /// Status 403.
     Denied,
-    /// 400.
+    /// Status 400.
     Refused,
     /// The connection ends without an answer.
     Closed,
 }
 
-/// Somebody calls a port of a workload.
+/// A call to a port of a workload.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Who: nobody calls in plaintext.
+    /// The caller; `None` if it calls in plaintext.
     pub from: Option<Account>,
     pub to: Account,
     pub port: u16,
@@ -46,7 +46,7 @@ pub enum Says {
 
 #[derive(Debug, Clone)]
 pub struct Http {
-    /// Whether over HTTP/2.
+    /// True if over HTTP/2.
     pub is_h2: bool,
     pub method: String,
     /// Path and query as sent.
@@ -56,7 +56,7 @@ pub struct Http {
     pub headers: Vec<(String, String)>,
 }
 
-/// The objects of a world.
+/// The objects of a generated cluster.
 #[derive(Clone, Copy)]
 pub struct Smi<'a>(pub &'a [Value]);
 
@@ -90,7 +90,7 @@ impl<'a> Smi<'a> {
         {
             return Verdict::Refused;
         }
-        // A word that means nothing enforces.
+        // An unknown mode enforces.
         match (self.word(request, "access"), self.enforced(request)) {
             ("permissive", _) | ("audit", Verdict::Allowed) => Verdict::Allowed,
             ("audit", _) => Verdict::Audited,
@@ -98,7 +98,7 @@ impl<'a> Smi<'a> {
         }
     }
 
-    /// What comes of a request where access is enforced.
+    /// Returns the outcome of a request where access is enforced.
     fn enforced(self, request: &Request) -> Verdict {
         let mut admitting = self.of_kind("TrafficTarget").filter(|target| {
             let from = request.from.as_ref();
@@ -117,7 +117,7 @@ impl<'a> Smi<'a> {
         if is_allowed { Verdict::Allowed } else { otherwise }
     }
 
-    /// The mode of the called namespace: its label, else the mesh's, else nothing.
+    /// Returns the mode of the called namespace: its label, else the mesh's, else empty.
     fn word(self, request: &Request, of: &str) -> &'a str {
         let label = self
             .find("Namespace", "", &request.to.0)
@@ -129,7 +129,8 @@ impl<'a> Smi<'a> {
             .unwrap_or_default()
     }
 
-    /// Whether a target is about this destination, this caller and this port, and says nothing unheard of.
+    /// Returns true if a target is about this destination, this caller and this port, and has rules of known kinds
+    /// only.
     fn admits(self, target: &Value, from: &Account, request: &Request) -> bool {
         let own = text(target, "/metadata/namespace");
         let spec = &target["spec"];
@@ -144,7 +145,7 @@ impl<'a> Smi<'a> {
             && is_port(&spec["destination"], request.port)
     }
 
-    /// Whether a port is among those of the target's TCPRoutes; without one, every port is.
+    /// Returns true if a port is among those of the target's TCPRoutes; without one, every port is.
     fn opens(self, target: &Value, port: u16) -> bool {
         let mut tcp = rules(target, "TCPRoute").peekable();
         tcp.peek().is_none()
@@ -157,7 +158,7 @@ impl<'a> Smi<'a> {
             })
     }
 
-    /// The matches that a target's rules take from their groups.
+    /// Returns the matches that a target's rules select from their groups.
     pub fn matches(self, target: &'a Value) -> impl Iterator<Item = &'a Value> {
         rules(target, "HTTPRouteGroup").flat_map(move |rule| {
             let group = self.find("HTTPRouteGroup", text(target, "/metadata/namespace"), text(rule, "/name"));
@@ -169,7 +170,7 @@ impl<'a> Smi<'a> {
         })
     }
 
-    /// Whether a request meets every condition of a match. One that cannot be understood is met by none.
+    /// Returns true if a request meets every condition of a match. No request meets one that is invalid.
     pub fn is_met(self, it: &Value, path: &str, http: &Http) -> bool {
         self.path_is(it, path) == Some(true)
             && method_is(it, &http.method) == Some(true)
@@ -183,7 +184,7 @@ impl<'a> Smi<'a> {
         }
         let pattern = Pattern::read(written)?;
         let config = self.find("MeshConfig", "", "default");
-        // A word that means nothing counts as the stricter one.
+        // An unknown word counts as the stricter one.
         let is_open = config.and_then(|it| it.pointer("/spec/pathRegexEnd")).is_none_or(|end| end == "open");
         Some(if is_open { pattern.begins(path) } else { pattern.covers(path) })
     }
@@ -197,7 +198,7 @@ fn allows_bytes(target: &Value) -> bool {
     rules(target, "HTTPRouteGroup").next().is_none() && rules(target, "TCPRoute").next().is_some()
 }
 
-/// Whether a destination's own port, if it names one, is this one.
+/// Returns true if a destination names this port, or none.
 fn is_port(destination: &Value, port: u16) -> bool {
     match destination.get("port") {
         None => true,
@@ -214,7 +215,7 @@ fn method_is(it: &Value, method: &str) -> Option<bool> {
         .then(|| methods.iter().any(|it| *it == "*" || *it == method))
 }
 
-/// The header conditions of a match: name and expression, whichever of the two shapes they have.
+/// Returns the header conditions of a match: name and expression, in either of the two shapes.
 pub fn headers(it: &Value) -> Vec<(String, String)> {
     let pairs = |map: &Value| -> Vec<(String, String)> {
         let map = map.as_object().into_iter().flatten();
@@ -247,7 +248,7 @@ fn headers_are(it: &Value, http: &Http) -> Option<bool> {
     Some(are_met)
 }
 
-/// The value of a header: its lines, joined as RFC 9110 says.
+/// Returns the value of a header: its lines, joined as RFC 9110 defines.
 fn value(http: &Http, name: &str) -> Option<String> {
     let of_name = http.headers.iter().filter(|(its, _)| its.eq_ignore_ascii_case(name));
     let values: Vec<&str> = of_name.map(|(_, value)| value.trim()).collect();

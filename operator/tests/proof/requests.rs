@@ -1,5 +1,5 @@
-//! Requests to put to a world: most are made to meet a match and then spoilt in one way or none, so that both verdicts
-//! are frequent and near each other.
+//! Requests to a generated cluster: most are made to meet a match and then changed in one way or none, so that both
+//! verdicts are frequent and close to each other.
 
 use serde_json::Value;
 
@@ -11,20 +11,20 @@ use crate::{
     world::{CALLERS, HTTP_PORTS, SHOP, TCP_PORTS, World},
 };
 
-/// What a TCP caller says: HTTP among it, as bytes that look like it are bytes all the same. Fewer than five would leave
-/// it open for a while whether they are TLS.
+/// Bytes that a TCP caller sends: HTTP among them, as bytes that look like HTTP are still bytes. Whether fewer than
+/// five bytes are TLS would stay undecided for a while.
 const BYTES: [&str; 2] = ["ping pong", "GET /books HTTP/1.1\r\nhost: api\r\n\r\n"];
 
-/// `count` requests to one destination of a world.
+/// Generates `count` requests to one destination of a generated cluster.
 pub fn requests(world: &World, destination: &str, count: usize) -> Vec<Request> {
     let mut random = Random::new(world.seed ^ 0x5ca1_ab1e, world.index);
     let smi = Smi(&world.objects);
-    // Those about somebody else have their turn: they must not help.
+    // Targets of other destinations are used as well: they must not allow anything here.
     let targets: Vec<&Value> = smi.of_kind("TrafficTarget").collect();
     let of_it: Vec<&Value> = targets.iter().copied().filter(|it| is_whole(it, destination)).collect();
     (0..count)
         .map(|_| {
-            // Without this most would be denied.
+            // Without this, most requests would be denied.
             let tries = if random.percent(45) { 8 } else { 1 };
             let mut one = || {
                 let among = if of_it.is_empty() || random.percent(12) { &targets } else { &of_it };
@@ -42,7 +42,7 @@ pub fn requests(world: &World, destination: &str, count: usize) -> Vec<Request> 
         .collect()
 }
 
-/// Whether a target is about a destination and could allow anything.
+/// Returns true if a target is about a destination and could allow anything.
 fn is_whole(target: &Value, destination: &str) -> bool {
     [destination, "b0"].contains(&text(target, "/spec/destination/name"))
         && !list(target, "/spec/sources").is_empty()
@@ -86,14 +86,14 @@ fn caller(random: &mut Random, smi: Smi<'_>, target: &Value) -> Option<(String, 
     Some((of.to_owned(), name.to_owned()))
 }
 
-/// Whether somebody said something about plaintext, whatever comes of it.
+/// Returns true if any object sets an mTLS mode, valid or not.
 fn takes_plaintext(smi: Smi<'_>) -> bool {
     smi.0.iter().any(|it| {
         it.pointer("/metadata/labels/smidge.mesh~1mtls").is_some() || it["spec"].get("mtls").is_some()
     })
 }
 
-/// A port of these, one that the target speaks of if there is one.
+/// Returns one of these ports, preferably one that a TCPRoute of the target names.
 fn port(random: &mut Random, smi: Smi<'_>, target: &Value, of: &[u16]) -> u16 {
     let routes = list(target, "/spec/rules").iter().filter(|rule| text(rule, "/kind") == "TCPRoute");
     let ports: Vec<u16> = routes
@@ -108,11 +108,11 @@ fn port(random: &mut Random, smi: Smi<'_>, target: &Value, of: &[u16]) -> u16 {
     of[random.below(of.len())]
 }
 
-/// A request that meets a match, spoilt now and then.
+/// Generates a request that meets a match, sometimes changed.
 pub fn http(random: &mut Random, meant: Option<&Value>) -> Http {
     let method = method(random, meant);
     let mut http = Http {
-        // Over HTTP/2 a path need not look like one, but our client wants it so.
+        // Over HTTP/2 a path need not look like one, but our client requires it.
         is_h2: random.percent(12),
         method,
         target: path(random, meant),
@@ -137,12 +137,13 @@ pub fn http(random: &mut Random, meant: Option<&Value>) -> Http {
     if random.percent(10) && http.headers.iter().all(|(_, value)| !value.is_empty()) {
         http.headers.push(("x-version".to_owned(), random.pick(&["v1", "v2", "buyer"]).to_owned()));
     }
-    // How empty lines are joined with others depends on the header's name: it is the workload's value in any case.
+    // Whether empty lines of a repeated header count depends on the header's name: the value is the workload's in any
+    // case.
     let names: Vec<String> = http.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     let is_alone = |name: &str| names.iter().filter(|its| its.eq_ignore_ascii_case(name)).count() == 1;
     http.headers.retain(|(name, value)| !value.trim().is_empty() || is_alone(name));
     if random.percent(3) {
-        // Nothing that a caller says may pass for the path.
+        // No header of a caller may replace the path.
         http.headers.push(("x-envoy-original-path".to_owned(), "/books".to_owned()));
     }
     http
@@ -153,7 +154,8 @@ fn add_header(random: &mut Random, to: &mut Vec<(String, String)>, name: &str, v
     let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     match random.below(30) {
         0 => {}
-        // How empty lines are joined with others depends on the header's name: it is the workload's value in any case.
+        // Whether empty lines of a repeated header count depends on the header's name: the value is the workload's in
+        // any case.
         3..=5 if value.is_empty() => to.push(line(name, value)),
         1 => to.push(line(name, &format!("{value}x"))),
         2 => to.push(line(name, &value.to_ascii_uppercase())),
@@ -213,7 +215,7 @@ fn path(random: &mut Random, meant: Option<&Value>) -> String {
     path
 }
 
-/// Leaves out what Envoy reads in its own way, or in one of its versions' (`docs/design/006-proof.md`): escapes without
+/// Leaves out what Envoy, or one of its versions, reads in its own way (`docs/design/006-proof.md`): escapes without
 /// two digits before others, and dot segments with parameters that are not escaped.
 fn tame(path: &str) -> String {
     let bytes = path.as_bytes();
@@ -223,7 +225,7 @@ fn tame(path: &str) -> String {
     kept.collect::<String>().replace(".;", ".,")
 }
 
-/// Changes a path a little: to the same one by another name, or to a neighbour.
+/// Changes a path slightly: to another spelling of the same path, or to a similar path.
 fn spoil(random: &mut Random, path: &mut String) {
     let at = random.below(path.len());
     let slashes: Vec<usize> = path.match_indices('/').map(|(at, _)| at).collect();

@@ -1,5 +1,5 @@
-//! Route objects that somebody might have written: HTTPRouteGroups of a few paths, methods and headers in both shapes,
-//! TCPRoutes and UDPRoutes of a few ports, and now and then something that is none.
+//! Route objects that a user might have written: HTTPRouteGroups of a few paths, methods and headers in both shapes,
+//! TCPRoutes and UDPRoutes of a few ports, and sometimes invalid ones.
 
 use serde_json::{Map, Value, json};
 
@@ -126,7 +126,7 @@ fn header_regex(random: &mut Random) -> String {
     random.pick(&all).to_owned()
 }
 
-/// Path expressions from a small grammar: a few segments, endings, alternatives, and some that are none.
+/// Path expressions from a small grammar: a few segments, endings, alternatives, and some that are invalid.
 fn path_regex(random: &mut Random) -> String {
     let kind = random.weighted(&[
         (64, "path"),

@@ -1,4 +1,4 @@
-//! The pods of a town: over mTLS each tells as which Service it was called, and where.
+//! The pods of a generated cluster: over mTLS each returns the Service name by which it was called, and its address.
 
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -22,12 +22,12 @@ use crate::{
     town::{HTTP_PORTS, PODS, TCP_PORTS, pod_address},
 };
 
-/// The header with the name that the caller's proxy asked for, and the address where.
+/// The header with the server name that the caller's proxy requested, and the called address.
 pub const SERVED: &str = "x-served";
-/// A header of the proxy's own, which nobody must see.
+/// A header that the proxy uses itself, which no server may receive.
 pub const INNER: &str = "x-smidge-path";
 
-/// The TLS of each pod by its address.
+/// TLS configuration of each pod, by its address.
 type Pods = Arc<BTreeMap<[u8; 4], Arc<ServerConfig>>>;
 
 /// Serves every port of every pod.
@@ -64,7 +64,7 @@ fn config(authority: &Authority, number: u8) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// The stream of a caller who took this pod for whom it is, and as which Service and where it was called.
+/// Returns the stream of a caller that accepts this pod's identity, and the Service name and address that it called.
 async fn accept(stream: TcpStream, pods: &Pods) -> Option<(TlsStream<TcpStream>, String)> {
     stream.set_nodelay(true).ok()?;
     let SocketAddr::V4(at) = stream.local_addr().ok()? else { return None };
@@ -79,7 +79,7 @@ async fn http(stream: TlsStream<TcpStream>, served: &str) {
         let served = served.to_owned();
         async move { Ok::<_, Infallible>(answer(&request, &served)) }
     });
-    // A caller may end a connection as it likes.
+    // A caller may close a connection at any time.
     let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
 }
 
@@ -91,7 +91,7 @@ fn answer<B>(request: &Request<B>, served: &str) -> Response<Empty<Bytes>> {
 }
 
 async fn tcp(mut stream: TlsStream<TcpStream>, served: &str) {
-    // Whoever calls hears who it was once it has said something.
+    // The caller receives the answer once it has sent something.
     if let Ok(1..) = stream.read(&mut [0; 64]).await {
         let _ = stream.write_all(format!("{served}\n").as_bytes()).await;
         let _ = stream.shutdown().await;

@@ -1,5 +1,5 @@
-//! Settings that somebody might have made: MeshConfigs, and labels of namespaces. Most worlds enforce; some audit or let
-//! everybody in, and now and then a word means nothing.
+//! Settings that a user might have made: MeshConfigs, and labels of namespaces. Most generated clusters enforce; some
+//! audit or let every caller in, and sometimes a mode is unknown.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ const ACCESS: [(usize, &str); 6] =
     [(20, "enforce"), (55, "audit"), (10, "permissive"), (5, "Permissive"), (5, "none"), (5, "")];
 const MTLS: [(usize, &str); 3] = [(80, "permissive"), (10, "strict"), (10, "maybe")];
 
-/// The settings of a world.
+/// Generates the settings of a cluster.
 pub fn settings(random: &mut Random) -> Vec<Value> {
     let mut all = Vec::new();
     if random.percent(70) {
@@ -27,7 +27,7 @@ pub fn settings(random: &mut Random) -> Vec<Value> {
         all.push(object("smidge.mesh/v1alpha1", "MeshConfig", "", "default", &spec));
     }
     if random.percent(4) {
-        // Nobody looks at this one.
+        // This one has no effect.
         let spec = json!({ "access": { "mode": "permissive" }, "mtls": { "mode": "permissive" } });
         all.push(object("smidge.mesh/v1alpha1", "MeshConfig", "", "spare", &spec));
     }
@@ -42,7 +42,7 @@ pub fn settings(random: &mut Random) -> Vec<Value> {
         all.push(namespace(SHOP, &Value::Object(labels)));
     }
     if random.percent(4) {
-        // It is not called, so what it allows means nothing here.
+        // This namespace is not called, so its settings mean nothing here.
         all.push(namespace(OTHER, &json!({ "smidge.mesh/access": "permissive" })));
     }
     all

@@ -1,7 +1,7 @@
-//! Who gets which share of the traffic for a Service, straight from the rulings (design §6, `docs/smi.md`), read from the
-//! objects as users write them.
+//! Shares of the traffic for a Service, straight from the rulings (design §6, `docs/smi.md`), read from the objects as
+//! users write them.
 //!
-//! As `reference` is for access: knows nothing of `lower`, of the mesh model or of Envoy.
+//! Like `reference` for access: independent of `lower`, of the mesh model and of Envoy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +13,17 @@ use crate::{
     world::SHOP,
 };
 
-/// Who answers: a Service, or nobody.
+/// The Service that answers, or none.
 pub type Who = Option<String>;
-/// The part of the traffic that each gets; the parts add up to one.
+/// The part of the traffic that each Service gets; the parts add up to one.
 pub type Shares = BTreeMap<Who, f64>;
 
-/// A town as its caller meets it.
+/// The objects of a generated cluster, as its caller meets them.
 #[derive(Clone, Copy)]
 pub struct Town<'a>(pub &'a [Value]);
 
 impl<'a> Town<'a> {
-    /// Who answers calls to a port of a Service. `http` is the request, where there is one.
+    /// Returns the shares of calls to a port of a Service. `http` is the request, if there is one.
     pub fn shares(self, called: &str, port: u16, http: Option<&Http>) -> Shares {
         let own = || BTreeMap::from([(self.server(called, port), 1.0)]);
         let Some(split) = self.in_effect(called) else { return own() };
@@ -34,7 +34,7 @@ impl<'a> Town<'a> {
         let mut sum = 0.0;
         for backend in list(split, "/spec/backends") {
             let name = text(backend, "/service");
-            // One that is not there, or not at this port, takes no part.
+            // A backend that does not exist, or not at this port, takes no part.
             if self.port(name, port).is_none() {
                 continue;
             }
@@ -50,7 +50,7 @@ impl<'a> Town<'a> {
         shares.into_iter().map(|(who, share)| (who, share / sum)).collect()
     }
 
-    /// The split of a Service that is in effect: those with matches first, then the oldest, then by name.
+    /// Returns the split of a Service that is in effect: those with matches first, then the oldest, then by name.
     pub fn in_effect(self, called: &str) -> Option<&'a Value> {
         let all = Smi(self.0).of_kind("TrafficSplit");
         let of_it = all.filter(|split| {
@@ -64,7 +64,7 @@ impl<'a> Town<'a> {
         })
     }
 
-    /// The Service that a split is about: by one of its names, else the one named like the split.
+    /// Returns the Service that a split is about: by one of its names, else the one named like the split.
     fn root(self, split: &'a Value) -> Option<&'a str> {
         let written = text(split, "/spec/service");
         let endings = ["", ".shop", ".shop.svc", ".shop.svc.cluster.local", ".shop.svc.cluster.local."];
@@ -73,7 +73,7 @@ impl<'a> Town<'a> {
         by_name.or_else(|| Some(text(split, "/metadata/name")).filter(|name| self.service(name).is_some()))
     }
 
-    /// Whether a request meets any match of any group that a split lists.
+    /// Returns true if a request meets any match of any group that a split lists.
     pub fn is_met(self, split: &Value, http: &Http) -> bool {
         let Some((path, _)) = path::normal(&http.target) else { return false };
         list(split, "/spec/matches").iter().any(|reference| {
@@ -88,12 +88,12 @@ impl<'a> Town<'a> {
         })
     }
 
-    /// A Service itself, or nobody if it has nobody who serves the port now.
+    /// Returns the Service itself, or none if no pod serves the port now.
     fn server(self, service: &str, port: u16) -> Who {
         (!self.endpoints(service, port).is_empty()).then(|| service.to_owned())
     }
 
-    /// Where a port of a Service is served: ready pods of the mesh.
+    /// Returns the addresses that serve a port of a Service: ready pods of the mesh.
     pub fn endpoints(self, service: &str, port: u16) -> BTreeSet<String> {
         let Some(written) = self.port(service, port) else { return BTreeSet::new() };
         let selector = self.service(service).and_then(|it| it["spec"]["selector"].as_object());
@@ -127,13 +127,13 @@ impl<'a> Town<'a> {
         ports.iter().find(|it| it["port"].as_u64() == Some(u64::from(number)))
     }
 
-    /// The address of a Service.
+    /// Returns the address of a Service.
     pub fn address(self, service: &str) -> &'a str {
         self.service(service).map_or("", |it| text(it, "/spec/clusterIP"))
     }
 }
 
-/// What a weight counts: a number, or a quantity as the first version had them. Whatever else it is, it counts as 0.
+/// Value of a weight: a number, or a quantity as in the first version. Anything else counts as 0.
 fn weight(written: &Value) -> f64 {
     let number = match written.as_str() {
         None => written.as_f64(),

@@ -1,4 +1,4 @@
-//! Makes a disagreement small: takes parts of the world and of the request away as long as both sides still differ.
+//! Reduces a disagreement: removes parts of the objects and of the request as long as both sides still differ.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::{
 /// More tries would not make it much smaller.
 const TRIES: usize = 400;
 
-/// The smallest world and request found on which the two sides differ. It need not be the same difference.
+/// Returns the smallest objects and request found on which the two sides differ. It need not be the same difference.
 pub async fn shrink(
     judge: &mut Judge,
     callers: &mut Callers,
@@ -43,7 +43,7 @@ pub async fn shrink(
     }
 }
 
-/// Every world and request with one thing less.
+/// Returns every combination of objects and request with one part less.
 fn smaller(objects: &[Value], request: &Request) -> Vec<(Vec<Value>, Request)> {
     let mut all = Vec::new();
     for (index, object) in objects.iter().enumerate() {
@@ -78,7 +78,7 @@ fn smaller(objects: &[Value], request: &Request) -> Vec<(Vec<Value>, Request)> {
     all
 }
 
-/// A value without one of the items of its lists or one of the fields that may be absent.
+/// Returns a value without one of the items of its lists or one of the fields that may be absent.
 fn without_a_part(value: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     match value {
@@ -113,7 +113,7 @@ fn without_a_part(value: &Value) -> Vec<Value> {
     all
 }
 
-/// The workloads that are called: without them there is nobody to judge.
+/// Returns true for the workloads that are called: without them there is no destination to judge.
 fn is_fixed(object: &Value) -> bool {
     text(object, "/kind") == "Deployment" && DESTINATIONS.contains(&text(object, "/metadata/name"))
 }

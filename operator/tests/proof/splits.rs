@@ -1,5 +1,5 @@
-//! The proof of splits: towns and calls, shared out by the reference and by a caller's Envoy with what the product makes
-//! of them.
+//! The proof of splits: generated clusters and calls, with the shares of the reference compared to those that a
+//! caller's Envoy sends with the configuration of the product.
 
 use std::{
     fmt,
@@ -23,18 +23,18 @@ use crate::{
     world::yaml,
 };
 
-/// Requests to each called Service of a town, and connections to its TCP port.
+/// Number of requests to each called Service of a cluster, and of connections to its TCP port.
 const REQUESTS: usize = 1300;
 const CONNECTIONS: usize = 160;
-/// How often a long run says where it is.
+/// Interval between progress messages of a long run.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// What a run has seen.
+/// Results of a run.
 #[derive(Debug, Default)]
 struct Tally {
     towns: u64,
     calls: usize,
-    /// Kinds of calls, each to a port, that were shared out by a split, by how.
+    /// Number of kinds of calls, each to a port, that a split shares out; the next fields count special cases.
     shared: usize,
     shared_tcp: usize,
     to_nobody: usize,
@@ -44,7 +44,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// A proof in which nothing was split would be none.
+    /// Checks the counts: a proof in which nothing was split would prove nothing.
     fn assert_is_fair(&self) {
         let Self { shared, shared_tcp, to_nobody, beside_zero, matched, unmatched, .. } = self;
         for (what, count) in [
@@ -71,7 +71,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Calls of one kind: all are shared out alike.
+/// Calls of one kind, which all have the same shares.
 struct Kind<'a> {
     called: &'a str,
     port: u16,
@@ -80,7 +80,7 @@ struct Kind<'a> {
     requests: Vec<&'a Http>,
 }
 
-/// Compares shares of one Envoy in so many towns.
+/// Compares shares of one Envoy in `towns` generated clusters.
 pub async fn prove(envoy: &Path, seed: u64, towns: u64) {
     let mut judge = Judge::start(envoy);
     servers::start(&judge.authority).await;
@@ -115,7 +115,7 @@ pub async fn prove(envoy: &Path, seed: u64, towns: u64) {
     tally.assert_is_fair();
 }
 
-/// Requests to a Service, many of which are made to meet a match.
+/// Generates requests to a Service, many of which meet a match.
 fn made(seed: u64, index: u64, town: Town<'_>, called: &str) -> Vec<Http> {
     let mut random = Random::new(seed ^ u64::from(called.as_bytes()[0]), index);
     let matches: Vec<&Value> =
@@ -123,16 +123,16 @@ fn made(seed: u64, index: u64, town: Town<'_>, called: &str) -> Vec<Http> {
     let split = town.in_effect(called).filter(|split| split["spec"].get("matches").is_some());
     let mut made = Vec::new();
     while made.len() < REQUESTS {
-        // Without this most would match nothing.
+        // Without this, most requests would match nothing.
         let tries = if split.is_some() && random.percent(50) { 4 } else { 1 };
         for left in (0..tries).rev() {
             let meant = (!matches.is_empty()).then(|| matches[random.below(matches.len())]);
             let mut http = requests::http(&mut random, meant);
             if random.percent(3) {
-                // What the proxy tells itself is not the caller's to say.
+                // A caller must not set the header that the proxy writes for itself.
                 http.headers.push((INNER.to_owned(), random.pick(&["/books", "/api", "/"]).to_owned()));
             }
-            // What the server refuses is nobody's share.
+            // A request that the server refuses has no share.
             let is_read = path::normal(&http.target).is_some();
             if is_read && (left == 0 || split.is_some_and(|split| town.is_met(split, &http))) {
                 made.push(http);
@@ -143,7 +143,7 @@ fn made(seed: u64, index: u64, town: Town<'_>, called: &str) -> Vec<Http> {
     made
 }
 
-/// The calls to a Service, by what the reference makes of them.
+/// Groups the calls to a Service by their shares in the reference.
 fn kinds<'a>(town: Town<'a>, called: &'a str, requests: &'a [Http], tally: &mut Tally) -> Vec<Kind<'a>> {
     let split = town.in_effect(called);
     let by_match = split.filter(|split| split["spec"].get("matches").is_some());
@@ -180,8 +180,8 @@ fn kinds<'a>(town: Town<'a>, called: &'a str, requests: &'a [Http], tally: &mut 
     kinds
 }
 
-/// Makes the calls of a kind and looks at who answered. Counts that are far from the shares are counted again: chance is
-/// not far twice.
+/// Makes the calls of a kind and compares the answering Services. Counts that are far from the shares are counted
+/// again: chance is not far twice.
 async fn holds(town: Town<'_>, kind: &Kind<'_>, tally: &mut Tally) -> Result<(), String> {
     let mut far = Vec::new();
     for _ in 0..2 {

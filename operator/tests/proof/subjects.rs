@@ -1,6 +1,6 @@
-//! Whom a subject of a TrafficTarget names: a ServiceAccount, or those that an IdentityBinding stands for.
+//! The accounts that a subject of a TrafficTarget names: a ServiceAccount, or those that an IdentityBinding selects.
 //!
-//! Part of the reference (`reference`), and as independent.
+//! Part of the reference (`reference`), and equally independent.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::reference::{Account, Smi, list, text};
 
-/// The accounts of a subject of a target in namespace `own`. Whatever is wrong with it, it names nobody.
+/// Returns the accounts of a subject of a target in namespace `own`; an invalid subject names none.
 pub fn accounts(smi: Smi<'_>, subject: &Value, own: &str, is_source: bool) -> BTreeSet<Account> {
     let (name, namespace) = (text(subject, "/name"), text(subject, "/namespace"));
     let namespace = if namespace.is_empty() { own } else { namespace };
@@ -23,7 +23,7 @@ pub fn accounts(smi: Smi<'_>, subject: &Value, own: &str, is_source: bool) -> BT
         }
         _ => BTreeSet::new(),
     };
-    // Only the owner of a namespace opens it, and a binding elsewhere speaks for its own namespace alone.
+    // Only the owner of a namespace opens it, and a binding elsewhere counts for its own namespace alone.
     if !is_source {
         accounts.retain(|(namespace, _)| namespace == own);
     } else if text(subject, "/kind") == "IdentityBinding" && namespace != own {
@@ -32,7 +32,7 @@ pub fn accounts(smi: Smi<'_>, subject: &Value, own: &str, is_source: bool) -> BT
     accounts
 }
 
-/// The accounts that a binding stands for.
+/// Returns the accounts that a binding selects.
 fn bound(smi: Smi<'_>, binding: &Value) -> BTreeSet<Account> {
     let own = text(binding, "/metadata/namespace");
     let schemes = &binding["spec"]["schemes"];
@@ -62,7 +62,7 @@ fn bound(smi: Smi<'_>, binding: &Value) -> BTreeSet<Account> {
     accounts
 }
 
-/// The pods of a namespace, each with its account.
+/// Returns the pods of a namespace, each with its account.
 fn pods<'a>(smi: Smi<'a>, namespace: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
     smi.of_kind("Deployment").filter(move |it| text(it, "/metadata/namespace") == namespace).map(|it| {
         let pod = &it["spec"]["template"];

@@ -1,5 +1,5 @@
-//! Towns to prove splits in: Services over a few pods, and TrafficSplits that somebody might have written about them,
-//! wrong ones included. One pod calls, and everything else may be called.
+//! Generated clusters for the proof of splits: Services over a few pods, and TrafficSplits that a user might have
+//! written about them, wrong ones included. One pod calls, and every Service may be called.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub fn pod_address(number: u8) -> [u8; 4] {
     [198, 19, 1, number + 1]
 }
 
-/// Town number `index` of a seed.
+/// Generates cluster number `index` of a seed.
 pub fn town(seed: u64, index: u64) -> Vec<Value> {
     let mut random = Random::new(seed ^ 0x0005_9117_70e5, index);
     let mut objects: Vec<Value> = (0..PODS).map(|number| pod(&mut random, number)).collect();
@@ -43,7 +43,7 @@ pub fn town(seed: u64, index: u64) -> Vec<Value> {
     }
     for number in 0..random.between(2, 4) {
         let split = split(&mut random, number);
-        // A second one of a name would replace the first.
+        // A second split with the same name would replace the first.
         let is_same = |other: &Value| {
             other["kind"] == split["kind"] && other["metadata"]["name"] == split["metadata"]["name"]
         };
@@ -52,7 +52,7 @@ pub fn town(seed: u64, index: u64) -> Vec<Value> {
         }
     }
     if random.percent(20) {
-        // Nobody splits the Services of another namespace.
+        // A split does not affect the Services of another namespace.
         let backends = json!([{ "service": "b0", "weight": 1 }]);
         let spec = json!({ "service": "web.shop", "backends": backends });
         objects.push(object("split.smi-spec.io/v1alpha4", "TrafficSplit", OTHER, "web", &spec));
@@ -60,7 +60,7 @@ pub fn town(seed: u64, index: u64) -> Vec<Value> {
     objects
 }
 
-/// Where access is enforced, everybody may be called: who may not is another proof's matter.
+/// Generates the settings. Where access is enforced, every pod may be called: the proof of access covers denials.
 fn settings(random: &mut Random) -> Vec<Value> {
     let mode = random.weighted(&[(40, "permissive"), (40, "enforce"), (20, "audit")]);
     let end = random.pick(&["open", "closed"]);
@@ -88,7 +88,7 @@ fn settings(random: &mut Random) -> Vec<Value> {
     all
 }
 
-/// A pod. The first serves in any case, so that there is a mesh to speak of.
+/// Generates a pod. The first is always ready and in the mesh, so that the mesh is not empty.
 fn pod(random: &mut Random, number: u8) -> Value {
     let name = format!("p{number}");
     let mut labels = json!({ "app": name, "half": if number < 3 { "one" } else { "two" } });
@@ -127,7 +127,7 @@ fn service(random: &mut Random, number: usize, name: &str) -> Value {
     let is_root = ROOTS.contains(&name);
     let selector = match random.below(10) {
         _ if name == "b4" => json!({ "app": "nobody" }),
-        // There must be a pod of the mesh, else nothing of this is the mesh's matter.
+        // A root needs a pod of the mesh, otherwise the mesh does not handle its calls.
         _ if is_root && random.percent(50) => json!({ "app": "p0" }),
         _ if is_root => json!({ "half": "one" }),
         0 => json!({ "half": "two" }),
@@ -152,7 +152,7 @@ fn service(random: &mut Random, number: usize, name: &str) -> Value {
 }
 
 fn split(random: &mut Random, number: usize) -> Value {
-    // Each called Service has one as a rule; the others are there to be in the way.
+    // Each called Service usually has a split; further splits conflict with these.
     let root = ROOTS.get(number).copied();
     let root = root.unwrap_or_else(|| random.weighted(&[(40, "web"), (40, "front"), (20, "b1")]));
     let mut name = format!("split{number}");
@@ -162,7 +162,7 @@ fn split(random: &mut Random, number: usize) -> Value {
         2 => format!("{root}.shop.svc.cluster.local"),
         3 => format!("{root}.shop.svc.cluster.local."),
         4 => {
-            // A host name: the split is named like the Service.
+            // A host name: the split has the name of the Service.
             root.clone_into(&mut name);
             "www.example.org".to_owned()
         }
@@ -207,7 +207,7 @@ fn weight(random: &mut Random) -> Value {
     }
 }
 
-/// A reference to a group of matches, now and then to none.
+/// Generates a reference to a group of matches, sometimes an invalid one.
 fn reference(random: &mut Random) -> Value {
     let kind = random.weighted(&[(95, "HTTPRouteGroup"), (3, "TCPRoute"), (2, "HTTPRoute")]);
     let mut reference = json!({ "kind": kind, "name": random.pick(&["g0", "g0", "g0", "g1", "g1", "g9"]) });

@@ -1,5 +1,5 @@
-//! Worlds to prove access in: a few workloads, and SMI objects that somebody might have written about them, wrong ones
-//! included. Names, paths and ports are few, so that objects overlap.
+//! Generated clusters for the proof of access: a few workloads, and SMI objects that a user might have written about
+//! them, wrong ones included. Names, paths and ports are few, so that objects overlap.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ pub const SHOP: &str = "shop";
 pub const OTHER: &str = "other";
 /// The ServiceAccounts that are called.
 pub const DESTINATIONS: [&str; 2] = ["api", "store"];
-/// Those who call.
+/// The ServiceAccounts that call.
 pub const CALLERS: [(&str, &str); 5] =
     [(SHOP, "web"), (SHOP, "admin"), (SHOP, "default"), (OTHER, "web"), (OTHER, "job")];
 /// The ports of every destination.
@@ -31,7 +31,7 @@ pub struct World {
 }
 
 impl World {
-    /// World number `index` of a seed.
+    /// Generates cluster number `index` of a seed.
     pub fn generate(seed: u64, index: u64) -> Self {
         let mut random = Random::new(seed, index);
         let count = if random.percent(25) { 2 } else { 1 };
@@ -47,7 +47,7 @@ impl World {
             objects.push(group(&mut random, SHOP, &format!("g{number}")));
         }
         if random.percent(30) {
-            // Whoever looks routes up in the wrong namespace finds these.
+            // A lookup of routes in the wrong namespace would find these.
             objects.push(group(&mut random, OTHER, "g0"));
             objects.push(ports(&mut random, "TCPRoute", OTHER, "t0"));
         }
@@ -65,7 +65,7 @@ impl World {
     }
 }
 
-/// Objects as a file that `smidge` reads.
+/// Returns objects as a file that `smidge` reads.
 pub fn yaml(objects: &[Value]) -> String {
     let texts: Vec<String> = objects.iter().map(|object| serde_saphyr::to_string(object).unwrap()).collect();
     texts.join("---\n")
@@ -101,7 +101,7 @@ fn workload(name: &str) -> Value {
     )
 }
 
-/// Pods of those who call, for bindings to select. An account may have pods with different labels.
+/// Generates pods of the callers, for bindings to select. An account may have pods with different labels.
 fn callers(random: &mut Random) -> Vec<Value> {
     let mut all = Vec::new();
     for (number, (namespace, account)) in CALLERS.iter().enumerate() {
@@ -150,7 +150,7 @@ fn binding(random: &mut Random, namespace: &str, name: &str) -> Value {
     object(version, "IdentityBinding", namespace, name, &json!({ "schemes": schemes }))
 }
 
-/// An object that is none of its kind. It costs itself and nothing else.
+/// Generates an object that is invalid for its kind. It has no effect on any other object.
 fn misshapen(random: &mut Random) -> Value {
     let to = json!({ "kind": "ServiceAccount", "name": "api", "namespace": SHOP });
     let from = json!([{ "kind": "ServiceAccount", "name": "web", "namespace": SHOP }]);
@@ -204,7 +204,7 @@ fn target(random: &mut Random, name: &str, destinations: &[&str]) -> Value {
     object("access.smi-spec.io/v1alpha4", "TrafficTarget", namespace, name, &spec)
 }
 
-/// A subject, its namespace left out now and then where that means the same, or not.
+/// Generates a subject, its namespace sometimes left out where that means the same, or not.
 fn subject(random: &mut Random, namespace: &str, name: &str, own: &str) -> Value {
     let kind = random.weighted(&[(91, "ServiceAccount"), (6, "IdentityBinding"), (2, "Group"), (1, "User")]);
     let name = if kind == "IdentityBinding" { random.pick(&["b0", "b0", "b0", "b9"]) } else { name };

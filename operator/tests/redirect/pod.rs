@@ -1,4 +1,5 @@
-//! A pod and the world outside as two network namespaces, with listeners that tell who was reached and for whom.
+//! A pod and the network outside as two network namespaces, with listeners that return the reached port and the
+//! original destination.
 
 use std::{
     env, fs,
@@ -12,7 +13,7 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// Set in the process that runs inside: the name of the case.
+/// Set in the process that runs inside the namespace: the name of the case.
 const INSIDE: &str = "SMIDGE_TEST_INSIDE";
 /// Set in a process that is to connect: source (or empty), a space, and destination.
 const CONNECT: &str = "SMIDGE_TEST_CONNECT";
@@ -22,10 +23,10 @@ const LISTEN: &str = "SMIDGE_TEST_LISTEN";
 const PROGRAM: &str = "/run/test";
 const SMIDGE: &str = "/run/smidge";
 
-/// What the process inside a case's namespace works with.
+/// Access to a case's namespace, from the process inside.
 pub struct Pod(());
 
-/// Runs a case in a namespace of its own. Without root or the tools it says so and passes, but not under `CI=true`.
+/// Runs a case in a namespace of its own. Without root or the tools it prints so and passes, but fails under `CI=true`.
 pub fn in_a_pod(name: &str, case: impl FnOnce(&Pod)) {
     in_an_empty_pod(name, |pod| {
         pod.listen_everywhere();
@@ -33,7 +34,7 @@ pub fn in_a_pod(name: &str, case: impl FnOnce(&Pod)) {
     });
 }
 
-/// The same without a listener in the pod.
+/// Runs a case without a listener in the pod.
 pub fn in_an_empty_pod(name: &str, case: impl FnOnce(&Pod)) {
     if env::var_os(CONNECT).is_some() || env::var_os(LISTEN).is_some() {
         return;
@@ -70,7 +71,7 @@ fn missing() -> Option<String> {
 
 impl Pod {
     fn make() -> Self {
-        // Names of namespaces are files below /run; nobody else sees these.
+        // Names of namespaces are files below /run; no other process sees these.
         for line in [
             "mount --make-rprivate /",
             "mount -t tmpfs tmpfs /run",
@@ -110,7 +111,7 @@ impl Pod {
         }
     }
 
-    /// Listens in the other namespace, until the result goes.
+    /// Listens in the other namespace, until the result is dropped.
     pub fn listen_outside(&self, addresses: &str) -> Running {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", "outside", PROGRAM, "--exact", "connects", "--nocapture"]);
@@ -134,7 +135,7 @@ impl Pod {
         succeeds(Command::new(SMIDGE).env("PATH", "/run/bin").arg("redirect").args(args))
     }
 
-    /// What it says where a policy took the capability away.
+    /// Returns the error where a policy has removed the capability.
     pub fn redirect_without_net_admin(&self) -> String {
         let output = Command::new("setpriv")
             .args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", SMIDGE, "redirect"])
@@ -144,26 +145,26 @@ impl Pod {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Everything that decides about redirection.
+    /// Returns everything that decides about redirection.
     pub fn rules(&self) -> String {
         let saved = run("nft", &["list", "ruleset"]) + &run("ip", &["-6", "address", "show", "dev", "lo"]);
-        // The lifetime of a handle and the like stand behind a hash.
+        // Lines that begin with a hash hold the lifetime of a handle and the like.
         saved.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
     }
 
-    /// Connects as `user`, and expects to be answered so.
+    /// Connects as `user`, and expects `answer`.
     pub fn expect(&self, user: u32, source: Option<&str>, to: &str, answer: &str) {
         self.expect_of((user, user), source, to, answer);
     }
 
-    /// Connects as a user and group, and expects to be answered so.
+    /// Connects as a user and group, and expects `answer`.
     pub fn expect_of(&self, (user, group): (u32, u32), source: Option<&str>, to: &str, answer: &str) {
         let mut command = Command::new(PROGRAM);
         command.uid(user).gid(group);
         assert_eq!(ask(&mut command, source, to), answer, "{user}:{group} from {source:?} to {to}");
     }
 
-    /// Connects from the other namespace, and expects to be answered so.
+    /// Connects from the other namespace, and expects `answer`.
     pub fn expect_from_outside(&self, to: &str, answer: &str) {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", "outside", PROGRAM]);
@@ -179,7 +180,7 @@ fn ask(command: &mut Command, source: Option<&str>, to: &str) -> String {
     answer.unwrap_or_else(|| panic!("no answer in {said}")).1.trim().to_owned()
 }
 
-/// A program that ends with this value.
+/// A program that ends when this value is dropped.
 pub struct Running(pub Child);
 
 impl Drop for Running {
@@ -190,7 +191,7 @@ impl Drop for Running {
     }
 }
 
-/// Connects where the environment says, and prints what became of it; or listens there until it is ended.
+/// Connects as the environment defines, and prints the result; or listens until it is killed.
 pub fn connect_if_told() {
     if let Ok(addresses) = env::var(LISTEN) {
         addresses.split(' ').for_each(listen);
@@ -217,7 +218,8 @@ pub fn connect_if_told() {
     println!("\nanswer: {answer}");
 }
 
-/// Tells everybody who comes which port answers, and where he wanted to go if the system knows that he was redirected.
+/// Listens, and sends each client the reached port, and the original destination if the system has redirected the
+/// connection.
 fn listen(address: &str) {
     let address: SocketAddr = address.parse().unwrap();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();

@@ -1,4 +1,4 @@
-//! A real Envoy as the proxy of the pod that a process is in: its own ports, and the way out.
+//! A real Envoy as the proxy of the pod that a process is in: its own ports, and outbound calls.
 
 use std::{
     fs,
@@ -22,9 +22,9 @@ use super::{envoy, pod::Running};
 /// The user and group of a proxy.
 const PROXY: u32 = 1337;
 
-/// Starts it, and waits until it takes the application's calls.
+/// Starts it, and waits until it accepts the application's calls.
 pub fn start(binary: &Path, address: &str) -> Running {
-    // Where its user may run it.
+    // A place where its user may run it.
     fs::copy(binary, "/run/envoy").unwrap();
     fs::set_permissions("/run/envoy", fs::Permissions::from_mode(0o755)).unwrap();
     let pod =
@@ -53,7 +53,7 @@ pub fn start(binary: &Path, address: &str) -> Running {
     running
 }
 
-/// The proxy answers at that address that it is ready.
+/// Waits until the proxy answers at that address that it is ready.
 pub fn is_ready(address: &str) {
     within("the proxy is ready", || {
         let ask = || -> std::io::Result<[u8; 12]> {

@@ -29,7 +29,7 @@ fn tally(concerned: usize, acknowledged: usize, refused: usize) -> AckCount {
     }
 }
 
-/// One row: what is known, and what stands on the object already.
+/// One row: what is known, and the status that the object has already.
 struct Case {
     name: &'static str,
     kind: &'static str,
@@ -68,7 +68,7 @@ fn of_case(case: &Case, now: &Time) -> Status {
     })
 }
 
-/// What `case` leaves on the object, at the generation before or at this one.
+/// Status that `case` leaves on the object, at the generation before or at this one.
 fn left_by(case: &Case, generation: i64) -> Status {
     let tally = AckCount { generation: Some(generation), ..case.tally.clone() };
     let before = Case { tally, findings: case.findings.clone(), present: case.present.clone(), ..*case };
@@ -79,7 +79,7 @@ fn cases() -> Vec<Case> {
     programmed().into_iter().chain(found()).collect()
 }
 
-/// How far an object has come that nothing was found about.
+/// Cases of an object without findings, by the answers of proxies.
 fn programmed() -> Vec<Case> {
     let all = Some(left_by(&case(""), 2));
     let unused = Some(left_by(&Case { tally: tally(0, 0, 0), ..case("") }, 2));
@@ -121,7 +121,7 @@ fn programmed() -> Vec<Case> {
     ]
 }
 
-/// What was found about it.
+/// Cases of an object with findings.
 fn found() -> Vec<Case> {
     let nothing = || AckCount { in_effect: false, ..tally(0, 0, 0) };
     vec![

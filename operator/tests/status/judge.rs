@@ -1,5 +1,5 @@
-//! A judge that looks at what differs says the same, at the same time, as one that looks at everything each time; and what
-//! does not differ is not judged.
+//! A reconciler that judges what differs returns the same, at the same time, as one that judges everything each time;
+//! and an object that does not differ is not judged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use smidge::{
 use smidge_crds::status::Status;
 use smidge_xds_testing::properties;
 
-/// Something that happens. The first number chooses the object.
+/// An event. The first number selects the object.
 #[derive(Debug, Clone)]
 enum Step {
     Object(usize, i64),
@@ -31,11 +31,12 @@ enum Step {
     Other(usize, usize, [usize; 2]),
     OtherGone(usize),
     Finding(usize, usize),
-    /// What was written last comes back.
+    /// The status that was written last returns through the watch.
     Echo(usize),
-    /// Somebody takes the status away.
+    /// Another client removes the status.
     Wiped(usize),
-    /// So many milliseconds later all is looked at; of what is due so many are written, and this happens to the next one.
+    /// After so many milliseconds all objects are judged; of the due statuses so many are written, and the next one has
+    /// this outcome.
     Look(u64, usize, Next),
 }
 
@@ -68,7 +69,7 @@ fn object(it: usize) -> ObjectRef {
     ObjectRef::new(["TrafficTarget", "TrafficSplit", "UDPRoute"][it], "shop", "it")
 }
 
-/// What is known by now.
+/// State of the cluster so far.
 #[derive(Default)]
 struct World {
     now: Duration,
@@ -145,7 +146,8 @@ impl World {
         Time(Timestamp::from_second(i64::try_from(self.now.as_secs()).unwrap()).unwrap())
     }
 
-    /// What all objects should say, and those of them that are due, found by looking at every one; and the next time.
+    /// Judges every object: returns the statuses that are due, the number of those that wait or are due, and the next
+    /// time.
     fn look_at_all(&self, plan: &mut Plan) -> (Vec<(ObjectRef, Status)>, usize, Option<Duration>) {
         let (now, time) = (self.now, self.time());
         (0..OBJECTS)
@@ -198,7 +200,7 @@ proptest! {
             world.take(step);
             let Step::Look(_, budget, outcome) = step else { continue };
             let now = world.now;
-            // As the publisher does: the very same list as long as it says the same.
+            // As the publisher does: the very same list as long as its content is equal.
             let found: Vec<Finding> = world.findings.iter().cloned().collect();
             if *findings != found {
                 findings = Arc::new(found);
@@ -229,7 +231,7 @@ proptest! {
                     }
                 }
             }
-            // A copy, as a look remembers what it has seen, and this one is not the judge's.
+            // A copy, as this look changes the plan, and it is not a look of the reconciler.
             let (_, _, next) = world.look_at_all(&mut plan.clone());
             let wake = judge.next();
             prop_assert!(wake.is_none_or(|wake| wake > now), "it does not sleep");

@@ -1,4 +1,4 @@
-//! When statuses are written, against a clock that the test moves.
+//! Times at which statuses are written, against a clock that the test sets.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn a_write_counts_before_it_comes_back() {
     let good = says("True", "");
     plan.written(&one, good.clone(), at(1.0));
     assert_eq!(plan.present(&one, None, at(1.1)), Some(&good));
-    // It never came back, so somebody has taken it away.
+    // It never returned through the watch, so another client has removed it.
     assert_eq!(plan.present(&one, None, at(11.1)), None);
 }
 
@@ -83,7 +83,7 @@ fn one_that_cannot_be_read_is_written_once() {
 fn another_wording_waits_and_is_folded() {
     let (mut plan, one) = (Plan::new(at(100.0)), object(1));
     let (first, second) = (says("True", "3 proxies"), says("True", "4 proxies"));
-    // A new leader does not begin with words, as proxies have just lost the one before.
+    // A new leader does not begin with changes of wording, as proxies have just lost the previous one.
     assert_eq!(plan.due(&one, &second, Some(&first), at(101.0)), Due::At(at(110.0)));
     assert_eq!(plan.due(&one, &second, Some(&first), at(110.0)), Due::Now);
     plan.written(&one, second.clone(), at(110.0));
@@ -127,7 +127,7 @@ fn who_is_late_holds_an_object_up_for_ten_seconds() {
     let half = AckCount { acknowledged: 1, ..late.clone() };
     assert_eq!(plan.overdue(&one, &half, at(10.0)), (false, Some(at(11.0))));
     assert_eq!(plan.overdue(&one, &half, at(11.0)), (true, None));
-    // A new generation is judged anew, and so is one that was complete in between.
+    // A new generation has a new time limit, and so has one that was complete in between.
     let next = AckCount { generation: Some(2), ..half.clone() };
     assert_eq!(plan.overdue(&one, &next, at(12.0)), (false, Some(at(22.0))));
     let all = AckCount { acknowledged: 2, ..next.clone() };

@@ -1,4 +1,4 @@
-//! Who has acknowledged what, for a small town written as users write it.
+//! Acknowledgements of objects, for a small mesh written as users write it.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
@@ -86,7 +86,7 @@ fn publish(text: String, before: Option<&Snapshot>) -> (KnownObjects, Arc<Snapsh
     (known, Arc::new(Snapshot::next(Arc::new(mesh), before)))
 }
 
-/// Every proxy has what `snapshot` gives it.
+/// Answers of proxies that all have acknowledged their view of `snapshot`.
 fn all_have(snapshot: &Snapshot) -> Answers {
     let answer = |proxy| AckState { acknowledged: snapshot.view(proxy), refused: NackMessages::default() };
     snapshot.mesh().workloads.keys().map(|proxy| (proxy.clone(), answer(proxy))).collect()
@@ -103,7 +103,7 @@ fn count(objects: &KnownObjects, snapshot: &Arc<Snapshot>, answers: &Answers) ->
     concerns.tallies().clone()
 }
 
-/// Concerned, acknowledged, refused.
+/// Returns the number of proxies that are concerned, that acknowledge, and that refuse.
 fn of(tallies: &AckCounts, kind: &str, name: &str) -> (usize, usize, usize) {
     let tally = &tallies[&ObjectRef::new(kind, "shop", name)];
     (tally.concerned, tally.acknowledged, tally.refused)

@@ -1,4 +1,4 @@
-//! Counts that go on from those before are the counts that are made from nothing; and what a step costs is what it
+//! Counts that are updated step by step equal the counts that are made from nothing; and the cost of a step is what it
 //! changes, by count.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,7 +27,7 @@ use smidge_xds_testing::{meshes, properties};
 
 use crate::town::{self, Step, instance, step};
 
-/// What the counts are made of, as the counter was told.
+/// State from which the counts are made, and the part of it that the tracker has received.
 #[derive(Default)]
 struct World {
     mesh: Mesh,
@@ -61,7 +61,7 @@ impl World {
                 let Some(view) = given.iter().rev().nth(*back) else { return };
                 let answer = town::answer(view, refused);
                 let before = self.answers.insert(proxy.clone(), answer.clone());
-                // The server tells nobody of an answer that differs in clusters and endpoints alone.
+                // The server does not report an answer that differs in clusters and endpoints alone.
                 if before.is_none_or(|before| is_news(&before, &answer)) {
                     self.concerns.answer(proxy, Some(answer));
                 }
@@ -92,7 +92,7 @@ proptest! {
         }
         for (it, step) in steps.iter().enumerate() {
             world.take(step);
-            // Not after each step, so that several are taken in at once.
+            // Not after each step, so that several are processed at once.
             if it % 3 == 0 || it + 1 == steps.len() {
                 let (objects, snapshot) = &world.told;
                 let anew = town::count(objects, snapshot, &world.answers);
@@ -104,7 +104,8 @@ proptest! {
     }
 }
 
-/// `callers` call `api`, whose traffic a split that uses a route group sends on; everybody has what there is.
+/// Makes a mesh where `callers` call `api`, whose traffic a split that uses a route group sends on; every proxy has its
+/// view.
 fn town_of(callers: usize) -> World {
     let mut world = World { mesh: meshes::http_split(&[90, 10]), ..World::default() };
     let web = Arc::clone(&world.mesh.workloads[&meshes::proxy("web")]);
@@ -139,7 +140,7 @@ fn town_of(callers: usize) -> World {
     world
 }
 
-/// What it takes to publish a change, and then what it takes when all have acknowledged it.
+/// Cost of publishing a change, and then of its acknowledgement by all proxies.
 fn cost(world: &mut World, change: impl Fn(&mut World)) -> [Work; 2] {
     change(world);
     let mut before = world.concerns.work();
@@ -189,7 +190,7 @@ fn a_grant_counts_its_target_and_what_concerns_who_serves() {
         world.mesh.grants.remove(&meshes::account("api"));
         meshes::grant(&mut world.mesh, "api", &["web", "db"], Ports::All, Payload::Any);
     });
-    // The settings are in the inbound side as well, and `db` comes to see the split.
+    // The settings are in the inbound side as well, and the split now concerns `db`.
     assert_eq!(took[0], work(5, 3));
     assert_eq!(took[1], work(5, 0));
 }

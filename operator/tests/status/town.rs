@@ -1,5 +1,5 @@
-//! A small mesh to which anything may happen, with the objects that it is made of and proxies that answer; and the counts
-//! of it from nothing, by the names that resources have on the wire.
+//! A small mesh to which any event may happen, with the objects that it is made of and proxies that answer; and its
+//! counts from nothing, by the names that resources have on the wire.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,11 +29,11 @@ use smidge_xds::{
 
 use smidge_xds_testing::meshes;
 
-/// Workloads and Services go by these names.
+/// Names of workloads and Services.
 pub const NAMES: [&str; 4] = ["api", "db", "web", "cron"];
 const PORTS: [(u16, Protocol); 4] =
     [(80, Protocol::Http), (80, Protocol::Tcp), (80, Protocol::Http), (80, Protocol::Http)];
-/// The objects that come and go. Grants and splits of the mesh go by the names of the first four.
+/// The objects that come and go. Grants and splits of the mesh have the names of the first four.
 const OBJECTS: [(&str, &str); 8] = [
     ("TrafficTarget", "one"),
     ("TrafficTarget", "two"),
@@ -45,7 +45,7 @@ const OBJECTS: [(&str, &str); 8] = [
     ("MeshConfig", "default"),
 ];
 
-/// Something that happens. Numbers choose among the names.
+/// An event. Numbers select among the names.
 #[derive(Debug, Clone)]
 pub enum Step {
     Workload(usize, u8),
@@ -61,9 +61,9 @@ pub enum Step {
     Mtls(usize, bool),
     Object(usize, i64, Vec<usize>),
     NoObject(usize),
-    /// What the mesh and the objects are by now is published; the snapshot before may have been missed.
+    /// The current mesh and objects are published; if false, the tracker misses this snapshot.
     Publish(bool),
-    /// A proxy takes one of the views that it was given, and refuses so many names of it.
+    /// A proxy acknowledges one of the views that it was given, and refuses these names of it.
     AckState(usize, u8, usize, Vec<usize>),
     Leave(usize, u8),
 }
@@ -104,7 +104,7 @@ pub fn instance(it: usize, number: u8) -> ProxyId {
     if number == 0 { main } else { ProxyId { instance: format!("{}-{number}", main.instance), ..main } }
 }
 
-/// What happens to the objects and the mesh.
+/// Applies a step to the objects and the mesh.
 pub fn take(mesh: &mut Mesh, objects: &mut KnownObjects, step: &Step) {
     match step {
         // Another kind is another class of the same identity.
@@ -193,7 +193,7 @@ fn change_port(mesh: &mut Mesh, step: &Step) {
     }
 }
 
-/// An answer that refuses the names of `view` that these numbers choose, among those that an object can be about.
+/// Makes an answer that refuses the names of `view` that these numbers select, among those that an object can be about.
 pub fn answer(view: &Arc<View>, refused: &[usize]) -> AckState {
     let keys = view
         .resources
@@ -205,7 +205,7 @@ pub fn answer(view: &Arc<View>, refused: &[usize]) -> AckState {
     AckState { acknowledged: Some(Arc::clone(view)), refused: NackMessages::from(Arc::new(words)) }
 }
 
-/// The counts, made from nothing.
+/// Makes the counts from nothing.
 pub fn count(
     objects: &KnownObjects,
     snapshot: &Snapshot,
@@ -262,7 +262,7 @@ fn is_in_effect(object: &ObjectRef, mesh: &Mesh) -> bool {
     }
 }
 
-/// The names on the wire of what an object says to a proxy, whether it sees them or not.
+/// Names on the wire of the resources that carry an object to a proxy, whether its view has them or not.
 fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(ResourceType, String)> {
     let name = format!("{}/{}", object.namespace, object.name);
     let class = &mesh.classes[&mesh.workloads[proxy].class];

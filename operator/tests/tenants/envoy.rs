@@ -1,4 +1,4 @@
-//! The victim's Envoy, a real one: what it grows by because of a tenant.
+//! A real Envoy of the victim: the growth of its memory because of a tenant.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use super::{
     outcome,
 };
 
-/// How long an Envoy may take over a view.
+/// Time limit for an Envoy to accept a view.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What an Envoy may grow by because of one other namespace's matches.
+/// Maximum growth of an Envoy's memory because of one other namespace's matches, in bytes.
 const GROWTH: u64 = 5 << 20;
 
-/// The memory that an Envoy has allocated once it has taken the view.
+/// Returns the memory that an Envoy has allocated once it has accepted the view.
 async fn memory(binary: &Path, view: &Arc<View>) -> u64 {
     let folder = TempDir::new().unwrap();
     let (server, handles) = fixture::server(None);
@@ -41,7 +41,7 @@ async fn memory(binary: &Path, view: &Arc<View>) -> u64 {
     until("the view is taken", PATIENCE, state, has_taken).await;
     let memory = envoy.stat("server.memory_allocated").unwrap_or_default();
     let mut latest = memory;
-    // The number is renewed every few seconds.
+    // The statistic is updated every few seconds.
     until(
         "memory is counted anew",
         PATIENCE,
@@ -58,7 +58,7 @@ async fn memory(binary: &Path, view: &Arc<View>) -> u64 {
     latest
 }
 
-/// Every shape of match fills the budget; and the attack that was seen, thirteen thousand matches.
+/// Every shape of match fills the budget; and the attack that was observed, thirteen thousand matches.
 #[test]
 fn a_foreign_view_grows_by_little() {
     let _alone = alone();
@@ -72,7 +72,7 @@ fn a_foreign_view_grows_by_little() {
         splits: 1,
         ..Tenant::default()
     };
-    // As many matches as the budget of matches from another namespace takes at two ports.
+    // As many matches as fit the budget of matches from another namespace at two ports.
     let within = [
         (Shape::Bare, 300),
         (Shape::Path, 275),

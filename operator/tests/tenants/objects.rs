@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-/// The namespace that is named as a source.
+/// The namespace that is a source.
 pub const VICTIM: &str = "victim";
 
-/// What is large in a match.
+/// The large part of a match.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
-    /// As little as a match can say.
+    /// As little content as a match can have.
     Bare,
     /// A short path.
     Path,
-    /// A path whose program is as large as is accepted.
+    /// A path whose program is as large as accepted.
     Program,
     /// Many methods.
     Methods,
@@ -28,7 +28,7 @@ impl Shape {
     pub const ALL: [Self; 6] =
         [Self::Bare, Self::Path, Self::Program, Self::Methods, Self::Headers, Self::HeaderPrograms];
 
-    /// The match of that number, in YAML's flow style.
+    /// The match with that number, in YAML's flow style.
     fn text(self, number: usize) -> String {
         let rest = match self {
             Self::Bare => String::new(),
@@ -51,32 +51,32 @@ impl Shape {
     }
 }
 
-/// How much of what a tenant writes.
+/// Amounts of the objects that a tenant writes.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// The HTTPRouteGroups, each with so many matches of a shape.
+    /// Number of HTTPRouteGroups, each with so many matches of a shape.
     pub groups: usize,
     pub matches: usize,
     pub shape: Shape,
-    /// The TrafficTargets, all about one account, with so many sources beside the victim.
+    /// Number of TrafficTargets, all about one account, with so many sources beside the victim.
     pub targets: usize,
     pub sources: usize,
-    /// Whether each target names single matches of the groups, and others than the target before it.
+    /// True if each target names single matches of the groups, and others than the target before it.
     pub by_name: bool,
-    /// Whether the victim is one of the sources.
+    /// True if the victim is one of the sources.
     pub foreign: bool,
-    /// The Services of the tenant's one pod, with so many ports each.
+    /// Number of Services of the tenant's one pod, with so many ports each.
     pub services: usize,
     pub ports: usize,
-    /// How many of the Services are split, by the matches of all groups.
+    /// Number of the Services that are split, by the matches of all groups.
     pub splits: usize,
-    /// The backends of another split without matches, Services without pods.
+    /// Number of backends of another split without matches; they are Services without pods.
     pub backends: usize,
-    /// The identities of a binding that is a source of all targets.
+    /// Number of identities of a binding that is a source of all targets.
     pub bound: usize,
-    /// Whether that binding is the destination of all targets instead.
+    /// True if that binding is the destination of all targets instead.
     pub opens_bound: bool,
-    /// Further Deployments of the account, each of which declares 64 ports of its own.
+    /// Number of further Deployments of the account, each of which declares 64 ports of its own.
     pub shapes: usize,
 }
 
@@ -101,7 +101,7 @@ impl Default for Tenant {
     }
 }
 
-/// Any tenant.
+/// Generates any tenant.
 pub fn tenant() -> impl Strategy<Value = Tenant> {
     let few_or_many = |many: usize| prop_oneof![1..4_usize, 1..=many];
     let policy =
@@ -134,7 +134,7 @@ const APPLICATION: &str = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name
     template: {metadata: {labels: {app: NAME}}, spec: {serviceAccountName: NAME, containers: [{name: app, image: app}]}}}\n";
 
 impl Tenant {
-    /// Everything in one text, the victim included.
+    /// Returns everything in one text, the victim included.
     pub fn text(&self) -> String {
         let mut text = APPLICATION.replace("NAME", VICTIM) + &APPLICATION.replace("NAME", "evil");
         (0..self.shapes).for_each(|number| deployment(&mut text, number));

@@ -19,7 +19,7 @@ pub const CRATES: [&str; 9] = [
     "xds/testing/src",
 ];
 
-/// Circles that stand, with the reason.
+/// Circles that are allowed, with the reason.
 const ALLOWED: [(&str, [&str; 2], &str); 2] = [
     ("e2e/bench/src", ["fairness", "scenario"], "a scenario that has a file of its own"),
     (
@@ -42,7 +42,7 @@ fn modules_do_not_use_each_other_in_a_circle() {
             let removed = uses.get_mut(*one).is_some_and(|used| used.remove(*other));
             assert!(removed, "{folder}: {one} no longer uses {other}: take it off the list");
         }
-        // What uses nothing that is left is in no circle.
+        // A module that uses none of those that are left is in no circle.
         while let Some(free) = uses.iter().find(|(_, used)| used.is_empty()).map(|(module, _)| module.clone())
         {
             uses.remove(&free);
@@ -55,7 +55,7 @@ fn modules_do_not_use_each_other_in_a_circle() {
     hold("in a circle, or behind one", &broken);
 }
 
-/// Which top-level modules of a crate use which.
+/// Top-level modules of a crate, each with those that it uses.
 fn uses(folder: &str, files: &[(String, String)]) -> Uses {
     let own = |path: &str| Some(path.strip_prefix(folder)?.strip_prefix('/')?.to_owned());
     let mut graph = Uses::new();
@@ -80,7 +80,7 @@ fn uses(folder: &str, files: &[(String, String)]) -> Uses {
     graph
 }
 
-/// The first names of all paths that begin with `root`, those of a `use` in braces included.
+/// Returns the first names of all paths that begin with `root`, those of a `use` in braces included.
 fn heads(code: &str, root: &str) -> BTreeSet<String> {
     let mut heads = BTreeSet::new();
     for (at, _) in code.match_indices(root) {

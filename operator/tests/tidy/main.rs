@@ -1,5 +1,5 @@
-//! Holds the house rules that a machine can hold: module headers, sizes, circles, who may import whom, what pure modules may
-//! not touch, the map. Reads the sources of the whole workspace; judges no behaviour.
+//! Checks the house rules that a machine can check: module headers, sizes, circles, allowed imports, what pure modules
+//! may not touch, the map. Reads the sources of the whole workspace; judges no behaviour.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,10 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Lines a source file may have.
+/// Maximum number of lines of a source file.
 const FILE_LINES: usize = 400;
 
-/// What a pure module may not say.
+/// Text that a pure module may not contain.
 const IMPURE: &[&str] = &[
     "tokio::",
     "std::env",
@@ -27,7 +27,7 @@ const IMPURE: &[&str] = &[
     "std::net::Tcp",
 ];
 
-/// (folder, text that may not occur in it, why).
+/// (folder, text that may not occur in it, reason).
 const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("operator/src", "envoy_types", "the operator does not know Envoy's messages"),
     ("crds/src", "kube::Client", "crds has no client"),
@@ -54,7 +54,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every source of the workspace: path from the root with `/`, and text.
+/// Returns every source of the workspace: path from the root with `/`, and text.
 fn workspace() -> Vec<(String, String)> {
     let root = root().canonicalize().unwrap();
     let mut paths = Vec::new();
@@ -76,7 +76,7 @@ fn hold(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
 }
 
-/// The code of a file without its inline tests, which may use whatever they need.
+/// Returns the code of a file without its inline tests, which may use whatever they need.
 fn product(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap_or(text)
 }
@@ -119,7 +119,7 @@ fn no_file_is_named_for_nothing() {
 #[test]
 fn pure_modules_touch_no_runtime_clock_or_environment() {
     let files = workspace();
-    // A header that says so holds for the file and for its folder; that of a crate for all of it.
+    // A header with that word holds for the file and for its folder; that of a crate for all of it.
     let is_pure = |text: &str| text.lines().take_while(|line| line.starts_with("//!")).any(says_pure);
     let pure: Vec<&str> = files
         .iter()
@@ -156,7 +156,7 @@ fn nobody_imports_what_he_may_not_know() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    // In two parts, so that this file is held to the rule as well.
+    // In two parts, so that the rule applies to this file as well.
     let marks = [
         concat!("to", "do!("),
         concat!("unimplem", "ented!("),

@@ -1,6 +1,7 @@
-//! Identifiers are the words of the trade: what was renamed does not come back.
+//! Identifiers are the words of the trade: a replaced name does not return.
 //!
-//! CONTRIBUTING.md has the glossary, for people; this list is what a machine can hold of it. Comments and texts do not count.
+//! CONTRIBUTING.md has the glossary, for people; this list is what a machine can check of it. Comments and texts do not
+//! count.
 
 use super::{hold, workspace};
 
@@ -53,7 +54,7 @@ fn identifiers_are_words_of_the_trade() {
     hold("words of our own", &broken);
 }
 
-/// A line without what stands between its quotation marks.
+/// Returns a line without the text between its quotation marks.
 fn without_texts(line: &str) -> String {
     line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
 }
