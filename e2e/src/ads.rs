@@ -1,7 +1,7 @@
-//! A raw client of the control plane: one delta stream, with whatever token and claim a test wants to try.
+//! Raw client of the control plane: one delta stream, with any token and node claim that a test tries.
 //!
-//! Speaks the protocol as Envoy does, over TLS that trusts what an injected proxy trusts, and nothing else. Keeps no
-//! state: what a test asks for and what comes back is all there is.
+//! Uses the protocol as Envoy does, over TLS that trusts only the roots an injected proxy trusts. Keeps no state: a
+//! test sends every request and reads every response itself.
 
 use std::{
     collections::BTreeSet,
@@ -40,10 +40,10 @@ use tonic::{
 
 use crate::{Pod, operator};
 
-/// For how long a stream may keep silent before it has nothing more to say.
+/// Time without a response after which a stream counts as silent.
 pub const SILENCE: Duration = Duration::from_millis(1500);
 
-/// The kinds that a proxy asks for.
+/// Resource kinds that a proxy subscribes to.
 pub const KINDS: &[(&str, &str)] = &[
     ("clusters", "type.googleapis.com/envoy.config.cluster.v3.Cluster"),
     ("endpoints", "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"),
@@ -53,17 +53,18 @@ pub const KINDS: &[(&str, &str)] = &[
     ("secrets", "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"),
 ];
 
-/// What a proxy knows of the control plane before it has asked it anything.
+/// Trust in the control plane that a proxy has before its first request.
 #[derive(Clone)]
 pub struct Trust {
-    /// The roots, PEM.
+    /// Root certificates, in PEM.
     roots: Vec<String>,
-    /// The name that the server must have.
+    /// Name that the server's certificate must have.
     server_name: String,
 }
 
 impl Trust {
-    /// What the proxy of an injected pod was given, read from the pod as anyone could read it.
+    /// Reads what the proxy of an injected pod trusts from the pod's object, which is readable by any client with
+    /// access to the pod.
     pub async fn of(pod: &Pod) -> anyhow::Result<Self> {
         let bootstrap = bootstrap(pod).await?;
         let clusters = bootstrap.pointer("/static_resources/clusters").and_then(Value::as_array);
@@ -99,7 +100,7 @@ impl Trust {
     }
 }
 
-/// The bootstrap of the proxy in `pod`, as it stands in the pod's object.
+/// Returns the bootstrap of the proxy in `pod`, as written in the pod's object.
 pub async fn bootstrap(pod: &Pod) -> anyhow::Result<Value> {
     let spec = pod.object().await?.spec.context("a pod without a spec")?;
     let containers = spec.init_containers.into_iter().flatten().chain(spec.containers);
@@ -122,7 +123,7 @@ fn texts(value: &Value, found: &mut impl FnMut(&str)) {
     }
 }
 
-/// Brings one connection that is made already.
+/// Connector that hands out one connection that exists already.
 struct Once<S>(Option<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Service<Uri> for Once<S> {
@@ -142,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Service<Uri> for Once<S
     }
 }
 
-/// A connection to a replica of the operator, over TLS that is verified as a proxy would verify it.
+/// Connects to a replica of the operator, over TLS that is verified as a proxy verifies it.
 pub async fn connect(replica: &Pod, trust: &Trust) -> anyhow::Result<Channel> {
     let stream = handshake(replica, trust).await?;
     let endpoint = Endpoint::from_static("http://smidge");
@@ -152,7 +153,7 @@ pub async fn connect(replica: &Pod, trust: &Trust) -> anyhow::Result<Channel> {
         .context("failed to speak HTTP/2 with the operator")
 }
 
-/// The TLS connection alone.
+/// Opens the TLS connection alone.
 pub async fn handshake(
     replica: &Pod,
     trust: &Trust,
@@ -173,21 +174,21 @@ pub struct Stream {
     node: Option<Node>,
 }
 
-/// How a stream was refused.
+/// Refusal of a stream.
 #[derive(Debug)]
 pub struct Refused {
     /// The gRPC code.
     pub code: tonic::Code,
-    /// Everything that came with it.
+    /// Message and metadata of the status.
     pub message: String,
-    /// What came before it.
+    /// Number of responses before the refusal.
     pub responses: usize,
 }
 
 impl Stream {
-    /// Opens a stream with this token, claiming to be the node `node` (`<pod>.<namespace>`).
+    /// Opens a stream with this token, as the node `node` (`<pod>.<namespace>`).
     ///
-    /// The error is the refusal, if the server refuses before it answers.
+    /// The error is the status of the refusal, if the server refuses before it sends headers.
     pub async fn open(channel: Channel, token: Option<&str>, node: &str) -> Result<Self, Status> {
         let (requests, outgoing) = mpsc::channel(64);
         let mut request = Request::new(ReceiverStream::new(outgoing));
@@ -196,7 +197,7 @@ impl Stream {
             request.metadata_mut().insert("authorization", value);
         }
         let node = Node { id: node.to_owned(), ..Node::default() };
-        // Asked at once, as Envoy does: some servers answer with headers only when there is something to say.
+        // The first request is sent at once, as Envoy does: some servers send headers only with their first response.
         let mut stream = DeltaDiscoveryRequest { node: Some(node), ..DeltaDiscoveryRequest::default() };
         KINDS
             .iter()
@@ -209,7 +210,8 @@ impl Stream {
         Ok(Self { requests, responses, node })
     }
 
-    /// Opens a stream that must be refused, and says how. Fails if the server answers anything.
+    /// Opens a stream that must be refused, and returns the refusal with the number of responses before it. Fails if
+    /// the stream ends without a status.
     pub async fn refusal(channel: Channel, token: Option<&str>, node: &str) -> anyhow::Result<Refused> {
         let refused = |status: &Status, responses| Refused {
             code: status.code(),
@@ -221,7 +223,7 @@ impl Stream {
             Ok(stream) => stream,
         };
         for (kind, _) in KINDS {
-            // A stream that was refused already takes no request, which is as good.
+            // A stream that is refused already accepts no request, which is as good.
             let _ = stream.subscribe(kind, &["*"]).await;
         }
         let mut responses = 0;
@@ -235,7 +237,7 @@ impl Stream {
         }
     }
 
-    /// Asks for names of a kind (a word of `KINDS`).
+    /// Subscribes to names of a kind (a key of `KINDS`).
     pub async fn subscribe(&mut self, kind: &str, names: &[&str]) -> anyhow::Result<()> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         self.send(DeltaDiscoveryRequest {
@@ -247,7 +249,7 @@ impl Stream {
         .await
     }
 
-    /// Takes a response, or refuses it.
+    /// Sends the ACK of a response, or its NACK with the message `complaint`.
     pub async fn answer(
         &mut self,
         response: &DeltaDiscoveryResponse,
@@ -268,12 +270,12 @@ impl Stream {
         self.requests.send(request).await.context("the stream is closed")
     }
 
-    /// The next response, which is to be answered.
+    /// Returns the next response, which the caller must acknowledge.
     pub async fn next(&mut self) -> anyhow::Result<DeltaDiscoveryResponse> {
         self.responses.message().await.context("the stream was refused")?.context("the stream ended")
     }
 
-    /// Takes every response until the stream is silent.
+    /// Acknowledges every response until the stream is silent, and returns the responses.
     pub async fn drain(&mut self) -> anyhow::Result<Vec<DeltaDiscoveryResponse>> {
         let mut all = Vec::new();
         while let Ok(next) = tokio::time::timeout(SILENCE, self.responses.message()).await {
@@ -284,14 +286,14 @@ impl Stream {
         Ok(all)
     }
 
-    /// Waits for the end of the stream, whatever comes before it.
+    /// Waits for the end of the stream, regardless of the responses before it.
     pub async fn end(&mut self, within: Duration) -> anyhow::Result<()> {
         let ended = async { while let Ok(Some(_)) = self.responses.message().await {} };
         tokio::time::timeout(within, ended).await.context("the stream goes on")
     }
 }
 
-/// The type URL of a word of `KINDS`.
+/// Returns the type URL of a key of `KINDS`.
 pub fn url(kind: &str) -> anyhow::Result<&'static str> {
     KINDS
         .iter()
@@ -300,7 +302,7 @@ pub fn url(kind: &str) -> anyhow::Result<&'static str> {
         .with_context(|| format!("no kind {kind}"))
 }
 
-/// The names of the resources in `responses`.
+/// Returns the names of the resources in `responses`.
 pub fn names(responses: &[DeltaDiscoveryResponse]) -> BTreeSet<String> {
     responses.iter().flat_map(|response| &response.resources).map(|resource| resource.name.clone()).collect()
 }

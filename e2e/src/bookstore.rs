@@ -1,21 +1,21 @@
-//! The parts of the bookstore as manifests, each a few lines of YAML that a test can put together as it needs them.
+//! Parts of the bookstore as manifests, each a few lines of YAML that a test combines as it needs them.
 //!
 //! Names are short because every test has a namespace of its own: `shop` and `store` listen, `buyer` calls.
 
-/// The port of HTTP servers.
+/// Port of the HTTP servers.
 pub const HTTP: u16 = 14001;
-/// The port of the TCP store.
+/// Port of the TCP store.
 pub const TCP: u16 = 14003;
 
-/// A ServiceAccount and a Deployment of one pod, labelled `app` and with a container of the same name.
+/// Builds a ServiceAccount and a Deployment of one pod, labelled `app` and with a container of the same name.
 ///
-/// `port` 0 means that it does not listen, and is ready when it runs.
+/// `port` 0 means that the pod has no port to probe, and is ready when it runs.
 pub fn workload(app: &str, account: &str, args: &[&str], port: u16) -> String {
     let labels = format!("{{app: {app}}}");
     deployment(app, account, &labels, "", args, port)
 }
 
-/// The same, of pods that are labelled `labels` and carry `annotations` (YAML flow maps, the latter may be empty).
+/// Builds the same with pods that have the labels `labels` and `annotations` (YAML flow maps, the latter may be empty).
 pub fn deployment(
     app: &str,
     account: &str,
@@ -65,7 +65,7 @@ spec:
     )
 }
 
-/// A Service in front of the pods with label `app: <selector>`; HTTP unless the port is the store's.
+/// Builds a Service for the pods with label `app: <selector>`; HTTP unless the port is the store's.
 pub fn service(name: &str, selector: &str, port: u16) -> String {
     let protocol = if port == TCP { "tcp" } else { "http" };
     format!(
@@ -81,33 +81,34 @@ spec:
     )
 }
 
-/// An HTTP server that answers as `version`, with a Service of its own name. Its ServiceAccount is `account`.
+/// Builds an HTTP server that answers as `version`, with a Service of its own name. Its ServiceAccount is `account`.
 pub fn shop(app: &str, account: &str, version: &str) -> String {
     workload(app, account, &["bookstore", "--name", version], HTTP) + &service(app, app, HTTP)
 }
 
-/// The TCP store with its Service; its ServiceAccount is `store`.
+/// Builds the TCP store with its Service; its ServiceAccount is `store`.
 pub fn store() -> String {
     named_store("store")
 }
 
-/// A TCP store `app` that answers by its name, with its Service; its ServiceAccount is `store`.
+/// Builds a TCP store `app` that answers with its name, with its Service; its ServiceAccount is `store`.
 pub fn named_store(app: &str) -> String {
     workload(app, "store", &["store", "--name", app], TCP) + &service(app, app, TCP)
 }
 
-/// A pod to call from: it listens nowhere that matters, and `bookstore` is in it.
+/// Builds a client pod: it has the program `bookstore`, and no test calls its ports.
 pub fn caller(app: &str) -> String {
     workload(app, app, &["patient"], 0)
 }
 
-/// The same without a proxy.
+/// Builds the same without a proxy.
 pub fn outsider(app: &str) -> String {
     let labels = format!("{{app: {app}, smidge.mesh/inject: disabled}}");
     deployment(app, app, &labels, "", &["patient"], 0)
 }
 
-/// A TrafficTarget `name` that lets `sources` (ServiceAccounts here) do to `destination` what `rules` say.
+/// Builds a TrafficTarget `name` that allows `sources` (ServiceAccounts of this namespace) to do to `destination` what
+/// `rules` list.
 pub fn target(name: &str, destination: &str, sources: &[&str], rules: &str) -> String {
     let sources: Vec<String> =
         sources.iter().map(|source| format!("{{kind: ServiceAccount, name: {source}}}")).collect();
@@ -126,15 +127,15 @@ spec:
     )
 }
 
-/// The rules of a target: every HTTP request that the group `everything` matches.
+/// Rules of a target: every HTTP request that the group `everything` matches.
 pub const EVERYTHING: &str = "[{kind: HTTPRouteGroup, name: everything}]";
 
-/// The group that `EVERYTHING` names.
+/// Builds the group that `EVERYTHING` names.
 pub fn everything() -> String {
     route_group("everything", "[{name: all, pathRegex: '.*', methods: ['*']}]")
 }
 
-/// An HTTPRouteGroup.
+/// Builds an HTTPRouteGroup.
 pub fn route_group(name: &str, matches: &str) -> String {
     format!(
         "
@@ -147,7 +148,7 @@ spec: {{matches: {matches}}}
     )
 }
 
-/// A TCPRoute.
+/// Builds a TCPRoute.
 pub fn tcp_route(name: &str, ports: &str) -> String {
     format!(
         "
@@ -160,7 +161,7 @@ spec: {{matches: {{ports: {ports}}}}}
     )
 }
 
-/// A TrafficSplit of `root` in an API version of its group.
+/// Builds a TrafficSplit of `root` in an API version of its group.
 pub fn split(version: &str, root: &str, backends: &[(&str, u32)]) -> String {
     let backends: Vec<String> = backends
         .iter()

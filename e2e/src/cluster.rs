@@ -1,7 +1,8 @@
-//! The cluster under test: a client from `SMIDGE_KUBECONFIG`, manifests applied as users apply them, and what the
-//! API server says.
+//! Cluster under test: a client from `SMIDGE_KUBECONFIG`, manifests applied as users apply them, and objects as the API
+//! server returns them.
 //!
-//! Objects travel as plain YAML and untyped objects: the tests see what `kubectl` sees, not our own types.
+//! Objects travel as plain YAML and untyped objects: the tests see what `kubectl` sees, not the types of this
+//! repository.
 
 use std::path::PathBuf;
 
@@ -13,26 +14,27 @@ use kube::{
 };
 use serde_json::Value;
 
-/// Kinds that live in no namespace.
+/// Cluster-scoped kinds.
 const CLUSTER_SCOPED: &[&str] =
     &["Namespace", "CustomResourceDefinition", "MeshConfig", "ClusterRole", "ClusterRoleBinding"];
 
-/// Whose fields these are, in server-side apply.
+/// Field manager in server-side apply.
 const MANAGER: &str = "smidge-e2e";
 
-/// A cluster with the mesh in it.
+/// Cluster in which the mesh is installed.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
 }
 
 impl Cluster {
-    /// The cluster that `SMIDGE_KUBECONFIG` names. Without one the test is skipped, aloud; with `CI=true` it fails.
+    /// Returns the cluster that `SMIDGE_KUBECONFIG` names. Without one the test is skipped with a message; with
+    /// `CI=true` it fails.
     pub async fn under_test() -> anyhow::Result<Option<Self>> {
         if let Some(path) = std::env::var_os("SMIDGE_KUBECONFIG") {
             return Self::connect(PathBuf::from(path)).await.map(Some);
         }
-        // The suite runs everything that needs no cluster first, and comes back to these when there is one.
+        // The suite first runs everything that needs no cluster, and runs these tests when there is one.
         let later = std::env::var("SMIDGE_CLUSTER_TESTS").is_ok_and(|when| when == "later");
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
         anyhow::ensure!(later || !ci, "SMIDGE_KUBECONFIG is not set, and with CI=true nothing is skipped");
@@ -47,12 +49,12 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config)? })
     }
 
-    /// The client, for what has no word here.
+    /// Returns the client, for requests that have no method here.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Applies every document of `yaml`; those without a namespace go to `namespace`.
+    /// Applies every document of `yaml`; documents without a namespace go to `namespace`.
     pub async fn apply(&self, namespace: &str, yaml: &str) -> anyhow::Result<()> {
         for document in documents(yaml)? {
             let (api, name) = self.api_of(namespace, &document)?;
@@ -64,7 +66,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes every document's object; one that is gone already is fine.
+    /// Deletes the object of every document; an object that is gone already is no error.
     pub async fn delete(&self, namespace: &str, yaml: &str) -> anyhow::Result<()> {
         for document in documents(yaml)? {
             let (api, name) = self.api_of(namespace, &document)?;
@@ -77,7 +79,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// One object, by `group/version` (or `v1`), kind and name.
+    /// Returns one object, by `group/version` (or `v1`), kind and name.
     pub async fn get(
         &self,
         version: &str,
@@ -89,7 +91,7 @@ impl Cluster {
         api.get(name).await.with_context(|| format!("failed to get {kind} {namespace}/{name} in {version}"))
     }
 
-    /// The objects of a kind; an empty namespace means all of them.
+    /// Returns the API of a kind; an empty namespace means all namespaces.
     pub fn api(&self, version: &str, kind: &str, namespace: &str) -> anyhow::Result<Api<DynamicObject>> {
         let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));

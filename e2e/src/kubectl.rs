@@ -1,7 +1,7 @@
-//! The real kubectl, called as a user would type it.
+//! Runs the real kubectl, with the arguments that a user types.
 //!
 //! For what must work in a terminal and in scripts: `kubectl wait`, `kubectl apply --server-side`, `kubectl edit`. The
-//! program is the cluster's (`KUBECTL`, which `e2e/mesh env` says), else the first in the path.
+//! program is the one of the cluster (`KUBECTL`, which `e2e/mesh env` prints), else the first in the path.
 
 use std::{ffi::OsString, process::Stdio};
 
@@ -11,12 +11,13 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 use crate::Namespace;
 
 impl Namespace {
-    /// Runs a line of arguments, which blanks separate, in here; what it prints. Fails with its words if it fails.
+    /// Runs kubectl in this namespace with arguments separated by blanks, and returns its output. The error has its
+    /// messages.
     pub async fn kubectl(&self, line: &str) -> anyhow::Result<String> {
         self.kubectl_with(line, "", "false").await
     }
 
-    /// The same with `input` as its standard input, and `editor` for `kubectl edit`.
+    /// Does the same with `input` as its standard input, and `editor` for `kubectl edit`.
     pub async fn kubectl_with(&self, line: &str, input: &str, editor: &str) -> anyhow::Result<String> {
         let program = std::env::var_os("KUBECTL").unwrap_or_else(|| OsString::from("kubectl"));
         let kubeconfig = std::env::var_os("SMIDGE_KUBECONFIG").context("no cluster is under test")?;

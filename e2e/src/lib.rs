@@ -1,8 +1,8 @@
-//! What the black-box tests are written with: a cluster, namespaces of their own, pods to look out of, and the mesh's
-//! public faces.
+//! Library of the black-box tests: the cluster, a namespace for each test, pods to run commands in, and the public
+//! interfaces of the mesh.
 //!
-//! Talks to what runs, through the Kubernetes API alone; knows neither the operator's nor the xDS crate's code. The
-//! mesh is installed once, before the tests (`e2e/mesh`), and every test brings its own namespaces.
+//! Uses the running mesh through the Kubernetes API alone; depends neither on the operator's nor on the xDS crate's
+//! code. The mesh is installed once, before the tests (`e2e/mesh`), and every test creates its own namespaces.
 
 pub mod ads;
 pub mod bookstore;

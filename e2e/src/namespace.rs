@@ -1,6 +1,6 @@
-//! A namespace of a test's own: made when the test begins, deleted when it ends, kept when it failed and someone asks.
+//! Namespace of one test: created when the test begins, deleted when it ends.
 //!
-//! `SMIDGE_KEEP=1` keeps the namespaces of failed tests, to look around in them.
+//! `SMIDGE_KEEP=1` keeps the namespaces of failed tests, for inspection.
 
 use std::{
     process,
@@ -20,18 +20,19 @@ use crate::{Cluster, until};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A namespace of its own, in a cluster.
+/// Namespace of one test, in a cluster.
 #[derive(Clone)]
 pub struct Namespace {
-    /// The cluster it is in.
+    /// Cluster of the namespace.
     pub cluster: Cluster,
-    /// Its name.
+    /// Name of the namespace.
     pub name: String,
 }
 
-/// Runs `test` with a namespace of its own whose pods get a proxy, and deletes it afterwards. `labels` come on top.
+/// Runs `test` with a namespace of its own in which pods are injected, and deletes it afterwards. Adds `labels` to the
+/// namespace.
 ///
-/// Without a cluster under test nothing is run. When the test fails, what its pods say is printed.
+/// Without a cluster under test nothing is run. When the test fails, the states and logs of its pods are printed.
 pub async fn with_temp_ns(
     labels: &[(&str, &str)],
     test: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>,
@@ -50,7 +51,7 @@ pub async fn with_temp_ns(
     outcome
 }
 
-/// Waits until the namespaces of other tests are gone, so that nothing but the test in `own` changes the mesh.
+/// Waits until the namespaces of other tests are gone, so that only the test in `own` changes the mesh.
 pub async fn alone(cluster: &Cluster, own: &str) -> anyhow::Result<()> {
     let namespaces: Api<core::Namespace> = Api::all(cluster.client());
     until("the other tests' namespaces to be gone", Duration::from_mins(3), async || {
@@ -65,7 +66,7 @@ pub async fn alone(cluster: &Cluster, own: &str) -> anyhow::Result<()> {
 }
 
 impl Namespace {
-    /// Makes one with these labels.
+    /// Creates a namespace with these labels.
     pub async fn create(cluster: &Cluster, labels: &[(&str, &str)]) -> anyhow::Result<Self> {
         let name = format!("e2e-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let namespace = Self { cluster: cluster.clone(), name };
@@ -84,22 +85,22 @@ impl Namespace {
         self.apply(&namespace.to_string()).await
     }
 
-    /// Applies documents in here.
+    /// Applies documents in this namespace.
     pub async fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         self.cluster.apply(&self.name, yaml).await
     }
 
-    /// Deletes the documents' objects in here.
+    /// Deletes the objects of the documents in this namespace.
     pub async fn remove(&self, yaml: &str) -> anyhow::Result<()> {
         self.cluster.delete(&self.name, yaml).await
     }
 
-    /// Objects of a core kind in here.
+    /// Returns the API of the pods in this namespace.
     pub fn pods(&self) -> Api<core::Pod> {
         Api::namespaced(self.cluster.client(), &self.name)
     }
 
-    /// Starts deleting it; the cluster finishes that by itself.
+    /// Starts the deletion of the namespace; does not wait for its end.
     pub async fn delete(&self) -> anyhow::Result<()> {
         let api: Api<core::Namespace> = Api::all(self.cluster.client());
         api.delete(&self.name, &DeleteParams::background())
@@ -108,7 +109,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// Prints what a person would ask for when a test has failed: pods, their states, the ends of their logs.
+    /// Prints what the diagnosis of a failed test needs: pods, their states, the ends of their logs.
     async fn describe(&self) {
         let pods = self.pods().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         for pod in pods {

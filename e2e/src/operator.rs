@@ -1,6 +1,6 @@
-//! The operator as its users see it: its pods, its pages, its metrics, its log.
+//! Operator as its users see it: its pods, its pages, its metrics, its log.
 //!
-//! The pages are read at the pod's own port, so each replica is asked by itself.
+//! The pages are read at the port of a pod, so each replica is queried separately.
 
 use std::time::Duration;
 
@@ -21,25 +21,25 @@ use crate::{
     token, until,
 };
 
-/// Where the mesh itself lives.
+/// Namespace of the mesh itself.
 pub const NAMESPACE: &str = "smidge-system";
-/// The Deployment, the Service and the container of the operator.
+/// Name of the operator's Deployment, Service and container.
 pub const NAME: &str = "smidge";
-/// The port of its own pages.
+/// Port of the operator's own pages.
 const ADMIN: u16 = 15014;
-/// The port of a proxy's metrics.
+/// Port of a proxy's metrics.
 const PROXY_METRICS: u16 = 15090;
-/// The port of xDS.
+/// Port of xDS.
 pub const XDS: u16 = 15012;
 
-/// The operator in a cluster.
+/// Operator of a cluster.
 #[derive(Clone)]
 pub struct Operator {
     cluster: Cluster,
 }
 
 impl Operator {
-    /// The operator of `cluster`.
+    /// Returns the operator of `cluster`.
     pub fn of(cluster: &Cluster) -> Self {
         Self { cluster: cluster.clone() }
     }
@@ -48,17 +48,17 @@ impl Operator {
         Api::namespaced(self.cluster.client(), NAMESPACE)
     }
 
-    /// Its pods as they are, ready or not.
+    /// Returns the API of its pods, ready or not.
     pub fn pods(&self) -> Api<core::Pod> {
         Api::namespaced(self.cluster.client(), NAMESPACE)
     }
 
-    /// Its Secrets.
+    /// Returns the API of its Secrets.
     pub fn secrets(&self) -> Api<core::Secret> {
         Api::namespaced(self.cluster.client(), NAMESPACE)
     }
 
-    /// Its replicas, once as many as the Deployment asks for are ready and no other is left.
+    /// Returns its replicas, once the number that the Deployment requests is ready and no other pod is left.
     pub async fn replicas(&self) -> anyhow::Result<Vec<Pod>> {
         until("the operator's replicas to be ready", START, async || {
             let deployment = self.deployments().get(NAME).await?;
@@ -83,14 +83,14 @@ impl Operator {
         .await
     }
 
-    /// Asks for `replicas` of it. Does not wait.
+    /// Sets the number of replicas. Does not wait.
     pub async fn scale(&self, replicas: u32) -> anyhow::Result<()> {
         let patch = json!({"spec": {"replicas": replicas}});
         self.deployments().patch(NAME, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())
     }
 
-    /// What every container of the operator has logged in the replica `pod`.
+    /// Returns the log of every container in the replica `pod`.
     pub async fn log(&self, pod: &Pod) -> anyhow::Result<String> {
         let containers = pod.object().await?.spec.context("a pod without a spec")?.containers;
         let mut all = String::new();
@@ -103,14 +103,14 @@ impl Operator {
 }
 
 impl Pod {
-    /// A page of HTTP that this pod serves on `port`.
+    /// Returns an HTTP page that this pod serves on `port`.
     pub async fn get(&self, port: u16, path: &str) -> anyhow::Result<String> {
         let (status, body) = self.ask(port, path, None).await?;
         anyhow::ensure!(status.is_success(), "{path} of {} says {status}: {body}", self.name);
         Ok(body)
     }
 
-    /// What this pod answers on `port` to whoever brings `token`.
+    /// Sends a request to `port` of this pod, with the bearer token `token` if there is one; returns status and body.
     async fn ask(&self, port: u16, path: &str, token: Option<&str>) -> anyhow::Result<(StatusCode, String)> {
         let asked = async {
             let stream = self.dial(port).await?;
@@ -131,7 +131,7 @@ impl Pod {
             .with_context(|| format!("{path} took too long"))?
     }
 
-    /// One of the operator's pages, as somebody who may read it.
+    /// Returns one of the operator's pages, read with the right to read it.
     pub async fn page(&self, path: &str) -> anyhow::Result<String> {
         if !path.starts_with("/debug/") {
             return self.get(ADMIN, path).await;
@@ -142,41 +142,41 @@ impl Pod {
         Ok(body)
     }
 
-    /// What the operator answers to whoever asks for a page with `token`: status and text.
+    /// Requests a page of the operator with `token`; returns status and text.
     pub async fn page_as(&self, path: &str, token: Option<&str>) -> anyhow::Result<(u16, String)> {
         let (status, body) = self.ask(ADMIN, path, token).await?;
         Ok((status.as_u16(), body))
     }
 
-    /// What the proxy of this pod counts.
+    /// Returns the metrics of the proxy of this pod.
     pub async fn proxy_metrics(&self) -> anyhow::Result<Metrics> {
         Ok(Metrics(self.get(PROXY_METRICS, "/stats/prometheus").await?))
     }
 
-    /// The operator's metrics.
+    /// Returns the operator's metrics.
     pub async fn metrics(&self) -> anyhow::Result<Metrics> {
         Ok(Metrics(self.page("/metrics").await?))
     }
 
-    /// The proxies that are connected to this replica, as it shows them.
+    /// Returns the proxies that are connected to this replica, as its page lists them.
     pub async fn proxies(&self) -> anyhow::Result<Vec<Value>> {
         let page = self.page("/debug/proxies").await?;
         serde_json::from_str(&page).with_context(|| format!("/debug/proxies is no list: {page}"))
     }
 }
 
-/// Metrics in Prometheus' text format.
+/// Metrics in the Prometheus text format.
 pub struct Metrics(pub String);
 
 impl Metrics {
-    /// The sum over all label sets of the metrics whose names end with `name`.
+    /// Sums over all label sets of the metrics whose names end with `name`.
     ///
     /// Fails when there is none: a metric that was renamed must not read as 0.
     pub fn sum(&self, name: &str) -> anyhow::Result<f64> {
         self.sum_of(name, "")
     }
 
-    /// The same over those label sets that hold the text `label`.
+    /// Sums only over the label sets that contain the text `label`.
     pub fn sum_of(&self, name: &str, label: &str) -> anyhow::Result<f64> {
         let values: Vec<f64> = self
             .0

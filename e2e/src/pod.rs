@@ -1,4 +1,4 @@
-//! A pod to look out of: commands run in it, long ones held and stopped, its ports reached.
+//! Pod of a test: runs commands in it, starts and stops long ones, connects to its ports.
 //!
 //! All of it goes through the API server, so it works with any cluster that a kubeconfig names.
 
@@ -16,43 +16,43 @@ use tokio::io::{
 
 use crate::{Namespace, until};
 
-/// How long a pod with a proxy may take from its creation to ready, on a machine that does much else.
+/// Time limit for a pod with a proxy from its creation to ready, on a machine with other load.
 pub const START: Duration = Duration::from_mins(2);
 
-/// A pod, and the container in it that commands are run in.
+/// Pod, and the container in which commands are run.
 #[derive(Clone)]
 pub struct Pod {
     api: Api<core::Pod>,
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// Its UID.
+    /// UID of the pod.
     pub uid: String,
-    /// Its address.
+    /// IP address of the pod.
     pub address: String,
     container: String,
 }
 
-/// How a command ended.
+/// Outcome of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// What it wrote to standard output.
+    /// Standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub stderr: String,
-    /// Whether its exit status was 0.
+    /// True if the exit status was 0.
     pub success: bool,
 }
 
-/// Whether a pod says that it is ready.
+/// Returns true if the pod's condition `Ready` is true and the pod is not being deleted.
 pub fn is_ready(pod: &core::Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// One line about a pod that is not as it should be.
+/// Describes in one line a pod that is not ready.
 fn state(pod: &core::Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.init_container_statuses.into_iter().flatten();
@@ -75,7 +75,8 @@ fn state(pod: &core::Pod) -> String {
 }
 
 impl Pod {
-    /// The pods with label `app`, once there are exactly `count` and all are ready. Commands run in container `app`.
+    /// Returns the pods with label `app`, once there are exactly `count` and all are ready. Commands run in container
+    /// `app`.
     pub async fn all(namespace: &Namespace, app: &str, count: usize) -> anyhow::Result<Vec<Self>> {
         let api = namespace.pods();
         let selector = ListParams::default().labels(&format!("app={app}"));
@@ -90,12 +91,12 @@ impl Pod {
         .await
     }
 
-    /// The one pod with label `app`.
+    /// Returns the one pod with label `app`.
     pub async fn one(namespace: &Namespace, app: &str) -> anyhow::Result<Self> {
         Self::all(namespace, app, 1).await?.pop().context("the pod that was just seen")
     }
 
-    /// What is known of `pod`; commands run in `container`.
+    /// Reads `pod`; commands run in `container`.
     pub fn of(api: Api<core::Pod>, pod: &core::Pod, container: &str) -> anyhow::Result<Self> {
         let status = pod.status.as_ref().context("a pod without a status")?;
         Ok(Self {
@@ -108,13 +109,13 @@ impl Pod {
         })
     }
 
-    /// The same pod, through another container.
+    /// Returns the same pod with another container for commands.
     #[must_use]
     pub fn container(&self, container: &str) -> Self {
         Self { container: container.to_owned(), ..self.clone() }
     }
 
-    /// The object as it is now.
+    /// Reads the object from the API server.
     pub async fn object(&self) -> anyhow::Result<core::Pod> {
         self.api.get(&self.name).await.with_context(|| format!("failed to get pod {}", self.name))
     }
@@ -131,14 +132,14 @@ impl Pod {
         Ok(Output { stdout, stderr, success: status.status.as_deref() == Some("Success") })
     }
 
-    /// Runs a command that must succeed; its standard output.
+    /// Runs a command that must succeed, and returns its standard output.
     pub async fn run(&self, command: &[&str]) -> anyhow::Result<String> {
         let Output { stdout, stderr, success } = self.exec(command).await?;
         anyhow::ensure!(success, "{} in {} failed: {stdout}{stderr}", command.join(" "), self.name);
         Ok(stdout)
     }
 
-    /// Starts a command that says `started`, and goes on until it is told to stop.
+    /// Starts a command that writes `started`, and runs until a line on its standard input stops it.
     pub async fn start(&self, command: &[&str]) -> anyhow::Result<Running> {
         let mut process = self.attach(command, true).await?;
         let lines = BufReader::new(process.stdout().context("standard output")?).lines();
@@ -148,7 +149,7 @@ impl Pod {
         let said = said.with_context(|| format!("{} did not start within 20 s", command.join(" ")))??;
         if said.as_deref() != Some("started") {
             let mut stderr = String::new();
-            // What it wrote may never end; what came so far is enough.
+            // Its standard error may never end; the part read so far is enough.
             let _ = tokio::time::timeout(Duration::from_secs(1), running.stderr.read_to_string(&mut stderr))
                 .await;
             anyhow::bail!("{} in {} said {said:?} before it started: {stderr}", command.join(" "), self.name);
@@ -163,12 +164,12 @@ impl Pod {
         attached.with_context(|| format!("failed to run {} in {}", command.join(" "), self.name))
     }
 
-    /// The API server of its cluster.
+    /// Returns the client of its cluster.
     pub(crate) fn client(&self) -> Client {
         self.api.clone().into_client()
     }
 
-    /// A connection to one of its ports, from within its network namespace: no proxy comes between.
+    /// Connects to one of its ports from within its network namespace, without a proxy in between.
     pub async fn dial(
         &self,
         port: u16,
@@ -179,7 +180,7 @@ impl Pod {
         forwarder.take_stream(port).context("the forwarded port")
     }
 
-    /// Deletes it at once.
+    /// Deletes the pod without a grace period.
     pub async fn kill(&self) -> anyhow::Result<()> {
         self.api
             .delete(&self.name, &DeleteParams::default().grace_period(0))
@@ -194,7 +195,7 @@ async fn read_all(mut from: impl AsyncRead + Unpin, to: &mut String) -> anyhow::
     Ok(())
 }
 
-/// A command that runs on in a pod.
+/// Command that is running in a pod.
 pub struct Running {
     process: AttachedProcess,
     lines: Box<Lines<BufReader<tokio::io::ReadHalf<tokio::io::SimplexStream>>>>,
@@ -202,15 +203,15 @@ pub struct Running {
 }
 
 impl Running {
-    /// Tells it to stop; its last line.
+    /// Stops the command, and returns its last line.
     pub async fn stop(mut self) -> anyhow::Result<String> {
         let mut stdin = self.process.stdin().context("standard input")?;
-        // A command that has ended by itself has reported already.
+        // A command that has ended by itself has written its report already.
         let _ = stdin.write_all(b"stop\n").await;
         self.ended(Duration::from_secs(20)).await
     }
 
-    /// Waits for it to end by itself; its last line.
+    /// Waits until the command ends by itself, and returns its last line.
     pub async fn ended(mut self, within: Duration) -> anyhow::Result<String> {
         let mut last = None;
         let read = async {

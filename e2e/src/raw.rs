@@ -1,4 +1,4 @@
-//! Requests as any client could send them, with everything that comes back: the status, the warnings, the object.
+//! Raw HTTP requests to the API server, with the whole response: the status, the warnings, the object.
 //!
 //! For what the typed client hides: admission warnings, and other versions of an object.
 
@@ -10,40 +10,40 @@ use serde_json::Value;
 
 use crate::Cluster;
 
-/// What the API server says.
+/// Response of the API server.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// The warnings, as kubectl prints them.
+    /// Warnings, as kubectl prints them.
     pub warnings: Vec<String>,
-    /// The object, or a Status; its text if it does not parse.
+    /// Object, or a Status; its text if it does not parse.
     pub body: Value,
 }
 
-/// How an object is written.
+/// Kind of write request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Write {
-    /// A new object.
+    /// Creation of a new object.
     Create,
-    /// A new object that is judged like any other, and then not kept.
+    /// Creation as a dry run: admitted or refused like any other, and not stored.
     Rehearse,
-    /// All of it, in the place of what is there.
+    /// Replacement of the whole object.
     Replace,
-    /// Some of its fields, as Argo Rollouts does.
+    /// Merge patch of some fields, as Argo Rollouts sends it.
     Merge,
-    /// What its manager wants, as `kubectl apply --server-side` does.
+    /// Server-side apply, as `kubectl apply --server-side` sends it.
     Apply,
 }
 
 impl Answer {
-    /// The object, if the request succeeded.
+    /// Returns the object, if the request succeeded.
     pub fn ok(self) -> anyhow::Result<Value> {
         anyhow::ensure!(self.status < 300, "{}: {}", self.status, self.body);
         Ok(self.body)
     }
 
-    /// The words of a refusal.
+    /// Returns the message of a refusal.
     pub fn refusal(&self) -> anyhow::Result<&str> {
         anyhow::ensure!(self.status >= 400, "it was not refused: {self:?}");
         self.body.get("message").and_then(Value::as_str).context("a refusal without words")
@@ -51,7 +51,7 @@ impl Answer {
 }
 
 impl Cluster {
-    /// Writes `object`, whose version says at which version.
+    /// Writes `object` at the version that its `apiVersion` names.
     pub async fn write(&self, write: Write, namespace: &str, object: &Value) -> anyhow::Result<Answer> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
         let version = text("/apiVersion").context("an object without an apiVersion")?;

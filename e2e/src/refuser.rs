@@ -1,6 +1,7 @@
-//! A client that speaks for a pod's proxy, takes whatever it is given, and refuses policies while it is told to.
+//! Client in the place of a pod's proxy: sends an ACK for every response, but a NACK for policies while it is set to
+//! refuse them.
 //!
-//! It brings the pod's own token, so the control plane takes it for the proxy; as its stream is the later one, it is the
+//! It sends the pod's own token, so the control plane treats it as the proxy; as its stream is the later one, it is the
 //! one that counts.
 
 use anyhow::Context as _;
@@ -13,17 +14,17 @@ use crate::{
     token::{self, AUDIENCE},
 };
 
-/// What it says of what it refuses.
+/// Message of its NACKs.
 pub const WORDS: &str = "Proto constraint validation failed: this client does as it is told";
 
-/// The client. Its stream ends with it.
+/// The client. Its stream ends when it is dropped.
 pub struct Refuser {
     refuses: watch::Sender<bool>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Refuser {
-    /// A client of `replica` in the place of the proxy of `pod`, a shop. Refuses nothing yet.
+    /// Opens a stream to `replica` in the place of the proxy of `pod`, a shop. Refuses nothing yet.
     pub async fn of(cluster: &Cluster, pod: &Pod, replica: &Pod) -> anyhow::Result<Self> {
         let channel = ads::connect(replica, &Trust::of(pod).await?).await?;
         let token = token::of(cluster, pod, AUDIENCE).await?;
@@ -45,7 +46,7 @@ impl Refuser {
         Ok(Self { refuses, task })
     }
 
-    /// Refuses policies from now on, or no longer.
+    /// Starts or stops the refusal of policies.
     pub fn refuse(&self, refuses: bool) -> anyhow::Result<()> {
         anyhow::ensure!(!self.task.is_finished(), "the stream has ended");
         self.refuses.send(refuses).context("the stream has ended")

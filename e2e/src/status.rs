@@ -1,4 +1,4 @@
-//! What stands on the objects of the mesh, as `kubectl wait` and GitOps tools see it.
+//! Status of the objects of the mesh, as `kubectl wait` and GitOps tools read it.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::{Namespace, until};
 
-/// For a status to say what it should: ten seconds are what a silent proxy may cost.
+/// Time limit for a status to have the expected value: a silent proxy may cost ten seconds of it.
 pub const STATUS: Duration = Duration::from_secs(30);
 
-/// The API version in which an object of `kind` is looked at.
+/// Returns the API version in which an object of `kind` is read.
 fn version(kind: &str) -> &'static str {
     match kind {
         "TrafficTarget" | "IdentityBinding" => "access.smi-spec.io/v1alpha4",
@@ -21,12 +21,13 @@ fn version(kind: &str) -> &'static str {
 }
 
 impl Namespace {
-    /// An SMI object in here.
+    /// Returns an SMI object of this namespace.
     pub async fn smi(&self, kind: &str, name: &str) -> anyhow::Result<DynamicObject> {
         self.cluster.get(version(kind), kind, &self.name, name).await
     }
 
-    /// Waits until the condition of an object is `status`, for `reason`, at the object's own generation; the object.
+    /// Waits until the condition of an object is `status` with `reason` at the object's own generation; returns object
+    /// and condition.
     pub async fn condition(
         &self,
         kind: &str,
@@ -53,7 +54,7 @@ impl Namespace {
     }
 }
 
-/// A condition of an object.
+/// Returns a condition of an object.
 pub fn condition_of(object: &DynamicObject, condition: &str) -> anyhow::Result<Value> {
     let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
     let found =
@@ -61,7 +62,7 @@ pub fn condition_of(object: &DynamicObject, condition: &str) -> anyhow::Result<V
     found.cloned().with_context(|| format!("no condition {condition} yet"))
 }
 
-/// The message of a condition.
+/// Returns the message of a condition.
 pub fn message(condition: &Value) -> &str {
     condition.get("message").and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! Access modes, switched in every direction while requests and TCP connections of an allowed caller go on.
+//! Switches access modes in every direction while an allowed caller sends requests and holds TCP connections.
 //!
-//! How a mode is set is the caller's: the label of a namespace, or the settings of the whole mesh.
+//! The caller of this module sets the mode: by the label of a namespace, or by the settings of the whole mesh.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::{
     until,
 };
 
-/// For how long a switch may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of a switch, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(20);
 
 const BOOKS: &str = "http://shop:14001/books";
 const STORE: &str = "store:14003";
 
-/// From `enforce` once in every direction there is, and back.
+/// Every direction once, from `enforce` and back to it.
 const SWITCHES: [&str; 6] = ["audit", "permissive", "audit", "enforce", "permissive", "enforce"];
 
-/// How often to go through all directions: `SMIDGE_SWITCHES`, for a soak.
+/// Returns the number of times that all directions are switched: `SMIDGE_SWITCHES`, for a soak.
 fn rounds() -> usize {
     std::env::var("SMIDGE_SWITCHES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
 }
 
-/// Sets the modes one after another, in a namespace that enforces at first, and sees each of them hold for a caller
-/// without a permission. No request of the other caller may fail, and its TCP connections may end where enforcement begins
-/// alone.
+/// Sets the modes one after another, in a namespace that enforces at first, and verifies each of them with a caller
+/// without a permission. No request of the other caller may fail, and its TCP connections may end only when enforcement
+/// begins.
 pub async fn in_every_direction(
     namespace: &Namespace,
     set: impl AsyncFn(&str) -> anyhow::Result<()>,
@@ -54,7 +54,7 @@ pub async fn in_every_direction(
         let dialling = buyer.keep_dialling(STORE).await?;
         set(mode).await?;
         holds(mode, &thief).await?;
-        // Where enforcement begins, TCP connections end: some of them may no longer be allowed.
+        // When enforcement begins, TCP connections end: some of them may no longer be allowed.
         if *mode != "enforce" {
             let dialled = dialling.dialled().await?;
             anyhow::ensure!(dialled.end == "held", "to {mode}: a TCP connection ended: {dialled:?}");
@@ -69,7 +69,7 @@ pub async fn in_every_direction(
     Ok(())
 }
 
-/// Waits until a caller without a permission meets the mode.
+/// Waits until the mode applies to a caller without a permission.
 async fn holds(mode: &str, thief: &Pod) -> anyhow::Result<()> {
     let expected = if mode == "enforce" { 403 } else { 200 };
     until(&format!("{mode} to hold"), EFFECT, async || {

@@ -1,6 +1,6 @@
-//! Tokens of pods: real ones from the API server, and ones that only the cluster's own key could sign.
+//! Tokens of pods: valid ones from the API server, and ones signed with the cluster's own key.
 //!
-//! For tests that try to get a stream to which they have no right.
+//! For tests that try to open a stream to which they have no right.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -21,13 +21,13 @@ use serde_json::{Value, json};
 
 use crate::{Cluster, Pod, operator::NAMESPACE, pod::START, until};
 
-/// The account that reads the operator's debug pages in tests.
+/// ServiceAccount that reads the operator's debug pages in tests.
 const READER: &str = "e2e-debug-reader";
 
-/// The audience of the tokens that the control plane takes: trust domain and cluster as installed for the tests.
+/// Audience of the tokens that the control plane accepts: trust domain and cluster as installed for the tests.
 pub const AUDIENCE: &str = "smidge/cluster.local/local";
 
-/// A token of `pod`, as the kubelet would get it, for `audience`.
+/// Requests a token of `pod` for `audience`, as the kubelet does.
 pub async fn of(cluster: &Cluster, pod: &Pod, audience: &str) -> anyhow::Result<String> {
     let object = pod.object().await?;
     let account =
@@ -50,7 +50,7 @@ pub async fn of(cluster: &Cluster, pod: &Pod, audience: &str) -> anyhow::Result<
     Ok(made.status.context("a token request without an answer")?.token)
 }
 
-/// A token of somebody who may read the operator's debug pages, as a user of the mesh would get one.
+/// Requests a token of a ServiceAccount that may read the operator's debug pages, as a user of the mesh does.
 pub async fn reader(client: &Client) -> anyhow::Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
     let request = TokenRequest {
@@ -88,10 +88,11 @@ pub async fn reader(client: &Client) -> anyhow::Result<String> {
     Ok(made.status.context("a token request without an answer")?.token)
 }
 
-/// The token's claims, `age` seconds older, signed anew with the cluster's own key. An age of 0 shows that such a token
-/// is good, and that an older one fails for its age alone.
+/// Returns the token with the times of its claims moved back by `age` seconds, signed with the cluster's own key. An
+/// age of 0 shows that such a token is valid, and that an older one is refused for its age alone.
 ///
-/// `None` where that key is out of reach: `CLUSTER_PKI` names its folder in a cluster of our own.
+/// Returns `None` where that key is not available: `CLUSTER_PKI` names its folder in a cluster that `e2e/cluster`
+/// creates.
 pub fn aged(token: &str, age: i64) -> anyhow::Result<Option<String>> {
     let Some(folder) = std::env::var_os("CLUSTER_PKI") else { return Ok(None) };
     let key = PathBuf::from(folder).join("sa.key");

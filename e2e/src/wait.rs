@@ -1,15 +1,16 @@
-//! Waits for a named condition with a deadline, and says what was seen last when the deadline passes.
+//! Waits for a named condition until a deadline, and reports the last state when the deadline passes.
 //!
-//! The only place of the tests where time goes by: nothing sleeps in the hope that something has happened.
+//! The only place in the tests that waits for time to pass: no test sleeps in the hope that something has happened.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// Between two looks. Short against what is waited for, long against what a look costs the API server.
+/// Interval between two checks. Short against the time that is waited, long against the cost of a check to the API
+/// server.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Looks until `check` succeeds. Its error is not a failure but the state as it is now.
+/// Repeats `check` until it succeeds. Its error is not a failure but the current state.
 ///
 /// Fails when `within` has passed, with the name of the condition and the last state.
 pub async fn until<T>(

@@ -1,5 +1,5 @@
-//! Who may call whom: what TrafficTargets allow gets through, everything else is refused, and changes of policy take
-//! effect on what is open as the design says.
+//! Tests access control: a request that a TrafficTarget allows gets through, everything else is refused, and changes of
+//! policy take effect on open connections as the design describes.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For how long a change of policy may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of a change of policy, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(20);
-/// For how long an open TCP connection may outlive its permission.
+/// Time limit for an open TCP connection to end once its permission is revoked.
 const REVOKED: Duration = Duration::from_secs(30);
 
 const BOOKS: &str = "http://shop:14001/books";
@@ -53,7 +53,7 @@ async fn the_buyer_gets_200_and_the_thief_a_403_that_names_the_policy() -> anyho
         let routes = "[{name: look, pathRegex: /books, methods: [GET]}, {name: buy, pathRegex: /buy, methods: [POST]}]";
         let rules = "[{kind: HTTPRouteGroup, name: shop, matches: [look, buy]}]";
         namespace.apply(&(route_group("shop", routes) + &target("shop", "shop", &["buyer"], rules))).await?;
-        // A caller with a permission of its own, for something else: its requests reach the shop's proxy.
+        // A caller with a permission for something else: its requests reach the shop's proxy.
         let rules = "[{kind: HTTPRouteGroup, name: echo}]";
         let echo = route_group("echo", "[{name: echo, pathRegex: /echo}]") + &target("echo", "shop", &["reader"], rules);
         namespace.apply(&(caller("reader") + &echo)).await?;
@@ -68,7 +68,8 @@ async fn the_buyer_gets_200_and_the_thief_a_403_that_names_the_policy() -> anyho
         calls.must_all_be(403)?;
         names_the_policy(&calls)?;
 
-        // Permissions are not mixed: each caller may do what its own target says, and the shop says whom it refused.
+        // Permissions are not mixed: each caller may do what its own target allows, and the shop names the caller that
+        // it refuses.
         allowed(&reader, "http://shop:14001/echo").await?;
         let calls = reader.call(BOOKS, &["--count=20"]).await?;
         calls.must_all_be(403)?;
@@ -76,7 +77,7 @@ async fn the_buyer_gets_200_and_the_thief_a_403_that_names_the_policy() -> anyho
         let id = format!("spiffe://cluster.local/ns/{}/sa/reader", namespace.name);
         anyhow::ensure!(calls.samples.values().any(|body| body.contains(&id)), "{id} is not named: {calls:?}");
 
-        // What the target does not list is refused to the buyer as well, and no spelling gets around it.
+        // A request that the target does not list is refused to the buyer as well, in every spelling of the path.
         for (path, method, status) in [
             ("/echo", "GET", 403),
             ("/books", "DELETE", 403),
@@ -94,7 +95,7 @@ async fn the_buyer_gets_200_and_the_thief_a_403_that_names_the_policy() -> anyho
     .await
 }
 
-/// The body of a 403 must tell a person who refused, and why, without access to the mesh.
+/// Checks that the body of a 403 names the mesh and the reason, for a reader without access to the mesh.
 fn names_the_policy(calls: &Calls) -> anyhow::Result<()> {
     let body = calls.samples.get(&403).map(String::as_str).unwrap_or_default();
     anyhow::ensure!(
@@ -113,14 +114,14 @@ async fn a_pod_without_a_proxy_gets_no_byte_over_plaintext() -> anyhow::Result<(
             1,
         );
         namespace.apply(&(shop("shop", "shop", "v1") + &open + &outsider("outsider"))).await?;
-        // Even a target that lets everybody in lets nobody in who cannot say who he is.
+        // Even a target that allows every source allows no client that cannot prove its identity.
         namespace
             .apply(&(everything() + &target("shop", "shop", &["outsider", "default"], EVERYTHING)))
             .await?;
         let (shop, outsider) = (Pod::one(namespace, "shop").await?, Pod::one(namespace, "outsider").await?);
         let open = Pod::one(namespace, "open").await?;
 
-        // The way of looking finds an answer where there is one.
+        // A plain server is read successfully in the same way, so the lack of an answer below is meaningful.
         let found = read_bytes(&outsider, &format!("{}:{HTTP}", open.address)).await?;
         anyhow::ensure!(found.answered > 0, "a plain server was not heard either: {found:?}");
 
@@ -135,7 +136,7 @@ async fn a_pod_without_a_proxy_gets_no_byte_over_plaintext() -> anyhow::Result<(
     .await
 }
 
-/// Sends a whole request as bytes, and counts the lines that come back.
+/// Sends a whole request as bytes, and counts the lines of the response.
 async fn read_bytes(pod: &Pod, address: &str) -> anyhow::Result<Dialled> {
     let request = "GET /books HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r";
     parse(
@@ -182,7 +183,7 @@ async fn a_policy_that_grows_closes_nothing() -> anyhow::Result<()> {
         let dialling = buyer.keep_dialling("store:14003").await?;
         let calling = buyer.keep_calling(BOOKS, &["--concurrency=4", "--rate=100"]).await?;
 
-        // Added targets, for other callers and for the same one, and a group and a route that allow more.
+        // Adds targets, for other callers and for the same one, and a group and a route that allow more.
         namespace.apply(&target("shop-too", "shop", &["other"], EVERYTHING)).await?;
         allowed(&other, BOOKS).await?;
         namespace.apply(&target("store-too", "store", &["other"], "[{kind: TCPRoute, name: store}]")).await?;
@@ -217,7 +218,7 @@ async fn a_removed_target_ends_tcp_within_30_s_and_http_at_once() -> anyhow::Res
 
         namespace.remove(&target("shop", "shop", &["buyer"], EVERYTHING)).await?;
         refused(&buyer, BOOKS).await?;
-        // Connections that were open before are no way around it: from here on, everything is refused.
+        // Connections that were open before do not bypass the policy: from here on, everything is refused.
         let calls = buyer.call(BOOKS, &["--count=200", "--concurrency=4"]).await?;
         calls.must_all_be(403)?;
         names_the_policy(&calls)?;
@@ -236,7 +237,7 @@ async fn a_removed_target_ends_tcp_within_30_s_and_http_at_once() -> anyhow::Res
     .await
 }
 
-/// A shop and a store that the buyer may call and `other` may not; both callers.
+/// Creates a shop and a store that the buyer may call and `other` may not; returns both callers.
 async fn traders(namespace: &Namespace) -> anyhow::Result<(Pod, Pod)> {
     namespace.apply(&(shop("shop", "shop", "v1") + &store() + &caller("buyer") + &caller("other"))).await?;
     namespace.apply(&(everything() + &target("shop", "shop", &["buyer"], EVERYTHING))).await?;

@@ -1,8 +1,8 @@
-//! Whom the operator's webhooks answer where the API server shows a client certificate: each door of port 9443, asked by
-//! callers of every kind past the NetworkPolicy.
+//! Tests which callers the operator's webhooks answer where the API server presents a client certificate: requests each
+//! path of port 9443 as every kind of caller, past the NetworkPolicy.
 //!
-//! Needs a cluster whose API server shows one, as our own does, and the values that e2e/mesh gives the chart. What the webhooks
-//! answer is tested elsewhere, through that API server.
+//! Needs a cluster whose API server presents one, as that of `e2e/cluster` does, and the values that e2e/mesh gives the
+//! chart. The content of the responses is tested elsewhere, through that API server.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 const WEBHOOK: u16 = 9443;
 const NAME: &str = "smidge-webhook.smidge-system.svc";
 
-/// The roots by which the API server believes the webhooks.
+/// Returns the roots by which the API server verifies the webhooks.
 async fn roots(cluster: &Cluster) -> anyhow::Result<RootCertStore> {
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
     let webhooks = configurations.get("smidge-validator").await?.webhooks;
@@ -33,7 +33,8 @@ async fn roots(cluster: &Cluster) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// What `replica` answers to a review, asked by whoever shows the certificate `shown` of the cluster's own, or none.
+/// Sends a review to `replica`, with the client certificate `shown` of the cluster's own, or none; returns status and
+/// body.
 async fn ask(
     replica: &Pod,
     roots: &RootCertStore,
@@ -67,7 +68,8 @@ async fn ask(
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// The folder of the cluster's keys, if the operator was told to ask for certificates that are there.
+/// Returns the folder of the cluster's keys, if the operator is configured to request client certificates and the keys
+/// exist.
 async fn keys(operator: &Pod) -> anyhow::Result<Option<PathBuf>> {
     let containers = operator.object().await?.spec.context("a pod without a spec")?.containers;
     let mut args = containers.into_iter().filter_map(|container| container.args).flatten();
@@ -98,10 +100,10 @@ async fn whoever_reaches_the_webhooks_without_the_api_servers_certificate_hears_
                 anyhow::ensure!(status == StatusCode::FORBIDDEN, "{path}: {status} {words}");
                 anyhow::ensure!(words.contains("webhook.clientCA"), "{path}: {words}");
             }
-            // No conversion, and so not understood; but read.
+            // The body is not a ConversionReview, so it is answered with 400; but it was read.
             let (status, words) = ask(replica, &roots, None, "/convert").await?;
             anyhow::ensure!(status == StatusCode::BAD_REQUEST, "/convert: {status} {words}");
-            // The API server's own, but for kubelets: another authority has signed it.
+            // The API server's own certificate, but the one for kubelets: another authority has signed it.
             let other = keys.join("kubelet-client");
             let outcome = ask(replica, &roots, Some(&other), "/validate").await;
             anyhow::ensure!(outcome.is_err(), "a certificate of another authority: {outcome:?}");

@@ -1,9 +1,9 @@
-//! The chart, rendered by a real Helm: what it must say, and what it must refuse.
+//! Tests the chart, rendered by a real Helm: the objects that it must contain, and the values that it must refuse.
 //!
-//! Needs no cluster. Helm is `$HELM`, else the newest in the cluster's tool cache; without one the tests say so and do
-//! nothing, but with `CI=true` they fail.
+//! Needs no cluster. Helm is `$HELM`, else the newest in the cluster's tool cache; without one the tests print so and
+//! pass, but with `CI=true` they fail.
 
-// Helpers of tests may fail loudly as tests do; clippy sees tests in functions marked so only.
+// Helpers of tests may panic as tests do; clippy exempts only functions that are marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +46,7 @@ fn run(helm: &Path, settings: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// The objects by kind and name.
+/// Renders the chart; returns its objects by kind and name.
 fn render(helm: &Path, settings: &[&str]) -> BTreeMap<String, Value> {
     let output = run(helm, settings);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -157,7 +157,7 @@ fn the_operator_may_do_no_more_than_it_must() {
     assert_eq!(container["readOnlyRootFilesystem"], true);
 }
 
-/// One line a resource: `traffictargets/status.access.smi-spec.io: patch`.
+/// Lists the rights of a role, one line per resource: `traffictargets/status.access.smi-spec.io: patch`.
 fn rights(role: &Value) -> BTreeSet<String> {
     let words = |rule: &Value, field: &str| texts(rule.get(field).unwrap_or(&json!([])));
     let mut all = BTreeSet::new();
@@ -203,12 +203,12 @@ fn every_right_of_the_operator_is_in_this_list() {
         "secrets: get update",
     ];
     assert_eq!(rights(&objects["Role/smidge"]), own.map(str::to_owned).into());
-    // For readers of the debug pages; the chart binds nobody to it.
+    // The role of readers of the debug pages; the chart contains no binding to it.
     assert_eq!(rights(&objects["ClusterRole/smidge-debug"]), ["/debug/*: get".to_owned()].into());
     for (name, object) in &objects {
         assert!(object["roleRef"]["name"] != "smidge-debug", "{name}");
     }
-    // Helm's releases lie beside the operator's Secrets.
+    // Helm stores its releases as Secrets in the same namespace as the operator's Secrets.
     for rule in objects["Role/smidge"]["rules"].as_array().unwrap() {
         let named = rule.get("resourceNames").is_some();
         let is_about_keys = rule["resources"] == json!(["secrets"]);
@@ -234,7 +234,7 @@ fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator()
     assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["values"], json!(["disabled"]));
     assert_eq!(webhook["failurePolicy"], "Fail");
     assert_eq!(webhook["sideEffects"], "None");
-    // A label that a running pod is given must not take its ephemeral containers out of sight.
+    // A label added to a running pod must not exempt its ephemeral containers from review.
     assert_eq!(ephemeral["rules"][0]["resources"], json!(["pods/ephemeralcontainers"]));
     assert_eq!(ephemeral.get("objectSelector"), None);
     for field in ["clientConfig", "namespaceSelector", "failurePolicy", "sideEffects"] {
@@ -250,11 +250,11 @@ fn the_webhooks_are_reached_before_the_operator_is_ready() {
     assert_eq!(service["publishNotReadyAddresses"], true);
     assert_eq!(service["ports"], json!([{"name": "webhook", "port": 443, "targetPort": "webhook"}]));
     assert_eq!(service["selector"], objects["Service/smidge"]["spec"]["selector"]);
-    // Proxies want a control plane that has something to say.
+    // Proxies need a control plane that is ready to send resources.
     assert_eq!(objects["Service/smidge"]["spec"].get("publishNotReadyAddresses"), None);
 }
 
-/// Who may open a connection to each port of the operator, by the policy of the chart.
+/// Returns the clients that may connect to each port of the operator, by the NetworkPolicy of the chart.
 fn doors(helm: &Path, settings: &[&str]) -> BTreeMap<u64, Value> {
     let objects = render(helm, settings);
     let spec = &objects["NetworkPolicy/smidge"]["spec"];
@@ -366,7 +366,7 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("webhook.clientCA=/etc/kubernetes/pki/ca.crt", "clientCA"),
         ("webhook.clientNames={kube-apiserver}", "clientCA"),
         ("webhook.clientCa=x", "clientCa"),
-        // To NetworkPolicy an empty list and an empty peer are everybody, which nobody means who writes them.
+        // In a NetworkPolicy an empty list and an empty peer mean every client, which no user who writes them intends.
         ("networkPolicy.xds.from=[]", "xds.from"),
         ("networkPolicy.metrics.from=[{}]", "metrics.from"),
     ] {

@@ -1,6 +1,6 @@
-//! What is committed holds no secret: no golden file, manifest or fixture has a private key or a token in it.
+//! Tests that no committed golden file, manifest or fixture contains a private key or a token.
 //!
-//! Needs no cluster. Sources are passed over, as they name what they look for.
+//! Needs no cluster. Rust sources are skipped, as they contain the strings that they search for.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! Objects say on themselves whether they work: every kind, at its generation, with the proxy's words if it refuses.
+//! Tests the status conditions of every kind of object: at its generation, with the proxy's message if the proxy
+//! refuses it.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// A shop that a buyer may call, with everything in it that SMI has a kind for.
+/// Creates a shop that a buyer may call, with an object of every kind that SMI has.
 async fn town(namespace: &Namespace) -> anyhow::Result<(Pod, Pod)> {
     namespace
         .apply(&(shop("shop", "shop", "v1") + &shop("shop-v2", "shop", "v2") + &caller("buyer")))
@@ -47,7 +48,7 @@ spec:
 "),
         )
         .await?;
-    // A proxy that comes later would be one more to acknowledge what the others have.
+    // A proxy that connects later would be one more that has to acknowledge the resources.
     Pod::one(namespace, "shop-v2").await?;
     Ok((Pod::one(namespace, "shop").await?, Pod::one(namespace, "buyer").await?))
 }
@@ -76,7 +77,7 @@ async fn every_kind_says_when_proxies_have_it() -> anyhow::Result<()> {
     .await
 }
 
-/// What a person or a script types, word by word, with the real program.
+/// Runs the commands of users and scripts, word by word, with the real program.
 #[tokio::test]
 async fn kubectl_waits_for_every_kind() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
@@ -89,7 +90,7 @@ async fn kubectl_waits_for_every_kind() -> anyhow::Result<()> {
             ("trafficsplit/shop", ["Programmed", "Ready"]),
             ("identitybinding/buyers", ["Programmed", "Ready"]),
             ("udproute/names", ["Programmed=false", "Ready"]),
-            // As somebody whose tools know an old version only.
+            // The request of a client whose tools know an old version only.
             ("trafficsplits.v1alpha1.split.smi-spec.io/shop", ["Programmed", "Ready"]),
         ] {
             for condition in conditions {
@@ -97,7 +98,7 @@ async fn kubectl_waits_for_every_kind() -> anyhow::Result<()> {
                 println!("kubectl {line}: {}", namespace.kubectl(&line).await?);
             }
         }
-        // A change is waited for as well: what stands there of the generation before does not count.
+        // `kubectl wait` also waits for a change: a condition of the previous generation does not count.
         namespace.apply(&split("v1alpha2", "shop", &[("shop", 9), ("shop-v2", 1)])).await?;
         namespace.kubectl("wait --for=condition=Programmed trafficsplit/shop --timeout=30s").await?;
         let split = namespace.smi("TrafficSplit", "shop").await?;
@@ -141,7 +142,8 @@ async fn a_status_stays_untouched_while_others_change() -> anyhow::Result<()> {
             Ok(target)
         })
         .await?;
-        // Ten snapshots that the buyer acknowledges one by one are as long a quiet time as the target needs.
+        // The ten snapshots that the buyer acknowledges one by one give the target's status enough time to change if it
+        // would.
         for weight in 2..12 {
             namespace.apply(&split("v1alpha4", "shop", &[("shop", weight), ("shop-v2", 1)])).await?;
             namespace.condition("TrafficSplit", "shop", "Programmed", "True", "Programmed").await?;
@@ -158,7 +160,7 @@ async fn a_status_stays_untouched_while_others_change() -> anyhow::Result<()> {
     .await
 }
 
-/// The replica that the proxy of `pod` is connected to.
+/// Returns the replica that the proxy of `pod` is connected to.
 async fn replica_of(namespace: &Namespace, pod: &Pod) -> anyhow::Result<Pod> {
     let operator = Operator::of(&namespace.cluster);
     until("the proxy to be connected", Duration::from_secs(20), async || {

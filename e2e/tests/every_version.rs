@@ -1,5 +1,5 @@
-//! Every published kind in every version: what is applied in one is read back in every other, and comes back as it was.
-//! Clients that know an old version only lose nothing that a newer one has said.
+//! Tests every published kind in every version: an object applied in one version is read back in every other, and
+//! returns unchanged. Clients that know an old version only do not lose the fields of a newer one.
 
 #[path = "every_version/published.rs"]
 mod published;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use smidge_crds::conversion::served;
 use smidge_e2e::{Cluster, Namespace, operator::Operator, raw::Write, until, with_temp_ns};
 
-/// For the API server to have the trust of a mesh that was just installed.
+/// Time limit for the API server to trust the webhooks of a mesh that was just installed.
 const TRUST: Duration = Duration::from_secs(30);
 
 const ACCESS: &str = "access.smi-spec.io";
 const SPECS: &str = "specs.smi-spec.io";
 const SPLIT: &str = "split.smi-spec.io";
 
-/// What an object says beside its metadata and status.
+/// Returns the fields of an object beside its metadata and status.
 fn content(object: &Value) -> Value {
     let mut fields = object.as_object().cloned().unwrap_or_default();
     for field in ["apiVersion", "kind", "metadata", "status"] {
@@ -39,7 +39,7 @@ fn labelled(version: &str, kind: &str, name: &str, fields: &Value) -> Value {
     object
 }
 
-/// A young mesh has just told the API server whom to trust, for one kind after the other.
+/// Waits until conversion works for each kind: a new mesh gives the API server its CA bundle one kind after the other.
 async fn is_converted(namespace: &Namespace) -> anyhow::Result<()> {
     Operator::of(&namespace.cluster).replicas().await?;
     for (group, kind, fields) in [
@@ -108,7 +108,7 @@ async fn every_kind_of_every_version_comes_back_as_it_was_through_every_other() 
                         "{what} at {other}: {pointer}: {seen}"
                     );
                 }
-                // Written back as it was read: nothing changes, whoever looks.
+                // Written back as it was read: nothing changes, at any version.
                 let stored = rewritten(namespace, &other, kind, &name, |_| ()).await?;
                 let generation = |object: &Value| object.pointer("/metadata/generation").cloned();
                 anyhow::ensure!(
@@ -130,7 +130,8 @@ async fn every_kind_of_every_version_comes_back_as_it_was_through_every_other() 
     .await
 }
 
-/// Reads an object at `version`, changes it and writes it back, as often as somebody else (its status) comes between.
+/// Reads an object at `version`, changes it and writes it back; repeats that on a conflict with another write (its
+/// status).
 async fn rewritten(
     namespace: &Namespace,
     version: &str,
@@ -150,7 +151,7 @@ async fn rewritten(
     answer.ok().with_context(|| format!("failed to write {kind} {name} back at {version}"))
 }
 
-/// Changes an object as somebody who knows `version` only, in each way of writing; `edit` makes the change.
+/// Changes an object as a client that knows `version` only, by each kind of write; `edit` makes the change.
 async fn edited(
     namespace: &Namespace,
     version: &str,
@@ -234,7 +235,7 @@ async fn a_client_of_an_old_version_moves_weights_and_loses_no_matches() -> anyh
     .await
 }
 
-/// With the real program: each way of writing that kubectl has, by somebody who types an old version.
+/// Uses the real program: each kind of write that kubectl has, by a user who writes an old version.
 #[tokio::test]
 async fn kubectl_writes_an_old_version_and_loses_no_matches() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {

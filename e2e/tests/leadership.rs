@@ -1,4 +1,5 @@
-//! One replica leads, hears of the others' proxies, and is replaced when it dies; and what a thousand objects cost.
+//! Tests that one replica leads, receives the reports of the other replicas, and is replaced when it dies; and the cost
+//! of a thousand objects.
 //!
 //! These tests change the operator itself, so `make test` runs them one at a time, after all others.
 
@@ -17,10 +18,10 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For another replica to find that the one that led is dead, and to lead.
+/// Time limit for another replica to find that the leader is dead, and to lead.
 const TAKE_OVER: Duration = Duration::from_mins(1);
 
-/// The replica that leads, and one that does not.
+/// Returns the leader, and a replica that does not lead.
 async fn roles(cluster: &Cluster) -> anyhow::Result<(Pod, Option<Pod>)> {
     let operator = Operator::of(cluster);
     until("one of the replicas to lead", TAKE_OVER, async || {
@@ -34,7 +35,7 @@ async fn roles(cluster: &Cluster) -> anyhow::Result<(Pod, Option<Pod>)> {
     .await
 }
 
-/// The replica that the proxy of a pod is connected to.
+/// Returns the replica that the proxy of a pod is connected to.
 async fn replica_of(pod: &Pod, replicas: [&Pod; 2]) -> anyhow::Result<Pod> {
     until("the proxy to be connected", TAKE_OVER, async || {
         for replica in replicas {
@@ -67,8 +68,9 @@ async fn proxies_of_every_replica_count_and_a_dead_leader_is_replaced() -> anyho
             .await?;
             namespace.condition("TrafficTarget", "first", "Programmed", "True", "Programmed").await?;
 
-            // Where the pod's own proxy is connected, the refuser's stream is the later one, and it alone counts; at
-            // another replica the proxy would have acknowledged before the refusal was heard of, which then stands.
+            // The refusing client connects to the replica of the pod's own proxy: its stream is the later one there,
+            // and it alone counts. At another replica, the ACK of the proxy would arrive before the NACK, and would
+            // remain in effect.
             let replica = replica_of(&shop, [&other, &leader]).await?;
             println!(
                 "the proxy is with the replica that {}",
@@ -111,7 +113,7 @@ async fn proxies_of_every_replica_count_and_a_dead_leader_is_replaced() -> anyho
     .await
 }
 
-/// How many statuses the operator has written.
+/// Returns the number of statuses that the operator has written.
 async fn writes(operator: &Operator) -> anyhow::Result<f64> {
     let mut sum = 0.0;
     for replica in operator.replicas().await? {
@@ -120,7 +122,7 @@ async fn writes(operator: &Operator) -> anyhow::Result<f64> {
     Ok(sum)
 }
 
-/// Waits until nothing is to be written any more.
+/// Waits until no status write is pending.
 async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
     until("every status to be written", Duration::from_mins(3), async || {
         let (leader, _) = roles(cluster).await?;
@@ -131,12 +133,12 @@ async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
     .await
 }
 
-/// For a thousand objects to be created and to have their statuses: 50 a second are written.
+/// Time limit for a thousand objects to be created and to have their statuses: 50 a second are written.
 const THOUSAND: Duration = Duration::from_mins(3);
-/// Requests under way at once.
+/// Maximum number of concurrent requests.
 const AT_ONCE: usize = 8;
 
-/// Every fifth of `count` objects is of a kind of its own; some refer to the one before them, some to nothing there is.
+/// Builds `count` objects of four kinds in turn; some refer to the one before them, some to objects that do not exist.
 fn mixture(count: usize) -> Vec<String> {
     let rules = |n: usize| format!("[{{kind: HTTPRouteGroup, name: object-{}}}]", n - 1);
     (0..count)
@@ -152,7 +154,7 @@ fn mixture(count: usize) -> Vec<String> {
         .collect()
 }
 
-/// Waits until all of `kind` in here say whether they are ready.
+/// Waits until all objects of `kind` in this namespace have the condition Ready.
 async fn all_say_so(namespace: &Namespace, version: &str, kind: &str) -> anyhow::Result<usize> {
     let api = namespace.cluster.api(version, kind, &namespace.name)?;
     until(&format!("every {kind} to say whether it is ready"), THOUSAND, async || {
@@ -197,7 +199,7 @@ async fn a_thousand_objects_at_once_cost_one_write_each_and_silence_costs_none()
             after - before,
             started.elapsed().as_secs_f64()
         );
-        // A target that comes before its routes may say so, and then say that they have come.
+        // A target that comes before its routes may first report them missing, and then report that they exist.
         let wanted = f64::from(u32::try_from(count)?);
         anyhow::ensure!(after - before >= wanted, "some have no status");
         anyhow::ensure!(after - before <= wanted * 1.3, "{} writes for {count} objects", after - before);

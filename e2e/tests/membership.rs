@@ -1,5 +1,6 @@
-//! Who is in the mesh, and what holds pods in it: a proxy's user of its own, a Service that stays when its injected pods go,
-//! containers that come later, and a node full of injected pods (`SMIDGE_FULL_NODE=110`, part of the soak).
+//! Tests membership in the mesh: each proxy has a user of its own, a Service keeps its destination when its injected
+//! pods go, containers that are added later are reviewed, and a node full of injected pods starts
+//! (`SMIDGE_FULL_NODE=110`, part of the soak).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,9 +15,9 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For how long a change may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of a change, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(30);
-/// For how long a node full of pods may take to start: a few at a time.
+/// Time limit for a node full of pods to start: a few start at a time.
 const FULL: Duration = Duration::from_mins(30);
 
 const BOOKS: &str = "http://shop:14001/books";
@@ -29,7 +30,7 @@ fn proxy_user(pod: &core::Pod) -> anyhow::Result<i64> {
     context.run_as_user.context("the proxy has no user")
 }
 
-/// Pods of one Deployment, so that no name tells them apart when they are admitted.
+/// Builds pods of one Deployment, so that no name distinguishes them at admission.
 fn replicas(app: &str, count: usize) -> String {
     caller(app).replacen("spec:\n  selector", &format!("spec:\n  replicas: {count}\n  selector"), 1)
 }
@@ -82,7 +83,7 @@ async fn a_service_whose_injected_pods_went_is_not_called_in_plaintext() -> anyh
             calls.must_all_be(503)
         })
         .await?;
-        // For as long as only the pod outside is there, nothing reaches it.
+        // As long as only the pod outside the mesh exists, no call is answered by it.
         for _ in 0..5 {
             buyer.call(BOOKS, &["--count=20"]).await?.must_all_be(503)?;
         }
@@ -126,7 +127,7 @@ async fn a_node_full_of_injected_pods_starts() -> anyhow::Result<()> {
         })
         .await?;
         let users = users(namespace, "many").await?;
-        // Two pods of one user are no harm; sixty-four would be.
+        // Two pods with the same user are acceptable; sixty-four would not be.
         anyhow::ensure!(users.len() * 10 >= count * 9, "{count} proxies have {} users", users.len());
         Ok(())
     })

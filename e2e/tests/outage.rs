@@ -1,4 +1,4 @@
-//! What conversion and admission mean while no operator runs, and how it comes back when storage holds old versions only.
+//! Tests conversion and admission while no operator runs, and the operator's start when storage has old versions only.
 //!
 //! These tests stop the operator, so `make test` runs them one at a time, after all others.
 
@@ -16,7 +16,7 @@ use smidge_e2e::{
 };
 
 const EFFECT: Duration = Duration::from_secs(20);
-/// For the operator to come or go, with all that this takes.
+/// Time limit for the operator to stop or to become ready.
 const BACK: Duration = Duration::from_secs(90);
 const BOOKS: &str = "http://shop:14001/books";
 const SPLIT: &str = "split.smi-spec.io";
@@ -31,7 +31,7 @@ async fn stop(operator: &Operator) -> anyhow::Result<()> {
     .await
 }
 
-/// Runs `test` without an operator, and brings it back whatever comes of it.
+/// Runs `test` without an operator, and restores the operator regardless of the outcome.
 async fn without_operator(
     operator: &Operator,
     test: impl AsyncFnOnce() -> anyhow::Result<()>,
@@ -46,7 +46,7 @@ async fn without_operator(
     Ok(())
 }
 
-/// Two shops and a buyer; the split gives all to v2.
+/// Creates two shops and a buyer; the split sends all traffic to v2.
 async fn two_shops(namespace: &Namespace) -> anyhow::Result<Pod> {
     let root = service("shop", "shop-v1", HTTP);
     namespace.apply(&(shop("shop-v1", "shop", "v1") + &shop("shop-v2", "shop", "v2") + &root)).await?;
@@ -81,7 +81,7 @@ async fn without_an_operator_the_stored_version_works_and_the_mesh_keeps_its_mea
         let thief = Pod::one(namespace, "thief").await?;
         let (stored, old) = (format!("{SPLIT}/v1alpha4"), format!("{SPLIT}/v1alpha2"));
         without_operator(&operator, async || {
-            // Whatever is read at the version that is stored, and whatever is written at it, nobody has to convert.
+            // Reads and writes at the stored version need no conversion.
             cluster.read(&stored, "TrafficSplit", name, "shop").await?.ok()?;
             let label = json!({
                 "apiVersion": stored, "kind": "TrafficSplit",
@@ -99,7 +99,7 @@ async fn without_an_operator_the_stored_version_works_and_the_mesh_keeps_its_mea
                 "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "metadata": {"name": "wrong"},
                 "spec": {"matches": [{"name": "a", "pathRegex": "("}]},
             });
-            // Nobody can judge it, and nobody is kept from working.
+            // No webhook can judge it, and the failure policy admits it.
             cluster.write(Write::Create, name, &wrong).await?.ok()?;
             cluster.write(Write::Create, name, &deep()).await?.ok()?;
 
@@ -124,14 +124,15 @@ async fn without_an_operator_the_stored_version_works_and_the_mesh_keeps_its_mea
     .await
 }
 
-/// Versions convert, objects that slipped in are named, and can be changed and removed but be made no worse.
+/// Checks that versions convert again, and that invalid objects admitted in between are named, and may be changed and
+/// removed but not made worse.
 async fn all_is_judged_again(cluster: &Cluster, name: &str, operator: &Operator) -> anyhow::Result<()> {
     let old = format!("{SPLIT}/v1alpha2");
     until("the old version to be read again", BACK, async || {
         cluster.read(&old, "TrafficSplit", name, "shop").await?.ok().map(drop)
     })
     .await?;
-    // What no parser takes costs only itself, and is named.
+    // An object that no parser accepts costs only itself, and is named.
     let replica = operator.replicas().await?.pop().context("no operator")?;
     until("a finding that names what cannot be read", BACK, async || {
         let findings = replica.page("/debug/findings").await?;
@@ -139,7 +140,7 @@ async fn all_is_judged_again(cluster: &Cluster, name: &str, operator: &Operator)
         Ok(())
     })
     .await?;
-    // What slipped in can be changed and removed like anything else, and be made no worse.
+    // An invalid object may be changed and removed like any other, but not made worse.
     let label = json!({
         "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
         "metadata": {"name": "wrong", "labels": {"a": "b"}},
@@ -155,7 +156,7 @@ async fn all_is_judged_again(cluster: &Cluster, name: &str, operator: &Operator)
     .await
 }
 
-/// A header that is nested more deeply than JSON parsers take.
+/// Builds a header that is nested more deeply than JSON parsers accept.
 fn deep() -> Value {
     let header = (0..200).fold(json!("x"), |inner, _| json!({"a": inner}));
     json!({
@@ -164,7 +165,7 @@ fn deep() -> Value {
     })
 }
 
-/// What storage holds where nobody has ever written the newest version: kind, group, and an old version of it.
+/// Stored objects where no client has ever written the newest version: kind, group, and an old version of it.
 const OLD: [(&str, &str, &str); 4] = [
     ("TrafficSplit", SPLIT, "v1alpha2"),
     ("TrafficTarget", "access.smi-spec.io", "v1alpha2"),
@@ -173,7 +174,7 @@ const OLD: [(&str, &str, &str); 4] = [
 ];
 const NEWEST: &str = "v1alpha4";
 
-/// By this the API server shows in which version it stores a kind: it changes when the version does.
+/// Returns the hash by which the API server shows the storage version of a kind: it changes when the version does.
 async fn stored_as(cluster: &Cluster, group: &str, plural: &str) -> anyhow::Result<String> {
     let known = cluster.client().list_api_group_resources(&format!("{group}/{NEWEST}")).await?;
     let found = known.resources.into_iter().find(|resource| resource.name == plural);
@@ -182,7 +183,7 @@ async fn stored_as(cluster: &Cluster, group: &str, plural: &str) -> anyhow::Resu
         .with_context(|| format!("{plural} are not stored"))
 }
 
-/// Makes `version` the one that objects of a kind are stored in from now on.
+/// Sets the storage version of a kind to `version`.
 async fn store_at(cluster: &Cluster, kind: &str, group: &str, version: &str) -> anyhow::Result<()> {
     let definitions = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "")?;
     let plural = kind.to_lowercase() + "s";
@@ -229,7 +230,7 @@ async fn an_operator_that_finds_old_versions_only_comes_up_by_itself() -> anyhow
             namespace.apply(&tcp_route("shop", &format!("[{HTTP}]"))).await?;
             without_operator(&operator, async || {
                 store_newest(cluster).await?;
-                // The newest version needs a conversion now, which nobody makes.
+                // The newest version needs a conversion now, and no webhook answers.
                 for ((kind, group, _), object) in OLD.iter().zip(["shop", "shop", "everything", "shop"]) {
                     let newest = format!("{group}/{NEWEST}");
                     until(&format!("{kind} {object} to need a conversion"), EFFECT, async || {
@@ -249,7 +250,7 @@ async fn an_operator_that_finds_old_versions_only_comes_up_by_itself() -> anyhow
         store_newest(cluster).await?;
         let buyer = outcome?;
 
-        // It is ready, and it has read everything: all is as it was, and a change gets through.
+        // The operator is ready and has read everything: the mesh is unchanged, and a change takes effect.
         let thief = Pod::one(namespace, "thief").await?;
         let calls = buyer.call(BOOKS, &["--count=20"]).await?;
         calls.must_all_be(200)?;

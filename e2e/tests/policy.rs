@@ -1,7 +1,7 @@
-//! Who reaches the operator's ports under the chart's NetworkPolicy, seen from pods of every kind.
+//! Tests which pods reach the operator's ports under the chart's NetworkPolicy.
 //!
-//! Asks for connections only, not for answers: what a port says to whom it hears is tested elsewhere. Needs a cluster whose
-//! network enforces NetworkPolicies, as our own does, and the values that e2e/mesh gives the chart.
+//! Opens connections only: the responses of a port are tested elsewhere. Needs a cluster whose network enforces
+//! NetworkPolicies, as that of `e2e/cluster` does, and the values that e2e/mesh gives the chart.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For the network to know a pod that has just got its address.
+/// Time limit for the network to apply its rules to a pod that has just received its address.
 const KNOWN: Duration = Duration::from_secs(20);
 
 const WEBHOOK: u16 = 9443;
@@ -23,7 +23,7 @@ const XDS: u16 = 15012;
 const PEER: u16 = 15013;
 const ADMIN: u16 = 15014;
 
-/// A pod outside of the mesh, to knock from.
+/// Builds a pod outside of the mesh, from which connections are tried.
 fn outsider(name: &str) -> String {
     format!(
         "
@@ -38,7 +38,7 @@ spec:
     )
 }
 
-/// Runs a bash script with arguments in `pod`. A connection that is dropped in silence would take minutes to fail.
+/// Runs a bash script with arguments in `pod`. A connection whose packets are dropped would take minutes to fail.
 async fn bash(pod: &Pod, script: &str, address: &str, port: u16) -> anyhow::Result<String> {
     let port = port.to_string();
     let command = ["timeout", "5", "bash", "-c", script, "bash", address, &port];
@@ -63,7 +63,7 @@ async fn reaches(pod: &Pod, operator: &Pod, open: &[u16]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The operator, once it is seen that it listens on every port: what is closed below is so by policy.
+/// Returns the operator once it listens on every port: a port that is closed below is closed by policy.
 async fn operator(cluster: &Cluster) -> anyhow::Result<Pod> {
     let operator = Operator::of(cluster).replicas().await?.pop().context("an operator without a pod")?;
     for port in [WEBHOOK, XDS, PEER, ADMIN] {
@@ -72,7 +72,7 @@ async fn operator(cluster: &Cluster) -> anyhow::Result<Pod> {
     Ok(operator)
 }
 
-/// Deletes a namespace that is not the test's only one, whatever came of the test.
+/// Runs `test` with a second namespace, and deletes that namespace regardless of the outcome.
 async fn with_second_ns(
     first: &Namespace,
     labels: &[(&str, &str)],
@@ -86,7 +86,7 @@ async fn with_second_ns(
 
 #[tokio::test]
 async fn strangers_reach_no_port_and_pods_of_the_mesh_reach_xds() -> anyhow::Result<()> {
-    // A Service's address leads to the same doors.
+    // The address of a Service leads to the same ports.
     let names =
         ["smidge", "smidge-webhook"].map(|service| format!("{service}.{NAMESPACE}.svc.cluster.local"));
     let [service, webhook] = &names;
@@ -130,7 +130,7 @@ async fn chosen_namespaces_read_metrics_and_nothing_else() -> anyhow::Result<()>
     .await
 }
 
-/// It may read metrics, as the operator's own namespace is trusted with that; but it is no replica.
+/// Such a pod may read metrics, as the operator's own namespace is trusted with that; but it is no replica.
 #[tokio::test]
 async fn a_neighbour_of_the_operator_is_no_replica() -> anyhow::Result<()> {
     with_temp_ns(&[], async |mesh| {
@@ -157,10 +157,10 @@ async fn a_neighbour_of_the_operator_is_no_replica() -> anyhow::Result<()> {
 #[tokio::test]
 async fn the_mesh_works_behind_its_doors() -> anyhow::Result<()> {
     with_temp_ns(&[], async |mesh| {
-        // Ready by a probe of 15014.
+        // Ready by a probe of port 15014.
         operator(&mesh.cluster).await?;
         mesh.apply(&workload("shop", "shop", &["store", "--port=14003"], TCP)).await?;
-        // Injected by a webhook, and ready by a proxy that has its configuration.
+        // Injected by a webhook, and ready because its proxy has its configuration.
         let shop = Pod::one(mesh, "shop").await?;
         let spec = shop.object().await?.spec.context("a pod without a spec")?;
         let mut names = spec.init_containers.into_iter().flatten().map(|container| container.name);

@@ -1,12 +1,14 @@
-//! Health checks of every kind keep their meaning behind a strict proxy: well is ready, ill is not, well again is ready.
+//! Tests that health checks of every kind keep their meaning behind a proxy that enforces mTLS: a healthy container is
+//! ready, an unhealthy one is not, and a recovered one is ready again.
 //!
-//! One pod with a container for each kind. The patient listens for all of them, and closes its ports when it is ill.
+//! One pod with a container for each kind. The container `patient` listens for all of them, and closes its ports while
+//! it is unhealthy.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use smidge_e2e::{Namespace, Pod, until, with_temp_ns};
 
-/// Two periods of a second each, and the rest of the machine's work.
+/// Time limit for a change to be noticed: two periods of a second each, on a machine with other load.
 const NOTICED: Duration = Duration::from_secs(30);
 
 /// (container, its readiness probe).
@@ -24,7 +26,7 @@ fn patient() -> String {
         .iter()
         .enumerate()
         .map(|(number, (name, probe))| {
-            // The first is the patient. The others only carry a probe each, which looks at the patient's ports.
+            // The first runs `patient`. The others only have a probe each, of the ports of the first.
             let args =
                 if number == 0 { "[patient]".to_owned() } else { format!("[store, --port=1410{number}]") };
             let ports = if *name == "named" { "[{name: web, containerPort: 8080}]" } else { "[]" };

@@ -1,4 +1,4 @@
-//! `smidge explain` asked about a cluster: it says what the proxies do, and what it suggests makes them do otherwise.
+//! Tests `smidge explain` against a cluster: it reports what the proxies do, and its suggestion changes what they do.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -11,19 +11,19 @@ use smidge_e2e::{
 };
 use tokio::process::Command;
 
-/// For how long a change of policy may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of a change of policy, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(20);
 
 const BOOKS: &str = "http://shop:14001/books";
 
-/// The program of this build, which stands beside its tests.
+/// Returns the path of this build's program, which is in the folder above the tests.
 fn program() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(|deps| deps.parent()).context("no folder above the test")?;
     Ok(folder.join("smidge"))
 }
 
-/// The exit status and the answer.
+/// Runs `smidge explain`; returns the exit status and the answer.
 async fn ask(namespace: &Namespace, caller: &str) -> anyhow::Result<(Option<i32>, Value)> {
     let kubeconfig = std::env::var_os("SMIDGE_KUBECONFIG").context("no cluster is under test")?;
     let name = &namespace.name;

@@ -1,5 +1,5 @@
-//! What the API server says to whoever applies an object: refused with field and reason, or admitted with warnings,
-//! whatever the order.
+//! Tests the API server's response to a user who applies an object: refused with field and reason, or admitted with
+//! warnings, in any order.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For how long an edit may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of an edit, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(20);
-/// For the API server to have the trust of a mesh that was just installed.
+/// Time limit for the API server to trust the webhooks of a mesh that was just installed.
 const TRUST: Duration = Duration::from_secs(30);
 
 fn object(version: &str, kind: &str, name: &str, fields: &Value) -> Value {
@@ -29,7 +29,8 @@ async fn create(namespace: &Namespace, object: &Value) -> anyhow::Result<Answer>
     namespace.cluster.write(Write::Create, &namespace.name, object).await
 }
 
-/// The first call after an installation may come before the API server has the new trust.
+/// Waits until the webhook judges objects: the first call after an installation may come before the API server has the
+/// new CA bundle.
 async fn is_judged(namespace: &Namespace) -> anyhow::Result<()> {
     Operator::of(&namespace.cluster).replicas().await?;
     let matches = json!([{"name": "a", "pathRegex": "("}]);
@@ -106,7 +107,7 @@ async fn what_is_not_there_yet_is_a_warning_and_any_order_of_apply_works() -> an
         );
         answer.ok()?;
 
-        // The rest comes in the wrong order, and in the end all of it works.
+        // The other objects come in the wrong order, and in the end all of it works.
         namespace.apply(&everything()).await?;
         let again = namespace.cluster.write(Write::Apply, &namespace.name, &target_object).await?;
         anyhow::ensure!(!again.warnings.join("\n").contains("RouteNotFound"), "{again:?}");
@@ -137,13 +138,14 @@ async fn what_is_not_there_yet_is_a_warning_and_any_order_of_apply_works() -> an
 async fn what_was_wrong_before_stands_in_nobodys_way() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
         is_judged(namespace).await?;
-        // A weight that became wrong cannot be made here, as nothing wrong gets in; a finding that is only warned of can.
+        // A weight that became invalid cannot be made here, as no invalid object is admitted; a finding that is only a
+        // warning can.
         let fields = json!({"metadata": {"name": "shop"}, "spec": {"service": "shop", "backends": []}});
         let mut split = object("split.smi-spec.io/v1alpha4", "TrafficSplit", "shop", &fields);
         let answer = create(namespace, &split).await?;
         anyhow::ensure!(answer.warnings.join("\n").contains("[Empty]"), "{answer:?}");
         answer.ok()?;
-        // A change of labels is no occasion to repeat it.
+        // A change of labels does not repeat the warning.
         if let Some(metadata) = split.get_mut("metadata") {
             *metadata = json!({"name": "shop", "labels": {"a": "b"}});
         }

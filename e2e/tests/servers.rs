@@ -1,4 +1,5 @@
-//! Clients verify servers: whoever sits at a Service's address without being one of its ServiceAccounts gets nothing.
+//! Tests that clients verify servers: a server at a Service's address that is none of its ServiceAccounts receives no
+//! request.
 
 use std::{process::Command, time::Duration};
 
@@ -12,7 +13,7 @@ use smidge_e2e::{
 const EFFECT: Duration = Duration::from_secs(20);
 const BOOKS: &str = "http://shop:14001/books";
 
-/// Runs a command inside the node of a cluster of our own. `None`, aloud, where there is none.
+/// Runs a command inside the node of a cluster of `e2e/cluster`. Returns `None`, with a message, where there is none.
 fn in_node(command: &[&str]) -> anyhow::Result<Option<()>> {
     let Some(tool) = std::env::var_os("SMIDGE_CLUSTER_TOOL") else {
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
@@ -26,7 +27,7 @@ fn in_node(command: &[&str]) -> anyhow::Result<Option<()>> {
     Ok(Some(()))
 }
 
-/// Sends what goes to one pod's port to another's instead, as a stolen address would; undone when dropped.
+/// Redirection of one pod's port to another pod, as a stolen address would cause; undone when dropped.
 struct Stolen(Vec<String>);
 
 impl Stolen {
@@ -68,7 +69,7 @@ impl Drop for Stolen {
 #[tokio::test]
 async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        // The impostor is a member of the mesh, and lets the buyer in: only the client can refuse it.
+        // The impostor is a member of the mesh, and allows the buyer: only the client can refuse it.
         namespace.apply(&(shop("shop", "shop", "v1") + &shop("impostor", "impostor", "impostor"))).await?;
         namespace.apply(&(caller("buyer") + &everything())).await?;
         namespace.apply(&target("shop", "shop", &["buyer"], EVERYTHING)).await?;
@@ -84,7 +85,7 @@ async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow:
         }
 
         let Some(stolen) = Stolen::new(&shop, &impostor)? else { return Ok(()) };
-        // Connections between the proxies that were open before would go on with the real shop.
+        // Connections between the proxies that were open before would continue to the real shop.
         in_node(&["sh", "-c", &format!("conntrack -D -p tcp -d {} --dport {HTTP} || true", shop.address)])?;
         let calls = until("new connections to meet the impostor", EFFECT, async || {
             let calls = buyer.call(BOOKS, &["--count=20", "--new-connections"]).await?;
@@ -94,7 +95,8 @@ async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow:
         .await?;
         anyhow::ensure!(calls.served_by.is_empty(), "the impostor was heard: {calls:?}");
         anyhow::ensure!(calls.only_status() == Some(503), "the client did not answer 503: {calls:?}");
-        // It was the name that was wrong, not the way: the impostor was reached and did not pass for the shop.
+        // The name was wrong, not the path: the connection reached the impostor, and the impostor was not accepted as
+        // the shop.
         let refused = buyer.proxy_metrics().await?.sum_of("ssl_fail_verify_san", "/shop/")?;
         anyhow::ensure!(refused > 0.0, "the client never saw a wrong name: {refused}");
         drop(stolen);
@@ -108,7 +110,7 @@ async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow:
 async fn a_pod_of_another_account_behind_the_selector_serves_nobody() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
         namespace.apply(&(shop("shop", "shop", "v1") + &caller("buyer"))).await?;
-        // Same label `app` as the Service selects, another account; nobody has a permission for that account.
+        // The same label as the Service selects, but another account; no client has a permission for that account.
         let labels = "{app: impostor, serves: shop}";
         let args = ["bookstore", "--name", "impostor"];
         namespace.apply(&deployment("impostor", "impostor", labels, "", &args, HTTP)).await?;
@@ -128,7 +130,7 @@ async fn a_pod_of_another_account_behind_the_selector_serves_nobody() -> anyhow:
         let calls = buyer.call(BOOKS, &["--count=200", "--concurrency=4", "--new-connections"]).await?;
         anyhow::ensure!(!calls.served_by.contains_key("impostor"), "the impostor was heard: {calls:?}");
         anyhow::ensure!(calls.served_by.contains_key("v1"), "{calls:?}");
-        // It was reached, and its name is none that the client takes for the shop's.
+        // The connection reached the impostor, whose name is none that the client accepts for the shop.
         let refused = buyer.proxy_metrics().await?.sum_of("ssl_fail_verify_san", "/shop/")?;
         anyhow::ensure!(refused > 0.0, "the client never saw a wrong name: {refused}");
         Ok(())
@@ -136,7 +138,7 @@ async fn a_pod_of_another_account_behind_the_selector_serves_nobody() -> anyhow:
     .await
 }
 
-/// A headless Service, whose name resolves to its pods: who dials one of them means that one.
+/// The name of a headless Service resolves to its pods: a client that connects to one of them must reach that one.
 #[tokio::test]
 async fn a_headless_service_gives_the_very_pod_that_was_dialled() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {

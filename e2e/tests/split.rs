@@ -1,4 +1,5 @@
-//! Where traffic goes: shares follow the weights, moving them loses nothing, and both API versions say the same.
+//! Tests TrafficSplits: shares follow the weights, moving weights loses no request, and the API versions have the same
+//! effect.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For how long an edit may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of an edit, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(20);
-/// Per cent by which a measured share may differ from the weight.
+/// Maximum difference between a measured share and the weight, in percentage points.
 const TOLERANCE: f64 = 3.0;
 
 const ROOT: &str = "http://shop:14001/books";
 
-/// Two versions with a root Service in front, and a buyer that may call them.
+/// Creates two versions with a root Service in front, and a buyer that may call them.
 async fn two_versions(namespace: &Namespace) -> anyhow::Result<Pod> {
     let root = service("shop", "shop-v1", HTTP);
     namespace.apply(&(shop("shop-v1", "shop", "v1") + &shop("shop-v2", "shop", "v2") + &root)).await?;
@@ -36,7 +37,7 @@ async fn two_versions(namespace: &Namespace) -> anyhow::Result<Pod> {
     Ok(buyer)
 }
 
-/// Waits until a sample shows about `share` per cent of v1: the edit has arrived. What follows is measured for good.
+/// Waits until a sample shows about `share` per cent of v1: the edit has taken effect. The exact measurement follows.
 async fn arrived(buyer: &Pod, share: f64) -> anyhow::Result<()> {
     until(&format!("a split that gives v1 about {share} %"), EFFECT, async || {
         let calls = buyer.call(ROOT, &["--count=200", "--concurrency=4"]).await?;
@@ -67,7 +68,7 @@ async fn shares_follow_the_weights_over_ten_thousand_requests() -> anyhow::Resul
                 (calls.share("v1") - share).abs() <= TOLERANCE,
                 "{share} % were asked for: {calls:?}"
             );
-            // A weight of 0 is no traffic, not little.
+            // A weight of 0 means no traffic, not little traffic.
             anyhow::ensure!(one > 0 || !calls.served_by.contains_key("v1"), "{calls:?}");
             anyhow::ensure!(two > 0 || !calls.served_by.contains_key("v2"), "{calls:?}");
         }
@@ -82,7 +83,7 @@ async fn two_hundred_flips_under_load_lose_no_request() -> anyhow::Result<()> {
     flips(count.unwrap_or(200), &["--concurrency=8", "--rate=300"]).await
 }
 
-/// Flips the split while requests flow, each flip after the one before was seen or a moment had passed.
+/// Flips the split while requests flow, at most once in 50 ms.
 async fn flips(count: usize, load: &[&str]) -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
         let buyer = two_versions(namespace).await?;
@@ -110,7 +111,7 @@ async fn flips(count: usize, load: &[&str]) -> anyhow::Result<()> {
     .await
 }
 
-/// Every request was answered with 200, and both versions had their part: the flips were seen.
+/// Checks that every request was answered with 200, and that both versions had their share: the flips took effect.
 fn lossless(calls: &Calls) -> anyhow::Result<()> {
     calls.must_all_be(200)?;
     for version in ["v1", "v2"] {
@@ -171,7 +172,7 @@ async fn nothing_left_is_a_503_that_says_so() -> anyhow::Result<()> {
         let body = calls.samples.get(&503).map(String::as_str).unwrap_or_default();
         anyhow::ensure!(body.contains("smidge"), "the body does not say who answered: {body:?}");
 
-        // A backend that does not exist is left out, and costs the rest nothing.
+        // A backend that does not exist is left out, and the other backends are not affected.
         namespace.apply(&split("v1alpha4", "shop", &[("shop-v2", 1), ("shop-v9", 9)])).await?;
         until("the backend that exists to get all", EFFECT, async || {
             let calls = buyer.call(ROOT, &["--count=50"]).await?;
@@ -199,7 +200,7 @@ async fn both_api_versions_are_the_same_object_and_neither_loses_a_field() -> an
         anyhow::ensure!(spec("v1alpha4").await? == expected, "{}", spec("v1alpha4").await?);
 
         // `matches` came after v1alpha2. A client of the old version that reads and writes back must not drop it, as
-        // that would send everybody to where only some were meant to go.
+        // that would send all traffic where only some of it was meant to go.
         let matches = "
   matches: [{kind: HTTPRouteGroup, name: firefox}]
 ";
@@ -207,7 +208,7 @@ async fn both_api_versions_are_the_same_object_and_neither_loses_a_field() -> an
             split("v1alpha4", "shop", &[("shop-v1", 0), ("shop-v2", 100)]).replace("\n---", matches);
         namespace.apply(&with_matches).await?;
         let api = cluster.api("split.smi-spec.io/v1alpha2", "TrafficSplit", &namespace.name)?;
-        // The operator's status may come between reading and writing, and then a client has to read again.
+        // The operator may write the status between reading and writing, and then a client has to read again.
         until("the old version to be written back", EFFECT, async || {
             let old = api.get("shop").await?;
             Ok(api.replace("shop", &kube::api::PostParams::default(), &old).await?)

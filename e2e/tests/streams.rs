@@ -1,6 +1,7 @@
-//! Who gets a stream of the control plane, what a refused one learns, and what an accepted one may see.
+//! Tests authentication and authorization of streams of the control plane, and the resources that an accepted stream
+//! may see.
 //!
-//! Speaks to the real server with tokens of the real API server. The refused learn a code and nothing else.
+//! Uses the real server with tokens of the real API server. A refused client learns a status code and nothing else.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use smidge_e2e::{
 };
 use tonic::{Code, transport::Channel};
 
-/// The control plane as the proxy of a pod would reach it, and the pod.
+/// The control plane as the proxy of a pod reaches it, and the pod.
 struct Door {
     pod: Pod,
     node: String,
@@ -24,7 +25,7 @@ struct Door {
 }
 
 impl Door {
-    /// A pod `buyer` with a proxy, which may call `shop`; beside it a `hidden` shop and a store that it may not.
+    /// Creates a pod `buyer` with a proxy, which may call `shop`; and a shop `hidden`, which it may not call.
     async fn of(namespace: &Namespace) -> anyhow::Result<Self> {
         namespace
             .apply(&(shop("shop", "shop", "v1") + &shop("hidden", "hidden", "v1") + &caller("buyer")))
@@ -47,7 +48,7 @@ impl Door {
         token::of(&namespace.cluster, &self.pod, AUDIENCE).await
     }
 
-    /// Tries a stream that must be refused with `code`, and that must learn nothing.
+    /// Opens a stream that must be refused with `code`, and that must not return anything else.
     async fn must_refuse(&self, token: Option<&str>, node: &str, code: Code) -> anyhow::Result<()> {
         let refused: Refused = Stream::refusal(self.channel().await?, token, node).await?;
         anyhow::ensure!(refused.code == code, "refused in another way than {code:?}: {refused:?}");
@@ -58,7 +59,7 @@ impl Door {
         Ok(())
     }
 
-    /// The same attempt with everything right: what is refused above is refused for its one defect.
+    /// Opens a stream with a valid token and the right node: what is refused above is refused for its one defect.
     async fn must_accept(&self, token: &str) -> anyhow::Result<Stream> {
         let mut stream = Stream::open(self.channel().await?, Some(token), &self.node).await?;
         let responses = stream.drain().await?;
@@ -139,7 +140,7 @@ async fn a_token_of_a_deleted_pod_is_refused_and_a_stream_ends_with_its_pod() ->
         })
         .await?;
         stream.end(Duration::from_secs(10)).await.context("a stream outlives its pod")?;
-        // The token itself is good for minutes to come.
+        // The token itself is valid for minutes to come.
         door.must_refuse(Some(&token), &door.node, Code::PermissionDenied).await
     })
     .await
@@ -154,7 +155,8 @@ async fn an_accepted_stream_gets_no_name_outside_its_view() -> anyhow::Result<()
         let mut stream =
             Stream::open(door.channel().await?, Some(&door.token(namespace).await?), &door.node).await?;
         let mut all = Vec::new();
-        // By wildcard for what Envoy asks so, then by name for what it has no right to, in every kind.
+        // By wildcard as Envoy subscribes to listeners, then by name to resources for which it has no permission, in
+        // every kind.
         stream.subscribe("listeners", &[]).await?;
         all.extend(stream.drain().await?);
         let seen = ads::names(&all);
@@ -188,7 +190,7 @@ async fn an_accepted_stream_gets_no_name_outside_its_view() -> anyhow::Result<()
         );
         all.extend(answers);
 
-        // Neither as a resource nor anywhere inside of one.
+        // No name outside the view is the name of a resource or appears inside of one.
         let outside = all.iter().flat_map(|response| &response.resources).find(|resource| {
             let body = resource.resource.as_ref().map(|any| any.value.as_slice()).unwrap_or_default();
             resource.name.contains("hidden")
@@ -267,7 +269,8 @@ async fn debug_pages_are_for_those_who_may_read_them() -> anyhow::Result<()> {
     .await
 }
 
-/// The lines of private keys in `text`, without their frames: what would give them away in any other frame.
+/// Returns the lines of private keys in `text`, without their PEM frames: they would reveal the keys in any other
+/// encoding.
 fn secret_lines(text: &str) -> Vec<String> {
     let mut inside = false;
     let mut lines = Vec::new();

@@ -1,5 +1,6 @@
-//! Access modes of one namespace, switched while requests flow: each direction takes effect, and nobody who is allowed
-//! on both sides notices; audit says whom enforcement would refuse. `upheaval` switches the whole mesh.
+//! Tests switches of the access mode of one namespace while requests flow: each direction takes effect, and a caller
+//! that is allowed in both modes is not affected; audit logs the callers that enforcement would refuse. `upheaval`
+//! switches the whole mesh.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use smidge_e2e::{
     until, with_temp_ns,
 };
 
-/// For how long a switch may take to be seen by a caller, on a machine that does much else.
+/// Time limit for a caller to see the effect of a switch, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(20);
-/// The proxy writes its access log every ten seconds.
+/// Time limit for a log line: the proxy writes its access log every ten seconds.
 const LOGGED: Duration = Duration::from_secs(30);
 
 const BOOKS: &str = "http://shop:14001/books";
@@ -58,7 +59,7 @@ async fn audit_says_who_would_be_refused() -> anyhow::Result<()> {
         })
         .await?;
         let policy_is_there = |said: &&str| said.contains(&format!("source={} ", id("buyer")));
-        // Before the proxy had the target, the buyer had no permission either; what it asked since is not logged.
+        // Before the proxy had the target, the buyer had no permission either; its later requests are not logged.
         let about_buyer: Vec<_> = log.lines().filter(policy_is_there).collect();
         anyhow::ensure!(about_buyer.iter().all(|said| said.contains("policies=none")), "{about_buyer:?}");
         Ok(())

@@ -1,4 +1,4 @@
-//! What happens to the mesh when the operator goes, comes back, or lacks a part of the API server.
+//! Tests the mesh when the operator stops, comes back, or lacks a part of the API server.
 //!
 //! These tests change the mesh itself, so `make test` runs them one at a time, after all others.
 
@@ -16,11 +16,12 @@ use smidge_e2e::{
 };
 
 const EFFECT: Duration = Duration::from_secs(20);
-/// For the operator to be replaced, its leader to be found and every proxy to be back.
+/// Time limit for the operator to be replaced, its leader to be found and every proxy to reconnect.
 const BACK: Duration = Duration::from_secs(90);
 const BOOKS: &str = "http://shop:14001/books";
 
-/// The names of the proxies that are connected, over all replicas, once `count` are and all have what they need.
+/// Returns the names of the proxies that are connected, over all replicas, once there are `count` and all have what
+/// they need.
 async fn connected(operator: &Operator, count: Option<usize>) -> anyhow::Result<BTreeSet<String>> {
     until("the proxies to be connected and settled", BACK, async || {
         let mut names = BTreeSet::new();
@@ -98,7 +99,7 @@ async fn the_operator_dies_under_load_and_nobody_notices() -> anyhow::Result<()>
         println!("{} proxies are back, {sent} resources were sent to them", after.len());
         anyhow::ensure!(sent == 0.0, "{sent} resources were sent to proxies that had them");
 
-        // And it is not only there: a change gets through.
+        // A change takes effect, too: the operator is not only present.
         namespace.remove(&target("shop", "shop", &["buyer"], EVERYTHING)).await?;
         until("a change after the restart", EFFECT, async || buyer.call(BOOKS, &[]).await?.must_all_be(403))
             .await
@@ -126,7 +127,7 @@ async fn an_absent_crd_is_an_empty_list() -> anyhow::Result<()> {
             for replica in operator.replicas().await? {
                 replica.kill().await?;
             }
-            // A young operator that waited for a list that never comes would not become ready.
+            // An operator that waited at its start for a list that never comes would not become ready.
             let replica = operator.replicas().await?.pop().context("no operator")?;
             until("a finding that names the absent kind", EFFECT, async || {
                 let findings = replica.page("/debug/findings").await?;
@@ -191,7 +192,7 @@ async fn two_replicas_that_start_together_make_one_set_of_roots() -> anyhow::Res
         })
         .await?;
 
-        // A proxy that was injected by either must trust both, and reach a server whose proxy was injected by either.
+        // A proxy that was injected by either replica must trust both, and reach a server that was injected by either.
         namespace.apply(&(shop("shop", "shop", "v1") + &caller("buyer") + &outsider("outsider"))).await?;
         namespace.apply(&(everything() + &target("shop", "shop", &["buyer"], EVERYTHING))).await?;
         let shop = Pod::one(namespace, "shop").await?;

@@ -1,7 +1,7 @@
-//! A cluster, an operator and its proxies, and the one measurement that most scenarios are made of.
+//! Cluster, operator and proxies of a run, and the measurement of one change on which most scenarios are built.
 //!
-//! Set up by `main` and `growth`, used by the scenarios. Knows how a change is made and when it has arrived, and not
-//! which changes matter.
+//! Set up by `main` and `growth`, used by the scenarios. Makes a change and detects when it has arrived; does not
+//! choose the changes.
 
 use std::{
     path::Path,
@@ -28,13 +28,13 @@ use crate::{
     wire::Kind,
 };
 
-/// How much is measured.
+/// Extent of the measurements.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub shape: Shape,
-    /// How many changes make a quantile.
+    /// Number of changes for a quantile.
     pub changes: usize,
-    /// How long these may take; at least a fifth of them is made.
+    /// Time limit of these changes; at least a fifth of them is made.
     pub budget: Duration,
 }
 
@@ -53,29 +53,29 @@ pub struct Bench {
 /// One kind of change.
 pub struct Change {
     pub watched: Watched,
-    /// Made in turn.
+    /// The two patches, applied in turn.
     pub patches: [Value; 2],
-    /// The resource that carries it.
+    /// Resource that carries the change.
     pub carrier: (Kind, String),
-    /// How many proxies see it.
+    /// Number of proxies that see the change.
     pub receivers: usize,
 }
 
-/// How long anything may take.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Between two changes: all acknowledgements have come, and the operator has nothing more to do.
+/// Delay between two changes: all ACKs have arrived, and the operator is idle.
 pub const QUIET: Duration = Duration::from_millis(40);
-/// The longest that is waited for an operator that rests.
+/// Maximum time to wait for an operator that pauses between two publishes.
 const LONGEST_REST: Duration = Duration::from_secs(2);
-/// For how long nothing may have happened for everything to be over, beside what the operator may rest.
+/// Time without activity after which everything has settled, beside the pause of the operator.
 const STILL: Duration = Duration::from_secs(1);
-/// Changes before those that count.
+/// Number of changes before those that are measured.
 const WARM: usize = 6;
 
 impl Bench {
-    /// Starts everything, in a cluster with our definitions in it. Nobody has a seat yet.
+    /// Starts everything, in a cluster in which the CRDs are installed. No proxy has a pod yet.
     pub async fn open(cluster: Cluster, settings: Settings, plan: Plan, keys: &Path) -> anyhow::Result<Self> {
-        // The first start makes the authorities, which the figures are not about.
+        // The first start creates the authorities, which is not to be measured.
         let mut operator = plan.start()?;
         operator.ready(PATIENCE).await?;
         let target = target(&cluster, &plan).await?;
@@ -84,7 +84,7 @@ impl Bench {
         Ok(Self { settings, cluster, plan, operator, fleet, floor, target, signer })
     }
 
-    /// Says whose proxies there are: each pod with the account that it runs under. None may be connected.
+    /// Sets the pods of the proxies, each with its ServiceAccount. No proxy may be connected.
     pub fn seat<'a>(&self, pods: impl IntoIterator<Item = (&'a Pod, String)>) -> anyhow::Result<()> {
         let seats = pods.into_iter().map(|(pod, account)| {
             let node = format!("{}.{}", pod.name, pod.namespace);
@@ -93,16 +93,16 @@ impl Bench {
         self.fleet.seat(seats.collect::<anyhow::Result<Vec<Seat>>>()?)
     }
 
-    /// Ends the operator and starts it again; it has read every object then, and perhaps served none of them.
+    /// Restarts the operator; it has then read every object, but may not have served any proxy.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        // Its ports must be free before the next one takes them.
+        // Its ports must be free before the next process binds them.
         self.operator.stop()?;
         self.operator = self.plan.start()?;
         self.operator.ready(PATIENCE).await
     }
 
-    /// Waits until nothing goes on any more: there is a snapshot, no other one is published, no status is written or waits
-    /// to be, and no proxy is sent anything.
+    /// Waits until everything has settled: there is a snapshot, no other one is published, no status write is made or
+    /// pending, and no proxy receives anything.
     pub async fn settle(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         let (mut last, mut since, mut still) = (None, started, STILL);
@@ -115,7 +115,8 @@ impl Bench {
                 "smidge_status_writes_pending",
             ])?;
             if let [count, sum, ..] = operator.as_slice() {
-                // It rests for twice as long as a publish took, and then goes on with what has come meanwhile.
+                // The operator pauses for twice the time of a publish, and then processes the changes that arrived in
+                // between.
                 still = STILL + Duration::from_secs_f64(4.0 * sum / count.max(1.0));
             }
             let totals = self.fleet.totals().await?;
@@ -128,13 +129,13 @@ impl Bench {
                 started.elapsed() < PATIENCE,
                 "after {PATIENCE:?} there is no end to it: {last:?}"
             );
-            // Not often: the answers are the operator's work, too.
+            // Not more often: answering takes CPU of the operator, too.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
 
-    /// Waits until the operator has published what it read, from when on a proxy is served.
+    /// Waits until the operator has published a snapshot of what it has read; from then on it serves proxies.
     pub async fn published(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         while self.operator.counters(&["smidge_publishes_total"])? == [0.0] {
@@ -147,12 +148,12 @@ impl Bench {
     /// Connects the first `count` proxies.
     pub async fn connect(&self, count: usize) -> anyhow::Result<Connected> {
         let mut target = self.target.clone();
-        // A thousand at once; of ten thousand, no more than that at a time, as they do not start in one instant.
+        // A thousand concurrently; of ten thousand, no more than that at a time, as pods do not start in one instant.
         target.window = 1000;
         self.fleet.connect(&target, count, PATIENCE).await
     }
 
-    /// Makes changes one after the other, each when the one before has arrived everywhere.
+    /// Makes changes one after the other, each when the one before has arrived at every receiver.
     pub async fn changes(&mut self, row: &mut Row, mut change: Change) -> anyhow::Result<()> {
         let Settings { changes, budget, .. } = self.settings;
         for number in 0..WARM {
@@ -166,7 +167,7 @@ impl Bench {
         }
         let after = self.after().await?;
         let made = last.made();
-        // Whatever comes next finds the object as it was.
+        // The next measurement finds the object unchanged.
         if made % 2 == 1 {
             self.change(&mut change, WARM + made).await?;
         }
@@ -185,7 +186,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The readiness of the first endpoint of a Service, to and fro.
+    /// Builds the change of the readiness of a Service's first endpoint, back and forth.
     pub async fn readiness(&self, service: usize, receivers: usize) -> anyhow::Result<Change> {
         let (namespace, name) = (Shape::namespace(service), Shape::name(service));
         let watched = self.cluster.watch("EndpointSlice", &namespace, &format!("{name}-0")).await?;
@@ -193,16 +194,17 @@ impl Bench {
         Ok(Change { watched, patches, carrier: (Kind::Endpoints, carrier), receivers })
     }
 
-    /// Makes one change, and lets the operator rest.
+    /// Makes one change, and waits for the operator's pause.
     async fn change(&self, change: &mut Change, number: usize) -> anyhow::Result<f64> {
         let last = self.once(change, number).await?;
-        // An operator that needed long rests for twice as long: the next change would wait for that, and not be alone.
+        // An operator that needed long pauses for twice as long: the next change would wait for that, and not be
+        // measured alone.
         let took = Duration::from_secs_f64(last.max(0.0) / 1000.0);
         tokio::time::sleep(QUIET + (took * 2).min(LONGEST_REST)).await;
         Ok(last)
     }
 
-    /// Makes one change; the answer is when the last receiver had it, in milliseconds after the API server told of it.
+    /// Makes one change; returns the time from the API server's event until the last receiver had it, in milliseconds.
     pub async fn once(&self, change: &mut Change, number: usize) -> anyhow::Result<f64> {
         let Change { watched, patches, carrier: (kind, name), receivers } = change;
         let answer = self.fleet.expect(*kind, name, *receivers)?;
@@ -212,11 +214,11 @@ impl Bench {
         Ok(millis(from, *times.last().context("a change that nobody sees")?))
     }
 
-    /// What the same change costs with a server that only writes. The proxies must be connected to the null server.
+    /// Measures the same change with the baseline server, which only writes. The proxies must be connected to it.
     pub async fn floor(&mut self, row: &mut Row) -> anyhow::Result<()> {
         let figure = |name: &str| row.get(name).unwrap_or_default();
         let receivers = figure("receivers") as usize;
-        // Whoever is told beside those that see the change is told as much.
+        // Proxies that receive something without seeing the change receive messages of the same size.
         let messages = (figure("messages").round() as usize).max(receivers);
         let bytes = (figure("message_bytes") / messages.max(1) as f64) as usize;
         let said = Said { messages, bytes, receivers };
@@ -227,7 +229,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What was used before something: CPU is read last, so that asking for the rest does not count.
+    /// Reads the costs before a measurement: CPU last, so that reading the rest does not count.
     pub async fn before(&self) -> anyhow::Result<Costs> {
         let names = ["smidge_publishes_total", "smidge_xds_view_updates_total"];
         let (totals, counters) = (self.fleet.totals().await?, self.operator.counters(&names)?);
@@ -238,7 +240,7 @@ impl Bench {
         Ok(Costs { at, operator, client, totals, memory, publishes, woken })
     }
 
-    /// What was used after something: CPU is read first.
+    /// Reads the costs after a measurement: CPU first.
     pub async fn after(&self) -> anyhow::Result<Costs> {
         let (at, operator, client) = self.used();
         Ok(Costs { at, operator, client, ..self.before().await? })
@@ -249,7 +251,7 @@ impl Bench {
     }
 }
 
-/// Edits the readiness of an endpoint of a slice, which must have been the other one.
+/// Builds the patch of an endpoint's readiness in a slice, which must have had the opposite value.
 pub fn ready(endpoint: usize, is_ready: bool) -> Value {
     let path = format!("/endpoints/{endpoint}/conditions/ready");
     json!([
@@ -258,7 +260,7 @@ pub fn ready(endpoint: usize, is_ready: bool) -> Value {
     ])
 }
 
-/// Where the proxies find the operator, and what they trust: the roots as every bootstrap has them.
+/// Returns the operator's addresses and the roots that proxies trust, as in every bootstrap.
 async fn target(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Target> {
     Ok(Target {
         addresses: tls::loopback(plan.xds()),
@@ -269,7 +271,7 @@ async fn target(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Target> {
     })
 }
 
-/// The roots of one of the operator's authorities, PEM.
+/// Returns the roots of one of the operator's authorities, in PEM.
 pub async fn roots(cluster: &Cluster, authority: &str) -> anyhow::Result<Vec<String>> {
     let path = format!("{}/smidge-root-{authority}", cluster.path("Secret", "smidge-system")?);
     let secret = cluster.call(Method::GET, &path, None).await?;

@@ -1,7 +1,7 @@
-//! Changes that go on elsewhere while something is measured: an endpoint of one Service after the other.
+//! Background changes during a measurement: an endpoint of one Service after the other.
 //!
-//! Started and stopped by scenarios. Does not wait for one change before it makes the next, but leaves changes out rather
-//! than drown an API server that is slower; measures nothing but how many it made. It leaves every endpoint as it was.
+//! Started and stopped by scenarios. Does not wait for one change before it makes the next, but skips changes rather
+//! than overload a slower API server; measures nothing but their number. It restores every endpoint.
 
 use std::{
     sync::{
@@ -20,17 +20,17 @@ use tokio::{
 
 use crate::{bench::ready, cluster::Cluster, shape::Shape};
 
-/// Changes that may be under way at the same time.
+/// Maximum number of concurrent changes.
 const UNDER_WAY: usize = 32;
 
-/// Changes that go on.
+/// Changes in the background.
 pub struct Churn {
     is_over: Arc<AtomicBool>,
     task: JoinHandle<anyhow::Result<f64>>,
 }
 
 impl Churn {
-    /// Makes a change after each `pause`, at all Services but `quiet`.
+    /// Starts to make a change after each `pause`, at all Services but `quiet`.
     pub fn start(cluster: Cluster, shape: Shape, quiet: &[usize], pause: Duration) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let services = (0..shape.services).filter(|service| !quiet.contains(service));
@@ -41,14 +41,15 @@ impl Churn {
         Self { is_over, task }
     }
 
-    /// Ends them, when every endpoint is in the API server as it was. The answer is how many there were in a second.
+    /// Stops the changes, once every endpoint in the API server has its first state; returns the number of changes per
+    /// second.
     pub async fn stop(self) -> anyhow::Result<f64> {
         self.is_over.store(true, Ordering::Relaxed);
         self.task.await.context("the churn has ended by itself")?
     }
 }
 
-/// The first endpoint of a Service.
+/// First endpoint of a Service.
 struct Endpoint {
     service: usize,
     is_ready: bool,
@@ -58,7 +59,7 @@ struct Endpoint {
 struct Going {
     cluster: Cluster,
     endpoints: Vec<Endpoint>,
-    /// Each is an endpoint's place, and what became of it.
+    /// Index of an endpoint, with the outcome of its change.
     calls: JoinSet<(usize, anyhow::Result<()>)>,
     made: usize,
 }
@@ -95,7 +96,7 @@ impl Going {
         Ok(rate)
     }
 
-    /// Begins to change an endpoint to what it is not, unless that is under way.
+    /// Starts to invert an endpoint's readiness, unless a change of it is in progress.
     fn change(&mut self, number: usize) -> anyhow::Result<()> {
         let endpoint = &mut self.endpoints[number];
         if std::mem::replace(&mut endpoint.is_changing, true) {

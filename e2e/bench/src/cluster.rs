@@ -1,7 +1,7 @@
-//! The API server: objects in, and the moment at which it tells of a change.
+//! Access to the API server: writes objects, and takes the time of the event of a change.
 //!
-//! Used by the scenarios; the clock is `watched`'s. Speaks JSON as it is, without types: what is measured must not
-//! depend on what this program makes of it. Expects a cluster with nothing in it.
+//! Used by the scenarios; `watched` takes the times. Uses untyped JSON: a measurement must not depend on this program's
+//! types. Expects an empty cluster.
 
 mod watched;
 
@@ -22,29 +22,29 @@ use serde_json::{Value, json};
 use crate::shape::Object;
 pub use watched::Watched;
 
-/// Writes at once.
+/// Maximum number of concurrent writes.
 const WRITES: usize = 48;
-/// How long an answer may take.
+/// Time limit of a response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A cluster with the objects of a shape.
+/// Cluster with the objects of a shape.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    /// For clients of their own.
+    /// Configuration for further clients.
     config: kube::Config,
     definitions: HashMap<String, Definition>,
 }
 
-/// A kind of ours.
+/// Kind that one of our CRDs defines.
 #[derive(Debug, Clone)]
 struct Definition {
-    /// The stored one, as `group/version`.
+    /// Storage version, as `group/version`.
     version: String,
     plural: String,
 }
 
-/// What a pod's token must name.
+/// Identity of a pod, as its token must name it.
 #[derive(Debug, Clone)]
 pub struct Pod {
     pub namespace: String,
@@ -53,7 +53,7 @@ pub struct Pod {
 }
 
 impl Cluster {
-    /// The cluster of a kubeconfig.
+    /// Connects to the cluster of a kubeconfig.
     pub async fn connect(kubeconfig: &std::path::Path) -> anyhow::Result<Self> {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -64,7 +64,7 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config.clone())?, config, definitions: HashMap::new() })
     }
 
-    /// One call. An answer that is no success is an error.
+    /// Sends one request. A response without success is an error.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let kind = match (&method, body) {
             (&Method::PATCH, Some(Value::Array(_))) => "application/json-patch+json",
@@ -80,9 +80,9 @@ impl Cluster {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Installs the definitions that `smidge crds` prints, waits until they are served, and makes the operator's namespace.
+    /// Installs the CRDs that `smidge crds` prints, waits until they are served, and creates the operator's namespace.
     ///
-    /// Conversion is left out: there is nobody to convert, and everything here is written as it is stored.
+    /// Conversion is left out: there is no webhook for it, and everything here is written at the storage version.
     pub async fn install(&mut self, definitions: &str) -> anyhow::Result<()> {
         self.must_be_empty().await?;
         let all: Vec<Value> =
@@ -112,7 +112,8 @@ impl Cluster {
         self.served().await
     }
 
-    /// What is measured must be all there is, and what is somebody's must not be filled.
+    /// Fails unless the cluster is empty: the measured objects must be the only ones, and a cluster in use must not be
+    /// filled.
     async fn must_be_empty(&self) -> anyhow::Result<()> {
         let namespaces = self.call(Method::GET, "/api/v1/namespaces", None).await?;
         let operators = "/apis/apps/v1/namespaces/smidge-system/deployments";
@@ -124,7 +125,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until every kind of ours is served.
+    /// Waits until every kind of our CRDs is served.
     async fn served(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         for kind in self.definitions.keys() {
@@ -139,7 +140,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Where the objects of a kind live.
+    /// Returns the path of the objects of a kind.
     pub fn path(&self, kind: &str, namespace: &str) -> anyhow::Result<String> {
         let (root, plural) = match kind {
             "Namespace" => ("/api/v1".to_owned(), "namespaces"),
@@ -159,7 +160,7 @@ impl Cluster {
         })
     }
 
-    /// Makes objects, namespaces first; the answer has those that are pods.
+    /// Creates objects, namespaces first; returns those that are pods.
     pub async fn fill(&self, objects: Vec<Object>) -> anyhow::Result<HashMap<(String, String), Pod>> {
         let (first, rest): (Vec<Object>, Vec<Object>) =
             objects.into_iter().partition(|object| object.kind == "Namespace");
@@ -210,7 +211,7 @@ impl Cluster {
         Ok(made.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
-    /// Begins to watch one object.
+    /// Starts to watch one object.
     pub async fn watch(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Watched> {
         Watched::begin(self, kind, namespace, name).await
     }

@@ -1,6 +1,6 @@
-//! What was used up to a moment, and what has come since an earlier one.
+//! Resources used up to a moment, and the difference from an earlier one.
 //!
-//! Taken by `bench` before and after whatever is measured. Knows nothing of what that is.
+//! Read by `bench` before and after each measurement. Does not know the measurement.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     wire::Kind,
 };
 
-/// What was used up to a moment.
+/// Resources used up to a moment.
 pub struct Costs {
     pub at: Instant,
     pub operator: Duration,
@@ -27,7 +27,7 @@ impl Costs {
         self.totals.resources.iter().sum()
     }
 
-    /// Sets what has come since `before` for each of `parts`: changes, or one whole.
+    /// Sets the difference from `before`, divided by `parts`: the number of changes, or 1 for the whole.
     pub fn set(&self, row: &mut Row, before: &Self, parts: f64) {
         let (now, then) = (&self.totals, &before.totals);
         let mut each = |name: &str, value: f64| row.set(name, value / parts);

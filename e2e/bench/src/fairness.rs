@@ -1,7 +1,9 @@
-//! Fairness: what a change takes while others misbehave, come back in thousands, or change everything at once.
+//! Fairness: the latency of a change while other proxies misbehave, reconnect in thousands, or receive many changes at
+//! the same time.
 //!
-//! Called by `scenario`; `hostile` measures the same change. The proxies that are measured are those of `bench.fleet`; the others are in a thread of their own,
-//! so that they cost the measured ones no more than a share of the machine. A change is an endpoint that ten of them see.
+//! Called by `scenario`; `hostile` measures the same change. The proxies that are measured are those of `bench.fleet`;
+//! the others are in a thread of their own, so that they cost the measured ones no more than a share of the machine. A
+//! change is an endpoint that ten of them see.
 
 mod misfits;
 
@@ -26,14 +28,14 @@ use crate::{
 };
 use misfits::Misfits;
 
-/// How long anything may take.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Proxies of each manner.
+/// Number of proxies of each misbehaviour.
 const MISFITS: usize = 50;
-/// Changes of a burst that are under way at once: as many as keep the API server busy.
+/// Maximum number of concurrent changes of a burst: enough to keep the API server busy.
 const WRITES: usize = 48;
 
-/// All of it, with as many others as there are pods left.
+/// Measures all of it, with all remaining pods as other proxies.
 pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
     let seats = crowds.usual.max(crowds.few).max(crowds.many);
     let usual = crowds.usual.min(seats / 2);
@@ -50,11 +52,11 @@ pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyh
     marker.restore(bench).await
 }
 
-/// The change that is measured.
+/// Change that is measured.
 pub struct Marker {
     service: usize,
     change: Change,
-    /// How many proxies there are whom it might concern.
+    /// Number of measured proxies, whether they see the change or not.
     usual: usize,
     made: usize,
 }
@@ -67,7 +69,7 @@ impl Marker {
         Ok(Self { service, change, usual, made: 0 })
     }
 
-    /// Makes one change; the answer is what it took until the last one had it, in milliseconds.
+    /// Makes one change; returns the time until the last receiver had it, in milliseconds.
     async fn change(&mut self, bench: &Bench) -> anyhow::Result<f64> {
         let last = bench.once(&mut self.change, self.made).await?;
         self.made += 1;
@@ -75,7 +77,7 @@ impl Marker {
         Ok(last)
     }
 
-    /// Changes until `done`, which is asked after each one, and at least once.
+    /// Makes changes until `done`, which is called after each one, returns true; makes at least one.
     pub async fn until(
         &mut self,
         bench: &Bench,
@@ -95,7 +97,7 @@ impl Marker {
         Ok(())
     }
 
-    /// A row of the times.
+    /// Builds a row of the times.
     pub fn row(&self, id: &str, condition: &str, times: &Times) -> Row {
         let Self { change: Change { receivers, .. }, usual, .. } = self;
         let what = format!("endpoint change → the last of {receivers} (of {usual}){condition}");
@@ -112,7 +114,7 @@ impl Marker {
     }
 }
 
-/// What something has cost as a whole.
+/// Sets the total cost of a measurement.
 fn cost(row: &mut Row, before: &Costs, after: &Costs) {
     after.set(row, before, 1.0);
     row.set("before_mb", mb(before.memory.resident));
@@ -129,7 +131,7 @@ async fn alone(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyho
     ledger.add(marker.row("fair-alone", ", alone", &times))
 }
 
-/// Proxies of every manner, among them those that see the change.
+/// Measures beside proxies of every misbehaviour, some of which receive the change.
 async fn misbehave(
     bench: &Bench,
     marker: &mut Marker,
@@ -180,7 +182,7 @@ async fn totals(crowd: &[(&Misfits, Fleet)]) -> anyhow::Result<Vec<Totals>> {
     Ok(all)
 }
 
-/// Sees that everybody was told something to misbehave about, lest a figure without misfits be taken for one with them.
+/// Checks that proxies of each misbehaviour received something, so that no figure without them counts as one with them.
 async fn misbehaved(
     crowd: &[(&Misfits, Fleet)],
     before: &[Totals],
@@ -195,7 +197,7 @@ async fn misbehaved(
         };
         anyhow::ensure!(has_come || *told == 0, "those that are {manner:?} were told nothing");
         let nacks = row.get("nacks").unwrap_or_default();
-        // Every other change is one back to what they have, of which there is nothing to be said.
+        // Every other change restores what the proxies have, so that nothing is sent.
         let least = told * (made / 2);
         anyhow::ensure!(
             *manner != Manner::Refusing || nacks >= least as f64,
@@ -205,7 +207,7 @@ async fn misbehaved(
     Ok(())
 }
 
-/// Everybody who is left comes at once: for the first time, and again with what they have.
+/// Connects all remaining proxies concurrently: first as new ones, and then again with the resources that they hold.
 async fn storms(
     bench: &Bench,
     marker: &mut Marker,
@@ -221,7 +223,7 @@ async fn storms(
             let connected = crowd.connect(&target, count, PATIENCE).await;
             connected.map(|connected| (crowd, connected))
         });
-        // The last ones are a crowd no more: what a change takes then would make the rest look better.
+        // The last tenth is no longer a storm: changes during it would make the other times look better.
         let most = count - count / 10;
         let is_over = |_| storm.is_finished() || progress.load(Ordering::Relaxed) >= most;
         let times = marker.until(bench, is_over).await?;
@@ -240,7 +242,7 @@ async fn storms(
     Ok(())
 }
 
-/// Waits until nobody is connected but so many.
+/// Waits until no more than `usual` proxies are connected.
 async fn left(bench: &Bench, usual: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     while bench.operator.counter("smidge_xds_streams")? > usual as f64 {
@@ -250,7 +252,7 @@ async fn left(bench: &Bench, usual: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every endpoint of every other Service changes.
+/// Changes every endpoint of every other Service.
 async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyhow::Result<()> {
     let Shape { services, pods } = bench.settings.shape;
     let count = (services - 1) * pods;
@@ -275,8 +277,8 @@ async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyho
     Ok(())
 }
 
-/// Makes all endpoints but the marker's ready or not, one for each write, as the API server's own controller would. Each
-/// of them must have been the other: what changes nothing is no event, and nobody's work.
+/// Sets all endpoints but the marker's ready or not, one in each write, as the API server's own controller would. Each
+/// of them must have had the opposite value: a write that changes nothing causes no event and no work.
 async fn change_all(cluster: Cluster, shape: Shape, is_ready: bool) -> anyhow::Result<usize> {
     let others = move |service: &usize| *service != shape.cold_plain();
     let all =

@@ -1,6 +1,7 @@
-//! What was measured, as rows; quantiles.
+//! Rows of measured figures, and quantiles.
 //!
-//! Filled by the scenarios and by `growth`, printed by `report`, drawn by `plot`. Judges nothing: that is for `targets`.
+//! Filled by the scenarios and by `growth`, printed by `report`, drawn by `plot`. Judges nothing: that is for
+//! `targets`.
 
 use std::{
     collections::BTreeMap,
@@ -9,14 +10,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// One line of the table.
+/// Row of the table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// A stable word for machines.
+    /// Stable identifier for programs.
     pub id: String,
-    /// The same for people.
+    /// Description for readers.
     pub what: String,
-    /// The figures; the end of each name is its unit.
+    /// Figures; each name ends with its unit.
     pub figures: BTreeMap<String, f64>,
 }
 
@@ -26,11 +27,11 @@ impl Row {
     }
 
     pub fn set(&mut self, name: &str, value: f64) {
-        // Microseconds of a millisecond are the most that any figure here is good for.
+        // No figure here is more precise than a microsecond.
         self.figures.insert(name.to_owned(), (value * 1000.0).round() / 1000.0);
     }
 
-    /// Sets the ratio of two figures, if both are there.
+    /// Sets the ratio of two figures, if both exist.
     pub fn divide(&mut self, name: &str, one: &str, other: &str) {
         if let (Some(one), Some(other)) = (self.get(one), self.get(other)) {
             self.set(name, one / other.max(0.001));
@@ -41,7 +42,7 @@ impl Row {
         self.figures.get(name).copied()
     }
 
-    /// Sets the quantiles of some times under `prefix`.
+    /// Sets the quantiles of times under `prefix`.
     pub fn quantiles(&mut self, prefix: &str, times: &[f64]) {
         for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)] {
             self.set(&format!("{prefix}_{name}_ms"), quantile(times, part));
@@ -49,17 +50,17 @@ impl Row {
     }
 }
 
-/// How long changes took, in milliseconds. The API server tells its watchers in an order of its own: a proxy may have a
-/// change before the clock that it is measured by was told of it, and such a time says nothing.
+/// Times of changes, in milliseconds. The API server notifies its watchers in an order of its own: a proxy may have a
+/// change before the watch that starts its clock reports it, and such a time is meaningless.
 #[derive(Debug, Default)]
 pub struct Times {
     good: Vec<f64>,
-    /// Those without a clock.
+    /// Number of changes without a valid start time.
     late: usize,
 }
 
-/// The part of all changes that may have had no clock, for the others to mean something. On two cores that a storm keeps
-/// busy it is more than a tenth: who is told first runs before who tells.
+/// Maximum part of changes without a valid start time for the other times to be meaningful. On two cores that a storm
+/// keeps busy it is more than a tenth: the proxy that is notified first may run before the watch.
 const MOST_LATE: f64 = 0.25;
 
 impl Times {
@@ -71,12 +72,12 @@ impl Times {
         }
     }
 
-    /// How many changes there were.
+    /// Returns the number of changes.
     pub fn made(&self) -> usize {
         self.good.len() + self.late
     }
 
-    /// Sets the quantiles, and how many changes had no clock.
+    /// Sets the quantiles, and the number of changes without a valid start time.
     pub fn set(&self, row: &mut Row) {
         row.quantiles("last", &self.good);
         row.set("late_clock", self.late as f64);
@@ -84,7 +85,7 @@ impl Times {
     }
 }
 
-/// An error if the clock of one of the rows was late too often.
+/// Fails if a row has too many changes without a valid start time.
 pub fn clocked(rows: &[Row]) -> anyhow::Result<()> {
     let is_late = |row: &&Row| {
         let is_over = |name: &str, most: f64| row.get(name).is_some_and(|late| late > most);
@@ -99,7 +100,7 @@ pub fn clocked(rows: &[Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The value below which `part` of the values lie; the nearest one that occurred.
+/// Returns the value below which `part` of the values are; the nearest one that occurred.
 pub fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -107,7 +108,7 @@ pub fn quantile(values: &[f64], part: f64) -> f64 {
     sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// Milliseconds from one moment to another; negative if that comes first.
+/// Returns the milliseconds from one moment to another; negative if the other comes first.
 pub fn millis(from: Instant, to: Instant) -> f64 {
     match to.checked_duration_since(from) {
         Some(after) => after.as_secs_f64() * 1000.0,
@@ -115,7 +116,7 @@ pub fn millis(from: Instant, to: Instant) -> f64 {
     }
 }
 
-/// A duration in milliseconds.
+/// Returns a duration in milliseconds.
 pub fn in_millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

@@ -1,8 +1,8 @@
-//! Up to ten thousand proxies in one thread: sockets, TLS and time around `http2` and `sidecar`.
+//! Simulates up to ten thousand proxies in one thread: sockets, TLS and time around `http2` and `sidecar`.
 //!
-//! Steered by the scenarios through `Fleet`. The machine that measures is the one that is measured, so this does as
-//! little as a client can: one thread, one poll, a read and a write for each message, no task and no timer for each
-//! proxy. Each proxy has a connection of its own, as sidecars do.
+//! Controlled by the scenarios through `Fleet`. The machine that measures is also the one that is measured, so this
+//! does as little as a client can: one thread, one poll, a read and a write for each message, no task and no timer for
+//! each proxy. Each proxy has a connection of its own, as sidecars do.
 
 mod connecting;
 mod expectation;
@@ -36,52 +36,52 @@ use connecting::{AGAIN, Connecting};
 use expectation::Expectation;
 use link::Link;
 
-/// The token by which the steering thread wakes the poll. No seat has it.
+/// Token by which the controlling thread wakes the poll. No proxy has it.
 const WAKE: Token = Token(usize::MAX);
-/// How long the thread may take to answer.
+/// Time limit for the thread to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who a proxy is.
+/// Identity of a proxy.
 #[derive(Debug, Clone)]
 pub struct Seat {
-    /// `<pod>.<namespace>`.
+    /// Node id, as `<pod>.<namespace>`.
     pub node: String,
-    /// The token of its pod.
+    /// Token of its pod.
     pub token: String,
 }
 
-/// Where proxies connect to.
+/// Server that proxies connect to.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Used in turn: one address has too few ports for ten thousand proxies that come and go.
+    /// Addresses, used in turn: one address has too few ports for ten thousand proxies that connect and disconnect.
     pub addresses: Vec<SocketAddr>,
     pub tls: Arc<ClientConfig>,
     pub server_name: ServerName<'static>,
-    /// A server that says so many messages to everybody and never anything that was asked for: the null server.
+    /// For the baseline server, which ignores requests: the number of messages that it sends on each connection.
     pub script: Option<usize>,
-    /// How many proxies may be on their way to being configured at the same time.
+    /// Maximum number of proxies that are being configured concurrently.
     pub window: usize,
 }
 
-/// What the proxies have been sent in all.
+/// Totals that the proxies have received.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
     pub messages: u64,
-    /// The bytes of these messages, without any framing.
+    /// Bytes of these messages, without any framing.
     pub bytes: u64,
-    /// The bytes that were read from sockets: the same with the framing of gRPC, HTTP/2 and TLS, and the handshakes.
+    /// Bytes that were read from sockets: the same with the framing of gRPC, HTTP/2 and TLS, and the handshakes.
     pub wire: u64,
-    /// The bytes that lie in the sockets of those that are deaf.
+    /// Bytes in the sockets of proxies that read nothing.
     pub unread: u64,
-    /// Resources by kind, in the order of `Kind::ALL`.
+    /// Number of resources by kind, in the order of `Kind::ALL`.
     pub resources: [u64; 6],
-    /// The bytes of their bodies.
+    /// Bytes of the resource bodies.
     pub bodies: u64,
     pub removed: u64,
     pub open: u64,
-    /// Streams that the server ended.
+    /// Number of streams that the server ended.
     pub ended: u64,
-    /// Resources held now.
+    /// Number of resources held now.
     pub held: u64,
 }
 
@@ -99,26 +99,27 @@ enum Command {
         reply: oneshot::Sender<Vec<Instant>>,
     },
     Totals(oneshot::Sender<Totals>),
-    /// Closes every connection; with `true`, proxies forget what they hold.
+    /// Closes every connection; with `true`, proxies drop the resources that they hold.
     Disconnect(bool, oneshot::Sender<()>),
 }
 
-/// The thread with the proxies.
+/// Thread with the proxies.
 pub struct Fleet {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
     progress: Arc<AtomicUsize>,
-    /// Who has been seated, for fleets beside this one.
+    /// Identities that were set, for fleets beside this one.
     seats: Mutex<Vec<Seat>>,
 }
 
 impl Fleet {
-    /// A fleet without proxies.
+    /// Starts a fleet without proxies.
     pub fn start() -> anyhow::Result<Self> {
         Self::start_as("fleet", Manner::Honest)
     }
 
-    /// A fleet of its own, in a thread of its own, for some of the seats of this one, which must not be connected here.
+    /// Starts another fleet in a thread of its own, for some of the proxies of this one, which must not be
+    /// connected here.
     pub fn beside(&self, seats: &[usize], manner: Manner) -> anyhow::Result<Self> {
         let all = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let some = seats.iter().map(|seat| all.get(*seat).cloned()).collect::<Option<Vec<Seat>>>();
@@ -137,7 +138,7 @@ impl Fleet {
         Ok(Self { commands, waker, progress, seats: Mutex::default() })
     }
 
-    /// How many proxies of the last call to `connect` are configured.
+    /// Returns the number of proxies of the last call to `connect` that are configured.
     pub fn progress(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.progress)
     }
@@ -147,13 +148,13 @@ impl Fleet {
         Ok(self.waker.wake()?)
     }
 
-    /// Whose proxies there are from now on. None may be connected.
+    /// Sets the identities of all proxies. None may be connected.
     pub fn seat(&self, seats: Vec<Seat>) -> anyhow::Result<()> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&seats);
         self.send(Command::Seats(seats))
     }
 
-    /// Connects the first `count` proxies at once; answers when all are configured.
+    /// Connects the first `count` proxies concurrently; returns when all are configured.
     pub async fn connect(
         &self,
         target: &Target,
@@ -173,7 +174,8 @@ impl Fleet {
         }
     }
 
-    /// Tells of the first change of `name` at each of `count` proxies. To be called before the change is made.
+    /// Returns the times of the first change of `name` at each of `count` proxies. To be called before the change is
+    /// made.
     pub fn expect(
         &self,
         kind: Kind,
@@ -185,7 +187,7 @@ impl Fleet {
         Ok(answer)
     }
 
-    /// What was received so far.
+    /// Returns the totals received so far.
     pub async fn totals(&self) -> anyhow::Result<Totals> {
         self.ask(Command::Totals).await
     }
@@ -203,7 +205,7 @@ impl Fleet {
     }
 }
 
-/// Everything that the thread has.
+/// State of the thread.
 struct Crew {
     poll: Poll,
     manner: Manner,
@@ -277,7 +279,8 @@ impl Crew {
                 self.totals.open = self.links.iter().flatten().count() as u64;
                 self.totals.held = self.sidecars.iter().map(Sidecar::holds).sum::<usize>() as u64;
                 let Self { links, buffer, .. } = self;
-                // Of the others' there is nothing to be known, and thousands to be asked.
+                // Only proxies that read nothing have unread bytes, and other fleets would need thousands of system
+                // calls.
                 if self.manner == Manner::Deaf {
                     self.totals.unread = links.iter().flatten().map(|link| link.unread(buffer)).sum();
                 }
@@ -294,7 +297,7 @@ impl Crew {
         }
     }
 
-    /// Starts as many connections as may be under way.
+    /// Starts as many connections as may be in progress.
     fn fill(&mut self) {
         let Some(connecting) = &mut self.connecting else { return };
         while let Some(seat) = connecting.next() {

@@ -1,7 +1,7 @@
-//! What the same client sees of a server that only writes prepared bytes.
+//! Measures the baseline (floor): the same client with a server that only writes prepared bytes.
 //!
-//! Called by the scenarios after they have seen what the operator sends: as many messages, of the same sizes, to as many
-//! proxies. Starts `null` as a process of its own, so that its CPU time is its own.
+//! Called by the scenarios after they have measured what the operator sends: the same number of messages, of the same
+//! sizes, to the same number of proxies. Starts `null` as a process of its own, so that its CPU time is separate.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -21,31 +21,31 @@ use crate::{
     wire::Kind,
 };
 
-/// How long anything may take.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A null server.
+/// Process of the baseline server.
 pub struct Floor {
     child: Child,
     words: ChildStdin,
-    /// What it says, line by line; heard by a thread, as it may say nothing.
+    /// Its output, line by line; read by a thread, as there may be none.
     answers: mpsc::UnboundedReceiver<String>,
     pub target: Target,
 }
 
-/// What a change is for the null server.
+/// One change as the baseline server sends it.
 #[derive(Debug, Clone, Copy)]
 pub struct Said {
-    /// One to each connection in turn.
+    /// Number of messages, one to each connection in turn.
     pub messages: usize,
-    /// The size of each.
+    /// Size of each message, in bytes.
     pub bytes: usize,
-    /// The clock stops when so many proxies have heard it.
+    /// Number of proxies that must have received it for the clock to stop.
     pub receivers: usize,
 }
 
 impl Floor {
-    /// Starts one.
+    /// Starts the server.
     pub async fn start() -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("null")
@@ -71,7 +71,7 @@ impl Floor {
         self.child.id()
     }
 
-    /// From now on, whoever connects is told so many messages of so many bytes.
+    /// Sets the messages that each new connection receives: their number and their size in bytes.
     pub async fn script(&mut self, messages: usize, bytes: usize) -> anyhow::Result<()> {
         self.target.script = Some(messages);
         self.word("script", messages, bytes)?;
@@ -87,7 +87,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Adds to `row` what so many changes cost at the least. The proxies must be connected.
+    /// Adds to `row` the least cost of `changes` changes. The proxies must be connected.
     pub async fn measure(
         &mut self,
         fleet: &Fleet,

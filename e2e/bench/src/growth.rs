@@ -1,7 +1,7 @@
-//! How cost grows: the same change, which ten proxies see, in meshes of other sizes.
+//! Measures how cost grows: the same change, which ten proxies see, in meshes of different sizes.
 //!
 //! Called by `main` with one series, in an empty cluster that is then filled step by step; adds to the data that `plot`
-//! draws. The scenarios of `run` are not its matter.
+//! draws. Does not run the scenarios of `run`.
 
 mod mesh;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 use mesh::{CALLEE, Mesh, RECEIVERS};
 
-/// What grows.
+/// Quantity that grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Series {
@@ -50,7 +50,7 @@ impl Series {
         }
     }
 
-    /// What stays as it is, for people.
+    /// Describes what is constant, for readers.
     fn rest(self, fixed: &Fixed) -> String {
         let Fixed { services, pods } = fixed;
         match self {
@@ -60,12 +60,12 @@ impl Series {
         }
     }
 
-    /// The Services at a size, and the pods of each.
+    /// Returns the number of Services at a size, and the number of pods of each.
     fn shape(self, size: usize, fixed: &Fixed) -> (usize, usize) {
         match self {
             Self::Proxies => (fixed.services, fixed.pods),
             Self::Services => (size, fixed.pods),
-            // The first two have a number of pods of their own.
+            // The first two Services have a fixed number of pods.
             Self::Endpoints => {
                 (fixed.services, (size.saturating_sub(2 * RECEIVERS) / (fixed.services - 2)).max(1))
             }
@@ -73,46 +73,46 @@ impl Series {
     }
 }
 
-/// What does not grow.
+/// Sizes that do not grow.
 struct Fixed {
     services: usize,
     pods: usize,
 }
 
-/// What a series is to be.
+/// Arguments of a series.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What grows.
+    /// Quantity that grows.
     #[arg(long, value_enum)]
     series: Series,
-    /// Its sizes, from small to large.
+    /// Sizes of the series, from small to large.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
-    /// Services, where these do not grow; by default 1000, and 100 where endpoints grow.
+    /// Number of Services, where these do not grow; by default 1000, and 100 where endpoints grow.
     #[arg(long)]
     services: Option<usize>,
-    /// Pods of each Service, where these do not grow; by default 10, and 2 where Services grow.
+    /// Number of pods of each Service, where these do not grow; by default 10, and 2 where Services grow.
     #[arg(long)]
     pods: Option<usize>,
-    /// Changes at each size.
+    /// Number of changes at each size.
     #[arg(long, default_value_t = 100)]
     changes: usize,
-    /// The seconds that they may take.
+    /// Time limit of the changes at one size, in seconds.
     #[arg(long, default_value_t = 20)]
     budget: u64,
-    /// The file with the points of all series.
+    /// File with the points of all series.
     #[arg(long)]
     data: PathBuf,
     #[command(flatten)]
     system: crate::System,
 }
 
-/// The points of one series.
+/// Points of one series.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Points {
-    /// What was run, on what.
+    /// Command and machine of the run.
     pub about: BTreeMap<String, String>,
-    /// What does not grow.
+    /// Description of what is constant.
     pub rest: String,
     pub rows: Vec<Row>,
 }
@@ -120,7 +120,7 @@ pub struct Points {
 /// All series that were measured.
 pub type Data = BTreeMap<Series, Points>;
 
-/// The data of a file; none if there is no such file.
+/// Reads the data of a file; empty if there is no such file.
 pub fn read(file: &Path) -> anyhow::Result<Data> {
     match std::fs::read(file) {
         Ok(bytes) => {
@@ -131,7 +131,7 @@ pub fn read(file: &Path) -> anyhow::Result<Data> {
     }
 }
 
-/// Measures one series, and puts it in the place of what was there of it.
+/// Measures one series, and replaces its earlier points.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let fixed = Fixed {
         services: args.services.unwrap_or(if args.series == Series::Endpoints { 100 } else { 1000 }),
@@ -184,7 +184,8 @@ async fn points(
             });
             bench.seat(seats.collect::<anyhow::Result<Vec<_>>>()?)?;
             bench.restart().await?;
-            // Being ready is having read everything: from then on it is at its first snapshot, and serves nobody yet.
+            // The operator is ready once it has read everything: then it computes its first snapshot, and serves no
+            // proxy yet.
             bench.published().await?;
             row.set("start_to_serving_s", bench.operator.started.elapsed().as_secs_f64());
         }
@@ -204,8 +205,8 @@ async fn points(
     Ok(points)
 }
 
-/// Adds objects while the operator is away: what it holds is then what a mesh of that size needs, and not what came of
-/// its growth.
+/// Adds objects while the operator is stopped: its memory is then what a mesh of that size needs, without traces of its
+/// growth.
 async fn fill(
     bench: &mut Bench,
     objects: Vec<crate::shape::Object>,
@@ -217,7 +218,7 @@ async fn fill(
     Ok(())
 }
 
-/// Everything that is measured at one size. The proxies of the size before may be connected; there are never less.
+/// Measures everything at one size. The proxies of the previous size may be connected; their number never falls.
 async fn point(bench: &mut Bench, row: &mut Row, proxies: usize) -> anyhow::Result<()> {
     bench.settle().await?;
     if row.get("start_to_serving_s").is_some() {
@@ -243,7 +244,7 @@ async fn point(bench: &mut Bench, row: &mut Row, proxies: usize) -> anyhow::Resu
     bench.changes(row, change).await
 }
 
-/// What ten receivers cost at the least, which is the same at every size.
+/// Measures the baseline for ten receivers, which is the same at every size.
 async fn floor(bench: &mut Bench, points: &mut [Row]) -> anyhow::Result<()> {
     bench.fleet.disconnect(true).await?;
     bench.operator.stop()?;

@@ -1,8 +1,8 @@
-//! What others notice of attacks on the operator's ports: what a change takes meanwhile, whether probes are answered, and what
-//! the operator holds.
+//! Measures the effect of attacks on the operator's ports: the latency of a change, the answers to probes, and the
+//! operator's memory.
 //!
-//! `smidge-bench hostile` calls it. Each attack is a program of its own, which gives way to every other: on a real cluster its
-//! work is done elsewhere. What attacks are is said in `smidge_testing::attack`.
+//! `smidge-bench hostile` calls it. Each attack is a separate program with the lowest CPU priority: in a real cluster
+//! it would run on another machine. `smidge_testing::attack` describes the attacks.
 
 use std::{
     fs,
@@ -30,30 +30,30 @@ use crate::{
     scenario::mb,
 };
 
-/// Who attacks.
+/// Source address of the attacks.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 8, 1);
-/// The kubelet's time-out for a probe, and how often it asks; more often here.
+/// Time limit of a probe, as the kubelet's default, and interval between probes, which is shorter than the kubelet's.
 const PROBE: Duration = Duration::from_secs(1);
 const PROBES: Duration = Duration::from_millis(500);
 
-/// What is attacked, and how.
+/// Arguments of an attack.
 #[derive(Debug, clap::Args)]
 pub struct AttackArgs {
-    /// The attack.
+    /// Kind of the attack.
     #[arg(long)]
     kind: String,
-    /// The port of the webhooks.
+    /// Address of the webhooks.
     #[arg(long)]
     webhook: SocketAddr,
-    /// The port of the pages.
+    /// Address of the pages.
     #[arg(long)]
     pages: SocketAddr,
-    /// The roots of the webhooks' certificate, PEM.
+    /// File with the roots of the webhooks' certificate, in PEM.
     #[arg(long)]
     roots: PathBuf,
 }
 
-/// Attacks until it is killed.
+/// Attacks until the process is killed.
 pub async fn attack(args: AttackArgs) -> anyhow::Result<()> {
     let kind = Attack::named(&args.kind).with_context(|| format!("no attack is called {}", args.kind))?;
     let mut roots = rustls::RootCertStore::empty();
@@ -65,7 +65,7 @@ pub async fn attack(args: AttackArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A change for a while without an attack, and then under each of them.
+/// Measures a change for a while without an attack, and then under each of them.
 pub async fn all(
     bench: &mut Bench,
     proxies: usize,
@@ -121,7 +121,7 @@ async fn under(bench: &Bench, marker: &mut Marker, what: &str, seconds: Duration
     Ok(row)
 }
 
-/// A program that attacks. Ends with this value.
+/// Program that attacks. Ends with this value.
 struct Stranger(Child);
 
 impl Stranger {
@@ -149,7 +149,7 @@ impl Drop for Stranger {
 
 /// Probes, as the kubelet sends them.
 struct Probes {
-    /// They end with it.
+    /// Sender whose drop ends the thread.
     ends: mpsc::Sender<()>,
     thread: JoinHandle<(Vec<f64>, usize)>,
 }
@@ -176,7 +176,7 @@ impl Probes {
         Ok(Self { ends, thread })
     }
 
-    /// The times of the answers in milliseconds, and how many did not come.
+    /// Returns the times of the answers in milliseconds, and the number of probes that failed.
     fn end(self) -> anyhow::Result<(Vec<f64>, usize)> {
         drop(self.ends);
         self.thread.join().map_err(|_| anyhow::anyhow!("the probes have ended early"))

@@ -1,20 +1,20 @@
-//! The client's side of HTTP/2 with one gRPC stream, without I/O: bytes in, messages and bytes out.
+//! Client side of HTTP/2 with one gRPC stream, without I/O: turns received bytes into messages and bytes to send.
 //!
 //! Used by `fleet` for every simulated proxy. Does what one long-lived stream needs and nothing else: no header is
-//! decoded (a stream that is refused ends, which is all that is to be known), nothing is prioritised or padded, and the
-//! receive window is opened once, wide enough for everything that is ever sent.
+//! decoded (a stream that is refused ends, which is all that needs to be known), nothing is prioritised or padded, and
+//! the receive window is opened once, wide enough for everything that is ever sent.
 
 /// The only stream of a connection.
 const STREAM: u32 = 1;
-/// The greatest window there is.
+/// Maximum size of a window.
 const WIDE: u32 = 0x7fff_ffff;
-/// What a peer may be sent before it says otherwise (RFC 9113, 6.9.2), and in one frame.
+/// Initial window of a peer (RFC 9113, 6.9.2), and maximum size of a frame.
 const WINDOW: i64 = 65_535;
 const FRAME: usize = 16_384;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What came of some bytes.
+/// State after received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Open,
@@ -25,19 +25,19 @@ pub enum State {
 /// One connection.
 #[derive(Debug)]
 pub struct Http2 {
-    /// The start of a frame that has not come whole yet.
+    /// Start of an incomplete frame.
     inbound: Vec<u8>,
-    /// The start of a message that has not come whole yet.
+    /// Start of an incomplete message.
     message: Vec<u8>,
     connection_window: i64,
     stream_window: i64,
     initial_window: i64,
-    /// What waits for a window.
+    /// Bytes that wait for a window.
     waiting: Vec<u8>,
 }
 
 impl Http2 {
-    /// A connection whose first bytes are appended to `out`: the preface, and the headers of the one request.
+    /// Opens a connection and appends its first bytes to `out`: the preface, and the headers of the one request.
     pub fn open(authority: &str, token: &str, out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(PREFACE);
         // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = wide.
@@ -59,7 +59,7 @@ impl Http2 {
         }
     }
 
-    /// Appends a gRPC message to what goes out, as far as the windows allow.
+    /// Queues a gRPC message, and appends to `out` what the windows allow.
     pub fn send(&mut self, message: &[u8], out: &mut Vec<u8>) {
         self.waiting.push(0);
         self.waiting.extend_from_slice(&u32::try_from(message.len()).unwrap_or_default().to_be_bytes());
@@ -80,7 +80,7 @@ impl Http2 {
         self.stream_window -= sent;
     }
 
-    /// Takes in what came; hands every whole message to `visit`, and appends what must be answered to `out`.
+    /// Processes received bytes: passes every complete message to `visit`, and appends the required answers to `out`.
     pub fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>, mut visit: impl FnMut(&[u8])) -> State {
         let mut held = std::mem::take(&mut self.inbound);
         let mut left = bytes;
@@ -120,7 +120,7 @@ impl Http2 {
             3 | 7 => return State::Ended,
             _ => {}
         }
-        // END_STREAM, which means something on data and headers only.
+        // END_STREAM, which has a meaning on data and headers only.
         if kind <= 1 && flags & 1 == 1 { State::Ended } else { State::Open }
     }
 
@@ -159,7 +159,7 @@ struct Frame<'a> {
     payload: &'a [u8],
 }
 
-/// A whole frame at the start of `bytes`, and what follows.
+/// Splits a complete frame off the start of `bytes`.
 fn split(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let (header, rest) = bytes.split_at_checked(9)?;
     let &[a, b, c, kind, flags, ref stream @ ..] = header else { return None };
@@ -180,7 +180,7 @@ fn number(bytes: &[u8]) -> i64 {
     bytes.iter().fold(0, |number, byte| number << 8 | i64::from(*byte)) & 0x7fff_ffff
 }
 
-/// The header block of the request, nothing of it indexed or compressed (RFC 7541, 6.2.2).
+/// Builds the header block of the request, without any indexing or compression (RFC 7541, 6.2.2).
 fn headers(authority: &str, token: &str) -> Vec<u8> {
     let bearer = format!("Bearer {token}");
     let pairs = [
@@ -215,7 +215,7 @@ fn headers(authority: &str, token: &str) -> Vec<u8> {
     block
 }
 
-/// Appends the headers with which a server answers a gRPC stream: `:status: 200`, and the content type.
+/// Appends the headers of a server's response to a gRPC stream: `:status: 200`, and the content type.
 pub fn answer(out: &mut Vec<u8>) {
     let mut block = vec![0x88, 0];
     for text in ["content-type", "application/grpc"] {
@@ -226,8 +226,8 @@ pub fn answer(out: &mut Vec<u8>) {
     out.extend_from_slice(&block);
 }
 
-/// Appends a gRPC message in one frame, as the null server sends it. At most 16 KiB fit into a frame: longer ones are
-/// cut into several.
+/// Appends a gRPC message in one frame, as the baseline server sends it. A frame has at most 16 KiB: longer messages
+/// are cut into several.
 pub fn data(message: &[u8], out: &mut Vec<u8>) {
     let mut whole = vec![0];
     whole.extend_from_slice(&u32::try_from(message.len()).unwrap_or_default().to_be_bytes());

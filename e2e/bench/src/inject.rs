@@ -1,7 +1,7 @@
-//! How long the webhook takes to inject a pod, as its one caller sees it.
+//! Measures the time of the webhook to inject a pod, as the API server sees it.
 //!
-//! One connection over TLS, one review after the other, as the API server keeps its connection: what is measured holds
-//! TLS, HTTP and the loopback as well, and so is more than the handler takes.
+//! One connection over TLS, one review after the other, as the API server keeps its connection: the time includes TLS,
+//! HTTP and the loopback, and so is more than the handler needs.
 
 use std::{
     io::{BufReader, Write as _},
@@ -21,12 +21,12 @@ use crate::{
     tls,
 };
 
-/// Reviews.
+/// Number of reviews.
 const CALLS: usize = 3000;
-/// How long one may take.
+/// Time limit of a review.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Injects the same pod again and again.
+/// Injects the same pod repeatedly.
 pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
     eprintln!("==> injection");
     let mut row = Row::new("inject", "injection of a pod, TLS and HTTP included");
@@ -46,7 +46,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
     Err(failed.context("no name")?)
 }
 
-/// The times of the calls in milliseconds, and the CPU of all of them.
+/// Returns the times of the calls in milliseconds, and the CPU time of all of them.
 fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> anyhow::Result<(Vec<f64>, f64)> {
     let socket = TcpStream::connect(bench.plan.webhook())?;
     socket.set_nodelay(true)?;

@@ -1,7 +1,7 @@
-//! The rows of a run as they come: each is on disk before the next one is measured, so that what ends early has not run
-//! for nothing.
+//! Results of a run: writes each row to disk before the next one is measured, so that a run that ends early keeps its
+//! rows.
 //!
-//! Filled by the scenarios, opened and closed by `main`. What it looks like for people is `report`'s matter.
+//! Filled by the scenarios, opened and closed by `main`. `report` formats the tables.
 
 use std::{
     collections::BTreeMap,
@@ -19,20 +19,20 @@ use crate::{
     report, targets,
 };
 
-/// One run.
+/// Results of one run.
 #[derive(Debug)]
 pub struct Ledger {
-    /// What is run, on what.
+    /// Command, machine and figures of the whole run.
     about: BTreeMap<String, String>,
     rows: Vec<Row>,
     folder: PathBuf,
     name: String,
-    /// Whether the targets are about it.
+    /// True if the targets apply to the run.
     is_judged: bool,
 }
 
 impl Ledger {
-    /// A run without rows. Its files are to be called `name`.
+    /// Starts a run without rows. Its files are named `name`.
     pub fn open(
         about: BTreeMap<String, String>,
         folder: PathBuf,
@@ -43,7 +43,7 @@ impl Ledger {
         Ok(Self { about, rows: Vec::new(), folder, name, is_judged })
     }
 
-    /// Writes down what was measured.
+    /// Adds a row, and writes the run.
     pub fn add(&mut self, row: Row) -> anyhow::Result<()> {
         self.rows.push(row);
         self.write()
@@ -64,7 +64,7 @@ impl Ledger {
         self.rows.iter().find(|row| row.id == id)
     }
 
-    /// Those rows that were measured with so many proxies and have no floor yet.
+    /// Returns the rows that were measured with `proxies` proxies and have no baseline yet.
     pub fn without_floor(&mut self, proxies: usize) -> Vec<&mut Row> {
         let is_due = |row: &&mut Row| {
             row.get("proxies") == Some(proxies as f64)
@@ -79,7 +79,7 @@ impl Ledger {
         self.about.insert(name.to_owned(), value);
     }
 
-    /// Writes the run for machines, and as a page.
+    /// Writes the run as JSON, and as a Markdown page.
     pub fn write(&self) -> anyhow::Result<()> {
         let mut run = json!({"about": self.about, "rows": self.rows});
         if self.is_judged {
@@ -88,19 +88,19 @@ impl Ledger {
         write(&self.folder, &self.name, &run, &page(&self.about, &self.tables()))
     }
 
-    /// An error if the times in it are none.
+    /// Fails if too many times have no valid start.
     pub fn clocked(&self) -> anyhow::Result<()> {
         figures::clocked(&self.rows)
     }
 
-    /// The run for people.
+    /// Returns the tables of the run, in Markdown.
     pub fn tables(&self) -> String {
         let targets = if self.is_judged { targets::judge(&self.rows) } else { Vec::new() };
         report::tables(&self.rows, &targets)
     }
 }
 
-/// What a run says, with what it was.
+/// Formats a page: the figures of the whole run, and the tables.
 pub fn page(about: &BTreeMap<String, String>, tables: &str) -> String {
     let mut page = String::new();
     for (name, value) in about {
@@ -110,7 +110,7 @@ pub fn page(about: &BTreeMap<String, String>, tables: &str) -> String {
     page
 }
 
-/// Writes a run of that name for machines, and as a page.
+/// Writes a run under `name`, as JSON and as a Markdown page.
 pub fn write(folder: &Path, name: &str, run: &Value, page: &str) -> anyhow::Result<()> {
     for (ending, bytes) in [("json", serde_json::to_vec_pretty(run)?), ("md", page.as_bytes().to_vec())] {
         let file = folder.join(format!("{name}.{ending}"));

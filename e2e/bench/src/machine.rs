@@ -1,13 +1,13 @@
-//! What a run was made on: a figure without that means nothing.
+//! Description of the machine of a run: without it a figure is meaningless.
 //!
-//! Asked once by `main` and by `growth`. Linux only.
+//! Read once by `main` and by `growth`. Linux only.
 
 use std::collections::BTreeMap;
 
-/// What else the machine did.
+/// Load of the machine by other programs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
-    /// The load of the machine before anything of this was begun; by default, that of now.
+    /// Load average of the machine before the run began; by default, the current one.
     #[arg(long = "load", env = "SMIDGE_BENCH_LOAD", default_value_t = now())]
     before: String,
 }
@@ -17,7 +17,7 @@ fn now() -> String {
     load.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// The command, the machine's size, and what else it did.
+/// Returns the command, the size of the machine, and its load.
 pub fn about(load: &Load) -> BTreeMap<String, String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
@@ -40,7 +40,7 @@ pub fn about(load: &Load) -> BTreeMap<String, String> {
     ])
 }
 
-/// The words of the command. Where the checkout lies is nobody's matter.
+/// Returns the words of the command, without the path of the checkout.
 fn command() -> String {
     let here = std::env::current_dir().map(|here| format!("{}/", here.display())).unwrap_or_default();
     let words =

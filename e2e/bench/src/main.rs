@@ -1,9 +1,9 @@
-//! Measures Smidge end to end: `smidge-bench run` fills a cluster that has no nodes, runs the operator as a plain process,
-//! and stands for its proxies; `growth` does so in meshes of other sizes. `make bench` and `make bench-growth` call it,
-//! through `e2e/bench/bench`.
+//! Measures Smidge end to end: `smidge-bench run` fills a cluster that has no nodes, runs the operator as a plain
+//! process, and simulates its proxies; `growth` does so in meshes of different sizes. `make bench` and `make
+//! bench-growth` call it, through `e2e/bench/bench`.
 //!
-//! Reads the command line and hands on. What comes out are figures, and beside them what they are to be; a target that is
-//! missed is no failure.
+//! Reads the command line and starts the measurement. The result are figures, and targets beside them; a missed target
+//! is no failure.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -63,52 +63,52 @@ use crate::{
     shape::Shape,
 };
 
-/// Measures Smidge.
+/// Measures Smidge end to end.
 #[derive(Debug, Parser)]
 #[command(name = "smidge-bench")]
 enum Cli {
-    /// Every scenario, in an empty cluster.
+    /// Measure every scenario, in an empty cluster.
     Run(RunArgs),
-    /// Every proxy sees every Service: the operator with access enforced, and then permissive.
+    /// Measure the operator with access enforced, and then permissive, where every proxy sees every Service.
     Permissive(RunArgs),
-    /// What others notice of attacks on the operator's ports.
+    /// Measure the effect of attacks on the operator's ports.
     Hostile(RunArgs),
-    /// Goes on with an attack until it is killed; `hostile` starts it.
+    /// Attack until the process is killed; `hostile` starts it.
     Attack(hostile::AttackArgs),
-    /// How cost grows, one series at a time, each in an empty cluster.
+    /// Measure how cost grows, one series at a time, each in an empty cluster.
     Growth(growth::Args),
-    /// Draws what `growth` has measured.
+    /// Draw what `growth` has measured.
     Plot {
-        /// The file with the points of all series.
+        /// File with the points of all series.
         #[arg(long)]
         data: PathBuf,
-        /// Where the pictures go.
+        /// Folder of the pictures.
         #[arg(long)]
         out: PathBuf,
     },
-    /// The null server; `run` and `growth` start it.
+    /// Run the baseline server; `run` and `growth` start it.
     Null,
-    /// What sidecars add to a request.
+    /// Measure what sidecars add to a request.
     #[command(subcommand)]
     Sidecars(sidecars::Command),
 }
 
-/// What is measured, and where.
+/// Arguments about the program and the cluster.
 #[derive(Debug, clap::Args)]
 struct System {
-    /// The program that is measured.
+    /// Program that is measured.
     #[arg(long)]
     smidge: PathBuf,
-    /// The kubeconfig of an empty cluster, as its administrator.
+    /// Kubeconfig of an empty cluster, as its administrator.
     #[arg(long, env = "KUBECONFIG")]
     kubeconfig: PathBuf,
-    /// The folder with the cluster's keys.
+    /// Folder with the cluster's keys.
     #[arg(long, env = "CLUSTER_PKI")]
     keys: PathBuf,
-    /// The first of four ports of the operator.
+    /// First of four ports of the operator.
     #[arg(long, default_value_t = 25_012)]
     port: u16,
-    /// Where the results and the operator's log go.
+    /// Folder of the results and of the operator's log.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
     #[command(flatten)]
@@ -116,7 +116,7 @@ struct System {
 }
 
 impl System {
-    /// How the operator is started in a run of that name.
+    /// Returns how to start the operator in a run of that name.
     fn plan(&self, name: &str) -> anyhow::Result<Plan> {
         std::fs::create_dir_all(&self.out)?;
         let log = self.out.join(format!("{name}-operator.log"));
@@ -129,37 +129,37 @@ impl System {
 struct RunArgs {
     #[command(flatten)]
     system: System,
-    /// Services in the mesh.
+    /// Number of Services in the mesh.
     #[arg(long, default_value_t = 1000)]
     services: usize,
-    /// Pods of each Service, each with an endpoint.
+    /// Number of pods of each Service, each with an endpoint.
     #[arg(long, default_value_t = 10)]
     pods: usize,
-    /// Proxies that are connected in most scenarios.
+    /// Number of proxies that are connected in most scenarios.
     #[arg(long, default_value_t = 1000)]
     proxies: usize,
-    /// Proxies in those that look at absolute times.
+    /// Number of proxies in the scenarios for absolute times.
     #[arg(long, default_value_t = 200)]
     few: usize,
-    /// Proxies in the one that looks at memory; 0 leaves it out.
+    /// Number of proxies in the scenario for memory; 0 leaves it out.
     #[arg(long, default_value_t = 10_000)]
     many: usize,
-    /// Changes of each kind.
+    /// Number of changes of each kind.
     #[arg(long, default_value_t = 100)]
     changes: usize,
-    /// The seconds that the changes of one kind may take.
+    /// Time limit of the changes of one kind, in seconds.
     #[arg(long, default_value = "30", value_parser = seconds)]
     budget: Duration,
-    /// How many seconds each attack of `hostile` goes on.
+    /// Duration of each attack of `hostile`, in seconds.
     #[arg(long, default_value = "60", value_parser = seconds)]
     attack: Duration,
-    /// The results of `sidecars measure`, for the tables.
+    /// File with the results of `sidecars measure`, for the tables.
     #[arg(long)]
     sidecars: Option<PathBuf>,
-    /// The results of the benches of single hops, for the tables.
+    /// File with the results of the benches of single hops, for the tables.
     #[arg(long)]
     hops: Option<PathBuf>,
-    /// What the results are called.
+    /// Name of the result files.
     #[arg(long, default_value = "bench")]
     name: String,
 }
@@ -178,15 +178,15 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    // Two providers are compiled in; a process must say which one it means.
+    // Two crypto providers are compiled in; a process must choose one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-/// Which scenarios are measured.
+/// Selection of scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scenarios {
-    /// Those that the targets are about.
+    /// Those to which the targets apply.
     All,
     Permissive,
     Hostile,
@@ -230,12 +230,13 @@ async fn run(args: RunArgs, scenarios: Scenarios) -> anyhow::Result<()> {
     };
     ledger.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));
     ledger.write()?;
-    // Whatever was measured is worth having, even if the rest was not.
+    // The rows that were measured are printed, even if the others failed.
     println!("{}", ledger.tables());
     outcome.and_then(|()| ledger.clocked())
 }
 
-/// How many leaf certificates one core makes, of the results of the benches of single hops.
+/// Reads the number of leaf certificates that one core issues per second from the results of the benches of single
+/// hops.
 fn leaf_certificates(file: &Path) -> anyhow::Result<Row> {
     #[derive(serde::Deserialize)]
     struct Hop {

@@ -1,25 +1,25 @@
-//! How proxies misbehave, once they have everything.
+//! Misbehaviour of proxies, once they are configured.
 //!
-//! Used by `fleet` for a crowd of one manner. They are configured as honest proxies first, so that the operator has
-//! something to tell them.
+//! Used by `fleet` for proxies with the same misbehaviour. They are configured as well-behaved proxies first, so that
+//! the operator has something to send to them.
 
 use crate::{
     sidecar::Outbox,
     wire::{Request, Response},
 };
 
-/// What a proxy does with what it is told.
+/// Behaviour of a proxy on a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Takes and acknowledges it.
+    /// Accepts and acknowledges it.
     Honest,
-    /// Leaves it in its socket.
+    /// Leaves it unread in its socket.
     Deaf,
-    /// Reads it and answers nothing.
+    /// Reads it and sends no answer.
     Mute,
-    /// Refuses it.
+    /// Sends a NACK.
     Refusing,
-    /// Refuses it and asks for it anew in the same breath, for ever.
+    /// Sends a NACK that subscribes to the same resources again, without end.
     Insisting,
 }
 

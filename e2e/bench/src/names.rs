@@ -1,19 +1,19 @@
-//! Names and versions as numbers, and what each version of a resource refers to.
+//! Interns names and versions as numbers, with the references of each version of a resource.
 //!
 //! Used by `sidecar`: ten thousand proxies that hold the same hundred names cost ten thousand times a hundred small
-//! numbers. Nothing is ever forgotten; a run ends before that matters.
+//! numbers. Nothing is ever removed; a run ends before that matters.
 
 use std::{collections::HashMap, rc::Rc};
 
 use crate::wire::{Kind, references};
 
-/// A name or a version. 0 is no text.
+/// Name or version. 0 is no text.
 pub type Id = u32;
 
-/// What a version of a resource makes a proxy ask for.
+/// Resources to which a version of a resource makes a proxy subscribe.
 pub type References = Rc<Vec<(Kind, Id)>>;
 
-/// All texts that were met.
+/// All texts so far.
 #[derive(Debug)]
 pub struct Names {
     ids: HashMap<Rc<str>, Id>,
@@ -29,7 +29,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// The number of a text. What is no UTF-8 is no name.
+    /// Returns the number of a text. Bytes that are not UTF-8 are the empty text.
     pub fn id(&mut self, text: &[u8]) -> Id {
         let text = std::str::from_utf8(text).unwrap_or_default();
         if let Some(id) = self.ids.get(text) {
@@ -42,12 +42,12 @@ impl Names {
         id
     }
 
-    /// The text of a number.
+    /// Returns the text of a number.
     pub fn text(&self, id: Id) -> &str {
         self.texts.get(usize::try_from(id).unwrap_or_default()).map_or("", AsRef::as_ref)
     }
 
-    /// What a resource refers to; looked for in `body` once for each version.
+    /// Returns the references of a resource; reads `body` once for each version.
     pub fn references(&mut self, kind: Kind, name: Id, version: Id, body: &[u8]) -> References {
         if let Some(known) = self.references.get(&(kind, name, version)) {
             return Rc::clone(known);

@@ -1,12 +1,12 @@
-//! The null server: the floor under every latency here.
+//! Baseline server, the floor under every latency here.
 //!
-//! Started by `floor` as a process of its own. It speaks the same TLS and the same framing to the same client, but
-//! knows nothing: what it says was prepared, and is written to everybody on a word from its standard input. What a
-//! change costs with it is what the kernel, TLS and the client cost.
+//! Started by `floor` as a process of its own. It uses the same TLS and the same framing to the same client, but keeps
+//! no state of the mesh: its messages are prepared, and are written to all connections on a command from its standard
+//! input. Its cost of a change is the cost of the kernel, TLS and the client.
 //!
-//! Words: `script N BYTES` (from now on, whoever connects is told N messages of BYTES each), `say COUNT BYTES` (one
-//! message to each of the connections in turn, from the first one on, COUNT in all). It answers `ok` on its standard
-//! output when everything is written.
+//! Commands: `script N BYTES` (from now on, each new connection receives N messages of BYTES each), `say COUNT BYTES`
+//! (one message to each of the connections in turn, from the first one on, COUNT in all). It writes `ok` to its
+//! standard output when everything is written.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::{http2, wire};
 
-/// The name of the one resource that it speaks of.
+/// Name of the one resource that it sends.
 pub const NAME: &str = "bench/null/80";
 
 const LISTENER: Token = Token(0);
@@ -48,7 +48,7 @@ struct Server {
     said: u64,
 }
 
-/// Serves until its standard input ends. Prints its address and its certificate first.
+/// Serves until its standard input ends. First prints its port and its certificate.
 pub fn serve() -> anyhow::Result<()> {
     let certified = rcgen::generate_simple_self_signed(vec!["null.bench".to_owned()])?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
@@ -120,7 +120,7 @@ impl Server {
         }
     }
 
-    /// Takes in what a client says and forgets it; greets it once it has said something over TLS.
+    /// Reads and discards what a client sends; sends the greeting after its first bytes over TLS.
     fn listen_to(&mut self, number: usize, buffer: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(&number) else { return };
         let said = peer.read(buffer);
@@ -128,7 +128,7 @@ impl Server {
             peer.greeted = true;
             let mut greeting = Vec::new();
             http2::header(4, 0, 0, 0, &mut greeting);
-            // The client's settings and window updates are taken for granted; it opens its windows wide.
+            // The client's settings and window updates are not evaluated; it opens its windows wide.
             http2::header(4, 1, 0, 0, &mut greeting);
             http2::answer(&mut greeting);
             greeting.extend_from_slice(&self.script);
@@ -161,7 +161,7 @@ impl Server {
         Ok(out.flush()?)
     }
 
-    /// The frame of a message of about `bytes`, with a version of its own.
+    /// Builds the frame of a message of about `bytes`, with a version of its own.
     fn message(&mut self, bytes: usize) -> Vec<u8> {
         self.said += 1;
         let version = format!("{:032}", self.said);
@@ -177,7 +177,7 @@ impl Server {
 }
 
 impl Peer {
-    /// Whether anything came that was not TLS's own.
+    /// Returns true if any application data arrived.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let (cipher, clear) = buffer.split_at_mut(buffer.len() / 2);
         let mut any = false;

@@ -1,16 +1,15 @@
-//! The operator with every proxy seeing every Service: what permissive mode costs beside an enforced mesh of the same
-//! size.
+//! Measures permissive mode, in which every proxy sees every Service, beside an enforced mesh of the same size.
 //!
 //! `smidge-bench permissive` calls it. The proxies are the fleet's, as in every scenario, first with access enforced
-//! and then, after a MeshConfig says so, permissive. What one real Envoy takes for it is measured by
-//! `xds/examples/permissive.rs`.
+//! and then, once a MeshConfig sets it, permissive. `xds/examples/permissive.rs` measures what one real Envoy needs for
+//! it.
 
 use hyper::Method;
 use serde_json::json;
 
 use crate::{bench::Bench, figures::Row, ledger::Ledger, scenario};
 
-/// Connecting, reconnecting and an endpoint's change, in the two modes.
+/// Measures connecting, reconnecting and an endpoint's change, in the two modes.
 pub async fn all(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
     in_mode(bench, "enforced", proxies, ledger).await?;
     let config = json!({
@@ -31,7 +30,7 @@ async fn in_mode(bench: &mut Bench, mode: &str, proxies: usize, ledger: &mut Led
     ledger.add(arrival(bench, mode, "returning", proxies).await?)
 }
 
-/// Proxies come to an operator that was just started.
+/// Connects proxies to an operator that was just started.
 async fn arrival(bench: &mut Bench, mode: &str, who: &str, proxies: usize) -> anyhow::Result<Row> {
     let mut row =
         Row::new(&format!("{mode}-{who}"), &format!("{proxies} {who} proxies connect at once, {mode}"));
@@ -42,7 +41,7 @@ async fn arrival(bench: &mut Bench, mode: &str, who: &str, proxies: usize) -> an
     Ok(row)
 }
 
-/// An endpoint of a Service that ten others may call if access is enforced, and everybody if not.
+/// Measures an endpoint of a Service that ten others may call if access is enforced, and all if not.
 async fn endpoint(bench: &mut Bench, mode: &str, proxies: usize) -> anyhow::Result<Row> {
     let shape = bench.settings.shape;
     let service = shape.cold_plain();

@@ -1,8 +1,8 @@
 //! Draws growth: a picture for each series, with latency, CPU and memory beside each other.
 //!
 //! Called by `main` on the data that `growth` wrote, so a picture can be drawn again without measuring. Both axes are
-//! logarithmic: what is flat does not grow, and what rises as the diagonal of the grid is linear. Needs no font: the one
-//! who looks has one.
+//! logarithmic: a level line does not grow, and a line as steep as the diagonal of the grid is linear. Needs no font:
+//! the program that displays the picture has one.
 
 use std::{collections::BTreeMap, fs, ops::Range, path::Path};
 
@@ -14,16 +14,16 @@ use crate::{
     growth::{Data, Points, Series},
 };
 
-/// The size of a picture: as wide as a page is there where these are read.
+/// Size of a picture: as wide as the pages on which it is displayed.
 const SIZE: (u32, u32) = (1080, 400);
-/// Sizes of text. The backend makes about four fifths of them.
+/// Sizes of text. The backend draws about four fifths of them.
 const TITLE: u32 = 19;
 const WORDS: u32 = 17;
 const BLUE: RGBColor = RGBColor(31, 98, 176);
 const ORANGE: RGBColor = RGBColor(217, 95, 2);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
-/// One of the three fields of a picture.
+/// One of the three panels of a picture.
 struct Panel {
     title: &'static str,
     unit: &'static str,
@@ -34,7 +34,7 @@ struct Line {
     label: &'static str,
     figure: &'static str,
     colour: RGBColor,
-    /// Wider where another line may lie on top of it.
+    /// Width, greater where another line may cover it.
     width: u32,
 }
 
@@ -105,7 +105,7 @@ fn chart(
     }
     let across = axis(decades(all().map(|(x, _)| *x), 1));
     let (low, high) = decades(all().map(|(_, y)| *y), 2);
-    // One decade more, for the legend.
+    // One more decade, for the legend.
     let up = axis((low, high + 1));
     let mut chart = ChartBuilder::on(area)
         .caption(panel.title, ("sans-serif", TITLE))
@@ -146,16 +146,16 @@ fn chart(
     Ok(())
 }
 
-/// A figure over what grows.
+/// Returns a figure over the size of the series.
 fn values(series: Series, points: &[Row], figure: &str) -> Vec<(f64, f64)> {
     let by_size = points.iter().filter_map(|row| Some((row.get(series.name())?, row.get(figure)?)));
-    // A logarithm knows no zero, and nothing that was measured is one.
+    // A logarithmic axis has no zero, and no measured value is zero.
     let by_size = by_size.filter(|(x, y)| *x > 0.0 && *y > 0.0);
     let sorted: BTreeMap<u64, (f64, f64)> = by_size.map(|(x, y)| (x as u64, (x, y))).collect();
     sorted.into_values().collect()
 }
 
-/// Whole decades around all values, at least so many of them: noise in something flat must not look like growth.
+/// Returns whole decades around all values, at least `least` of them: noise in a flat line must not look like growth.
 fn decades(values: impl Iterator<Item = f64>, least: i32) -> (i32, i32) {
     let (low, high) =
         values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
@@ -170,7 +170,7 @@ fn decades(values: impl Iterator<Item = f64>, least: i32) -> (i32, i32) {
     (low, high)
 }
 
-/// From one power of ten to another, and a hair more, so that both are on the axis.
+/// Returns the range from one power of ten to another, slightly widened, so that both are on the axis.
 fn axis((low, high): (i32, i32)) -> Range<f64> {
     10_f64.powi(low) * 0.999..10_f64.powi(high) * 1.001
 }

@@ -1,6 +1,6 @@
-//! The processes that are measured: started, asked for their state, and ended; what they use is read from `/proc`.
+//! Processes that are measured: starts, queries and ends them, and reads their use of CPU and memory from `/proc`.
 //!
-//! Used by the scenarios for the operator and by `floor` for the null server. Linux only.
+//! Used by the scenarios for the operator and by `floor` for the baseline server. Linux only.
 
 use std::{
     collections::HashMap,
@@ -15,12 +15,12 @@ use std::{
 
 use anyhow::Context as _;
 
-/// The CPU time that the threads of a process have used, to the nanosecond; threads that have ended do not count.
+/// Returns the CPU time of a process's threads, in nanoseconds; threads that have ended do not count.
 pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(threads(pid).map(|(_, used)| used).sum())
 }
 
-/// The CPU time of this program's threads of that name.
+/// Returns the CPU time of this program's threads of that name.
 pub fn own_cpu(thread: &str) -> Duration {
     let pid = std::process::id();
     let name = |id: &str| fs::read_to_string(format!("/proc/{pid}/task/{id}/comm")).unwrap_or_default();
@@ -28,7 +28,7 @@ pub fn own_cpu(thread: &str) -> Duration {
     Duration::from_nanos(named.map(|(_, used)| used).sum())
 }
 
-/// The threads of a process, each with its number and the nanoseconds that it has run.
+/// Returns the threads of a process, each with its id and the nanoseconds that it has run.
 fn threads(pid: u32) -> impl Iterator<Item = (String, u64)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks.filter_map(|task| {
@@ -37,16 +37,16 @@ fn threads(pid: u32) -> impl Iterator<Item = (String, u64)> {
     })
 }
 
-/// How often the threads of the operator are looked at.
+/// Interval between two readings of the operator's threads.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The CPU time of a process whose threads come and go, as those of the operator's runtime do: one that has nothing to do
-/// for ten seconds ends, and what it has used would be missing. So a thread of its own looks more often than that.
+/// CPU time of a process whose threads start and end, as those of the operator's runtime do: a thread that is idle for
+/// ten seconds ends, and its CPU time would be missing. So a thread of the meter reads more often than that.
 #[derive(Debug)]
 struct Meter {
     pid: u32,
     count: Arc<Mutex<Count>>,
-    /// Held for its end: the thread ends with it.
+    /// Held for its drop, which ends the thread.
     _ends: mpsc::Sender<()>,
 }
 
@@ -67,7 +67,7 @@ impl Meter {
     }
 }
 
-/// What threads had used when they were last seen.
+/// CPU time of threads at their last reading.
 #[derive(Debug, Default)]
 struct Count {
     threads: HashMap<String, u64>,
@@ -77,23 +77,23 @@ struct Count {
 impl Count {
     fn read(&mut self, threads: impl Iterator<Item = (String, u64)>) -> Duration {
         let mut before = std::mem::replace(&mut self.threads, threads.collect());
-        // A number that has run for less than before is another thread's.
+        // A thread id that has run for less than before belongs to a new thread.
         before.retain(|id, used| self.threads.get(id).is_none_or(|now| now < used));
         self.ended += before.values().sum::<u64>();
         Duration::from_nanos(self.ended + self.threads.values().sum::<u64>())
     }
 }
 
-/// The memory of a process, in bytes.
+/// Memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Memory {
-    /// Resident now.
+    /// Resident memory now.
     pub resident: u64,
-    /// The most that was ever resident.
+    /// Peak of resident memory.
     pub peak: u64,
 }
 
-/// What a process holds.
+/// Returns the memory of a process.
 pub fn memory(pid: u32) -> Memory {
     let of = |name: &str| {
         let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -103,17 +103,17 @@ pub fn memory(pid: u32) -> Memory {
     Memory { resident: of("VmRSS:"), peak: of("VmHWM:") }
 }
 
-/// Forgets the most that was ever resident.
+/// Resets the peak of resident memory.
 pub fn forget_peak(pid: u32) -> io::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5")
 }
 
-/// How the operator is started.
+/// Start parameters of the operator.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub program: PathBuf,
     pub kubeconfig: PathBuf,
-    /// The first of four ports.
+    /// First of four ports.
     pub port: u16,
     pub log: PathBuf,
 }
@@ -143,7 +143,7 @@ impl Plan {
             .args(["--pdeathsig", "KILL"])
             .arg(&self.program)
             .arg("run")
-            // Said outright, as the environment may speak of clusters for other reasons.
+            // Set explicitly, as the environment may describe other clusters.
             .args(["--cluster-name", "local", "--trust-domain", "cluster.local"])
             .args(["--init-image", "smidge.local/smidge:dev"])
             .arg(format!("--xds-listen=0.0.0.0:{}", self.xds()))
@@ -164,7 +164,7 @@ impl Plan {
     }
 }
 
-/// A running operator. Ends with this value.
+/// Running operator. Ends with this value.
 pub struct Operator {
     child: Child,
     pages: SocketAddr,
@@ -178,12 +178,12 @@ impl Operator {
         self.child.id()
     }
 
-    /// The CPU time that it has used.
+    /// Returns the CPU time that it has used.
     pub fn cpu(&self) -> Duration {
         Meter::read(&self.meter.count, self.meter.pid)
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it reports ready.
     pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
         while self.started.elapsed() < within {
             if let Some(status) = self.child.try_wait()? {
@@ -200,17 +200,17 @@ impl Operator {
         anyhow::bail!("the operator is not ready after {within:?}; see {}", self.log.display())
     }
 
-    /// One of its pages, with the header.
+    /// Returns one of its pages, with the header.
     pub fn page(&self, path: &str) -> anyhow::Result<String> {
         page(self.pages, path, Duration::from_secs(5))
     }
 
-    /// Its counters and gauges of these names, each summed over all labels.
+    /// Returns a counter or gauge of this name, summed over all labels.
     pub fn counter(&self, name: &str) -> anyhow::Result<f64> {
         Ok(self.counters(&[name])?.first().copied().unwrap_or_default())
     }
 
-    /// Several of them, at one moment.
+    /// Returns several of them, at one moment.
     pub fn counters(&self, names: &[&str]) -> anyhow::Result<Vec<f64>> {
         let page = self.page("/metrics")?;
         let sum = |name: &&str| {
@@ -220,7 +220,7 @@ impl Operator {
         Ok(names.iter().map(sum).collect())
     }
 
-    /// When its log first said `text`, since its first line.
+    /// Returns the time from the first line of its log to the first one that contains `text`.
     pub fn said(&self, text: &str) -> Option<Duration> {
         let log = fs::read_to_string(&self.log).ok()?;
         let first = seconds(log.lines().next()?)?;
@@ -228,7 +228,7 @@ impl Operator {
         Some(Duration::from_secs_f64((said - first).max(0.0)))
     }
 
-    /// Kills it, as a node that fails would, and waits for its end.
+    /// Kills it, as a failing node would, and waits for its end.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -242,7 +242,7 @@ impl Drop for Operator {
     }
 }
 
-/// A page with its header, each part of which comes within a time.
+/// Returns a page with its header; each read has the time limit `within`.
 pub fn page(pages: SocketAddr, path: &str, within: Duration) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&pages, within)?;
     stream.set_read_timeout(Some(within))?;
@@ -252,7 +252,7 @@ pub fn page(pages: SocketAddr, path: &str, within: Duration) -> anyhow::Result<S
     Ok(page)
 }
 
-/// The second of the day at the start of a log line: `2026-01-01T10:20:30.123456Z …`.
+/// Parses the second of the day at the start of a log line: `2026-01-01T10:20:30.123456Z …`.
 fn seconds(line: &str) -> Option<f64> {
     let time = line.split_once('T')?.1.split_once('Z')?.0;
     let parts: Vec<f64> = time.split(':').filter_map(|part| part.parse().ok()).collect();
@@ -260,7 +260,7 @@ fn seconds(line: &str) -> Option<f64> {
     Some(hours * 3600.0 + minutes * 60.0 + seconds)
 }
 
-/// The text that `program crds` prints.
+/// Returns the text that `program crds` prints.
 pub fn definitions(program: &Path) -> anyhow::Result<String> {
     let output = Command::new(program).arg("crds").output().context("failed to run `smidge crds`")?;
     Ok(String::from_utf8(output.stdout)?)

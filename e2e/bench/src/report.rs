@@ -1,13 +1,13 @@
-//! Rows as tables in Markdown, which read well on a terminal, too: the changes, what sidecars add, everything else, and
-//! the targets.
+//! Formats rows as tables in Markdown, which are readable on a terminal, too: the changes, what sidecars add,
+//! everything else, and the targets.
 //!
-//! Called by `ledger`, and by `sidecars` for its own. Rounds, and leaves out what only machines read.
+//! Called by `ledger`, and by `sidecars` for its own. Rounds, and leaves out figures that only programs read.
 
 use std::fmt::Write as _;
 
 use crate::{figures::Row, targets::Judged};
 
-/// The columns of changes, with the figure of each.
+/// Columns of changes, with the figure of each.
 const CHANGES: [(&str, &str); 13] = [
     ("p50", "last_p50_ms"),
     ("p99", "last_p99_ms"),
@@ -24,7 +24,7 @@ const CHANGES: [(&str, &str); 13] = [
     ("resources", "resources"),
 ];
 
-/// The columns of what sidecars add, with the figure of each, and what it is compared by.
+/// Columns of what sidecars add, with the figure of each, and the figure for comparison.
 const SIDECARS: [(&str, &str, Option<&str>); 7] = [
     ("p50", "p50_us", None),
     ("p99", "p99_us", None),
@@ -35,7 +35,7 @@ const SIDECARS: [(&str, &str, Option<&str>); 7] = [
     ("CPU at that", "full_cpu_us", Some("full_cpu")),
 ];
 
-/// What the other rows show, if they have it: words, the figure, its unit. The rest is in the JSON only.
+/// Figures of the other rows, if they have them: label, figure, unit. The rest is in the JSON only.
 const OTHERS: [(&str, &str, &str); 30] = [
     ("first proxy configured after the lists", "lists_to_first_proxy_s", " s"),
     ("after the start", "start_to_first_proxy_s", " s"),
@@ -69,7 +69,7 @@ const OTHERS: [(&str, &str, &str); 30] = [
     ("per second", "per_second", ""),
 ];
 
-/// All tables. Without targets, these are left out.
+/// Returns all tables. Without targets, theirs is left out.
 pub fn tables(rows: &[Row], targets: &[Judged]) -> String {
     let (changes, others): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| row.get("last_p50_ms").is_some());
@@ -86,7 +86,7 @@ pub fn tables(rows: &[Row], targets: &[Judged]) -> String {
     tables.join("\n")
 }
 
-/// What sidecars add.
+/// Returns the table of what sidecars add.
 pub fn sidecars(rows: &[&Row]) -> String {
     let mut table = Table::new("path (times in µs)", &SIDECARS.map(|(head, ..)| head));
     for row in rows {
@@ -140,7 +140,7 @@ fn targets_table(targets: &[Judged]) -> String {
     table.text()
 }
 
-/// A table whose columns are as wide as they need to be.
+/// Table whose columns are as wide as their content.
 struct Table {
     lines: Vec<Vec<String>>,
 }
@@ -181,7 +181,7 @@ impl Table {
     }
 }
 
-/// A figure with as many digits as mean anything.
+/// Formats a figure with as many digits as are meaningful.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,

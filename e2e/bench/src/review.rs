@@ -1,10 +1,10 @@
-//! The review by which an API server asks to inject a pod of a usual size.
+//! Admission review by which an API server requests the injection of a pod of a usual size.
 //!
 //! Sent by `inject` to the webhook, and compiled into the operator's benches, so that both measure the same pod.
 
 use serde_json::{Value, json};
 
-/// Two containers with probes, ports and volumes.
+/// Builds the review of a pod with two containers with probes, ports and volumes.
 pub fn review() -> Value {
     let container = |name: &str, port: u16| {
         json!({

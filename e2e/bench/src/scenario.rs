@@ -1,7 +1,7 @@
-//! The scenarios, in the order in which one leads to the next.
+//! Runs the scenarios, in an order in which each prepares the next.
 //!
-//! Called by `main`; each yields a row, and may expect the proxies of the one before to be connected. What is measured
-//! is said here; how, in `bench` and `floor`.
+//! Called by `main`; each returns a row, and may expect the proxies of the one before to be connected. Defines what is
+//! measured; `bench` and `floor` measure it.
 
 use std::time::Duration;
 
@@ -21,21 +21,21 @@ use crate::{
     wire::Kind,
 };
 
-/// How many proxies there are in turn.
+/// Numbers of proxies in turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Crowds {
-    /// In most scenarios.
+    /// Number in most scenarios.
     pub usual: usize,
-    /// Few enough for absolute times to say something.
+    /// Number that is small enough for absolute times to be meaningful.
     pub few: usize,
-    /// As many as there may be; 0 leaves them out.
+    /// Maximum number; 0 leaves that scenario out.
     pub many: usize,
 }
 
-/// Everything, in order. What was measured gets its floor even if what came after it was not.
+/// Runs everything, in order. Rows that were measured get their baseline even if a later scenario failed.
 pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
     let mut outcome = operator(bench, crowds, ledger).await;
-    // Last, as the null server is the only one that may run then.
+    // Last, as the baseline server must then run alone.
     for proxies in [crowds.usual, crowds.few] {
         let floor = floor(bench, proxies, ledger).await;
         if let (Err(first), Err(error)) = (&outcome, &floor) {
@@ -70,7 +70,7 @@ async fn operator(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> any
     fairness::all(bench, crowds, ledger).await
 }
 
-/// From the start of the process until the first proxy has everything.
+/// Measures the time from the start of the process until the first proxy has every resource.
 async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
     eprintln!("==> cold start");
     let mut row = Row::new("cold-start", "cold start, all objects in the API server");
@@ -94,25 +94,25 @@ async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// Bytes in millions.
+/// Converts bytes to megabytes.
 pub fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// All proxies come at once, new, and get certificates.
+/// Connects new proxies concurrently, which get certificates.
 async fn connect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     eprintln!("==> {count} proxies connect");
     let what = format!("{count} new proxies connect at once, certificates included");
     let mut row = Row::new("connect", &what);
     bench.fleet.disconnect(true).await?;
-    // Nobody was ever there: what the operator has is the mesh alone.
+    // No proxy has ever been connected: the operator holds the mesh alone.
     bench.restart().await?;
     bench.settle().await?;
     crowd(bench, &mut row, count).await?;
     Ok(row)
 }
 
-/// So many proxies come to an operator that does nothing else.
+/// Connects `count` proxies to an operator that is otherwise idle.
 pub async fn crowd(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::Result<Connected> {
     let before = bench.before().await?;
     let connected = bench.connect(count).await?;
@@ -140,7 +140,7 @@ pub async fn crowd(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::Re
     Ok(connected)
 }
 
-/// Who is told of a change, in words.
+/// Returns the number of proxies that receive a change, and its description.
 fn told(shape: Shape, service: usize, proxies: usize) -> (usize, String) {
     match shape.receivers(service, proxies) {
         all if all == proxies => (all, format!("the last of {all}")),
@@ -148,7 +148,7 @@ fn told(shape: Shape, service: usize, proxies: usize) -> (usize, String) {
     }
 }
 
-/// The weights of a Service's split are edited.
+/// Measures an edit of the weights of a Service's split.
 async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
     let (receivers, told) = told(bench.settings.shape, service, proxies);
     let mut row = Row::new(id, &format!("TrafficSplit edit → {told}"));
@@ -157,7 +157,7 @@ async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> a
     let weight = |weight: u32| json!([{"op": "replace", "path": "/spec/backends/0/weight", "value": weight}]);
     let change = Change {
         watched: bench.cluster.watch("TrafficSplit", &namespace, &name).await?,
-        // The last one is as the split was made.
+        // The last patch restores the split as it was created.
         patches: [weight(80), weight(90)],
         carrier: (Kind::Route, format!("{namespace}/{name}/80")),
         receivers,
@@ -166,7 +166,7 @@ async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> a
     Ok(row)
 }
 
-/// The readiness of an endpoint of a Service changes.
+/// Measures a change of the readiness of a Service's endpoint.
 async fn endpoint(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
     let (receivers, told) = told(bench.settings.shape, service, proxies);
     let mut row = Row::new(id, &format!("endpoint change → {told}"));
@@ -176,7 +176,7 @@ async fn endpoint(bench: &mut Bench, id: &str, service: usize, proxies: usize) -
     Ok(row)
 }
 
-/// A change that ten see, while elsewhere an endpoint changes every ten milliseconds.
+/// Measures a change that ten proxies see, while elsewhere an endpoint changes every ten milliseconds.
 async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     let shape = bench.settings.shape;
     let (receivers, told) = told(shape, shape.cold_plain(), proxies);
@@ -185,7 +185,7 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     row.set("proxies", proxies as f64);
     let quiet = [Shape::HOT, Shape::HOT + 1, Shape::HOT + 2, shape.cold_plain()];
     let churn = Churn::start(bench.cluster.clone(), shape, &quiet, Duration::from_millis(10));
-    // The first change comes when the others are under way.
+    // The first change is made once the others are in progress.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let toggled = match bench.readiness(shape.cold_plain(), receivers).await {
         Ok(change) => bench.changes(&mut row, change).await,
@@ -193,11 +193,11 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     };
     let churned = churn.stop().await?;
     toggled?;
-    // What is under way still arrives: nothing may change while the proxies of the next scenario are away.
+    // Changes in progress still arrive: nothing may change while the proxies of the next scenario are disconnected.
     bench.settle().await?;
     row.set("churn_per_s", churned);
     row.what = format!("endpoint change → {told}, under {churned:.0} changes/s elsewhere");
-    // What the churn has used and sent is in them: they say nothing of one change.
+    // The other figures include what the churn has used and sent, and so do not describe one change.
     row.figures.retain(|figure, _| {
         figure.starts_with("last_")
             || figure.starts_with("late_")
@@ -206,7 +206,7 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// The operator is killed and comes back; everybody reconnects with what they have.
+/// Kills and restarts the operator; all proxies reconnect with the resources that they hold.
 async fn reconnect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     eprintln!("==> {count} proxies reconnect to an operator that was restarted");
     let what = format!("operator restarts, {count} proxies reconnect once it serves, nothing changed");
@@ -214,10 +214,10 @@ async fn reconnect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     bench.operator.stop()?;
     bench.fleet.disconnect(false).await?;
     bench.restart().await?;
-    // How long it takes until it serves is the cold start's matter.
+    // The time until it serves belongs to the cold start.
     bench.published().await?;
     let connected = crowd(bench, &mut row, count).await?;
-    // What users see of it: until the last one is served again, from the start of the new process.
+    // Users see the time from the start of the new process until the last proxy is served again.
     let last = connected.configured.last().context("nobody came back")?;
     row.set("start_to_last_s", last.saturating_duration_since(bench.operator.started).as_secs_f64());
     for meaningless in ["kb_each", "peak_mb"] {
@@ -226,7 +226,7 @@ async fn reconnect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// As many proxies as there may be.
+/// Connects the maximum number of proxies.
 async fn many(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     eprintln!("==> {count} proxies");
     let what = format!("{count} new proxies, at most 1,000 at a time");
@@ -238,7 +238,7 @@ async fn many(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// The floor of all rows that were measured with that many proxies, their connecting included.
+/// Measures the baseline of all rows that were measured with that number of proxies, and of their connecting.
 async fn floor(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
     let Some(connect) = ledger.get("connect") else { return Ok(()) };
     eprintln!("==> the floor with {proxies} proxies");

@@ -1,27 +1,27 @@
-//! A mesh of a given size, as the objects that a cluster would hold.
+//! Mesh of a given size, as the objects that a cluster would hold.
 //!
-//! Applied by `cluster`, and compiled into the operator's benches as well, so that both measure the same mesh. Pure. The
-//! shape: Services of equal size, each with an account of its own, each called by ten others. The first three are called
-//! by everybody: what changes there, everybody must be told. Nothing of it ever runs. `growth` makes its own mesh of the
-//! same objects.
+//! Applied by `cluster`, and compiled into the operator's benches as well, so that both measure the same mesh. Pure.
+//! The shape: Services of equal size, each with an account of its own, each called by ten others. The first three are
+//! called by all: every proxy must receive a change of them. No pod of it ever runs. `growth` builds its own mesh of
+//! the same objects.
 
 use serde_json::{Value, json};
 
-/// How many Services call each Service.
+/// Number of Services that call each Service.
 pub const CALLERS: usize = 10;
-/// How many Services are called by everybody: a root and its two backends.
+/// Number of Services that all others call: a root and its two backends.
 const EVERYBODYS: usize = 3;
-/// Services in a namespace.
+/// Maximum number of Services in a namespace.
 const NAMESPACE: usize = 100;
-/// Endpoints in an EndpointSlice, as Kubernetes' own controller cuts them.
+/// Maximum number of endpoints in an EndpointSlice, as in Kubernetes' own controller.
 pub const SLICE: usize = 100;
 
-/// The size of a mesh.
+/// Size of a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Shape {
-    /// How many Services.
+    /// Number of Services.
     pub services: usize,
-    /// How many pods each of them has.
+    /// Number of pods of each Service.
     pub pods: usize,
 }
 
@@ -29,45 +29,45 @@ pub struct Shape {
 #[derive(Debug, Clone)]
 pub struct Object {
     pub kind: &'static str,
-    /// Empty for what lives in none.
+    /// Namespace; empty for a cluster-scoped object.
     pub namespace: String,
     pub name: String,
-    /// The object without `apiVersion` and `kind`.
+    /// Object without `apiVersion` and `kind`.
     pub body: Value,
-    /// What its status is to become, where that matters.
+    /// Status to be written, if it matters.
     pub status: Option<Value>,
 }
 
 impl Shape {
-    /// The namespace of a Service.
+    /// Returns the namespace of a Service.
     pub fn namespace(service: usize) -> String {
         format!("bench-{}", service / NAMESPACE)
     }
 
-    /// The name of a Service, and of its account.
+    /// Returns the name of a Service, and of its account.
     pub fn name(service: usize) -> String {
         format!("s{service}")
     }
 
-    /// The Service that everybody calls; its split's backends are the next two.
+    /// Service that all others call; the backends of its split are the next two.
     pub const HOT: usize = 0;
 
-    /// A Service that ten others call, with a split over the next two.
+    /// Returns a Service that ten others call, with a split over the next two.
     pub fn cold(self) -> usize {
         (self.services / 2).min(2 * CALLERS)
     }
 
-    /// A Service that everybody calls and whose own pods answer: the first backend of that split.
+    /// Returns a Service that all others call and whose own pods answer: the first backend of that split.
     pub fn hot_backend(self) -> usize {
         (Self::HOT + 1) % self.services
     }
 
-    /// A Service that ten others call and that is in no split.
+    /// Returns a Service that ten others call and that is in no split.
     pub fn cold_plain(self) -> usize {
         (self.cold() + 3).min(self.services - 1)
     }
 
-    /// Those that call a Service.
+    /// Returns the Services that call a Service.
     pub fn callers(self, service: usize) -> Vec<usize> {
         if service < EVERYBODYS {
             return (0..self.services).collect();
@@ -79,12 +79,12 @@ impl Shape {
         all
     }
 
-    /// The name of a pod.
+    /// Returns the name of a pod.
     pub fn pod(service: usize, pod: usize) -> String {
         format!("{}-{pod}", Self::name(service))
     }
 
-    /// Every object, those first that others live in.
+    /// Returns every object, namespaces first.
     pub fn objects(self) -> Vec<Object> {
         let mut all = namespaces(0, self.services);
         for number in 0..self.services {
@@ -103,17 +103,17 @@ impl Shape {
     }
 }
 
-/// The namespaces that so many Services live in, if those were made that a mesh of `before` Services has.
+/// Returns the namespaces of `services` Services, without those that a mesh of `before` Services has.
 pub fn namespaces(before: usize, services: usize) -> Vec<Object> {
     (before.div_ceil(NAMESPACE)..services.div_ceil(NAMESPACE)).flat_map(namespace).collect()
 }
 
-/// The address of the `number`th pod of all.
+/// Returns the address of the `number`th pod of all.
 pub fn address(number: usize) -> String {
     format!("10.{}.{}.{}", 128 + (number >> 16), number >> 8 & 255, number & 255)
 }
 
-/// A pod of a Service, injected and ready.
+/// Builds a pod of a Service, injected and ready.
 pub fn pod(service: usize, pod: usize, address: &str) -> Object {
     let account = Shape::name(service);
     let body = json!({
@@ -143,7 +143,8 @@ pub fn pod(service: usize, pod: usize, address: &str) -> Object {
     Object { kind: "Pod", namespace, name, body, status: Some(status) }
 }
 
-/// The slices with these pods of a Service, each a number and an address. Each is called for the number of its first pod.
+/// Builds the slices with these pods of a Service, each a number and an address. Each slice is named after its first
+/// pod.
 pub fn slices(service: usize, pods: &[(usize, String)]) -> Vec<Object> {
     let slices = pods.chunks(SLICE).map(|pods| {
         let endpoints = pods.iter().map(|(pod, address)| {
@@ -169,7 +170,7 @@ pub fn slices(service: usize, pods: &[(usize, String)]) -> Vec<Object> {
     slices.collect()
 }
 
-/// Lets the accounts of some Services call another one.
+/// Builds a target that allows the accounts of some Services to call another one.
 pub fn target(service: usize, callers: &[usize]) -> Object {
     let account = |service: usize| json!({"kind": "ServiceAccount", "name": Shape::name(service), "namespace": Shape::namespace(service)});
     let sources: Vec<Value> = callers.iter().copied().map(account).collect();
@@ -204,7 +205,7 @@ fn namespace(number: usize) -> [Object; 2] {
     ]
 }
 
-/// A Service; its pods are another matter.
+/// Builds a Service without its pods.
 pub fn service(service: usize) -> Object {
     let body = json!({"spec": {
         "selector": {"app": Shape::name(service)},

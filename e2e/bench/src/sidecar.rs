@@ -1,46 +1,46 @@
-//! What one proxy asks for and holds: the part of an Envoy that talks to the control plane, without I/O.
+//! State of one proxy: the part of an Envoy that communicates with the control plane, without I/O.
 //!
-//! Driven by `fleet`. It asks as Envoy does: clusters first; the endpoints and secrets that they name; listeners once
-//! those have come; then the routes, extensions and secrets that those name. It acknowledges everything, and when it
-//! comes back it says honestly what it holds. It uses nothing of what it gets.
+//! Driven by `fleet`. It subscribes as Envoy does: clusters first; the endpoints and secrets that they name; listeners
+//! once those have arrived; then the routes, extensions and secrets that those name. It acknowledges everything, and
+//! when it reconnects it sends the correct initial versions. It uses nothing of what it receives.
 
 use crate::{
     names::{Id, Names},
     wire::{Kind, Request, Response},
 };
 
-/// A name that exists nowhere. Asked for last when a proxy comes back: the answer that there is no such thing shows that
-/// everything that was said before has been judged, even if nothing had to be sent.
+/// Name that never exists. A reconnecting proxy subscribes to it last: the answer that it does not exist shows that
+/// every request before it has been processed, even if nothing had to be sent.
 pub const PROBE: &str = "bench/probe/0";
 
-/// What a proxy holds of one kind: names with versions, in order; version 0 is what was asked for and has not come.
+/// Resources of one kind that a proxy holds: names with versions, sorted; version 0 is a name without an answer yet.
 type Held = Vec<(Id, Id)>;
 
 /// One proxy.
 #[derive(Debug, Default)]
 pub struct Sidecar {
     held: [Held; 6],
-    /// The kinds that were asked for.
+    /// Kinds that were subscribed to.
     opened: [bool; 6],
-    /// The kinds that were answered.
+    /// Kinds that were answered.
     answered: [bool; 6],
-    /// How many names were asked for and have not been answered.
+    /// Number of names that have no answer yet.
     missing: usize,
 }
 
-/// What came with a response.
+/// Resource that a response has changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
     pub kind: Kind,
     pub name: Id,
 }
 
-/// The messages that go out.
+/// Messages to be sent.
 pub type Outbox = Vec<Vec<u8>>;
 
 impl Sidecar {
-    /// The first messages of a stream: for clusters from a proxy that is new, for everything that it holds from one that
-    /// comes back.
+    /// Writes the first messages of a stream: a new proxy subscribes to clusters, a reconnecting one to everything that
+    /// it holds.
     pub fn open(&mut self, node: &str, names: &mut Names, out: &mut Outbox) {
         let is_new = self.held.iter().all(Vec::is_empty);
         self.missing = 0;
@@ -81,7 +81,7 @@ impl Sidecar {
         out.push(message);
     }
 
-    /// Sets the version of a name; `None` if the name is new.
+    /// Sets the version of a name, and returns the previous one; `None` if the name is new.
     fn put(&mut self, kind: Kind, name: Id, version: Id) -> Option<Id> {
         let held = &mut self.held[kind as usize];
         match held.binary_search_by_key(&name, |(name, _)| *name) {
@@ -93,7 +93,7 @@ impl Sidecar {
         }
     }
 
-    /// Takes a response and acknowledges it; `changed` is told of every resource whose version is another one than before.
+    /// Accepts a response and acknowledges it; calls `changed` for every resource whose version differs from before.
     pub fn take(
         &mut self,
         response: &Response<'_>,
@@ -128,8 +128,8 @@ impl Sidecar {
             let name = names.id(name);
             let held = &mut self.held[response.kind as usize];
             let Ok(at) = held.binary_search_by_key(&name, |(name, _)| *name) else { continue };
-            // It was asked for and does not exist, which is an answer. What named it stays, and so does the subscription
-            // of what it named: no scenario takes clusters away from proxies that go on.
+            // The proxy subscribed to it and it does not exist, which is an answer. The resource that named it stays,
+            // and so does the subscription: no scenario removes clusters from connected proxies.
             let (_, version) = held.remove(at);
             if version == 0 {
                 self.missing = self.missing.saturating_sub(1);
@@ -137,7 +137,7 @@ impl Sidecar {
         }
     }
 
-    /// Asks for what is new, and for listeners once all that the clusters need is there.
+    /// Subscribes to new names, and to listeners once everything that the clusters need has arrived.
     fn follow(&mut self, mut wanted: Vec<(Kind, Id)>, names: &Names, out: &mut Outbox) {
         wanted.sort_unstable();
         wanted.dedup();
@@ -162,12 +162,12 @@ impl Sidecar {
         }
     }
 
-    /// Whether everything that was asked for has come.
+    /// Returns true if everything that was subscribed to has arrived.
     pub fn is_configured(&self) -> bool {
         self.answered[Kind::Cluster as usize] && self.answered[Kind::Listener as usize] && self.missing == 0
     }
 
-    /// How many resources it holds.
+    /// Returns the number of resources that it holds.
     pub fn holds(&self) -> usize {
         self.held.iter().flatten().filter(|(_, version)| *version != 0).count()
     }

@@ -1,9 +1,10 @@
-//! What a sidecar adds: a request from one pod to another, with our configuration, with a minimal one, and with none.
+//! Measures what a sidecar adds: a request from one pod to another, with our configuration, with a minimal one, and
+//! with none.
 //!
 //! `smidge-bench sidecars measure`, behind `make bench-sidecars`. Each path has two pods of its own (`sidecars::pods`),
 //! a server (`sidecars::server`), and, but for the bare one, an Envoy at either end. One round measures all of them,
-//! one after the other, in turns of order, so that a machine that drifts does so under all alike; a second minimal path
-//! tells how far two equal ones are apart. Knows nothing of a cluster. Figures come out (`sidecars::tally`), no
+//! one after the other, in rotating order, so that a drift of the machine affects all alike; a second minimal path
+//! shows how far two equal ones are apart. Does not use a cluster. The result are figures (`sidecars::tally`), no
 //! verdict.
 
 mod identity;
@@ -24,45 +25,45 @@ use std::{
 use self::{path::Way, tally::Tally};
 use crate::machine;
 
-/// What is measured and what takes part in it.
+/// Subcommands: the measurement, and the programs that it starts.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Compare the paths.
     Measure(Args),
-    /// The server; `measure` starts it.
+    /// Run the server; `measure` starts it.
     Server { address: SocketAddr },
-    /// The client; `measure` starts it.
+    /// Run the client; `measure` starts it.
     Load(load::Args),
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The program whose configuration is measured. It need not be optimised: no request goes through it.
+    /// Program whose configuration is measured. It need not be optimised: no request goes through it.
     #[arg(long)]
     smidge: PathBuf,
     #[arg(long, env = "ENVOY")]
     envoy: PathBuf,
     #[arg(long, default_value_t = 10)]
     rounds: usize,
-    /// Requests a second, far below what either path can do.
+    /// Requests per second, far below what either path can do.
     #[arg(long, default_value_t = 1000)]
     rate: u32,
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// Seconds of each path in a round, at that rate.
+    /// Duration of each path in a round at that rate, in seconds.
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
-    /// Seconds of each path in a round, at as many requests as are answered; 0 leaves that out.
+    /// Duration of each path in a round at the maximum rate, in seconds; 0 leaves that out.
     #[arg(long, default_value_t = 1.5)]
     saturated: f64,
-    /// Measures ours without some of its parts as well: fields of the configuration or filters, joined by `+`, or
+    /// Also measure ours without some of its parts: fields of the configuration or filters, joined by `+`, or
     /// `discovery`; may be repeated.
     #[arg(long, value_name = "PART+…")]
     without: Vec<String>,
-    /// Where the results go.
+    /// Folder of the results.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// What the results are called.
+    /// Name of the result files.
     #[arg(long, default_value = "sidecars")]
     name: String,
     #[command(flatten)]
@@ -81,7 +82,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
 fn measure(args: &Args) -> anyhow::Result<()> {
     fs::create_dir_all(&args.out)?;
     pods::isolate()?;
-    // Below /run, which every user may read and which goes with this process.
+    // Below /run, which every user may read and which is removed with this process.
     let folder = Path::new("/run/sidecars");
     fs::create_dir(folder)?;
     identity::write(folder)?;

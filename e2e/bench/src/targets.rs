@@ -1,7 +1,7 @@
-//! What the figures are to reach: each target of issue and design, beside the figure that it is about.
+//! Compares the figures with the targets of issue and design.
 //!
-//! Asked by `ledger` for the last table and for the JSON. Pure. A target that has no figure in a run is named as not
-//! measured, one whose figure the machine hides is undecided; none is ever asserted.
+//! Called by `ledger` for the last table and for the JSON. Pure. A target that has no figure in a run is reported as
+//! not measured, one whose figure the noise of the machine hides as undecided; none is ever asserted.
 
 use serde::Serialize;
 
@@ -9,10 +9,10 @@ use crate::figures::Row;
 
 /// One target.
 struct Target {
-    /// The row and the figure in it that is judged.
+    /// Row, and the figure in it that is judged.
     row: &'static str,
     figure: &'static str,
-    /// What is judged, for people.
+    /// Description of the figure, for readers.
     what: &'static str,
     bound: Bound,
     unit: &'static str,
@@ -26,19 +26,19 @@ enum Bound {
     AtLeast(f64),
 }
 
-/// A target with what a run says of it.
+/// Target with the verdict of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judged {
     pub row: &'static str,
     pub figure: &'static str,
-    /// What is judged, for people.
+    /// Description of the figure, for readers.
     pub what: &'static str,
     /// The target, with its unit.
     pub target: String,
-    /// What is judged.
+    /// Value of the figure.
     pub value: Option<f64>,
     pub unit: &'static str,
-    /// For a ratio: the figure and its floor.
+    /// For a ratio: the figure and its baseline.
     pub of: Option<(f64, f64, &'static str)>,
     pub verdict: &'static str,
 }
@@ -69,10 +69,10 @@ const P50: (&str, &str, &str) = ("last_p50_ms", "floor_p50_ms", "ms");
 const P99: (&str, &str, &str) = ("last_p99_ms", "floor_p99_ms", "ms");
 const CPU: (&str, &str, &str) = ("cpu_ms", "floor_cpu_ms", "ms");
 
-/// The comparison of a path with itself: as far as its quarters reach, equal paths are apart.
+/// Comparison of a path with itself: equal paths differ by as much as its quartiles.
 pub const CONTROL: &str = "sidecars-minimal-again";
 
-/// In the order in which the design has them.
+/// Targets in the order of the design.
 const TARGETS: &[Target] = &[
     ratio(
         "split-all",
@@ -149,7 +149,7 @@ const TARGETS: &[Target] = &[
     ),
 ];
 
-/// Every target, judged by what was measured.
+/// Judges every target by the rows of a run.
 pub fn judge(rows: &[Row]) -> Vec<Judged> {
     TARGETS.iter().map(|target| target.judge(rows)).collect()
 }
@@ -173,7 +173,7 @@ impl Target {
             AtMost(limit) => ("≤", limit),
             AtLeast(limit) => ("≥", limit),
         };
-        // Quarters on both sides of the bound say nothing of it; nor does a figure that a path misses against itself.
+        // Quartiles on both sides of the bound leave it undecided; so does a bound that a path misses against itself.
         let quarters = |row: Option<&Row>| {
             let part = |which: &str| Some(bound.is_met(row?.get(&format!("{figure}{which}"))?));
             Some((part("_low")?, part("_high")?))

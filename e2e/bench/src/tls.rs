@@ -1,7 +1,7 @@
-//! What a proxy trusts, and where it finds the control plane.
+//! TLS configuration of a proxy, and addresses of the control plane.
 //!
-//! Used for the operator and for the null server alike. Sessions are not resumed: the proxies of a mesh are different
-//! pods, and an operator that was restarted has forgotten its tickets.
+//! Used for the operator and for the baseline server alike. Sessions are not resumed: the proxies of a mesh are
+//! different pods, and an operator that was restarted no longer knows its tickets.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rustls::{ClientConfig, RootCertStore, client::Resumption};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-/// A client that trusts these roots (PEM) and nothing else.
+/// Builds a client that trusts these roots (PEM) and nothing else.
 pub fn client(roots: &[String]) -> anyhow::Result<ClientConfig> {
     let mut store = RootCertStore::empty();
     for pem in roots {
@@ -25,7 +25,7 @@ pub fn client(roots: &[String]) -> anyhow::Result<ClientConfig> {
     Ok(config)
 }
 
-/// Addresses of this machine with that port: each has ports of its own on the client's side.
+/// Returns addresses of this machine with that port: each has ports of its own on the client's side.
 pub fn loopback(port: u16) -> Vec<SocketAddr> {
     (1..=8).map(|last| SocketAddr::from(([127, 0, 0, last], port))).collect()
 }

@@ -1,6 +1,6 @@
 //! Tokens of pods that no kubelet runs, signed with the cluster's own key as the API server would.
 //!
-//! Used before proxies connect. Knows the form of a bound token and nothing of who judges it.
+//! Used before proxies connect. Writes the claims of a bound token, and does not know its verifier.
 
 use std::{
     path::Path,
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Pod};
 
-/// How long the tokens are good: longer than any run.
+/// Validity of the tokens, in seconds: longer than any run.
 const LIFETIME: u64 = 24 * 3600;
 
-/// Signs tokens.
+/// Signer of tokens.
 pub struct Signer {
     key: KeyPair,
     header: String,
@@ -28,7 +28,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// The cluster's own key, from the folder with its keys.
+    /// Reads the cluster's own key from the folder with its keys.
     pub async fn of(cluster: &Cluster, keys: &Path) -> anyhow::Result<Self> {
         let file = keys.join("sa.key");
         let key = PrivatePkcs8KeyDer::from_pem_file(&file)
@@ -43,7 +43,7 @@ impl Signer {
         Ok(Self { key, header, issuer, now })
     }
 
-    /// The token of a pod that runs under this account of its namespace.
+    /// Signs a token of a pod that runs under this account of its namespace.
     pub fn token(&self, pod: &Pod, account: &str) -> anyhow::Result<String> {
         let claims = json!({
             "iss": self.issuer,

@@ -1,10 +1,10 @@
-//! The two messages of the delta protocol, written and read by hand.
+//! Writes and reads the two messages of the delta protocol by hand.
 //!
-//! Used by `sidecar` for every message of every simulated proxy, so it builds nothing: a response is a list of slices of
-//! the bytes that came. Resource bodies are looked into only where a proxy would find the names of further resources
+//! Used by `sidecar` for every message of every simulated proxy, so it builds nothing: a response is a list of slices
+//! of the received bytes. Resource bodies are read only where a proxy would find the names of further resources
 //! (`references`), and the caller does that once for each version of a resource, not once for each proxy.
 
-/// The types of resources, in the order in which an Envoy asks for them when it comes back.
+/// Types of resources, in the order in which an Envoy subscribes to them when it reconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Cluster,
@@ -47,7 +47,7 @@ pub struct Resource<'a> {
     pub body: &'a [u8],
 }
 
-/// A response, as slices of its bytes.
+/// Response, as slices of its bytes.
 #[derive(Debug)]
 pub struct Response<'a> {
     pub kind: Kind,
@@ -56,13 +56,13 @@ pub struct Response<'a> {
     pub removed: Vec<&'a [u8]>,
 }
 
-/// A field of a message: its number, and its bytes if it is length-delimited.
+/// Field of a message: its number, and its bytes if it is length-delimited.
 struct Field<'a> {
     number: u64,
     bytes: Option<&'a [u8]>,
 }
 
-/// The fields of a message; ends with `None` after an error as well, which `is_whole` tells apart.
+/// Fields of a message; ends with `None` after an error as well, which `is_whole` distinguishes.
 struct Fields<'a> {
     left: &'a [u8],
     is_whole: bool,
@@ -128,7 +128,7 @@ fn take<'a>(left: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Reads a `DeltaDiscoveryResponse`; `None` if it is none, or of a type that no proxy asked for.
+/// Reads a `DeltaDiscoveryResponse`; `None` if it is none, or of a type to which no proxy subscribes.
 pub fn response(bytes: &[u8]) -> Option<Response<'_>> {
     let (mut kind, mut nonce) = (None, &[][..]);
     let (mut resources, mut removed) = (Vec::new(), Vec::new());
@@ -162,14 +162,14 @@ fn resource(bytes: &[u8]) -> Option<Resource<'_>> {
     fields.is_whole.then_some(resource)
 }
 
-/// What a proxy says. Written in the field numbers of `DeltaDiscoveryRequest`.
+/// Request of a proxy. Written in the field numbers of `DeltaDiscoveryRequest`.
 #[derive(Debug, Default)]
 pub struct Request<'a> {
     pub node: Option<&'a str>,
     pub subscribe: Vec<&'a str>,
     pub initial_versions: Vec<(&'a str, &'a str)>,
     pub nonce: &'a [u8],
-    /// Why the response with that nonce is refused; empty if it is not.
+    /// Message of the NACK of the response with that nonce; empty for an ACK.
     pub refusal: &'a str,
 }
 
@@ -199,7 +199,7 @@ impl Request<'_> {
     }
 }
 
-/// Appends a response with one resource whose body has `body` bytes: what the null server says.
+/// Appends a response with one resource whose body has `body` bytes, as the baseline server sends it.
 pub fn write_response(kind: Kind, name: &str, version: &str, body: usize, out: &mut Vec<u8>) {
     let url = kind.type_url();
     let any_len = field_len(url.len()) + field_len(body);
@@ -208,7 +208,7 @@ pub fn write_response(kind: Kind, name: &str, version: &str, body: usize, out: &
     header(2, any_len, out);
     field(1, url.as_bytes(), out);
     header(2, body, out);
-    // Neither zeros nor one letter: nothing between may compress it.
+    // Neither zeros nor one letter: no layer in between may compress it.
     out.extend((0..body).map(|at| u8::try_from(at * 7 % 251).unwrap_or_default()));
     field(3, name.as_bytes(), out);
     field(4, url.as_bytes(), out);
@@ -235,13 +235,13 @@ fn field_len(len: usize) -> usize {
     1 + usize::try_from(digits).unwrap_or_default() + len
 }
 
-/// How a `ConfigSource` says "over ADS, in version 3".
+/// Encoding of "over ADS, in version 3" in a `ConfigSource`.
 const ADS: &[u8] = &[0x1a, 0, 0x30, 2];
 
-/// The names of the resources that a cluster or listener makes a proxy ask for.
+/// Returns the names of the resources to which a cluster or listener makes a proxy subscribe.
 ///
-/// Goes through every field that may be a message and recognises those that name a resource by the config source beside
-/// the name; text that happens to read as a message has none.
+/// Reads every field that may be a message and recognises those that name a resource by the config source beside the
+/// name; text that happens to parse as a message has none.
 pub fn references<'a>(kind: Kind, name: &'a [u8], body: &'a [u8]) -> Vec<(Kind, &'a [u8])> {
     let mut found = Vec::new();
     if kind == Kind::Cluster {
@@ -282,7 +282,7 @@ fn search<'a>(kind: Kind, bytes: &'a [u8], found: &mut Vec<(Kind, &'a [u8])>) {
     }
 }
 
-/// If field `source` of a message is a config source over ADS: its field `name`, empty if it has none.
+/// Returns the field `name` of a message whose field `source` is a config source over ADS; empty if it has none.
 fn beside_source(bytes: &[u8], source: u64, name: u64) -> Option<&[u8]> {
     let mut fields = Fields::of(bytes);
     let (mut is_ads, mut found) = (false, &[][..]);

@@ -1,8 +1,8 @@
 # Names, versions, paths and the few functions that every other file of the cluster uses.
 #
-# Sourced first by ../cluster. It decides where things lie and how the programs talk to their user;
-# it starts, builds and removes nothing. Messages go to standard error, so that standard output
-# carries only what a command was asked for (a path, a variable, kubectl's answer).
+# Sourced first by ../cluster. It defines paths and how the programs report to their user; it
+# starts, builds and removes nothing. Messages go to standard error, so that standard output has
+# only the result of a command (a path, a variable, kubectl's answer).
 # shellcheck shell=bash disable=SC2034 # most names are used by the other files
 
 readonly KUBERNETES_VERSION=1.34.4
@@ -14,7 +14,7 @@ readonly ENVOY_OLDEST_VERSION=1.36.4
 readonly GO_OLDEST_MINOR=24
 readonly GO_VERSION=1.26.6
 
-# One machine may carry several clusters when each has its own name and its own two octets.
+# One machine may run several clusters when each has its own name and its own two octets.
 NAME=${SMIDGE_CLUSTER_NAME:-smidge}
 NET=${SMIDGE_CLUSTER_NET:-10.99}
 CACHE=${SMIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/smidge}
@@ -32,7 +32,7 @@ readonly KUBECONFIG_FILE=$STATE/kubeconfig
 
 readonly EXIT_MISSING=3
 
-# kubectl and other Go programs take a proxy for everything else from the environment.
+# kubectl and other Go programs use a proxy from the environment for everything else.
 export NO_PROXY=${NO_PROXY:+$NO_PROXY,}$NET.0.0/16
 
 if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
@@ -52,10 +52,10 @@ die() {
 # The seconds since the epoch, without a process.
 now() { printf '%(%s)T' -1; }
 
-# Runs a command under a heading and says how long it took. Its output goes to a log, of which the
+# Runs a command under a heading and prints how long it took. Its output goes to a log, of which the
 # last line is shown while it runs and the tail when it fails. STEP_TOTAL, when set, is the number
-# of lines that the command is expected to print. To be called plainly, never in a condition: there
-# bash would ignore `set -e` inside the command, and a half-made thing would pass for whole.
+# of lines that the command is expected to print. Must not be called in a condition: there bash
+# would ignore `set -e` inside the command, and an incomplete result would count as complete.
 step() {
     local what=$1 log started pid status=0
     shift
@@ -81,7 +81,7 @@ step() {
     return "$status"
 }
 
-# Shows how far a step is: in place every second on a terminal, a line every 20 s in a pipe.
+# Shows the progress of a step: in place every second on a terminal, a line every 20 s in a pipe.
 step_progress() {
     local pid=$1 log=$2 started=$3 elapsed line next=20
     while kill -0 "$pid" 2>/dev/null; do
@@ -114,7 +114,7 @@ with_lock() {
     exec 9>&-
 }
 
-# Runs a function that adds to the cache. Under the lock, what lies in tmp/ is of a killed run.
+# Runs a function that adds to the cache. Under the lock, files in tmp/ are left from a killed run.
 with_cache_lock() { with_lock "$CACHE/lock" fresh_cache_tmp "$@"; }
 
 fresh_cache_tmp() {
@@ -122,14 +122,14 @@ fresh_cache_tmp() {
     "$@"
 }
 
-# A fresh folder beside the things of the cache: what is made in it is moved into place when whole.
+# Creates a folder in the cache: its content is moved into place when complete.
 cache_tmp() {
     mkdir -p "$CACHE/tmp"
     mktemp -d "$CACHE/tmp/$1.XXXXXX"
 }
 
-# Takes over what a command prints for a shell. In two steps: of a command within the words of `eval`, a failure would be
-# lost.
+# Evaluates the shell variables that a command prints. In two steps: within the words of `eval`, a
+# failure of the command would be lost.
 take_over() {
     local words
     words=$("$@")

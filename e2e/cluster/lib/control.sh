@@ -1,8 +1,8 @@
 # The control plane: keys and certificates, etcd, API server, controller manager and scheduler.
 #
-# Runs in the node's namespaces (node.sh); the node's own agents are started by workload.sh.
-# Components log in with static tokens; the keys lie in $STATE/pki, so that a test can sign a
-# ServiceAccount token with the cluster's own key (pki/sa.key).
+# Runs in the node's namespaces (node.sh); workload.sh starts the node's own agents. Components log
+# in with static tokens; the keys are in $STATE/pki, so that a test can sign a ServiceAccount token
+# with the cluster's own key (pki/sa.key).
 # shellcheck shell=bash
 
 readonly PKI=$STATE/pki
@@ -24,7 +24,7 @@ start_control_plane() {
     start_controllers
 }
 
-# The API and what it needs, with further flags of the API server.
+# Starts the API server and what it needs, with further flags of the API server.
 start_api() {
     make_keys
     make_tokens
@@ -57,7 +57,7 @@ signed_certificate() {
         -addext "extendedKeyUsage=$usage" ${names:+-addext "subjectAltName=$names"}
 }
 
-# One certificate with a fresh P-256 key; without -CA it signs itself.
+# Creates a certificate with a fresh P-256 key; without -CA it is self-signed.
 openssl_certificate() {
     local name=$1 subject=$2
     shift 2
@@ -102,8 +102,9 @@ users:
 EOF
 }
 
-# Every admission webhook that is a Service and asks for it is shown a client certificate: its name is $WEBHOOK_CLIENT, and
-# pki/webhook-client-ca.crt vouches for it. Conversions go without: Kubernetes has no setting for them.
+# The API server presents a client certificate to every admission webhook that is a Service and
+# requests one: its name is $WEBHOOK_CLIENT, and pki/webhook-client-ca.crt has signed it. Conversion
+# webhooks receive none: Kubernetes has no setting for them.
 configure_admission() {
     cat >"$STATE/etc/webhooks.kubeconfig" <<EOF
 apiVersion: v1
@@ -174,7 +175,7 @@ start_controllers() {
         --kubeconfig="$STATE/etc/scheduler.kubeconfig" --leader-elect=false
 }
 
-# The path of a tool as the node sees it: the cache may lie where the node has folders of its own.
+# The path of a tool in the node: the cache may be in a folder that the node replaces by its own.
 node_bin() { printf '%s' "$STATE/bin/${1#"$BIN"/}"; }
 
 apiserver_ready() {

@@ -3,7 +3,7 @@
 #
 # One Debian layer is shared by all images but pause; an image adds one layer with one program. So a
 # fresh Rust binary is an image within a second or two, and containerd unpacks only what is new. The
-# archives lie in $CACHE/images/<name>-<tag>-<hash of the contents>.tar. Loads nothing by itself.
+# archives are $CACHE/images/<name>-<tag>-<hash of the contents>.tar. Loads no image itself.
 # shellcheck shell=bash
 
 readonly IMAGES=$CACHE/images
@@ -11,7 +11,7 @@ readonly REGISTRY=smidge.local
 readonly APPLICATION_USER=65532
 readonly PROXY_USER=1337
 
-# nftables, iptables and iproute2 are what `smidge redirect` calls; curl is for tests and people.
+# `smidge redirect` calls nftables, iptables and iproute2; curl is for tests and users.
 readonly DEBIAN=bookworm
 readonly BASE_PACKAGES=ca-certificates,curl,iproute2,iptables,netbase,nftables
 readonly BASE_RECIPE=1
@@ -29,7 +29,7 @@ ensure_base_layer() {
     rm -rf "$made"
 }
 
-# The hash of a file; of a layer in the cache it is kept beside it.
+# Prints the hash of a file; that of a layer in the cache is stored beside it.
 digest_of() {
     if [[ -e $1.digest ]]; then
         cat "$1.digest"
@@ -45,7 +45,7 @@ build_base_layer() {
         "$DEBIAN" "$1"
 }
 
-# The archives that every cluster gets: made once, and named on standard output.
+# Builds the archives that every cluster loads, once, and prints their paths.
 standard_images() {
     local version
     ensure_base_layer
@@ -57,7 +57,7 @@ standard_images() {
     done
 }
 
-# The image of a program of ours, with the Debian layer below it.
+# Builds the image of a program of this repository, with the Debian layer below it.
 application_image() {
     local name=$1 program=$2
     [[ -f $program ]] || die "no such file: $program"
@@ -65,7 +65,7 @@ application_image() {
     program_image "$name" dev "$APPLICATION_USER" "$program" "/usr/local/bin/$name" "$BASE_LAYER"
 }
 
-# Debian alone, as smidge.local/base:dev: a shell and curl, for pods that have no sidecar.
+# Builds Debian alone, as smidge.local/base:dev: a shell and curl, for pods that have no sidecar.
 base_image() {
     local archive
     archive=$IMAGES/base-dev-$(basename "$BASE_LAYER" .layer).tar
@@ -75,7 +75,7 @@ base_image() {
     printf '%s\n' "$archive"
 }
 
-# Makes the archive of one program, if these bytes have none yet, and prints its path.
+# Builds the archive of one program, if these bytes have none yet, and prints its path.
 program_image() {
     local name=$1 tag=$2 user=$3 program=$4 path=$5 layer archive work key
     shift 5
@@ -92,7 +92,7 @@ program_image() {
     printf '%s\n' "$archive"
 }
 
-# Of each name and tag only the newest archive is kept: developers build many.
+# Keeps only the newest archive of each name and tag: developers build many.
 prune_archives() {
     local keep=$1 prefix=$2 other
     for other in "$prefix"*.tar; do
@@ -111,7 +111,7 @@ write_program_layer() {
     rm -rf "$root"
 }
 
-# A docker archive: manifest, configuration and layers, each file named by its own hash.
+# Writes a docker archive: manifest, configuration and layers, each file named by its own hash.
 write_archive() {
     local archive=$1 tag=$2 user=$3 entrypoint=$4 folder layer digest config layers=() diffs=()
     shift 4
@@ -143,7 +143,7 @@ image_config() {
           rootfs: {type: "layers", diff_ids: $ARGS.positional}}' --args "$@"
 }
 
-# The machine's architecture in the words of Go and OCI.
+# Prints the machine's architecture as Go and OCI name it.
 go_arch() {
     case $(uname -m) in
         x86_64) echo amd64 ;;

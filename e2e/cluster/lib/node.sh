@@ -1,9 +1,9 @@
 # The node: namespaces of its own, the link to the host, and starting, entering and removing it.
 #
-# All of the cluster lives in one PID, mount and network namespace, held by one process, the holder.
-# Killing the holder ends every process in it, and with them go its mounts, its interfaces, its
-# firewall rules and its sockets, however the cluster came to its end; what is left for remove_node
-# are cgroups and files. What runs in the node is started by control.sh and workload.sh.
+# All of the cluster runs in one PID, mount and network namespace, held by one process, the holder.
+# Killing the holder ends every process in it, and with them its mounts, its interfaces, its
+# firewall rules and its sockets, however the cluster ended; remove_node has only cgroups and files
+# left to remove. control.sh and workload.sh start the programs in the node.
 # shellcheck shell=bash disable=SC2153 # NAME is set in common.sh
 
 readonly KEEPER_PID=$STATE/keeper.pid
@@ -11,8 +11,8 @@ readonly HOLDER_IDENTITY=$STATE/holder
 readonly LINK=${NAME}0
 readonly CGROUP=/$NAME
 
-# The keeper is the unshare process that made the holder and ends with it, and it with the keeper.
-# Its PID counts only if what runs under it is ours.
+# The keeper is the unshare process that created the holder; each ends with the other. Its PID
+# counts only if its command line is that of this cluster.
 keeper() {
     local pid
     pid=$(cat "$KEEPER_PID" 2>/dev/null) || return 1
@@ -30,8 +30,8 @@ holder() {
     printf '%s' "$pid"
 }
 
-# Runs a command in the node. Never `ip netns exec`: it remounts /sys, and the kubelet then finds
-# no cgroups.
+# Runs a command in the node. Never `ip netns exec`: it remounts /sys, and the kubelet then finds no
+# cgroups.
 enter() {
     local pid
     pid=$(holder) || die "the cluster is not running; start it with: cluster up"
@@ -55,8 +55,8 @@ make_node() {
     make_link
 }
 
-# A veth pair gives the node its address and its default route, and the host a way to the API
-# server, to pods and to Services. Nothing goes on from the host to the outside.
+# A veth pair gives the node its address and its default route, and the host a route to the API
+# server, to pods and to Services. The host forwards nothing to other networks.
 make_link() {
     local pid
     pid=$(holder)
@@ -78,7 +78,7 @@ cgroup_hierarchies() {
     awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts
 }
 
-# The kubelet's cgroups lie below one of our own, which must exist in every hierarchy.
+# The kubelet's cgroups are below one of this cluster, which must exist in every hierarchy.
 make_cgroup() {
     local root controller
     while read -r root; do
@@ -101,7 +101,7 @@ remove_cgroup() {
     done < <(cgroup_hierarchies)
 }
 
-# Ends the node, whatever state it is in. Safe to call when there is none.
+# Ends the node in any state. Safe to call when there is none.
 remove_node() {
     local pid
     rm -rf "$STATE/pids" "$STATE/up"
@@ -114,8 +114,8 @@ remove_node() {
     rm -rf "${STATE:?}"/{bin,etc,pki,sysctl,var-lib} "$KEEPER_PID" "$HOLDER_IDENTITY" "$KUBECONFIG_FILE"
 }
 
-# The kernel lets process 1 of a PID namespace go only after every other process in it. While it
-# goes it has no command line any more, so it is known by its PID and the time of its start.
+# The kernel ends process 1 of a PID namespace only after every other process in it. Meanwhile it
+# has no command line any more, so it is identified by its PID and the time of its start.
 holder_gone() {
     local pid start
     read -r pid start 2>/dev/null <"$HOLDER_IDENTITY" || return 0
@@ -124,8 +124,8 @@ holder_gone() {
 
 identity_of() { awk '{ print $1, $22 }' "/proc/$1/stat" 2>/dev/null; }
 
-# Starts a component in the node: a session and an environment of its own, its output to a log, its
-# PID (as the node counts) to a file.
+# Starts a component in the node: a session and an environment of its own, its output in a log, its
+# PID (as counted in the node) in a file.
 spawn() {
     local name=$1
     shift
@@ -134,7 +134,7 @@ spawn() {
         >"$STATE/pids/$name"
 }
 
-# Whether a component runs: the node's own /proc is seen through its holder.
+# Succeeds if a component runs: reads the node's own /proc through its holder.
 component_alive() {
     local holder_pid pid
     holder_pid=$(holder) && pid=$(cat "$STATE/pids/$1") \
@@ -155,8 +155,8 @@ dead_components() {
     done
 }
 
-# Waits for a named condition: a command that succeeds. Gives up at the deadline, or at once when a
-# component has ended, and then shows the state of all and the tails of the logs.
+# Waits for a named condition: a command that succeeds. Fails at the deadline, or immediately when a
+# component has ended, and then prints the state of all components and the tails of their logs.
 wait_for() {
     local seconds=$1 what=$2 end dead
     shift 2

@@ -1,10 +1,11 @@
-# The system packages of the cluster: which are missing, and installing them where that is allowed.
+# The system packages of the cluster: finds which are missing, and installs them where that is
+# allowed.
 #
 # Installs only as root and only with apt; anywhere else it names what is missing and stops before
 # anything is changed. Services that a package would start (etcd, containerd) are not started.
 # shellcheck shell=bash
 
-# What must be there, as PROBE:PACKAGE. A probe is a command, or a file when it holds a slash.
+# Requirements, as PROBE:PACKAGE. A probe is a command, or a file when it contains a slash.
 readonly PROBES=(
     containerd:containerd
     runc:runc
@@ -43,7 +44,7 @@ missing_packages() {
     python3 -c 'import pip' 2>/dev/null || printf 'python3-pip\n'
 }
 
-# Without arguments all packages, else only those named.
+# Installs all packages without arguments, else only those named.
 ensure_packages() {
     local missing
     missing=$(missing_packages)
@@ -60,7 +61,7 @@ ensure_packages() {
     step "installing Debian packages: ${missing[*]}" install_packages "${missing[@]}"
 }
 
-# In a subshell (of step), so that the trap ends with the installation.
+# Runs in a subshell (of step), so that the trap ends with the installation.
 install_packages() {
     local policy=/usr/sbin/policy-rc.d
     export DEBIAN_FRONTEND=noninteractive

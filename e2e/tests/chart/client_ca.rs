@@ -1,4 +1,5 @@
-//! The chart where the API server shows a client certificate to webhooks: what the operator is told, and when it starts anew.
+//! Tests the chart where the API server presents a client certificate to webhooks: the operator's arguments, and its
+//! restart.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{helm, render, texts};
 
-/// The operator's pod as its Deployment makes it.
+/// Renders the pod template of the operator's Deployment.
 fn pod(helm: &Path, settings: &[&str]) -> Value {
     render(helm, settings)["Deployment/smidge"]["spec"]["template"].clone()
 }
@@ -40,7 +41,7 @@ fn the_api_servers_client_certificate_is_asked_for_where_its_authority_is_known(
     let volume = json!({"name": name, "configMap": {"name": format!("smidge-{name}")}});
     assert_eq!(given["spec"]["volumes"][1], volume);
 
-    // The operator reads the file at its start: another authority is another pod.
+    // The operator reads the file at its start: another authority needs another pod.
     let annotations = |settings: &[&str]| pod(&helm, settings)["metadata"]["annotations"].clone();
     let (one, other) = (annotations(&settings), annotations(&[&ca.replace("AAAA", "BBBB")]));
     let sum = "checksum/webhook-client-ca";

@@ -1,4 +1,4 @@
-//! The shapes that SMI has published, each with all that it can say.
+//! Shapes that SMI has published, each with all of its fields.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{ACCESS, SPECS, SPLIT};
 /// Group, version, kind, and the fields beside the metadata.
 pub type Shape = (&'static str, &'static str, &'static str, Value);
 
-/// Every shape of every kind and version.
+/// Returns every shape of every kind and version.
 pub fn published() -> Vec<Shape> {
     [targets(), bindings(), groups(), routes(), splits()].concat()
 }
@@ -105,7 +105,7 @@ fn splits() -> Vec<Shape> {
     ]
 }
 
-/// Whether `seen` has the shape of `version`, where versions differ.
+/// Returns true if `seen` has the shape of `version`, where versions differ.
 pub fn is_shaped(kind: &str, version: &str, seen: &Value) -> bool {
     let has = |place: &str| seen.pointer(place).is_some();
     match (kind, version) {

@@ -1,7 +1,7 @@
-//! An object that is being changed and watched: the clock of every latency.
+//! Object that is being changed and watched: the start time of every latency.
 //!
-//! Made by `cluster`. Each has a thread, a runtime and connections of its own: the thread of the scenarios may have fifty
-//! other changes to make, and a moment that is taken late makes a latency short.
+//! Created by `cluster`. Each has a thread, a runtime and connections of its own: the thread of the scenarios may have
+//! fifty other changes to make, and a time that is taken late makes a latency too short.
 
 use std::{
     fs,
@@ -17,22 +17,23 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Cluster, PATIENCE};
 
-/// A version of the object, and when the watch told of it.
+/// Version of the object, and the time of its watch event.
 type Event = (String, Instant);
-/// A patch to be made, and who wants to know when it was told of.
+/// Patch to be made, and the channel for the time of its event.
 type Order = (Value, oneshot::Sender<anyhow::Result<Instant>>);
 
-/// An object that is being changed and watched.
+/// Object that is being changed and watched.
 pub struct Watched {
     orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Watched {
-    /// Begins to watch one object.
+    /// Starts to watch one object.
     pub async fn begin(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Self> {
         let path = cluster.path(kind, namespace)?;
         let only = format!("fieldSelector=metadata.name%3D{name}");
-        // From the list and not from the object: a version from before thousands of other changes is too old to watch from.
+        // From the version of the list and not of the object: a version before thousands of other changes is too old to
+        // watch from.
         let list = cluster.call(Method::GET, &format!("{path}?{only}"), None).await?;
         let from = version(&list).context("a list without a version")?;
         let uri = format!("{path}?watch=1&resourceVersion={from}&{only}");
@@ -51,8 +52,8 @@ impl Watched {
         Ok(Self { orders })
     }
 
-    /// Changes the object; the answer is the moment at which the API server first told of exactly this change: by the
-    /// watch, or by the answer.
+    /// Changes the object; returns the time at which the API server first reported exactly this change: in the watch,
+    /// or in the response.
     pub async fn change(&mut self, patch: &Value) -> anyhow::Result<Instant> {
         let (reply, answer) = oneshot::channel();
         self.orders.send((patch.clone(), reply)).ok().context("the thread of a watch has ended")?;
@@ -60,8 +61,8 @@ impl Watched {
     }
 }
 
-/// Lets this thread run before whatever else there is to be run. It does next to nothing, and what it does is look at the
-/// clock. Where that is not allowed, it is as late as it is.
+/// Gives this thread real-time priority. It does almost nothing but read the clock. Without the permission for that the
+/// thread keeps its normal priority, and its times may be late.
 fn hurry() {
     let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
     let Some(thread) = thread.file_name() else { return };
@@ -70,7 +71,7 @@ fn hurry() {
     let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// Makes changes until nobody orders any more.
+/// Makes changes until the channel of orders is closed.
 async fn work(
     config: kube::Config,
     uri: &str,
@@ -98,7 +99,7 @@ async fn work(
     }
 }
 
-/// Notes when each line has come.
+/// Records the time of each line.
 async fn hear(lines: impl AsyncBufRead + Unpin, told: mpsc::UnboundedSender<Event>) {
     let mut lines = lines.lines();
     while let Some(Ok(line)) = lines.next().await {

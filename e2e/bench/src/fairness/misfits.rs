@@ -1,24 +1,24 @@
-//! Who misbehaves: which seats have which manner.
+//! Selects the proxies that misbehave, for each kind of misbehaviour.
 //!
-//! Asked by `fairness`. Pure. Manners are shared out over those who are told of the change that is measured, as someone
-//! who is told nothing has nothing to misbehave about; those who are not fill up what is left.
+//! Called by `fairness`. Pure. The kinds share the proxies that receive the measured change, as a proxy that receives
+//! nothing has nothing to answer wrongly; proxies that do not receive it fill up the rest.
 
 use std::ops::Range;
 
 use crate::{manner::Manner, shape::Shape};
 
-/// All that are not honest.
+/// All kinds of misbehaviour.
 const MANNERS: [Manner; 4] = [Manner::Deaf, Manner::Mute, Manner::Refusing, Manner::Insisting];
 
-/// Proxies of one manner.
+/// Proxies with the same misbehaviour.
 pub(super) struct Misfits {
     pub manner: Manner,
     pub seats: Vec<usize>,
-    /// How many of them are told of the change.
+    /// Number of them that receive the change.
     pub told: usize,
 }
 
-/// At most `each` of every manner among these seats, for changes at `service`.
+/// Selects at most `each` proxies of every kind among `seats`, for changes at `service`.
 pub(super) fn choose(shape: Shape, service: usize, seats: Range<usize>, each: usize) -> Vec<Misfits> {
     let callers = shape.callers(service);
     let is_told = |seat: &usize| callers.binary_search(&shape.seat(*seat).0).is_ok();

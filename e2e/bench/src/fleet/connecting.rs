@@ -1,4 +1,4 @@
-//! Proxies on their way to being configured: whose turn it is, who tries again, and who has everything.
+//! Proxies that are being configured: the queue, the retries, and those that have every resource.
 //!
 //! Filled and emptied by `fleet`. Opens no connection itself.
 
@@ -16,43 +16,43 @@ use tokio::sync::oneshot;
 use super::Target;
 use crate::figures::millis;
 
-/// After how long a connection that was refused is tried again.
+/// Delay before a refused connection is retried.
 pub(super) const AGAIN: Duration = Duration::from_millis(100);
 
-/// How the proxies of one call came to be configured.
+/// Report of the proxies of one call.
 #[derive(Debug)]
 pub struct Connected {
-    /// When the first one began.
+    /// Time at which the first one started.
     pub started: Instant,
-    /// When each one had everything.
+    /// Time at which each one had every resource.
     pub configured: Vec<Instant>,
-    /// How often a connection or stream had to be tried again.
+    /// Number of connections and streams that were retried.
     pub retries: u64,
 }
 
 impl Connected {
-    /// How long each one took, in milliseconds since the first one began.
+    /// Returns the time of each one, in milliseconds since the first one started.
     pub fn times(&self) -> Vec<f64> {
         self.configured.iter().map(|at| millis(self.started, *at)).collect()
     }
 }
 
-/// One call.
+/// State of one call.
 pub(super) struct Connecting {
     pub target: Target,
     count: usize,
     report: Connected,
     reply: Option<oneshot::Sender<Connected>>,
     queue: VecDeque<usize>,
-    /// Seats to be tried again, and when.
+    /// Proxies to be retried, and when.
     again: VecDeque<(Instant, usize)>,
     under_way: usize,
-    /// How many are configured, for whoever wants to know before all are.
+    /// Number of configured proxies, readable before all are.
     progress: Arc<AtomicUsize>,
 }
 
 impl Connecting {
-    /// The proxies of some seats. Without any, everything has been done.
+    /// Starts with the proxies in `queue`. If it is empty, the reply is sent immediately.
     pub fn start(
         target: Target,
         queue: VecDeque<usize>,
@@ -69,12 +69,12 @@ impl Connecting {
         Some(Self { target, count, report, reply, queue, again, under_way, progress })
     }
 
-    /// Whether somebody is to be tried again.
+    /// Returns true if a proxy is to be retried.
     pub fn waits(&self) -> bool {
         !self.again.is_empty()
     }
 
-    /// The next one that may begin.
+    /// Returns the next proxy that may start.
     pub fn next(&mut self) -> Option<usize> {
         while let Some((at, seat)) = self.again.front().copied() {
             if at > Instant::now() {
@@ -91,7 +91,7 @@ impl Connecting {
         Some(seat)
     }
 
-    /// One has everything.
+    /// Records that one proxy has every resource.
     pub fn arrive(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
         self.report.configured.push(Instant::now());
@@ -105,7 +105,7 @@ impl Connecting {
         }
     }
 
-    /// One has lost its connection on its way.
+    /// Records that one proxy has lost its connection before it was configured.
     pub fn retry(&mut self, seat: usize) {
         self.under_way = self.under_way.saturating_sub(1);
         self.report.retries += 1;

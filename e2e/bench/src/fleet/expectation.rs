@@ -1,6 +1,6 @@
-//! A change that is awaited at a number of proxies, and when it came to each.
+//! Change that is expected at a number of proxies, and its time of arrival at each.
 //!
-//! Filled by `fleet` as resources come. Does not know what the change is.
+//! Filled by `fleet` as resources arrive. Does not know the content of the change.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{names::Id, sidecar::Change, wire::Kind};
 
-/// What is being waited for.
+/// The expected change, and its arrivals.
 pub(super) struct Expectation {
     kind: Kind,
     name: Id,
@@ -19,7 +19,7 @@ pub(super) struct Expectation {
 }
 
 impl Expectation {
-    /// The first change of a resource, by kind and name, at each of `count` among so many proxies.
+    /// Expects the first change of a resource, by kind and name, at `count` of `seats` proxies.
     pub fn new(
         (kind, name): (Kind, Id),
         seats: usize,
@@ -30,7 +30,7 @@ impl Expectation {
         Self { kind, name, count, seen, times, reply: Some(reply) }
     }
 
-    /// A proxy has got something.
+    /// Records that a proxy has received a change.
     pub fn see(&mut self, seat: usize, change: Change, at: Instant) {
         if change.kind != self.kind
             || change.name != self.name

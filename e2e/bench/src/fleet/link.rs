@@ -1,6 +1,6 @@
-//! One proxy's connection: a socket, TLS, and HTTP/2 in it.
+//! Connection of one proxy: a socket, TLS, and HTTP/2 in it.
 //!
-//! Used by `fleet`, which polls the socket. Does not know what the messages mean.
+//! Used by `fleet`, which polls the socket. Does not interpret messages.
 
 use std::io::{self, Read as _, Write as _};
 
@@ -14,26 +14,26 @@ use crate::{
     sidecar::Outbox,
 };
 
-/// A connection.
+/// Connection of one proxy.
 pub(super) struct Link {
     socket: TcpStream,
     tls: ClientConnection,
     http: Http2,
-    /// Whether the first messages were written.
+    /// True if the first messages were written.
     pub opened: bool,
-    /// Whether its proxy had everything once.
+    /// True if its proxy has been configured.
     pub configured: bool,
-    /// How many messages came.
+    /// Number of messages received.
     pub messages: usize,
-    /// How many bytes were read and not yet counted.
+    /// Number of bytes that were read and not yet counted.
     pub received: u64,
-    /// What is to be said.
+    /// Messages to be sent.
     pub outbox: Outbox,
     plain: Vec<u8>,
 }
 
 impl Link {
-    /// Begins to connect.
+    /// Starts to connect.
     pub fn open(seat: usize, who: &Seat, target: &Target, registry: &Registry) -> anyhow::Result<Self> {
         let address = target.addresses.get(seat % target.addresses.len().max(1)).context("no address")?;
         let mut socket = TcpStream::connect(*address)?;
@@ -48,7 +48,7 @@ impl Link {
         Ok(Self { socket, tls, http, opened, configured, messages, received, outbox, plain })
     }
 
-    /// Reads what there is and writes what can be written; `false` once the connection has ended.
+    /// Reads all available bytes and writes as much as possible; returns `false` once the connection has ended.
     pub fn pump(&mut self, buffer: &mut [u8], mut visit: impl FnMut(&[u8], &mut Outbox)) -> bool {
         let is_open = self.read(buffer, &mut visit).unwrap_or(false);
         for message in self.outbox.drain(..) {
@@ -84,14 +84,14 @@ impl Link {
                     return Ok(false);
                 }
             }
-            // Less than there was room for: there is no more, and the poll will tell of what comes.
+            // Less than the buffer can hold: there is no more, and the poll reports later bytes.
             if len < cipher.len() {
                 return Ok(true);
             }
         }
     }
 
-    /// How many bytes have come that nobody has read; no more than fit into the buffer are seen.
+    /// Returns the number of received bytes that are unread; at most the size of the buffer.
     pub fn unread(&self, buffer: &mut [u8]) -> u64 {
         self.socket.peek(buffer).map_or(0, |len| len as u64)
     }

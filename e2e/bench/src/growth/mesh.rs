@@ -1,23 +1,23 @@
-//! A mesh that grows: what each step adds to the objects that are there.
+//! Mesh that grows: computes the objects that each step adds.
 //!
-//! Used by `growth`. Pure. Services come in blocks of ten that call each other, so a Service is called by ten however many
-//! there are, and a step changes no object that was made before. Only the first Service is special: it has ten pods, and
-//! only the second one's may call it, which are ten as well. What changes there, ten proxies are told, whatever else grows.
+//! Used by `growth`. Pure. Services come in blocks of ten that call each other, so ten Services call each one at every
+//! size, and a step changes no object that was created before. Only the first Service is special: it has ten pods, and
+//! only the second Service, which has ten pods as well, may call it. A change there concerns ten proxies at every size.
 
 use crate::shape::{self, CALLERS, Object, Shape};
 
-/// The Service whose endpoint changes, and the one that calls it.
+/// Service whose endpoint changes, and the one that calls it.
 pub const CALLEE: usize = 0;
 const CALLER: usize = 1;
-/// How many pods each of these two has, always.
+/// Number of pods of each of these two, at every size.
 pub const RECEIVERS: usize = 10;
 
-/// A mesh as far as it has grown.
+/// Mesh at its current size.
 #[derive(Debug, Default)]
 pub struct Mesh {
-    /// How many pods each Service has.
+    /// Number of pods of each Service.
     pods: Vec<usize>,
-    /// The pods of all, in the order in which they were made.
+    /// All pods, in the order in which they were created.
     made: Vec<(usize, usize)>,
 }
 
@@ -30,7 +30,7 @@ impl Mesh {
         self.made.len()
     }
 
-    /// The objects that make it a mesh of `services` Services with `pods` pods each.
+    /// Returns the objects that make it a mesh of `services` Services with `pods` pods each.
     pub fn grow(&mut self, services: usize, pods: usize) -> Vec<Object> {
         let before = self.services();
         let mut objects = shape::namespaces(before, services);
@@ -59,14 +59,14 @@ impl Mesh {
         objects
     }
 
-    /// The pods in whose proxies something is to be seen, the ten receivers first: Service and pod.
+    /// Returns the pods whose proxies are connected, as Service and pod; the ten receivers come first.
     pub fn seats(&self) -> Vec<(usize, usize)> {
         let mut seats = self.made.clone();
         seats.sort_by_key(|(service, pod)| (*service != CALLER, *pod, *service));
         seats
     }
 
-    /// What a pod is called: namespace and name.
+    /// Returns namespace and name of a pod.
     pub fn name((service, pod): (usize, usize)) -> (String, String) {
         (Shape::namespace(service), Shape::pod(service, pod))
     }
@@ -89,7 +89,7 @@ mod tests {
         let all: BTreeSet<_> = steps.iter().cloned().collect();
         assert_eq!(all.len(), steps.len(), "no object is made twice");
         let at_once: BTreeSet<_> = names(whole.grow(120, 12)).into_iter().collect();
-        // A step in pods comes with slices of its own.
+        // A step that adds pods adds separate slices.
         let slices = |(kind, ..): &&(&str, String, String)| *kind != "EndpointSlice";
         assert_eq!(
             all.iter().filter(slices).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
-//! The certificates of one run: a root, and a leaf for each side, of the kind that the control plane issues.
+//! Certificates of one run: a root, and a leaf for each side, of the kind that the control plane issues.
 //!
-//! ECDSA over P-256, one SPIFFE name. Both configurations are given the same files, so that both pay for the same keys.
+//! ECDSA over P-256, one SPIFFE ID. Both configurations use the same files, so that both pay for the same keys.
 
 use std::{fs, path::Path};
 
@@ -11,10 +11,10 @@ use rcgen::{
 
 use super::pods::Side;
 
-/// The trust domain of everybody.
+/// Trust domain of both sides.
 pub const DOMAIN: &str = "cluster.local";
 
-/// The name of a side.
+/// Returns the SPIFFE ID of a side.
 pub fn name(side: Side) -> String {
     format!("spiffe://{DOMAIN}/ns/shop/sa/{}", side.name())
 }

@@ -1,9 +1,9 @@
-//! The client of a way: requests at a fixed rate, whatever becomes of the ones before, or as many as are answered.
+//! Client of a path: sends requests at a fixed rate, regardless of earlier ones, or as many as are answered.
 //!
-//! Started by `sidecars` in the client's pod; prints what it saw as JSON. At a fixed rate every request has a moment at
+//! Started by `sidecars` in the client's pod; prints its results as JSON. At a fixed rate every request has a moment at
 //! which it is due, and its time counts from then: where no connection is free it waits, and the wait counts, so that a
-//! server that stalls cannot hide the requests that it kept from being sent (coordinated omission). A thread sends what
-//! is due, another one hears the answers.
+//! server that stalls cannot hide the requests that it kept from being sent (coordinated omission). One thread sends
+//! due requests, another one reads the answers.
 
 use std::{
     collections::VecDeque,
@@ -20,48 +20,48 @@ use anyhow::Context as _;
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use serde::{Deserialize, Serialize};
 
-/// What is sent, and how.
+/// Arguments of the client.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where to.
+    /// Address to call.
     #[arg(long)]
     pub to: SocketAddr,
     #[arg(long, default_value = "/books/17")]
     pub path: String,
-    /// Requests a second; 0 is the next one upon each answer.
+    /// Requests per second; 0 sends the next request upon each answer.
     #[arg(long)]
     pub rate: u32,
     #[arg(long)]
     pub connections: usize,
-    /// For how long answers count.
+    /// Time during which answers count, in seconds.
     #[arg(long)]
     pub seconds: f64,
-    /// For how long they do not, before that.
+    /// Time before that, during which answers do not count, in seconds.
     #[arg(long)]
     pub warm: f64,
-    /// What every answer must be.
+    /// Expected status of every answer.
     #[arg(long, default_value_t = 200)]
     pub expect: u16,
 }
 
-/// What came back.
+/// Results of a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Heard {
-    /// Answers that counted, and in how many seconds.
+    /// Number of answers that counted, and the seconds in which they did.
     pub answers: usize,
     pub seconds: f64,
-    /// The time of each of them in microseconds, at a fixed rate.
+    /// Time of each of them in microseconds, at a fixed rate.
     pub times: Vec<f64>,
-    /// Answers of whatever kind, with those before counting: what the proxies had to do with.
+    /// Number of all answers, including those before counting: the proxies spent CPU on all of them.
     pub all: usize,
 }
 
-/// Which connections are free, and what is due without one. One lock for both, as they must never both be filled.
+/// Free connections, and due requests without one. One lock for both, as they must never both be filled.
 #[derive(Default)]
 struct Queue {
     free: VecDeque<usize>,
     due: VecDeque<Instant>,
-    /// When the request that is under way on each connection was due.
+    /// Due time of the request in progress on each connection.
     sent: Vec<Option<Instant>>,
     ended: bool,
 }
@@ -74,14 +74,14 @@ struct Client {
     ends: Instant,
 }
 
-/// Sends, and prints what was heard.
+/// Sends, and prints the results.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(&send(args)?)?);
     Ok(())
 }
 
 fn send(args: &Args) -> anyhow::Result<Heard> {
-    // By default a wait may end 50 µs late, which is as much as is measured. The threads below inherit this.
+    // By default a wait may end 50 µs late, which is as much as is measured. The threads below inherit this setting.
     fs::write("/proc/self/timerslack_ns", "1").context("failed to ask for exact timers")?;
     let sockets = (0..args.connections).map(|_| {
         let socket = TcpStream::connect_timeout(&args.to, Duration::from_secs(2))?;
@@ -140,7 +140,7 @@ impl Client {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request on every connection, at once.
+    /// Sends a request on every connection.
     fn fill(&self) -> io::Result<()> {
         let mut queue = self.queue();
         while let Some(connection) = queue.free.pop_front() {
@@ -149,7 +149,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what is due as it falls due, until the end.
+    /// Sends each request when it is due, until the end.
     fn pace(&self, gap: Duration) -> io::Result<()> {
         let mut due = Instant::now();
         while due < self.ends {
@@ -173,11 +173,11 @@ impl Client {
 
     fn write(&self, queue: &mut Queue, connection: usize, due: Instant) -> io::Result<()> {
         queue.sent[connection] = Some(due);
-        // One request under way: there is always room for it.
+        // One request in progress: there is always room for it.
         (&self.sockets[connection]).write_all(&self.request)
     }
 
-    /// Hears answers until all that was due before the end is answered, or a second after it.
+    /// Reads answers until all requests that were due before the end are answered, or until a second after it.
     fn hear(&self, args: &Args) -> anyhow::Result<Heard> {
         let mut poll = Poll::new()?;
         for (number, socket) in self.sockets.iter().enumerate() {
@@ -211,7 +211,8 @@ impl Client {
         queue.due.is_empty() && queue.sent.iter().all(Option::is_none)
     }
 
-    /// Reads what there is on a connection. With a whole answer, the connection takes what is due, or is free.
+    /// Reads the available bytes of a connection. After a complete answer, the connection sends the next due request,
+    /// or is free.
     fn read(
         &self,
         connection: usize,
@@ -254,7 +255,7 @@ impl Client {
     }
 }
 
-/// The status and the length of the answer that `read` begins with, once all of it is there.
+/// Returns the status and the length of the answer at the start of `read`, once it is complete.
 fn answer(read: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&read[..end]).context("an answer that is no text")?;

@@ -1,7 +1,7 @@
-//! The way that ours is compared with: the least Envoy configuration that takes HTTP/1.1 through mTLS, by hand.
+//! Path for comparison: the smallest hand-written Envoy configuration that carries HTTP/1.1 through mTLS.
 //!
-//! No policy, no split, no discovery, no log. It is leaner than most who write one would leave it: what a mesh has no use
-//! for and Envoy does by default (request ids, its own headers, timers for each request) is off, as it is in ours. The
+//! No policy, no split, no discovery, no log. It is leaner than most hand-written ones: what a mesh has no use for and
+//! Envoy does by default (request ids, its own headers, timers for each request) is off, as it is in ours. The
 //! certificates, the version of TLS, the protocol, the threads and the redirection are those of ours.
 
 use std::path::Path;
@@ -19,7 +19,7 @@ const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v
 const UPSTREAM: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 const DOWNSTREAM: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 
-/// What the Envoy of a side starts with.
+/// Returns the bootstrap of the Envoy of a side.
 pub fn bootstrap(side: Side, keys: &Path) -> Value {
     let (listener, cluster) = match side {
         Side::Client => {

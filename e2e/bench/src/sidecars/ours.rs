@@ -1,8 +1,9 @@
-//! The configuration that Smidge gives two pods, as an Envoy takes it without a control plane.
+//! Configuration that Smidge gives two pods, in a form that Envoy accepts without a control plane.
 //!
-//! `smidge inject` tells what the proxy starts with, `smidge render` what it is then served. Routes, access rules,
-//! endpoints and secrets are taken out of the latter again and discovered, from files instead of a stream: what is
-//! discovered takes another way through Envoy than what is in place. Listeners and clusters do not, and stay in place.
+//! `smidge inject` returns the proxy's bootstrap, `smidge render` the resources that it is then served. Routes, access
+//! rules, endpoints and secrets are taken out of the latter again and discovered, from files instead of a stream: Envoy
+//! processes discovered resources differently from static ones. For listeners and clusters there is no such difference,
+//! and they stay static.
 
 use std::{
     fs,
@@ -15,29 +16,29 @@ use serde_json::{Value, json};
 
 use super::{identity, pods::Side};
 
-/// The objects.
+/// Objects of the mesh.
 const MESH: &str = include_str!("mesh.yaml");
-/// Said of what is served: leaves everything in place.
+/// Part name that keeps everything but secrets static.
 pub const DISCOVERY: &str = "discovery";
 
-/// How a proxy is started.
+/// Start parameters of a proxy.
 pub struct Proxy {
-    /// Its whole configuration.
+    /// Whole configuration.
     pub config: Value,
-    /// Its other arguments, as the injected container has them.
+    /// Other arguments, as the injected container has them.
     pub args: Vec<String>,
 }
 
-/// Where things are.
+/// Paths of program and files.
 pub struct Places<'a> {
     pub smidge: &'a Path,
-    /// The certificates.
+    /// Folder with the certificates.
     pub keys: &'a Path,
-    /// Where files for this side may be written.
+    /// Folder for the files of this side.
     pub folder: PathBuf,
 }
 
-/// The proxy of a side, without the parts of these names: fields of the configuration, or filters.
+/// Builds the proxy of a side, without the parts of these names: fields of the configuration, or filters.
 pub fn proxy(side: Side, places: &Places<'_>, without: &[String]) -> anyhow::Result<Proxy> {
     fs::create_dir_all(&places.folder)?;
     let mesh = places.folder.join("mesh.yaml");
@@ -56,7 +57,7 @@ pub fn proxy(side: Side, places: &Places<'_>, without: &[String]) -> anyhow::Res
     }
     let mut files = Files { side, places, written: 0 };
     files.discover(&mut served, without.iter().any(|name| name == DISCOVERY))?;
-    // The control plane's own: there is none.
+    // Dynamic resources would come from a control plane, and there is none.
     config.as_object_mut().context("no bootstrap")?.remove("dynamic_resources");
     for kind in ["clusters", "listeners"] {
         let all = config["static_resources"][kind].as_array_mut().context("no static resources")?;
@@ -66,7 +67,7 @@ pub fn proxy(side: Side, places: &Places<'_>, without: &[String]) -> anyhow::Res
     Ok(Proxy { config, args })
 }
 
-/// What the injector has the sidecar start with.
+/// Returns the start parameters that the injector writes for the sidecar.
 fn injected(side: Side, smidge: &Path, mesh: &Path) -> anyhow::Result<Proxy> {
     let output = Command::new(smidge).args(["inject", "--filename"]).arg(mesh).output()?;
     anyhow::ensure!(output.status.success(), "smidge inject: {}", String::from_utf8_lossy(&output.stderr));
@@ -82,7 +83,7 @@ fn injected(side: Side, smidge: &Path, mesh: &Path) -> anyhow::Result<Proxy> {
     anyhow::bail!("no pod {} in\n{text}", side.name())
 }
 
-/// Cuts the bootstrap out of the arguments, with what Kubernetes would put into it.
+/// Splits the bootstrap from the arguments, with the values that Kubernetes would insert.
 fn arguments(side: Side, args: &[Value]) -> anyhow::Result<Proxy> {
     let mut args: Vec<String> = args.iter().filter_map(|arg| arg.as_str().map(str::to_owned)).collect();
     let at = args.iter().position(|arg| arg == "--config-yaml").context("no bootstrap")?;
@@ -94,13 +95,13 @@ fn arguments(side: Side, args: &[Value]) -> anyhow::Result<Proxy> {
     Ok(Proxy { config: serde_json::from_str(&filled)?, args })
 }
 
-/// Takes a field or a filter of that name out, wherever it stands.
+/// Removes a field or a filter of that name, at every depth.
 fn drop_part(value: &mut Value, name: &str) {
     match value {
         Value::Object(object) => {
             let removed = object.remove(name);
             if let (Some(split), "weighted_clusters") = (removed, name) {
-                // A route must lead somewhere: all goes to the first backend.
+                // A route needs a cluster: all traffic goes to the first backend.
                 object.insert("cluster".to_owned(), split["clusters"][0]["name"].clone());
             }
             object.values_mut().for_each(|value| drop_part(value, name));
@@ -115,7 +116,7 @@ fn drop_part(value: &mut Value, name: &str) {
     }
 }
 
-/// Writes what is discovered.
+/// Writes the discovered resources.
 struct Files<'a> {
     side: Side,
     places: &'a Places<'a>,
@@ -123,7 +124,8 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// Takes out of place what a proxy asks for; `only_secrets` is for what cannot be had otherwise.
+    /// Replaces inline resources by discovered ones; with `only_secrets`, only secrets, which are not available
+    /// otherwise.
     fn discover(&mut self, value: &mut Value, only_secrets: bool) -> anyhow::Result<()> {
         match value {
             Value::Array(list) => {
@@ -145,7 +147,8 @@ impl Files<'_> {
 
     fn take_out(&mut self, object: &mut serde_json::Map<String, Value>) -> anyhow::Result<()> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        // A connection manager with the routes of a Service; the inbound side's and the refusals' are in place always.
+        // A connection manager with the routes of a Service; the routes of the inbound side and of refusals are always
+        // static.
         let routes = object.get("route_config").map(|routes| text(routes.get("name")));
         if let Some(name) = routes.filter(|name| name.contains('/')) {
             let mut routes = object.remove("route_config").unwrap_or_default();
@@ -173,7 +176,7 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Writes one resource; the answer is where it is discovered.
+    /// Writes one resource; returns its config source.
     fn source(&mut self, resource: &Value) -> anyhow::Result<Value> {
         self.written += 1;
         let path = self.places.folder.join(format!("{}.json", self.written));
@@ -181,7 +184,7 @@ impl Files<'_> {
         Ok(json!({"path_config_source": {"path": path}, "resource_api_version": "V3"}))
     }
 
-    /// A secret in the form in which the control plane serves it; it never leaves the control plane otherwise.
+    /// Builds a secret in the form in which the control plane serves it; it leaves the control plane in no other way.
     fn secret(&self, name: &str) -> anyhow::Result<Value> {
         let read = |name: &str| fs::read_to_string(self.places.keys.join(name));
         let mut secret = json!({

@@ -1,4 +1,4 @@
-//! One way from the client to the server: its pods, what runs in them, and one measurement of it.
+//! One path from the client to the server: its pods, the programs in them, and one measurement of it.
 
 use std::{
     fs,
@@ -18,36 +18,36 @@ use super::{
     tally::{self, Measure, Sample},
 };
 
-/// The path that a TrafficTarget of `mesh.yaml` does not allow.
+/// Path that no TrafficTarget of `mesh.yaml` allows.
 const FORBIDDEN: &str = "/forbidden";
-/// Until everything of a path is up.
+/// Time limit for everything of a path to start.
 const START: Duration = Duration::from_secs(15);
 
-/// For how long a path that was just started is used before that counts.
+/// Time during which a path that was just started is used before its answers count.
 const WARM: &str = "--warm=0.4";
 
-/// One way.
+/// One path.
 pub struct Way {
     pub name: String,
     pods: Pods,
     folder: PathBuf,
     envoy: PathBuf,
-    /// The arguments of the client's and the server's proxy; none on the bare way.
+    /// Arguments of the client's and the server's proxy; none on the bare path.
     proxies: Vec<(Side, Vec<String>)>,
-    /// Where the client calls.
+    /// Address that the client calls.
     to: String,
-    /// Whether the server's proxy judges who calls what.
+    /// True if the server's proxy enforces access.
     judges: bool,
 }
 
-/// What runs while a path is measured: the server, and the proxies.
+/// Processes that run while a path is measured: the server, and the proxies.
 struct Up {
-    /// Held for its end.
+    /// Held for its drop.
     _server: Running,
     proxies: Vec<(Side, Running)>,
 }
 
-/// Makes a program known to every user: home folders are closed to most.
+/// Mounts a program where every user can read it: home folders are closed to most.
 pub fn mount(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let at = folder.join("envoy");
     fs::write(&at, "")?;
@@ -57,17 +57,17 @@ pub fn mount(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 impl Way {
-    /// No proxy and no redirection.
+    /// Creates a path without proxy and redirection.
     pub fn bare(folder: &Path) -> anyhow::Result<Self> {
         let way = Self::make(tally::BARE, folder, Path::new(""))?;
         Ok(Self { to: format!("{}:{PORT}", Side::Server.address()), ..way })
     }
 
-    /// The least that two Envoys can do.
+    /// Creates the path with the minimal configuration of two Envoys.
     pub fn minimal(name: &str, folder: &Path, envoy: &Path, smidge: &Path) -> anyhow::Result<Self> {
         let mut way = Self::make(name, folder, envoy)?;
         way.pods.redirect(smidge)?;
-        // What the injector says to the sidecar, so that both have the same threads.
+        // The arguments that the injector gives the sidecar, so that both have the same threads.
         let places = ours::Places { smidge, keys: folder, folder: way.folder.clone() };
         for side in Side::BOTH {
             let args = ours::proxy(side, &places, &[])?.args;
@@ -76,7 +76,7 @@ impl Way {
         Ok(way)
     }
 
-    /// What Smidge would serve, without some parts.
+    /// Creates the path with the configuration that Smidge serves, without some parts.
     pub fn ours(
         name: &str,
         folder: &Path,
@@ -96,7 +96,7 @@ impl Way {
     }
 
     fn make(name: &str, parent: &Path, envoy: &Path) -> anyhow::Result<Self> {
-        // Namespaces and folders are called by number, as parts of ours may be called anything.
+        // Namespaces and folders have numbers as names, as parts of ours may have any name.
         let number = fs::read_dir(parent)?.count();
         let folder = parent.join(format!("path-{number}"));
         fs::create_dir(&folder)?;
@@ -113,8 +113,8 @@ impl Way {
         Ok(())
     }
 
-    /// Starts the path, measures it at a rate and at its limit, and ends it. It is started anew each time, as connections
-    /// fall to threads by chance and stay there; what else runs on this machine then is nothing of ours.
+    /// Starts the path, measures it at a rate and at its limit, and ends it. It is started anew each time, as
+    /// connections are assigned to threads by chance and stay there; no other path runs meanwhile.
     pub fn measure(&self, args: &Args) -> anyhow::Result<Sample> {
         let mut up = self.start()?;
         self.ready(args, &mut up)?;
@@ -139,7 +139,7 @@ impl Way {
         self.folder.join(format!("{}-envoy.log", side.name()))
     }
 
-    /// Waits until a request arrives, and sees that one that may not does not.
+    /// Waits until a request is answered, and checks that a forbidden one is refused.
     fn ready(&self, args: &Args, up: &mut Up) -> anyhow::Result<()> {
         let started = Instant::now();
         while let Err(error) = self.send(args, &["--rate=20", "--seconds=0.1", "--warm=0"]) {
@@ -157,7 +157,7 @@ impl Way {
         Ok(())
     }
 
-    /// A rate of 0 is as much as it can do.
+    /// Measures for a time; a rate of 0 is the maximum rate.
     fn sample(&self, args: &Args, up: &Up, rate: u32, seconds: f64) -> anyhow::Result<Measure> {
         let before = up.cpu();
         let (rate, seconds) = (format!("--rate={rate}"), format!("--seconds={seconds}"));
@@ -181,7 +181,7 @@ impl Way {
 }
 
 impl Up {
-    /// Microseconds of CPU that the proxies have used.
+    /// Returns the CPU time that the proxies have used, in microseconds.
     fn cpu(&self) -> f64 {
         self.proxies.iter().map(|(_, proxy)| proxy.cpu()).sum()
     }

@@ -1,7 +1,8 @@
-//! Two pods as two network namespaces with a wire between them, and programs that run in them.
+//! Simulates two pods as two network namespaces with a virtual link between them, and runs programs in them.
 //!
-//! Everything is made inside namespaces of this process alone (`isolate`): nothing of it is seen by the machine, and it is
-//! gone with the process. The redirection is the product's own, applied by `smidge redirect` as in an init container.
+//! Everything is created inside namespaces of this process alone (`isolate`): it is invisible to the rest of the
+//! machine, and is removed with the process. The redirection is the product's own, applied by `smidge redirect` as in
+//! an init container.
 
 use std::{
     fs::File,
@@ -15,16 +16,16 @@ use anyhow::Context as _;
 
 use crate::process;
 
-/// Set in the process that has its own namespaces.
+/// Environment variable that is set in the process with its own namespaces.
 const INSIDE: &str = "SMIDGE_SIDECARS_INSIDE";
-/// Where the server serves, in either pod's words.
+/// Port of the server, in either pod.
 pub const PORT: u16 = 8080;
-/// The address of the Service that the client calls. Nobody has it: it is redirected, or it is nobody's.
+/// Address of the Service that the client calls. No pod has it: without redirection it does not exist.
 pub const SERVICE: &str = "10.9.9.9:80";
-/// The user that the redirection lets through.
+/// User whose traffic is not redirected.
 const PROXY_USER: &str = "1337";
 
-/// One end of a way.
+/// One end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Client,
@@ -41,7 +42,7 @@ impl Side {
         }
     }
 
-    /// The address of its pod, as `mesh.yaml` has it.
+    /// Returns the address of its pod, as `mesh.yaml` has it.
     pub fn address(self) -> &'static str {
         match self {
             Self::Client => "10.9.0.2",
@@ -50,7 +51,7 @@ impl Side {
     }
 }
 
-/// Goes on in network and mount namespaces of its own: runs this program again in them, in the place of this process.
+/// Continues in network and mount namespaces of its own: runs this program again in them, in place of this process.
 pub fn isolate() -> anyhow::Result<()> {
     if std::env::var_os(INSIDE).is_none() {
         let program = std::env::current_exe()?;
@@ -58,16 +59,16 @@ pub fn isolate() -> anyhow::Result<()> {
         command.args(["--net", "--mount", "--"]).arg(program).args(std::env::args_os().skip(1));
         return Err(command.env(INSIDE, "1").exec()).context("failed to run unshare");
     }
-    // Names of network namespaces are files below /run; nobody else sees these.
+    // Names of network namespaces are files below /run; this mount hides them from other processes.
     shell("mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link set lo up")
 }
 
-/// A client's pod and a server's, connected to each other and to nothing else.
+/// Pods of a client and a server, connected to each other and to nothing else.
 #[derive(Debug, Clone)]
 pub struct Pods(String);
 
 impl Pods {
-    /// Makes the pods of a path.
+    /// Creates the pods of a path.
     pub fn make(path: &str) -> anyhow::Result<Self> {
         let pods = Self(path.to_owned());
         let [client, server] = Side::BOTH.map(|side| pods.namespace(side));
@@ -99,14 +100,14 @@ impl Pods {
         Ok(())
     }
 
-    /// A program in a pod, as the application.
+    /// Returns the command of a program in a pod, as the application.
     pub fn command(&self, side: Side, program: &Path) -> Command {
         let mut command = self.inside(side, &["setpriv", "--pdeathsig", "KILL"]);
         command.arg(program);
         command
     }
 
-    /// A program in a pod, as the proxy.
+    /// Returns the command of a program in a pod, as the proxy.
     pub fn proxy(&self, side: Side, program: &Path) -> Command {
         let user = ["--reuid", PROXY_USER, "--regid", PROXY_USER, "--clear-groups"];
         let mut command = self.inside(side, &["setpriv"]);
@@ -121,18 +122,18 @@ impl Pods {
     }
 }
 
-/// A program that ends with this value.
+/// Program that ends with this value.
 pub struct Running(Child);
 
 impl Running {
-    /// Starts it; what it says goes to `log`.
+    /// Starts it; its output goes to `log`.
     pub fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::create(log)?;
         let child = command.stdout(file.try_clone()?).stderr(file).spawn();
         Ok(Self(child.with_context(|| format!("failed to start {command:?}"))?))
     }
 
-    /// The CPU time that it has used, in microseconds.
+    /// Returns the CPU time that it has used, in microseconds.
     pub fn cpu(&self) -> f64 {
         process::cpu(self.0.id()).as_secs_f64() * 1e6
     }

@@ -1,7 +1,6 @@
-//! The server at the end of a way: HTTP/1.1, one answer to everything, as lean as a server can be.
+//! Server at the end of a path: HTTP/1.1, the same answer to every request, as lean as possible.
 //!
-//! One thread. Started by `sidecars` in the server's pod. Reads no further into a request than to its end, and takes no
-//! bodies.
+//! One thread. Started by `sidecars` in the server's pod. Reads a request only to find its end, and accepts no bodies.
 
 use std::{
     collections::HashMap,
@@ -14,15 +13,15 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Bytes of the body of the answer.
+/// Size of the body of the answer, in bytes.
 const BODY: usize = 1024;
-/// Ends a request without a body.
+/// End of a request without a body.
 const END: &[u8] = b"\r\n\r\n";
 const LISTENER: Token = Token(0);
 
 struct Peer {
     socket: TcpStream,
-    /// What has come of the next request.
+    /// Received part of the next request.
     read: Vec<u8>,
 }
 
@@ -57,7 +56,7 @@ pub fn serve(address: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// Reads what there is and answers each request that has ended; an error is the end of the connection.
+/// Reads the available bytes and answers each complete request; an error is the end of the connection.
 fn hear(peer: &mut Peer, answer: &[u8]) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
@@ -70,11 +69,11 @@ fn hear(peer: &mut Peer, answer: &[u8]) -> io::Result<()> {
         peer.read.extend_from_slice(&buffer[..len]);
         while let Some(at) = peer.read.windows(END.len()).position(|window| window == END) {
             peer.read.drain(..at + END.len());
-            // A caller has one request under way at a time, so the answer always fits into the socket's buffer.
+            // A caller has one request in progress at a time, so the answer always fits into the socket's buffer.
             peer.socket.write_all(answer)?;
         }
         if len < buffer.len() {
-            // That was all of it; what comes later is an event of its own.
+            // All bytes were read; later bytes cause another event.
             return Ok(());
         }
     }

@@ -1,7 +1,7 @@
-//! What the rounds have shown: quantiles and throughput of each path, what ours adds against what the minimal one adds.
+//! Results of the rounds: quantiles and throughput of each path, and what ours adds against what the minimal one adds.
 //!
-//! Ratios are taken within a round, whose measurements are seconds apart, and their median is told with the quarter below
-//! and above: the machine drifts more between rounds than two paths are apart. Measures nothing itself.
+//! Ratios are taken within a round, whose measurements are seconds apart, and their median is reported with the lower
+//! and upper quartile: the machine drifts more between rounds than two paths differ. Measures nothing itself.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::{
     ledger, machine, report,
 };
 
-/// The names of the paths.
+/// Names of the paths.
 pub const BARE: &str = "no proxy";
 pub const MINIMAL: &str = "minimal";
 pub const CONTROL: &str = "minimal again";
@@ -20,10 +20,10 @@ pub const OURS: &str = "ours";
 /// One measurement.
 #[derive(Debug, Clone, Default)]
 pub struct Measure {
-    /// The time of each request in microseconds; empty at the limit.
+    /// Time of each request in microseconds; empty at the limit.
     pub times: Vec<f64>,
     pub per_second: f64,
-    /// Microseconds of CPU of both proxies for a request.
+    /// CPU time of both proxies for a request, in microseconds.
     pub proxies_cpu: f64,
 }
 
@@ -43,7 +43,7 @@ impl Sample {
 /// All paths in all rounds.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// In the order of the first round.
+    /// Paths in the order of the first round.
     paths: Vec<(String, Vec<Sample>)>,
 }
 
@@ -59,7 +59,7 @@ impl Tally {
         self.paths.iter().find(|(name, _)| name == path).map_or(&[], |(_, samples)| samples)
     }
 
-    /// A row for each path.
+    /// Builds a row for each path.
     fn rows(&self) -> Vec<Row> {
         let (bare, minimal) = (self.samples(BARE), self.samples(MINIMAL));
         let row = |(name, samples): &(String, Vec<Sample>)| {
@@ -82,7 +82,7 @@ impl Tally {
             let per_second = |all: &[Sample]| full(all, |measure| measure.per_second);
             let full_cpu = |all: &[Sample]| full(all, |measure| measure.proxies_cpu);
             row.set("per_second", quantile(&per_second(samples), 0.5));
-            // Without proxies there is no CPU of theirs, and nothing to compare.
+            // Without proxies they use no CPU, and there is nothing to compare.
             if name != BARE {
                 row.set("proxies_cpu_us", quantile(&steady(samples), 0.5));
                 row.set("full_cpu_us", quantile(&full_cpu(samples), 0.5));
@@ -91,7 +91,7 @@ impl Tally {
                 ratio(&mut row, "full_cpu", &full_cpu(samples), &full_cpu(minimal));
             }
             if name == MINIMAL {
-                // It is what the others are compared with.
+                // The other paths are compared with it.
                 row.figures.retain(|figure, _| !figure.contains("_ratio"));
             }
             row
@@ -99,12 +99,12 @@ impl Tally {
         self.paths.iter().map(row).collect()
     }
 
-    /// For people, and as Markdown.
+    /// Returns the table, in Markdown.
     pub fn table(&self) -> String {
         report::sidecars(&self.rows().iter().collect::<Vec<_>>())
     }
 
-    /// Writes it for machines, and as a page.
+    /// Writes the results as JSON, and as a Markdown page.
     pub fn write(&self, args: &Args) -> anyhow::Result<()> {
         let Args { rounds, rate, connections, seconds, saturated, .. } = args;
         let mut about = machine::about(&args.load);
@@ -120,7 +120,7 @@ impl Tally {
     }
 }
 
-/// The ratios of two series, round by round: the median, and the quarters around it.
+/// Sets the ratios of two series, round by round: the median and the two quartiles.
 fn ratio(row: &mut Row, figure: &str, ours: &[f64], theirs: &[f64]) {
     let pairs = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
     let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours / theirs).filter(|ratio| *ratio != 0.0).collect();
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn ratios_are_taken_within_a_round() {
         let mut tally = Tally::default();
-        // The machine is twice as slow in the second round.
+        // The machine is twice as slow from the second round on.
         for slow in [1.0, 2.0, 2.0] {
             tally.add(BARE, sample(100.0 * slow, 100.0));
             tally.add(MINIMAL, sample(300.0 * slow, 10.0 / slow));

@@ -1,7 +1,7 @@
-//! The roles `bookbuyer` and `bookthief`: a caller that looks for books and takes one, again and again.
+//! Roles `bookbuyer` and `bookthief`: a client that requests the list of books and takes one, in a loop.
 //!
-//! Prints a line whenever the outcome changes and a count now and then; `/stats` has the counts as JSON. The two
-//! roles differ in their name alone: who may buy is decided outside of the program.
+//! Prints a line whenever the outcome changes and a count now and then; `/stats` has the counts as JSON. The two roles
+//! differ in their name alone: policies outside of the program decide which of them may buy.
 
 use std::{
     collections::BTreeMap,
@@ -22,34 +22,34 @@ use crate::{
     serve,
 };
 
-/// How a caller is run.
+/// Arguments of the client.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The bookstore, as http://HOST:PORT.
+    /// Bookstore, as http://HOST:PORT.
     #[arg(long, default_value = "http://bookstore:14001")]
     bookstore: Uri,
     /// Milliseconds between two visits.
     #[arg(long, default_value_t = 500)]
     every_ms: u64,
-    /// The port of `/stats`.
+    /// Port of `/stats`.
     #[arg(long, default_value_t = 14000)]
     port: u16,
 }
 
-/// What has happened so far.
+/// Counts since the start.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Stats {
-    /// Books taken, by the version that gave them.
+    /// Number of books taken, by the version that served them.
     books: BTreeMap<String, u64>,
-    /// Answers by status, over both requests of a visit.
+    /// Number of answers by status, over both requests of a visit.
     status: BTreeMap<u16, u64>,
-    /// Requests without an answer, by kind.
+    /// Number of requests without an answer, by kind of failure.
     failures: BTreeMap<&'static str, u64>,
-    /// The latest outcome, in words.
+    /// Latest outcome, as text.
     last: String,
 }
 
-/// Runs the caller until the process is told to end. `verb` is what it calls its success.
+/// Runs the client until a signal ends the process. `verb` is the word for its success.
 pub async fn run(args: Args, verb: &'static str) -> anyhow::Result<()> {
     let stats = Arc::new(Mutex::new(Stats::default()));
     let visits = tokio::spawn(visit_forever(args.clone(), verb, stats.clone()));
@@ -102,7 +102,7 @@ fn version(answer: &Answer) -> String {
 }
 
 impl Stats {
-    /// Counts one outcome and puts it into words.
+    /// Counts one outcome and describes it.
     fn count(&mut self, outcome: &Result<Answer, Failure>) -> String {
         match outcome {
             Ok(answer) if answer.status.is_success() => {

@@ -1,4 +1,4 @@
-//! The client `call`: sends HTTP requests at a bounded rate and says what came back, as words or as JSON.
+//! Client `call`: sends HTTP requests at a bounded rate and reports the outcomes, as text or as JSON.
 //!
 //! Each of `--concurrency` workers holds one connection (or opens one per request) and never repeats a request, so
 //! every loss is in the report. `tally` counts. Not a benchmark tool: it shares the machine with what it measures.
@@ -24,49 +24,49 @@ use tally::Tally;
 
 mod tally;
 
-/// What to call, and how.
+/// Arguments of the client.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The address, as `http://HOST:PORT/PATH`.
+    /// Address, as `http://HOST:PORT/PATH`.
     #[arg(long)]
     url: Uri,
-    /// The method.
+    /// Method of the requests.
     #[arg(long, default_value = "GET")]
     method: Method,
-    /// A request header, as NAME=VALUE; may be given many times, and a name more than once.
+    /// Request header, as NAME=VALUE; may be given many times, and a name more than once.
     #[arg(long = "header", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Requests to send in all; without it and without --duration: one.
+    /// Number of requests in all; without it and without --duration: one.
     #[arg(long)]
     count: Option<u64>,
-    /// Seconds to go on for; with --count, whatever comes first.
+    /// Duration of the calls in seconds; with --count, whatever comes first.
     #[arg(long)]
     duration: Option<f64>,
-    /// Requests at a time.
+    /// Maximum number of concurrent requests.
     #[arg(long, default_value = "1")]
     concurrency: NonZeroU32,
-    /// Requests a second over all workers; without it, as fast as the answers come.
+    /// Maximum number of requests per second over all workers; without it, as fast as the answers come.
     #[arg(long)]
     rate: Option<NonZeroU32>,
-    /// A connection for every request. Without it a worker keeps its connection for as long as it may.
+    /// Open a connection for every request. Without it a worker keeps its connection for as long as it may.
     #[arg(long)]
     new_connections: bool,
-    /// HTTP/2 from the first byte.
+    /// Use HTTP/2 from the first byte.
     #[arg(long)]
     http2: bool,
-    /// Milliseconds to wait for an answer.
+    /// Time limit of an answer, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     timeout_ms: u64,
     #[command(flatten)]
     doorbell: Doorbell,
-    /// How to report.
+    /// Format of the report.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Output {
-    /// For people.
+    /// Text for readers.
     Text,
     /// One line of JSON.
     Json,
@@ -79,7 +79,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// Calls, and prints the report. Fails only when it was asked for something senseless.
+/// Sends the requests, and prints the report. Fails only on invalid arguments.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(
         args.url.host().is_some(),
@@ -101,7 +101,7 @@ struct Plan {
     ask: Ask,
     new_connections: bool,
     doorbell: Doorbell,
-    /// How many requests were handed out.
+    /// Number of requests that were handed out to workers.
     handed_out: AtomicU64,
     count: u64,
     deadline: Option<Instant>,
@@ -115,7 +115,7 @@ async fn load(args: Args) -> anyhow::Result<Tally> {
     let doorbell = args.doorbell;
     tokio::spawn(async move {
         doorbell.rung().await;
-        // Nobody listens any more when the count was reached first.
+        // The receiver is gone when the count was reached first.
         let _ = stop.send(true);
     });
     let workers = args.concurrency.get();
@@ -154,7 +154,7 @@ fn plan(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<Plan> {
 }
 
 impl Plan {
-    /// Waits until the next request is due; `None` when there is none any more.
+    /// Waits until the next request is due; returns `None` when there is none left.
     async fn next(&self) -> Option<()> {
         let number = self.handed_out.fetch_add(1, Ordering::Relaxed);
         if number >= self.count || *self.stop.borrow() {
@@ -175,7 +175,7 @@ impl Plan {
     }
 }
 
-/// A number of requests as a fraction of time; above 2^52 nobody counts.
+/// Converts a number of requests to a float; it stays below 2^52.
 #[expect(clippy::cast_precision_loss, reason = "request numbers stay far below 2^52")]
 fn precise(number: u64) -> f64 {
     number as f64

@@ -1,7 +1,7 @@
-//! One HTTP connection that the caller holds, without a pool: nothing is retried or replaced behind its back.
+//! One HTTP connection that the client holds, without a pool: nothing is retried or replaced implicitly.
 //!
-//! Used by every role that calls. A pool would hide a lost connection by asking again on another one, and that is
-//! just what these clients are here to see.
+//! Used by every role that sends requests. A pool would hide a lost connection by a retry on another one, and these
+//! clients exist to detect exactly that.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-/// How a request ended without an answer; the words are those of the report.
+/// Kind of failure of a request without an answer; the report has the same words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
     /// The name has no address.
     Resolve,
-    /// No connection could be made.
+    /// No connection could be opened.
     Connect,
-    /// The connection ended before the whole answer had come.
+    /// The connection ended before the whole answer had arrived.
     Closed,
     /// The answer took too long.
     Timeout,
-    /// The address or the request made no sense.
+    /// The address or the request is invalid.
     Request,
 }
 
 impl Failure {
-    /// The word in reports.
+    /// Returns the word in reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -43,29 +43,29 @@ impl Failure {
     }
 }
 
-/// What to ask, again and again.
+/// Request that is sent repeatedly.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// Where to.
+    /// Address of the server.
     pub uri: Uri,
-    /// With which method.
+    /// Method of the request.
     pub method: Method,
-    /// With which headers; `host` overrides the one of the address.
+    /// Headers of the request; `host` overrides the host of the address.
     pub headers: HeaderMap,
-    /// HTTP/2 from the first byte.
+    /// True for HTTP/2 from the first byte.
     pub http2: bool,
-    /// For how long to wait for a connection and for an answer, each.
+    /// Time limit of a connection attempt and of an answer, each.
     pub timeout: Duration,
 }
 
-/// What came back.
+/// Answer to a request.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Status of the answer.
     pub status: StatusCode,
-    /// Its headers.
+    /// Headers of the answer.
     pub headers: HeaderMap,
-    /// Its body, whole.
+    /// Body of the answer, complete.
     pub body: Bytes,
 }
 
@@ -107,7 +107,7 @@ impl Connection {
         Ok(Self { sender })
     }
 
-    /// Whether another request may be sent. False after the peer has closed or announced that it will.
+    /// Returns true if another request may be sent. False after the peer has closed or announced that it will.
     pub async fn is_open(&mut self) -> bool {
         match &mut self.sender {
             Sender::One(sender) => sender.ready().await.is_ok(),
@@ -137,7 +137,7 @@ impl Connection {
 
 fn request(ask: &Ask) -> Result<Request<Full<Bytes>>, Failure> {
     let authority = ask.uri.authority().ok_or(Failure::Request)?.as_str();
-    // HTTP/1 carries the path alone in its first line, HTTP/2 wants the whole address.
+    // HTTP/1 has the path alone in its first line, HTTP/2 needs the whole address.
     let path = ask.uri.path_and_query().map_or("/", |path| path.as_str());
     let target = if ask.http2 { ask.uri.to_string() } else { path.to_owned() };
     let mut request = Request::builder().method(&ask.method).uri(target);
@@ -150,7 +150,7 @@ fn request(ask: &Ask) -> Result<Request<Full<Bytes>>, Failure> {
     request.body(Full::default()).map_err(|_| Failure::Request)
 }
 
-/// Asks once on a connection of its own.
+/// Sends one request on a connection of its own.
 pub async fn ask_once(ask: &Ask) -> Result<Answer, Failure> {
     Connection::open(ask).await?.send(ask).await
 }

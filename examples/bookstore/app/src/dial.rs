@@ -1,7 +1,8 @@
-//! The client `dial`: holds one TCP connection to the store, asks on it now and then, and says how it ended.
+//! Client `dial`: holds one TCP connection to the store, sends lines on it, and reports how the connection ended.
 //!
-//! In a mesh a connection is always accepted, by the proxy beside the caller; only an answer shows that it reached the
-//! other side. So the report counts answers, and tells a connection that was closed from one that was held to the end.
+//! In a mesh the proxy beside the client always accepts a connection; only an answer shows that it reached the other
+//! side. So the report counts answers, and distinguishes a connection that was closed from one that was held to the
+//! end.
 
 use std::time::Duration;
 
@@ -18,60 +19,60 @@ use tokio::{
 
 use crate::doorbell::Doorbell;
 
-/// Whom to dial, and for how long.
+/// Arguments of the client.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store, as HOST:PORT.
+    /// Store, as HOST:PORT.
     #[arg(long)]
     address: String,
-    /// Seconds to hold the connection; without it one question is asked.
+    /// Time to hold the connection, in seconds; without it one line is sent.
     #[arg(long)]
     hold: Option<f64>,
-    /// Milliseconds between two questions.
+    /// Milliseconds between two lines.
     #[arg(long, default_value_t = 100)]
     every_ms: u64,
-    /// Milliseconds to wait for the connection and for an answer, each.
+    /// Time limit of the connection attempt and of an answer, each, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     timeout_ms: u64,
     #[command(flatten)]
     doorbell: Doorbell,
-    /// The line to send.
+    /// Line to send.
     #[arg(long, default_value = "PING")]
     line: String,
 }
 
-/// How it ended.
+/// End of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum End {
-    /// We let go of a connection that still worked.
+    /// This client closed a connection that still worked.
     Held,
-    /// No connection could be made.
+    /// No connection could be opened.
     NoConnection,
     /// The other side closed it in order.
     Closed,
-    /// The other side broke it off.
+    /// The other side reset it.
     Reset,
-    /// It stayed open and silent.
+    /// It stayed open without an answer.
     NoAnswer,
 }
 
-/// What `dial` prints.
+/// Report, as `dial` prints it.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// How it ended.
+    /// End of the connection.
     end: End,
-    /// Questions asked.
+    /// Number of lines sent.
     asked: u64,
-    /// Answers that came.
+    /// Number of answers received.
     answered: u64,
-    /// The last answer.
+    /// Last answer.
     last: String,
-    /// From the first attempt to the end.
+    /// Time from the first attempt to the end, in seconds.
     seconds: f64,
 }
 
-/// Dials, and prints one line of JSON.
+/// Connects, and prints one line of JSON.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut report =
@@ -94,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             if report.answered == 1 {
                 args.doorbell.announce();
             }
-            // A connection that is closed while nobody asks is noticed at once, not with the next question.
+            // A connection that is closed between two lines is noticed immediately, not with the next line.
             tokio::select! {
                 () = &mut stopped => break End::Held,
                 end = closed(&mut lines) => break end,
@@ -107,7 +108,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resolves when it is time to let go.
+/// Resolves when the connection is to be closed.
 async fn stop(args: &Args, deadline: Instant) {
     let time = async {
         if args.doorbell.until_line && args.hold.is_none() {
@@ -126,7 +127,7 @@ async fn ask(
     writer: &mut OwnedWriteHalf,
     line: &str,
 ) -> Result<String, End> {
-    // A failed write says less than the read that follows: the other side's end may be waiting there.
+    // A failed write has less information than the read that follows: the close of the other side may be waiting there.
     let _ = writer.write_all(format!("{line}\n").as_bytes()).await;
     match lines.next_line().await {
         Ok(Some(answer)) => Ok(answer),
@@ -135,7 +136,7 @@ async fn ask(
     }
 }
 
-/// Resolves when the connection ends while no answer is due. An unasked line is passed over.
+/// Resolves when the connection ends while no answer is due. Ignores an unsolicited line.
 async fn closed(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> End {
     loop {
         match lines.next_line().await {

@@ -1,8 +1,8 @@
-//! The example application: a bookstore whose parts are roles of one program, and two clients to look at it with.
+//! Example application: a bookstore whose parts are roles of one program, and two clients to inspect it.
 //!
 //! `bookbuyer` and `bookthief` call `bookstore`, which restocks from `bookwarehouse` over HTTP, which counts in `store`
-//! over TCP. `call` and `dial` are the load clients of demonstrations and tests; `patient` has a health check of
-//! every kind and can be made ill. Nothing here knows that a mesh exists.
+//! over TCP. `call` and `dial` are the load clients of demonstrations and tests; `patient` has a health check of every
+//! kind and can be made unhealthy. Nothing here depends on a mesh.
 
 use clap::{Parser, Subcommand};
 
@@ -21,7 +21,7 @@ mod warehouse;
 #[derive(Debug, Parser)]
 #[command(name = "bookstore", version, about)]
 struct Cli {
-    /// Which part to play.
+    /// Role of this process.
     #[command(subcommand)]
     role: Role,
 }
@@ -38,13 +38,13 @@ enum Role {
     Bookwarehouse(warehouse::Args),
     /// Count things over TCP, a line at a time.
     Store(store::Args),
-    /// Send HTTP requests and say what came back.
+    /// Send HTTP requests and report the outcomes.
     Call(call::Args),
-    /// Hold one TCP connection and say how it ended.
+    /// Hold one TCP connection and report how it ended.
     Dial(dial::Args),
-    /// Serve health checks of every kind, and fall ill on request.
+    /// Serve health checks of every kind, and become unhealthy on request.
     Patient(patient::Args),
-    /// Make the patient of this pod ill or well, or ask how it is.
+    /// Make the patient of this pod ill or well, or query its state.
     Health(patient::HealthArgs),
 }
 

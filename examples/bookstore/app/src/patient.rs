@@ -1,7 +1,7 @@
-//! The role `patient`: serves a health check of every kind, and can be made ill while it runs.
+//! Role `patient`: serves a health check of every kind, and can be made ill (unhealthy) while it runs.
 //!
-//! Well, it answers HTTP, HTTPS, raw TCP and gRPC on four ports; ill, it closes those ports while the process lives on.
-//! `health` talks to it over loopback, from within the same pod, and is the exec check.
+//! While well, it answers HTTP, HTTPS, raw TCP and gRPC on four ports; while ill, it closes those ports and the process
+//! goes on. `health` connects to it over loopback, from within the same pod, and is the exec check.
 
 use std::{io, sync::Arc};
 
@@ -23,35 +23,35 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::serve;
 
-/// Where the patient listens for its doctor: loopback, so that no proxy and no neighbour comes between.
+/// Address at which the patient accepts commands: loopback, so that no proxy and no other pod is in between.
 const DOCTOR: (&str, u16) = ("127.0.0.1", 14099);
 
-/// The ports of the checks.
+/// Ports of the checks.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// HTTP: GET anything.
+    /// Port of HTTP: answers GET of any path.
     #[arg(long, default_value_t = 8080)]
     http: u16,
-    /// HTTPS with a certificate that nobody knows, as the kubelet's probe accepts.
+    /// Port of HTTPS with a self-signed certificate, as the kubelet's probe accepts.
     #[arg(long, default_value_t = 8443)]
     https: u16,
-    /// TCP: accepts.
+    /// Port of TCP: accepts connections.
     #[arg(long, default_value_t = 9000)]
     tcp: u16,
-    /// gRPC: `grpc.health.v1.Health/Check`.
+    /// Port of gRPC: `grpc.health.v1.Health/Check`.
     #[arg(long, default_value_t = 9001)]
     grpc: u16,
 }
 
-/// What to tell the patient.
+/// Arguments of `health`.
 #[derive(Debug, clap::Args)]
 pub struct HealthArgs {
-    /// `ill`, `well`, or `ask`: exits with 1 when it is ill.
+    /// Command: `ill`, `well`, or `ask`; exits with 1 when the patient is ill.
     #[arg(value_parser = ["ill", "well", "ask"])]
     word: String,
 }
 
-/// Tells the patient, or asks.
+/// Sends a command to the patient, and prints its state.
 pub async fn health(args: HealthArgs) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(DOCTOR).await.context("failed to reach the patient of this pod")?;
     stream.write_all(format!("{}\n", args.word).as_bytes()).await?;
@@ -62,7 +62,7 @@ pub async fn health(args: HealthArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the patient until the process is told to end.
+/// Runs the patient until a signal ends the process.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (well, state) = watch::channel(true);
     let tls = TlsAcceptor::from(Arc::new(certificate()?));
@@ -91,7 +91,7 @@ async fn treat(doctor: TcpListener, well: &watch::Sender<bool>) -> anyhow::Resul
             _ => {}
         }
         let answer = if *well.borrow() { "well\n" } else { "ill\n" };
-        // A doctor that does not wait for the answer has told what it had to tell.
+        // The command was executed even if the client does not wait for the answer.
         let _ = writer.write_all(answer.as_bytes()).await;
     }
 }
@@ -145,7 +145,7 @@ where
     served.map_err(|error| anyhow::anyhow!("failed to serve a connection: {error}"))
 }
 
-/// The answer `SERVING` of the gRPC health protocol: one message, field 1 = 1, and the status in the trailers.
+/// Builds the answer `SERVING` of the gRPC health protocol: one message, field 1 = 1, and the status in the trailers.
 fn serving() -> Response {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));

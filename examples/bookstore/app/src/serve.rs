@@ -1,7 +1,7 @@
-//! Turns a router into a server of HTTP/1 and HTTP/2 on one port, until the process is told to end.
+//! Turns a router into a server of HTTP/1 and HTTP/2 on one port, until a signal ends the process.
 //!
-//! Used by every role that listens. On SIGTERM it stops accepting, finishes what is in flight and returns, so that a
-//! pod that is rolled costs nobody a request.
+//! Used by every role that listens. On SIGTERM it stops accepting, finishes the requests in flight and returns, so that
+//! a rolling update fails no request.
 
 use std::{io, time::Duration};
 
@@ -18,7 +18,7 @@ use tokio::{
     sync::watch,
 };
 
-/// How long requests in flight may take after the signal to end.
+/// Time limit of requests in flight after the signal to end.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Listens on all addresses, of both families where the machine has both.
@@ -30,7 +30,7 @@ pub async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     listener.with_context(|| format!("failed to listen on port {port}"))
 }
 
-/// Resolves when the process is told to end.
+/// Resolves when a signal ends the process.
 pub async fn told_to_end() -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -40,7 +40,7 @@ pub async fn told_to_end() -> io::Result<()> {
     Ok(())
 }
 
-/// Serves `router` on `port` until the process is told to end.
+/// Serves `router` on `port` until a signal ends the process.
 pub async fn http(port: u16, router: Router) -> anyhow::Result<()> {
     let listener = listen(port).await?;
     println!("listening on port {port}");
@@ -60,7 +60,7 @@ pub async fn http(port: u16, router: Router) -> anyhow::Result<()> {
     }
     drop((listener, end));
     let _ = ending.send(true);
-    // Every connection holds a receiver. What is still open after the grace is cut off with the process.
+    // Every connection holds a receiver. Connections still open after the grace period are closed with the process.
     let _ = tokio::time::timeout(GRACE, ending.closed()).await;
     Ok(())
 }
@@ -69,7 +69,7 @@ async fn answer(stream: TcpStream, router: Router, mut end: watch::Receiver<bool
     let builder = auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
-    // A peer that goes away mid-request is its own affair.
+    // A peer that disconnects during a request is no error of the server.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = end.wait_for(|end| *end) => connection.as_mut().graceful_shutdown(),

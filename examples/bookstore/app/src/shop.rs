@@ -1,7 +1,7 @@
-//! The role `bookstore`: sells books over HTTP, and restocks from the warehouse with every sale.
+//! Role `bookstore`: sells books over HTTP, and restocks from the warehouse with every sale.
 //!
-//! Every answer carries the header `served-by` with the version's name, so that a client can measure a split. `/echo`
-//! answers with the request's headers, so that one can see what a proxy adds or lets through.
+//! Every answer has the header `served-by` with the version's name, so that a client can measure a split. `/echo`
+//! answers with the request's headers, which shows what a proxy adds or removes.
 
 use std::{
     collections::BTreeMap,
@@ -27,16 +27,16 @@ use crate::{
     serve,
 };
 
-/// How the bookstore is run.
+/// Arguments of the bookstore.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The version's name, in every answer.
+    /// Name of the version, in every answer.
     #[arg(long, default_value = "v1")]
     name: String,
-    /// The port to listen on.
+    /// Port to listen on.
     #[arg(long, default_value_t = 14001)]
     port: u16,
-    /// Where to restock, as http://HOST:PORT; without it nothing is restocked.
+    /// Warehouse, as http://HOST:PORT; without it nothing is restocked.
     #[arg(long)]
     warehouse: Option<Uri>,
 }
@@ -47,7 +47,7 @@ struct Shop {
     sold: AtomicU64,
 }
 
-/// Runs the bookstore until the process is told to end.
+/// Runs the bookstore until a signal ends the process.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let restock = args.warehouse.map(|uri| restocking(&uri, &args.name)).transpose()?;
     let shop = Arc::new(Shop { name: args.name, restock, sold: AtomicU64::new(0) });

@@ -1,8 +1,7 @@
-//! The role `store`: counters behind a line protocol on TCP, the part of the example that is not HTTP.
+//! Role `store`: counters behind a line protocol on TCP, the part of the example that is not HTTP.
 //!
-//! A client sends a line and gets a line: `PING` → `PONG`, `ADD <name> <n>` → `OK <total>`, `GET <name>` → `OK <total>`,
-//! `WHO` → the store's name.
-//! Anything else is answered `ERR` with what would have been understood.
+//! A client sends a line and receives a line: `PING` → `PONG`, `ADD <name> <n>` → `OK <total>`,
+//! `GET <name>` → `OK <total>`, `WHO` → the store's name. The answer to any other line is `ERR` with an explanation.
 
 use std::{
     collections::BTreeMap,
@@ -17,20 +16,20 @@ use tokio::{
 
 use crate::serve;
 
-/// How the store is run.
+/// Arguments of the store.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The port to listen on.
+    /// Port to listen on.
     #[arg(long, default_value_t = 14003)]
     port: u16,
-    /// What it answers to WHO.
+    /// Name, in the answer to WHO.
     #[arg(long, default_value = "store")]
     name: String,
 }
 
 type Counters = Arc<Mutex<BTreeMap<String, u64>>>;
 
-/// Runs the store until the process is told to end.
+/// Runs the store until a signal ends the process.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let listener = serve::listen(args.port).await?;
     println!("listening on port {}", args.port);

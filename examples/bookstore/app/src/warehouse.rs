@@ -1,6 +1,6 @@
-//! The role `bookwarehouse`: an HTTP server that keeps its stock in the TCP store.
+//! Role `bookwarehouse`: an HTTP server that keeps its stock in the TCP store.
 //!
-//! A fresh connection to the store for every request: each one is a decision of the mesh that can be seen.
+//! Opens a new connection to the store for every request: each one is a visible decision of the mesh.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,28 +21,28 @@ use tokio::{
 
 use crate::serve;
 
-/// How the warehouse is run.
+/// Arguments of the warehouse.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The port to listen on.
+    /// Port to listen on.
     #[arg(long, default_value_t = 14002)]
     port: u16,
-    /// The TCP store, as HOST:PORT.
+    /// TCP store, as HOST:PORT.
     #[arg(long, default_value = "store:14003")]
     store: String,
 }
 
-/// How long the store may take.
+/// Time limit of the store's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 struct Order {
-    /// For whom.
+    /// Name of the shop that orders.
     #[serde(default)]
     shop: String,
 }
 
-/// Runs the warehouse until the process is told to end.
+/// Runs the warehouse until a signal ends the process.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let port = args.port;
     let router = Router::new()
@@ -61,7 +61,7 @@ async fn stock(State(args): State<Arc<Args>>, Query(order): Query<Order>) -> Res
     respond(&order, say(&args.store, &format!("GET {}", name(&order))).await)
 }
 
-/// The store's protocol splits at white space, so a name may have none.
+/// Returns a name without white space, as the store's protocol splits at it.
 fn name(order: &Order) -> String {
     let name: String = order.shop.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
@@ -78,7 +78,7 @@ fn respond(order: &Order, answer: anyhow::Result<String>) -> Response {
     }
 }
 
-/// Says one line to the store and returns its answer.
+/// Sends one line to the store and returns its answer.
 async fn say(store: &str, line: &str) -> anyhow::Result<String> {
     let talk = async {
         let stream =

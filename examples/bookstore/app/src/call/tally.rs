@@ -1,6 +1,6 @@
 //! Counts outcomes and turns them into a report.
 //!
-//! Pure: `call` feeds it, and it prints nothing by itself. Latencies are kept one by one, as a run is bounded.
+//! Pure: `call` adds the outcomes, and it prints nothing by itself. Latencies are kept one by one, as a run is bounded.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::connection::{Answer, Failure};
 
-/// Bytes of a body that are kept as a sample of its status.
+/// Maximum size of the part of a body that is kept as a sample of its status, in bytes.
 const SAMPLE: usize = 600;
 
-/// Everything that came back so far.
+/// Outcomes so far.
 #[derive(Debug, Default)]
 pub struct Tally {
     requests: u64,
@@ -20,34 +20,34 @@ pub struct Tally {
     served_by: BTreeMap<String, u64>,
     failures: BTreeMap<&'static str, u64>,
     samples: BTreeMap<u16, String>,
-    /// Microseconds of every answered request.
+    /// Time of every answered request, in microseconds.
     latencies: Vec<u64>,
     took: Duration,
 }
 
-/// What `call --output json` prints.
+/// Report, as `call --output json` prints it.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Requests sent.
+    /// Number of requests sent.
     pub requests: u64,
-    /// Connections opened for them.
+    /// Number of connections opened for them.
     pub connections: u64,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last answer, in seconds.
     pub seconds: f64,
-    /// Answers by status.
+    /// Number of answers by status.
     pub status: BTreeMap<u16, u64>,
-    /// Answers by their header `served-by`.
+    /// Number of answers by their header `served-by`.
     pub served_by: BTreeMap<String, u64>,
-    /// Requests without an answer, by kind.
+    /// Number of requests without an answer, by kind of failure.
     pub failures: BTreeMap<&'static str, u64>,
-    /// The first body of each status, cut short.
+    /// First body of each status, truncated.
     pub samples: BTreeMap<u16, String>,
-    /// Percentiles of the answered requests, connecting included where a connection was opened.
+    /// Latency percentiles of the answered requests, connecting included where a connection was opened.
     pub latency_ms: BTreeMap<&'static str, f64>,
 }
 
 impl Tally {
-    /// Counts one outcome. True for the very first answer.
+    /// Counts one outcome. Returns true for the very first answer.
     pub fn count(&mut self, took: Duration, opened: bool, outcome: Result<Answer, Failure>) -> bool {
         self.requests += 1;
         self.connections += u64::from(opened);
@@ -67,12 +67,12 @@ impl Tally {
         self.latencies.len() == 1
     }
 
-    /// Notes how long all of it took.
+    /// Sets the total time.
     pub fn took(&mut self, took: Duration) {
         self.took = took;
     }
 
-    /// Sums up.
+    /// Builds the report.
     pub fn report(&self) -> Report {
         let mut latencies = self.latencies.clone();
         latencies.sort_unstable();
