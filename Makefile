@@ -1,4 +1,4 @@
-# Everything that is done with this repository. `make help` lists it; what a target needs, it brings.
+# Tasks of this repository. `make help` lists them; each target installs what it needs.
 #
 # The work is in the programs that are called here: cargo, e2e/mesh (installs), e2e/cluster/cluster (the cluster),
 # e2e/demo/demo (the tour), e2e/suite (the tests). Continuous integration runs `make check test`.
@@ -9,7 +9,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
-# The chart's definitions are generated; this is where they are committed.
+# Committed file of the generated definitions of the chart.
 CRDS := charts/smidge/files/crds.yaml
 
 .PHONY: help
@@ -37,23 +37,23 @@ test-local: ## the tests that need no cluster
 	@e2e/suite local
 
 .PHONY: test-cluster
-test-cluster: ## the tests in a real cluster; those that match FILTER, in the files TESTS
+test-cluster: ## the tests in a real cluster; only those that match FILTER, in the files TESTS
 	@e2e/suite cluster
 
 .PHONY: soak
-soak: ## what runs too long for `make test`; run by hand before a release
+soak: ## tests that run too long for `make test`; run by hand before a release
 	@e2e/suite soak
 
 .PHONY: soak-access
-soak-access: ## prove access with a million decisions, and splits; SMIDGE_SEED repeats a run
+soak-access: ## test access with a million decisions, and splits, against a reference; SMIDGE_SEED repeats a run
 	@e2e/suite soak-access
 
 .PHONY: fuzz
-fuzz: ## make up what peers and users can send, FUZZ_SECONDS (60) for each target, or for those in TARGETS
+fuzz: ## fuzz the input of peers and users, FUZZ_SECONDS (60) for each target, or for those in TARGETS
 	@e2e/fuzz run
 
 .PHONY: soak-properties
-soak-properties: ## try every property with 20,000 cases, or PROPTEST_CASES; two slow ones with a tenth
+soak-properties: ## run every property test with 20,000 cases, or PROPTEST_CASES; two slow ones with a tenth
 	@e2e/suite soak-properties
 
 .PHONY: bench
@@ -61,7 +61,7 @@ bench: ## measure the release program, end to end; ARGS are those of `smidge-ben
 	@e2e/bench/bench $(ARGS)
 
 .PHONY: bench-growth
-bench-growth: ## measure how cost grows, and draw it into docs/growth; ARGS as in `e2e/bench/bench help`
+bench-growth: ## measure the growth of cost, and draw it into docs/growth; ARGS as in `e2e/bench/bench help`
 	@e2e/bench/bench growth $(ARGS)
 
 .PHONY: bench-hops
@@ -89,6 +89,6 @@ images: build ## build the images; prints the archives
 	    e2e/cluster/cluster image $$name "$${CARGO_TARGET_DIR:-target}/release/$$name"; done
 
 .PHONY: clean
-clean: ## remove the cluster and what cargo has built; the cache stays (~/.cache/smidge)
+clean: ## remove the cluster and the build output of cargo; the cache remains (~/.cache/smidge)
 	@e2e/cluster/cluster clean
 	@cargo clean

@@ -1,4 +1,4 @@
-{{- /* One name for everything: a cluster has one Smidge, and proxies know it by this name. */ -}}
+{{- /* Name of all objects: a cluster has one Smidge, and the configuration of proxies contains this name. */ -}}
 {{- define "smidge.name" -}}smidge{{- end -}}
 
 {{- define "smidge.selectorLabels" -}}
@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{- /* The kinds of files/crds.yaml: what is watched, judged and given a status. */ -}}
+{{- /* Kinds of files/crds.yaml: they are watched, validated and given a status. */ -}}
 {{- define "smidge.kinds" -}}
 kinds:
 {{- range $document := splitList "---\n" (.Files.Get "files/crds.yaml") }}
@@ -37,12 +37,12 @@ kinds:
 {{- end }}
 {{- end -}}
 
-{{- /* Whose client certificates the webhooks take; nothing, which means that they ask for none. */ -}}
+{{- /* Authorities of the client certificates that the webhooks accept; empty: the webhooks require none. */ -}}
 {{- define "smidge.clientCA" -}}
 {{- with .Values.webhook -}}{{ .clientCA }}{{- end -}}
 {{- end -}}
 
-{{- /* Peers of a NetworkPolicy that are the API server; nothing, which means everybody, if nothing is known of it. */ -}}
+{{- /* Peers of a NetworkPolicy for the API server; empty, which means all peers, if no value names it. */ -}}
 {{- define "smidge.apiServerPeers" -}}
 {{- $peers := .from -}}
 {{- range .cidrs -}}
