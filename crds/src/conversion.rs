@@ -21,10 +21,12 @@ mod weights;
 use serde::Deserialize as _;
 use serde_json::Value as Json;
 
-use self::annotations::{Forms, OriginalForm};
-use self::outer::{Map, Value};
 pub(crate) use self::pieces::FieldLocation;
 use self::pieces::NarrowingField;
+use self::{
+    annotations::{Forms, OriginalForm},
+    outer::{Map, Value},
+};
 use crate::kinds::{KINDS, KindInfo, Shape};
 
 pub use self::annotations::{NARROWED_BY, WRITTEN_AS};

@@ -5,19 +5,23 @@
 
 mod versions;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
-    CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
-    CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation, JSONSchemaProps,
-    ServiceReference, ValidationRule, WebhookClientConfig, WebhookConversion,
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
+        CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
+        CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation,
+        JSONSchemaProps, ServiceReference, ValidationRule, WebhookClientConfig, WebhookConversion,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::config::{self, MeshConfigSpec};
-use crate::kinds::{KINDS, KindInfo};
-use crate::object::Kind as _;
-use crate::schema;
-use crate::status::Status;
+use crate::{
+    config::{self, MeshConfigSpec},
+    kinds::{KINDS, KindInfo},
+    object::Kind as _,
+    schema,
+    status::Status,
+};
 
 /// Error of building the definitions; a defect of this crate, never of its input, as it has none.
 #[derive(Debug, thiserror::Error)]

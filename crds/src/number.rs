@@ -4,8 +4,7 @@
 //! make the list that contains it unreadable; [`Number::as_i64`] reports whether the number is whole. Does not check
 //! ranges: 0 and 70000 are numbers, and `lower` decides whether they are ports.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};

@@ -7,17 +7,12 @@
 //!
 //! Does not define what an object means.
 
-use std::any::TypeId;
-use std::borrow::Cow;
-use std::fmt::Debug;
+use std::{any::TypeId, borrow::Cow, fmt::Debug};
 
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube_core::Resource;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-use serde::ser::SerializeStruct;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::SerializeStruct};
 
 use crate::status::Status;
 

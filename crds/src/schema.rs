@@ -6,9 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube_core::schema::{OptionalEnum, StructuralSchemaRewriter};
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
-use schemars::transform::AddNullable;
+use schemars::{JsonSchema, generate::SchemaSettings, transform::AddNullable};
 
 /// Builds the schema of a type.
 pub(crate) fn of<T: JsonSchema>() -> serde_json::Result<JSONSchemaProps> {

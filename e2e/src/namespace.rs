@@ -52,7 +52,7 @@ pub async fn with_temp_ns(
 }
 
 /// Waits until the namespaces of other tests are gone, so that only the test in `own` changes the mesh.
-pub async fn alone(cluster: &Cluster, own: &str) -> anyhow::Result<()> {
+pub async fn exclusive(cluster: &Cluster, own: &str) -> anyhow::Result<()> {
     let namespaces: Api<core::Namespace> = Api::all(cluster.client());
     until("the other tests' namespaces to be gone", Duration::from_mins(3), async || {
         let all = namespaces.list(&ListParams::default()).await?.items;

@@ -8,14 +8,14 @@ use serde_json::Value;
 use smidge_e2e::{
     Namespace, Pod,
     bookstore::{EVERYTHING, HTTP, caller, everything, shop, split, target, tcp_route},
+    nacking_client::{NackingClient, WORDS},
     operator::Operator,
-    refuser::{Refuser, WORDS},
     status::{STATUS, message},
     until, with_temp_ns,
 };
 
 /// Creates a shop that a buyer may call, with an object of every kind that SMI has.
-async fn town(namespace: &Namespace) -> anyhow::Result<(Pod, Pod)> {
+async fn scenario(namespace: &Namespace) -> anyhow::Result<(Pod, Pod)> {
     namespace
         .apply(&(shop("shop", "shop", "v1") + &shop("shop-v2", "shop", "v2") + &caller("buyer")))
         .await?;
@@ -56,7 +56,7 @@ spec:
 #[tokio::test]
 async fn every_kind_says_when_proxies_have_it() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        town(namespace).await?;
+        scenario(namespace).await?;
         for (kind, name) in [
             ("TrafficTarget", "shop"),
             ("TrafficTarget", "bound"),
@@ -81,7 +81,7 @@ async fn every_kind_says_when_proxies_have_it() -> anyhow::Result<()> {
 #[tokio::test]
 async fn kubectl_waits_for_every_kind() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        town(namespace).await?;
+        scenario(namespace).await?;
         for (object, conditions) in [
             ("traffictarget/shop", ["Programmed", "Ready"]),
             ("traffictarget/bound", ["Programmed", "Ready"]),
@@ -133,7 +133,7 @@ async fn what_is_missing_shows_and_heals_when_it_comes() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_status_stays_untouched_while_others_change() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        town(namespace).await?;
+        scenario(namespace).await?;
         let before = until("both shops to have the target", STATUS, async || {
             let target =
                 namespace.condition("TrafficTarget", "shop", "Programmed", "True", "Programmed").await;
@@ -183,8 +183,8 @@ async fn a_refusal_shows_on_the_object_that_caused_it_and_heals_with_it() -> any
         let shop = Pod::one(namespace, "shop").await?;
         namespace.condition("TrafficTarget", "innocent", "Programmed", "True", "Programmed").await?;
         let replica = replica_of(namespace, &shop).await?;
-        let refuser = Refuser::of(&namespace.cluster, &shop, &replica).await?;
-        refuser.refuse(true)?;
+        let nacking_client = NackingClient::of(&namespace.cluster, &shop, &replica).await?;
+        nacking_client.refuse(true)?;
 
         namespace.apply(&target("culprit", "shop", &["somebody"], EVERYTHING)).await?;
         let (_, programmed) =
@@ -211,7 +211,7 @@ async fn a_refusal_shows_on_the_object_that_caused_it_and_heals_with_it() -> any
         })
         .await?;
 
-        refuser.refuse(false)?;
+        nacking_client.refuse(false)?;
         namespace.apply(&target("culprit", "shop", &["somebody-else"], EVERYTHING)).await?;
         namespace.condition("TrafficTarget", "culprit", "Programmed", "True", "Programmed").await?;
         namespace.condition("TrafficTarget", "culprit", "Ready", "True", "Ready").await.map(drop)

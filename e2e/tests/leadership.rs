@@ -10,10 +10,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::ListParams;
 use serde_json::Value;
 use smidge_e2e::{
-    Cluster, Namespace, Pod, alone,
+    Cluster, Namespace, Pod,
     bookstore::{EVERYTHING, caller, everything, route_group, shop, split, target, tcp_route},
+    exclusive,
+    nacking_client::{NackingClient, WORDS},
     operator::{NAMESPACE, Operator},
-    refuser::{Refuser, WORDS},
     status::{condition_of, message},
     until, with_temp_ns,
 };
@@ -76,13 +77,13 @@ async fn proxies_of_every_replica_count_and_a_dead_leader_is_replaced() -> anyho
                 "the proxy is with the replica that {}",
                 if replica.uid == leader.uid { "leads" } else { "does not lead" }
             );
-            let refuser = Refuser::of(&namespace.cluster, &shop, &replica).await?;
-            refuser.refuse(true)?;
+            let nacking_client = NackingClient::of(&namespace.cluster, &shop, &replica).await?;
+            nacking_client.refuse(true)?;
             namespace.apply(&target("second", "shop", &["nobody"], EVERYTHING)).await?;
             let (_, programmed) =
                 namespace.condition("TrafficTarget", "second", "Programmed", "False", "Rejected").await?;
             anyhow::ensure!(message(&programmed).contains(WORDS), "not its words: {programmed}");
-            drop(refuser);
+            drop(nacking_client);
             namespace.condition("TrafficTarget", "second", "Programmed", "True", "Programmed").await?;
 
             let first = namespace.smi("TrafficTarget", "first").await?;
@@ -172,7 +173,7 @@ async fn a_thousand_objects_at_once_cost_one_write_each_and_silence_costs_none()
     let count = 1000;
     with_temp_ns(&[], async |namespace| {
         let operator = Operator::of(&namespace.cluster);
-        alone(&namespace.cluster, &namespace.name).await?;
+        exclusive(&namespace.cluster, &namespace.name).await?;
         settled(&namespace.cluster).await?;
         let before = writes(&operator).await?;
         let started = Instant::now();

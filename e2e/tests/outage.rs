@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use smidge_e2e::{
-    Cluster, Namespace, Pod, alone,
+    Cluster, Namespace, Pod,
     bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, split, target, tcp_route},
+    exclusive,
     operator::Operator,
     raw::Write,
     until, with_temp_ns,
@@ -76,7 +77,7 @@ async fn without_an_operator_the_stored_version_works_and_the_mesh_keeps_its_mea
     with_temp_ns(&[], async |namespace| {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         let operator = Operator::of(cluster);
-        alone(cluster, name).await?;
+        exclusive(cluster, name).await?;
         let buyer = two_shops(namespace).await?;
         let thief = Pod::one(namespace, "thief").await?;
         let (stored, old) = (format!("{SPLIT}/v1alpha4"), format!("{SPLIT}/v1alpha2"));
@@ -221,7 +222,7 @@ async fn an_operator_that_finds_old_versions_only_comes_up_by_itself() -> anyhow
     with_temp_ns(&[], async |namespace| {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         let operator = Operator::of(cluster);
-        alone(cluster, name).await?;
+        exclusive(cluster, name).await?;
         let outcome = async {
             for (kind, group, version) in OLD {
                 store_at(cluster, kind, group, version).await?;

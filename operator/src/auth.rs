@@ -38,7 +38,7 @@ use crate::clock::Clock;
 
 /// Time limit of one request to the API server; a stream that waits longer is refused as unavailable, and its client
 /// tries again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns the audience of the tokens that proxies of `cluster` present.
 pub fn audience(domain: &TrustDomain, cluster: &ClusterId) -> String {
@@ -104,8 +104,8 @@ impl TokenAuthenticator {
     }
 
     /// Keeps the issuer's keys current. Never returns.
-    pub async fn maintain(&self) {
-        self.issuer.maintain().await;
+    pub async fn run(&self) {
+        self.issuer.run().await;
     }
 
     /// Returns the living pod of the token in `authorization`, the one header of a request. The token must be meant for

@@ -30,14 +30,14 @@ use crate::shares::Shares;
 
 /// Time limit of a connection without a request in progress; sending an answer counts as idle time. API servers keep
 /// idle connections for 90 s: a connection that ended here before would break a call that is just being written.
-pub const IDLE: Duration = Duration::from_mins(2);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Time limit of the headers of a request over HTTP/1.1. The time runs from the end of the request before, so it is the
 /// same.
-const HEADERS: Duration = IDLE;
+const HEADER_TIMEOUT: Duration = IDLE_TIMEOUT;
 /// Interval between keepalive pings to an HTTP/2 peer, and time limit of its answer.
-const ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Time limit of requests in progress after the connection has begun to close.
-const GRACE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of HTTP/2 streams of a connection.
 const STREAMS: u32 = 32;
 /// Maximum size of what a peer may send on a connection, or on one of its streams, before any of it is read, in bytes.
@@ -122,12 +122,12 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(ALIVE)
-        .keep_alive_timeout(ALIVE)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
@@ -138,11 +138,11 @@ where
         ended = serving.as_mut() => Ok(ended),
         _ = stopped.changed() => {
             serving.as_mut().graceful_shutdown();
-            timeout(GRACE, serving).await
+            timeout(DRAIN_TIMEOUT, serving).await
         }
         () = idle(&activity) => {
             serving.as_mut().graceful_shutdown();
-            timeout(GRACE, serving).await
+            timeout(DRAIN_TIMEOUT, serving).await
         }
     };
     match ended {
@@ -152,7 +152,7 @@ where
     }
 }
 
-/// Completes when no request was in progress for `IDLE`.
+/// Completes when no request was in progress for `IDLE_TIMEOUT`.
 async fn idle(activity: &Mutex<Activity>) {
     loop {
         let (under_way, since) = {
@@ -160,10 +160,10 @@ async fn idle(activity: &Mutex<Activity>) {
             (activity.under_way, activity.since)
         };
         let now = Instant::now();
-        if under_way == 0 && now >= since + IDLE {
+        if under_way == 0 && now >= since + IDLE_TIMEOUT {
             return;
         }
         let from = if under_way == 0 { since } else { now };
-        sleep_until(from + IDLE).await;
+        sleep_until(from + IDLE_TIMEOUT).await;
     }
 }

@@ -1,10 +1,10 @@
 //! Decides which replica leads: the one that holds the Lease `smidge-leader`.
 //!
 //! The leader alone does what only one replica may do: write status and Events. The rest of the operator needs no
-//! leader. This file is the decision, pure; `keep` is the loop around it. As with Kubernetes' own components, clocks of
+//! leader. This file is the decision, pure; `candidate` is the loop around it. As with Kubernetes' own components, clocks of
 //! different machines are never compared: a lease is treated as expired when no renewal was seen for its duration.
 
-pub mod keep;
+pub mod candidate;
 
 use std::time::Duration;
 

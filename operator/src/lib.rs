@@ -13,6 +13,7 @@ pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod http;
+pub mod https;
 pub mod injector;
 pub mod lease;
 pub mod objects;

@@ -64,7 +64,7 @@ pub fn decode(body: &[u8]) -> Result<AckCounts, serde_json::Error> {
     let tally = |row: Row| {
         let Row { kind, namespace, name, uid, generation, acknowledged, refused, words } = row;
         let tally = AckCount { uid, generation, acknowledged, refused, words, ..AckCount::default() };
-        (ObjectRef { kind, namespace, name }, Arc::new(tally))
+        (ObjectRef::new(kind, namespace, name), Arc::new(tally))
     };
     Ok(rows.into_iter().map(tally).collect())
 }

@@ -33,7 +33,7 @@ use crate::{
 
 /// Minimum time between two publications. The first change after a quiet time is published at once; a burst is combined
 /// into one publication each 10 ms, a delay that neither a person nor a canary controller notices.
-const GAP: Duration = Duration::from_millis(10);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Channels of the published values. Nothing but `awaited` is sent until every kind was read once: an empty mesh is
 /// never served because the operator has just started.
@@ -60,7 +60,7 @@ pub struct Published {
     /// Snapshot for the proxies.
     pub snapshot: Arc<Snapshot>,
     /// ServiceAccount and address of each pod of the system namespace, by name.
-    pub neighbours: Arc<BTreeMap<String, (String, IpAddr)>>,
+    pub operator_pods: Arc<BTreeMap<String, (String, IpAddr)>>,
 }
 
 /// Metrics of publishing.
@@ -141,28 +141,29 @@ impl Metrics {
     }
 }
 
-/// Publishes until the watches end. Changes the inputs of `cluster` in `clusters`, which other tasks may read.
+/// Publishes until the sources end. Changes the inputs in `clusters`, which other tasks may read. `own` is the cluster of
+/// the control plane: publishing begins once every kind of it was read, and only its objects have a status.
 pub async fn publish(
-    cluster: ClusterId,
+    own: ClusterId,
     clusters: watch::Sender<Clusters>,
     mut edits: mpsc::Receiver<Edit>,
     outputs: Outputs,
     metrics: Metrics,
 ) {
     let mut last = None::<Instant>;
-    let mut pause = GAP;
+    let mut pause = MIN_INTERVAL;
     let mut change = Change::StatusOnly;
     let mut known = KnownObjects::default();
-    let mut lowering = Lowering::default();
+    let mut lowering = Lowering::new(own.clone());
     while let Some(edit) = edits.recv().await {
         if let Some(last) = last {
             tokio::time::sleep_until(last + pause).await;
         }
         clusters.send_modify(|clusters| {
-            let inputs = clusters.entry(cluster.clone()).or_default();
             let mut next = Some(edit);
             while let Some(edit) = next {
-                change = change.max(take(edit, inputs, &mut known, &outputs.awaited));
+                let known = (edit.cluster == own).then_some(&mut known);
+                change = change.max(take(edit, clusters, known, &outputs.awaited));
                 next = edits.try_recv().ok();
             }
         });
@@ -177,12 +178,12 @@ pub async fn publish(
         tokio::task::block_in_place(|| {
             let clusters = clusters.borrow();
             push(&clusters, &mut lowering, &outputs, &metrics);
-            outputs.publish(&known, clusters.get(&cluster));
+            outputs.publish(&known, clusters.get(&own));
         });
         let took = started.elapsed();
         metrics.duration.observe(took.as_secs_f64());
         // At least two thirds of a core remain for the streams, however large the mesh is.
-        pause = GAP.max(took * 2);
+        pause = MIN_INTERVAL.max(took * 2);
         last = Some(Instant::now());
     }
 }
@@ -192,8 +193,8 @@ impl Outputs {
     fn publish(&self, known: &KnownObjects, inputs: Option<&Inputs>) {
         let Some(snapshot) = self.snapshots.borrow().clone() else { return };
         let findings = self.findings.borrow().clone();
-        let neighbours = Arc::new(inputs.map(neighbours).unwrap_or_default());
-        let published = Published { objects: known.clone(), findings, snapshot, neighbours };
+        let operator_pods = Arc::new(inputs.map(operator_pods).unwrap_or_default());
+        let published = Published { objects: known.clone(), findings, snapshot, operator_pods };
         self.published.send_replace(Some(Arc::new(published)));
     }
 
@@ -208,7 +209,7 @@ impl Outputs {
 }
 
 /// Returns ServiceAccount and address of each pod of the system namespace that is not being deleted.
-fn neighbours(inputs: &Inputs) -> BTreeMap<String, (String, IpAddr)> {
+fn operator_pods(inputs: &Inputs) -> BTreeMap<String, (String, IpAddr)> {
     let start = (inputs.system_namespace.clone(), String::new());
     let pods =
         inputs.pods.range(start..).take_while(|((namespace, _), _)| *namespace == inputs.system_namespace);
@@ -220,14 +221,17 @@ fn neighbours(inputs: &Inputs) -> BTreeMap<String, (String, IpAddr)> {
     .collect()
 }
 
+/// Applies an edit. `known` are the objects that have a status, if the edit is one of their cluster.
 fn take(
     edit: Edit,
-    inputs: &mut Inputs,
-    known: &mut KnownObjects,
+    clusters: &mut Clusters,
+    known: Option<&mut KnownObjects>,
     awaited: &watch::Sender<BTreeSet<&'static str>>,
 ) -> Change {
-    let Edit { kind, key, apply, complete } = edit;
+    let Edit { cluster, kind, key, apply, complete } = edit;
+    let inputs = clusters.entry(cluster).or_default();
     let change = apply(inputs);
+    let Some(known) = known else { return change };
     objects::refresh(known, inputs, kind, key.as_ref());
     if complete {
         awaited.send_if_modified(|awaited| {

@@ -18,7 +18,7 @@ use tokio::{
 
 /// Time limit of waiting for a turn. Less than API servers wait for an answer, so that they receive the reason for a
 /// refusal.
-const WAIT: Duration = Duration::from_secs(2);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Queue with a maximum number of concurrent turns, in all and for one peer.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Queue {
             let of_peer = own.acquire_owned().await.ok()?;
             Some(Turn { _of_all: Arc::clone(&self.in_all).acquire_owned().await.ok()?, _of_peer: of_peer })
         };
-        timeout(WAIT, both).await.ok().flatten()
+        timeout(QUEUE_TIMEOUT, both).await.ok().flatten()
     }
 
     fn of(&self, peer: IpAddr) -> Arc<Semaphore> {

@@ -64,7 +64,7 @@ impl Metrics {
 
 /// Delay before a finding is reported. Kinds are watched one by one, so an endpoint can be known a moment before its
 /// pod, or a target before its route: such findings are not worth a report.
-const HOLD: Duration = Duration::from_secs(1);
+const REPORT_DELAY: Duration = Duration::from_secs(1);
 
 /// Reports findings until the publisher ends.
 pub async fn report(
@@ -80,7 +80,7 @@ pub async fn report(
             changed = findings.changed() => if changed.is_err() { return },
             Ok(()) = leader.changed() => {}
         }
-        tokio::time::sleep(HOLD).await;
+        tokio::time::sleep(REPORT_DELAY).await;
         let leader = *leader.borrow_and_update();
         let current = findings.borrow_and_update().clone();
         metrics.set(&current);
@@ -103,7 +103,7 @@ impl Told {
             let text = finding.to_string();
             let (since, is_told) = before.remove(&text).unwrap_or((now, false));
             // The replica that led then has reported it, unless it was about to end.
-            let others = leader == Leader::Other && now >= since + lease::DURATION + HOLD;
+            let others = leader == Leader::Other && now >= since + lease::DURATION + REPORT_DELAY;
             let is_told = is_told || others;
             if leader == Leader::Me && !is_told {
                 news.push(finding);
@@ -187,6 +187,10 @@ async fn tell(client: &Client, recorder: &Recorder, finding: &Finding) {
 
 /// Returns the reference to an object for an Event, with its UID: `kubectl describe` finds Events by that.
 async fn reference(client: &Client, object: &ObjectRef) -> Option<ObjectReference> {
+    // The client is that of the control plane's cluster, where another object may have the same name.
+    if object.cluster.is_some() {
+        return None;
+    }
     let resource = api_resource(&object.kind)?;
     let api: Api<DynamicObject> = if object.namespace.is_empty() {
         Api::all_with(client.clone(), &resource)
@@ -229,14 +233,13 @@ impl Visitor for Resource<'_> {
     }
 }
 
-/// Shortens a note: the API server refuses notes above 1 KiB.
+/// Maximum length of an Event's note, in bytes: the API server refuses notes above 1 KiB.
+const NOTE: usize = 1020;
+
+/// Shortens a note to the length that the API server accepts.
 fn fit(note: &str) -> String {
     let mut note = plain(note);
-    let mut end = note.len().min(1020);
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    note.truncate(end);
+    note.truncate(note.floor_char_boundary(NOTE));
     note
 }
 

@@ -34,38 +34,55 @@ use crate::{
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Settings from the command line.
-#[derive(Debug, Clone)]
+/// Settings of the operator, as flags of `smidge run` and variables of its environment.
+#[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// SPIFFE trust domain.
+    /// SPIFFE trust domain of the mesh.
+    #[arg(long, env = "SMIDGE_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,
     /// Name of this cluster in the mesh.
+    #[arg(long, env = "SMIDGE_CLUSTER_NAME", default_value = "local")]
     pub cluster_name: String,
     /// DNS domain of the cluster's Services.
+    #[arg(long, env = "SMIDGE_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// Namespace of the operator.
+    /// Namespace that the operator runs in, which holds its authorities.
+    #[arg(long, env = "SMIDGE_SYSTEM_NAMESPACE", default_value = "smidge-system")]
     pub system_namespace: String,
-    /// Name of this replica's pod, by which it leads.
+    /// Name of the pod that this process runs in: identifies the replica where only one may act.
+    #[arg(long, env = "POD_NAME", default_value = "smidge")]
     pub pod_name: String,
-    /// Image of the sidecar.
+    /// Image of the sidecar: a stock Envoy.
+    #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     pub proxy_image: String,
-    /// Image of the init container.
+    /// Image of the init container that redirects traffic: that of this program.
+    #[arg(long, env = "SMIDGE_INIT_IMAGE")]
     pub init_image: String,
-    /// Pull policy of both.
+    /// Pull policy of the injected images.
+    #[arg(long, env = "SMIDGE_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub image_pull_policy: String,
     /// Address of the xDS server.
+    #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
     pub xds_listen: SocketAddr,
     /// Address of the webhook server.
+    #[arg(long, env = "SMIDGE_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
     pub webhook_listen: SocketAddr,
-    /// File with the authorities of the API server's client certificate, if it presents one to webhooks.
+    /// File with PEM certificates of the authorities that sign the client certificate which the API server presents to
+    /// webhooks. Without it, the webhook server answers every client that reaches it. The file is read at the start.
+    #[arg(long, env = "SMIDGE_WEBHOOK_CLIENT_CA", value_name = "FILE")]
     pub webhook_client_ca: Option<PathBuf>,
-    /// Names of which that certificate must have one; if empty, any certificate is accepted.
+    /// Common name or DNS name of which that certificate must have one; may be repeated. Without it, any certificate of
+    /// these authorities is accepted.
+    #[arg(long = "webhook-client-name", requires = "webhook_client_ca", value_name = "NAME")]
     pub webhook_client_names: Vec<String>,
     /// Address of the operator's own pages.
+    #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "0.0.0.0:15014")]
     pub admin_listen: SocketAddr,
-    /// Address of the server for other replicas.
+    /// Address at which replicas of the operator query each other for what proxies have acknowledged.
+    #[arg(long, env = "SMIDGE_PEER_LISTEN", default_value = "0.0.0.0:15013")]
     pub peer_listen: SocketAddr,
-    /// File with the token for other replicas.
+    /// File with the token that this replica presents to others.
+    #[arg(long, env = "SMIDGE_PEER_TOKEN", default_value = "/var/run/secrets/smidge.mesh/peer-token")]
     pub peer_token: PathBuf,
 }
 
@@ -198,7 +215,7 @@ async fn run(settings: Settings) -> Result<(), Error> {
     let core = open(settings, client, &mut registry).await;
 
     let maintained = Arc::clone(&core.authorities);
-    tasks.spawn("authorities", async move { maintained.maintain().await });
+    tasks.spawn("authorities", async move { maintained.run().await });
     let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
     let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks)?;
     status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks)?;
@@ -251,7 +268,7 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
     }
     info!("stopping");
     // Waits for the xDS server, which ends with its connections, and for the leader, which releases its lease.
-    let mut finishing = BTreeSet::from(["xds", "leader"]);
+    let mut finishing = BTreeSet::from(["xds", "leader", "webhooks"]);
     let _ = tokio::time::timeout(DRAIN, async {
         while !finishing.is_empty()
             && let Some(Ok(task)) = tasks.set.join_next().await

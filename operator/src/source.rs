@@ -6,6 +6,8 @@
 pub mod files;
 pub mod kubernetes;
 
+use smidge_mesh::id::ClusterId;
+
 use crate::{
     inputs::{Inputs, Key},
     kinds::Change,
@@ -13,6 +15,8 @@ use crate::{
 
 /// One change of the inputs.
 pub struct Edit {
+    /// Cluster whose inputs change.
+    pub cluster: ClusterId,
     /// Kind that changed, as in `TrafficSplit`.
     pub kind: &'static str,
     /// Object that changed; `None` if the edit is about all objects of the kind.

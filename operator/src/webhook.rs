@@ -1,13 +1,12 @@
-//! HTTPS server of the webhooks.
+//! Router of the webhooks: passes each review to the pure function that answers it, and bounds the cost of an answer.
 //!
-//! Passes each review to the pure function that answers it, and bounds the cost of an answer. The webhook
-//! configurations decide which objects are sent here, and `ca` which certificate is served. Waits for nothing that the
+//! Served by `https`. The webhook configurations decide which objects are sent here. Waits for nothing that the
 //! operator reads: conversion must work before the operator's own lists can.
 
-use std::{collections::BTreeSet, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Router,
     body::{Body, to_bytes},
     extract::{Request, State},
     http::{
@@ -19,26 +18,17 @@ use axum::{
     routing::post,
 };
 use serde_json::Value;
-use smidge_xds::server::ComputeLimiter;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
-use tokio_rustls::server::TlsStream;
-use tracing::{info_span, warn};
+use tokio::{sync::watch, time::timeout};
+use tracing::warn;
 
 use self::{body::Held, callers::Callers};
 use crate::{
     admission::{Current, referenced_objects},
-    http,
     injector::Settings,
     inputs::{Clusters, Inputs},
     lower::injects_strictly,
     queue::Queue,
     shares::Shares,
-    tls,
 };
 
 mod body;
@@ -58,10 +48,10 @@ const BODY_BYTES: usize = 8 << 20;
 /// once.
 const BODIES: (usize, usize) = (64 << 20, 32 << 20);
 /// Time limit of a request, its body included. The API server gives up after 30 s at the most.
-const ANSWER: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit of a verdict; less than the API server waits for it, so that its client receives the reason for a missing
 /// verdict.
-const VERDICT: Duration = Duration::from_secs(2);
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of concurrent verdicts, in all and for one peer: an object can be large enough to cost seconds. With
 /// two for a peer, a change of the mesh took 4 times as long on two cores (docs/design/013-operator-ports.md).
 const VERDICTS: (usize, usize) = (4, 1);
@@ -74,12 +64,11 @@ const CONVERSIONS: (usize, usize) = (2, 1);
 const PARSED: (usize, usize) = (336 << 20, 112 << 20);
 /// Maximum memory of a conversion, as a multiple of its text: 8 MiB of text fit into the memory of one peer.
 const CONVERTED: usize = 13;
-/// Maximum number of concurrent handshakes of one address: an API server opens a connection for each call of a burst.
-const HANDSHAKES: usize = 256;
+/// Maximum memory of a parsed review that is answered on the thread that read it, in bytes. A usual pod is below that, and
+/// costs less than a millisecond, of which the way to another thread and back is a good part.
+const INLINE: usize = 256 << 10;
 /// Maximum size of answers that wait to be read, in all and for one peer, in bytes.
 const UNREAD: (usize, usize) = (64 << 20, 32 << 20);
-/// Time limit of calls in progress after the stop signal.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// State that the webhooks read. Each call reads the present state.
 #[derive(Clone)]
@@ -132,7 +121,7 @@ pub fn router(views: Views, callers: Option<Callers>) -> Router {
 
 async fn bounded(request: Request, next: Next) -> Response {
     let late = || (StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response();
-    timeout(ANSWER, next.run(request)).await.unwrap_or_else(|_| late())
+    timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| late())
 }
 
 async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, held: Held) -> Response {
@@ -143,7 +132,7 @@ async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, h
     let settings = views.injector.borrow().clone();
     let answer =
         move |body: &[u8]| respond(injection::answer(body, &settings, views.strictness(), &views.injections));
-    computed(&injections, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
+    computed(&injections, &rooms, (held, reckoned), INLINE, answer).await.unwrap_or_else(busy)
 }
 
 async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: Held) -> Response {
@@ -153,7 +142,7 @@ async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: 
     };
     // Of objects only the outermost maps are parsed (`tests/convert_memory.rs`).
     let reckoned = held.body.len().saturating_mul(CONVERTED);
-    computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
+    computed(&conversions, &rooms, (held, reckoned), INLINE, answer).await.unwrap_or_else(busy)
 }
 
 /// Answers with a verdict. If that takes too long, the object is admitted, and its owner sees the findings in its
@@ -166,32 +155,39 @@ async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, h
         return unjudged();
     }
     let answer = move |body: &[u8]| respond(validation::answer(body, |namespaces| views.current(namespaces)));
-    match timeout(VERDICT, computed(&verdicts, &rooms, (held, reckoned), answer)).await {
+    match timeout(VERDICT_TIMEOUT, computed(&verdicts, &rooms, (held, reckoned), 0, answer)).await {
         Ok(Some(answer)) => answer,
         _ => unjudged(),
     }
 }
 
-/// Computes `answer` of a body on a blocking thread, where it delays no other task. Returns `None` if its turn does not
+/// Computes `answer` of a body: here if it is estimated to take at most `inline` bytes, otherwise on a blocking thread, where it
+/// delays no other task. Returns `None` if its turn does not
 /// come, if there is no memory for it, or if its peer leaves too much unread.
 async fn computed(
     queue: &Queue,
     rooms: &Rooms,
     (held, reckoned): (Held, usize),
+    inline: usize,
     answer: impl FnOnce(&[u8]) -> Response + Send + 'static,
 ) -> Option<Response> {
     let peer = held.share.peer();
     let turn = queue.turn(peer).await?;
     let room = rooms.parsed.take(peer, reckoned)?;
-    let computing = tokio::task::spawn_blocking(move || {
+    let compute = move || {
         let Held { body, share } = held;
         let answer = answer(&body);
         // In this order: the computation that takes the turn next must find the memory released.
         drop(body);
         drop((share, room, turn));
         answer
-    });
-    let answer = computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    };
+    let answer = if reckoned <= inline {
+        compute()
+    } else {
+        let computing = tokio::task::spawn_blocking(compute);
+        computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    };
     let (parts, body) = answer.into_parts();
     // The body is complete already.
     let text = to_bytes(body, usize::MAX).await.ok()?;
@@ -236,65 +232,5 @@ impl Views {
         let inputs =
             clusters.values().next().map_or_else(Inputs::default, |all| referenced_objects(all, namespaces));
         Current { inputs, read: self.awaited.borrow().is_empty() }
-    }
-}
-
-/// Serves `router` over TLS until `shutdown` completes, and then waits for calls in progress.
-pub async fn serve(
-    listener: TcpListener,
-    config: Arc<rustls::ServerConfig>,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let (stop, stopped) = watch::channel(());
-    let places = Shares::new(http::CONNECTIONS.0, http::CONNECTIONS.1);
-    let (accepted, mut arriving) = mpsc::channel(1);
-    // A separate limiter: API servers must not wait behind a large number of proxies.
-    let mut accepting = Box::pin(tls::accept(listener, config, ComputeLimiter::new(1), HANDSHAKES, accepted));
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            () = &mut accepting => break,
-            Some(_) = connections.join_next() => {}
-            Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &places, &router, &stopped),
-        }
-    }
-    // New clients find the port closed and connect to another replica.
-    drop(accepting);
-    drop(stop);
-    let end = async {
-        loop {
-            tokio::select! {
-                Some(_) = connections.join_next() => {}
-                // Its handshake was in progress.
-                Some(Ok(stream)) = arriving.recv() => start(&mut connections, stream, &places, &router, &stopped),
-                else => break,
-            }
-        }
-    };
-    // Connections that do not end in time are aborted when the set is dropped.
-    let _ = timeout(GRACE, end).await;
-    Ok(())
-}
-
-/// Serves a connection, unless its peer has the maximum number of connections.
-fn start(
-    connections: &mut JoinSet<()>,
-    stream: TlsStream<TcpStream>,
-    places: &Shares,
-    router: &Router,
-    stopped: &watch::Receiver<()>,
-) {
-    let Ok(peer) = stream.get_ref().0.peer_addr() else { return };
-    let span = info_span!("webhook", peer = display(peer));
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    match chain.first().map(callers::Shown::of) {
-        None => http::start(connections, places, (stream, peer), (router, stopped), span),
-        Some(shown) => {
-            let router = router.clone().layer(Extension(shown));
-            http::start(connections, places, (stream, peer), (&router, stopped), span);
-        }
     }
 }

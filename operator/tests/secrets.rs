@@ -18,7 +18,7 @@ use smidge::{
     auth::token::Token,
     ca::{Authorities, Metrics, Secrets, pem::PrivateKey},
 };
-use smidge_testing::tokens::{Signer, World, claims};
+use smidge_testing::tokens::{Harness, Signer, claims};
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, TrustDomain},
     server::{CertSource as _, Holder},
@@ -79,16 +79,17 @@ fn holder() -> Holder {
     }
 }
 
-async fn open(world: &World) -> Result<Authorities, smidge::ca::root::RootError> {
-    let secrets = Secrets::new(world.server.client.clone(), "smidge-system");
-    let opening = Authorities::open(secrets, TrustDomain::default(), world.hands.clock(), Metrics::default());
+async fn open(harness: &Harness) -> Result<Authorities, smidge::ca::root::RootError> {
+    let secrets = Secrets::new(harness.server.client.clone(), "smidge-system");
+    let opening =
+        Authorities::open(secrets, TrustDomain::default(), harness.hands.clock(), Metrics::default());
     Box::pin(opening).await
 }
 
 /// The keys that the API server stores, in every form.
-fn stored(world: &World) -> Vec<String> {
+fn stored(harness: &Harness) -> Vec<String> {
     let mut found = Vec::new();
-    for secret in world.server.objects.secrets.lock().unwrap().values() {
+    for secret in harness.server.objects.secrets.lock().unwrap().values() {
         for (field, value) in secret["data"].as_object().unwrap() {
             let Some(text) = value.as_str() else { continue };
             if field != "key" && field.contains("key") {
@@ -118,28 +119,28 @@ async fn no_log_line_metric_or_print_shows_a_key_or_a_token() {
     tracing::info!("the log is listening");
     let mut prints = Vec::new();
 
-    let world = World::new().await;
-    let authorities = open(&world).await.unwrap();
+    let harness = Harness::new().await;
+    let authorities = open(&harness).await.unwrap();
     let leaves = authorities.leaves();
     let credentials = leaves.issue(&holder()).await.unwrap();
     let serving = Arc::new(authorities.control_plane_certificate(vec!["smidge.svc".to_owned()]).unwrap());
     let tls = serving.tls(&[b"h2"]).unwrap();
     prints.push(format!("{authorities:#?} {leaves:?} {credentials:?} {serving:?} {tls:?}"));
-    world.hands.advance(time::Duration::days(200));
+    harness.hands.advance(time::Duration::days(200));
     authorities.refresh().await.unwrap();
 
-    let mut secrets = stored(&world);
+    let mut secrets = stored(&harness);
     secrets.extend(forms(&credentials.key));
-    let (good, tokens) = tokens_of(&world);
+    let (good, tokens) = tokens_of(&harness);
     for token in &tokens {
         secrets.extend([token.clone(), token.rsplit_once('.').unwrap().1.to_owned()]);
     }
     prints.push(format!("{:?}", Token::parse(&good)));
-    prints.push(refuse(&world, &tokens).await);
-    prints.push(format!("{:?}", world.pods));
-    prints.push(break_answers(&world, &tokens[0]).await);
+    prints.push(refuse(&harness, &tokens).await);
+    prints.push(format!("{:?}", harness.pods));
+    prints.push(break_answers(&harness, &tokens[0]).await);
     let mut metrics = String::new();
-    prometheus_client::encoding::text::encode(&mut metrics, &world.registry).unwrap();
+    prometheus_client::encoding::text::encode(&mut metrics, &harness.registry).unwrap();
     prints.push(metrics);
 
     for print in &prints {
@@ -158,53 +159,53 @@ async fn no_log_line_metric_or_print_shows_a_key_or_a_token() {
 }
 
 /// Returns a valid token, and that one with others that are not.
-fn tokens_of(world: &World) -> (String, Vec<String>) {
-    world.hands.advance(time::Duration::days(-200));
-    let good = world.signer.sign(&claims());
+fn tokens_of(harness: &Harness) -> (String, Vec<String>) {
+    harness.hands.advance(time::Duration::days(-200));
+    let good = harness.signer.sign(&claims());
     let mut expired = claims();
     expired["exp"] = json!(1);
     // The API server reviews it, as the issuer may have had that name.
     let mut renamed = claims();
     renamed["iss"] = json!("https://the.old.name");
     let all = vec![
-        world.signer.sign(&renamed),
+        harness.signer.sign(&renamed),
         good.clone(),
-        world.signer.sign(&expired),
+        harness.signer.sign(&expired),
         Signer::new("stranger").sign(&claims()),
         Signer::new("first").sign(&claims()),
-        world.signer.sign_as(&json!({"alg": "none"}), &claims()),
+        harness.signer.sign_as(&json!({"alg": "none"}), &claims()),
     ];
     (good, all)
 }
 
 /// Admits or refuses each of `tokens`, with the API server up and down, and prints the results.
-async fn refuse(world: &World, tokens: &[String]) -> String {
+async fn refuse(harness: &Harness, tokens: &[String]) -> String {
     let mut prints = Vec::new();
     for down in [false, true] {
-        world.server.objects.down.store(down, SeqCst);
+        harness.server.objects.down.store(down, SeqCst);
         for token in tokens {
-            match world.admit(token).await {
+            match harness.admit(token).await {
                 Ok(admission) => prints.push(format!("{admission:?}")),
                 Err(refusal) => prints.push(format!("{refusal:?} {refusal}")),
             }
         }
     }
-    world.server.objects.down.store(false, SeqCst);
+    harness.server.objects.down.store(false, SeqCst);
     let prints = prints.join("\n");
     assert!(prints.contains("Admission") && prints.contains("Expired") && prints.contains("BadSignature"));
     prints
 }
 
 /// Makes the API server return answers that do not parse, with the secret in them, and prints the errors.
-async fn break_answers(world: &World, token: &str) -> String {
-    *world.server.objects.review.lock().unwrap() = Some(json!({"authenticated": "perhaps"}));
-    let refusal = world.admit(token).await.unwrap_err();
-    world.server.edit_secret("smidge-root-workloads", |data| drop(data.insert("odd".to_owned(), json!(5))));
-    let unreadable = open(world).await.unwrap_err();
+async fn break_answers(harness: &Harness, token: &str) -> String {
+    *harness.server.objects.review.lock().unwrap() = Some(json!({"authenticated": "perhaps"}));
+    let refusal = harness.admit(token).await.unwrap_err();
+    harness.server.edit_secret("smidge-root-workloads", |data| drop(data.insert("odd".to_owned(), json!(5))));
+    let unreadable = open(harness).await.unwrap_err();
     assert!(unreadable.to_string().contains("smidge-root-workloads"), "{unreadable}");
-    world.server.edit_secret("smidge-root-workloads", |data| drop(data.remove("odd")));
-    world.server.edit_secret("smidge-root-workloads", |data| drop(data.remove("active.crt")));
-    let malformed = open(world).await.unwrap_err();
+    harness.server.edit_secret("smidge-root-workloads", |data| drop(data.remove("odd")));
+    harness.server.edit_secret("smidge-root-workloads", |data| drop(data.remove("active.crt")));
+    let malformed = open(harness).await.unwrap_err();
     format!("{refusal:?} {unreadable:?} {unreadable} {malformed:?} {malformed}")
 }
 

@@ -36,7 +36,7 @@ use smidge_xds_testing::{
 };
 
 /// Time limit for an Envoy to accept a mesh.
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 /// Number of workers of an injected proxy.
 const WORKERS: u16 = 2;
 
@@ -93,7 +93,7 @@ async fn measure(binary: &Path, services: usize, changed: &Changed) {
         let has_taken = connected.iter().any(|it| it.settled && it.acknowledged.is_some());
         has_taken && envoy.admin("/ready").contains("LIVE")
     };
-    proxies::until("the proxy has all", PATIENCE, || envoy.log(), has_all).await;
+    proxies::until("the proxy has all", TIMEOUT, || envoy.log(), has_all).await;
     let settled = started.elapsed();
     // The workers still receive the last updates; allocators return memory that loading used.
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -37,7 +37,7 @@ const INBOUND: &str = "inbound/";
 const INBOUND_LISTENER: &str = "inbound";
 
 /// Maximum number of characters of a client's error message that are kept.
-const COMPLAINT: usize = 1024;
+const MAX_NACK_MESSAGE: usize = 1024;
 
 /// The state of one stream.
 #[derive(Debug, Default)]
@@ -152,7 +152,7 @@ impl Session {
         let names = names?;
         self.counters.get_mut(kind).nacks += 1;
         let message = request.error.as_ref().map_or("", |error| error.message.as_str());
-        Some(Refused { kind, names, message: message.chars().take(COMPLAINT).collect() })
+        Some(Refused { kind, names, message: message.chars().take(MAX_NACK_MESSAGE).collect() })
     }
 
     /// Sets the view of the proxy. No request is answered before the first view.

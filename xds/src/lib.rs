@@ -6,6 +6,7 @@
 //!
 //! Does not contain: Kubernetes, SMI, a certificate authority, files, environment, clocks (except timers in `server`).
 
+pub mod backoff;
 pub mod bootstrap;
 pub mod delta;
 mod envoy;

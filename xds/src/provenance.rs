@@ -19,18 +19,10 @@ use crate::{
         change::{Change, Changes, changes},
         id::{ClassId, ServiceId, SpiffeId},
         service::{Protocol, Service},
+        source::SourceRef,
     },
     resources::{Resource, Resources},
 };
-
-/// Content of an object in the mesh, by the name that the object has there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SourceRef {
-    /// A grant: the callers that it allows.
-    Grant(String),
-    /// A split: the destinations of calls.
-    Split(String),
-}
 
 /// Location of a source in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,8 +55,8 @@ impl Provenance {
     ) -> Self {
         let mut next = self.clone();
         for Change { key, old, new } in &changes.services {
-            let was = old.map(|service| splits(key, service, earlier)).unwrap_or_default();
-            let is = new.map(|service| splits(key, service, pool)).unwrap_or_default();
+            let was = old.map(|service| routes(key, service, earlier)).unwrap_or_default();
+            let is = new.map(|service| routes(key, service, pool)).unwrap_or_default();
             next.replace(&was, is);
         }
         for identity in changes.identities(after) {
@@ -111,13 +103,13 @@ pub(crate) fn is_named_alike(old: &Places, new: &Places) -> bool {
     changes(old, new).all(|change| change.old.map(names) == change.new.map(names))
 }
 
-/// Returns the splits of a Service's ports, each with the resource that carries it.
-fn splits(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
+/// Returns the origins of the routes of a Service's ports, each with the resource that carries it.
+fn routes(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
     let stated = service.ports.iter().filter_map(|(number, port)| {
-        let split = port.route.split.clone()?;
+        let origin = port.route.origin.clone()?;
         let made = pool.service(id).and_then(|part| part.ports.get(number));
         let resources = made.map(|port| Arc::clone(&port.way)).into_iter().collect();
-        Some(((SourceRef::Split(split), Location::Port(id.clone(), *number)), resources))
+        Some(((origin, Location::Port(id.clone(), *number)), resources))
     });
     stated.collect()
 }
@@ -128,7 +120,7 @@ fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
     let grants = mesh.grants_of(identity);
     for grant in grants {
         let place = Location::Identity(identity.clone());
-        stated.insert((SourceRef::Grant(grant.name.clone()), place), Vec::new());
+        stated.insert((grant.origin.clone(), place), Vec::new());
     }
     let classes = pool.index().classes(identity).filter_map(|id| Some((id, mesh.classes.get(id)?)));
     // Where everything is allowed, no policy carries a grant.
@@ -141,7 +133,7 @@ fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
             let policies: Vec<_> =
                 policies.filter_map(|name| made.get(name.as_str()).copied().cloned()).collect();
             if !policies.is_empty() {
-                let key = (SourceRef::Grant(grant.name.clone()), Location::Class(id.clone()));
+                let key = (grant.origin.clone(), Location::Class(id.clone()));
                 stated.entry(key).or_default().extend(policies);
             }
         }

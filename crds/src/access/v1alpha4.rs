@@ -9,8 +9,11 @@ use kube_core::NamespaceResourceScope;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::number::Number;
-use crate::object::{Kind, Object, or_default};
+use crate::{
+    number::Number,
+    object::{Kind, Object, or_default},
+    specs::RULE_KINDS,
+};
 
 /// Name of the version.
 pub const VERSION: &str = "v1alpha4";
@@ -74,7 +77,7 @@ fn port(_: &mut SchemaGenerator) -> Schema {
 #[schemars(extend("required" = ["kind", "name"]))]
 pub struct Rule {
     /// The kind of the route object.
-    #[schemars(extend("enum" = ["HTTPRouteGroup", "TCPRoute", "UDPRoute"]))]
+    #[schemars(extend("enum" = RULE_KINDS))]
     pub kind: String,
     /// The name of the route object.
     pub name: String,

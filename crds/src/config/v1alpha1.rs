@@ -1,15 +1,16 @@
 //! `smidge.mesh/v1alpha1`: `MeshConfig`. Served and stored.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use kube_core::ClusterResourceScope;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::number::Number;
-use crate::object::{Kind, Object, or_default};
-use crate::setting::Setting;
+use crate::{
+    number::Number,
+    object::{Kind, Object, or_default},
+    setting::Setting,
+};
 
 /// Name of the version.
 pub const VERSION: &str = "v1alpha1";

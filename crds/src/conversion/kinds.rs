@@ -1,12 +1,14 @@
 //! Tables of the fields of each SMI kind with their place at each version, and code for the differences that no table
 //! expresses.
 
-use super::annotations::OriginalForm;
-use super::outer::{Map, Value, element, elements, mapped};
-use super::pieces::{FieldLocation, NarrowingField};
-use super::place::{get, get_mut, put, take, tidy};
-use super::slots::MovedField;
-use super::weights;
+use super::{
+    annotations::OriginalForm,
+    outer::{Map, Value, element, elements, mapped},
+    pieces::{FieldLocation, NarrowingField},
+    place::{get, get_mut, put, take, tidy},
+    slots::MovedField,
+    weights,
+};
 use crate::kinds::{KindInfo, Shape};
 
 /// v1alpha1 has its fields beside `metadata`.

@@ -2,9 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::annotations::{Forms, OriginalForm, WRITTEN_AS};
-use super::kinds::OF_BACKENDS;
-use super::pieces::{FieldLocation, NarrowingField};
+use super::{
+    annotations::{Forms, OriginalForm, WRITTEN_AS},
+    kinds::OF_BACKENDS,
+    pieces::{FieldLocation, NarrowingField},
+};
 use crate::kinds::Shape;
 
 /// Field that was written in the shape of another version.

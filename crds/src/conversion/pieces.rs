@@ -4,9 +4,11 @@
 //! element that it narrows: one field of the object, or an element of a list. It is restored wherever that element
 //! has no such field itself, so a client of such a version can neither lose nor see it. `kinds` has the tables.
 
-use super::outer::{Map, Value, elements};
-use super::place::{get, get_mut, put, take};
-use super::records;
+use super::{
+    outer::{Map, Value, elements},
+    place::{get, get_mut, put, take},
+    records,
+};
 
 /// Field that narrows an object.
 #[derive(Debug)]

@@ -6,9 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::object::{Kind, Object, or_default};
-use crate::status::{self, Status};
-use crate::type_error;
+use crate::{
+    object::{Kind, Object, or_default},
+    status::{self, Status},
+    type_error,
+};
 
 /// Error of reading a value as an object of the kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,10 @@
 //! key and rest (moved), by key (edited), by place and rest (renamed). A new element with a new key has none. Where
 //! elements are alike and some of them are gone, those that are left keep what narrows.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
 use super::outer::{Map, Value, element, elements, mapped};
 

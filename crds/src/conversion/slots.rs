@@ -3,9 +3,11 @@
 //! `kinds` has the tables. A user may write a slot in the place of another version; it is then understood, and the
 //! form records the place. Does not read inside of the fields.
 
-use super::annotations::OriginalForm;
-use super::outer::{Map, Value};
-use super::place::{get, put, take};
+use super::{
+    annotations::OriginalForm,
+    outer::{Map, Value},
+    place::{get, put, take},
+};
 
 /// Field with all places that it has, or had, in some version.
 #[derive(Debug)]

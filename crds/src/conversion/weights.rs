@@ -7,10 +7,14 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value as Json;
 
-use super::annotations::OriginalForm;
-use super::outer::{Map, Value, element, elements, mapped};
-use crate::number::Number;
-use crate::quantity::{BILLION, billionths};
+use super::{
+    annotations::OriginalForm,
+    outer::{Map, Value, element, elements, mapped},
+};
+use crate::{
+    number::Number,
+    quantity::{BILLION, billionths},
+};
 
 /// Turns quantities into whole numbers of the same ratio, and records them in the form.
 pub(super) fn read(backends: &mut Value, form: &mut OriginalForm) {

@@ -9,8 +9,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 
-use crate::conversion::FieldLocation;
-use crate::kinds::{KindInfo, Shape};
+use crate::{
+    conversion::FieldLocation,
+    kinds::{KindInfo, Shape},
+};
 
 /// Beginning of the description of a field that a version does not have, but older or newer ones have.
 const OF_OTHERS: &str = "Of other versions, and understood here as well.";

@@ -5,8 +5,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Headers;
-use crate::number::Number;
-use crate::object::{Kind, Object, or_default};
+use crate::{
+    number::Number,
+    object::{Kind, Object, or_default},
+};
 
 /// Name of the version.
 pub const VERSION: &str = "v1alpha4";

@@ -4,8 +4,11 @@ use kube_core::NamespaceResourceScope;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::number::Number;
-use crate::object::{Kind, Object, or_default};
+use crate::{
+    number::Number,
+    object::{Kind, Object, or_default},
+    specs::MATCH_KINDS,
+};
 
 /// Name of the version.
 pub const VERSION: &str = "v1alpha4";
@@ -66,7 +69,7 @@ pub struct RouteGroupReference {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_group: Option<String>,
     /// The kind of the route object: HTTPRouteGroup.
-    #[schemars(extend("enum" = ["HTTPRouteGroup"]))]
+    #[schemars(extend("enum" = MATCH_KINDS))]
     pub kind: String,
     /// The name of the HTTPRouteGroup.
     pub name: String,

@@ -16,11 +16,11 @@ use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
 use crate::{
+    baseline::{BaselineRun, Said},
     cluster::{Cluster, Pod, Watched},
     costs::Costs,
     figures::{Row, Times, millis},
-    fleet::{Connected, Fleet, Seat, Target},
-    floor::{Floor, Said},
+    fleet::{Connected, Fleet, Slot, Target},
     process::{self, Operator, Plan},
     shape::Shape,
     tls,
@@ -45,7 +45,7 @@ pub struct Bench {
     pub plan: Plan,
     pub operator: Operator,
     pub fleet: Fleet,
-    pub floor: Floor,
+    pub baseline: BaselineRun,
     pub target: Target,
     signer: Signer,
 }
@@ -62,7 +62,7 @@ pub struct Change {
 }
 
 /// Time limit of each wait.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Delay between two changes: all ACKs have arrived, and the operator is idle.
 pub const QUIET: Duration = Duration::from_millis(40);
 /// Maximum time to wait for an operator that pauses between two publishes.
@@ -77,20 +77,20 @@ impl Bench {
     pub async fn open(cluster: Cluster, settings: Settings, plan: Plan, keys: &Path) -> anyhow::Result<Self> {
         // The first start creates the authorities, which is not to be measured.
         let mut operator = plan.start()?;
-        operator.ready(PATIENCE).await?;
+        operator.ready(TIMEOUT).await?;
         let target = target(&cluster, &plan).await?;
         let signer = Signer::of(&cluster, keys).await?;
-        let (fleet, floor) = (Fleet::start()?, Floor::start().await?);
-        Ok(Self { settings, cluster, plan, operator, fleet, floor, target, signer })
+        let (fleet, baseline) = (Fleet::start()?, BaselineRun::start().await?);
+        Ok(Self { settings, cluster, plan, operator, fleet, baseline, target, signer })
     }
 
     /// Sets the pods of the proxies, each with its ServiceAccount. No proxy may be connected.
-    pub fn seat<'a>(&self, pods: impl IntoIterator<Item = (&'a Pod, String)>) -> anyhow::Result<()> {
-        let seats = pods.into_iter().map(|(pod, account)| {
+    pub fn slot<'a>(&self, pods: impl IntoIterator<Item = (&'a Pod, String)>) -> anyhow::Result<()> {
+        let slots = pods.into_iter().map(|(pod, account)| {
             let node = format!("{}.{}", pod.name, pod.namespace);
-            Ok(Seat { node, token: self.signer.token(pod, &account)? })
+            Ok(Slot { node, token: self.signer.token(pod, &account)? })
         });
-        self.fleet.seat(seats.collect::<anyhow::Result<Vec<Seat>>>()?)
+        self.fleet.slot(slots.collect::<anyhow::Result<Vec<Slot>>>()?)
     }
 
     /// Restarts the operator; it has then read every object, but may not have served any proxy.
@@ -98,7 +98,7 @@ impl Bench {
         // Its ports must be free before the next process binds them.
         self.operator.stop()?;
         self.operator = self.plan.start()?;
-        self.operator.ready(PATIENCE).await
+        self.operator.ready(TIMEOUT).await
     }
 
     /// Waits until everything has settled: there is a snapshot, no other one is published, no status write is made or
@@ -125,10 +125,7 @@ impl Bench {
             if now != last || waiting {
                 (last, since) = (now, Instant::now());
             }
-            anyhow::ensure!(
-                started.elapsed() < PATIENCE,
-                "after {PATIENCE:?} there is no end to it: {last:?}"
-            );
+            anyhow::ensure!(started.elapsed() < TIMEOUT, "after {TIMEOUT:?} there is no end to it: {last:?}");
             // Not more often: answering takes CPU of the operator, too.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -139,7 +136,7 @@ impl Bench {
     pub async fn published(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         while self.operator.counters(&["smidge_publishes_total"])? == [0.0] {
-            anyhow::ensure!(started.elapsed() < PATIENCE, "nothing was published");
+            anyhow::ensure!(started.elapsed() < TIMEOUT, "nothing was published");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
@@ -150,7 +147,7 @@ impl Bench {
         let mut target = self.target.clone();
         // A thousand concurrently; of ten thousand, no more than that at a time, as pods do not start in one instant.
         target.window = 1000;
-        self.fleet.connect(&target, count, PATIENCE).await
+        self.fleet.connect(&target, count, TIMEOUT).await
     }
 
     /// Makes changes one after the other, each when the one before has arrived at every receiver.
@@ -209,23 +206,23 @@ impl Bench {
         let Change { watched, patches, carrier: (kind, name), receivers } = change;
         let answer = self.fleet.expect(*kind, name, *receivers)?;
         let from = watched.change(patches.get(number % 2).context("no patch")?).await?;
-        let times = tokio::time::timeout(PATIENCE, answer).await;
+        let times = tokio::time::timeout(TIMEOUT, answer).await;
         let times = times.with_context(|| format!("change {number} of {name} did not arrive"))??;
         Ok(millis(from, *times.last().context("a change that nobody sees")?))
     }
 
     /// Measures the same change with the baseline server, which only writes. The proxies must be connected to it.
-    pub async fn floor(&mut self, row: &mut Row) -> anyhow::Result<()> {
+    pub async fn baseline(&mut self, row: &mut Row) -> anyhow::Result<()> {
         let figure = |name: &str| row.get(name).unwrap_or_default();
         let receivers = figure("receivers") as usize;
         // Proxies that receive something without seeing the change receive messages of the same size.
         let messages = (figure("messages").round() as usize).max(receivers);
         let bytes = (figure("message_bytes") / messages.max(1) as f64) as usize;
         let said = Said { messages, bytes, receivers };
-        self.floor.measure(&self.fleet, row, said, self.settings.changes).await?;
-        row.divide("ratio_p50", "last_p50_ms", "floor_p50_ms");
-        row.divide("ratio_p99", "last_p99_ms", "floor_p99_ms");
-        row.divide("ratio_cpu", "cpu_ms", "floor_cpu_ms");
+        self.baseline.measure(&self.fleet, row, said, self.settings.changes).await?;
+        row.divide("ratio_p50", "last_p50_ms", "baseline_p50_ms");
+        row.divide("ratio_p99", "last_p99_ms", "baseline_p99_ms");
+        row.divide("ratio_cpu", "cpu_ms", "baseline_cpu_ms");
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub use watched::Watched;
 /// Maximum number of concurrent writes.
 const WRITES: usize = 48;
 /// Time limit of a response.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Cluster with the objects of a shape.
 #[derive(Clone)]
@@ -73,7 +73,7 @@ impl Cluster {
         };
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = Request::builder().method(method).uri(path).header("content-type", kind).body(bytes)?;
-        let answer = tokio::time::timeout(PATIENCE, self.client.request_text(request)).await;
+        let answer = tokio::time::timeout(TIMEOUT, self.client.request_text(request)).await;
         let text = answer
             .with_context(|| format!("no answer at {path}"))?
             .with_context(|| format!("failed at {path}"))?;
@@ -131,8 +131,8 @@ impl Cluster {
         for kind in self.definitions.keys() {
             let path = self.path(kind, "")?;
             while let Err(error) = self.call(Method::GET, &path, None).await {
-                if started.elapsed() > PATIENCE {
-                    return Err(error).with_context(|| format!("{kind} is not served after {PATIENCE:?}"));
+                if started.elapsed() > TIMEOUT {
+                    return Err(error).with_context(|| format!("{kind} is not served after {TIMEOUT:?}"));
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -5,7 +5,7 @@
 //! the others are in a thread of their own, so that they cost the measured ones no more than a share of the machine. A
 //! change is an endpoint that ten of them see.
 
-mod misfits;
+mod misbehaving;
 
 use std::{
     ops::Range,
@@ -16,39 +16,39 @@ use std::{
 use futures::{StreamExt as _, stream};
 
 use crate::{
+    behaviour::Behaviour,
     bench::{Bench, Change, QUIET, ready},
     cluster::Cluster,
     costs::Costs,
     figures::{Row, Times},
     fleet::{Fleet, Totals},
-    ledger::Ledger,
-    manner::Manner,
-    scenario::{Crowds, mb},
+    results::Results,
+    scenario::{ProxyCounts, mb},
     shape::{SLICE, Shape},
 };
-use misfits::Misfits;
+use misbehaving::Misbehaving;
 
 /// Time limit of each wait.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Number of proxies of each misbehaviour.
 const MISFITS: usize = 50;
 /// Maximum number of concurrent changes of a burst: enough to keep the API server busy.
 const WRITES: usize = 48;
 
 /// Measures all of it, with all remaining pods as other proxies.
-pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
-    let seats = crowds.usual.max(crowds.few).max(crowds.many);
-    let usual = crowds.usual.min(seats / 2);
+pub async fn all(bench: &mut Bench, proxy_counts: ProxyCounts, results: &mut Results) -> anyhow::Result<()> {
+    let slots = proxy_counts.usual.max(proxy_counts.few).max(proxy_counts.many);
+    let usual = proxy_counts.usual.min(slots / 2);
     bench.fleet.disconnect(true).await?;
     bench.restart().await?;
     bench.settle().await?;
     bench.connect(usual).await?;
     bench.settle().await?;
     let mut marker = Marker::new(bench, usual).await?;
-    alone(bench, &mut marker, ledger).await?;
-    misbehave(bench, &mut marker, usual..seats, ledger).await?;
-    storms(bench, &mut marker, usual..seats, ledger).await?;
-    burst(bench, &mut marker, ledger).await?;
+    alone(bench, &mut marker, results).await?;
+    misbehave(bench, &mut marker, usual..slots, results).await?;
+    storms(bench, &mut marker, usual..slots, results).await?;
+    burst(bench, &mut marker, results).await?;
     marker.restore(bench).await
 }
 
@@ -124,39 +124,40 @@ fn cost(row: &mut Row, before: &Costs, after: &Costs) {
     eprintln!("    {:?}", row.figures);
 }
 
-async fn alone(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyhow::Result<()> {
+async fn alone(bench: &Bench, marker: &mut Marker, results: &mut Results) -> anyhow::Result<()> {
     eprintln!("==> fairness: nobody else");
     marker.until(bench, |made| made >= 6).await?;
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
-    ledger.add(marker.row("fair-alone", ", alone", &times))
+    results.add(marker.row("fair-alone", ", alone", &times))
 }
 
 /// Measures beside proxies of every misbehaviour, some of which receive the change.
 async fn misbehave(
     bench: &Bench,
     marker: &mut Marker,
-    seats: Range<usize>,
-    ledger: &mut Ledger,
+    slots: Range<usize>,
+    results: &mut Results,
 ) -> anyhow::Result<()> {
-    let chosen = misfits::choose(bench.settings.shape, marker.service, seats, MISFITS);
-    let (each, told) = chosen.first().map_or((0, 0), |misfits| (misfits.seats.len(), misfits.told));
-    eprintln!("==> fairness: {each} proxies of each bad manner, {told} of each are told of the change");
-    let mut crowd = Vec::new();
-    for misfits in &chosen {
-        let fleet = bench.fleet.beside(&misfits.seats, misfits.manner)?;
-        fleet.connect(&bench.target, misfits.seats.len(), PATIENCE).await?;
-        crowd.push((misfits, fleet));
+    let chosen = misbehaving::choose(bench.settings.shape, marker.service, slots, MISFITS);
+    let (each, told) =
+        chosen.first().map_or((0, 0), |misbehaving| (misbehaving.slots.len(), misbehaving.told));
+    eprintln!("==> fairness: {each} proxies of each bad behaviour, {told} of each are told of the change");
+    let mut proxies = Vec::new();
+    for misbehaving in &chosen {
+        let fleet = bench.fleet.beside(&misbehaving.slots, misbehaving.behaviour)?;
+        fleet.connect(&bench.target, misbehaving.slots.len(), TIMEOUT).await?;
+        proxies.push((misbehaving, fleet));
     }
     bench.settle().await?;
     let counters = ["smidge_xds_nacks_total", "smidge_xds_streams_throttled_total"];
     let (refused, sent, before) =
-        (bench.operator.counters(&counters)?, totals(&crowd).await?, bench.before().await?);
+        (bench.operator.counters(&counters)?, totals(&proxies).await?, bench.before().await?);
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
     let (after, now) = (bench.after().await?, bench.operator.counters(&counters)?);
     let grown: Vec<f64> = now.iter().zip(&refused).map(|(now, then)| now - then).collect();
-    ledger.add(marker.row("fair-misfits", &format!(", beside {each} of each manner"), &times))?;
+    results.add(marker.row("fair-misbehaving", &format!(", beside {each} of each behaviour"), &times))?;
     let mut row = Row::new(
-        "fair-misfits-cost",
+        "fair-misbehaving-cost",
         &format!(
             "{each} proxies that read nothing, {each} that never answer, {each} that refuse everything, {each} that refuse \
              and ask again, {told} of each told of every change"
@@ -165,18 +166,18 @@ async fn misbehave(
     row.set("nacks", grown.first().copied().unwrap_or_default());
     row.set("throttled", grown.last().copied().unwrap_or_default());
     cost(&mut row, &before, &after);
-    let reached = misbehaved(&crowd, &sent, &row, times.made()).await;
-    for (_, fleet) in crowd {
+    let reached = misbehaved(&proxies, &sent, &row, times.made()).await;
+    for (_, fleet) in proxies {
         fleet.disconnect(true).await?;
     }
-    ledger.add(row)?;
+    results.add(row)?;
     reached?;
     left(bench, marker.usual).await
 }
 
-async fn totals(crowd: &[(&Misfits, Fleet)]) -> anyhow::Result<Vec<Totals>> {
+async fn totals(proxies: &[(&Misbehaving, Fleet)]) -> anyhow::Result<Vec<Totals>> {
     let mut all = Vec::new();
-    for (_, fleet) in crowd {
+    for (_, fleet) in proxies {
         all.push(fleet.totals().await?);
     }
     Ok(all)
@@ -184,24 +185,24 @@ async fn totals(crowd: &[(&Misfits, Fleet)]) -> anyhow::Result<Vec<Totals>> {
 
 /// Checks that proxies of each misbehaviour received something, so that no figure without them counts as one with them.
 async fn misbehaved(
-    crowd: &[(&Misfits, Fleet)],
+    proxies: &[(&Misbehaving, Fleet)],
     before: &[Totals],
     row: &Row,
     made: usize,
 ) -> anyhow::Result<()> {
-    for (((misfits, _), now), then) in crowd.iter().zip(totals(crowd).await?).zip(before) {
-        let Misfits { manner, told, .. } = misfits;
-        let has_come = match manner {
-            Manner::Deaf => now.unread > then.unread,
+    for (((misbehaving, _), now), then) in proxies.iter().zip(totals(proxies).await?).zip(before) {
+        let Misbehaving { behaviour, told, .. } = misbehaving;
+        let has_come = match behaviour {
+            Behaviour::Deaf => now.unread > then.unread,
             _ => now.messages > then.messages,
         };
-        anyhow::ensure!(has_come || *told == 0, "those that are {manner:?} were told nothing");
+        anyhow::ensure!(has_come || *told == 0, "those that are {behaviour:?} were told nothing");
         let nacks = row.get("nacks").unwrap_or_default();
         // Every other change restores what the proxies have, so that nothing is sent.
         let least = told * (made / 2);
         anyhow::ensure!(
-            *manner != Manner::Refusing || nacks >= least as f64,
-            "{nacks} refusals after {made} changes of which {told} that are {manner:?} were told"
+            *behaviour != Behaviour::Refusing || nacks >= least as f64,
+            "{nacks} refusals after {made} changes of which {told} that are {behaviour:?} were told"
         );
     }
     Ok(())
@@ -211,32 +212,32 @@ async fn misbehaved(
 async fn storms(
     bench: &Bench,
     marker: &mut Marker,
-    seats: Range<usize>,
-    ledger: &mut Ledger,
+    slots: Range<usize>,
+    results: &mut Results,
 ) -> anyhow::Result<()> {
-    let count = seats.len();
-    let mut crowd = bench.fleet.beside(&seats.collect::<Vec<_>>(), Manner::Honest)?;
+    let count = slots.len();
+    let mut proxies = bench.fleet.beside(&slots.collect::<Vec<_>>(), Behaviour::Honest)?;
     for (id, condition) in [("storm", "come for the first time"), ("again", "come again")] {
         eprintln!("==> fairness: {count} proxies {condition}, at once");
-        let (before, target, progress) = (bench.before().await?, bench.target.clone(), crowd.progress());
+        let (before, target, progress) = (bench.before().await?, bench.target.clone(), proxies.progress());
         let storm = tokio::spawn(async move {
-            let connected = crowd.connect(&target, count, PATIENCE).await;
-            connected.map(|connected| (crowd, connected))
+            let connected = proxies.connect(&target, count, TIMEOUT).await;
+            connected.map(|connected| (proxies, connected))
         });
         // The last tenth is no longer a storm: changes during it would make the other times look better.
         let most = count - count / 10;
         let is_over = |_| storm.is_finished() || progress.load(Ordering::Relaxed) >= most;
         let times = marker.until(bench, is_over).await?;
         let connected;
-        (crowd, connected) = storm.await??;
+        (proxies, connected) = storm.await??;
         let after = bench.after().await?;
-        ledger.add(marker.row(&format!("fair-{id}"), &format!(", while {count} {condition}"), &times))?;
+        results.add(marker.row(&format!("fair-{id}"), &format!(", while {count} {condition}"), &times))?;
         let mut row = Row::new(&format!("fair-{id}-cost"), &format!("{count} proxies {condition}, at once"));
         row.quantiles("configured", &connected.times());
         row.set("retries", connected.retries as f64);
         cost(&mut row, &before, &after);
-        ledger.add(row)?;
-        crowd.disconnect(false).await?;
+        results.add(row)?;
+        proxies.disconnect(false).await?;
         left(bench, marker.usual).await?;
     }
     Ok(())
@@ -246,14 +247,14 @@ async fn storms(
 async fn left(bench: &Bench, usual: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     while bench.operator.counter("smidge_xds_streams")? > usual as f64 {
-        anyhow::ensure!(started.elapsed() < PATIENCE, "streams do not end");
+        anyhow::ensure!(started.elapsed() < TIMEOUT, "streams do not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
 
 /// Changes every endpoint of every other Service.
-async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyhow::Result<()> {
+async fn burst(bench: &Bench, marker: &mut Marker, results: &mut Results) -> anyhow::Result<()> {
     let Shape { services, pods } = bench.settings.shape;
     let count = (services - 1) * pods;
     eprintln!("==> fairness: {count} endpoints change at once");
@@ -263,7 +264,7 @@ async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyho
     let made = burst.await??;
     let behind = marker.change(bench).await?;
     let after = bench.after().await?;
-    ledger.add(marker.row("fair-burst", &format!(", while {count} endpoints change"), &times))?;
+    results.add(marker.row("fair-burst", &format!(", while {count} endpoints change"), &times))?;
     let what = format!("{count} endpoints change at once, {} proxies", marker.usual);
     let mut row = Row::new("fair-burst-cost", &what);
     row.set("made", made as f64);
@@ -271,7 +272,7 @@ async fn burst(bench: &Bench, marker: &mut Marker, ledger: &mut Ledger) -> anyho
         row.set("behind_ms", behind);
     }
     cost(&mut row, &before, &after);
-    ledger.add(row)?;
+    results.add(row)?;
     change_all(bench.cluster.clone(), bench.settings.shape, true).await?;
     marker.change(bench).await?;
     Ok(())

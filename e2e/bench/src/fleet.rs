@@ -26,24 +26,24 @@ use rustls_pki_types::ServerName;
 use tokio::sync::oneshot;
 
 use crate::{
-    manner::Manner,
+    behaviour::Behaviour,
     names::Names,
     sidecar::Sidecar,
     wire::{self, Kind},
 };
 pub use connecting::Connected;
-use connecting::{AGAIN, Connecting};
+use connecting::{Connecting, RETRY_DELAY};
 use expectation::Expectation;
 use link::Link;
 
 /// Token by which the controlling thread wakes the poll. No proxy has it.
 const WAKE: Token = Token(usize::MAX);
 /// Time limit for the thread to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Identity of a proxy.
 #[derive(Debug, Clone)]
-pub struct Seat {
+pub struct Slot {
     /// Node id, as `<pod>.<namespace>`.
     pub node: String,
     /// Token of its pod.
@@ -86,7 +86,7 @@ pub struct Totals {
 }
 
 enum Command {
-    Seats(Vec<Seat>),
+    Slots(Vec<Slot>),
     Connect {
         target: Target,
         count: usize,
@@ -109,33 +109,35 @@ pub struct Fleet {
     waker: Arc<Waker>,
     progress: Arc<AtomicUsize>,
     /// Identities that were set, for fleets beside this one.
-    seats: Mutex<Vec<Seat>>,
+    slots: Mutex<Vec<Slot>>,
 }
 
 impl Fleet {
     /// Starts a fleet without proxies.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_as("fleet", Manner::Honest)
+        Self::start_as("fleet", Behaviour::Honest)
     }
 
     /// Starts another fleet in a thread of its own, for some of the proxies of this one, which must not be
     /// connected here.
-    pub fn beside(&self, seats: &[usize], manner: Manner) -> anyhow::Result<Self> {
-        let all = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = seats.iter().map(|seat| all.get(*seat).cloned()).collect::<Option<Vec<Seat>>>();
-        let fleet = Self::start_as("crowd", manner)?;
-        fleet.seat(some.context("no such seats")?)?;
+    pub fn beside(&self, slots: &[usize], behaviour: Behaviour) -> anyhow::Result<Self> {
+        let all = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = slots.iter().map(|slot| all.get(*slot).cloned()).collect::<Option<Vec<Slot>>>();
+        let fleet = Self::start_as("proxies", behaviour)?;
+        fleet.slot(some.context("no such slots")?)?;
         Ok(fleet)
     }
 
-    fn start_as(name: &str, manner: Manner) -> anyhow::Result<Self> {
+    fn start_as(name: &str, behaviour: Behaviour) -> anyhow::Result<Self> {
         let poll = Poll::new().context("failed to make a poll")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (commands, orders) = mpsc::channel();
         let progress = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&progress);
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(poll, manner, told, &orders))?;
-        Ok(Self { commands, waker, progress, seats: Mutex::default() })
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(poll, behaviour, told, &orders))?;
+        Ok(Self { commands, waker, progress, slots: Mutex::default() })
     }
 
     /// Returns the number of proxies of the last call to `connect` that are configured.
@@ -149,9 +151,9 @@ impl Fleet {
     }
 
     /// Sets the identities of all proxies. None may be connected.
-    pub fn seat(&self, seats: Vec<Seat>) -> anyhow::Result<()> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&seats);
-        self.send(Command::Seats(seats))
+    pub fn slot(&self, slots: Vec<Slot>) -> anyhow::Result<()> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&slots);
+        self.send(Command::Slots(slots))
     }
 
     /// Connects the first `count` proxies concurrently; returns when all are configured.
@@ -200,7 +202,7 @@ impl Fleet {
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> anyhow::Result<T> {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply))?;
-        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        let answer = tokio::time::timeout(TIMEOUT, answer).await;
         answer.context("the fleet does not answer")?.context("the fleet has ended")
     }
 }
@@ -208,8 +210,8 @@ impl Fleet {
 /// State of the thread.
 struct Crew {
     poll: Poll,
-    manner: Manner,
-    seats: Vec<Seat>,
+    behaviour: Behaviour,
+    slots: Vec<Slot>,
     sidecars: Vec<Sidecar>,
     links: Vec<Option<Link>>,
     names: Names,
@@ -220,11 +222,11 @@ struct Crew {
     buffer: Vec<u8>,
 }
 
-fn run(poll: Poll, manner: Manner, progress: Arc<AtomicUsize>, orders: &mpsc::Receiver<Command>) {
+fn run(poll: Poll, behaviour: Behaviour, progress: Arc<AtomicUsize>, orders: &mpsc::Receiver<Command>) {
     let mut crew = Crew {
         poll,
-        manner,
-        seats: Vec::new(),
+        behaviour,
+        slots: Vec::new(),
         sidecars: Vec::new(),
         links: Vec::new(),
         names: Names::default(),
@@ -237,7 +239,7 @@ fn run(poll: Poll, manner: Manner, progress: Arc<AtomicUsize>, orders: &mpsc::Re
     let mut events = Events::with_capacity(1024);
     loop {
         let waits = crew.connecting.as_ref().is_some_and(Connecting::waits);
-        match crew.poll.poll(&mut events, waits.then_some(AGAIN)) {
+        match crew.poll.poll(&mut events, waits.then_some(RETRY_DELAY)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
             _ => {}
         }
@@ -261,19 +263,19 @@ fn run(poll: Poll, manner: Manner, progress: Arc<AtomicUsize>, orders: &mpsc::Re
 impl Crew {
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Seats(seats) => {
-                self.sidecars = seats.iter().map(|_| Sidecar::default()).collect();
-                self.links = seats.iter().map(|_| None).collect();
-                self.seats = seats;
+            Command::Slots(slots) => {
+                self.sidecars = slots.iter().map(|_| Sidecar::default()).collect();
+                self.links = slots.iter().map(|_| None).collect();
+                self.slots = slots;
             }
             Command::Connect { target, count, reply } => {
-                let count = count.min(self.seats.len());
-                let queue = (0..count).filter(|seat| self.links[*seat].is_none()).collect();
+                let count = count.min(self.slots.len());
+                let queue = (0..count).filter(|slot| self.links[*slot].is_none()).collect();
                 self.connecting = Connecting::start(target, queue, Arc::clone(&self.progress), reply);
             }
             Command::Expect { kind, name, count, reply } => {
                 let name = self.names.id(name.as_bytes());
-                self.expected = Some(Expectation::new((kind, name), self.seats.len(), count, reply));
+                self.expected = Some(Expectation::new((kind, name), self.slots.len(), count, reply));
             }
             Command::Totals(reply) => {
                 self.totals.open = self.links.iter().flatten().count() as u64;
@@ -281,7 +283,7 @@ impl Crew {
                 let Self { links, buffer, .. } = self;
                 // Only proxies that read nothing have unread bytes, and other fleets would need thousands of system
                 // calls.
-                if self.manner == Manner::Deaf {
+                if self.behaviour == Behaviour::Deaf {
                     self.totals.unread = links.iter().flatten().map(|link| link.unread(buffer)).sum();
                 }
                 let _ = reply.send(self.totals);
@@ -300,25 +302,26 @@ impl Crew {
     /// Starts as many connections as may be in progress.
     fn fill(&mut self) {
         let Some(connecting) = &mut self.connecting else { return };
-        while let Some(seat) = connecting.next() {
-            match Link::open(seat, &self.seats[seat], &connecting.target, self.poll.registry()) {
-                Ok(link) => self.links[seat] = Some(link),
-                Err(_) => connecting.retry(seat),
+        while let Some(slot) = connecting.next() {
+            match Link::open(slot, &self.slots[slot], &connecting.target, self.poll.registry()) {
+                Ok(link) => self.links[slot] = Some(link),
+                Err(_) => connecting.retry(slot),
             }
         }
     }
 
-    fn on_socket(&mut self, seat: usize) {
-        let Self { manner, seats, sidecars, links, names, totals, expected, connecting, buffer, .. } = self;
-        let Some(slot) = links.get_mut(seat) else { return };
-        let Some(link) = slot else { return };
-        let sidecar = &mut sidecars[seat];
-        let manner = if link.configured { *manner } else { Manner::Honest };
-        if manner == Manner::Deaf {
+    fn on_socket(&mut self, slot: usize) {
+        let Self { behaviour, slots, sidecars, links, names, totals, expected, connecting, buffer, .. } =
+            self;
+        let Some(entry) = links.get_mut(slot) else { return };
+        let Some(link) = entry else { return };
+        let sidecar = &mut sidecars[slot];
+        let behaviour = if link.configured { *behaviour } else { Behaviour::Honest };
+        if behaviour == Behaviour::Deaf {
             return;
         }
         if !link.opened {
-            sidecar.open(&seats[seat].node, names, &mut link.outbox);
+            sidecar.open(&slots[slot].node, names, &mut link.outbox);
             link.opened = true;
         }
         let goes_on = link.pump(buffer, |message, outbox| {
@@ -330,13 +333,13 @@ impl Crew {
             totals.bodies +=
                 response.resources.iter().map(|resource| resource.body.len() as u64).sum::<u64>();
             totals.removed += response.removed.len() as u64;
-            if manner != Manner::Honest {
-                manner.answer(&response, outbox);
+            if behaviour != Behaviour::Honest {
+                behaviour.answer(&response, outbox);
                 return;
             }
             sidecar.take(&response, names, outbox, |change| {
                 if let Some(expected) = expected {
-                    expected.see(seat, change, at);
+                    expected.see(slot, change, at);
                 }
             });
         });
@@ -353,10 +356,10 @@ impl Crew {
         }
         if !goes_on {
             let was_configured = link.configured;
-            *slot = None;
+            *entry = None;
             totals.ended += 1;
             if let Some(connecting) = connecting.as_mut().filter(|_| !was_configured) {
-                connecting.retry(seat);
+                connecting.retry(slot);
             }
         }
     }

@@ -178,11 +178,11 @@ async fn points(
         let mut row = Row::new(&format!("{}-{size}", args.series.name()), "");
         if !objects.is_empty() {
             fill(&mut bench, objects, &mut made).await?;
-            let seats = mesh.seats().into_iter().take(most).map(|seat| {
-                let pod = made.get(&Mesh::name(seat)).context("a pod was not made")?;
-                Ok((pod, Shape::name(seat.0)))
+            let slots = mesh.slots().into_iter().take(most).map(|slot| {
+                let pod = made.get(&Mesh::name(slot)).context("a pod was not made")?;
+                Ok((pod, Shape::name(slot.0)))
             });
-            bench.seat(seats.collect::<anyhow::Result<Vec<_>>>()?)?;
+            bench.slot(slots.collect::<anyhow::Result<Vec<_>>>()?)?;
             bench.restart().await?;
             // The operator is ready once it has read everything: then it computes its first snapshot, and serves no
             // proxy yet.
@@ -201,7 +201,7 @@ async fn points(
         eprintln!("    {} took {:.0?}", row.what, started.elapsed());
         points.push(row);
     }
-    floor(&mut bench, &mut points).await?;
+    baseline(&mut bench, &mut points).await?;
     Ok(points)
 }
 
@@ -245,15 +245,15 @@ async fn point(bench: &mut Bench, row: &mut Row, proxies: usize) -> anyhow::Resu
 }
 
 /// Measures the baseline for ten receivers, which is the same at every size.
-async fn floor(bench: &mut Bench, points: &mut [Row]) -> anyhow::Result<()> {
+async fn baseline(bench: &mut Bench, points: &mut [Row]) -> anyhow::Result<()> {
     bench.fleet.disconnect(true).await?;
     bench.operator.stop()?;
     let Some((first, rest)) = points.split_first_mut() else { return Ok(()) };
-    bench.floor.script(1, 100).await?;
-    bench.fleet.connect(&bench.floor.target, RECEIVERS, Duration::from_mins(1)).await?;
-    bench.floor(first).await?;
+    bench.baseline.script(1, 100).await?;
+    bench.fleet.connect(&bench.baseline.target, RECEIVERS, Duration::from_mins(1)).await?;
+    bench.baseline(first).await?;
     for row in rest {
-        for figure in ["floor_p50_ms", "floor_p99_ms", "floor_cpu_ms"] {
+        for figure in ["baseline_p50_ms", "baseline_p99_ms", "baseline_cpu_ms"] {
             row.set(figure, first.get(figure).unwrap_or_default());
         }
     }

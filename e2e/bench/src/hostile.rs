@@ -25,8 +25,8 @@ use crate::{
     bench::{Bench, roots},
     fairness::Marker,
     figures::{Row, in_millis, quantile},
-    ledger::Ledger,
     process,
+    results::Results,
     scenario::mb,
 };
 
@@ -70,7 +70,7 @@ pub async fn all(
     bench: &mut Bench,
     proxies: usize,
     seconds: Duration,
-    ledger: &mut Ledger,
+    results: &mut Results,
 ) -> anyhow::Result<()> {
     bench.restart().await?;
     bench.connect(proxies).await?;
@@ -82,13 +82,13 @@ pub async fn all(
     marker.until(bench, |_| warm.elapsed() > Duration::from_secs(2)).await?;
     let quiet = under(bench, &mut marker, "quiet", seconds).await?;
     let before = quiet.get("last_p99_ms").unwrap_or_default();
-    ledger.add(quiet)?;
+    results.add(quiet)?;
     for kind in Attack::WEBHOOKS.into_iter().chain(Attack::PAGES) {
         let attack = Stranger::start(bench, kind, &file)?;
         let mut row = under(bench, &mut marker, &kind.to_string(), seconds).await?;
         drop(attack);
         row.set("ratio_p99", row.get("last_p99_ms").unwrap_or_default() / before.max(0.001));
-        ledger.add(row)?;
+        results.add(row)?;
         bench.settle().await?;
     }
     marker.restore(bench).await

@@ -24,7 +24,7 @@ use crate::{
 /// Number of reviews.
 const CALLS: usize = 3000;
 /// Time limit of a review.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Injects the same pod repeatedly.
 pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
@@ -50,8 +50,8 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Row> {
 fn calls(bench: &Bench, config: rustls::ClientConfig, name: &'static str) -> anyhow::Result<(Vec<f64>, f64)> {
     let socket = TcpStream::connect(bench.plan.webhook())?;
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
     let tls = ClientConnection::new(Arc::new(config), ServerName::try_from(name)?)?;
     let mut stream = BufReader::new(StreamOwned::new(tls, socket));
     let body = review().to_string();

@@ -13,6 +13,9 @@
     reason = "figures are for people, and every index here is of this program's own making"
 )]
 
+mod baseline;
+mod baseline_server;
+mod behaviour;
 mod bench;
 mod churn;
 mod cluster;
@@ -20,26 +23,23 @@ mod costs;
 mod fairness;
 mod figures;
 mod fleet;
-mod floor;
 mod growth;
 mod hostile;
 mod http2;
 mod inject;
-mod ledger;
 mod machine;
-mod manner;
 mod names;
-mod null;
 mod permissive;
 mod plot;
 mod process;
 mod report;
+mod results;
 mod review;
 mod scenario;
-mod seats;
 mod shape;
 mod sidecar;
 mod sidecars;
+mod slots;
 mod targets;
 mod tls;
 mod token;
@@ -57,9 +57,9 @@ use crate::{
     bench::{Bench, Settings},
     cluster::Cluster,
     figures::Row,
-    ledger::Ledger,
     process::Plan,
-    scenario::Crowds,
+    results::Results,
+    scenario::ProxyCounts,
     shape::Shape,
 };
 
@@ -87,7 +87,7 @@ enum Cli {
         out: PathBuf,
     },
     /// Run the baseline server; `run` and `growth` start it.
-    Null,
+    Baseline,
     /// Measure what sidecars add to a request.
     #[command(subcommand)]
     Sidecars(sidecars::Command),
@@ -166,7 +166,7 @@ struct RunArgs {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse() {
-        Cli::Null => null::serve(),
+        Cli::Baseline => baseline_server::serve(),
         Cli::Sidecars(command) => sidecars::run(&command),
         Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
         Cli::Run(args) => block_on(run(args, Scenarios::All)),
@@ -201,38 +201,38 @@ async fn run(args: RunArgs, scenarios: Scenarios) -> anyhow::Result<()> {
     );
     about.insert("shape".to_owned(), sizes);
     let plan = args.system.plan(&args.name)?;
-    let mut ledger = Ledger::open(about, args.system.out, args.name, scenarios == Scenarios::All)?;
+    let mut results = Results::open(about, args.system.out, args.name, scenarios == Scenarios::All)?;
     if let Some(file) = &args.sidecars {
-        ledger.add_all(file)?;
+        results.add_all(file)?;
     }
     if let Some(file) = &args.hops {
-        ledger.add(leaf_certificates(file)?)?;
+        results.add(leaf_certificates(file)?)?;
     }
     let shape = Shape { services, pods };
     let most = services * pods;
-    let crowds = Crowds { usual: proxies.min(most), few: few.min(most), many: many.min(most) };
+    let proxy_counts = ProxyCounts { usual: proxies.min(most), few: few.min(most), many: many.min(most) };
     let mut cluster = Cluster::connect(&plan.kubeconfig).await?;
     cluster.install(&process::definitions(&plan.program)?).await?;
     eprintln!("==> filling the cluster: {services} Services with {pods} pods each");
     let made = cluster.fill(shape.objects()).await?;
     let settings = Settings { shape, changes, budget: args.budget };
     let mut bench = Bench::open(cluster, settings, plan, &args.system.keys).await?;
-    let seats = (0..crowds.usual.max(crowds.few).max(crowds.many)).map(|seat| {
-        let (service, pod) = shape.seat(seat);
+    let slots = (0..proxy_counts.usual.max(proxy_counts.few).max(proxy_counts.many)).map(|slot| {
+        let (service, pod) = shape.slot(slot);
         let pod = made.get(&(Shape::namespace(service), Shape::pod(service, pod)));
         pod.map(|pod| (pod, Shape::name(service))).context("a pod was not made")
     });
-    bench.seat(seats.collect::<anyhow::Result<Vec<_>>>()?)?;
+    bench.slot(slots.collect::<anyhow::Result<Vec<_>>>()?)?;
     let outcome = match scenarios {
-        Scenarios::All => scenario::all(&mut bench, crowds, &mut ledger).await,
-        Scenarios::Permissive => permissive::all(&mut bench, crowds.usual, &mut ledger).await,
-        Scenarios::Hostile => hostile::all(&mut bench, crowds.usual, attack, &mut ledger).await,
+        Scenarios::All => scenario::all(&mut bench, proxy_counts, &mut results).await,
+        Scenarios::Permissive => permissive::all(&mut bench, proxy_counts.usual, &mut results).await,
+        Scenarios::Hostile => hostile::all(&mut bench, proxy_counts.usual, attack, &mut results).await,
     };
-    ledger.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));
-    ledger.write()?;
+    results.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));
+    results.write()?;
     // The rows that were measured are printed, even if the others failed.
-    println!("{}", ledger.tables());
-    outcome.and_then(|()| ledger.clocked())
+    println!("{}", results.tables());
+    outcome.and_then(|()| results.clocked())
 }
 
 /// Reads the number of leaf certificates that one core issues per second from the results of the benches of single

@@ -7,27 +7,27 @@
 use hyper::Method;
 use serde_json::json;
 
-use crate::{bench::Bench, figures::Row, ledger::Ledger, scenario};
+use crate::{bench::Bench, figures::Row, results::Results, scenario};
 
 /// Measures connecting, reconnecting and an endpoint's change, in the two modes.
-pub async fn all(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
-    in_mode(bench, "enforced", proxies, ledger).await?;
+pub async fn all(bench: &mut Bench, proxies: usize, results: &mut Results) -> anyhow::Result<()> {
+    in_mode(bench, "enforced", proxies, results).await?;
     let config = json!({
         "apiVersion": "smidge.mesh/v1alpha1", "kind": "MeshConfig", "metadata": {"name": "default"},
         "spec": {"access": {"mode": "permissive"}},
     });
     bench.cluster.call(Method::POST, &bench.cluster.path("MeshConfig", "")?, Some(&config)).await?;
-    in_mode(bench, "permissive", proxies, ledger).await
+    in_mode(bench, "permissive", proxies, results).await
 }
 
-async fn in_mode(bench: &mut Bench, mode: &str, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
+async fn in_mode(bench: &mut Bench, mode: &str, proxies: usize, results: &mut Results) -> anyhow::Result<()> {
     eprintln!("==> {proxies} proxies, {mode}");
     bench.fleet.disconnect(true).await?;
-    ledger.add(arrival(bench, mode, "new", proxies).await?)?;
-    ledger.add(endpoint(bench, mode, proxies).await?)?;
+    results.add(arrival(bench, mode, "new", proxies).await?)?;
+    results.add(endpoint(bench, mode, proxies).await?)?;
     bench.operator.stop()?;
     bench.fleet.disconnect(false).await?;
-    ledger.add(arrival(bench, mode, "returning", proxies).await?)
+    results.add(arrival(bench, mode, "returning", proxies).await?)
 }
 
 /// Connects proxies to an operator that was just started.
@@ -36,7 +36,7 @@ async fn arrival(bench: &mut Bench, mode: &str, who: &str, proxies: usize) -> an
         Row::new(&format!("{mode}-{who}"), &format!("{proxies} {who} proxies connect at once, {mode}"));
     bench.restart().await?;
     bench.settle().await?;
-    scenario::crowd(bench, &mut row, proxies).await?;
+    scenario::proxies(bench, &mut row, proxies).await?;
     eprintln!("    {:?}", row.figures);
     Ok(row)
 }

@@ -45,7 +45,7 @@ const PANELS: [Panel; 3] = [
         lines: &[
             Line { label: "p99", figure: "last_p99_ms", colour: ORANGE, width: 2 },
             Line { label: "p50", figure: "last_p50_ms", colour: BLUE, width: 2 },
-            Line { label: "floor, p50", figure: "floor_p50_ms", colour: GREY, width: 2 },
+            Line { label: "baseline, p50", figure: "baseline_p50_ms", colour: GREY, width: 2 },
         ],
     },
     Panel {
@@ -53,7 +53,7 @@ const PANELS: [Panel; 3] = [
         unit: "ms",
         lines: &[
             Line { label: "operator", figure: "cpu_ms", colour: BLUE, width: 2 },
-            Line { label: "floor", figure: "floor_cpu_ms", colour: GREY, width: 2 },
+            Line { label: "baseline", figure: "baseline_cpu_ms", colour: GREY, width: 2 },
         ],
     },
     Panel {

@@ -1,6 +1,6 @@
 //! Processes that are measured: starts, queries and ends them, and reads their use of CPU and memory from `/proc`.
 //!
-//! Used by the scenarios for the operator and by `floor` for the baseline server. Linux only.
+//! Used by the scenarios for the operator and by `baseline` for the baseline server. Linux only.
 
 use std::{
     collections::HashMap,

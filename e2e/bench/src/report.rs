@@ -1,7 +1,7 @@
 //! Formats rows as tables in Markdown, which are readable on a terminal, too: the changes, what sidecars add,
 //! everything else, and the targets.
 //!
-//! Called by `ledger`, and by `sidecars` for its own. Rounds, and leaves out figures that only programs read.
+//! Called by `results`, and by `sidecars` for its own. Rounds, and leaves out figures that only programs read.
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,12 @@ const CHANGES: [(&str, &str); 13] = [
     ("p99", "last_p99_ms"),
     ("max", "last_max_ms"),
     ("without a clock", "late_clock"),
-    ("floor p50", "floor_p50_ms"),
-    ("floor p99", "floor_p99_ms"),
+    ("baseline p50", "baseline_p50_ms"),
+    ("baseline p99", "baseline_p99_ms"),
     ("× p50", "ratio_p50"),
     ("× p99", "ratio_p99"),
     ("CPU", "cpu_ms"),
-    ("floor CPU", "floor_cpu_ms"),
+    ("baseline CPU", "baseline_cpu_ms"),
     ("× CPU", "ratio_cpu"),
     ("bytes on the wire", "wire_bytes"),
     ("resources", "resources"),
@@ -44,11 +44,11 @@ const OTHERS: [(&str, &str, &str); 30] = [
     ("90 of 100", "configured_p90_ms", " ms"),
     ("99 of 100", "configured_p99_ms", " ms"),
     ("last configured after the process began", "start_to_last_s", " s"),
-    ("floor of the last", "floor_max_ms", " ms"),
+    ("baseline of the last", "baseline_max_ms", " ms"),
     ("answer p50", "answer_p50_ms", " ms"),
     ("p99", "answer_p99_ms", " ms"),
     ("CPU", "cpu_ms", " ms"),
-    ("floor CPU", "floor_cpu_ms", " ms"),
+    ("baseline CPU", "baseline_cpu_ms", " ms"),
     ("CPU of the client", "client_cpu_ms", " ms"),
     ("resident", "resident_mb", " MB"),
     ("most ever", "peak_mb", " MB"),
@@ -127,14 +127,14 @@ fn others_table(rows: &[&Row]) -> String {
 }
 
 fn targets_table(targets: &[Judged]) -> String {
-    let mut table = Table::new("target", &["measured", "floor", "figure", "is to be", "verdict"]);
+    let mut table = Table::new("target", &["measured", "baseline", "figure", "is to be", "verdict"]);
     for judged in targets {
         let with = |value: f64, unit: &str| format!("{} {unit}", number(value));
         let none = || "–".to_owned();
         let measured = judged.of.map_or_else(none, |(one, _, unit)| with(one, unit));
-        let floor = judged.of.map_or_else(none, |(_, floor, unit)| with(floor, unit));
+        let baseline = judged.of.map_or_else(none, |(_, baseline, unit)| with(baseline, unit));
         let figure = judged.value.map_or_else(none, |value| with(value, judged.unit));
-        let cells = vec![measured, floor, figure, judged.target.clone(), judged.verdict.to_owned()];
+        let cells = vec![measured, baseline, figure, judged.target.clone(), judged.verdict.to_owned()];
         table.line(judged.what, cells);
     }
     table.text()

@@ -1,7 +1,7 @@
 //! Runs the scenarios, in an order in which each prepares the next.
 //!
 //! Called by `main`; each returns a row, and may expect the proxies of the one before to be connected. Defines what is
-//! measured; `bench` and `floor` measure it.
+//! measured; `bench` and `baseline` measure it.
 
 use std::time::Duration;
 
@@ -14,16 +14,15 @@ use crate::{
     fairness,
     figures::{Row, in_millis, quantile},
     fleet::Connected,
-    inject,
-    ledger::Ledger,
-    process,
+    inject, process,
+    results::Results,
     shape::Shape,
     wire::Kind,
 };
 
 /// Numbers of proxies in turn.
 #[derive(Debug, Clone, Copy)]
-pub struct Crowds {
+pub struct ProxyCounts {
     /// Number in most scenarios.
     pub usual: usize,
     /// Number that is small enough for absolute times to be meaningful.
@@ -33,41 +32,41 @@ pub struct Crowds {
 }
 
 /// Runs everything, in order. Rows that were measured get their baseline even if a later scenario failed.
-pub async fn all(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
-    let mut outcome = operator(bench, crowds, ledger).await;
+pub async fn all(bench: &mut Bench, proxy_counts: ProxyCounts, results: &mut Results) -> anyhow::Result<()> {
+    let mut outcome = operator(bench, proxy_counts, results).await;
     // Last, as the baseline server must then run alone.
-    for proxies in [crowds.usual, crowds.few] {
-        let floor = floor(bench, proxies, ledger).await;
-        if let (Err(first), Err(error)) = (&outcome, &floor) {
-            eprintln!("    no floor after {first:#}: {error:#}");
+    for proxies in [proxy_counts.usual, proxy_counts.few] {
+        let baseline = baseline(bench, proxies, results).await;
+        if let (Err(first), Err(error)) = (&outcome, &baseline) {
+            eprintln!("    no baseline after {first:#}: {error:#}");
         }
-        outcome = outcome.and(floor);
+        outcome = outcome.and(baseline);
     }
     outcome
 }
 
-async fn operator(bench: &mut Bench, crowds: Crowds, ledger: &mut Ledger) -> anyhow::Result<()> {
+async fn operator(bench: &mut Bench, proxy_counts: ProxyCounts, results: &mut Results) -> anyhow::Result<()> {
     let shape = bench.settings.shape;
-    ledger.add(cold_start(bench).await?)?;
-    ledger.add(connect(bench, crowds.usual).await?)?;
+    results.add(cold_start(bench).await?)?;
+    results.add(connect(bench, proxy_counts.usual).await?)?;
     eprintln!("==> changes");
-    ledger.add(split(bench, "split-all", Shape::HOT, crowds.usual).await?)?;
-    ledger.add(endpoint(bench, "endpoint-all", shape.hot_backend(), crowds.usual).await?)?;
-    ledger.add(split(bench, "split-some", shape.cold(), crowds.usual).await?)?;
-    ledger.add(endpoint(bench, "endpoint-some", shape.cold_plain(), crowds.usual).await?)?;
-    ledger.add(under_churn(bench, crowds.usual).await?)?;
-    ledger.add(reconnect(bench, crowds.usual).await?)?;
-    ledger.add(inject::measure(bench).await?)?;
-    eprintln!("==> changes with {} proxies", crowds.few);
+    results.add(split(bench, "split-all", Shape::HOT, proxy_counts.usual).await?)?;
+    results.add(endpoint(bench, "endpoint-all", shape.hot_backend(), proxy_counts.usual).await?)?;
+    results.add(split(bench, "split-some", shape.cold(), proxy_counts.usual).await?)?;
+    results.add(endpoint(bench, "endpoint-some", shape.cold_plain(), proxy_counts.usual).await?)?;
+    results.add(under_churn(bench, proxy_counts.usual).await?)?;
+    results.add(reconnect(bench, proxy_counts.usual).await?)?;
+    results.add(inject::measure(bench).await?)?;
+    eprintln!("==> changes with {} proxies", proxy_counts.few);
     bench.fleet.disconnect(false).await?;
-    bench.connect(crowds.few).await?;
+    bench.connect(proxy_counts.few).await?;
     bench.settle().await?;
-    ledger.add(split(bench, "split-few", Shape::HOT, crowds.few).await?)?;
-    ledger.add(endpoint(bench, "endpoint-few", shape.hot_backend(), crowds.few).await?)?;
-    if crowds.many > 0 {
-        ledger.add(many(bench, crowds.many).await?)?;
+    results.add(split(bench, "split-few", Shape::HOT, proxy_counts.few).await?)?;
+    results.add(endpoint(bench, "endpoint-few", shape.hot_backend(), proxy_counts.few).await?)?;
+    if proxy_counts.many > 0 {
+        results.add(many(bench, proxy_counts.many).await?)?;
     }
-    fairness::all(bench, crowds, ledger).await
+    fairness::all(bench, proxy_counts, results).await
 }
 
 /// Measures the time from the start of the process until the first proxy has every resource.
@@ -108,12 +107,12 @@ async fn connect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     // No proxy has ever been connected: the operator holds the mesh alone.
     bench.restart().await?;
     bench.settle().await?;
-    crowd(bench, &mut row, count).await?;
+    proxies(bench, &mut row, count).await?;
     Ok(row)
 }
 
 /// Connects `count` proxies to an operator that is otherwise idle.
-pub async fn crowd(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::Result<Connected> {
+pub async fn proxies(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::Result<Connected> {
     let before = bench.before().await?;
     let connected = bench.connect(count).await?;
     row.quantiles("configured", &connected.times());
@@ -216,7 +215,7 @@ async fn reconnect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     bench.restart().await?;
     // The time until it serves belongs to the cold start.
     bench.published().await?;
-    let connected = crowd(bench, &mut row, count).await?;
+    let connected = proxies(bench, &mut row, count).await?;
     // Users see the time from the start of the new process until the last proxy is served again.
     let last = connected.configured.last().context("nobody came back")?;
     row.set("start_to_last_s", last.saturating_duration_since(bench.operator.started).as_secs_f64());
@@ -234,14 +233,14 @@ async fn many(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     bench.fleet.disconnect(true).await?;
     bench.restart().await?;
     bench.settle().await?;
-    crowd(bench, &mut row, count).await?;
+    proxies(bench, &mut row, count).await?;
     Ok(row)
 }
 
 /// Measures the baseline of all rows that were measured with that number of proxies, and of their connecting.
-async fn floor(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
-    let Some(connect) = ledger.get("connect") else { return Ok(()) };
-    eprintln!("==> the floor with {proxies} proxies");
+async fn baseline(bench: &mut Bench, proxies: usize, results: &mut Results) -> anyhow::Result<()> {
+    let Some(connect) = results.get("connect") else { return Ok(()) };
+    eprintln!("==> the baseline with {proxies} proxies");
     let each = |name: &str| {
         connect.get(name).unwrap_or_default() / connect.get("proxies").unwrap_or_default().max(1.0)
     };
@@ -249,17 +248,17 @@ async fn floor(bench: &mut Bench, proxies: usize, ledger: &mut Ledger) -> anyhow
     let bytes = each("message_bytes") as usize / messages;
     bench.fleet.disconnect(true).await?;
     bench.operator.stop()?;
-    bench.floor.script(messages, bytes).await?;
-    let cpu = process::cpu(bench.floor.pid());
-    let connected = bench.fleet.connect(&bench.floor.target, proxies, Duration::from_mins(1)).await?;
-    let cpu = process::cpu(bench.floor.pid()).saturating_sub(cpu);
-    for row in ledger.without_floor(proxies) {
+    bench.baseline.script(messages, bytes).await?;
+    let cpu = process::cpu(bench.baseline.pid());
+    let connected = bench.fleet.connect(&bench.baseline.target, proxies, Duration::from_mins(1)).await?;
+    let cpu = process::cpu(bench.baseline.pid()).saturating_sub(cpu);
+    for row in results.without_baseline(proxies) {
         if row.id == "connect" {
-            row.quantiles("floor", &connected.times());
-            row.set("floor_cpu_ms", in_millis(cpu));
+            row.quantiles("baseline", &connected.times());
+            row.set("baseline_cpu_ms", in_millis(cpu));
         } else if row.get("receivers").is_some() {
-            bench.floor(row).await?;
+            bench.baseline(row).await?;
         }
     }
-    ledger.write()
+    results.write()
 }

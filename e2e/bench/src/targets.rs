@@ -1,6 +1,6 @@
 //! Compares the figures with the targets of issue and design.
 //!
-//! Called by `ledger` for the last table and for the JSON. Pure. A target that has no figure in a run is reported as
+//! Called by `results` for the last table and for the JSON. Pure. A target that has no figure in a run is reported as
 //! not measured, one whose figure the noise of the machine hides as undecided; none is ever asserted.
 
 use serde::Serialize;
@@ -65,9 +65,9 @@ const fn ratio(
     Target { row, figure, what, bound, unit: "×", of: Some(of) }
 }
 
-const P50: (&str, &str, &str) = ("last_p50_ms", "floor_p50_ms", "ms");
-const P99: (&str, &str, &str) = ("last_p99_ms", "floor_p99_ms", "ms");
-const CPU: (&str, &str, &str) = ("cpu_ms", "floor_cpu_ms", "ms");
+const P50: (&str, &str, &str) = ("last_p50_ms", "baseline_p50_ms", "ms");
+const P99: (&str, &str, &str) = ("last_p99_ms", "baseline_p99_ms", "ms");
+const CPU: (&str, &str, &str) = ("cpu_ms", "baseline_cpu_ms", "ms");
 
 /// Comparison of a path with itself: equal paths differ by as much as its quartiles.
 pub const CONTROL: &str = "sidecars-minimal-again";
@@ -77,21 +77,21 @@ const TARGETS: &[Target] = &[
     ratio(
         "split-all",
         "ratio_p50",
-        "split edit that all proxies see: p50 against the floor",
+        "split edit that all proxies see: p50 against the baseline",
         AtMost(1.3),
         P50,
     ),
     ratio(
         "split-all",
         "ratio_p99",
-        "split edit that all proxies see: p99 against the floor",
+        "split edit that all proxies see: p99 against the baseline",
         AtMost(1.3),
         P99,
     ),
     ratio(
         "split-all",
         "ratio_cpu",
-        "split edit that all see: CPU against the null server's",
+        "split edit that all see: CPU against the baseline server's",
         AtMost(2.0),
         CPU,
     ),
@@ -100,18 +100,18 @@ const TARGETS: &[Target] = &[
     ratio(
         "endpoint-all",
         "ratio_p50",
-        "endpoint change that all see: p50 against the floor",
+        "endpoint change that all see: p50 against the baseline",
         AtMost(1.3),
         P50,
     ),
     ratio(
         "endpoint-all",
         "ratio_p99",
-        "endpoint change that all see: p99 against the floor",
+        "endpoint change that all see: p99 against the baseline",
         AtMost(1.3),
         P99,
     ),
-    ratio("endpoint-all", "ratio_cpu", "the same: CPU against the null server's", AtMost(2.0), CPU),
+    ratio("endpoint-all", "ratio_cpu", "the same: CPU against the baseline server's", AtMost(2.0), CPU),
     plain(
         "endpoint-few",
         "last_p99_ms",

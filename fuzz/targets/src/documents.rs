@@ -15,8 +15,8 @@ pub fn run(input: &[u8]) {
     for unreadable in &offline.unreadable {
         assert!(!unreadable.message.is_empty(), "{unreadable:?}");
     }
-    let world = BTreeMap::from([(ClusterId::default(), offline.inputs)]);
-    let (mesh, findings) = lower(&world);
+    let clusters = BTreeMap::from([(ClusterId::default(), offline.inputs)]);
+    let (mesh, findings) = lower(&clusters);
     for finding in &findings {
         drop(finding.to_string());
     }

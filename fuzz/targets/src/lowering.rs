@@ -95,9 +95,9 @@ pub fn run(program: &[u8]) {
         step(&mut objects, *taken);
         let text = objects.iter().map(|object| format!("---\n{object}")).collect::<Vec<_>>().join("\n");
         let inputs = assemble(&[Source { name: "in.yaml".to_owned(), text: text.clone() }]).inputs;
-        let world = BTreeMap::from([(ClusterId::default(), inputs)]);
-        let (mesh, findings) = lowering.next(&world);
-        let (anew, all) = lower(&world);
+        let clusters = BTreeMap::from([(ClusterId::default(), inputs)]);
+        let (mesh, findings) = lowering.next(&clusters);
+        let (anew, all) = lower(&clusters);
         assert!(mesh == anew, "the meshes differ after\n{text}");
         assert!(*findings == all, "the findings differ after\n{text}");
         let next = Snapshot::next(Arc::new(mesh), snapshot.as_ref());

@@ -10,18 +10,18 @@ use smidge_xds::{
     view::View,
 };
 
-use crate::town::{Change, Town};
+use crate::scenario::{Change, Scenario};
 
-pub fn bench(criterion: &mut Criterion, town: &Town) {
+pub fn bench(criterion: &mut Criterion, scenario: &Scenario) {
     let mut group = criterion.benchmark_group("delta");
-    let [before, after] = town.meshes(Change::Endpoint);
+    let [before, after] = scenario.meshes(Change::Endpoint);
     let proxy = before.workloads.keys().next().unwrap().clone();
     let before = Snapshot::next(before, None);
     let after = Snapshot::next(after, Some(&before));
     let views = [before.view(&proxy).unwrap(), after.view(&proxy).unwrap()];
     let questions: Vec<Request> = ORDER.iter().map(|kind| question(*kind, &views[0])).collect();
     let mut buffer = Vec::new();
-    group.bench_function(BenchmarkId::new("new proxy", &town.size), |bencher| {
+    group.bench_function(BenchmarkId::new("new proxy", &scenario.size), |bencher| {
         bencher.iter(|| {
             let mut session = Session::new();
             session.on_view(Arc::clone(&views[0]));
@@ -40,7 +40,7 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
     }
     let changes = [changes::between(&views[1], &views[0]), changes::between(&views[0], &views[1])];
     let mut turn = 0;
-    group.bench_function(BenchmarkId::new("endpoint", &town.size), |bencher| {
+    group.bench_function(BenchmarkId::new("endpoint", &scenario.size), |bencher| {
         bencher.iter(|| {
             turn += 1;
             session.on_changes(Arc::clone(&views[turn % 2]), black_box(&changes[turn % 2]));

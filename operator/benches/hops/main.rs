@@ -21,17 +21,17 @@ mod publish;
 mod resources;
 #[path = "../../../e2e/bench/src/review.rs"]
 mod review;
+mod scenario;
 #[path = "../../../e2e/bench/src/shape.rs"]
 mod shape;
 mod table;
-mod town;
 mod view;
 
 use std::time::Duration;
 
 use criterion::Criterion;
+use scenario::Scenario;
 use shape::Shape;
-use town::Town;
 
 /// The sizes: 100 and 1,000 Services, with 100, 1,000 and 10,000 pods.
 const SIZES: [Shape; 5] = [
@@ -54,12 +54,12 @@ fn main() {
         .nresamples(10_000)
         .configure_from_args();
     for shape in SIZES {
-        let town = Town::new(shape);
-        lower::bench(&mut criterion, &town);
-        publish::bench(&mut criterion, &town);
-        resources::bench(&mut criterion, &town);
-        view::bench(&mut criterion, &town);
-        delta::bench(&mut criterion, &town);
+        let scenario = Scenario::new(shape);
+        lower::bench(&mut criterion, &scenario);
+        publish::bench(&mut criterion, &scenario);
+        resources::bench(&mut criterion, &scenario);
+        view::bench(&mut criterion, &scenario);
+        delta::bench(&mut criterion, &scenario);
     }
     certificate::bench(&mut criterion);
     injection::bench(&mut criterion);

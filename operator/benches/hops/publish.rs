@@ -19,11 +19,11 @@ use tokio::{
 };
 
 use crate::{
+    scenario::{self, Change, Scenario},
     shape::Object,
-    town::{self, Change, Town},
 };
 
-pub fn bench(criterion: &mut Criterion, town: &Town) {
+pub fn bench(criterion: &mut Criterion, scenario: &Scenario) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("publish");
     // Between two changes the operator must become idle, or the second one is held back as part of a burst: most of the
@@ -31,8 +31,8 @@ pub fn bench(criterion: &mut Criterion, town: &Town) {
     group.measurement_time(Duration::from_millis(20)).warm_up_time(Duration::from_millis(5));
     group.sample_size(10);
     for change in Change::ALL {
-        let mut publisher = Publisher::start(&runtime, town, change);
-        group.bench_function(BenchmarkId::new(change.name(), &town.size), |bencher| {
+        let mut publisher = Publisher::start(&runtime, scenario, change);
+        group.bench_function(BenchmarkId::new(change.name(), &scenario.size), |bencher| {
             bencher.iter_custom(|published| (0..published).map(|_| publisher.published(&runtime)).sum());
         });
     }
@@ -48,7 +48,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn start(runtime: &Runtime, town: &Town, change: Change) -> Self {
+    fn start(runtime: &Runtime, scenario: &Scenario, change: Change) -> Self {
         let (edits, waiting) = mpsc::channel(16);
         let (snapshots, seen) = watch::channel(None);
         let outputs = Outputs {
@@ -59,9 +59,9 @@ impl Publisher {
             published: watch::Sender::new(None),
         };
         let metrics = Metrics::register(&mut Registry::default());
-        let clusters = watch::Sender::new(town.clusters.clone());
+        let clusters = watch::Sender::new(scenario.clusters.clone());
         runtime.spawn(publish(ClusterId::default(), clusters, waiting, outputs, metrics));
-        let objects = [town.edited(change), town.original(change)];
+        let objects = [scenario.edited(change), scenario.original(change)];
         let mut publisher = Self { edits, snapshots: seen, objects, published: 0, took: Duration::ZERO };
         publisher.published(runtime);
         publisher
@@ -73,10 +73,11 @@ impl Publisher {
             let object = self.objects[self.published % 2].clone();
             self.published += 1;
             let edit = Edit {
+                cluster: ClusterId::default(),
                 kind: object.kind,
                 key: Some((object.namespace.clone(), object.name.clone())),
                 apply: Box::new(move |inputs| {
-                    town::add(inputs, object);
+                    scenario::add(inputs, object);
                     smidge::kinds::Change::Semantic
                 }),
                 complete: false,

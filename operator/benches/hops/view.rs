@@ -12,20 +12,20 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 
-use crate::town::{Change, Town};
+use crate::scenario::{Change, Scenario};
 
-pub fn bench(criterion: &mut Criterion, town: &Town) {
+pub fn bench(criterion: &mut Criterion, scenario: &Scenario) {
     let mut group = criterion.benchmark_group("view");
-    let [before, after] = town.meshes(Change::Endpoint);
+    let [before, after] = scenario.meshes(Change::Endpoint);
     let proxies = one_of_each_class(&before);
-    group.bench_function(BenchmarkId::new("anew", &town.size), |bencher| {
+    group.bench_function(BenchmarkId::new("anew", &scenario.size), |bencher| {
         all(bencher, &proxies, || Snapshot::next(Arc::clone(&before), None));
     });
     let seen = Snapshot::next(Arc::clone(&before), None);
     for proxy in &proxies {
         drop(seen.view(proxy));
     }
-    group.bench_function(BenchmarkId::new("endpoint", &town.size), |bencher| {
+    group.bench_function(BenchmarkId::new("endpoint", &scenario.size), |bencher| {
         all(bencher, &proxies, || Snapshot::next(Arc::clone(&after), Some(&seen)));
     });
 }

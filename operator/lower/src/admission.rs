@@ -86,7 +86,7 @@ impl Review {
         let (old, refused): (Vec<_>, Vec<_>) =
             alone.iter().filter(of(Admission::Refuse)).cloned().partition(is_old);
         let mut warnings = old;
-        if current.read {
+        if current.read && !self.new.exceeds_namespaces() {
             let among = self.new.findings(&current.inputs);
             warnings.extend(among.iter().filter(of(Admission::Warn)).cloned());
         } else {
@@ -107,5 +107,35 @@ impl ReviewedObject {
         let (_, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), inputs)]));
         findings.retain(|finding| finding.object == self.object);
         findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::finding::Reason;
+
+    #[test]
+    fn objects_in_namespaces_that_are_not_read_are_not_reported_as_missing() {
+        let warnings = |namespaces: usize| {
+            let source =
+                |number| json!({"kind": "IdentityBinding", "name": "b", "namespace": format!("n{number}")});
+            let target = json!({
+                "apiVersion": "access.smi-spec.io/v1alpha4", "kind": "TrafficTarget",
+                "metadata": {"name": "t", "namespace": "shop"},
+                "spec": {
+                    "destination": {"kind": "ServiceAccount", "name": "web"},
+                    "sources": (0..namespaces).map(source).collect::<Vec<_>>(),
+                    "rules": [{"kind": "TCPRoute", "name": "r"}],
+                },
+            });
+            let review = Review::new("shop", "t", &target, None).unwrap();
+            assert!(review.namespaces().len() <= 32 && review.namespaces().contains("shop"));
+            let verdict = review.judge(&Current { inputs: Inputs::default(), read: true });
+            verdict.warnings.iter().filter(|finding| finding.reason == Reason::BindingNotFound).count()
+        };
+        assert_eq!((warnings(3), warnings(31), warnings(32), warnings(100)), (3, 31, 0, 0));
     }
 }

@@ -20,7 +20,7 @@ use super::{
     context::Context,
     cost::{Budgets, count},
     node::Node,
-    value::{Load, Losses, Lost, SplitSpec, TargetGrant},
+    value::{Load, LostEffect, SplitSpec, TargetGrant, TargetsOverBudget},
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -29,7 +29,7 @@ use crate::{
 
 /// Returns the load of a Service on the proxies of its callers, and contributes it to the identities behind the
 /// Service: a client that may call one of them receives the Service.
-pub(super) fn load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
+pub(super) fn service_load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
     let known = context.kube_service(id)?;
     let split = context.split(id);
     let mut identities: BTreeSet<&SpiffeId> = known.members.values().map(|member| &member.identity).collect();
@@ -57,13 +57,13 @@ pub(super) fn load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
 }
 
 /// Contributes a port of an identity's pods to the load of the identity.
-pub(super) fn inbound(identity: &SpiffeId, context: &mut Context<'_>) {
+pub(super) fn inbound_port(identity: &SpiffeId, context: &mut Context<'_>) {
     context.contribute_to(Node::IdentityLoad(identity.clone()));
 }
 
 /// Returns the load of all Services of an identity on the proxies of its callers, and the number of ports of its own
 /// pods.
-pub(super) fn burden(context: &mut Context<'_>) -> Load {
+pub(super) fn identity_load(context: &mut Context<'_>) -> Load {
     let mut sum = Load::default();
     for contributor in context.contributors() {
         match &*contributor {
@@ -76,7 +76,7 @@ pub(super) fn burden(context: &mut Context<'_>) -> Load {
 }
 
 /// Returns the TrafficTargets of a namespace that no longer fit, or only for some of their sources.
-pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
+pub(super) fn targets_over_budget(namespace: &str, context: &mut Context<'_>) -> TargetsOverBudget {
     let budgets = context.mesh_wide().budgets;
     let mut targets: Vec<(Key, Arc<TargetGrant>)> = Vec::new();
     for contributor in context.contributors() {
@@ -87,7 +87,7 @@ pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
     targets.sort_by(|(_, one), (_, other)| one.created.cmp(&other.created));
     let mut account =
         Account { budgets, namespace, held: 0, destinations: BTreeMap::new(), callers: BTreeMap::new() };
-    let mut losses = Losses::new();
+    let mut over_budget = TargetsOverBudget::new();
     for (key, allowed) in &targets {
         let object = ObjectRef::new("TrafficTarget", &key.0, &key.1);
         let mut loads: Vec<(&SpiffeId, Load)> = Vec::new();
@@ -98,16 +98,16 @@ pub(super) fn losses(namespace: &str, context: &mut Context<'_>) -> Losses {
         });
         if let Err(over) = taken {
             context.report(over.finding(object, "older ones are kept, and this one allows nothing"));
-            losses.insert(key.clone(), Lost::Everything);
+            over_budget.insert(key.clone(), LostEffect::Everything);
             continue;
         }
         let lost = account.take_sources(allowed, &loads);
         if let Some(first) = lost.first() {
             context.report(account.too_foreign(object, first, lost.len()));
-            losses.insert(key.clone(), Lost::Sources(lost));
+            over_budget.insert(key.clone(), LostEffect::Sources(lost));
         }
     }
-    losses
+    over_budget
 }
 
 /// A budget that an object does not fit into.
@@ -226,7 +226,7 @@ impl<'a> Account<'a> {
 }
 
 /// Returns the TrafficSplits of a namespace whose matches no longer fit.
-pub(super) fn over_budget(namespace: &str, context: &mut Context<'_>) -> BTreeSet<Key> {
+pub(super) fn splits_over_budget(namespace: &str, context: &mut Context<'_>) -> BTreeSet<Key> {
     let budgets = context.mesh_wide().budgets;
     let mut splits: Vec<(Key, Arc<SplitSpec>)> = Vec::new();
     for contributor in context.contributors() {

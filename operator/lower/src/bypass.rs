@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, SecurityContext};
 use smidge_crds::labels::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER};
 
 /// Maximum number of ways that are reported for one pod: enough to act on, and bounded.
-pub const TOLD: usize = 8;
+pub const MAX_REPORTED: usize = 8;
 
 /// Capabilities with which a process removes the redirection, or enters the proxy's namespaces.
 const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "SYS_ADMIN"];
@@ -50,7 +50,7 @@ pub struct Way {
     pub why: String,
 }
 
-/// Returns the ways of a pod. Callers report at most [`TOLD`] of them.
+/// Returns the ways of a pod. Callers report at most [`MAX_REPORTED`] of them.
 pub fn ways(pod: &Pod) -> Vec<Way> {
     let mut ways = of_pod(pod);
     let Some(spec) = &pod.spec else { return ways };

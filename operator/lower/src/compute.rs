@@ -59,39 +59,41 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::Absent(kind) => report_absent(kind, context)?,
         Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
         Node::Group(key) => Value::Group(route::group(key, context)?.into()),
-        Node::TcpRoute(key) => Value::Ports(route::tcp_route(key, context)?),
-        Node::UdpRoute(key) => Value::Ports(route::udp_route(key, context)?),
-        Node::Pod(key) => Value::Pod(workload::instance(key, context)?.into()),
+        Node::TcpPorts(key) => Value::Ports(route::tcp_route(key, context)?),
+        Node::UdpPorts(key) => Value::Ports(route::udp_route(key, context)?),
+        Node::Pod(key) => Value::Pod(workload::kube_pod(key, context)?.into()),
         Node::Binding(key) => Value::Identities(binding::binding(key, context)?.into()),
         Node::Target(key) => Value::TargetGrant(target::target(key, context)?.into()),
         Node::Slice(key) => Value::Slice(endpoints::slice(key, context)?),
-        Node::KubeService(id) => Value::KubeService(service::known(id, context)?.into()),
+        Node::KubeService(id) => Value::KubeService(service::kube_service(id, context)?.into()),
         Node::ServiceExists(id) => context.kube_service(id).map(|_| Value::Yes)?,
         Node::HasMembers(id) => {
             context.kube_service(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?
         }
         Node::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, context)?.into()),
-        Node::SplitSpec(key) => Value::SplitSpec(split::written(key, context)?.into()),
+        Node::SplitSpec(key) => Value::SplitSpec(split::split_spec(key, context)?.into()),
         Node::SplitsOverBudget(namespace) => {
-            Value::SplitsOverBudget(budget::over_budget(namespace, context).into())
+            Value::SplitsOverBudget(budget::splits_over_budget(namespace, context).into())
         }
         Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
         Node::HasSplit(root) => context.split(root).map(|_| Value::Yes)?,
         Node::InboundPort(identity, _) => {
-            budget::inbound(identity, context);
+            budget::inbound_port(identity, context);
             Value::Yes
         }
-        Node::ServiceLoad(id) => Value::Load(budget::load(id, context)?),
-        Node::IdentityLoad(_) => Value::Load(budget::burden(context)),
+        Node::ServiceLoad(id) => Value::Load(budget::service_load(id, context)?),
+        Node::IdentityLoad(_) => Value::Load(budget::identity_load(context)),
         Node::TargetsOverBudget(namespace) => {
-            Value::TargetsOverBudget(budget::losses(namespace, context).into())
+            Value::TargetsOverBudget(budget::targets_over_budget(namespace, context).into())
         }
         Node::Grants(_) => Value::Grants(target::grants(context).into()),
         Node::IsGranted(identity) => context.grants(identity).map(|_| Value::Yes)?,
-        Node::ClaimedAddresses(id) => Value::ClaimedAddresses(mesh_service::claims(id, context)?.into()),
+        Node::ClaimedAddresses(id) => {
+            Value::ClaimedAddresses(mesh_service::claimed_addresses(id, context)?.into())
+        }
         Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
         Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
-        Node::ServedPorts(pod) => Value::ServedPorts(service::served(pod, context).into()),
+        Node::ServedPorts(pod) => Value::ServedPorts(service::served_ports(pod, context).into()),
         Node::Workload(pod) => {
             let (workload, class) = workload::workload(pod, context)?;
             Value::Workload((workload.into(), class.into()))

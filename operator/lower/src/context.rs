@@ -23,7 +23,10 @@ use super::{
     engine,
     node::Node,
     source::Lower,
-    value::{Group, KubePod, KubeService, Load, Losses, MeshWide, Split, SplitSpec, TargetGrant, variant},
+    value::{
+        Group, KubePod, KubeService, Load, MeshWide, Split, SplitSpec, TargetGrant, TargetsOverBudget,
+        variant,
+    },
 };
 use crate::inputs::{Inputs, Key, Objects, Shared};
 
@@ -114,12 +117,12 @@ impl<'a> Context<'a> {
 
     /// The ports of the TCPRoute of that name.
     pub fn tcp_route(&mut self, key: Key) -> Option<Ports> {
-        read!(self, Node::TcpRoute(key), Ports)
+        read!(self, Node::TcpPorts(key), Ports)
     }
 
     /// Returns true if there is a UDPRoute of that name. Its ports are not used: UDP is not proxied.
     pub fn is_udp_route(&mut self, key: Key) -> bool {
-        self.read(Node::UdpRoute(key)).is_some()
+        self.read(Node::UdpPorts(key)).is_some()
     }
 
     /// The pod of that name, unless it has ended.
@@ -220,7 +223,7 @@ impl<'a> Context<'a> {
     }
 
     /// The targets of a namespace that do not fit into the budgets.
-    pub fn targets_over_budget(&mut self, namespace: &str) -> Arc<Losses> {
+    pub fn targets_over_budget(&mut self, namespace: &str) -> Arc<TargetsOverBudget> {
         read!(self, Node::TargetsOverBudget(namespace.to_owned()), TargetsOverBudget).unwrap_or_default()
     }
 

@@ -15,7 +15,7 @@ mod suggest;
 mod target;
 
 use serde::Serialize;
-use smidge_mesh::{Mesh, id::SpiffeId};
+use smidge_mesh::{Mesh, id::SpiffeId, source::SourceRef};
 
 pub use judge::{Allowance, Considered};
 pub use question::{Asked, QueryError, Question};
@@ -112,9 +112,9 @@ pub enum Role {
 pub struct Share {
     /// Port that is called: of the Service, or of the workload if the question names one.
     pub port: u16,
-    /// The TrafficSplit that defines the share.
+    /// The object that routes calls here, for example a TrafficSplit; `None` for the Service's own endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub split: Option<String>,
+    pub origin: Option<SourceRef>,
     /// Matches that send a request here; empty for all requests, or all others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<String>,

@@ -6,11 +6,14 @@
 use std::{cmp::Ordering, fmt};
 
 use serde::Serialize;
-use smidge_mesh::text::plain;
+use smidge_mesh::{id::ClusterId, text::plain};
 
 /// The object that a finding is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ObjectRef {
+    /// Cluster of the object; `None` for the cluster of the control plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterId>,
     /// The kind, for example `TrafficTarget`.
     pub kind: String,
     /// The namespace; empty for a cluster-scoped object.
@@ -23,14 +26,25 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// Returns a reference to the object `name` of `kind` in `namespace` (empty: cluster-scoped).
     pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
+        Self { cluster: None, kind: kind.into(), namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The same object in another cluster than that of the control plane.
+    #[must_use]
+    pub fn in_cluster(self, cluster: ClusterId) -> Self {
+        Self { cluster: Some(cluster), ..self }
     }
 }
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, namespace, name } = self;
-        if namespace.is_empty() { write!(f, "{kind} {name}") } else { write!(f, "{kind} {namespace}/{name}") }
+        let Self { cluster, kind, namespace, name } = self;
+        write!(f, "{kind} ")?;
+        if !namespace.is_empty() {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(name)?;
+        cluster.as_ref().map_or(Ok(()), |cluster| write!(f, " in cluster {cluster}"))
     }
 }
 

@@ -18,7 +18,8 @@ use k8s_openapi::{
 use kube_core::Resource;
 use serde::de::DeserializeOwned;
 use smidge_crds::{
-    access::TrafficTargetSpec,
+    access::{IdentityBindingSpec, TrafficTargetSpec},
+    config::MeshConfigSpec,
     object::{Kind, Object},
     split::TrafficSplitSpec,
 };
@@ -133,12 +134,20 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.custom(&binding, none);
     let group = row!("HTTPRouteGroup", http_route_groups, |key| vec![Node::Group(key)]);
     visitor.custom(&group, none);
-    visitor.custom(&row!("TCPRoute", tcp_routes, |key| vec![Node::TcpRoute(key)]), none);
-    visitor.custom(&row!("UDPRoute", udp_routes, |key| vec![Node::UdpRoute(key)]), none);
+    visitor.custom(&row!("TCPRoute", tcp_routes, |key| vec![Node::TcpPorts(key)]), none);
+    visitor.custom(&row!("UDPRoute", udp_routes, |key| vec![Node::UdpPorts(key)]), none);
     let split = row!("TrafficSplit", traffic_splits, |key| vec![Node::SplitSpec(key)]);
     visitor.custom(&split, references_of_split);
     // A MeshConfig with another name than `default` is evaluated together with the one of that name.
     visitor.custom(&row!("MeshConfig", mesh_configs, |_| vec![Node::MeshWide]), none);
+}
+
+/// Kinds whose objects route the calls of a Service, highest rank first (`route_source`).
+pub(crate) const ROUTE_SOURCES: [&str; 1] = [TrafficSplitSpec::KIND];
+
+/// Returns true if objects of the kind are about the whole mesh, and so about every proxy.
+pub fn is_mesh_wide(kind: &str) -> bool {
+    kind == MeshConfigSpec::KIND
 }
 
 fn none<Spec>(_: &Key, _: &Spec) -> Vec<ObjectRef> {
@@ -148,7 +157,7 @@ fn none<Spec>(_: &Key, _: &Spec) -> Vec<ObjectRef> {
 fn references_of_target((namespace, _): &Key, spec: &TrafficTargetSpec) -> Vec<ObjectRef> {
     let rules = spec.rules.iter().map(|rule| ObjectRef::new(&rule.kind, namespace, &rule.name));
     let subjects = spec.sources.iter().chain([&spec.destination]);
-    let bindings = subjects.filter(|subject| subject.kind == "IdentityBinding").map(|subject| {
+    let bindings = subjects.filter(|subject| subject.kind == IdentityBindingSpec::KIND).map(|subject| {
         let own = subject.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         ObjectRef::new(&subject.kind, own.unwrap_or(namespace), &subject.name)
     });

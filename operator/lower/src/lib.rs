@@ -23,6 +23,7 @@ pub mod kinds;
 mod kubernetes;
 mod merge;
 mod node;
+mod route_source;
 mod smi;
 mod source;
 mod value;
@@ -49,8 +50,12 @@ use crate::{
 };
 
 /// Returns the mesh of all clusters, and the findings about their objects, errors first.
+///
+/// The cluster with the default name counts as that of the control plane, or the first one if there is no such cluster.
 pub fn lower(clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Vec<Finding>) {
-    let (mesh, findings) = Lowering::default().next(clusters);
+    let own = ClusterId::default();
+    let own = if clusters.contains_key(&own) { own } else { clusters.keys().next().cloned().unwrap_or(own) };
+    let (mesh, findings) = Lowering::new(own).next(clusters);
     (mesh, Arc::unwrap_or_clone(findings))
 }
 
@@ -63,6 +68,9 @@ pub fn bindings(inputs: &Inputs) -> Bindings {
     let inputs = Inputs {
         pods: inputs.pods.clone(),
         identity_bindings: inputs.identity_bindings.clone(),
+        // For the budget of an object.
+        mesh_configs: inputs.mesh_configs.clone(),
+        unreadable: inputs.unreadable.clone(),
         trust_domain: inputs.trust_domain.clone(),
         ..Inputs::default()
     };
@@ -76,6 +84,7 @@ pub fn bindings(inputs: &Inputs) -> Bindings {
 /// their whole size.
 #[derive(Default)]
 pub struct Lowering {
+    own: ClusterId,
     clusters: BTreeMap<ClusterId, Cluster>,
     findings: Arc<Vec<Finding>>,
     lowered: Lowered,
@@ -95,6 +104,13 @@ pub struct Lowered {
 }
 
 impl Lowering {
+    /// Returns a state in which nothing is lowered. `own` is the cluster of the control plane: its trust domain is that of
+    /// the mesh, and of a Service that several clusters have, its ports take precedence. Findings about objects of other
+    /// clusters name their cluster.
+    pub fn new(own: ClusterId) -> Self {
+        Self { own, ..Self::default() }
+    }
+
     /// Returns the mesh of all clusters in their current state, and the findings about their objects, errors first. If
     /// no node reports anything new, the findings are the same `Arc` as before.
     pub fn next(&mut self, clusters: &BTreeMap<ClusterId, Inputs>) -> (Mesh, Arc<Vec<Finding>>) {
@@ -109,18 +125,33 @@ impl Lowering {
             self.lowered.add(cluster.take_lowered());
         }
         if has_changed {
-            let of_each = self.clusters.values_mut().map(|cluster| cluster.findings().all());
-            let mut all: Vec<Finding> = of_each.flatten().cloned().collect();
-            if self.clusters.len() > 1 {
-                all.sort();
-                all.dedup();
-            }
-            self.findings = Arc::new(all);
+            self.findings = Arc::new(self.all_findings());
         }
-        let mut meshes = self.clusters.values().map(Cluster::mesh);
-        let mut mesh = meshes.next().cloned().unwrap_or_default();
-        meshes.for_each(|other| merge::add(&mut mesh, other));
+        // The control plane's cluster first, as `merge` lets the first one decide.
+        let own = self.clusters.get(&self.own).map(Cluster::mesh).cloned();
+        let others =
+            self.clusters.iter().filter(|(id, _)| **id != self.own).map(|(_, cluster)| cluster.mesh());
+        let mut mesh = own.unwrap_or_default();
+        others.for_each(|other| merge::add(&mut mesh, other));
         (mesh, Arc::clone(&self.findings))
+    }
+
+    /// Returns the findings of all clusters, errors first.
+    fn all_findings(&mut self) -> Vec<Finding> {
+        let own = &self.own;
+        let of_each = self.clusters.iter_mut().flat_map(|(id, cluster)| {
+            cluster.findings().all().cloned().map(move |mut finding| {
+                if id != own {
+                    finding.object = finding.object.in_cluster(id.clone());
+                }
+                finding
+            })
+        });
+        let mut all: Vec<Finding> = of_each.collect();
+        if self.clusters.len() > 1 {
+            all.sort();
+        }
+        all
     }
 
     /// Returns the counts so far.

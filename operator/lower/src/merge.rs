@@ -9,7 +9,6 @@ use smidge_mesh::{Map, Mesh, id::ServiceId, service::Service};
 /// Adds the mesh of another cluster.
 pub(super) fn add(mesh: &mut Mesh, other: &Mesh) {
     let trust = Arc::make_mut(&mut mesh.trust);
-    trust.domain = other.trust.domain.clone();
     for (domain, bundle) in &other.trust.bundles {
         trust.bundles.entry(domain.clone()).or_default().roots.extend(bundle.roots.iter().cloned());
     }

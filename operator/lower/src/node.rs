@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
-//! objects       Group TcpRoute UdpRoute    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
+//! objects       Group TcpPorts UdpPorts    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
 //! SMI targets   Binding → Target
 //! Services      KubeService → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService
@@ -44,9 +44,9 @@ pub(crate) enum Node {
     /// An HTTPRouteGroup.
     Group(Key),
     /// A TCPRoute.
-    TcpRoute(Key),
+    TcpPorts(Key),
     /// A UDPRoute.
-    UdpRoute(Key),
+    UdpPorts(Key),
     /// A pod, in the mesh or not.
     Pod(Key),
     /// *Set*: the pods of a namespace that carry a label with a value.
@@ -144,8 +144,8 @@ impl Node {
             | Self::Absent(_)
             | Self::Unreadable(..)
             | Self::Group(_)
-            | Self::TcpRoute(_)
-            | Self::UdpRoute(_)
+            | Self::TcpPorts(_)
+            | Self::UdpPorts(_)
             | Self::Pod(_)
             | Self::Binding(_)
             | Self::Target(_)
@@ -161,8 +161,8 @@ impl Node {
             Self::Modes(namespace) | Self::InjectsNamespace(namespace) => (String::new(), namespace.clone()),
             Self::KubeService(id) => (id.namespace.clone(), id.name.clone()),
             Self::Group(key)
-            | Self::TcpRoute(key)
-            | Self::UdpRoute(key)
+            | Self::TcpPorts(key)
+            | Self::UdpPorts(key)
             | Self::Pod(key)
             | Self::Binding(key)
             | Self::Target(key)

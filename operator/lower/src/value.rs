@@ -51,7 +51,7 @@ pub(super) enum Value {
     SplitsOverBudget(Arc<BTreeSet<Key>>),
     Split(Arc<Split>),
     Load(Load),
-    TargetsOverBudget(Arc<Losses>),
+    TargetsOverBudget(Arc<TargetsOverBudget>),
     ClaimedAddresses(Arc<BTreeSet<(IpAddr, u16)>>),
     Owner(ServiceId),
     Service(Arc<service::Service>),
@@ -337,7 +337,7 @@ impl Load {
 
 /// Effect that a TrafficTarget loses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Lost {
+pub(super) enum LostEffect {
     /// All of its effect.
     Everything,
     /// These sources.
@@ -345,4 +345,4 @@ pub(super) enum Lost {
 }
 
 /// TrafficTargets of a namespace that lose all or some of their effect.
-pub(super) type Losses = BTreeMap<Key, Lost>;
+pub(super) type TargetsOverBudget = BTreeMap<Key, LostEffect>;

@@ -150,7 +150,7 @@ impl Readers {
         let name = user.username.clone().unwrap_or_default();
         let question = may_get(user, path);
         let api = Api::<SubjectAccessReview>::all(self.client.clone());
-        let answer = timeout(auth::PATIENCE, api.create(&PostParams::default(), &question)).await;
+        let answer = timeout(auth::REVIEW_TIMEOUT, api.create(&PostParams::default(), &question)).await;
         let answer = answer.map_err(|_| warn!("SubjectAccessReview timed out"))?;
         let answer = answer.map_err(|error| warn!(%error, "SubjectAccessReview failed"))?;
         let status = answer.status.unwrap_or_default();

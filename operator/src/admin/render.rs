@@ -28,7 +28,7 @@ const WAITING: (usize, usize) = (32, 4);
 /// Delay before a refusal is sent.
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// Time limit of the wait for a turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of text that waits to be read, in bytes, in all and for one peer. A page that is larger is never sent.
 const UNREAD: (usize, usize) = (128 << 20, 64 << 20);
 
@@ -71,7 +71,7 @@ impl Renderer {
         let Some(place) = self.waiting.take(peer, 1) else {
             return busy("too many pages are asked for at once; try again\n").await;
         };
-        let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await else {
+        let Ok(Ok(turn)) = timeout(QUEUE_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await else {
             return busy("other pages are being made; try again\n").await;
         };
         // The turn moves along: a client that disconnects does not stop a rendering that has begun.

@@ -25,7 +25,7 @@ const SEND_BUFFER: u32 = 128 << 10;
 /// Maximum number of connections that the kernel keeps before they are accepted.
 const BACKLOG: u32 = 1024;
 /// Time limit of answers in progress after shutdown has begun.
-const GRACE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens at `address`.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -64,5 +64,5 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     drop(listener);
     drop(stop);
     // Connections that do not end in time are aborted with the set.
-    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    PATIENCE,
+    REVIEW_TIMEOUT,
     keys::{KeySet, Known, Signature},
     token::Token,
 };
@@ -104,7 +104,7 @@ impl Issuer {
     }
 
     /// Reads the keys at once and then every five minutes. Never returns.
-    pub async fn maintain(&self) {
+    pub async fn run(&self) {
         loop {
             self.refresh().await;
             tokio::time::sleep(PERIOD).await;
@@ -126,7 +126,7 @@ impl Issuer {
         let failed = |source| IssuerError::Read { path, source: Box::new(source) };
         let request = hyper::Request::get(path).body(Vec::new());
         let request = request.map_err(|error| failed(kube::Error::HttpError(error)))?;
-        let answer = timeout(PATIENCE, self.client.request_text(request)).await;
+        let answer = timeout(REVIEW_TIMEOUT, self.client.request_text(request)).await;
         answer.map_err(|_| IssuerError::Timeout { path })?.map_err(failed)
     }
 }

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use tokio::{sync::watch, time::timeout};
 
-use super::{PATIENCE, claims::Subject, reason::Reason};
+use super::{REVIEW_TIMEOUT, claims::Subject, reason::Reason};
 
 /// Finds a pod by namespace and name in the store of the watch. It is called from within `changed` and `relisted`, so
 /// callers of those must not hold a lock that it takes.
@@ -80,7 +80,7 @@ impl Pods {
 
     async fn ask(&self, namespace: &str, name: &str) -> Result<Pod, Reason> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        match timeout(PATIENCE, api.get_opt(name)).await {
+        match timeout(REVIEW_TIMEOUT, api.get_opt(name)).await {
             Ok(Ok(found)) => found.ok_or(Reason::PodUnknown),
             Err(_) => Err(Reason::Unavailable),
             Ok(Err(error)) => {

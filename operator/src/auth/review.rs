@@ -8,7 +8,7 @@ use kube::{Client, Resource as _, api::PostParams, core::Request};
 use tokio::{sync::Semaphore, time::timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{PATIENCE, claims::Subject, reason::Reason, token::Token};
+use super::{REVIEW_TIMEOUT, claims::Subject, reason::Reason, token::Token};
 
 /// Maximum number of concurrent reviews: any client may send tokens, and the API server has other work.
 const AT_ONCE: usize = 16;
@@ -50,7 +50,7 @@ pub async fn ask(client: &Client, token: &Token<'_>, audience: &str) -> Result<U
     let request = request.map_err(|_| Reason::Unavailable)?;
     // Requests the text and not the object: the client would log an answer that it cannot parse, and the token is in
     // it.
-    let answer = timeout(PATIENCE, client.request_text(request)).await;
+    let answer = timeout(REVIEW_TIMEOUT, client.request_text(request)).await;
     let answer = answer.map_err(|_| Reason::Unavailable)?.map_err(|error| {
         tracing::warn!(%error, "TokenReview failed");
         Reason::Unavailable

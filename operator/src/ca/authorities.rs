@@ -27,7 +27,7 @@ use crate::clock::Clock;
 const CHECK: time::Duration = time::Duration::minutes(10);
 /// Maximum time that a task sleeps by the monotonic clock before it reads the wall clock again: that one may have been
 /// set, or the machine may have been suspended.
-const GLANCE: time::Duration = time::Duration::minutes(1);
+const MAX_SLEEP: time::Duration = time::Duration::minutes(1);
 
 /// The authorities of a mesh.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Authorities {
     }
 
     /// Keeps the intermediates current. Never returns.
-    pub async fn maintain(&self) {
+    pub async fn run(&self) {
         let mut failures = 0;
         let mut next = self.clock.now() + CHECK;
         loop {
@@ -203,7 +203,7 @@ impl Authority {
 pub(super) async fn pause(clock: &Clock, until: OffsetDateTime, failures: u32) {
     let wait =
         if failures == 0 { until - clock.now() } else { renewal::retry_after(failures, rand::random()) };
-    tokio::time::sleep(Duration::try_from(wait.min(GLANCE)).unwrap_or_default()).await;
+    tokio::time::sleep(Duration::try_from(wait.min(MAX_SLEEP)).unwrap_or_default()).await;
 }
 
 /// Formats an error with its causes on one line.

@@ -2,10 +2,12 @@
 //!
 //! Called by `authorities`, `source` and `serving`. Pure: randomness is a parameter, and nothing here waits.
 
+use smidge_xds::backoff::Backoff;
 use time::{Duration, OffsetDateTime};
 
-/// Maximum delay between two attempts to renew.
-const LONGEST_WAIT: Duration = Duration::seconds(60);
+/// Delays between attempts to renew, before jitter.
+const RETRY: Backoff =
+    Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_mins(1) };
 
 /// Returns the time at which a certificate that was issued at `now` and ends at `not_after` is renewed: between a half
 /// and two thirds of its lifetime. `random` spreads proxies that started together over four hours of a 24 h leaf.
@@ -17,7 +19,7 @@ pub fn renew_at(now: OffsetDateTime, not_after: OffsetDateTime, random: u32) -> 
 /// Returns the delay after the `failures`th failure in a row: 1 s, doubled each time up to a minute, of which `random`
 /// leaves at least a half.
 pub fn retry_after(failures: u32, random: u32) -> Duration {
-    let full = Duration::seconds(1_i64 << failures.saturating_sub(1).min(6)).min(LONGEST_WAIT);
+    let full = Duration::try_from(RETRY.delay(failures)).unwrap_or(Duration::MINUTE);
     full / 2 + full * (f64::from(random) / f64::from(u32::MAX)) / 2.0
 }
 

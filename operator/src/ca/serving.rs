@@ -95,7 +95,7 @@ impl ServingCertificate {
     }
 
     /// Replaces the certificate whenever it is due. The current one stays while that fails. Never returns.
-    pub async fn keep_fresh(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>) {
         let mut failures = 0;
         loop {
             let due = *self.due.borrow();

@@ -2,8 +2,10 @@
 //!
 //! The chart contains this output, and `make check` compares the two. Does not connect to a cluster.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::ValueEnum;
 use serde_json::json;

@@ -23,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use smidge_xds::backoff::Backoff;
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -37,13 +38,13 @@ use super::{PATH, decode, serve};
 use crate::{lease::Leader, publish::Published, status::programmed::AckCounts};
 
 /// Time limit of a connection and its TLS handshake.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time limit of an answer, in addition to the time for which the other side holds it.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Delay after a failure: it doubles from the first value to the second.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delays before another attempt to reach a replica that failed.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(15) };
 /// Maximum size of an answer, in bytes: about 100,000 objects.
-const LARGEST: usize = 32 << 20;
+const MAX_RESPONSE: usize = 32 << 20;
 
 /// Errors of fetching the counts of a replica.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,7 @@ pub fn heard(registry: &mut Registry) -> Gauge {
 
 impl PeerPoller {
     /// Polls while this replica leads, until the publisher ends.
-    pub async fn keep(mut self) {
+    pub async fn run(mut self) {
         let mut followed: BTreeMap<(String, IpAddr), AbortHandle> = BTreeMap::new();
         let mut tasks = JoinSet::new();
         let replicas = Arc::new(std::mem::take(&mut self.replicas));
@@ -199,8 +200,7 @@ impl PeerClient {
         address: IpAddr,
         replicas: &watch::Sender<Arc<BTreeMap<String, AckCounts>>>,
     ) {
-        let (first, last) = RETRY;
-        let mut pause = first;
+        let mut failures = 0_u32;
         loop {
             let mut heard = false;
             let error = self
@@ -212,15 +212,12 @@ impl PeerClient {
                 })
                 .await;
             forget(replicas, name);
-            if heard {
-                pause = first;
-            }
+            failures = if heard { 1 } else { failures.saturating_add(1) };
             if let Err(error) = error {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 info!(replica = name, %error, cause, "peer unreachable, its proxies count as not reporting");
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(last);
+            sleep(RETRY.delay(failures)).await;
         }
     }
 
@@ -233,13 +230,13 @@ impl PeerClient {
             let stream = self.tls.connect(self.server_name.clone(), stream).await?;
             Ok::<_, FetchError>(http1::handshake(TokioIo::new(stream)).await?)
         };
-        let (mut sender, connection) = timeout(CONNECT, connected).await??;
+        let (mut sender, connection) = timeout(CONNECT_TIMEOUT, connected).await??;
         debug!(%address, "requesting peer");
         let asking = async {
             let mut tag = None;
             loop {
                 let news = question(&mut sender, &token, tag.as_deref());
-                if let Some((tallies, new)) = timeout(serve::HOLD + ANSWER, news).await?? {
+                if let Some((tallies, new)) = timeout(serve::POLL_TIMEOUT + RESPONSE_TIMEOUT, news).await?? {
                     tell(tallies);
                     tag = new;
                 }
@@ -271,8 +268,11 @@ async fn question(
     let response = sender.send_request(request).await?;
     let status = response.status();
     let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-    let body =
-        Limited::new(response.into_body(), LARGEST).collect().await.map_err(FetchError::Body)?.to_bytes();
+    let body = Limited::new(response.into_body(), MAX_RESPONSE)
+        .collect()
+        .await
+        .map_err(FetchError::Body)?
+        .to_bytes();
     match status {
         StatusCode::NOT_MODIFIED => Ok(None),
         StatusCode::OK => Ok(Some((decode(&body)?, tag))),

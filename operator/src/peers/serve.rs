@@ -22,7 +22,7 @@ use super::{PATH, encode};
 use crate::{auth::TokenAuthenticator, publish::Published, status::programmed::AckCounts};
 
 /// Time for which an answer waits for a change.
-pub const HOLD: Duration = Duration::from_secs(20);
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum number of concurrent requests; there is one leader, or two while one takes over from the other.
 const AT_ONCE: usize = 16;
 
@@ -55,8 +55,8 @@ pub fn router(replica: Replica) -> Router {
 
 /// Returns the pods with the ServiceAccount of the pod `name`, that pod included; none if it is not known.
 pub fn replicas(published: &Published, name: &str) -> Vec<(String, IpAddr)> {
-    let Some((account, _)) = published.neighbours.get(name) else { return Vec::new() };
-    let same = published.neighbours.iter().filter(|(_, (of, _))| of == account);
+    let Some((account, _)) = published.operator_pods.get(name) else { return Vec::new() };
+    let same = published.operator_pods.iter().filter(|(_, (of, _))| of == account);
     same.map(|(name, (_, address))| (name.clone(), *address)).collect()
 }
 
@@ -68,7 +68,7 @@ async fn answer(State(Shared { replica, slots }): State<Shared>, headers: Header
     let Ok(_slot) = slots.try_acquire() else { return StatusCode::TOO_MANY_REQUESTS.into_response() };
     let held = headers.get(header::IF_NONE_MATCH).and_then(|held| held.to_str().ok());
     let mut tallies = replica.tallies;
-    let until = Instant::now() + HOLD;
+    let until = Instant::now() + POLL_TIMEOUT;
     loop {
         let current = tallies.borrow_and_update().clone();
         let (body, tag) = encode(&current);
@@ -95,7 +95,7 @@ impl Replica {
             StatusCode::UNAUTHORIZED
         })?;
         let published = self.published.borrow().clone().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let (account, _) = published.neighbours.get(&self.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let (account, _) = published.operator_pods.get(&self.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         if subject.namespace == self.namespace && subject.service_account == *account {
             return Ok(());
         }

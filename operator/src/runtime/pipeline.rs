@@ -20,7 +20,7 @@ use crate::{
     auth,
     finding::Finding,
     inputs::{Clusters, Inputs},
-    lease::{Leader, keep::Candidate},
+    lease::{Leader, candidate::Candidate},
     publish::{self, Outputs, Published},
     report,
 };
@@ -41,12 +41,12 @@ pub(super) struct Pipeline {
 pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) -> Pipeline {
     let Core { settings, client, authorities, .. } = core;
     let (edits, changes) = mpsc::channel(1024);
-    let watches = watches::spawn(client, &edits, |name, task| tasks.spawn(name, task));
+    let cluster = ClusterId(settings.cluster_name.clone());
+    let watches = watches::spawn(&cluster, client, &edits, |name, task| tasks.spawn(name, task));
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
     let hub = SnapshotHub::new(Snapshot::view);
     let (published, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
-    let cluster = ClusterId(settings.cluster_name.clone());
     let inputs = Inputs {
         roots: authorities.workload_bundle().roots,
         trust_domain: TrustDomain(settings.trust_domain.clone()),
@@ -79,6 +79,6 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         leader,
     };
     let stop = tasks.stopping();
-    tasks.spawn("leader", candidate.keep(stop));
+    tasks.spawn("leader", candidate.run(stop));
     pipeline
 }

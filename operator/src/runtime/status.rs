@@ -10,15 +10,15 @@ use tracing::error;
 
 use super::{Core, Error, Tasks, listen, pipeline::Pipeline, xds::Xds};
 use crate::{
+    https,
     peers::{
         fetch::{self, PeerClient, PeerPoller},
         serve::{self, Replica},
     },
     status::{
-        keep::{self, Sources},
         programmed::AckCounts,
+        status_loop::{self, Sources},
     },
-    webhook,
 };
 
 /// Service whose name is in the certificate by which replicas authenticate each other's servers: the control plane's.
@@ -42,9 +42,9 @@ pub(super) fn status(
         own,
         client: core.client.clone(),
         clock: core.clock.clone(),
-        metrics: keep::Metrics::register(registry),
+        metrics: status_loop::Metrics::register(registry),
     };
-    tasks.spawn("status", keep::keep(sources));
+    tasks.spawn("status", status_loop::run(sources));
 
     let Core { settings, authorities, .. } = core;
     let names = settings.names_of(SERVICE);
@@ -52,7 +52,7 @@ pub(super) fn status(
     let failed = |source| Error::Tls { server: "replicas", source };
     let certificate = Arc::new(authorities.control_plane_certificate(names.clone()).map_err(failed)?);
     let config = certificate.tls(&[b"http/1.1"]).map_err(failed)?;
-    tasks.spawn("replica certificate", certificate.keep_fresh());
+    tasks.spawn("replica certificate", certificate.run());
     let replica = Replica {
         authenticator: Arc::clone(&xds.authenticator),
         tallies,
@@ -62,7 +62,7 @@ pub(super) fn status(
     };
     let stop = tasks.stopping();
     tasks.spawn("replicas", async move {
-        if let Err(error) = webhook::serve(listener, config, serve::router(replica), stop).await {
+        if let Err(error) = https::serve(listener, config, serve::router(replica), stop).await {
             error!(%error, "peer server failed");
         }
     });
@@ -78,6 +78,6 @@ pub(super) fn status(
         replicas,
         heard: fetch::heard(registry),
     };
-    tasks.spawn("other replicas", fetcher.keep());
+    tasks.spawn("other replicas", fetcher.run());
     Ok(())
 }

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use kube::Client;
+use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -36,6 +37,7 @@ pub struct Watches {
 
 /// Spawns one watch a kind.
 pub fn spawn(
+    cluster: &ClusterId,
     client: &Client,
     edits: &mpsc::Sender<Edit>,
     spawn: impl FnMut(String, BoxFuture<'static, ()>),
@@ -47,13 +49,14 @@ pub fn spawn(
         store.get(&(namespace.to_owned(), name.to_owned())).cloned()
     };
     let pods = Arc::new(Pods::new(Box::new(lookup), client.clone()));
-    let mut spawner = Spawner { client, edits, spawn, names: BTreeSet::new() };
+    let mut spawner = Spawner { cluster, client, edits, spawn, names: BTreeSet::new() };
     kinds::visit(&mut spawner);
     spawner.watch(&kinds::pods(), trim_pod, Box::new(follow(store, Arc::clone(&pods))));
     Watches { kinds: spawner.names, pods }
 }
 
 struct Spawner<'a, F> {
+    cluster: &'a ClusterId,
     client: &'a Client,
     edits: &'a mpsc::Sender<Edit>,
     spawn: F,
@@ -62,7 +65,8 @@ struct Spawner<'a, F> {
 
 impl<F: FnMut(String, BoxFuture<'static, ()>)> Spawner<'_, F> {
     fn watch<K: Watched>(&mut self, row: &Row<K>, trim: fn(&mut K), on_event: EventHandler<K>) {
-        let kind = Kind { name: row.name, field: row.objects_mut, trim, on_event };
+        let cluster = self.cluster.clone();
+        let kind = Kind { cluster, name: row.name, field: row.objects_mut, trim, on_event };
         let watch = watch(self.client.clone(), kind, self.edits.clone());
         (self.spawn)(format!("watch {}", row.name), Box::pin(watch));
         self.names.insert(row.name);

@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
 use crate::{
+    https,
     injector::ProbeKey,
     webhook::{
         self, Views,
@@ -47,7 +48,7 @@ pub(super) fn webhooks(
         None => certificate.tls(alpn),
     };
     let config = config.map_err(failed)?;
-    tasks.spawn("webhook certificate", certificate.keep_fresh());
+    tasks.spawn("webhook certificate", certificate.run());
     let stop = tasks.stopping();
     let probe_key = ProbeKey::new(authorities.probe_key());
     let (injector, injectors) =
@@ -61,7 +62,7 @@ pub(super) fn webhooks(
     tasks.spawn("webhooks", async move {
         // Held for as long as the server runs: the roots would change with the authority's, which no code does yet.
         let _injector = injector;
-        if let Err(error) = webhook::serve(listener, config, webhook::router(views, callers), stop).await {
+        if let Err(error) = https::serve(listener, config, webhook::router(views, callers), stop).await {
             error!(%error, "webhook server failed");
         }
     });
@@ -69,7 +70,7 @@ pub(super) fn webhooks(
     for holder in holders(&settings.system_namespace) {
         let (client, bundle) = (client.clone(), Arc::clone(&bundle));
         tasks.spawn("caBundle", async move {
-            ca_bundle::keep(client, holder, bundle.subscribe()).await;
+            ca_bundle::run(client, holder, bundle.subscribe()).await;
         });
     }
     Ok(())

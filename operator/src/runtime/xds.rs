@@ -37,7 +37,7 @@ pub(super) fn xds(
     let certificate =
         Arc::new(authorities.control_plane_certificate(settings.names_of("smidge")).map_err(failed)?);
     let config = certificate.tls(&[b"h2"]).map_err(failed)?;
-    tasks.spawn("xds certificate", certificate.keep_fresh());
+    tasks.spawn("xds certificate", certificate.run());
     // Shared by all computations that a large number of proxies can cause at once.
     let compute_limiter = ComputeLimiter::half();
     let (accepted, connections) = mpsc::channel(64);
@@ -56,7 +56,7 @@ pub(super) fn xds(
         metrics: auth::Metrics::register(registry.sub_registry_with_prefix("auth")),
     }));
     let maintained = Arc::clone(&authenticator);
-    tasks.spawn("token keys", async move { maintained.maintain().await });
+    tasks.spawn("token keys", async move { maintained.run().await });
 
     let (nacks, refused) = mpsc::channel(256);
     tasks.spawn("refusals", report::refusals(client.clone(), refused));

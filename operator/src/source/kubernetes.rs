@@ -16,6 +16,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -30,6 +31,8 @@ pub type Field<K> = fn(&mut Inputs) -> &mut Objects<K>;
 
 /// A kind to watch.
 pub struct Kind<K> {
+    /// Cluster that is watched.
+    pub cluster: ClusterId,
     /// Name of the kind, as in `TrafficSplit`.
     pub name: &'static str,
     /// Field for its objects.
@@ -125,7 +128,7 @@ where
 }
 
 fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
-    let (field, name) = (kind.field, kind.name);
+    let (cluster, field, name) = (kind.cluster.clone(), kind.field, kind.name);
     let mut readable = listed.iter().filter_map(|read| Some((&read.key, read.object.as_ref().ok()?)));
     (kind.on_event)(ObjectEvent::All(&mut readable));
     let apply = move |inputs: &mut Inputs| {
@@ -137,7 +140,7 @@ fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
         }
         Change::Semantic
     };
-    Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
+    Edit { cluster, kind: name, key: None, apply: Box::new(apply), complete: true }
 }
 
 /// Builds an edit from a list that was read object by object. The watcher continues to retry, so the next such list is
@@ -156,13 +159,14 @@ fn listed_leniently<K: Watched>(
 }
 
 fn put<K: Watched>(kind: &Kind<K>, read: Read<K>) -> Edit {
-    let (field, name) = (kind.field, kind.name);
+    let (cluster, field, name) = (kind.cluster.clone(), kind.field, kind.name);
     match &read.object {
         Ok(object) => (kind.on_event)(ObjectEvent::Put(&read.key, object)),
         Err(_) => (kind.on_event)(ObjectEvent::Gone(&read.key)),
     }
     let key = Some(read.key.clone());
-    Edit { kind: name, key, apply: Box::new(move |inputs| keep(inputs, field, name, read)), complete: false }
+    let apply = Box::new(move |inputs: &mut Inputs| keep(inputs, field, name, read));
+    Edit { cluster, kind: name, key, apply, complete: false }
 }
 
 fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) -> Change {
@@ -183,7 +187,7 @@ fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, re
 }
 
 fn remove<K: Watched>(kind: &Kind<K>, key: Key) -> Edit {
-    let (field, name) = (kind.field, kind.name);
+    let (cluster, field, name) = (kind.cluster.clone(), kind.field, kind.name);
     (kind.on_event)(ObjectEvent::Gone(&key));
     let gone = Some(key.clone());
     let apply = move |inputs: &mut Inputs| {
@@ -191,18 +195,18 @@ fn remove<K: Watched>(kind: &Kind<K>, key: Key) -> Edit {
         inputs.unreadable.remove(&(name.to_owned(), key));
         Change::Semantic
     };
-    Edit { kind: name, key: gone, apply: Box::new(apply), complete: false }
+    Edit { cluster, kind: name, key: gone, apply: Box::new(apply), complete: false }
 }
 
 fn absent<K: Watched>(kind: &Kind<K>) -> Edit {
-    let (field, name) = (kind.field, kind.name);
+    let (cluster, field, name) = (kind.cluster.clone(), kind.field, kind.name);
     (kind.on_event)(ObjectEvent::All(&mut std::iter::empty()));
     let apply = move |inputs: &mut Inputs| {
         field(inputs).clear();
         inputs.absent_kinds.insert(definition::<K>());
         Change::Semantic
     };
-    Edit { kind: name, key: None, apply: Box::new(apply), complete: true }
+    Edit { cluster, kind: name, key: None, apply: Box::new(apply), complete: true }
 }
 
 /// Returns the full name of a kind's definition, as in `trafficsplits.split.smi-spec.io`.

@@ -4,10 +4,10 @@
 //! including the times. docs/status.md documents each condition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use smidge_crds::status::Status;
+use smidge_crds::{object::Kind as _, specs::UdpRouteSpec, status::Status};
 
 use super::programmed::AckCount;
-use crate::finding::{AffectedCondition, Finding, ObjectRef};
+use crate::finding::{AffectedCondition, Finding, ObjectRef, Reason};
 
 /// Condition type: the mesh accepts the object as written.
 pub const ACCEPTED: &str = "Accepted";
@@ -151,13 +151,13 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         reason: reason.to_owned(),
         message,
     };
-    if facts.object.kind == "UDPRoute" {
+    if facts.object.kind == UdpRouteSpec::KIND {
         return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
     }
     let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.tally;
     // The object that has won the conflict may be programmed; this one is not.
     let against = [accepted, resolved].into_iter().find(|judgement| !judgement.holds);
-    let lost = accepted.reason == "Conflicted";
+    let lost = accepted.reason == Reason::Conflicted.as_str();
     if let Some(against) = against.filter(|_| lost || !in_effect) {
         let message = format!("not sent to any proxy: {} is False", against.kind);
         return judged(false, &against.reason, message);
@@ -228,7 +228,7 @@ fn count(tally: &AckCount) -> String {
 
 fn ready(facts: &ConditionInputs<'_>, conditions: [&Judgement; 3]) -> Judgement {
     // A UDPRoute is never programmed, so that condition does not indicate whether the object is correct.
-    let is_udp = facts.object.kind == "UDPRoute";
+    let is_udp = facts.object.kind == UdpRouteSpec::KIND;
     let counts = |it: &&Judgement| !is_udp || it.kind == ACCEPTED;
     let against = conditions.into_iter().filter(counts).find(|judgement| !judgement.holds);
     if let Some(Judgement { kind, reason, message, .. }) = against {
@@ -244,11 +244,7 @@ fn ready(facts: &ConditionInputs<'_>, conditions: [&Judgement; 3]) -> Judgement 
 fn fit(mut message: String) -> String {
     const MORE: &str = " ...";
     if message.len() > MESSAGE {
-        let mut end = MESSAGE - MORE.len();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
+        message.truncate(message.floor_char_boundary(MESSAGE - MORE.len()));
         message += MORE;
     }
     message

@@ -1,7 +1,7 @@
 //! Judges the objects of which an input has changed, or which are due: computes the status of each, and decides which
 //! statuses are to be written now.
 //!
-//! Used by `keep` on the replica that leads, which writes the statuses and reports the results. Pure. The inputs are
+//! Used by `status_loop` on the replica that leads, which writes the statuses and reports the results. Pure. The inputs are
 //! compared with those of the last call, at the cost of the difference; a new `Reconciler` treats all of them as new.
 
 use std::{

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use smidge_crds::status::Status;
+use smidge_xds::backoff::Backoff;
 
 use super::{
     conditions::{READY, holds, is_same, is_same_but_words},
@@ -20,11 +21,11 @@ const BAD_NEWS_DELAY: Duration = Duration::from_secs(1);
 /// Delay between the last write and a change of messages alone.
 const REWORD_DELAY: Duration = Duration::from_secs(10);
 /// Time limit of proxies that are silent or refuse: after it an object is judged without them.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STALLED_PROXY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for the watch to return a write, or to report that its object is gone.
 const WATCH_LAG: Duration = Duration::from_secs(10);
-/// Delay after a failed write: it doubles from the first value to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+/// Delays before another attempt to write a status.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_mins(1) };
 /// Maximum number of writes a second, and of writes at once after a quiet second.
 const RATE: f64 = 50.0;
 
@@ -89,7 +90,7 @@ impl Plan {
         if tally.is_complete() {
             return (false, None);
         }
-        let until = *memory.incomplete.get_or_insert(now) + PATIENCE;
+        let until = *memory.incomplete.get_or_insert(now) + STALLED_PROXY_TIMEOUT;
         (now >= until, (now < until).then_some(until))
     }
 
@@ -168,9 +169,8 @@ impl Plan {
     /// Records that the status could not be written; returns the time of the next attempt.
     pub fn failed(&mut self, object: &ObjectRef, now: Duration) -> Duration {
         let memory = self.objects.entry(object.clone()).or_default();
-        let (first, last) = RETRY;
-        memory.not_before = now + first.saturating_mul(1 << memory.failures.min(10)).min(last);
-        memory.failures += 1;
+        memory.failures = memory.failures.saturating_add(1);
+        memory.not_before = now + RETRY.delay(memory.failures);
         memory.not_before
     }
 

@@ -29,8 +29,10 @@ use self::{
     answers::{Answers, Count, Missing, ProxyState, Verdict},
     audience::{AffectedProxies, Audiences, Key},
 };
-use crate::finding::ObjectRef;
-use crate::objects::{Known, KnownObjects};
+use crate::{
+    finding::ObjectRef,
+    objects::{Known, KnownObjects},
+};
 
 /// Name of an object, shared by many holders.
 type Name = Arc<ObjectRef>;

@@ -1,7 +1,7 @@
 //! Writes one status through the API server, by server-side apply, so that conditions of other managers on the same
 //! object are kept.
 //!
-//! Called by `keep`. An object that is gone, or was replaced by another one of the same name, gets no status.
+//! Called by `status_loop`. An object that is gone, or was replaced by another one of the same name, gets no status.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{finding::ObjectRef, report::api_resource};
 /// Field manager of the status.
 const MANAGER: &str = "smidge-status";
 /// Time limit of a request to the API server.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Errors of writing a status.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub(super) async fn write(
     };
     let params = PatchParams::apply(MANAGER).force();
     let patch = Patch::Apply(&body);
-    match timeout(PATIENCE, api.patch_status(&object.name, &params, &patch)).await {
+    match timeout(REQUEST_TIMEOUT, api.patch_status(&object.name, &params, &patch)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Err(gone()),
         Ok(Err(source)) => Err(WriteError::Refused { object: object.clone(), source: Box::new(source) }),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Time limit for a body to arrive. API servers have it ready.
-const ARRIVAL: Duration = Duration::from_secs(5);
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of bytes of a refused body that are read.
 const DRAINED: usize = 16 << 20;
 /// Minimum number of bytes that are reserved.
@@ -42,7 +42,7 @@ impl FromRequest<Shared> for Held {
         let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
         let must_drain = request.version() < Version::HTTP_2;
         let mut body = request.into_body();
-        let until = Instant::now() + ARRIVAL;
+        let until = Instant::now() + BODY_TIMEOUT;
         let result = match timeout_at(until, read(&mut body, peer, &shared.bodies)).await {
             Ok(result) => result,
             Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response()),

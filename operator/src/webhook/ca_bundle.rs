@@ -25,7 +25,7 @@ use tracing::{info, warn};
 /// Field manager of the bundle.
 const MANAGER: &str = "smidge-ca-bundle";
 /// Delay after an apply that failed, unless the object changes before.
-const AGAIN: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// An object that refers to a webhook of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Holder {
 
 /// Keeps the bundle of `holder` until the bundle's sender is dropped. `bundle` has the PEM of every root that may have
 /// issued the server's certificate; empty if not known yet.
-pub async fn keep(client: Client, holder: Holder, mut bundle: watch::Receiver<String>) {
+pub async fn run(client: Client, holder: Holder, mut bundle: watch::Receiver<String>) {
     let name = holder.name();
     let api: Api<DynamicObject> = Api::all_with(client, &holder.resource());
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -66,7 +66,7 @@ pub async fn keep(client: Client, holder: Holder, mut bundle: watch::Receiver<St
                 }
                 None => return,
             },
-            () = tokio::time::sleep(AGAIN), if again => {}
+            () = tokio::time::sleep(RETRY_DELAY), if again => {}
         }
         let pem = bundle.borrow_and_update().clone();
         let Some(patch) = current.as_ref().and_then(|object| holder.drift(&object.data, &pem)) else {

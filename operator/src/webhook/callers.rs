@@ -22,15 +22,13 @@ use rustls::{
     RootCertStore,
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use rustls_pki_types::CertificateDer;
 use tracing::{debug, warn};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::{ca::pem, finding::in_short};
+use crate::{ca::pem, finding::in_short, https::ClientNames};
 
 /// Minimum interval between warnings that a call was refused: a client that reaches the port can cause any number of
 /// refusals.
-const SAID: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Errors of reading the authorities of client certificates.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +76,7 @@ const EXPECTED: &str = "PEM certificates of the authorities that sign the API se
 pub struct Callers {
     verifier: Arc<dyn ClientCertVerifier>,
     names: BTreeSet<String>,
-    said: Arc<Mutex<Option<Instant>>>,
+    logged: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Callers {
@@ -103,7 +101,7 @@ impl Callers {
             .allow_unauthenticated()
             .build();
         match verifier {
-            Ok(verifier) => Ok(Self { verifier, names: names.into_iter().collect(), said: Arc::default() }),
+            Ok(verifier) => Ok(Self { verifier, names: names.into_iter().collect(), logged: Arc::default() }),
             Err(source) => Err(CallersError::Roots { file, source }),
         }
     }
@@ -114,47 +112,30 @@ impl Callers {
     }
 
     /// Accepts a call; otherwise returns the message for its caller and the log.
-    fn judge(&self, shown: Option<&Shown>) -> Result<(), String> {
-        let Some(Shown(shown)) = shown else {
+    fn judge(&self, presented: Option<&ClientNames>) -> Result<(), String> {
+        let Some(ClientNames(names)) = presented else {
             return Err("the caller has shown no client certificate, and webhook.clientCA (--webhook-client-ca) asks for \
                         one: does the API server have one for this webhook (--admission-control-config-file)?"
                 .to_owned());
         };
-        if self.names.is_empty() || !self.names.is_disjoint(shown) {
+        if self.names.is_empty() || !self.names.is_disjoint(names) {
             return Ok(());
         }
         Err(in_short(format!(
-            "the caller's client certificate is for {shown:?}, and webhook.clientNames (--webhook-client-name) has none \
+            "the caller's client certificate is for {names:?}, and webhook.clientNames (--webhook-client-name) has none \
              of these"
         )))
     }
 
-    /// Logs that a call was refused: as a warning at most once in `SAID`, otherwise at debug level.
-    fn say(&self, words: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|said| said.elapsed() >= SAID) {
-            *said = Some(Instant::now());
+    /// Logs that a call was refused: as a warning at most once in `LOG_INTERVAL`, otherwise at debug level.
+    fn log(&self, words: &str) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+            *logged = Some(Instant::now());
             warn!("a review was refused: {words}");
         } else {
             debug!("a review was refused: {words}");
         }
-    }
-}
-
-/// Names in the client certificate of a connection's peer, as an extension of its requests.
-#[derive(Debug, Clone)]
-pub(super) struct Shown(Arc<BTreeSet<String>>);
-
-impl Shown {
-    /// Reads the common names and the DNS names from a certificate whose signature was verified.
-    pub(super) fn of(leaf: &CertificateDer<'_>) -> Self {
-        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return Self(Arc::default()) };
-        let common = leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok());
-        let alternative = leaf.subject_alternative_name().ok().flatten();
-        let alternative = alternative.iter().flat_map(|names| &names.value.general_names);
-        let dns = alternative
-            .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None });
-        Self(Arc::new(common.chain(dns).map(str::to_owned).collect()))
     }
 }
 
@@ -164,7 +145,7 @@ pub(super) async fn known(State(callers): State<Callers>, request: Request, next
     match callers.judge(request.extensions().get()) {
         Ok(()) => next.run(request).await,
         Err(words) => {
-            callers.say(&words);
+            callers.log(&words);
             (StatusCode::FORBIDDEN, words).into_response()
         }
     }

@@ -20,7 +20,7 @@ use crate::finding::in_short;
 /// Maximum size of an object that is converted, in bytes. An API server stores 1.5 MiB unless its etcd is configured
 /// otherwise; the additional memory of a conversion is a multiple of it (`docs/design/013-operator-ports.md` has the
 /// figures).
-const LARGEST: usize = 2 << 20;
+const MAX_OBJECT: usize = 2 << 20;
 
 /// Answers a review. One object that cannot be converted fails all of it, as the API server has no use for a part. One
 /// object at a time is parsed: only the text of the answer is held in addition to the body.
@@ -73,9 +73,9 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
 }
 
 fn convert(text: &str, wanted: &str) -> Result<String, String> {
-    if text.len() > LARGEST {
+    if text.len() > MAX_OBJECT {
         return Err(format!(
-            "an object of {} bytes cannot be converted: expected at most {LARGEST}; hint: split it into several",
+            "an object of {} bytes cannot be converted: expected at most {MAX_OBJECT}; hint: split it into several",
             text.len()
         ));
     }

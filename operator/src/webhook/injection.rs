@@ -131,7 +131,7 @@ fn judge(
     if is_ephemeral {
         ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));
     }
-    ways.truncate(bypass::TOLD);
+    ways.truncate(bypass::MAX_REPORTED);
     metrics.count(&ways, strictness == Strictness::Warn);
     let told = |way: &bypass::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
     let Some(first) = ways.first() else { return Ok(Vec::new()) };

@@ -16,6 +16,7 @@
 
 pub mod api_server;
 pub mod attack;
+pub mod corpus;
 pub mod reviews;
 pub mod tls;
 pub mod tokens;

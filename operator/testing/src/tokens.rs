@@ -97,7 +97,7 @@ pub fn pod() -> Value {
 type Store = Arc<Mutex<BTreeMap<(String, String), Arc<Pod>>>>;
 
 /// One authenticator with every server and store that it queries.
-pub struct World {
+pub struct Harness {
     pub server: ApiServer,
     pub hands: Hands,
     pub signer: Signer,
@@ -107,7 +107,7 @@ pub struct World {
     store: Store,
 }
 
-impl World {
+impl Harness {
     /// A cluster whose issuer publishes the key `first`, with the pod `shop/web-0` in the store of the watch.
     pub async fn new() -> Self {
         let (server, hands, signer) = (ApiServer::start().await, Hands::at(NOW), Signer::new("first"));
@@ -131,9 +131,9 @@ impl World {
             clock: hands.clock(),
             metrics: Metrics::register(&mut registry),
         });
-        let world = Self { server, hands, signer, pods, authenticator, registry, store };
-        world.watch_sees(Some(pod()));
-        world
+        let harness = Self { server, hands, signer, pods, authenticator, registry, store };
+        harness.watch_sees(Some(pod()));
+        harness
     }
 
     /// Replaces `shop/web-0` in the store of the watch with `pod`, or removes it.

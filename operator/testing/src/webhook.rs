@@ -23,6 +23,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::ring::default_provider, pki_types::ServerName,
 };
 use smidge::{
+    https,
     injector::Settings,
     webhook::{self, Views, callers::Callers, injection::Metrics},
 };
@@ -48,7 +49,7 @@ pub async fn serve(tls: Arc<ServerConfig>, callers: Option<Callers>) -> SocketAd
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(webhook::serve(listener, tls, webhook::router(views, callers), std::future::pending()));
+    tokio::spawn(https::serve(listener, tls, webhook::router(views, callers), std::future::pending()));
     address
 }
 

@@ -105,7 +105,7 @@ fn places(value: &Value, at: &mut String, found: &mut Vec<String>) {
 }
 
 /// Mutates a manifest in one to three places.
-pub fn spoil(value: &mut Value, dice: &mut Dice) {
+pub fn mutate(value: &mut Value, dice: &mut Dice) {
     for _ in 0..=dice.below(3) {
         let mut found = Vec::new();
         places(value, &mut String::new(), &mut found);
@@ -213,7 +213,7 @@ fn insert(text: &mut Vec<u8>, at: usize, what: &[u8]) {
 fn repeat_line(text: &mut Vec<u8>, dice: &mut Dice) {
     let lines: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let at = dice.below(lines.len());
-    let mut spoilt: Vec<Vec<u8>> = lines.clone();
-    spoilt.insert(at, lines[at].clone());
-    *text = spoilt.join(&b'\n');
+    let mut mutated: Vec<Vec<u8>> = lines.clone();
+    mutated.insert(at, lines[at].clone());
+    *text = mutated.join(&b'\n');
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Time limit for an Envoy to accept a view.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Maximum growth of an Envoy's memory because of one other namespace's matches, in bytes.
 const GROWTH: u64 = 5 << 20;
 
@@ -38,13 +38,13 @@ async fn memory(binary: &Path, view: &Arc<View>) -> u64 {
             it.settled && it.acknowledged.as_ref().is_some_and(|acknowledged| Arc::ptr_eq(acknowledged, view))
         })
     };
-    until("the view is taken", PATIENCE, state, has_taken).await;
+    until("the view is taken", TIMEOUT, state, has_taken).await;
     let memory = envoy.stat("server.memory_allocated").unwrap_or_default();
     let mut latest = memory;
     // The statistic is updated every few seconds.
     until(
         "memory is counted anew",
-        PATIENCE,
+        TIMEOUT,
         || (),
         || {
             let now = envoy.stat("server.memory_allocated").unwrap_or_default();

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod circles;
+mod comments;
+mod dependencies;
+mod kinds;
 mod map;
 mod words;
 
@@ -152,6 +155,25 @@ fn nobody_imports_what_he_may_not_know() {
         }
     }
     hold("dependencies go one way", &broken);
+}
+
+#[test]
+fn imports_of_one_crate_are_one_statement() {
+    let mut broken = Vec::new();
+    for (path, text) in workspace() {
+        let mut last = None;
+        for (number, line) in text.lines().enumerate() {
+            let first =
+                line.strip_prefix("use ").and_then(|rest| rest.split_once("::")).map(|(first, _)| first);
+            // `self` is no crate: what it names are modules of the file.
+            if first.is_some_and(|first| first != "self") && first == last {
+                broken.push(format!("{path}:{}: {line}", number + 1));
+            }
+            // A statement of several lines ends with a line of its own, so what follows it does not count.
+            last = first.filter(|_| line.ends_with(';'));
+        }
+    }
+    hold("group imports by crate: use one::{this, that};", &broken);
 }
 
 #[test]

@@ -10,13 +10,14 @@ use serde::Serialize;
 use super::{
     id::SpiffeId,
     matches::{HttpMatch, Matches},
+    source::SourceRef,
 };
 
 /// Permission of one TrafficTarget. Grants of one destination are a union, each evaluated by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Grant {
-    /// The TrafficTarget, as `namespace/name`. It names the policy in logs and statistics.
-    pub name: String,
+    /// The object that grants; its name is that of the policy in logs and statistics.
+    pub origin: SourceRef,
     /// The identities that may call. Never empty.
     pub sources: BTreeSet<Arc<SpiffeId>>,
     /// The granted ports of the instance.

@@ -11,6 +11,7 @@ pub mod matches;
 pub mod proxy;
 pub mod route;
 pub mod service;
+pub mod source;
 pub mod text;
 pub mod trust;
 pub mod workload;

@@ -13,7 +13,7 @@ use crate::resources::{ResourceType, Version};
 
 /// Maximum number of unknown names for which a client may wait. Further ones are ignored: known names are shared with
 /// the view, but these are the client's own, and cost memory and a lookup for each event.
-const STRANGERS: usize = 1024;
+const MAX_UNKNOWN_NAMES: usize = 1024;
 /// Maximum number of unknown names that a client may claim to hold: more than any mesh loses while a proxy is away.
 /// These cannot be ignored, as the client must learn that they are gone.
 const CLAIMS: usize = 16_384;
@@ -208,7 +208,7 @@ impl Topic {
     fn subscribe(&mut self, name: &str, first: bool, shared: &impl Fn(&str) -> Option<Arc<str>>) {
         let known = shared(name);
         let is_strange = known.is_none() && !self.is_named(name);
-        if is_strange && (name.len() > LENGTH || self.unknown_names.len() >= STRANGERS) {
+        if is_strange && (name.len() > LENGTH || self.unknown_names.len() >= MAX_UNKNOWN_NAMES) {
             return;
         }
         let name = known.unwrap_or_else(|| Arc::from(name));

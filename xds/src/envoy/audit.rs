@@ -24,7 +24,7 @@ const HTTP: &str = "envoy.filters.http.rbac";
 const TCP: &str = "envoy.filters.network.rbac";
 
 /// Time after which the line of an open TCP connection is written, in seconds; else only its end would write one.
-pub const PATIENCE: i64 = 10;
+pub const TCP_FLUSH_SECONDS: i64 = 10;
 
 /// Builds the log of HTTP requests. The path comes last, as it is the caller's: whatever it contains, the fields before
 /// it are the proxy's own. The query is left out.
@@ -37,7 +37,7 @@ pub fn http() -> AccessLog {
 /// before that once if it goes on.
 pub fn tcp() -> AccessLog {
     let at_end = of_type(AccessLogType::TcpConnectionEnd);
-    let first = all(vec![of_type(AccessLogType::TcpPeriodic), shorter_than(PATIENCE * 3 / 2)]);
+    let first = all(vec![of_type(AccessLogType::TcpPeriodic), shorter_than(TCP_FLUSH_SECONDS * 3 / 2)]);
     let text = format!("{} event=%ACCESS_LOG_TYPE%\n", common(TCP));
     log(&text, all(vec![denied(TCP), any(vec![at_end, first])]))
 }

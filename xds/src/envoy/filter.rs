@@ -129,7 +129,7 @@ fn inbound_proxy() -> TcpProxy {
     TcpProxy {
         access_log: vec![audit::tcp()],
         access_log_options: Some(TcpAccessLogOptions {
-            access_log_flush_interval: wire::seconds(audit::PATIENCE),
+            access_log_flush_interval: wire::seconds(audit::TCP_FLUSH_SECONDS),
             ..TcpAccessLogOptions::default()
         }),
         ..tcp_proxy(names::INBOUND)

@@ -125,7 +125,7 @@ fn shadow(grants: &[Arc<Grant>], port: u16, matchers: Matchers) -> Matcher {
 /// Returns the names of grants, at most as many as a line of a log can hold.
 fn names<'a>(grants: impl Iterator<Item = &'a Arc<Grant>>) -> String {
     const SHOWN: usize = 20;
-    let names: BTreeSet<&str> = grants.map(|grant| grant.name.as_str()).collect();
+    let names: BTreeSet<&str> = grants.map(|grant| &*grant.origin.name).collect();
     let mut shown: Vec<&str> = names.iter().copied().take(SHOWN).collect();
     if names.is_empty() {
         shown.push("none");

@@ -28,7 +28,7 @@ use super::{names, predicate, wire};
 use crate::mesh::{
     id::ServiceId,
     matches::Matches,
-    route::{Backend, RouteRule},
+    route::{Backend, RouteRule, scale_weights},
 };
 
 /// Header that carries the request's normalised path without its query from before a route is chosen (`request::early`)
@@ -155,15 +155,9 @@ fn action(service: &ServiceId, port: u16, exact: bool, backends: &[Backend]) -> 
     })
 }
 
-/// Returns the weights for Envoy: their sum must fit 32 bits. Zero stays zero and nothing else becomes zero.
+/// Returns the weights for Envoy: their sum must fit 32 bits.
 pub fn weights(backends: &[Backend]) -> Vec<u32> {
-    let sum: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
-    let divisor = sum.div_ceil(u64::from(u32::MAX) / 2).max(1);
-    let scaled = |weight: u32| match divisor {
-        1 => weight,
-        _ => u32::try_from(u64::from(weight).div_ceil(divisor)).unwrap_or(u32::MAX),
-    };
-    backends.iter().map(|backend| scaled(backend.weight)).collect()
+    scale_weights(backends.iter().map(|backend| u64::from(backend.weight)))
 }
 
 fn to(specifier: route_action::ClusterSpecifier) -> RouteAction {
@@ -177,24 +171,4 @@ fn to(specifier: route_action::ClusterSpecifier) -> RouteAction {
 
 fn retries(on: &str, times: u32) -> RetryPolicy {
     RetryPolicy { retry_on: on.to_owned(), num_retries: wire::number(times), ..RetryPolicy::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scaled(weights: &[u32]) -> Vec<u32> {
-        let backend =
-            |weight: &u32| Backend { service: ServiceId::new("a", "b"), port: None, weight: *weight };
-        super::weights(&weights.iter().map(backend).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn weights_keep_their_shares_and_their_zeros_when_their_sum_is_too_large() {
-        assert_eq!(scaled(&[90, 10, 0]), [90, 10, 0]);
-        let large = scaled(&[u32::MAX, u32::MAX, 1, 0]);
-        assert!(u32::try_from(large.iter().map(|weight| u64::from(*weight)).sum::<u64>()).is_ok());
-        assert_eq!(large[0], large[1]);
-        assert_eq!(large[2..], [1, 0]);
-    }
 }

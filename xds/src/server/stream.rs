@@ -27,15 +27,16 @@ use super::{
     snapshot_hub::Subscription,
 };
 use crate::{
+    backoff::Backoff,
     delta::{Request, Response, Secret, SecretNeed, Session},
     mesh::text::brief,
     resources::Version,
 };
 
 /// Maximum number of characters of a peer's text that are repeated.
-const WORDS: usize = 1000;
-/// Delay before a failed certificate is requested again: it doubles from the first value up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+const MAX_MESSAGE: usize = 1000;
+/// Delays before another attempt to issue a certificate that failed.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_mins(1) };
 
 /// Returns the responses of the stream that `admission` admits, which holds `permit` until its client has everything.
 pub(super) fn run<A, C, S>(
@@ -223,7 +224,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     /// Returns the end of a stream that is refused because of a message of its client.
     fn refuse(&self, reason: RefusalReason, detail: &str) -> End {
-        let detail = brief(detail, WORDS);
+        let detail = brief(detail, MAX_MESSAGE);
         tracing::warn!(proxy = %self.holder.proxy, reason = reason.as_str(), detail, "stream refused");
         self.shared.server.metrics.refuse(reason);
         End::With(reason.status())
@@ -238,7 +239,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         }
         let Some(mut refused) = self.session.on_request(request) else { return Ok(()) };
         // Envoy quotes what it refuses, and a client of this port need not be Envoy.
-        refused.message = brief(&refused.message, WORDS);
+        refused.message = brief(&refused.message, MAX_MESSAGE);
         let proxy = &self.holder.proxy;
         tracing::warn!(%proxy, kind = ?refused.kind, names = ?refused.names, message = refused.message, "response rejected");
         let server = &self.shared.server;
@@ -301,11 +302,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
 
     fn issue(&mut self) {
         let (shared, holder) = (Arc::clone(&self.shared), Arc::clone(&self.holder));
-        let (first, last) = RETRY;
-        let pause = match self.leaf.failures {
-            0 => Duration::ZERO,
-            failures => last.min(first * 2_u32.saturating_pow(failures - 1)),
-        };
+        let pause = RETRY.delay(self.leaf.failures);
         // A task that is under way or pausing is out of date, and would continue beside the new one for ever.
         self.leaf.issuing = JoinSet::new();
         // Renewals that fall together are limited, in tasks of their own as `ComputeLimiter` requires.
@@ -321,7 +318,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 self.leaf.failures = 0;
                 let good_for = self.shared.server.certificates.renew_in(&self.holder, &version);
                 // A new leaf that is due at once is the fault of its source; it must not become a busy loop.
-                self.leaf.due = after(good_for.unwrap_or(RETRY.1));
+                self.leaf.due = after(good_for.unwrap_or(RETRY.longest));
                 self.session.on_secret(Secret::new(version.clone(), &chain, &key));
                 self.leaf.version = Some(version);
             }

@@ -12,8 +12,9 @@ use crate::{
     mesh::{
         change::{Change, changes},
         id::{ClassId, ProxyId, ServiceId},
+        source::SourceRef,
     },
-    provenance::{self, Location, SourceRef},
+    provenance::{self, Location},
     resources::Resource,
 };
 
@@ -42,14 +43,14 @@ impl Snapshot {
             if is_restated { content_changed } else { sources }.insert(statement.clone());
         }
         for service in self.reach.since(&earlier.reach) {
-            let ports = earlier.split_ports(service).chain(self.split_ports(service));
+            let ports = earlier.routed_ports(service).chain(self.routed_ports(service));
             difference.sources.extend(ports.map(|(_, statement)| statement));
         }
         let (before, index) = (earlier.resources.index(), self.resources.index());
         for Change { key: identity, old, new } in changes(&before.classes, &index.classes) {
             // A new class sees what its identity could already call.
             for (service, number) in self.reach.of(identity) {
-                let ports = self.split_ports(service).filter(|(port, _)| port == number);
+                let ports = self.routed_ports(service).filter(|(port, _)| port == number);
                 difference.sources.extend(ports.map(|(_, statement)| statement));
             }
             for class in moved(old, new) {
@@ -67,10 +68,10 @@ impl Snapshot {
         difference
     }
 
-    /// Returns the ports of a Service whose calls a split distributes, with that split.
-    fn split_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, SourceRef)> {
+    /// Returns the ports of a Service whose route has an origin, with that origin.
+    fn routed_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, SourceRef)> {
         let ports = self.mesh.services.get(service).into_iter().flat_map(|service| &service.ports);
-        ports.filter_map(|(number, port)| Some((*number, SourceRef::Split(port.route.split.clone()?))))
+        ports.filter_map(|(number, port)| Some((*number, port.route.origin.clone()?)))
     }
 
     /// Returns the classes that see the resources of a location; `None` means all.

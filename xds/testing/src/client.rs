@@ -120,7 +120,7 @@ impl Net {
         client
     }
 
-    /// Returns the status of the state-of-the-world variant.
+    /// Returns the status of the state-of-the-harness variant.
     pub async fn state_of_the_world(&self) -> Status {
         let mut service = AggregatedDiscoveryServiceClient::new(self.channel(None, Arc::default()).await);
         let requests = futures::stream::pending::<DiscoveryRequest>();

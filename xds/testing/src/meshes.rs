@@ -15,6 +15,7 @@ use smidge_xds::mesh::{
     matches::{HttpMatch, PathEnd, PathRegex},
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort},
+    source::SourceRef,
     trust::{Bundle, Trust},
     workload::{Class, Workload},
 };
@@ -46,7 +47,7 @@ pub fn all() -> BTreeMap<&'static str, Mesh> {
 
 /// Builds a mesh in which `web` calls `api` over HTTP; `db` is in the mesh, and `web` has no access to it.
 pub fn http() -> Mesh {
-    let mut mesh = town();
+    let mut mesh = scenario();
     workload(&mut mesh, "api", 10, &[(8080, Protocol::Http)]);
     workload(&mut mesh, "db", 20, &[(5432, Protocol::Tcp)]);
     service(&mut mesh, "api", 80, Protocol::Http, &[("api", 8080)]);
@@ -200,7 +201,7 @@ pub fn no_grants() -> Mesh {
     mesh
 }
 
-fn town() -> Mesh {
+fn scenario() -> Mesh {
     let mut mesh = Mesh::default();
     bundle(
         Arc::make_mut(&mut mesh.trust),
@@ -271,14 +272,14 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
     let named = |matches: Vec<HttpMatch>| Matches::new("shop/api", matches.into_iter().map(Arc::new));
     let matches = matches.map(|matches| BTreeSet::from([named(matches)]));
     let rule = RouteRule { matches, backends: backends.collect() };
-    port(mesh, name, number).route = Route { rules: vec![rule], split: None };
+    port(mesh, name, number).route = Route { rules: vec![rule], origin: None };
 }
 
 /// Adds a grant by which `sources` may call `destination`.
 pub fn grant(mesh: &mut Mesh, destination: &str, sources: &[&str], ports: Ports, payload: Payload) {
     let grants = Arc::make_mut(mesh.grants.entry(account(destination)).or_default());
     grants.push(Arc::new(Grant {
-        name: format!("{NAMESPACE}/{destination}-{}", grants.len()),
+        origin: SourceRef::new("TrafficTarget", NAMESPACE, &format!("{destination}-{}", grants.len())),
         sources: sources.iter().map(|source| Arc::new(account(source))).collect(),
         ports,
         payload,

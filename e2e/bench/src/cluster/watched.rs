@@ -15,7 +15,7 @@ use hyper::{Method, Request};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Cluster, PATIENCE};
+use super::{Cluster, TIMEOUT};
 
 /// Version of the object, and the time of its watch event.
 type Event = (String, Instant);
@@ -47,7 +47,7 @@ impl Watched {
             runtime.block_on(work(config, &uri, &object, begun, ordered));
         };
         std::thread::Builder::new().name("watch".to_owned()).spawn(work)?;
-        let has_begun = tokio::time::timeout(PATIENCE, has_begun).await;
+        let has_begun = tokio::time::timeout(TIMEOUT, has_begun).await;
         has_begun.context("a watch does not begin")?.context("the thread of a watch has ended")??;
         Ok(Self { orders })
     }
@@ -129,7 +129,7 @@ async fn change(
         }
         None
     };
-    let told = tokio::time::timeout(PATIENCE, told).await;
+    let told = tokio::time::timeout(TIMEOUT, told).await;
     let told = told.context("the watch did not tell of a change")?.context("the watch has ended")?;
     Ok(told.min(answered))
 }

@@ -17,7 +17,7 @@ use super::Target;
 use crate::figures::millis;
 
 /// Delay before a refused connection is retried.
-pub(super) const AGAIN: Duration = Duration::from_millis(100);
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Report of the proxies of one call.
 #[derive(Debug)]
@@ -76,19 +76,19 @@ impl Connecting {
 
     /// Returns the next proxy that may start.
     pub fn next(&mut self) -> Option<usize> {
-        while let Some((at, seat)) = self.again.front().copied() {
+        while let Some((at, slot)) = self.again.front().copied() {
             if at > Instant::now() {
                 break;
             }
             self.again.pop_front();
-            self.queue.push_back(seat);
+            self.queue.push_back(slot);
         }
         if self.under_way >= self.target.window {
             return None;
         }
-        let seat = self.queue.pop_front()?;
+        let slot = self.queue.pop_front()?;
         self.under_way += 1;
-        Some(seat)
+        Some(slot)
     }
 
     /// Records that one proxy has every resource.
@@ -106,9 +106,9 @@ impl Connecting {
     }
 
     /// Records that one proxy has lost its connection before it was configured.
-    pub fn retry(&mut self, seat: usize) {
+    pub fn retry(&mut self, slot: usize) {
         self.under_way = self.under_way.saturating_sub(1);
         self.report.retries += 1;
-        self.again.push_back((Instant::now() + AGAIN, seat));
+        self.again.push_back((Instant::now() + RETRY_DELAY, slot));
     }
 }

@@ -19,22 +19,22 @@ pub(super) struct Expectation {
 }
 
 impl Expectation {
-    /// Expects the first change of a resource, by kind and name, at `count` of `seats` proxies.
+    /// Expects the first change of a resource, by kind and name, at `count` of `slots` proxies.
     pub fn new(
         (kind, name): (Kind, Id),
-        seats: usize,
+        slots: usize,
         count: usize,
         reply: oneshot::Sender<Vec<Instant>>,
     ) -> Self {
-        let (seen, times) = (vec![false; seats], Vec::with_capacity(count));
+        let (seen, times) = (vec![false; slots], Vec::with_capacity(count));
         Self { kind, name, count, seen, times, reply: Some(reply) }
     }
 
     /// Records that a proxy has received a change.
-    pub fn see(&mut self, seat: usize, change: Change, at: Instant) {
+    pub fn see(&mut self, slot: usize, change: Change, at: Instant) {
         if change.kind != self.kind
             || change.name != self.name
-            || std::mem::replace(&mut self.seen[seat], true)
+            || std::mem::replace(&mut self.seen[slot], true)
         {
             return;
         }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use mio::{Interest, Registry, Token, net::TcpStream};
 use rustls::ClientConnection;
 
-use super::{Seat, Target};
+use super::{Slot, Target};
 use crate::{
     http2::{Http2, State},
     sidecar::Outbox,
@@ -34,11 +34,11 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts to connect.
-    pub fn open(seat: usize, who: &Seat, target: &Target, registry: &Registry) -> anyhow::Result<Self> {
-        let address = target.addresses.get(seat % target.addresses.len().max(1)).context("no address")?;
+    pub fn open(slot: usize, who: &Slot, target: &Target, registry: &Registry) -> anyhow::Result<Self> {
+        let address = target.addresses.get(slot % target.addresses.len().max(1)).context("no address")?;
         let mut socket = TcpStream::connect(*address)?;
         let _ = socket.set_nodelay(true);
-        registry.register(&mut socket, Token(seat), Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(&mut socket, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
         let mut tls = ClientConnection::new(target.tls.clone(), target.server_name.clone())?;
         tls.set_buffer_limit(None);
         let mut plain = Vec::new();

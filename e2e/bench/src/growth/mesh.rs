@@ -60,10 +60,10 @@ impl Mesh {
     }
 
     /// Returns the pods whose proxies are connected, as Service and pod; the ten receivers come first.
-    pub fn seats(&self) -> Vec<(usize, usize)> {
-        let mut seats = self.made.clone();
-        seats.sort_by_key(|(service, pod)| (*service != CALLER, *pod, *service));
-        seats
+    pub fn slots(&self) -> Vec<(usize, usize)> {
+        let mut slots = self.made.clone();
+        slots.sort_by_key(|(service, pod)| (*service != CALLER, *pod, *service));
+        slots
     }
 
     /// Returns namespace and name of a pod.
@@ -95,7 +95,7 @@ mod tests {
             all.iter().filter(slices).collect::<Vec<_>>(),
             at_once.iter().filter(slices).collect::<Vec<_>>()
         );
-        assert_eq!(grown.seats(), whole.seats());
+        assert_eq!(grown.slots(), whole.slots());
         assert_eq!((grown.services(), grown.endpoints()), (120, 118 * 12 + 20));
     }
 
@@ -103,8 +103,8 @@ mod tests {
     fn the_receivers_sit_first() {
         let mut mesh = Mesh::default();
         mesh.grow(10, 2);
-        let seats: Vec<usize> = mesh.seats().into_iter().map(|(service, _)| service).collect();
-        assert!(seats.iter().take(RECEIVERS).all(|service| *service == CALLER));
-        assert!(seats.iter().skip(RECEIVERS).all(|service| *service != CALLER));
+        let slots: Vec<usize> = mesh.slots().into_iter().map(|(service, _)| service).collect();
+        assert!(slots.iter().take(RECEIVERS).all(|service| *service == CALLER));
+        assert!(slots.iter().skip(RECEIVERS).all(|service| *service != CALLER));
     }
 }

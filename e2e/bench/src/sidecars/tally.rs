@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Args;
 use crate::{
     figures::{Row, quantile},
-    ledger, machine, report,
+    machine, report, results,
 };
 
 /// Names of the paths.
@@ -114,7 +114,7 @@ impl Tally {
         );
         about.insert("shape".to_owned(), shape);
         let run = json!({"about": about, "rows": self.rows()});
-        ledger::write(&args.out, &args.name, &run, &ledger::page(&about, &self.table()))?;
+        results::write(&args.out, &args.name, &run, &results::page(&about, &self.table()))?;
         eprintln!("    written: {}/{}.json", args.out.display(), args.name);
         Ok(())
     }

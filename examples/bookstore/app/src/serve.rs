@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// Time limit of requests in flight after the signal to end.
-const GRACE: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Listens on all addresses, of both families where the machine has both.
 pub async fn listen(port: u16) -> anyhow::Result<TcpListener> {
@@ -61,7 +61,7 @@ pub async fn http(port: u16, router: Router) -> anyhow::Result<()> {
     drop((listener, end));
     let _ = ending.send(true);
     // Every connection holds a receiver. Connections still open after the grace period are closed with the process.
-    let _ = tokio::time::timeout(GRACE, ending.closed()).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, ending.closed()).await;
     Ok(())
 }
 

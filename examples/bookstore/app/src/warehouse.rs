@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// Time limit of the store's answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 struct Order {
@@ -89,5 +89,5 @@ async fn say(store: &str, line: &str) -> anyhow::Result<String> {
             BufReader::new(reader).lines().next_line().await.context("failed to read from the store")?;
         answer.context("the store closed the connection without an answer")
     };
-    tokio::time::timeout(PATIENCE, talk).await.context("the store took too long")?
+    tokio::time::timeout(TIMEOUT, talk).await.context("the store took too long")?
 }

@@ -55,16 +55,27 @@ impl ReviewedObject {
         }
     }
 
-    /// Its own namespace, and those of the subjects that it names.
+    /// Its own namespace, and those of the subjects that it names, up to a limit.
     pub fn namespaces(&self) -> BTreeSet<String> {
+        let others = self.foreign_namespaces().into_iter().take(NAMESPACES - 1);
+        others.chain([self.key.0.as_str()]).map(str::to_owned).collect()
+    }
+
+    /// Returns true if it names more namespaces than are read: objects there are unknown, not missing.
+    pub fn exceeds_namespaces(&self) -> bool {
+        self.foreign_namespaces().len() >= NAMESPACES
+    }
+
+    /// The namespaces of the subjects that it names, without its own.
+    fn foreign_namespaces(&self) -> BTreeSet<&str> {
         let spec = self.hub.as_ref().ok().and_then(|hub| hub.get("spec"));
         let sources = spec.and_then(|spec| spec.get("sources")).and_then(Value::as_array);
         let named = sources
             .into_iter()
             .flatten()
             .filter_map(|subject| subject.get("namespace")?.as_str())
-            .filter(|namespace| !namespace.is_empty());
-        [self.key.0.as_str()].into_iter().chain(named).take(NAMESPACES).map(str::to_owned).collect()
+            .filter(|namespace| !namespace.is_empty() && *namespace != self.key.0);
+        named.collect()
     }
 
     /// Puts it in the place of the object of its name; returns a finding if it cannot be read.

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Maximum number of matches that are listed as not fitting for one target.
-const TOLD: usize = 5;
+const MAX_REPORTED: usize = 5;
 
 /// A TrafficTarget that allows the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,7 +88,7 @@ pub(super) fn judge(
                 ruling.for_others += 1;
                 let takes = read.is_ok_and(|allowance| allowance.only_if.is_empty());
                 if takes && ruling.would_take.is_none() {
-                    ruling.would_take = Some(grant.name.clone());
+                    ruling.would_take = Some(grant.origin.name.to_string());
                 }
             }
         }
@@ -98,9 +98,10 @@ pub(super) fn judge(
 
 /// Evaluates one grant for a request from one of its sources.
 fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Result<Allowance, Considered> {
-    let Grant { name, sources: _, ports, payload } = grant;
+    let Grant { origin, sources: _, ports, payload } = grant;
+    let name = &*origin.name;
     let refuse = |why: Vec<String>, lacks_match_in: Option<String>| {
-        Err(Considered { target: name.clone(), why, lacks_match_in })
+        Err(Considered { target: name.to_owned(), why, lacks_match_in })
     };
     if let Ports::Only(ports) = ports
         && !ports.contains(&port)
@@ -109,7 +110,7 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
         return refuse(vec![format!("it allows port {listed}, not {port}")], None);
     }
     let matches = match payload {
-        Payload::Any => return Ok(Allowance { target: name.clone(), matches: vec![], only_if: vec![] }),
+        Payload::Any => return Ok(Allowance { target: name.to_owned(), matches: vec![], only_if: vec![] }),
         Payload::Http(_) if protocol == Protocol::Tcp => {
             let why = format!("it allows only HTTP, and port {port} is not read as HTTP");
             return refuse(vec![why], None);
@@ -127,9 +128,9 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
         }
     }
     let Some(best) = taken.iter().map(|(fit, ..)| *fit).min() else {
-        if refused.len() > TOLD {
-            let more = refused.len() - TOLD;
-            refused.truncate(TOLD);
+        if refused.len() > MAX_REPORTED {
+            let more = refused.len() - MAX_REPORTED;
+            refused.truncate(MAX_REPORTED);
             refused.push(format!("and {more} more matches that do not fit"));
         }
         let group =
@@ -139,5 +140,9 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
     taken.retain(|(fit, ..)| *fit == best);
     let only_if =
         if best == Fit::Always { vec![] } else { taken.iter().map(|taken| taken.2.clone()).collect() };
-    Ok(Allowance { target: name.clone(), matches: taken.into_iter().map(|taken| taken.1).collect(), only_if })
+    Ok(Allowance {
+        target: name.to_owned(),
+        matches: taken.into_iter().map(|taken| taken.1).collect(),
+        only_if,
+    })
 }

@@ -12,7 +12,7 @@ use smidge_mesh::id::SpiffeId;
 
 use super::{
     Destination, Role, Share, Use, Verdict,
-    subject::{Callee, What},
+    subject::{Callee, CalleeKind},
 };
 use crate::{
     Bindings, bindings,
@@ -25,7 +25,7 @@ pub(super) fn used(inputs: &Inputs, caller: Option<&SpiffeId>, shares: &[Share])
     let mut uses = Uses::default();
     let bindings = bindings(inputs);
     for share in shares {
-        if let Some(key) = share.split.as_deref().and_then(key) {
+        if let Some(key) = share.origin.as_ref().and_then(|origin| key(&origin.name)) {
             uses.add("TrafficSplit", &key, Role::Splits, None);
         }
         for name in &share.matches {
@@ -145,7 +145,7 @@ pub(super) fn findings(
     verdict: Verdict,
 ) -> Vec<Finding> {
     let mut matter: BTreeSet<ObjectRef> = used.iter().map(|it| it.object.clone()).collect();
-    if let What::Service(service) = &goal.what {
+    if let CalleeKind::Service(service) = &goal.kind {
         matter.insert(ObjectRef::new("Service", &service.id.namespace, &service.id.name));
         matter.extend(splits(inputs, &service.id.namespace, &service.id.name));
     }

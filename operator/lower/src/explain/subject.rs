@@ -34,7 +34,7 @@ pub(super) struct Caller {
 pub(super) struct Callee<'a> {
     /// Name, with its kind.
     pub name: String,
-    pub what: What<'a>,
+    pub kind: CalleeKind<'a>,
     /// True if the mesh does not decide about the call.
     pub is_outside: bool,
     pub notes: Vec<String>,
@@ -42,7 +42,7 @@ pub(super) struct Callee<'a> {
 
 /// Object that is called.
 #[derive(Debug)]
-pub(super) enum What<'a> {
+pub(super) enum CalleeKind<'a> {
     Service(&'a Service),
     /// Instances, by their classes.
     Classes(Vec<&'a Class>),
@@ -105,7 +105,7 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Re
         let name = format!("Service {party}");
         let service = mesh.services.get(&id);
         return Ok(match service {
-            Some(service) => Callee { name, what: What::Service(service), is_outside: false, notes },
+            Some(service) => Callee { name, kind: CalleeKind::Service(service), is_outside: false, notes },
             None => outside(name, notes),
         });
     }
@@ -123,7 +123,7 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Re
 
 fn outside<'a>(name: String, mut notes: Vec<String>) -> Callee<'a> {
     notes.push(format!("no pod of {name} is in the mesh: the call passes, and the mesh has no say"));
-    Callee { name, what: What::Outside, is_outside: true, notes }
+    Callee { name, kind: CalleeKind::Outside, is_outside: true, notes }
 }
 
 fn called_account<'a>(mesh: &'a Mesh, party: &Subject) -> Result<Callee<'a>, QueryError> {
@@ -141,7 +141,7 @@ fn called_account<'a>(mesh: &'a Mesh, party: &Subject) -> Result<Callee<'a>, Que
         return Err(QueryError::Unknown { what, name: party.to_string(), near });
     }
     let name = format!("sa:{party}");
-    Ok(Callee { name, what: What::Classes(classes), is_outside: false, notes: Vec::new() })
+    Ok(Callee { name, kind: CalleeKind::Classes(classes), is_outside: false, notes: Vec::new() })
 }
 
 fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Result<Callee<'a>, QueryError> {
@@ -160,7 +160,7 @@ fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Resu
     let name = format!("workload {party}");
     if !classes.is_empty() {
         let notes = mixed(mesh, inputs, party);
-        return Ok(Callee { name, what: What::Classes(classes), is_outside: false, notes });
+        return Ok(Callee { name, kind: CalleeKind::Classes(classes), is_outside: false, notes });
     }
     if is_outside(inputs, party) { Ok(outside(name, vec![])) } else { Err(unknown(mesh, inputs, party)) }
 }

@@ -20,7 +20,7 @@ use super::{
     judge::{Ruling, judge},
     question::Read,
     request::{Fit, Path, Request, fit},
-    subject::{Callee, Caller, What},
+    subject::{Callee, CalleeKind, Caller},
 };
 
 /// Places where a call may go, with notes.
@@ -45,10 +45,10 @@ pub(super) fn reach(
     asked: &Read,
 ) -> Result<Reached, QueryError> {
     let mut call = Call { mesh, caller, request: &asked.request, notes: Vec::new() };
-    let shares = match &goal.what {
-        What::Outside => Vec::new(),
-        What::Service(service) => call.service(service, goal, asked.port)?,
-        What::Classes(classes) => call.classes(classes, goal, asked.port)?,
+    let shares = match &goal.kind {
+        CalleeKind::Outside => Vec::new(),
+        CalleeKind::Service(service) => call.service(service, goal, asked.port)?,
+        CalleeKind::Classes(classes) => call.classes(classes, goal, asked.port)?,
     };
     if !asked.request.is_bare() && shares.iter().flat_map(|share| &share.destinations).any(is_tcp) {
         let note = "method, path and headers say nothing about ports that are not read as HTTP";
@@ -145,7 +145,7 @@ impl Call<'_> {
             let so = format!("no backend of {} has a weight for port {number}: calls get 503", service.id);
             self.notes.push(so);
         }
-        let split = split_name(port);
+        let origin = port.route.origin.clone();
         for backend in &rule.backends {
             let destinations = self.backend(number, backend);
             if destinations.is_empty() {
@@ -154,7 +154,7 @@ impl Call<'_> {
             }
             shares.push(Share {
                 port: number,
-                split: split.clone(),
+                origin: origin.clone(),
                 matches: names(rule),
                 service: Some(backend.service.to_string()),
                 weight: backend.weight,
@@ -221,7 +221,7 @@ impl Call<'_> {
             destinations.dedup();
             shares.push(Share {
                 port,
-                split: None,
+                origin: None,
                 matches: Vec::new(),
                 service: None,
                 weight: 1,
@@ -287,11 +287,6 @@ impl Call<'_> {
 fn names(rule: &RouteRule) -> Vec<String> {
     let all: BTreeSet<_> = rule.matches.iter().flatten().flat_map(Matches::iter).collect();
     all.into_iter().map(|it| it.name.clone()).collect()
-}
-
-/// Returns the name of the TrafficSplit that made a port's rules.
-fn split_name(port: &ServicePort) -> Option<String> {
-    port.route.split.clone()
 }
 
 /// Returns true if ports that are not declared pass as well.

@@ -75,7 +75,7 @@ pub(crate) struct Served<'a> {
 }
 
 /// Returns the members that the slices of a Service in `namespace` name for the port of that name.
-pub(crate) fn served<'a>(
+pub(crate) fn served_by<'a>(
     slices: &'a [Shared<EndpointSlice>],
     namespace: &str,
     port: &str,
@@ -122,7 +122,7 @@ pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTr
 /// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
 /// Kubernetes.
 fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &str) -> Vec<Endpoint> {
-    let served = served(slices, &service.id.namespace, port, &service.members);
+    let served = served_by(slices, &service.id.namespace, port, &service.members);
     let is_any_ready = served.iter().any(|served| served.is_ready);
     // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.
     let mut best: BTreeMap<(&Key, u16), &Served<'_>> = BTreeMap::new();

@@ -22,12 +22,17 @@ use smidge_mesh::{
 use crate::{
     context::Context,
     finding::{Finding, Reason},
+    kinds::ROUTE_SOURCES,
     node::Node,
+    route_source,
     value::{KubeService, Port, Split},
 };
 
 /// Returns the addresses and ports on which a Service would be called; `None` if it is not in the mesh.
-pub(crate) fn claims(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
+pub(crate) fn claimed_addresses(
+    id: &ServiceId,
+    context: &mut Context<'_>,
+) -> Option<BTreeSet<(IpAddr, u16)>> {
     let known = context.kube_service(id)?;
     let is_root = context.has_split(id);
     let is_held = is_held(&known, context);
@@ -84,7 +89,9 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
         context.report(nobody(&known));
     }
     let endpoints = context.endpoints(id);
-    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split: context.split(id) };
+    let candidates = context.split(id).map(|split| (split.object.clone(), split)).into_iter().collect();
+    let split = route_source::in_effect(candidates, &ROUTE_SOURCES, |finding| context.report(finding));
+    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split };
     let mut ports = reader.ports(context);
     if known.is_headless {
         reader.add_dialled_ports(&mut ports, context);

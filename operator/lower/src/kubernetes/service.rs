@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Returns the Service of that name, unless it is only an alias of a name elsewhere.
-pub(crate) fn known(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
+pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
     let service = context.object(|inputs| &inputs.services)?;
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
@@ -116,7 +116,7 @@ fn targets(
     for (key, member) in members.iter().filter(|_| has_selector) {
         targets.extend(port.target(member).map(|target| ((key.clone(), target), Arc::clone(member))));
     }
-    for served in endpoints::served(slices, &id.namespace, &port.name, members) {
+    for served in endpoints::served_by(slices, &id.namespace, &port.name, members) {
         targets.insert((served.member.key.clone(), served.port), Arc::clone(served.member));
     }
     targets
@@ -168,7 +168,7 @@ fn ports(
 
 /// Returns the ports of a pod that Services send to. If two Services state different protocols, that of the older one
 /// is used.
-pub(crate) fn served(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
+pub(crate) fn served_ports(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
     let mut services = Vec::new();
     for contributor in context.contributors() {
         let Node::KubeService(id) = &*contributor else { continue };

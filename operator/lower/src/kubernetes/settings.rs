@@ -8,8 +8,10 @@ use smidge_crds::{
     config::{self, MeshConfig, PathRegexEnd},
     labels,
 };
-use smidge_mesh::access::{AccessMode, MtlsMode};
-use smidge_mesh::matches::PathEnd;
+use smidge_mesh::{
+    access::{AccessMode, MtlsMode},
+    matches::PathEnd,
+};
 
 use super::workload;
 use crate::{
@@ -67,26 +69,25 @@ pub fn injects_strictly(inputs: &Inputs) -> bool {
 impl MeshWide {
     fn read(&mut self, config: &MeshConfig, object: &ObjectRef, findings: &mut Vec<Finding>) {
         let spec = &config.spec;
-        let mut word = |field: &str, word: &str, expected: &str| {
-            findings.push(unknown_word(object, field, word, expected));
+        let mut word = |field: &str, word: &str, setting: &Words| {
+            findings.push(unknown_word(object, field, word, setting));
         };
         match &spec.access.mode {
             Some(Setting::Known(mode)) => self.access = access_mode(*mode),
-            Some(Setting::Unknown(text)) => word("spec.access.mode", text, ACCESS_WORDS),
+            Some(Setting::Unknown(text)) => word("spec.access.mode", text, &ACCESS),
             None => {}
         }
         match &spec.mtls.mode {
             Some(Setting::Known(mode)) => self.mtls = mtls_mode(*mode),
-            Some(Setting::Unknown(text)) => word("spec.mtls.mode", text, "strict or permissive"),
+            Some(Setting::Unknown(text)) => word("spec.mtls.mode", text, &MTLS),
             None => {}
         }
         match &spec.path_regex_end {
             Some(Setting::Known(PathRegexEnd::Open)) => self.path_end = Some(PathEnd::Open),
             Some(Setting::Known(PathRegexEnd::Closed)) => self.path_end = Some(PathEnd::Closed),
             Some(Setting::Unknown(text)) => {
-                // Closed allows less than open.
                 self.path_end = Some(PathEnd::Closed);
-                word("spec.pathRegexEnd", text, "open or closed");
+                word("spec.pathRegexEnd", text, &PATH_REGEX_END);
             }
             None => {}
         }
@@ -111,7 +112,7 @@ impl MeshWide {
             None => self.access,
             Some(word) => word.parse().map_or_else(
                 |_| {
-                    findings.push(unknown_word(&object, &at(labels::ACCESS), word, ACCESS_WORDS));
+                    findings.push(unknown_word(&object, &at(labels::ACCESS), word, &ACCESS));
                     AccessMode::Enforce
                 },
                 access_mode,
@@ -121,7 +122,7 @@ impl MeshWide {
             None => self.mtls,
             Some(word) => word.parse().map_or_else(
                 |_| {
-                    findings.push(unknown_word(&object, &at(labels::MTLS), word, "strict or permissive"));
+                    findings.push(unknown_word(&object, &at(labels::MTLS), word, &MTLS));
                     MtlsMode::Strict
                 },
                 mtls_mode,
@@ -150,19 +151,26 @@ fn mtls_mode(mode: config::MtlsMode) -> MtlsMode {
     }
 }
 
-const ACCESS_WORDS: &str = "enforce, audit or permissive";
+/// Values of a setting, and the one that is used in place of an unknown value: the strictest.
+struct Words {
+    expected: &'static str,
+    fallback: &'static str,
+}
+
+const ACCESS: Words = Words { expected: "enforce, audit or permissive", fallback: "enforce" };
+const MTLS: Words = Words { expected: "strict or permissive", fallback: "strict" };
+// Closed allows less than open.
+const PATH_REGEX_END: Words = Words { expected: "open or closed", fallback: "closed" };
 
 fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {
     let message = format!("{written} is no budget: expected a whole number from 0 on; {held} holds");
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.budgets.{name}"))
 }
 
-/// Returns the finding for an unknown word. The first expected word is used instead, except for the end of paths:
-/// closed allows less than open.
-fn unknown_word(object: &ObjectRef, field: &str, word: &str, expected: &str) -> Finding {
-    let first = expected.split([' ', ',']).next().unwrap_or_default();
-    let held = if field == "spec.pathRegexEnd" { "closed" } else { first };
-    let message = format!("{word:?} means nothing: expected {expected}; {held} holds");
+/// Returns the finding for an unknown word, in whose place the fallback is used.
+fn unknown_word(object: &ObjectRef, field: &str, word: &str, setting: &Words) -> Finding {
+    let Words { expected, fallback } = setting;
+    let message = format!("{word:?} means nothing: expected {expected}; {fallback} holds");
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(field)
 }
 

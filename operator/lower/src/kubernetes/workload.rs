@@ -78,7 +78,7 @@ pub fn owner(pod: &Pod) -> (String, String) {
 }
 
 /// Returns the pod of that name, unless it has ended.
-pub(crate) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
+pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
     let pod = context.object(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
     for (name, value) in pod.metadata.labels.iter().flatten() {
         context.contribute_to(Node::PodsWithLabel(key.0.clone(), name.clone(), value.clone()));
@@ -92,7 +92,7 @@ pub(crate) fn instance(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     if is_member {
         let (kind, name) = owner(pod);
         let object = ObjectRef::new(kind, &key.0, name);
-        for way in bypass::ways(pod).into_iter().take(bypass::TOLD) {
+        for way in bypass::ways(pod).into_iter().take(bypass::MAX_REPORTED) {
             context.report(can_leave(object.clone(), way));
         }
     }

@@ -10,6 +10,7 @@ use smidge_mesh::{
     id::ServiceId,
     route::{Route, RouteRule},
     service::Protocol,
+    source::SourceRef,
 };
 
 use super::mixed;
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Returns the TrafficSplit of that name, and contributes it to its root.
-pub(crate) fn written(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
+pub(crate) fn split_spec(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {
     let split = context.object(|inputs| &inputs.traffic_splits)?;
     mixed::report(key, split, context);
     let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);
@@ -179,7 +180,7 @@ impl Split {
         let own = || RouteRule::own(self.root.clone());
         if self.matches.is_some() && protocol == Protocol::Tcp {
             context.report(self.unmatchable(number));
-            return Route { rules: vec![own()], split: None };
+            return Route { rules: vec![own()], origin: None };
         }
         let mut rules = Vec::new();
         let backends = self.backends_of(number, protocol, context);
@@ -195,8 +196,8 @@ impl Split {
         if self.matches.is_some() {
             self.see_rest_is_served(number, context);
         }
-        let ObjectRef { namespace, name, .. } = &self.object;
-        Route { rules, split: Some(format!("{namespace}/{name}")) }
+        let ObjectRef { kind, namespace, name, .. } = &self.object;
+        Route { rules, origin: Some(SourceRef::new(kind, namespace, name)) }
     }
 
     fn unmatchable(&self, number: u16) -> Finding {

@@ -16,6 +16,7 @@ use smidge_mesh::{
     access::{Grant, Payload, Ports},
     id::SpiffeId,
     matches::Matches,
+    source::SourceRef,
 };
 
 use super::{mixed, route, subject::SubjectReader};
@@ -25,7 +26,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
     node::Node,
-    value::{Group, Lost, Part, TargetGrant},
+    value::{Group, LostEffect, Part, TargetGrant},
 };
 
 /// Returns the grant of the TrafficTarget of that name, and its destinations.
@@ -54,11 +55,11 @@ pub(crate) fn grants(context: &mut Context<'_>) -> Vec<Arc<Grant>> {
 }
 
 /// Returns the part of a target's grant that fits into the budgets.
-fn left(grant: &Arc<Grant>, lost: Option<&Lost>) -> Option<Arc<Grant>> {
+fn left(grant: &Arc<Grant>, lost: Option<&LostEffect>) -> Option<Arc<Grant>> {
     match lost {
         None => Some(Arc::clone(grant)),
-        Some(Lost::Everything) => None,
-        Some(Lost::Sources(lost)) => {
+        Some(LostEffect::Everything) => None,
+        Some(LostEffect::Sources(lost)) => {
             let sources: BTreeSet<_> = grant.sources.difference(lost).cloned().collect();
             (!sources.is_empty()).then(|| Arc::new(Grant { sources, ..Grant::clone(grant) }))
         }
@@ -105,13 +106,13 @@ impl TargetReader<'_, '_> {
         }
         let used = matches.as_ref().map_or(1, BTreeMap::len);
         let cost = self.cost((sources.len(), destinations.len()), used, &ports)?;
-        let name = format!("{}/{}", self.key.0, self.key.1);
+        let origin = SourceRef::new(&self.object.kind, &self.key.0, &self.key.1);
         let payload =
             matches.as_ref().map_or(Payload::Any, |all| Payload::Http(all.keys().cloned().collect()));
         Some(TargetGrant {
             created: target.metadata.creation_timestamp.clone(),
             destinations,
-            grant: Arc::new(Grant { name, sources, ports, payload }),
+            grant: Arc::new(Grant { origin, sources, ports, payload }),
             parts: matches.unwrap_or_default(),
             cost,
         })

@@ -77,7 +77,7 @@ impl<W: Write> Page<'_, W> {
     fn shares(&mut self, shares: &[Share]) -> io::Result<()> {
         let mut rule = None;
         for share in shares {
-            let here = (share.port, &share.split, &share.matches);
+            let here = (share.port, &share.origin, &share.matches);
             if rule != Some(here) {
                 rule = Some(here);
                 self.rule(share)?;
@@ -89,8 +89,8 @@ impl<W: Write> Page<'_, W> {
 
     fn rule(&mut self, share: &Share) -> io::Result<()> {
         let mut text = format!("port {}", share.port);
-        if let Some(split) = &share.split {
-            text = format!("{text}, TrafficSplit {split}");
+        if let Some(origin) = &share.origin {
+            text = format!("{text}, {origin}");
         }
         if !share.matches.is_empty() {
             text = format!("{text}, requests of {}", share.matches.join(" or "));

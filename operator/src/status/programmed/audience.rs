@@ -9,8 +9,8 @@ use std::{
 };
 
 use smidge_xds::{
-    mesh::id::ClassId,
-    provenance::{Location, Places, SourceRef},
+    mesh::{id::ClassId, source::SourceRef},
+    provenance::{Location, Places},
     resources::ResourceType,
     snapshot::Snapshot,
 };
@@ -18,6 +18,7 @@ use smidge_xds::{
 use super::Name;
 use crate::{
     finding::ObjectRef,
+    kinds,
     objects::{Known, KnownObjects},
 };
 
@@ -89,7 +90,7 @@ impl Audiences {
         if new.is_some() {
             self.objects.entry(Arc::clone(&name)).or_default();
         }
-        let is_settings = object.kind == "MeshConfig";
+        let is_settings = kinds::is_mesh_wide(&object.kind);
         if is_settings && new.is_some() {
             self.settings.insert(Arc::clone(&name));
         } else if is_settings {
@@ -173,12 +174,12 @@ impl Audiences {
     }
 
     fn find(&self, object: &Name, snapshot: &Snapshot) -> AffectedProxies {
-        let is_settings = object.kind == "MeshConfig";
+        let is_settings = kinds::is_mesh_wide(&object.kind);
         let mut audience =
             AffectedProxies { in_effect: is_settings, everybody: is_settings, classes: BTreeSet::new() };
         let referrers = self.users.get(&**object).into_iter().flatten().chain([object]);
         let referrers = referrers.filter(|sayer| self.objects.contains_key(*sayer));
-        let statements = referrers.filter_map(|sayer| statement(sayer));
+        let statements = referrers.map(|sayer| source(sayer));
         for places in statements.filter_map(|statement| snapshot.provenance().places(&statement)) {
             audience.in_effect = true;
             for (place, _) in places.iter().filter(|(_, resources)| !resources.is_empty()) {
@@ -215,22 +216,13 @@ fn carriers(places: Option<&Places>) -> impl Iterator<Item = (Option<&ClassId>, 
     })
 }
 
-/// Returns the source of an object of this name, if its kind is a source by itself.
-fn statement(object: &ObjectRef) -> Option<SourceRef> {
-    let name = || format!("{}/{}", object.namespace, object.name);
-    match object.kind.as_str() {
-        "TrafficTarget" => Some(SourceRef::Grant(name())),
-        "TrafficSplit" => Some(SourceRef::Split(name())),
-        _ => None,
-    }
+/// Returns the reference to an object in the mesh. Only some kinds are a source by themselves.
+fn source(object: &ObjectRef) -> SourceRef {
+    SourceRef::new(&object.kind, &object.namespace, &object.name)
 }
 
 /// Returns the object of a source.
-fn object(statement: &SourceRef) -> Option<ObjectRef> {
-    let (kind, name) = match statement {
-        SourceRef::Grant(name) => ("TrafficTarget", name),
-        SourceRef::Split(name) => ("TrafficSplit", name),
-    };
-    let (namespace, name) = name.split_once('/')?;
-    Some(ObjectRef::new(kind, namespace, name))
+fn object(source: &SourceRef) -> Option<ObjectRef> {
+    let (namespace, name) = source.name.split_once('/')?;
+    Some(ObjectRef::new(&*source.kind, namespace, name))
 }

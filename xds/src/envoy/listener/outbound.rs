@@ -22,7 +22,7 @@ use crate::{
 const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call \
                        this Service";
 
-const NOBODY: &str =
+const NO_ENDPOINT: &str =
     "smidge: no pod in the mesh serves this port of the Service, and the call is not sent in plaintext";
 
 /// Answer to calls of a port for which a proxy has no listener.
@@ -79,7 +79,7 @@ pub fn virtual_listener(addresses: &Addresses) -> Listener {
 fn refuse(port: u16, protocol: Protocol, closed: Closed, ips: &BTreeSet<IpAddr>) -> FilterChain {
     let (kind, code, text) = match closed {
         Closed::ByPolicy => ("refuse", 403, REFUSAL),
-        Closed::ForWantOfServers => ("nobody", 503, NOBODY),
+        Closed::ForWantOfServers => ("nobody", 503, NO_ENDPOINT),
     };
     let (name, filter) = match protocol {
         Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text)),

@@ -7,10 +7,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use smidge_crds::{specs, split::RouteGroupReference};
 use smidge_mesh::matches::Matches;
 
-use crate::{context::Context, value::Group};
 use crate::{
+    context::Context,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    value::Group,
 };
 
 /// Returns the union of a split's `matches`, each with its cost. An empty one matches nothing.

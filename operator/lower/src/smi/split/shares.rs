@@ -7,7 +7,11 @@
 use std::collections::BTreeMap;
 
 use smidge_crds::split;
-use smidge_mesh::{id::ServiceId, route::Backend, service::Protocol};
+use smidge_mesh::{
+    id::ServiceId,
+    route::{Backend, scale_weights},
+    service::Protocol,
+};
 
 use super::{is_ready, local_name};
 use crate::{
@@ -73,7 +77,7 @@ impl Split {
             let message = format!("{whose}: port {number} of {} {does}", self.root.name);
             context.report(self.finding(Reason::AllWeightsZero, "spec.backends", message));
         }
-        scaled(&shares)
+        backends(&shares)
     }
 
     /// Returns true if a share takes part on a port; reports if it does not, or if it cannot serve now.
@@ -113,39 +117,10 @@ impl Split {
     }
 }
 
-/// Returns the shares as the model has them. Their sum must fit 32 bits, so large ones are scaled down together.
-fn scaled(shares: &[&Share]) -> Vec<Backend> {
-    let mut shift = 0;
-    let sum = |shift: u32| shares.iter().map(|share| u128::from(share.weight >> shift) + 1).sum::<u128>();
-    while sum(shift) > u128::from(u32::MAX) {
-        shift += 1;
-    }
-    let scale = |weight: u64| {
-        let least = u64::from(weight > 0);
-        u32::try_from((weight >> shift).max(least)).unwrap_or(u32::MAX)
-    };
-    shares
-        .iter()
-        .map(|share| Backend { service: share.service.clone(), port: None, weight: scale(share.weight) })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_beyond_32_bits_keep_their_ratio() {
-        let share = |name: &str, weight| Share {
-            field: String::new(),
-            service: ServiceId::new("shop", name),
-            weight,
-        };
-        let shares = [share("a", 3 << 40), share("b", 1 << 40), share("c", 1), share("d", 0)];
-        let scaled = scaled(&shares.iter().collect::<Vec<_>>());
-        let weights: Vec<u32> = scaled.iter().map(|backend| backend.weight).collect();
-        assert_eq!(weights[0], 3 * weights[1]);
-        assert_eq!(weights[2..], [1, 0]);
-        assert!(weights.iter().try_fold(0u32, |sum, weight| sum.checked_add(*weight)).is_some());
-    }
+/// Returns the shares as the model has them.
+fn backends(shares: &[&Share]) -> Vec<Backend> {
+    let weights = scale_weights(shares.iter().map(|share| share.weight));
+    let backend =
+        |(share, weight): (&&Share, u32)| Backend { service: share.service.clone(), port: None, weight };
+    shares.iter().zip(weights).map(backend).collect()
 }

@@ -1,0 +1,18 @@
+//! Tests that need no program beside this one: one binary, as each links the whole crate.
+//!
+//! A module for each subject. What measures the memory of its process, or sets what belongs to the process as a whole, is a
+//! program of its own.
+
+#![allow(
+    clippy::assigning_clones,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where it goes wrong"
+)]
+
+mod lowering;
+mod regex;
+mod versions;

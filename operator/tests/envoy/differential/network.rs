@@ -1,0 +1,50 @@
+//! A network namespace for a proof, where connections reach the proxy as they do in a pod.
+//!
+//! The test runs itself again in a network namespace. There every address of the offline cluster (198.18.0.0/15) is
+//! local; calls to Services go to the proxy's outbound port and calls to the judged workload to its inbound one, so
+//! that the product's configuration is served unchanged.
+
+use std::{env, process::Command};
+
+/// Set in the process inside the namespace: the name of its test.
+const INSIDE: &str = "SMIDGE_PROOF_INSIDE";
+/// The address of the workload that is judged. Other pods of the offline cluster are the test's own servers.
+pub const JUDGED: &str = "198.19.255.1";
+
+const RULES: &str = "table ip proof {
+  chain output {
+    type nat hook output priority -100;
+    ip saddr 127.0.0.6 return
+    ip daddr 198.18.0.0/16 meta l4proto tcp redirect to :15001
+    ip daddr 198.19.255.1 meta l4proto tcp redirect to :15006
+}
+}";
+
+const COMMANDS: &str = r#"ip link set lo up
+ip route add local 198.18.0.0/15 dev lo
+sysctl -q -w net.ipv4.ip_local_port_range="1024 65535" || true
+nft -f - <<<"$RULES"
+exec "$0" "$@""#;
+
+/// Runs `proof` in a network namespace: the test of this name, in another process. If that is not possible, it prints
+/// so and passes, but fails under `CI=true`.
+pub fn isolated(test: &str, proof: impl FnOnce()) {
+    if env::var(INSIDE).as_deref() == Ok(test) {
+        return proof();
+    }
+    let can = Command::new("unshare").args(["--net", "bash", "-c", "command -v nft ip"]).output();
+    if !can.is_ok_and(|it| it.status.success()) {
+        assert!(env::var("CI").as_deref() != Ok("true"), "a proof needs root, unshare, nft and ip");
+        println!("skipped: a proof needs root, unshare, nft and ip");
+        return;
+    }
+    let status = Command::new("unshare")
+        .args(["--net", "bash", "-euc", COMMANDS])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", &format!("differential::{test}"), "--nocapture"])
+        .env(INSIDE, test)
+        .env("RULES", RULES)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{test} failed; its output is above");
+}

@@ -1,0 +1,227 @@
+//! The proof of splits: generated clusters and calls, with the shares of the reference compared to those that a
+//! caller's Envoy sends with the configuration of the product.
+
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::differential::{
+    askers::{self, Heard},
+    chance::{Counts, intruder, is_far},
+    generated::yaml,
+    judge::Judge,
+    path,
+    random::Random,
+    reference::{Http, Smi, list, text},
+    requests,
+    scenario::{CALLER, HTTP, ROOTS, TCP, scenario},
+    servers::{self, INNER},
+    shares::{Scenario, Shares},
+};
+
+/// Number of requests to each called Service of a cluster, and of connections to its TCP port.
+const REQUESTS: usize = 1300;
+const CONNECTIONS: usize = 160;
+/// Interval between progress messages of a long run.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// Results of a run.
+#[derive(Debug, Default)]
+struct Tally {
+    scenarios: u64,
+    calls: usize,
+    /// Number of kinds of calls, each to a port, that a split shares out; the next fields count special cases.
+    shared: usize,
+    shared_tcp: usize,
+    to_nobody: usize,
+    beside_zero: usize,
+    matched: usize,
+    unmatched: usize,
+}
+
+impl Tally {
+    /// Checks the counts: a proof in which nothing was split would prove nothing.
+    fn assert_is_fair(&self) {
+        let Self { shared, shared_tcp, to_nobody, beside_zero, matched, unmatched, .. } = self;
+        for (what, count) in [
+            ("shared", shared),
+            ("shared TCP", shared_tcp),
+            ("to nobody", to_nobody),
+            ("beside a weight of 0", beside_zero),
+            ("matched", matched),
+            ("unmatched", unmatched),
+        ] {
+            assert!(*count > 0, "nothing was {what}: {self}");
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scenarios, calls, shared, shared_tcp, to_nobody, beside_zero, matched, unmatched } = self;
+        write!(
+            f,
+            "{calls} calls in {scenarios} scenarios; of the kinds of calls {shared} shared, {shared_tcp} of them TCP, {to_nobody} in \
+             part to nobody, {beside_zero} beside a weight of 0; {matched} requests matched, {unmatched} did not"
+        )
+    }
+}
+
+/// Calls of one kind, which all have the same shares.
+struct Kind<'a> {
+    called: &'a str,
+    port: u16,
+    shares: Shares,
+    /// Empty for TCP.
+    requests: Vec<&'a Http>,
+}
+
+/// Compares shares of one Envoy in `scenarios` generated clusters.
+pub async fn prove(envoy: &Path, seed: u64, scenarios: u64) {
+    let mut judge = Judge::start(envoy);
+    servers::start(&judge.authority).await;
+    let mut tally = Tally::default();
+    let (start, mut said) = (Instant::now(), Instant::now());
+    for index in 0..scenarios {
+        let objects = scenario(seed, index);
+        let scenario = Scenario(&objects);
+        judge.serve(&objects, CALLER).await;
+        for called in ROOTS {
+            let requests = made(seed, index, scenario, called);
+            for kind in kinds(scenario, called, &requests, &mut tally) {
+                if let Err(why) = holds(scenario, &kind, &mut tally).await {
+                    let Kind { called, port, shares, .. } = kind;
+                    panic!(
+                        "after {} calls, scenario {index} of seed {seed}: port {port} of {called}: {why}\nthe reference says {shares:?} in\n{}\n\
+                         Once it is clear who is right, keep the scenario as \
+                         operator/tests/golden/proof-<what it shows>/in.yaml.\n",
+                        tally.calls,
+                        yaml(&objects)
+                    );
+                }
+            }
+        }
+        tally.scenarios += 1;
+        if said.elapsed() > PROGRESS {
+            said = Instant::now();
+            println!("{} s: {tally}", start.elapsed().as_secs());
+        }
+    }
+    println!("{}, seed {seed}: {tally}; {} s, no disagreement", envoy.display(), start.elapsed().as_secs());
+    tally.assert_is_fair();
+}
+
+/// Generates requests to a Service, many of which meet a match.
+fn made(seed: u64, index: u64, scenario: Scenario<'_>, called: &str) -> Vec<Http> {
+    let mut random = Random::new(seed ^ u64::from(called.as_bytes()[0]), index);
+    let matches: Vec<&Value> =
+        Smi(scenario.0).of_kind("HTTPRouteGroup").flat_map(|group| list(group, "/spec/matches")).collect();
+    let split = scenario.in_effect(called).filter(|split| split["spec"].get("matches").is_some());
+    let mut made = Vec::new();
+    while made.len() < REQUESTS {
+        // Without this, most requests would match nothing.
+        let tries = if split.is_some() && random.percent(50) { 4 } else { 1 };
+        for left in (0..tries).rev() {
+            let meant = (!matches.is_empty()).then(|| matches[random.below(matches.len())]);
+            let mut http = requests::http(&mut random, meant);
+            if random.percent(3) {
+                // A caller must not set the header that the proxy writes for itself.
+                http.headers.push((INNER.to_owned(), random.pick(&["/books", "/api", "/"]).to_owned()));
+            }
+            // A request that the server refuses has no share.
+            let is_read = path::normal(&http.target).is_some();
+            if is_read && (left == 0 || split.is_some_and(|split| scenario.is_met(split, &http))) {
+                made.push(http);
+                break;
+            }
+        }
+    }
+    made
+}
+
+/// Groups the calls to a Service by their shares in the reference.
+fn kinds<'a>(
+    scenario: Scenario<'a>,
+    called: &'a str,
+    requests: &'a [Http],
+    tally: &mut Tally,
+) -> Vec<Kind<'a>> {
+    let split = scenario.in_effect(called);
+    let by_match = split.filter(|split| split["spec"].get("matches").is_some());
+    let (matched, rest): (Vec<&Http>, Vec<&Http>) =
+        requests.iter().partition(|http| by_match.is_some_and(|split| scenario.is_met(split, http)));
+    if by_match.is_some() {
+        tally.matched += matched.len();
+        tally.unmatched += rest.len();
+    }
+    let mut kinds: Vec<Kind<'a>> = [matched, rest]
+        .into_iter()
+        .filter(|requests| !requests.is_empty())
+        .map(|requests| Kind {
+            called,
+            port: HTTP,
+            shares: scenario.shares(called, HTTP, Some(requests[0])),
+            requests,
+        })
+        .collect();
+    kinds.push(Kind { called, port: TCP, shares: scenario.shares(called, TCP, None), requests: Vec::new() });
+    for kind in &kinds {
+        let is_shared = kind.shares.len() > 1;
+        tally.shared += usize::from(is_shared);
+        tally.shared_tcp += usize::from(is_shared && kind.port == TCP);
+        tally.to_nobody += usize::from(kind.shares.contains_key(&None));
+        let zero = |backend: &Value| {
+            let name = text(backend, "/service").to_owned();
+            backend["weight"] == 0 && !kind.shares.contains_key(&Some(name))
+        };
+        tally.beside_zero += usize::from(
+            is_shared && split.is_some_and(|split| list(split, "/spec/backends").iter().any(zero)),
+        );
+    }
+    kinds
+}
+
+/// Makes the calls of a kind and compares the answering Services. Counts that are far from the shares are counted
+/// again: chance is not far twice.
+async fn holds(scenario: Scenario<'_>, kind: &Kind<'_>, tally: &mut Tally) -> Result<(), String> {
+    let mut far = Vec::new();
+    for _ in 0..2 {
+        let counts = counted(scenario, kind, tally).await?;
+        if let Some(who) = intruder(&counts, &kind.shares) {
+            return Err(format!("{who:?} has no share and answered: {counts:?}"));
+        }
+        if !is_far(&counts, &kind.shares) {
+            return Ok(());
+        }
+        far.push(counts);
+    }
+    Err(format!("far from the shares, twice: {far:?}"))
+}
+
+async fn counted(scenario: Scenario<'_>, kind: &Kind<'_>, tally: &mut Tally) -> Result<Counts, String> {
+    let address = scenario.address(kind.called);
+    let heard = match kind.port {
+        HTTP => askers::http(address, &kind.requests).await,
+        _ => askers::tcp(address, CONNECTIONS).await,
+    };
+    tally.calls += heard.len();
+    let mut counts = Counts::new();
+    for (index, Heard { who, at, seen }) in heard.into_iter().enumerate() {
+        if let Some(service) = &who {
+            if !scenario.endpoints(service, kind.port).contains(&at) {
+                return Err(format!("{service} is not served at {at}"));
+            }
+            if let Some(http) = kind.requests.get(index)
+                && path::read(&http.target).as_ref() != Some(&seen)
+            {
+                return Err(format!("{seen:?} was read of {http:?}"));
+            }
+        }
+        *counts.entry(who).or_default() += 1;
+    }
+    Ok(counts)
+}
