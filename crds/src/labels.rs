@@ -27,3 +27,6 @@ pub const INJECTED: &str = "smidge.mesh/injected";
 pub const PROXY_CONTAINER: &str = "smidge-proxy";
 /// Name of the init container that redirects the pod's traffic.
 pub const INIT_CONTAINER: &str = "smidge-init";
+
+/// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
+pub const KUBE_SYSTEM: &str = "kube-system";

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{hold, product, workspace};
 
 /// The crates, by the folder of their sources.
-pub const CRATES: [&str; 9] = [
+pub const CRATES: [&str; 10] = [
     "crds/src",
     "e2e/bench/src",
     "e2e/src",
+    "operator/injector/src",
     "operator/lower/src",
     "operator/src",
     "operator/testing/src",

@@ -9,7 +9,14 @@ use super::{hold, product, workspace};
 /// Files that may name a kind, beside its own.
 const BUDGET: usize = 4;
 
-const PRODUCT: [&str; 5] = ["crds/src/", "xds/src/", "xds/mesh/src/", "operator/src/", "operator/lower/src/"];
+const PRODUCT: [&str; 6] = [
+    "crds/src/",
+    "xds/src/",
+    "xds/mesh/src/",
+    "operator/src/",
+    "operator/injector/src/",
+    "operator/lower/src/",
+];
 
 /// Files that lowering has for the objects of users: each is the own file of some kind.
 const LOWERED: [&str; 2] = ["operator/lower/src/smi/", "operator/lower/src/kubernetes/"];

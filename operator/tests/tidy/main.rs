@@ -33,6 +33,7 @@ const IMPURE: &[&str] = &[
 /// (folder, text that may not occur in it, reason).
 const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("operator/src", "envoy_types", "the operator does not know Envoy's messages"),
+    ("operator/injector/src", "envoy_types", "the injector does not know Envoy's messages"),
     ("crds/src", "kube::Client", "crds has no client"),
     ("crds/src", "tokio", "crds has no runtime"),
     ("e2e/src", "smidge_xds", "e2e is black box"),

@@ -23,7 +23,7 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use smidge_crds::{
     conversion,
-    labels::{self, INJECTED, PROXY_CONTAINER},
+    labels::{self, INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
     object::{Kind, Object},
 };
 
@@ -33,7 +33,6 @@ use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects, change_each},
     kinds::{self, References, Row, Visitor, Watched},
-    workload::KUBE_SYSTEM,
 };
 
 /// A cluster made of files.

@@ -13,7 +13,6 @@ use smidge_mesh::{
     matches::PathEnd,
 };
 
-use super::workload;
 use crate::{
     context::Context,
     finding::{Finding, ObjectRef, Reason},
@@ -55,7 +54,7 @@ pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
     let is_labelled =
         labels.and_then(|all| all.get(labels::INJECT)).is_some_and(|it| it == labels::INJECT_ENABLED);
-    is_labelled && name != workload::KUBE_SYSTEM && name != &*context.system_namespace()
+    is_labelled && name != labels::KUBE_SYSTEM && name != &*context.system_namespace()
 }
 
 /// Returns true if pods that could bypass the mesh are refused. Settings that cannot be read may contain that, so they

@@ -24,9 +24,6 @@ use crate::{
     value::{KubePod, MeshPod},
 };
 
-/// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
-pub const KUBE_SYSTEM: &str = "kube-system";
-
 /// Maximum number of declared ports of a pod that are served though no Service sends to them: each has a copy of the
 /// workload's rules.
 const DECLARED_PORTS: usize = 64;

@@ -7,12 +7,13 @@
 //! generates nothing random.
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{self, INJECTED};
+use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM};
 use smidge_xds::bootstrap::Family;
 
 mod annotations;
 mod containers;
 mod probes;
+pub mod redirect;
 mod refusal;
 mod restore;
 mod token;
@@ -22,8 +23,6 @@ pub use annotations::{EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TO
 pub use containers::{CREDENTIAL_FOLDER, VOLUME};
 pub use token::ProbeKey;
 pub use user::USERS;
-
-use crate::lower::workload::KUBE_SYSTEM;
 
 /// The label that leaves a pod out of the mesh, and its value.
 const OPT_OUT: (&str, &str) = (labels::INJECT, labels::INJECT_DISABLED);
