@@ -89,7 +89,7 @@ pub struct Settings {
 }
 
 impl TokenAuthenticator {
-    /// Creates an authenticator; nothing is read before the first stream or `maintain`.
+    /// Creates an authenticator; nothing is read before the first stream or `run`.
     pub fn new(settings: Settings) -> Self {
         let Settings { domain, cluster, client, pods, owner, clock, metrics } = settings;
         let audience = audience(&domain, &cluster);

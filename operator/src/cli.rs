@@ -1,6 +1,6 @@
 //! The command line: turns arguments into settings, with one module for each command.
 //!
-//! The only place that reads flags and environment. Called by `main`.
+//! The only place that reads flags and environment; `runtime::Settings` declares those of `run`. Called by `main`.
 
 use std::process::ExitCode;
 

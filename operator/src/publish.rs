@@ -20,7 +20,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     finding::Finding,
@@ -229,7 +229,11 @@ fn take(
     awaited: &watch::Sender<BTreeSet<&'static str>>,
 ) -> Change {
     let Edit { cluster, kind, key, apply, complete } = edit;
-    let inputs = clusters.entry(cluster).or_default();
+    // Its trust domain and roots are unknown.
+    let Some(inputs) = clusters.get_mut(&cluster) else {
+        warn!(%cluster, kind, "dropped a change of an unknown cluster");
+        return Change::StatusOnly;
+    };
     let change = apply(inputs);
     let Some(known) = known else { return change };
     objects::refresh(known, inputs, kind, key.as_ref());

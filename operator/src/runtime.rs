@@ -267,7 +267,8 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
         return Err(Error::Ended { task });
     }
     info!("stopping");
-    // Waits for the xDS server, which ends with its connections, and for the leader, which releases its lease.
+    // Waits for the xDS server and the webhooks, which end with their connections, and for the leader, which releases its
+    // lease.
     let mut finishing = BTreeSet::from(["xds", "leader", "webhooks"]);
     let _ = tokio::time::timeout(DRAIN, async {
         while !finishing.is_empty()

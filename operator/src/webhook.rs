@@ -64,9 +64,6 @@ const CONVERSIONS: (usize, usize) = (2, 1);
 const PARSED: (usize, usize) = (336 << 20, 112 << 20);
 /// Maximum memory of a conversion, as a multiple of its text: 8 MiB of text fit into the memory of one peer.
 const CONVERTED: usize = 13;
-/// Maximum memory of a parsed review that is answered on the thread that read it, in bytes. A usual pod is below that, and
-/// costs less than a millisecond, of which the way to another thread and back is a good part.
-const INLINE: usize = 256 << 10;
 /// Maximum size of answers that wait to be read, in all and for one peer, in bytes.
 const UNREAD: (usize, usize) = (64 << 20, 32 << 20);
 
@@ -132,7 +129,7 @@ async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, h
     let settings = views.injector.borrow().clone();
     let answer =
         move |body: &[u8]| respond(injection::answer(body, &settings, views.strictness(), &views.injections));
-    computed(&injections, &rooms, (held, reckoned), INLINE, answer).await.unwrap_or_else(busy)
+    computed(&injections, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
 }
 
 async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: Held) -> Response {
@@ -142,7 +139,7 @@ async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: 
     };
     // Of objects only the outermost maps are parsed (`tests/convert_memory.rs`).
     let reckoned = held.body.len().saturating_mul(CONVERTED);
-    computed(&conversions, &rooms, (held, reckoned), INLINE, answer).await.unwrap_or_else(busy)
+    computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
 }
 
 /// Answers with a verdict. If that takes too long, the object is admitted, and its owner sees the findings in its
@@ -155,39 +152,32 @@ async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, h
         return unjudged();
     }
     let answer = move |body: &[u8]| respond(validation::answer(body, |namespaces| views.current(namespaces)));
-    match timeout(VERDICT_TIMEOUT, computed(&verdicts, &rooms, (held, reckoned), 0, answer)).await {
+    match timeout(VERDICT_TIMEOUT, computed(&verdicts, &rooms, (held, reckoned), answer)).await {
         Ok(Some(answer)) => answer,
         _ => unjudged(),
     }
 }
 
-/// Computes `answer` of a body: here if it is estimated to take at most `inline` bytes, otherwise on a blocking thread, where it
-/// delays no other task. Returns `None` if its turn does not
+/// Computes `answer` of a body on a blocking thread, where it delays no other task. Returns `None` if its turn does not
 /// come, if there is no memory for it, or if its peer leaves too much unread.
 async fn computed(
     queue: &Queue,
     rooms: &Rooms,
     (held, reckoned): (Held, usize),
-    inline: usize,
     answer: impl FnOnce(&[u8]) -> Response + Send + 'static,
 ) -> Option<Response> {
     let peer = held.share.peer();
     let turn = queue.turn(peer).await?;
     let room = rooms.parsed.take(peer, reckoned)?;
-    let compute = move || {
+    let computing = tokio::task::spawn_blocking(move || {
         let Held { body, share } = held;
         let answer = answer(&body);
         // In this order: the computation that takes the turn next must find the memory released.
         drop(body);
         drop((share, room, turn));
         answer
-    };
-    let answer = if reckoned <= inline {
-        compute()
-    } else {
-        let computing = tokio::task::spawn_blocking(compute);
-        computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
-    };
+    });
+    let answer = computing.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
     let (parts, body) = answer.into_parts();
     // The body is complete already.
     let text = to_bytes(body, usize::MAX).await.ok()?;

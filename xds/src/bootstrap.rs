@@ -110,14 +110,11 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
     let BootstrapInput { instance, namespace, cluster, address: _, family, control_plane, probes } = input;
     let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
     clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
-    json!({
+    let listeners = vec![readiness_listener(input), stats_listener(input)];
+    let resources = with(json!({}), [("listeners", listeners.into()), ("clusters", clusters.into())]);
+    let rest = json!({
         "node": {"id": format!("{instance}.{namespace}"), "cluster": cluster},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
-        "dynamic_resources": control_plane.dynamic_resources(),
-        "static_resources": {
-            "listeners": [readiness_listener(input), stats_listener(input)],
-            "clusters": clusters,
-        },
         "layered_runtime": {"layers": [{
             "name": "smidge",
             "static_layer": {
@@ -134,9 +131,24 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
                 "max_active_downstream_connections": DOWNSTREAM_CONNECTIONS,
             },
         }]},
-        "stats_config": stats::config(),
         "deferred_stat_options": stats::deferred(),
-    })
+    });
+    with(
+        rest,
+        [
+            ("dynamic_resources", control_plane.dynamic_resources()),
+            ("static_resources", resources),
+            ("stats_config", stats::config()),
+        ],
+    )
+}
+
+/// Adds fields to an object. Large values are added so, because `json!` copies what it is given.
+fn with<const N: usize>(mut object: Value, fields: [(&str, Value); N]) -> Value {
+    if let Some(object) = object.as_object_mut() {
+        object.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+    }
+    object
 }
 
 /// Returns the runtime key of the maximum number of connections of a listener.
@@ -194,11 +206,11 @@ fn readiness_listener(input: &BootstrapInput) -> Value {
     let mut filters: Vec<Value> = probe::status_alone().into();
     filters.extend(input.probes.iter().filter_map(Probe::health_filter));
     filters.extend([probe::no_body(), probe::forget_headers()]);
-    listener(READINESS, input, READINESS_PORT, filters, &routes)
+    listener(READINESS, input, READINESS_PORT, filters, routes)
 }
 
 fn stats_listener(input: &BootstrapInput) -> Value {
-    listener(STATS, input, STATS_PORT, Vec::new(), &[admin_route(METRICS, STATS_PATH, STATS_PATH)])
+    listener(STATS, input, STATS_PORT, Vec::new(), vec![admin_route(METRICS, STATS_PATH, STATS_PATH)])
 }
 
 /// Builds a listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.
@@ -210,13 +222,28 @@ fn listener(
     input: &BootstrapInput,
     port: u16,
     mut filters: Vec<Value>,
-    routes: &[Value],
+    routes: Vec<Value>,
 ) -> Value {
     filters.push(json!({"name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "suppress_envoy_headers": true,
     }}));
-    json!({
+    let routes = with(json!({"name": name, "domains": ["*"]}), [("routes", routes.into())]);
+    let hosts = with(json!({}), [("virtual_hosts", vec![routes].into())]);
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "codec_type": "HTTP1",
+        "generate_request_id": false,
+        "skip_xff_append": true,
+        "request_headers_timeout": "10s",
+        "common_http_protocol_options": {"idle_timeout": "60s"},
+    });
+    let manager = with(manager, [("route_config", hosts), ("http_filters", filters.into())]);
+    let manager =
+        with(json!({"name": "envoy.filters.network.http_connection_manager"}), [("typed_config", manager)]);
+    let chain = with(json!({}), [("filters", vec![manager].into())]);
+    let listener = json!({
         "name": name,
         "address": {"socket_address": {"address": input.address, "port_value": port}},
         "additional_addresses": [
@@ -224,16 +251,6 @@ fn listener(
         ],
         "ignore_global_conn_limit": true,
         "bypass_overload_manager": true,
-        "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": name,
-            "codec_type": "HTTP1",
-            "generate_request_id": false,
-            "skip_xff_append": true,
-            "request_headers_timeout": "10s",
-            "common_http_protocol_options": {"idle_timeout": "60s"},
-            "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
-            "http_filters": filters,
-        }}]}],
-    })
+    });
+    with(listener, [("filter_chains", vec![chain].into())])
 }

@@ -18,7 +18,7 @@ use smidge_mesh::id::ClusterId;
 pub use self::referenced_objects::referenced_objects;
 use self::reviewed_object::ReviewedObject;
 use crate::{
-    finding::{Admission, AffectedCondition, Finding, ObjectRef},
+    finding::{Admission, AffectedCondition, Finding, ObjectRef, Reason},
     inputs::Inputs,
     lower,
 };
@@ -86,9 +86,12 @@ impl Review {
         let (old, refused): (Vec<_>, Vec<_>) =
             alone.iter().filter(of(Admission::Refuse)).cloned().partition(is_old);
         let mut warnings = old;
-        if current.read && !self.new.exceeds_namespaces() {
+        if current.read {
             let among = self.new.findings(&current.inputs);
-            warnings.extend(among.iter().filter(of(Admission::Warn)).cloned());
+            let is_known = |finding: &&Finding| {
+                finding.reason != Reason::BindingNotFound || !self.new.exceeds_namespaces()
+            };
+            warnings.extend(among.iter().filter(of(Admission::Warn)).filter(is_known).cloned());
         } else {
             let is_own = |finding: &&Finding| finding.reason.condition() != AffectedCondition::ResolvedRefs;
             warnings.extend(alone.iter().filter(of(Admission::Warn)).filter(is_own).cloned());
@@ -115,13 +118,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::finding::Reason;
 
     #[test]
     fn objects_in_namespaces_that_are_not_read_are_not_reported_as_missing() {
-        let warnings = |namespaces: usize| {
-            let source =
-                |number| json!({"kind": "IdentityBinding", "name": "b", "namespace": format!("n{number}")});
+        let warnings = |kind: &str, reason: Reason, namespaces: usize| {
+            let source = |number| json!({"kind": kind, "name": "b", "namespace": format!("n{number}")});
             let target = json!({
                 "apiVersion": "access.smi-spec.io/v1alpha4", "kind": "TrafficTarget",
                 "metadata": {"name": "t", "namespace": "shop"},
@@ -134,8 +135,13 @@ mod tests {
             let review = Review::new("shop", "t", &target, None).unwrap();
             assert!(review.namespaces().len() <= 32 && review.namespaces().contains("shop"));
             let verdict = review.judge(&Current { inputs: Inputs::default(), read: true });
-            verdict.warnings.iter().filter(|finding| finding.reason == Reason::BindingNotFound).count()
+            verdict.warnings.iter().filter(|finding| finding.reason == reason).count()
         };
-        assert_eq!((warnings(3), warnings(31), warnings(32), warnings(100)), (3, 31, 0, 0));
+        let bindings = |namespaces| warnings("IdentityBinding", Reason::BindingNotFound, namespaces);
+        assert_eq!((bindings(3), bindings(31), bindings(32), bindings(100)), (3, 31, 0, 0));
+        // Everything else is still reported.
+        for kind in ["IdentityBinding", "ServiceAccount"] {
+            assert_eq!(warnings(kind, Reason::RouteNotFound, 40), 1, "{kind}");
+        }
     }
 }

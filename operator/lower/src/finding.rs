@@ -176,7 +176,7 @@ reasons! {
     AllWeightsZero => Warning, Nothing, Warn;
     /// A backend is the root of another split, which does not apply here.
     NestedSplit => Warning, Nothing, Warn;
-    /// Another object of the same kind takes precedence.
+    /// Another object takes precedence: an older one of the same kind, or one of a kind that comes first.
     Conflicted => Error, Accepted, Warn;
     /// No pod of the Services concerned is in the mesh.
     NotInMesh => Warning, Nothing, Pass;

@@ -80,7 +80,7 @@ pub fn bindings(inputs: &Inputs) -> Bindings {
 }
 
 /// State of the clusters as they were lowered last, so that the next mesh costs only what has changed. Yields the same
-/// mesh and findings as `lower`. The meshes of all clusters but the first are merged again at each step, at the cost of
+/// mesh and findings as `lower`. The meshes of all clusters but the own one are merged again at each step, at the cost of
 /// their whole size.
 #[derive(Default)]
 pub struct Lowering {

@@ -1,6 +1,6 @@
 //! Meshes of several clusters → one mesh.
 //!
-//! Used by `Lowering`, for every cluster but the first. Evaluates nothing.
+//! Used by `Lowering`, for every cluster but the control plane's. Evaluates nothing.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Keeps the issuer's name and keys, as the API server publishes them.
 //!
-//! Used by `auth` for each stream; `maintain` reads them periodically, and a token with an unknown key causes a read at
+//! Used by `auth` for each stream; `run` reads them periodically, and a token with an unknown key causes a read at
 //! once, but at most every ten seconds, because any client may send such tokens. The previous name and keys stay when a
 //! read fails.
 

@@ -1,6 +1,6 @@
 //! The three authorities of a running control plane.
 //!
-//! Opened by `runtime` once at the start, which then spawns `maintain` and passes the rest on: roots to bootstraps, the
+//! Opened by `runtime` once at the start, which then spawns `run` and passes the rest on: roots to bootstraps, the
 //! bundle to the mesh, leaves to the server. Reads and writes through `root`; does not sign leaves itself.
 
 use std::{sync::Arc, time::Duration};

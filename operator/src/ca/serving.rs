@@ -1,7 +1,7 @@
 //! Keeps the certificates that our own servers present: the control plane's to proxies, the webhooks' to the API
 //! server.
 //!
-//! Created by `Authorities`; the runtime builds its TLS listeners from `tls` and spawns `keep_fresh`. A renewed
+//! Created by `Authorities`; the runtime builds its TLS listeners from `tls` and spawns `run`. A renewed
 //! certificate is presented on the next connection, without a restart. Keys live in memory only, one per replica, for a
 //! day.
 

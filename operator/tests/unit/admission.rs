@@ -308,7 +308,8 @@ fn only_the_namespaces_that_count_are_looked_at() {
     let asked = RefCell::new(BTreeSet::new());
     let mut target = a_fine_target();
     target["spec"]["sources"] = json!([
-        {"kind": "ServiceAccount", "name": "a", "namespace": "bank"}, {"kind": "ServiceAccount", "name": "b"},
+        {"kind": "IdentityBinding", "name": "a", "namespace": "bank"}, {"kind": "ServiceAccount", "name": "b"},
+        {"kind": "ServiceAccount", "name": "c", "namespace": "vault"},
     ]);
     let body = review("CREATE", &target, &json!(null)).to_string();
     let look = |namespaces: &BTreeSet<String>| {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use smidge_crds::{
     Kind, Object,
+    access::IdentityBindingSpec,
     conversion::{self, ReadError},
 };
 
@@ -55,24 +56,25 @@ impl ReviewedObject {
         }
     }
 
-    /// Its own namespace, and those of the subjects that it names, up to a limit.
+    /// Its own namespace, and those of the IdentityBindings that it names, up to a limit.
     pub fn namespaces(&self) -> BTreeSet<String> {
         let others = self.foreign_namespaces().into_iter().take(NAMESPACES - 1);
         others.chain([self.key.0.as_str()]).map(str::to_owned).collect()
     }
 
-    /// Returns true if it names more namespaces than are read: objects there are unknown, not missing.
+    /// Returns true if it names IdentityBindings in more namespaces than are read: these are unknown, not missing.
     pub fn exceeds_namespaces(&self) -> bool {
         self.foreign_namespaces().len() >= NAMESPACES
     }
 
-    /// The namespaces of the subjects that it names, without its own.
+    /// The namespaces of the IdentityBindings that it names, without its own. Of other subjects nothing is read.
     fn foreign_namespaces(&self) -> BTreeSet<&str> {
         let spec = self.hub.as_ref().ok().and_then(|hub| hub.get("spec"));
         let sources = spec.and_then(|spec| spec.get("sources")).and_then(Value::as_array);
         let named = sources
             .into_iter()
             .flatten()
+            .filter(|subject| subject.get("kind").and_then(Value::as_str) == Some(IdentityBindingSpec::KIND))
             .filter_map(|subject| subject.get("namespace")?.as_str())
             .filter(|namespace| !namespace.is_empty() && *namespace != self.key.0);
         named.collect()

@@ -25,8 +25,8 @@ pub(super) fn used(inputs: &Inputs, caller: Option<&SpiffeId>, shares: &[Share])
     let mut uses = Uses::default();
     let bindings = bindings(inputs);
     for share in shares {
-        if let Some(key) = share.origin.as_ref().and_then(|origin| key(&origin.name)) {
-            uses.add("TrafficSplit", &key, Role::Splits, None);
+        if let Some((origin, key)) = share.origin.as_ref().and_then(|it| Some((it, key(&it.name)?))) {
+            uses.add(&origin.kind, &key, Role::Splits, None);
         }
         for name in &share.matches {
             uses.add_match(name, Role::Splits);
