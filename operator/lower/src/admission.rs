@@ -88,9 +88,9 @@ impl Review {
         let mut warnings = old;
         if current.read {
             let among = self.new.findings(&current.inputs);
-            let is_known = |finding: &&Finding| {
-                finding.reason != Reason::BindingNotFound || !self.new.exceeds_namespaces()
-            };
+            // Once: an object can have as many findings as sources.
+            let exceeds = self.new.exceeds_namespaces();
+            let is_known = |finding: &&Finding| !exceeds || finding.reason != Reason::BindingNotFound;
             warnings.extend(among.iter().filter(of(Admission::Warn)).filter(is_known).cloned());
         } else {
             let is_own = |finding: &&Finding| finding.reason.condition() != AffectedCondition::ResolvedRefs;
