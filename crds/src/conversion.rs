@@ -27,7 +27,10 @@ use self::{
     annotations::{Forms, OriginalForm},
     outer::{Map, Value},
 };
-use crate::kinds::{KINDS, KindInfo, Shape};
+use crate::{
+    KINDS,
+    kinds::{KindInfo, Shape},
+};
 
 pub use self::annotations::{NARROWED_BY, WRITTEN_AS};
 pub use self::mixed::{Mixed, mixed};

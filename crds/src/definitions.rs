@@ -16,8 +16,9 @@ use k8s_openapi::{
 };
 
 use crate::{
+    KINDS,
     config::{self, MeshConfigSpec},
-    kinds::{KINDS, KindInfo},
+    kinds::KindInfo,
     object::Kind as _,
     schema,
     status::Status,

@@ -1,4 +1,4 @@
-//! Table of the kinds that this crate defines, with one row for each kind, which conversion and the definitions use.
+//! Row of a kind in [`KINDS`], for conversion and the definitions: its names, versions and schema.
 //!
 //! Sits beside the wire types and under everything that needs the served versions. `smidge_lower::kinds` has a row
 //! for each kind for the objects themselves. Does not define what an object means.
@@ -6,12 +6,9 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
 use crate::{
-    access::{IdentityBindingSpec, TrafficTargetSpec},
-    config::MeshConfigSpec,
+    KINDS,
     object::{Kind, Object, is_namespaced},
     schema,
-    specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec},
-    split::TrafficSplitSpec,
 };
 
 /// Kinds whose versions differ, by the way in which they differ.
@@ -52,24 +49,8 @@ pub struct KindInfo {
     pub(crate) schema: fn() -> serde_json::Result<JSONSchemaProps>,
 }
 
-/// Versions of a kind that SMI has had since its first version.
-const ALL: &[&str] = &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
-/// Versions of a kind that only SMI's latest version has.
-const LAST: &[&str] = &["v1alpha4"];
-
-/// Every kind.
-pub const KINDS: &[KindInfo] = &[
-    KindInfo::of::<TrafficTargetSpec>(ALL, Some(Shape::Target)),
-    KindInfo::of::<IdentityBindingSpec>(LAST, None),
-    KindInfo::of::<HttpRouteGroupSpec>(ALL, Some(Shape::Http)),
-    KindInfo::of::<TcpRouteSpec>(ALL, Some(Shape::Ports)),
-    KindInfo::of::<UdpRouteSpec>(LAST, Some(Shape::Ports)),
-    KindInfo::of::<TrafficSplitSpec>(ALL, Some(Shape::Split)),
-    KindInfo::of::<MeshConfigSpec>(&["v1alpha1"], None),
-];
-
 impl KindInfo {
-    const fn of<Spec: Kind>(versions: &'static [&'static str], shape: Option<Shape>) -> Self {
+    pub(crate) const fn of<Spec: Kind>(versions: &'static [&'static str], shape: Option<Shape>) -> Self {
         Self {
             group: Spec::GROUP,
             kind: Spec::KIND,

@@ -30,8 +30,26 @@ pub mod status;
 pub mod type_error;
 
 pub use definitions::{all, to_yaml};
-pub use kinds::{KINDS, KindInfo};
+pub use kinds::KindInfo;
 pub use number::Number;
 pub use object::{Kind, Object};
 pub use setting::Setting;
 pub use status::Status;
+
+use kinds::Shape;
+
+/// Versions of a kind that SMI has had since its first version.
+const ALL: &[&str] = &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
+/// Versions of a kind that only SMI's latest version has.
+const LAST: &[&str] = &["v1alpha4"];
+
+/// Every kind, with its served versions and the way in which they differ: one row a kind.
+pub const KINDS: &[KindInfo] = &[
+    KindInfo::of::<access::TrafficTargetSpec>(ALL, Some(Shape::Target)),
+    KindInfo::of::<access::IdentityBindingSpec>(LAST, None),
+    KindInfo::of::<specs::HttpRouteGroupSpec>(ALL, Some(Shape::Http)),
+    KindInfo::of::<specs::TcpRouteSpec>(ALL, Some(Shape::Ports)),
+    KindInfo::of::<specs::UdpRouteSpec>(LAST, Some(Shape::Ports)),
+    KindInfo::of::<split::TrafficSplitSpec>(ALL, Some(Shape::Split)),
+    KindInfo::of::<config::MeshConfigSpec>(&["v1alpha1"], None),
+];

@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
+use smidge_crds::object::Kind;
+
 use super::{
     budget,
     context::Context,
     engine::{Role, Schema},
     kubernetes::{endpoints, mesh_service, service, settings, workload},
     node::Node,
-    smi::{binding, route, split, target},
+    smi::{self, binding, split, target},
     source::{Lower, Source},
+    table::table_of_kinds,
     value::Value,
 };
 use crate::{
@@ -58,9 +61,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::InjectsNamespace(namespace) => settings::injects(namespace, context).then_some(Value::Yes)?,
         Node::Absent(kind) => report_absent(kind, context)?,
         Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
-        Node::Group(key) => Value::Group(route::group(key, context)?.into()),
-        Node::TcpPorts(key) => Value::Ports(route::tcp_route(key, context)?),
-        Node::UdpPorts(key) => Value::Ports(route::udp_route(key, context)?),
+        Node::Object(kind, key) => object(kind, key, context)?,
         Node::Pod(key) => Value::Pod(workload::kube_pod(key, context)?.into()),
         Node::Binding(key) => Value::Identities(binding::binding(key, context)?.into()),
         Node::Target(key) => Value::TargetGrant(target::target(key, context)?.into()),
@@ -109,6 +110,23 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         }
     })
 }
+
+/// Defines the computation of `Node::Object`, by the functions of the table.
+macro_rules! objects {
+    (
+        kubernetes $kubernetes:tt
+        custom { $($(#[$doc:meta])* $list:ident: $spec:ty, $nodes:expr, $references:path $(, ($compute:path))?;)* }
+    ) => {
+        fn object(kind: &str, key: &Key, context: &mut Context<'_>) -> Option<Value> {
+            match kind {
+                $($(<$spec>::KIND => $compute(key, context).map(Value::from),)?)*
+                _ => None,
+            }
+        }
+    };
+}
+
+table_of_kinds!(objects);
 
 fn report_absent(kind: &str, context: &mut Context<'_>) -> Option<Value> {
     context.is_absent(kind).then_some(())?;

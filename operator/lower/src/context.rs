@@ -11,7 +11,11 @@ use std::{
 };
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use smidge_crds::config::MeshConfig;
+use smidge_crds::{
+    config::MeshConfig,
+    object::Kind,
+    specs::{HttpRouteGroupSpec, TcpRouteSpec, UdpRouteSpec},
+};
 use smidge_mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
     id::{ClusterId, ServiceId, SpiffeId, TrustDomain},
@@ -112,17 +116,17 @@ impl<'a> Context<'a> {
 
     /// The HTTPRouteGroup of that name.
     pub fn group(&mut self, key: Key) -> Option<Arc<Group>> {
-        read!(self, Node::Group(key), Group)
+        read!(self, Node::Object(HttpRouteGroupSpec::KIND, key), Group)
     }
 
     /// The ports of the TCPRoute of that name.
     pub fn tcp_route(&mut self, key: Key) -> Option<Ports> {
-        read!(self, Node::TcpPorts(key), Ports)
+        read!(self, Node::Object(TcpRouteSpec::KIND, key), Ports)
     }
 
     /// Returns true if there is a UDPRoute of that name. Its ports are not used: UDP is not proxied.
     pub fn is_udp_route(&mut self, key: Key) -> bool {
-        self.read(Node::UdpPorts(key)).is_some()
+        self.read(Node::Object(UdpRouteSpec::KIND, key)).is_some()
     }
 
     /// The pod of that name, unless it has ended.

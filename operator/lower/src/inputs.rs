@@ -12,17 +12,10 @@ use std::{
 
 use imbl::{OrdMap, ordmap::DiffItem};
 
-use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service},
-    discovery::v1::EndpointSlice,
-};
-use smidge_crds::{
-    access::{IdentityBinding, TrafficTarget},
-    config::MeshConfig,
-    specs::{HttpRouteGroup, TcpRoute, UdpRoute},
-    split::TrafficSplit,
-};
+use smidge_crds::object::Object;
 use smidge_mesh::id::{ClusterId, TrustDomain};
+
+use crate::table::table_of_kinds;
 
 /// Namespace (empty for a cluster-scoped object) and name of an object.
 pub type Key = (String, String);
@@ -90,66 +83,47 @@ impl<K> From<Arc<K>> for Shared<K> {
 /// The inputs of every cluster.
 pub type Clusters = BTreeMap<ClusterId, Inputs>;
 
-/// Objects of one cluster, and facts about the cluster itself.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Inputs {
-    /// Every pod, injected or not.
-    pub pods: Objects<Pod>,
-    /// Every Service.
-    pub services: Objects<Service>,
-    /// Every EndpointSlice.
-    pub slices: Objects<EndpointSlice>,
-    /// Every namespace, for its labels.
-    pub namespaces: Objects<Namespace>,
-    /// SMI: grants of access from sources to a destination.
-    pub traffic_targets: Objects<TrafficTarget>,
-    /// SMI: named sets of identities.
-    pub identity_bindings: Objects<IdentityBinding>,
-    /// SMI: HTTP matches by name.
-    pub http_route_groups: Objects<HttpRouteGroup>,
-    /// SMI: TCP ports.
-    pub tcp_routes: Objects<TcpRoute>,
-    /// SMI: UDP ports.
-    pub udp_routes: Objects<UdpRoute>,
-    /// SMI: division of the traffic to a Service.
-    pub traffic_splits: Objects<TrafficSplit>,
-    /// Mesh-wide settings; only the object called `default` is in use.
-    pub mesh_configs: Objects<MeshConfig>,
-    /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`). The list
-    /// of that kind above is then empty, which must be reported to users.
-    pub absent_kinds: BTreeSet<String>,
-    /// Objects that could not be read, by kind and name, with the reason. They are in no list above.
-    pub unreadable: BTreeMap<(String, Key), String>,
-    /// Root certificates of this mesh, each one PEM block.
-    pub roots: BTreeSet<String>,
-    /// The mesh's trust domain; default `cluster.local`.
-    pub trust_domain: TrustDomain,
-    /// The domain under which the cluster's DNS serves Services; default `cluster.local`.
-    pub cluster_domain: String,
-    /// Namespace in which Smidge itself runs; default `smidge-system`.
-    pub system_namespace: String,
+/// Defines the inputs: the objects of each kind of the table, and facts about the cluster.
+macro_rules! inputs {
+    (
+        kubernetes { $($(#[$doc:meta])* $list:ident: $kind:ty, $nodes:expr;)* }
+        custom { $($(#[$custom_doc:meta])* $custom_list:ident: $spec:ty, $($column:expr),*;)* }
+    ) => {
+        /// Objects of one cluster, and facts about the cluster itself.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Inputs {
+            $($(#[$doc])* pub $list: Objects<$kind>,)*
+            $($(#[$custom_doc])* pub $custom_list: Objects<Object<$spec>>,)*
+            /// Definitions that the cluster does not have, by their full name (`traffictargets.access.smi-spec.io`).
+            /// The list of that kind above is then empty, which must be reported to users.
+            pub absent_kinds: BTreeSet<String>,
+            /// Objects that could not be read, by kind and name, with the reason. They are in no list above.
+            pub unreadable: BTreeMap<(String, Key), String>,
+            /// Root certificates of this mesh, each one PEM block.
+            pub roots: BTreeSet<String>,
+            /// The mesh's trust domain; default `cluster.local`.
+            pub trust_domain: TrustDomain,
+            /// The domain under which the cluster's DNS serves Services; default `cluster.local`.
+            pub cluster_domain: String,
+            /// Namespace in which Smidge itself runs; default `smidge-system`.
+            pub system_namespace: String,
+        }
+
+        impl Default for Inputs {
+            fn default() -> Self {
+                Self {
+                    $($list: Objects::new(),)*
+                    $($custom_list: Objects::new(),)*
+                    absent_kinds: BTreeSet::new(),
+                    unreadable: BTreeMap::new(),
+                    roots: BTreeSet::new(),
+                    trust_domain: TrustDomain::default(),
+                    cluster_domain: "cluster.local".to_owned(),
+                    system_namespace: "smidge-system".to_owned(),
+                }
+            }
+        }
+    };
 }
 
-impl Default for Inputs {
-    fn default() -> Self {
-        Self {
-            pods: Objects::new(),
-            services: Objects::new(),
-            slices: Objects::new(),
-            namespaces: Objects::new(),
-            traffic_targets: Objects::new(),
-            identity_bindings: Objects::new(),
-            http_route_groups: Objects::new(),
-            tcp_routes: Objects::new(),
-            udp_routes: Objects::new(),
-            traffic_splits: Objects::new(),
-            mesh_configs: Objects::new(),
-            absent_kinds: BTreeSet::new(),
-            unreadable: BTreeMap::new(),
-            roots: BTreeSet::new(),
-            trust_domain: TrustDomain::default(),
-            cluster_domain: "cluster.local".to_owned(),
-            system_namespace: "smidge-system".to_owned(),
-        }
-    }
-}
+table_of_kinds!(inputs);

@@ -1,5 +1,4 @@
-//! Kinds of objects that a mesh is made of: a table with one row per kind, used by all code that treats every kind
-//! alike.
+//! Rows of the table of kinds (`table`), used by all code that treats every kind alike.
 //!
 //! Used for watches (`runtime::watches`), objects from files (`documents`), admission, status, Events (`report`) and to
 //! find what lowering recomputes (`cluster`). Lists the place of the objects of a kind, the nodes that read them, and
@@ -18,7 +17,6 @@ use k8s_openapi::{
 use kube_core::Resource;
 use serde::de::DeserializeOwned;
 use smidge_crds::{
-    access::{IdentityBindingSpec, TrafficTargetSpec},
     config::MeshConfigSpec,
     object::{Kind, Object},
     split::TrafficSplitSpec,
@@ -29,6 +27,8 @@ use crate::{
     finding::ObjectRef,
     inputs::{Inputs, Key, Objects},
     node::Node,
+    smi,
+    table::table_of_kinds,
 };
 
 /// Effect that a change of an object can have.
@@ -102,44 +102,43 @@ pub trait Visitor {
     }
 }
 
-macro_rules! row {
-    ($name:literal, $field:ident, $nodes:expr) => {
-        Row {
-            name: $name,
-            objects: |inputs| &inputs.$field,
-            objects_mut: |inputs| &mut inputs.$field,
-            nodes: $nodes,
+/// Defines the rows of all kinds, and the visit of each.
+macro_rules! rows {
+    (
+        kubernetes { $($(#[$doc:meta])* $list:ident: $kind:ty, $nodes:expr;)* }
+        custom {
+            $(
+                $(#[$custom_doc:meta])*
+                $custom_list:ident: $spec:ty, $custom_nodes:expr, $references:path $(, ($compute:path))?;
+            )*
+        }
+    ) => {
+        /// Visits every kind, in the order of the table.
+        pub fn visit(visitor: &mut impl Visitor) {
+            $(visitor.kind(&Row::<$kind> {
+                name: <$kind as k8s_openapi::Resource>::KIND,
+                objects: |inputs| &inputs.$list,
+                objects_mut: |inputs| &mut inputs.$list,
+                nodes: $nodes,
+            });)*
+            $(visitor.custom(
+                &Row::<Object<$spec>> {
+                    name: <$spec>::KIND,
+                    objects: |inputs| &inputs.$custom_list,
+                    objects_mut: |inputs| &mut inputs.$custom_list,
+                    nodes: $custom_nodes,
+                },
+                $references,
+            );)*
         }
     };
 }
 
-/// Row of pods, which `runtime::watches` treats separately.
-pub fn pods() -> Row<Pod> {
-    row!("Pod", pods, |key| vec![Node::Pod(key)])
-}
+table_of_kinds!(rows);
 
-/// Visits every kind, in the order of this list.
-pub fn visit(visitor: &mut impl Visitor) {
-    visitor.kind(&pods());
-    visitor.kind::<Service>(&row!("Service", services, |(namespace, name)| vec![Node::KubeService(
-        ServiceId { namespace, name }
-    )]));
-    visitor.kind::<EndpointSlice>(&row!("EndpointSlice", slices, |key| vec![Node::Slice(key)]));
-    visitor.kind::<Namespace>(&row!("Namespace", namespaces, |(_, name)| {
-        vec![Node::Modes(name.clone()), Node::InjectsNamespace(name)]
-    }));
-    let target = row!("TrafficTarget", traffic_targets, |key| vec![Node::Target(key)]);
-    visitor.custom(&target, references_of_target);
-    let binding = row!("IdentityBinding", identity_bindings, |key| vec![Node::Binding(key)]);
-    visitor.custom(&binding, none);
-    let group = row!("HTTPRouteGroup", http_route_groups, |key| vec![Node::Group(key)]);
-    visitor.custom(&group, none);
-    visitor.custom(&row!("TCPRoute", tcp_routes, |key| vec![Node::TcpPorts(key)]), none);
-    visitor.custom(&row!("UDPRoute", udp_routes, |key| vec![Node::UdpPorts(key)]), none);
-    let split = row!("TrafficSplit", traffic_splits, |key| vec![Node::SplitSpec(key)]);
-    visitor.custom(&split, references_of_split);
-    // A MeshConfig with another name than `default` is evaluated together with the one of that name.
-    visitor.custom(&row!("MeshConfig", mesh_configs, |_| vec![Node::MeshWide]), none);
+/// Returns the node of an object that is read without other objects.
+fn object<Spec: Kind>(key: Key) -> Vec<Node> {
+    vec![Node::Object(Spec::KIND, key)]
 }
 
 /// Kinds whose objects route the calls of a Service, highest rank first (`route_source`).
@@ -152,21 +151,6 @@ pub fn is_mesh_wide(kind: &str) -> bool {
 
 fn none<Spec>(_: &Key, _: &Spec) -> Vec<ObjectRef> {
     Vec::new()
-}
-
-fn references_of_target((namespace, _): &Key, spec: &TrafficTargetSpec) -> Vec<ObjectRef> {
-    let rules = spec.rules.iter().map(|rule| ObjectRef::new(&rule.kind, namespace, &rule.name));
-    let subjects = spec.sources.iter().chain([&spec.destination]);
-    let bindings = subjects.filter(|subject| subject.kind == IdentityBindingSpec::KIND).map(|subject| {
-        let own = subject.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        ObjectRef::new(&subject.kind, own.unwrap_or(namespace), &subject.name)
-    });
-    rules.chain(bindings).collect()
-}
-
-fn references_of_split((namespace, _): &Key, spec: &TrafficSplitSpec) -> Vec<ObjectRef> {
-    let groups = spec.matches.iter().flatten();
-    groups.map(|group| ObjectRef::new(&group.kind, namespace, &group.name)).collect()
 }
 
 #[cfg(test)]

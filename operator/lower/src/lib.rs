@@ -26,6 +26,7 @@ mod node;
 mod route_source;
 mod smi;
 mod source;
+mod table;
 mod value;
 
 pub use self::{

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
-//! objects       Group TcpPorts UdpPorts    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
+//! objects       Object    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
 //! SMI targets   Binding → Target
 //! Services      KubeService → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService
@@ -41,12 +41,8 @@ pub(crate) enum Node {
     Absent(String),
     /// An object that cannot be read: yields a finding only.
     Unreadable(String, Key),
-    /// An HTTPRouteGroup.
-    Group(Key),
-    /// A TCPRoute.
-    TcpPorts(Key),
-    /// A UDPRoute.
-    UdpPorts(Key),
+    /// An object of a kind that is read without other objects: an HTTPRouteGroup, a TCPRoute, a UDPRoute.
+    Object(&'static str, Key),
     /// A pod, in the mesh or not.
     Pod(Key),
     /// *Set*: the pods of a namespace that carry a label with a value.
@@ -143,9 +139,7 @@ impl Node {
             | Self::Modes(_)
             | Self::Absent(_)
             | Self::Unreadable(..)
-            | Self::Group(_)
-            | Self::TcpPorts(_)
-            | Self::UdpPorts(_)
+            | Self::Object(..)
             | Self::Pod(_)
             | Self::Binding(_)
             | Self::Target(_)
@@ -160,9 +154,7 @@ impl Node {
         Some(match self {
             Self::Modes(namespace) | Self::InjectsNamespace(namespace) => (String::new(), namespace.clone()),
             Self::KubeService(id) => (id.namespace.clone(), id.name.clone()),
-            Self::Group(key)
-            | Self::TcpPorts(key)
-            | Self::UdpPorts(key)
+            Self::Object(_, key)
             | Self::Pod(key)
             | Self::Binding(key)
             | Self::Target(key)

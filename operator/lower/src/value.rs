@@ -60,6 +60,18 @@ pub(super) enum Value {
     Class(Arc<Class>),
 }
 
+impl From<Group> for Value {
+    fn from(group: Group) -> Self {
+        Self::Group(group.into())
+    }
+}
+
+impl From<Ports> for Value {
+    fn from(ports: Ports) -> Self {
+        Self::Ports(ports)
+    }
+}
+
 /// Returns the content of a value, if it is of that variant.
 macro_rules! variant {
     ($value:expr, $variant:ident) => {

@@ -9,14 +9,17 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::{
+    Resource as _,
+    api::core::v1::{Container, Pod, PodSpec, PodStatus},
+};
 use kube::Client;
 use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 
 use crate::{
     auth::pods::Pods,
-    inputs::Key,
+    inputs::{Inputs, Key, Objects},
     kinds::{self, Row, Visitor, Watched},
     source::{
         Edit,
@@ -51,7 +54,7 @@ pub fn spawn(
     let pods = Arc::new(Pods::new(Box::new(lookup), client.clone()));
     let mut spawner = Spawner { cluster, client, edits, spawn, names: BTreeSet::new() };
     kinds::visit(&mut spawner);
-    spawner.watch(&kinds::pods(), trim_pod, Box::new(follow(store, Arc::clone(&pods))));
+    spawner.watch(Pod::KIND, |inputs| &mut inputs.pods, trim_pod, Box::new(follow(store, Arc::clone(&pods))));
     Watches { kinds: spawner.names, pods }
 }
 
@@ -64,20 +67,25 @@ struct Spawner<'a, F> {
 }
 
 impl<F: FnMut(String, BoxFuture<'static, ()>)> Spawner<'_, F> {
-    fn watch<K: Watched>(&mut self, row: &Row<K>, trim: fn(&mut K), on_event: EventHandler<K>) {
-        let cluster = self.cluster.clone();
-        let kind = Kind { cluster, name: row.name, field: row.objects_mut, trim, on_event };
+    fn watch<K: Watched>(
+        &mut self,
+        name: &'static str,
+        field: fn(&mut Inputs) -> &mut Objects<K>,
+        trim: fn(&mut K),
+        on_event: EventHandler<K>,
+    ) {
+        let kind = Kind { cluster: self.cluster.clone(), name, field, trim, on_event };
         let watch = watch(self.client.clone(), kind, self.edits.clone());
-        (self.spawn)(format!("watch {}", row.name), Box::pin(watch));
-        self.names.insert(row.name);
+        (self.spawn)(format!("watch {name}"), Box::pin(watch));
+        self.names.insert(name);
     }
 }
 
 impl<F: FnMut(String, BoxFuture<'static, ()>)> Visitor for Spawner<'_, F> {
     /// Watches every kind but pods, and keeps its objects unchanged. Pods are trimmed and followed by `spawn`.
     fn kind<K: Watched>(&mut self, row: &Row<K>) {
-        if row.name != kinds::pods().name {
-            self.watch(row, |_| (), Box::new(|_| ()));
+        if row.name != Pod::KIND {
+            self.watch(row.name, row.objects_mut, |_| (), Box::new(|_| ()));
         }
     }
 }

@@ -6,6 +6,7 @@
 mod matches;
 mod shares;
 
+use smidge_crds::split::TrafficSplitSpec;
 use smidge_mesh::{
     id::ServiceId,
     route::{Route, RouteRule},
@@ -21,6 +22,12 @@ use crate::{
     node::Node,
     value::{Split, SplitSpec},
 };
+
+/// Returns the objects that a TrafficSplit refers to.
+pub(crate) fn references((namespace, _): &Key, spec: &TrafficSplitSpec) -> Vec<ObjectRef> {
+    let groups = spec.matches.iter().flatten();
+    groups.map(|group| ObjectRef::new(&group.kind, namespace, &group.name)).collect()
+}
 
 /// Returns the TrafficSplit of that name, and contributes it to its root.
 pub(crate) fn split_spec(key: &Key, context: &mut Context<'_>) -> Option<SplitSpec> {

@@ -10,7 +10,8 @@ use std::{
 
 use smidge_crds::{
     Number,
-    access::{Rule, TrafficTarget},
+    access::{IdentityBindingSpec, Rule, TrafficTarget, TrafficTargetSpec},
+    object::Kind,
 };
 use smidge_mesh::{
     access::{Grant, Payload, Ports},
@@ -28,6 +29,17 @@ use crate::{
     node::Node,
     value::{Group, LostEffect, Part, TargetGrant},
 };
+
+/// Returns the objects that a TrafficTarget refers to.
+pub(crate) fn references((namespace, _): &Key, spec: &TrafficTargetSpec) -> Vec<ObjectRef> {
+    let rules = spec.rules.iter().map(|rule| ObjectRef::new(&rule.kind, namespace, &rule.name));
+    let subjects = spec.sources.iter().chain([&spec.destination]);
+    let bindings = subjects.filter(|subject| subject.kind == IdentityBindingSpec::KIND).map(|subject| {
+        let own = subject.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        ObjectRef::new(&subject.kind, own.unwrap_or(namespace), &subject.name)
+    });
+    rules.chain(bindings).collect()
+}
 
 /// Returns the grant of the TrafficTarget of that name, and its destinations.
 pub(crate) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant> {
