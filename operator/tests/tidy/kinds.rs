@@ -9,7 +9,7 @@ use super::{hold, product, workspace};
 /// Files that may name a kind, beside its own.
 const BUDGET: usize = 4;
 
-const PRODUCT: [&str; 6] = [
+pub(super) const PRODUCT: [&str; 6] = [
     "crds/src/",
     "xds/src/",
     "xds/mesh/src/",
@@ -61,7 +61,7 @@ fn names(text: &str, kind: &str) -> bool {
 }
 
 /// Separates the code of a file from its texts; comments are left out.
-fn apart(source: &str) -> (String, Vec<String>) {
+pub(super) fn apart(source: &str) -> (String, Vec<String>) {
     let (mut code, mut texts) = (String::new(), Vec::new());
     let mut letters = source.chars().peekable();
     while let Some(letter) = letters.next() {
