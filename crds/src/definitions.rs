@@ -183,7 +183,7 @@ fn columns(info: &KindInfo) -> Vec<CustomResourceColumnDefinition> {
     let ready = CustomResourceColumnDefinition {
         name: "Ready".into(),
         type_: "string".into(),
-        description: Some("Whether the mesh does what the object says.".into()),
+        description: Some("True if the mesh applies the object.".into()),
         json_path: ".status.conditions[?(@.type==\"Ready\")].status".into(),
         ..CustomResourceColumnDefinition::default()
     };

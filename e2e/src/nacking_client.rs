@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Message of its NACKs.
-pub const WORDS: &str = "Proto constraint validation failed: this client does as it is told";
+pub const WORDS: &str = "Proto constraint validation failed: this client refuses on request";
 
 /// The client. Its stream ends when it is dropped.
 pub struct NackingClient {
@@ -33,7 +33,7 @@ impl NackingClient {
         stream.subscribe("listeners", &[]).await?;
         stream.subscribe("extensions", &[&format!("inbound/{HTTP}/http")]).await?;
         let responses = stream.drain().await?;
-        anyhow::ensure!(!responses.is_empty(), "the control plane says nothing to {}", pod.name);
+        anyhow::ensure!(!responses.is_empty(), "the control plane sends nothing to {}", pod.name);
         let (refuses, told) = watch::channel(false);
         let task = tokio::spawn(async move {
             loop {

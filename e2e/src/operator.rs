@@ -106,7 +106,7 @@ impl Pod {
     /// Returns an HTTP page that this pod serves on `port`.
     pub async fn get(&self, port: u16, path: &str) -> anyhow::Result<String> {
         let (status, body) = self.ask(port, path, None).await?;
-        anyhow::ensure!(status.is_success(), "{path} of {} says {status}: {body}", self.name);
+        anyhow::ensure!(status.is_success(), "{path} of {} returned {status}: {body}", self.name);
         Ok(body)
     }
 
@@ -138,7 +138,7 @@ impl Pod {
         }
         let token = token::reader(&self.client()).await?;
         let (status, body) = self.page_as(path, Some(&token)).await?;
-        anyhow::ensure!(status == 200, "{path} of {} says {status}: {body}", self.name);
+        anyhow::ensure!(status == 200, "{path} of {} returned {status}: {body}", self.name);
         Ok(body)
     }
 

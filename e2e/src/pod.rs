@@ -152,7 +152,11 @@ impl Pod {
             // Its standard error may never end; the part read so far is enough.
             let _ = tokio::time::timeout(Duration::from_secs(1), running.stderr.read_to_string(&mut stderr))
                 .await;
-            anyhow::bail!("{} in {} said {said:?} before it started: {stderr}", command.join(" "), self.name);
+            anyhow::bail!(
+                "{} in {} wrote {said:?} before it started: {stderr}",
+                command.join(" "),
+                self.name
+            );
         }
         Ok(running)
     }

@@ -61,7 +61,7 @@ pub struct Subject {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         schema_with = "port",
-        description = "Of a destination: the pods' one port that may be called, beside what the rules say; no restriction if absent. A number, or its text."
+        description = "Of a destination: the pods' only port that may be called, of those the rules allow; no restriction if absent. A number, or its text."
     )]
     pub port: Option<Number>,
 }

@@ -105,7 +105,7 @@ impl BaselineRun {
             }
             let answer = fleet.expect(Kind::Endpoints, baseline_server::NAME, receivers)?;
             let from = Instant::now();
-            self.word("say", messages, bytes)?;
+            self.word("send", messages, bytes)?;
             let times = tokio::time::timeout(TIMEOUT, answer).await.context("a word did not arrive")??;
             self.written().await?;
             if warm > 0 {

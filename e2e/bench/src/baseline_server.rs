@@ -4,7 +4,7 @@
 //! no state of the mesh: its messages are prepared, and are written to all connections on a command from its standard
 //! input. Its cost of a change is the cost of the kernel, TLS and the client.
 //!
-//! Commands: `script N BYTES` (from now on, each new connection receives N messages of BYTES each), `say COUNT BYTES`
+//! Commands: `script N BYTES` (from now on, each new connection receives N messages of BYTES each), `send COUNT BYTES`
 //! (one message to each of the connections in turn, from the first one on, COUNT in all). It writes `ok` to its
 //! standard output when everything is written.
 

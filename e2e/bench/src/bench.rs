@@ -208,7 +208,7 @@ impl Bench {
         let from = watched.change(patches.get(number % 2).context("no patch")?).await?;
         let times = tokio::time::timeout(TIMEOUT, answer).await;
         let times = times.with_context(|| format!("change {number} of {name} did not arrive"))??;
-        Ok(millis(from, *times.last().context("a change that nobody sees")?))
+        Ok(millis(from, *times.last().context("no proxy received the change")?))
     }
 
     /// Measures the same change with the baseline server, which only writes. The proxies must be connected to it.

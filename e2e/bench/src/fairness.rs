@@ -125,7 +125,7 @@ fn cost(row: &mut Row, before: &Costs, after: &Costs) {
 }
 
 async fn alone(bench: &Bench, marker: &mut Marker, results: &mut Results) -> anyhow::Result<()> {
-    eprintln!("==> fairness: nobody else");
+    eprintln!("==> fairness: alone");
     marker.until(bench, |made| made >= 6).await?;
     let times = marker.until(bench, |made| made >= bench.settings.changes).await?;
     results.add(marker.row("fair-alone", ", alone", &times))
@@ -141,7 +141,7 @@ async fn misbehave(
     let chosen = misbehaving::choose(bench.settings.shape, marker.service, slots, MISFITS);
     let (each, told) =
         chosen.first().map_or((0, 0), |misbehaving| (misbehaving.slots.len(), misbehaving.told));
-    eprintln!("==> fairness: {each} proxies of each bad behaviour, {told} of each are told of the change");
+    eprintln!("==> fairness: {each} proxies of each bad behaviour, {told} of each receive the change");
     let mut proxies = Vec::new();
     for misbehaving in &chosen {
         let fleet = bench.fleet.beside(&misbehaving.slots, misbehaving.behaviour)?;
@@ -160,7 +160,7 @@ async fn misbehave(
         "fair-misbehaving-cost",
         &format!(
             "{each} proxies that read nothing, {each} that never answer, {each} that refuse everything, {each} that refuse \
-             and ask again, {told} of each told of every change"
+             and ask again, {told} of each receive every change"
         ),
     );
     row.set("nacks", grown.first().copied().unwrap_or_default());
@@ -196,13 +196,13 @@ async fn misbehaved(
             Behaviour::Deaf => now.unread > then.unread,
             _ => now.messages > then.messages,
         };
-        anyhow::ensure!(has_come || *told == 0, "those that are {behaviour:?} were told nothing");
+        anyhow::ensure!(has_come || *told == 0, "those that are {behaviour:?} received nothing");
         let nacks = row.get("nacks").unwrap_or_default();
         // Every other change restores what the proxies have, so that nothing is sent.
         let least = told * (made / 2);
         anyhow::ensure!(
             *behaviour != Behaviour::Refusing || nacks >= least as f64,
-            "{nacks} refusals after {made} changes of which {told} that are {behaviour:?} were told"
+            "{nacks} refusals after {made} changes that {told} that are {behaviour:?} received"
         );
     }
     Ok(())

@@ -94,7 +94,7 @@ pub fn clocked(rows: &[Row]) -> anyhow::Result<()> {
     let late: Vec<&str> = rows.iter().filter(is_late).map(|row| row.id.as_str()).collect();
     anyhow::ensure!(
         late.is_empty(),
-        "the API server told of too many changes after they had arrived ({}): the machine is too busy to measure by",
+        "the API server reported too many changes after they had arrived ({}): the machine is too busy to measure by",
         late.join(", ")
     );
     Ok(())

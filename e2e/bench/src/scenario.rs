@@ -80,7 +80,7 @@ async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
         bench.connect(1).await?;
         let first = bench.operator.started.elapsed();
         let listed =
-            bench.operator.said("all watches synced").context("the log does not say when all was read")?;
+            bench.operator.said("all watches synced").context("the log has no time at which all was read")?;
         whole.push(first.as_secs_f64());
         after.push(first.saturating_sub(listed).as_secs_f64());
         bench.settle().await?;
@@ -217,7 +217,7 @@ async fn reconnect(bench: &mut Bench, count: usize) -> anyhow::Result<Row> {
     bench.published().await?;
     let connected = proxies(bench, &mut row, count).await?;
     // Users see the time from the start of the new process until the last proxy is served again.
-    let last = connected.configured.last().context("nobody came back")?;
+    let last = connected.configured.last().context("no proxy reconnected")?;
     row.set("start_to_last_s", last.saturating_duration_since(bench.operator.started).as_secs_f64());
     for meaningless in ["kb_each", "peak_mb"] {
         row.figures.remove(meaningless);

@@ -326,13 +326,13 @@ mod tests {
         let finding = Finding::new(
             ObjectRef::new("TrafficTarget", "shop", "buy"),
             Reason::Empty,
-            "no source, so nobody may call",
+            "no source, so the target allows no call",
         )
         .at("spec.sources")
         .hint("name a ServiceAccount");
         assert_eq!(
             finding.to_string(),
-            "error: TrafficTarget shop/buy: spec.sources: no source, so nobody may call [Empty]; \
+            "error: TrafficTarget shop/buy: spec.sources: no source, so the target allows no call [Empty]; \
              hint: name a ServiceAccount"
         );
     }

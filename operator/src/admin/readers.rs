@@ -113,7 +113,7 @@ impl Readers {
             return Err(busy("other tokens are being reviewed; try again\n").await);
         };
         let Ok(verdict) = self.review(token, path).await else {
-            let why = "the API server did not say whose token that is, or what they may read; try again\n";
+            let why = "the API server did not review the token and its permissions; try again\n";
             return Err(busy(why).await);
         };
         self.keep(key, verdict.clone());

@@ -100,7 +100,7 @@ impl Renderer {
             return (StatusCode::INTERNAL_SERVER_ERROR, words).into_response();
         }
         let Some(room) = self.unread.take(peer, text.len()) else {
-            return busy("pages that nobody reads take all the room; try again\n").await;
+            return busy("unread pages take all the room; try again\n").await;
         };
         ([(CONTENT_TYPE, content_type)], room.hold(text.into())).into_response()
     }

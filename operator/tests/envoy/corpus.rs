@@ -139,7 +139,7 @@ fn every_file_is_judged_as_the_report_says() {
         fs::write(&place, &made).unwrap();
     } else {
         let differing = made.lines().zip(there.lines()).find(|(made, there)| made != there);
-        assert!(made == there, "docs/corpus.md says otherwise: {differing:#?}\nUPDATE_EXPECT=1 counts anew");
+        assert!(made == there, "docs/corpus.md differs: {differing:#?}\nUPDATE_EXPECT=1 counts anew");
     }
     assert!(!made.contains("not judged yet"), "a file of the corpus is not judged in docs/corpus.md");
     envoys_take(kept.path());

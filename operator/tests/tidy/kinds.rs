@@ -12,7 +12,7 @@ const BUDGET: usize = 4;
 /// The tables that have its rows.
 const ROWS: [&str; 2] = ["crds/src/lib.rs", "operator/lower/src/table.rs"];
 
-const PRODUCT: [&str; 6] = [
+pub(super) const PRODUCT: [&str; 6] = [
     "crds/src/",
     "xds/src/",
     "xds/mesh/src/",
@@ -66,7 +66,7 @@ fn names(text: &str, kind: &str) -> bool {
 }
 
 /// Separates the code of a file from its texts; comments are left out.
-fn apart(source: &str) -> (String, Vec<String>) {
+pub(super) fn apart(source: &str) -> (String, Vec<String>) {
     let (mut code, mut texts) = (String::new(), Vec::new());
     let mut letters = source.chars().peekable();
     while let Some(letter) = letters.next() {

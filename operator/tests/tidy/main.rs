@@ -8,6 +8,7 @@ mod comments;
 mod dependencies;
 mod kinds;
 mod map;
+mod texts;
 mod words;
 
 use std::{

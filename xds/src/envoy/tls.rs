@@ -108,7 +108,7 @@ fn only<'a>(
     let mut names: Vec<String> = identities.into_iter().map(ToString::to_string).collect();
     if names.is_empty() {
         // An empty list would accept every name. No workload can have this one: its path is none of a ServiceAccount.
-        names.push(format!("spiffe://{}/nobody", trust.domain));
+        names.push(format!("spiffe://{}/none", trust.domain));
     }
     let context = CertificateValidationContext {
         match_typed_subject_alt_names: names

@@ -17,7 +17,7 @@ pub(super) struct ConnectLimiter(Arc<Semaphore>);
 
 /// A permit; released when it is dropped or `MAX_HOLD` has passed.
 #[derive(Debug)]
-pub(super) struct ConnectPermit(#[expect(dead_code, reason = "its end is what it says")] oneshot::Sender<()>);
+pub(super) struct ConnectPermit(#[expect(dead_code, reason = "its drop is the signal")] oneshot::Sender<()>);
 
 impl ConnectLimiter {
     pub fn new(permits: usize) -> Self {

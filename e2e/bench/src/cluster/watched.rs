@@ -130,7 +130,7 @@ async fn change(
         None
     };
     let told = tokio::time::timeout(TIMEOUT, told).await;
-    let told = told.context("the watch did not tell of a change")?.context("the watch has ended")?;
+    let told = told.context("the watch did not report a change")?.context("the watch has ended")?;
     Ok(told.min(answered))
 }
 

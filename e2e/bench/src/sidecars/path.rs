@@ -146,7 +146,7 @@ impl Way {
             let ended = up.proxies.iter_mut().any(|(_, proxy)| proxy.has_ended().unwrap_or(true));
             if ended || started.elapsed() > START {
                 let log = |side| fs::read_to_string(self.log(side)).unwrap_or_default();
-                let said = Side::BOTH.map(|side| format!("the {} says:\n{}", side.name(), log(side)));
+                let said = Side::BOTH.map(|side| format!("log of the {}:\n{}", side.name(), log(side)));
                 return Err(error).with_context(|| format!("{}: {}", self.name, said.join("\n")));
             }
         }

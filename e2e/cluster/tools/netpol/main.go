@@ -42,7 +42,7 @@ func run(kubeconfig, node, services string) error {
 	config.EnableIPv4 = true
 	config.HostnameOverride = node
 	config.ClusterIPCIDRs = []string{services}
-	// Every change of a pod or policy is acted on at once; this mends what somebody else has changed in the rules.
+	// Every change of a pod or policy is acted on at once; this repairs what another program has changed in the rules.
 	config.IPTablesSyncPeriod = time.Minute
 
 	informers := informers.NewSharedInformerFactory(client, 0)
@@ -69,7 +69,7 @@ func run(kubeconfig, node, services string) error {
 			return err
 		}
 	}
-	// The controller waits for somebody to take its heartbeats.
+	// The controller blocks until its heartbeats are received.
 	heartbeats := make(chan *healthcheck.ControllerHeartbeat)
 	go func() {
 		for range heartbeats {

@@ -86,7 +86,7 @@ async fn buy(State(shop): State<Arc<Shop>>) -> Response {
         Some(ask) => match ask_once(ask).await {
             Ok(answer) if answer.status.is_success() => Ok(()),
             Ok(answer) => Err(format!(
-                "the warehouse said {}: {}",
+                "the warehouse answered {}: {}",
                 answer.status,
                 String::from_utf8_lossy(&answer.body)
             )),

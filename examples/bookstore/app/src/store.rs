@@ -71,7 +71,7 @@ fn answer(line: &str, counters: &Counters) -> String {
             *total = total.saturating_add(count);
             format!("OK {total}")
         }
-        _ => "ERR say PING, WHO, GET <name> or ADD <name> <number>".to_owned(),
+        _ => "ERR expected PING, WHO, GET <name> or ADD <name> <number>".to_owned(),
     }
 }
 

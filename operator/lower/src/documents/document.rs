@@ -85,10 +85,7 @@ fn in_plain_words(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
     let line = line.strip_suffix(", set DuplicateKeyPolicy in Options if acceptable").unwrap_or(line);
-    line.replace(
-        "cannot deserialize null into string; use Option<String>",
-        "nothing stands where text is expected",
-    )
+    line.replace("cannot deserialize null into string; use Option<String>", "null where text is expected")
 }
 
 /// Text of one document, and the number of lines before it in its file.
@@ -156,7 +153,7 @@ fn add(
         // Neither a Kubernetes object nor meant as one: values of a chart, settings of a tool.
         Value::Object(_) if document.kind.is_empty() && api_version.is_empty() => {}
         Value::Object(_) if document.kind.is_empty() => {
-            unreadable.push(document.unreadable("kind", "is missing, so nobody knows what this is"));
+            unreadable.push(document.unreadable("kind", "is missing: expected the object's kind"));
         }
         Value::Object(object) if api_version.is_empty() => {
             let kind = &document.kind;

@@ -56,7 +56,7 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// A text that is not a name of the expected form.
-    #[error("{field} {text:?} names nobody: expected {expected}")]
+    #[error("{field} {text:?} is invalid: expected {expected}")]
     Form {
         /// FROM or TO.
         field: &'static str,
@@ -76,7 +76,7 @@ pub enum QueryError {
         near: Vec<String>,
     },
     /// Several objects have this name, and the answer may differ.
-    #[error("{name:?} may be {}; say which by its pod or as sa:NAMESPACE/NAME", candidates.join(" or "))]
+    #[error("{name:?} may be {}; specify a pod or sa:NAMESPACE/NAME", candidates.join(" or "))]
     Ambiguous {
         /// The name.
         name: String,
@@ -156,7 +156,7 @@ impl Question {
         let from = party("FROM", from, caller)?;
         if from.kind == SubjectKind::Service {
             let text = self.from.clone();
-            let expected = "a workload or a ServiceAccount, as a Service calls nobody";
+            let expected = "a workload or a ServiceAccount, as Services make no calls";
             return Err(QueryError::Form { field: "FROM", text, expected });
         }
         if port == &Some(0) {

@@ -122,7 +122,7 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Re
 }
 
 fn outside<'a>(name: String, mut notes: Vec<String>) -> Callee<'a> {
-    notes.push(format!("no pod of {name} is in the mesh: the call passes, and the mesh has no say"));
+    notes.push(format!("no pod of {name} is in the mesh: the call passes, and no policy applies"));
     Callee { name, kind: CalleeKind::Outside, is_outside: true, notes }
 }
 

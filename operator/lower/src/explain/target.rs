@@ -51,7 +51,7 @@ pub(super) fn reach(
         CalleeKind::Classes(classes) => call.classes(classes, goal, asked.port)?,
     };
     if !asked.request.is_bare() && shares.iter().flat_map(|share| &share.destinations).any(is_tcp) {
-        let note = "method, path and headers say nothing about ports that are not read as HTTP";
+        let note = "method, path and headers do not apply to ports that are not read as HTTP";
         call.notes.push(note.to_owned());
     }
     Ok(Reached { shares, notes: call.notes })
@@ -149,7 +149,7 @@ impl Call<'_> {
         for backend in &rule.backends {
             let destinations = self.backend(number, backend);
             if destinations.is_empty() {
-                let so = format!("nobody in the mesh serves {} on port {number}", backend.service);
+                let so = format!("no pod in the mesh serves {} on port {number}", backend.service);
                 self.notes.push(so);
             }
             shares.push(Share {

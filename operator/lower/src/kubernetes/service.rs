@@ -181,7 +181,7 @@ pub(crate) fn served_ports(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16
             for target in port.targets_at(pod).filter(|target| !proxy::PORTS.contains(target)) {
                 let owner = *owners.entry(target).or_insert((service, port.protocol));
                 if owner.1 != port.protocol {
-                    context.report(conflict(service, port, target, owner.0));
+                    context.report(conflict(service, port, target, owner));
                 }
             }
         }
@@ -197,9 +197,10 @@ fn reserved(service: &KubeService, port: &Port, target: u16) -> Finding {
         .hint("let the application listen on another port")
 }
 
-fn conflict(service: &KubeService, port: &Port, target: u16, older: &KubeService) -> Finding {
+fn conflict(service: &KubeService, port: &Port, target: u16, older: (&KubeService, Protocol)) -> Finding {
+    let (older, in_effect) = older;
     let message = format!(
-        "says {:?} for the pods' port {target}, and the older Service {} says otherwise; the older one is believed",
+        "declares {:?} for the pods' port {target}, but the older Service {} declares {in_effect:?}, which is in effect",
         port.protocol, older.id.name
     );
     Finding::new(service.object.clone(), Reason::ProtocolConflict, message)

@@ -216,7 +216,7 @@ fn too_many_ports(object: ObjectRef, number: usize) -> Finding {
         "declares {number} ports that no Service sends to: expected at most {DECLARED_PORTS}; those with the lowest numbers are \
          served"
     );
-    Finding::new(object, Reason::BudgetExceeded, message).hint("leave out ports that nobody calls")
+    Finding::new(object, Reason::BudgetExceeded, message).hint("leave out unused ports")
 }
 
 fn reserved(object: ObjectRef, port: u16) -> Finding {

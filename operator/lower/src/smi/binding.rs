@@ -47,13 +47,13 @@ impl Reader<'_, '_> {
         let mut identities = BTreeSet::new();
         if schemes.pod_label_selector.is_some() && schemes.service_account.is_some() {
             let message =
-                "podLabelSelector and serviceAccount exclude each other; the binding stands for nobody";
+                "podLabelSelector and serviceAccount exclude each other; the binding resolves to no identity";
             self.report(Reason::InvalidIdentity, "", message);
             return identities;
         }
         if let Some(account) = &schemes.service_account {
             if account.is_empty() {
-                self.report(Reason::Empty, "serviceAccount", "no name, so it stands for nobody");
+                self.report(Reason::Empty, "serviceAccount", "no name, so it resolves to no identity");
             } else {
                 identities.insert(self.own(account));
             }
@@ -67,7 +67,7 @@ impl Reader<'_, '_> {
         let listed = schemes.spiffe_identities.as_ref();
         let is_silent = schemes.pod_label_selector.is_none() && schemes.service_account.is_none();
         if is_silent && listed.is_none_or(Vec::is_empty) {
-            self.report(Reason::Empty, "", "no scheme, so the binding stands for nobody");
+            self.report(Reason::Empty, "", "no scheme, so the binding resolves to no identity");
         }
         identities
     }
@@ -80,7 +80,7 @@ impl Reader<'_, '_> {
             return identities;
         }
         let message = format!(
-            "{} identities cost {cost}, more than the budget of {budget}: the binding stands for nobody",
+            "{} identities cost {cost}, more than the budget of {budget}: the binding resolves to no identity",
             identities.len()
         );
         let finding = Finding::new(self.object.clone(), Reason::BudgetExceeded, message).at("spec.schemes");
@@ -103,7 +103,7 @@ impl Reader<'_, '_> {
         const FIELD: &str = "podLabelSelector.matchLabels";
         let mut identities = BTreeSet::new();
         if labels.is_empty() {
-            self.report(Reason::Empty, FIELD, "no label, so it stands for nobody");
+            self.report(Reason::Empty, FIELD, "no label, so it resolves to no identity");
             return identities;
         }
         let matches =
@@ -137,7 +137,7 @@ impl Reader<'_, '_> {
         }
         if !is_any_selected {
             let message =
-                format!("no pod in namespace {} has these labels, so it stands for nobody", self.key.0);
+                format!("no pod in namespace {} has these labels, so it resolves to no identity", self.key.0);
             self.report(Reason::NoEffect, FIELD, message);
         }
         identities
@@ -152,7 +152,7 @@ impl Reader<'_, '_> {
         if identity.is_none() {
             let message = format!(
                 "{written:?} is no identity of this mesh: expected {SCHEME}{domain}/ns/<namespace>/sa/<service account>; \
-                 it stands for nobody"
+                 it resolves to no identity"
             );
             self.report(Reason::InvalidIdentity, &format!("spiffeIdentities[{index}]"), message);
         }

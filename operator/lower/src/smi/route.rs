@@ -137,7 +137,7 @@ fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
     );
     Finding::new(object, Reason::PathRegexEndUnset, message)
         .at("spec.matches")
-        .hint("say which you mean: pathRegexEnd open or closed in the MeshConfig called default")
+        .hint("set pathRegexEnd to open or closed in the MeshConfig called default")
 }
 
 /// A condition that cannot be read. Its finding is already reported.
@@ -180,7 +180,8 @@ impl MatchReader<'_> {
     }
 
     fn never_met(&self, field: &str) -> Finding {
-        let message = "names with _ are refused by the destination's proxy with 400, as servers may take them for others";
+        let message =
+            "names with _ are refused by the destination's proxy with 400, as some servers read _ as -";
         self.finding(Reason::NoEffect, field, message).hint("name the header with - in place of _")
     }
 

@@ -213,7 +213,7 @@ impl Split {
             self.root.name
         );
         self.finding(Reason::NoEffect, "spec.matches", message)
-            .hint("if it is HTTP, say so in the Service's port: appProtocol: http")
+            .hint("if it is HTTP, set appProtocol: http on the Service's port")
     }
 
     /// Reports a root without a ready endpoint: requests that match nothing need one as well.

@@ -51,7 +51,7 @@ impl SubjectReader<'_, '_> {
     /// Returns the identities that may call.
     pub fn sources(&mut self, subjects: &[Subject]) -> BTreeSet<Arc<SpiffeId>> {
         if subjects.is_empty() {
-            let message = "no source, so the target allows nobody";
+            let message = "no source, so the target allows no call";
             self.context.report_at(self.object, Reason::Empty, "spec.sources", message);
         }
         let mut sources = BTreeSet::new();
@@ -71,7 +71,7 @@ impl SubjectReader<'_, '_> {
                     }
                     sources.extend(identities);
                 }
-                Err(defect) => self.report(&field, defect, "it allows nobody"),
+                Err(defect) => self.report(&field, defect, "it allows no call"),
             }
         }
         sources

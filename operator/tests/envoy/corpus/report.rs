@@ -61,7 +61,7 @@ pub fn report(head: &str, words: &BTreeMap<String, String>, said: &BTreeMap<Stri
         if folder != last {
             let _ = write!(
                 text,
-                "\n### {folder}\n\n| file | exit | check says | judged |\n| --- | --- | --- | --- |\n"
+                "\n### {folder}\n\n| file | exit | findings | judged |\n| --- | --- | --- | --- |\n"
             );
             last = folder;
         }
@@ -77,7 +77,7 @@ fn totals(all: &BTreeMap<String, Said>, text: &mut String) {
     let _ = write!(
         text,
         "## Totals\n\n| verdict | files |\n| --- | --- |\n\
-         | 0, nothing to say | {} |\n| 0, warnings only | {} |\n| 1, errors | {} |\n| 2, something cannot be read | {} |\n\
+         | 0, no findings | {} |\n| 0, warnings only | {} |\n| 1, errors | {} |\n| 2, something cannot be read | {} |\n\
          | all | {} |\n\n",
         count(&|said| said.status == 0 && said.reasons.is_empty()),
         count(&|said| said.status == 0 && !said.reasons.is_empty()),

@@ -79,7 +79,7 @@ pub fn virtual_listener(addresses: &Addresses) -> Listener {
 fn refuse(port: u16, protocol: Protocol, closed: Closed, ips: &BTreeSet<IpAddr>) -> FilterChain {
     let (kind, code, text) = match closed {
         Closed::ByPolicy => ("refuse", 403, REFUSAL),
-        Closed::ForWantOfServers => ("nobody", 503, NO_ENDPOINT),
+        Closed::ForWantOfServers => ("no-endpoint", 503, NO_ENDPOINT),
     };
     let (name, filter) = match protocol {
         Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text)),
