@@ -112,18 +112,19 @@ fn names_and_versions_are_those_that_clients_use() {
             )
         })
         .collect();
-    assert_eq!(
-        known,
-        [
-            r#"httproutegroups.specs.smi-spec.io Namespaced ["htr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
-            r#"identitybindings.access.smi-spec.io Namespaced ["ib"] ["smidge", "smi"] v1alpha4*"#,
-            r#"meshconfigs.smidge.mesh Cluster [] ["smidge"] v1alpha1*"#,
-            r#"tcproutes.specs.smi-spec.io Namespaced ["tr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
-            r#"trafficsplits.split.smi-spec.io Namespaced ["ts"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
-            r#"traffictargets.access.smi-spec.io Namespaced ["tt"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
-            r#"udproutes.specs.smi-spec.io Namespaced ["ur"] ["smidge", "smi"] v1alpha4*"#,
-        ]
-    );
+    // The kinds that clients name in manifests and scripts; a new kind adds to them.
+    let used = [
+        r#"httproutegroups.specs.smi-spec.io Namespaced ["htr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
+        r#"identitybindings.access.smi-spec.io Namespaced ["ib"] ["smidge", "smi"] v1alpha4*"#,
+        r#"meshconfigs.smidge.mesh Cluster [] ["smidge"] v1alpha1*"#,
+        r#"tcproutes.specs.smi-spec.io Namespaced ["tr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
+        r#"trafficsplits.split.smi-spec.io Namespaced ["ts"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
+        r#"traffictargets.access.smi-spec.io Namespaced ["tt"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
+        r#"udproutes.specs.smi-spec.io Namespaced ["ur"] ["smidge", "smi"] v1alpha4*"#,
+    ];
+    for kind in used {
+        assert!(known.iter().any(|it| it == kind), "{kind} is not among {known:#?}");
+    }
 }
 
 /// The names of all fields below a schema, with their types.
