@@ -6,7 +6,7 @@ pub mod v1alpha1;
 
 pub use v1alpha1::{
     AccessMode, AccessSettings, BudgetSettings, InjectionSettings, MeshConfig, MeshConfigSpec, MtlsMode,
-    MtlsSettings, PathRegexEnd, UnknownWord,
+    MtlsSettings, PathRegexEnd, UndeclaredPorts, UnknownWord,
 };
 
 /// The API group.

@@ -108,7 +108,7 @@ fn routes(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
     let stated = service.ports.iter().filter_map(|(number, port)| {
         let origin = port.route.origin.clone()?;
         let made = pool.service(id).and_then(|part| part.ports.get(number));
-        let resources = made.map(|port| Arc::clone(&port.way)).into_iter().collect();
+        let resources = made.map(|port| port.ways.clone()).unwrap_or_default();
         Some(((origin, Location::Port(id.clone(), *number)), resources))
     });
     stated.collect()
@@ -142,6 +142,7 @@ fn grants(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
 }
 
 fn policies(port: u16, protocol: Protocol) -> impl Iterator<Item = String> {
-    let clients = (protocol == Protocol::Tcp).then(|| names::clients(port));
-    std::iter::once(names::inbound_filter(port, protocol)).chain(clients)
+    let http = protocol.has_http().then(|| names::inbound_http(port));
+    let tcp = protocol.has_tcp().then(|| [names::inbound_tcp(port), names::clients(port)]);
+    http.into_iter().chain(tcp.into_iter().flatten())
 }

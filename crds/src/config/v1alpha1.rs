@@ -36,6 +36,11 @@ pub struct MeshConfigSpec {
     /// whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex_end: Option<Setting<PathRegexEnd>>,
+    /// The protocol of ports of Services that declare none, by appProtocol or the prefix of their name, and for which
+    /// no TrafficTarget or TrafficSplit decides: detect (the default) reads the first bytes of each connection, http
+    /// and tcp read all of them as that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undeclared_ports: Option<Setting<UndeclaredPorts>>,
     /// Limits of the cost of one namespace's objects. A unit of cost is about one instruction of a compiled regular
     /// expression. An object that exceeds a budget has no effect; among several objects the oldest are kept.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BudgetSettings::is_empty")]
@@ -187,6 +192,22 @@ pub enum PathRegexEnd {
     Open,
     #[allow(missing_docs)]
     Closed,
+}
+
+/// Protocol of ports that declare none: detect, http or tcp.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum UndeclaredPorts {
+    #[allow(missing_docs)]
+    #[default]
+    Detect,
+    #[allow(missing_docs)]
+    Http,
+    #[allow(missing_docs)]
+    Tcp,
 }
 
 /// Error of reading a word that is not a value of the setting.

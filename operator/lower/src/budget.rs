@@ -13,7 +13,6 @@ use std::{
 use smidge_mesh::{
     id::{ServiceId, SpiffeId},
     matches::Matches,
-    service::Protocol,
 };
 
 use super::{
@@ -45,8 +44,7 @@ pub(super) fn service_load(id: &ServiceId, context: &mut Context<'_>) -> Option<
         context.contribute_to(Node::IdentityLoad(identity.clone()));
     }
     let called = known.called_ports();
-    let http = called.iter().filter(|(_, protocol)| **protocol == Protocol::Http).count();
-    let matches = split.map_or(0, |split| split.cost()).saturating_mul(count(http));
+    let matches = split.map_or(0, |split| split.cost()).saturating_mul(count(known.http_ports()));
     // A caller has a listener for each address of a headless Service, and a cluster for each port of each backend.
     let addresses = if known.is_headless { known.addresses().len().max(1) } else { 1 };
     let own = count(called.len()).saturating_mul(count(addresses));
@@ -236,9 +234,7 @@ pub(super) fn splits_over_budget(namespace: &str, context: &mut Context<'_>) -> 
     splits.sort_by(|(_, one), (_, other)| one.created.cmp(&other.created));
     let (mut held, mut lost) = (0_u64, BTreeSet::new());
     for (key, written) in splits {
-        let http = context.kube_service(written.root()).map_or(0, |root| {
-            count(root.called_ports().values().filter(|protocol| **protocol == Protocol::Http).count())
-        });
+        let http = context.kube_service(written.root()).map_or(0, |root| count(root.http_ports()));
         let cost = written.cost().saturating_mul(http);
         let sum = held.saturating_add(cost);
         let over = if cost > budgets.root {

@@ -12,9 +12,9 @@ use super::{
     budget,
     context::Context,
     engine::{Role, Schema},
-    kubernetes::{endpoints, mesh_service, service, settings, workload},
+    kubernetes::{endpoints, mesh_service, protocol, service, settings, workload},
     node::Node,
-    smi::{self, binding, split, target},
+    smi::{self, binding, effect, split, target},
     source::{Lower, Source},
     table::table_of_kinds,
     value::Value,
@@ -65,6 +65,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::Pod(key) => Value::Pod(workload::kube_pod(key, context)?.into()),
         Node::Binding(key) => Value::Identities(binding::binding(key, context)?.into()),
         Node::Target(key) => Value::TargetGrant(target::target(key, context)?.into()),
+        Node::RuledPorts(_) => Value::RuledPorts(target::ruled_ports(context).into()),
         Node::Slice(key) => Value::Slice(endpoints::slice(key, context)?),
         Node::KubeService(id) => Value::KubeService(service::kube_service(id, context)?.into()),
         Node::ServiceExists(id) => context.kube_service(id).map(|_| Value::Yes)?,
@@ -78,6 +79,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         }
         Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
         Node::HasSplit(root) => context.split(root).map(|_| Value::Yes)?,
+        Node::Protocols(id) => Value::Protocols(protocol::protocols(id, context)?.into()),
         Node::InboundPort(identity, _) => {
             budget::inbound_port(identity, context);
             Value::Yes
@@ -100,6 +102,11 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
             Value::Workload((workload.into(), class.into()))
         }
         Node::Class(_) => Value::Class(workload::class(context)?),
+        Node::IdentityPorts(_) => Value::IdentityPorts(workload::identity_ports(context).into()),
+        Node::TargetEffect(key) => {
+            effect::report(key, context);
+            Value::Yes
+        }
         // Sets have no value of their own: they represent their contributors.
         Node::PodsWithLabel(..)
         | Node::PodsInNamespace(_)

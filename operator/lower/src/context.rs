@@ -28,8 +28,8 @@ use super::{
     node::Node,
     source::Lower,
     value::{
-        Group, KubePod, KubeService, Load, MeshWide, Split, SplitSpec, TargetGrant, TargetsOverBudget,
-        variant,
+        Group, IdentityPorts, KubePod, KubeService, Load, MeshWide, Protocols, RuledPorts, Split, SplitSpec,
+        TargetGrant, TargetsOverBudget, variant,
     },
 };
 use crate::inputs::{Inputs, Key, Objects, Shared};
@@ -169,6 +169,11 @@ impl<'a> Context<'a> {
         read!(self, Node::Target(key.clone()), TargetGrant)
     }
 
+    /// The ports of a destination identity for which TrafficTargets have rules.
+    pub fn ruled_ports(&mut self, identity: &SpiffeId) -> Option<Arc<RuledPorts>> {
+        read!(self, Node::RuledPorts(identity.clone()), RuledPorts)
+    }
+
     /// All grants of a destination identity.
     pub fn grants(&mut self, identity: &SpiffeId) -> Option<Arc<Vec<Arc<Grant>>>> {
         read!(self, Node::Grants(identity.clone()), Grants)
@@ -216,6 +221,11 @@ impl<'a> Context<'a> {
         read!(self, Node::SplitsOverBudget(namespace.to_owned()), SplitsOverBudget).unwrap_or_default()
     }
 
+    /// The protocols of the ports on which a Service is called.
+    pub fn protocols(&mut self, id: &ServiceId) -> Arc<Protocols> {
+        read!(self, Node::Protocols(id.clone()), Protocols).unwrap_or_default()
+    }
+
     /// The load that a Service adds to the proxies of its callers.
     pub fn service_load(&mut self, id: &ServiceId) -> Load {
         read!(self, Node::ServiceLoad(id.clone()), Load).unwrap_or_default()
@@ -261,13 +271,23 @@ impl<'a> Context<'a> {
         read!(self, Node::AddressOwner(address, port), Owner)
     }
 
-    /// The ports of a pod that Services send to.
-    pub fn served_ports(&mut self, pod: &Key) -> Arc<BTreeMap<u16, Protocol>> {
+    /// The ports of a pod that Services send to, with the protocols that these declare.
+    pub fn served_ports(&mut self, pod: &Key) -> Arc<BTreeMap<u16, Option<Protocol>>> {
         read!(self, Node::ServedPorts(pod.clone()), ServedPorts).unwrap_or_default()
+    }
+
+    /// The ports of an identity's workloads.
+    pub fn identity_ports(&mut self, identity: &SpiffeId) -> Arc<IdentityPorts> {
+        read!(self, Node::IdentityPorts(identity.clone()), IdentityPorts).unwrap_or_default()
     }
 
     /// Class of a workload instance that contributes.
     pub fn class(&self, contributor: &Node) -> Option<Arc<Class>> {
         variant!(self.value(contributor)?, Workload).map(|(_, class)| Arc::clone(class))
+    }
+
+    /// Class that contributes.
+    pub fn class_of(&self, contributor: &Node) -> Option<Arc<Class>> {
+        variant!(self.value(contributor)?, Class).map(Arc::clone)
     }
 }

@@ -194,6 +194,12 @@ reasons! {
     AddressConflict => Error, Accepted, Pass;
     /// Two Services state different protocols for a port of a pod.
     ProtocolConflict => Warning, Nothing, Pass;
+    /// A port without a protocol whose number is that of a protocol in which the server sends first.
+    ProtocolUndeclared => Warning, Nothing, Pass;
+    /// HTTP rules for a destination whose ports are all declared as TCP: they allow nothing.
+    HTTPPortNotFound => Error, Accepted, Warn;
+    /// TCP ports that rules of a target name and that stay closed, as the target has HTTP rules, too.
+    TCPPortClosed => Warning, Nothing, Warn;
     /// A port that the proxy needs for itself.
     ReservedPort => Error, Accepted, Pass;
     /// A setting whose value has no meaning; the strictest mode or the default budget is used.

@@ -4,6 +4,7 @@
 
 pub(super) mod endpoints;
 pub(super) mod mesh_service;
+pub(super) mod protocol;
 pub(super) mod service;
 pub(super) mod settings;
 pub mod workload;

@@ -6,12 +6,13 @@
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
 //! objects       Object    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
-//! SMI targets   Binding → Target
+//! SMI targets   Binding → Target → RuledPorts
 //! Services      KubeService → ServiceExists, HasMembers, Endpoints
-//! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService
+//! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService, Protocols
 //! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
 //! grants        TargetsOverBudget → Grants → IsGranted
 //! the mesh      ClaimedAddresses → AddressOwner → Service        ServedPorts → Workload → Class
+//! effects       Class → IdentityPorts → TargetEffect
 //! ```
 
 use std::net::IpAddr;
@@ -53,6 +54,8 @@ pub(crate) enum Node {
     Binding(Key),
     /// The grant of a TrafficTarget, and its destinations.
     Target(Key),
+    /// The ports of a destination identity for which TrafficTargets have rules.
+    RuledPorts(SpiffeId),
     /// An EndpointSlice.
     Slice(Key),
     /// *Set*: the slices of a Service.
@@ -77,6 +80,8 @@ pub(crate) enum Node {
     HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
     SplitsToService(ServiceId),
+    /// The protocols of the ports on which a Service is called.
+    Protocols(ServiceId),
     /// Fact that pods of an identity have a port, by a Service or by their own declaration.
     InboundPort(SpiffeId, u16),
     /// The load that a Service adds to the proxies of its callers.
@@ -102,6 +107,10 @@ pub(crate) enum Node {
     Workload(Key),
     /// A class of the mesh.
     Class(ClassId),
+    /// The ports of an identity's workloads.
+    IdentityPorts(SpiffeId),
+    /// The rules of a TrafficTarget that no port can meet: yields findings only.
+    TargetEffect(Key),
 }
 
 impl Node {
@@ -113,7 +122,8 @@ impl Node {
             | Self::SlicesOfService(_)
             | Self::SplitsOfRoot(_)
             | Self::SplitsToService(_) => Role::Set,
-            Self::Endpoints(_)
+            Self::RuledPorts(_)
+            | Self::Endpoints(_)
             | Self::SplitsOverBudget(_)
             | Self::Split(_)
             | Self::InboundPort(..)
@@ -126,7 +136,9 @@ impl Node {
             | Self::Service(_)
             | Self::ServedPorts(_)
             | Self::Workload(_)
-            | Self::Class(_) => Role::Contributed,
+            | Self::Class(_)
+            | Self::IdentityPorts(_)
+            | Self::TargetEffect(_) => Role::Contributed,
             Self::TrustDomain
             | Self::ClusterDomain
             | Self::SystemNamespace
@@ -134,7 +146,8 @@ impl Node {
             | Self::IsGranted(_)
             | Self::ServiceExists(_)
             | Self::HasMembers(_)
-            | Self::HasSplit(_) => Role::OnDemand,
+            | Self::HasSplit(_)
+            | Self::Protocols(_) => Role::OnDemand,
             Self::MeshWide
             | Self::Modes(_)
             | Self::Absent(_)

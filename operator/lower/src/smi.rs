@@ -3,6 +3,7 @@
 //! One file per noun. Called by `compute`. What cannot be read allows nothing.
 
 pub(super) mod binding;
+pub(super) mod effect;
 mod mixed;
 pub mod regex;
 pub(super) mod route;

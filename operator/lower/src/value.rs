@@ -55,7 +55,10 @@ pub(super) enum Value {
     ClaimedAddresses(Arc<BTreeSet<(IpAddr, u16)>>),
     Owner(ServiceId),
     Service(Arc<service::Service>),
-    ServedPorts(Arc<BTreeMap<u16, Protocol>>),
+    RuledPorts(Arc<RuledPorts>),
+    Protocols(Arc<Protocols>),
+    ServedPorts(Arc<BTreeMap<u16, Option<Protocol>>>),
+    IdentityPorts(Arc<IdentityPorts>),
     Workload((Arc<workload::Workload>, Arc<Class>)),
     Class(Arc<Class>),
 }
@@ -90,6 +93,8 @@ pub(super) struct MeshWide {
     pub mtls: MtlsMode,
     /// End of path expressions; `None` if it is not set.
     pub path_end: Option<PathEnd>,
+    /// Protocol of ports that neither declare one nor have rules that agree on one.
+    pub undeclared_ports: Protocol,
     pub budgets: Budgets,
 }
 
@@ -99,6 +104,7 @@ impl Default for MeshWide {
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
             path_end: None,
+            undeclared_ports: Protocol::Detect,
             budgets: Budgets::default(),
         }
     }
@@ -181,7 +187,8 @@ pub(super) struct Port {
     pub number: u16,
     /// Name; empty for the only port without a name.
     pub name: String,
-    pub protocol: Protocol,
+    /// The protocol that it declares, if it does.
+    pub declared: Option<Protocol>,
     pub target: Option<IntOrString>,
     /// Members behind the port, each with its own port.
     pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
@@ -220,19 +227,25 @@ impl KubeService {
         }
     }
 
-    /// Returns the ports on which it is called, with their protocols. The ports of a headless Service are not
-    /// translated, so they include the ports of its pods.
-    pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
-        let mut called: BTreeMap<u16, Protocol> =
-            self.ports.iter().map(|(number, port)| (*number, port.protocol)).collect();
+    /// Returns the ports on which it is called, each with the number of the Service's port behind it. The ports of a
+    /// headless Service are not translated, so they include the ports of its pods.
+    pub fn called_ports(&self) -> BTreeMap<u16, u16> {
+        let mut called: BTreeMap<u16, u16> = self.ports.keys().map(|number| (*number, *number)).collect();
         if self.is_headless {
             for port in self.ports.values() {
                 for (_, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
-                    called.entry(*target).or_insert(port.protocol);
+                    called.entry(*target).or_insert(port.number);
                 }
             }
         }
         called
+    }
+
+    /// Returns the number of ports on which it is called that may be HTTP: a split by matches makes a port HTTP that
+    /// declares nothing.
+    pub fn http_ports(&self) -> usize {
+        let declared = |number: &u16| self.ports.get(number).and_then(|port| port.declared);
+        self.called_ports().values().filter(|number| declared(number) != Some(Protocol::Tcp)).count()
     }
 
     /// Returns the key of precedence: an older object wins, as a newer one must not take anything over.
@@ -276,6 +289,30 @@ pub(super) struct TargetGrant {
     /// Cost beside the matches.
     pub cost: u64,
 }
+
+/// Ports of an identity for which TrafficTargets have rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RuledPorts {
+    /// Ports of targets that allow HTTP by matches.
+    pub http: Ports,
+    /// Ports of targets that allow any bytes.
+    pub tcp: Ports,
+}
+
+/// Number of a port and the name of its protocol.
+pub(super) type KnownPort = (u16, &'static str);
+
+/// Protocols of a Service's ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Protocols {
+    /// The protocol of each port on which the Service is called.
+    pub ports: BTreeMap<u16, Protocol>,
+    /// Ports that declare no protocol and are TCP because of a number, that of the port or of a pod's.
+    pub server_first: BTreeMap<u16, KnownPort>,
+}
+
+/// Ports of an identity's workloads, with the protocols that they have there.
+pub(super) type IdentityPorts = BTreeMap<u16, BTreeSet<Protocol>>;
 
 /// A TrafficSplit as written.
 #[derive(Debug, Clone, PartialEq)]

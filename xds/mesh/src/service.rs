@@ -61,35 +61,76 @@ pub enum Protocol {
     Http,
     /// Any bytes.
     Tcp,
+    /// HTTP or any other bytes: the proxies detect it by the first bytes of each connection.
+    Detect,
 }
 
 impl Protocol {
-    /// Returns the protocol of a port: by its `appProtocol`, else by the prefix of its name up to the first `-`, else
-    /// [`Protocol::Tcp`].
-    pub fn of_port(app_protocol: Option<&str>, name: Option<&str>) -> Self {
+    /// Returns the protocol that a port declares, by its `appProtocol`, else by the prefix of its name up to the first
+    /// `-`. An `appProtocol` that is not known means TCP; a prefix that is not known declares nothing.
+    pub fn declared(app_protocol: Option<&str>, name: Option<&str>) -> Option<Self> {
         if let Some(app_protocol) = app_protocol {
-            let is_http = matches!(
-                app_protocol.to_ascii_lowercase().as_str(),
-                "http"
-                    | "http1"
-                    | "http2"
-                    | "h2c"
-                    | "grpc"
-                    | "grpc-web"
-                    | "ws"
-                    | "kubernetes.io/h2c"
-                    | "kubernetes.io/ws"
-            );
-            return if is_http { Self::Http } else { Self::Tcp };
+            let word = app_protocol.to_ascii_lowercase();
+            let is_http = HTTP.contains(&word.as_str()) || HTTP_APP_PROTOCOLS.contains(&word.as_str());
+            return Some(if is_http { Self::Http } else { Self::Tcp });
         }
         let prefix = name.and_then(|name| name.split('-').next()).unwrap_or_default();
-        if matches!(prefix, "http" | "http1" | "http2" | "h2c" | "grpc" | "ws") {
-            Self::Http
-        } else {
-            Self::Tcp
+        if HTTP.contains(&prefix) { Some(Self::Http) } else { TCP.contains(&prefix).then_some(Self::Tcp) }
+    }
+
+    /// Returns the name of the protocol in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Tcp => "TCP",
+            Self::Detect => "a protocol that is detected",
         }
     }
+
+    /// Returns true if calls over HTTP are read as HTTP.
+    pub fn has_http(self) -> bool {
+        self != Self::Tcp
+    }
+
+    /// Returns true if calls may be forwarded byte by byte.
+    pub fn has_tcp(self) -> bool {
+        self != Self::Http
+    }
 }
+
+/// Words for HTTP, as an `appProtocol` and as the prefix of a port's name.
+const HTTP: [&str; 6] = ["http", "http1", "http2", "h2c", "grpc", "ws"];
+
+/// Further words for HTTP, as an `appProtocol`.
+const HTTP_APP_PROTOCOLS: [&str; 3] = ["grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws"];
+
+/// Prefixes of the names of ports that are not HTTP: words of other meshes, TLS, and protocols with a name of their own.
+const TCP: [&str; 24] = [
+    "tcp",
+    "tls",
+    "https",
+    "amqp",
+    "amqps",
+    "cassandra",
+    "cql",
+    "dns",
+    "ftp",
+    "imap",
+    "kafka",
+    "ldap",
+    "ldaps",
+    "mongo",
+    "mongodb",
+    "mqtt",
+    "mysql",
+    "nats",
+    "pop3",
+    "postgres",
+    "postgresql",
+    "redis",
+    "smtp",
+    "ssh",
+];
 
 /// Endpoint of a Service's port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -3,34 +3,39 @@
 //! Nothing in here depends on policy: filters that policy changes are only named here and served elsewhere, as a
 //! changed filter would close the connections of its chain.
 
-use envoy_types::pb::envoy::{
-    config::{
-        accesslog::v3::{
-            AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
-            access_log_filter::FilterSpecifier, comparison_filter,
-        },
-        core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
-        listener::v3::{Filter, filter},
-        route::v3::RouteConfiguration,
-    },
-    extensions::filters::{
-        http::{rbac::v3::Rbac as HttpRbac, router::v3::Router},
-        network::{
-            http_connection_manager::v3::{
-                HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
-                http_connection_manager::{
-                    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
-                },
-                http_filter,
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            accesslog::v3::{
+                AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
+                access_log_filter::FilterSpecifier, comparison_filter,
             },
-            tcp_proxy::v3::{
-                TcpProxy,
-                tcp_proxy::{
-                    ClusterSpecifier, TcpAccessLogOptions, WeightedCluster, weighted_cluster::ClusterWeight,
+            core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
+            listener::v3::{Filter, filter},
+            route::v3::RouteConfiguration,
+        },
+        extensions::filters::{
+            http::{rbac::v3::Rbac as HttpRbac, router::v3::Router},
+            network::{
+                http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
+                    http_connection_manager::{
+                        PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
+                        UpgradeConfig,
+                    },
+                    http_filter,
+                },
+                tcp_proxy::v3::{
+                    TcpProxy,
+                    tcp_proxy::{
+                        ClusterSpecifier, TcpAccessLogOptions, WeightedCluster,
+                        weighted_cluster::ClusterWeight,
+                    },
                 },
             },
         },
     },
+    google::protobuf::Duration,
 };
 use prost::{Message, Name};
 
@@ -38,7 +43,6 @@ use super::{audit, names, rbac, request, route, wire};
 use crate::mesh::{
     id::ServiceId,
     route::{Backend, RouteRule},
-    service::Protocol,
 };
 
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
@@ -63,9 +67,14 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
 /// Builds the filter that gives one answer to every request and then ends the connection: a caller that calls again
 /// finds the listener that a grant may have added since.
 pub fn refuse_http(name: &str, code: u32, text: &str) -> Filter {
+    refuse(name, code, text, None)
+}
+
+fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>) -> Filter {
     let manager = HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_requests_per_connection: wire::number(1),
+            idle_timeout,
             ..HttpProtocolOptions::default()
         }),
         ..manager(name, RouteSpecifier::RouteConfig(route::answer(name, code, text)), vec![router()])
@@ -73,9 +82,15 @@ pub fn refuse_http(name: &str, code: u32, text: &str) -> Filter {
     typed(HTTP, &manager)
 }
 
+/// Builds the filter that does the same where the protocol is not known. A client that waits for the server to send
+/// first is closed after a second; bytes that are not HTTP are closed at once.
+pub fn refuse_any(name: &str, code: u32, text: &str) -> Filter {
+    refuse(name, code, text, wire::seconds(1))
+}
+
 /// Builds the filter for the requests to the workload's own port, which are authorised first.
 pub fn inbound_http(port: u16) -> Filter {
-    let name = names::inbound_filter(port, Protocol::Http);
+    let name = names::inbound_http(port);
     let filters = vec![
         request::forget_proxies(),
         request::refuse_ambiguous(),
@@ -104,7 +119,7 @@ pub fn inbound_http(port: u16) -> Filter {
 
 /// Builds the filter that authorises the caller of a TCP port.
 pub fn inbound_rbac(port: u16) -> Filter {
-    discovered(&names::inbound_filter(port, Protocol::Tcp), Some(&rbac::network_denial()))
+    discovered(&names::inbound_tcp(port), Some(&rbac::network_denial()))
 }
 
 /// Builds the filter that lets authorised connections through to the workload.

@@ -3,7 +3,37 @@
 pub mod inbound;
 pub mod outbound;
 
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
+use envoy_types::pb::envoy::{
+    config::listener::v3::{Filter, FilterChain, FilterChainMatch, ListenerFilter, listener_filter},
+    extensions::filters::listener::http_inspector::v3::HttpInspector,
+};
+use prost::{Message, Name};
+
+use super::wire;
+
+/// Time limit of the detection of a protocol, in milliseconds: a caller that waits for the server to send first is
+/// forwarded after it. Longer than a client of HTTP takes to send its first request.
+const DETECTION: i32 = 500;
+
+/// The words by which `http_inspector` marks a connection in plaintext.
+const HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
+
+/// Builds the listener filter that detects HTTP in plaintext.
+fn http_inspector() -> ListenerFilter {
+    listener_filter("envoy.filters.listener.http_inspector", &HttpInspector {})
+}
+
+fn listener_filter<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(wire::any(config))),
+        ..ListenerFilter::default()
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
 
 fn chain(name: String, matches: FilterChainMatch, filters: Vec<Filter>) -> FilterChain {
     FilterChain { name, filter_chain_match: Some(matches), filters, ..FilterChain::default() }

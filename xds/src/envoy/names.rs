@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mesh::{id::ServiceId, route::Backend, service::Protocol};
+use crate::mesh::{id::ServiceId, route::Backend};
 
 /// Number that represents every port of a workload that is not named: no port has this number.
 pub const OTHER_PORTS: u16 = 0;
@@ -39,12 +39,14 @@ pub fn outbound_filter(service: &ServiceId, port: u16) -> String {
     format!("{OUTBOUND}/{}", service_port(service, port))
 }
 
-/// Returns the name of the filter that authorises the callers of an inbound port.
-pub fn inbound_filter(port: u16, protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Http => format!("{INBOUND}/{port}/http"),
-        Protocol::Tcp => format!("{INBOUND}/{port}/tcp"),
-    }
+/// Returns the name of the filter that authorises the requests to an inbound port.
+pub fn inbound_http(port: u16) -> String {
+    format!("{INBOUND}/{port}/http")
+}
+
+/// Returns the name of the filter that authorises the connections to an inbound port.
+pub fn inbound_tcp(port: u16) -> String {
+    format!("{INBOUND}/{port}/tcp")
 }
 
 /// Returns the name of the filter that lets the plaintext callers of a TCP port through to the workload, or not.

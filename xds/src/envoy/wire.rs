@@ -37,6 +37,12 @@ pub fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
 }
 
+/// Builds a duration in milliseconds, below a second.
+#[expect(clippy::unnecessary_wraps, reason = "the fields that take it are optional")]
+pub fn milliseconds(milliseconds: i32) -> Option<Duration> {
+    Some(Duration { seconds: 0, nanos: milliseconds * 1_000_000 })
+}
+
 /// Builds a TCP address.
 pub fn address(ip: IpAddr, port: u16) -> Address {
     Address { address: Some(address::Address::SocketAddress(socket_address(ip, port))) }

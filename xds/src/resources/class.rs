@@ -16,7 +16,6 @@ use crate::{
     mesh::{
         access::{AccessMode, Grant, MtlsMode, Payload},
         proxy,
-        service::Protocol,
         trust::Trust,
         workload::Class,
     },
@@ -35,13 +34,15 @@ impl ClassPart {
         kept: &Previous<'_>,
     ) -> Self {
         let ports = || class.ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port));
-        let tcp = || ports().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
+        let tcp = || ports().filter(|(_, protocol)| protocol.has_tcp()).map(|(port, _)| *port);
+        let http = ports().filter(|(_, protocol)| protocol.has_http()).map(|(port, _)| *port);
         let mut built = vec![listener(class, marks, kept)];
-        built.extend(ports().map(|(port, protocol)| rules(class, grants, *port, *protocol, kept)));
+        built.extend(http.map(|port| requests(class, grants, port, kept)));
+        built.extend(tcp().map(|port| connections(class, grants, port, kept)));
         built.extend(tcp().filter_map(|port| clients(class, grants, port, trust, kept)));
         if class.mtls == MtlsMode::Permissive {
             // No grant applies to ports that are not named.
-            built.push(rules(class, &[], names::OTHER_PORTS, Protocol::Tcp, kept));
+            built.push(connections(class, &[], names::OTHER_PORTS, kept));
             built.extend(tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port, kept)));
         }
         Self(built)
@@ -52,25 +53,26 @@ impl ClassPart {
     }
 }
 
-/// Builds the rules by which a port authorises its callers.
-fn rules(
-    class: &Class,
-    grants: &[Arc<Grant>],
-    port: u16,
-    protocol: Protocol,
-    kept: &Previous<'_>,
-) -> Arc<Resource> {
-    let rules = match class.access {
+/// Builds the rules by which a port authorises requests.
+fn requests(class: &Class, grants: &[Arc<Grant>], port: u16, kept: &Previous<'_>) -> Arc<Resource> {
+    let name = names::inbound_http(port);
+    let filter = wire::extension(&name, rbac::http(rules(class, grants, port)));
+    kept.make(ResourceType::Extension, &name, &filter)
+}
+
+/// Builds the rules by which a port authorises connections.
+fn connections(class: &Class, grants: &[Arc<Grant>], port: u16, kept: &Previous<'_>) -> Arc<Resource> {
+    let name = names::inbound_tcp(port);
+    let filter = wire::extension(&name, rbac::network(rules(class, grants, port)));
+    kept.make(ResourceType::Extension, &name, &filter)
+}
+
+fn rules<'a>(class: &Class, grants: &'a [Arc<Grant>], port: u16) -> Rules<'a> {
+    match class.access {
         AccessMode::Permissive => Rules::AllowAll,
         AccessMode::Audit => Rules::Audit(grants, port),
         AccessMode::Enforce => Rules::Only(grants, port),
-    };
-    let name = names::inbound_filter(port, protocol);
-    let filter = match protocol {
-        Protocol::Http => wire::extension(&name, rbac::http(rules)),
-        Protocol::Tcp => wire::extension(&name, rbac::network(rules)),
-    };
-    kept.make(ResourceType::Extension, &name, &filter)
+    }
 }
 
 /// Builds the filter that lets plaintext callers in at a TCP port, or not: enforcement refuses them, as they have no

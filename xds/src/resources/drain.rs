@@ -20,7 +20,6 @@ use crate::{
         access::{MtlsMode, Payload},
         id::SpiffeId,
         proxy,
-        service::Protocol,
         workload::Class,
     },
 };
@@ -78,7 +77,7 @@ impl Drains {
 }
 
 fn tcp_ports(class: &Class) -> impl Iterator<Item = u16> {
-    let tcp = class.ports.iter().filter(|(_, protocol)| **protocol == Protocol::Tcp).map(|(port, _)| *port);
+    let tcp = class.ports.iter().filter(|(_, protocol)| protocol.has_tcp()).map(|(port, _)| *port);
     let others = (class.mtls == MtlsMode::Permissive).then_some(names::OTHER_PORTS);
     tcp.filter(|port| !proxy::PORTS.contains(port)).chain(others)
 }

@@ -7,7 +7,7 @@ use super::{Previous, Resource, ResourceType};
 use crate::{
     envoy::{cluster, endpoints, filter, listener::outbound, names, route, tls},
     mesh::{
-        service::{Protocol, Service, ServicePort},
+        service::{Service, ServicePort},
         trust::Trust,
     },
 };
@@ -25,8 +25,8 @@ pub(crate) struct ServicePart {
 pub(crate) struct PortPart {
     /// Entries of callers: a listener for each address, and the cluster for callers that dial an instance.
     doors: Vec<Arc<Resource>>,
-    /// The route or the filter to which the listeners refer.
-    pub way: Arc<Resource>,
+    /// The route, the filter, or both, to which the listeners refer.
+    pub ways: Vec<Arc<Resource>>,
     /// The own endpoints: the cluster and its load assignment.
     pub backend: [Arc<Resource>; 2],
 }
@@ -76,7 +76,7 @@ impl PortPart {
         let cluster = cluster::service(&service.id, number);
         Self {
             doors: doors(service, number, port, kept),
-            way: way(service, number, port, kept),
+            ways: ways(service, number, port, kept),
             backend: [
                 kept.make(ResourceType::Cluster, &cluster.name, &cluster),
                 assignment(service, number, port, kept),
@@ -99,21 +99,21 @@ impl PortPart {
         } else {
             doors(service, number, port, kept)
         };
-        let way = if is_read_alike && old.route.rules == route.rules {
-            Arc::clone(&earlier.way)
+        let ways = if is_read_alike && old.route.rules == route.rules {
+            earlier.ways.clone()
         } else {
-            way(service, number, port, kept)
+            ways(service, number, port, kept)
         };
         let [cluster, assigned] = earlier.backend.clone();
         let assigned =
             if old.endpoints == *endpoints { assigned } else { assignment(service, number, port, kept) };
         // A cluster depends on its name only.
-        Self { doors, way, backend: [cluster, assigned] }
+        Self { doors, ways, backend: [cluster, assigned] }
     }
 
     /// Returns the resources that lead to the port.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.doors.iter().chain([&self.way])
+        self.doors.iter().chain(&self.ways)
     }
 }
 
@@ -136,16 +136,17 @@ fn doors(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>
     doors
 }
 
-fn way(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Arc<Resource> {
+/// Builds what forwards the calls of a port: a route for requests, a filter for connections.
+fn ways(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
     let ServicePort { protocol, exact, route: rules, .. } = port;
-    match protocol {
-        Protocol::Http => {
-            let route = route::service(&service.id, number, *exact, &rules.rules);
-            kept.make(ResourceType::Route, &route.name, &route)
-        }
-        Protocol::Tcp => {
-            let filter = filter::split(&service.id, number, *exact, &rules.rules);
-            kept.make(ResourceType::Extension, &names::outbound_filter(&service.id, number), &filter)
-        }
+    let mut ways = Vec::new();
+    if protocol.has_http() {
+        let route = route::service(&service.id, number, *exact, &rules.rules);
+        ways.push(kept.make(ResourceType::Route, &route.name, &route));
     }
+    if protocol.has_tcp() {
+        let filter = filter::split(&service.id, number, *exact, &rules.rules);
+        ways.push(kept.make(ResourceType::Extension, &names::outbound_filter(&service.id, number), &filter));
+    }
+    ways
 }

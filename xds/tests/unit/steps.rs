@@ -27,7 +27,7 @@ use smidge_xds::{
 /// serves at its root's number.
 const NAMES: [&str; 4] = ["api", "db", "web", "cron"];
 const PORTS: [(u16, Protocol); 4] =
-    [(80, Protocol::Http), (80, Protocol::Tcp), (80, Protocol::Http), (80, Protocol::Http)];
+    [(80, Protocol::Http), (80, Protocol::Tcp), (80, Protocol::Http), (80, Protocol::Detect)];
 
 /// An event in a mesh. Numbers select among the names.
 #[derive(Debug, Clone)]

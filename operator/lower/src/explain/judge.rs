@@ -45,6 +45,9 @@ pub struct Considered {
     /// Group to which one more match would have to be added, `namespace/group`.
     #[serde(skip)]
     pub lacks_match_in: Option<String>,
+    /// True if it allows HTTP only, and the port is not read as HTTP.
+    #[serde(skip)]
+    pub lacks_http: bool,
 }
 
 /// Decision of the grants of a destination about a request.
@@ -101,7 +104,7 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
     let Grant { origin, sources: _, ports, payload } = grant;
     let name = &*origin.name;
     let refuse = |why: Vec<String>, lacks_match_in: Option<String>| {
-        Err(Considered { target: name.to_owned(), why, lacks_match_in })
+        Err(Considered { target: name.to_owned(), why, lacks_match_in, lacks_http: false })
     };
     if let Ports::Only(ports) = ports
         && !ports.contains(&port)
@@ -113,7 +116,8 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
         Payload::Any => return Ok(Allowance { target: name.to_owned(), matches: vec![], only_if: vec![] }),
         Payload::Http(_) if protocol == Protocol::Tcp => {
             let why = format!("it allows only HTTP, and port {port} is not read as HTTP");
-            return refuse(vec![why], None);
+            let target = name.to_owned();
+            return Err(Considered { target, why: vec![why], lacks_match_in: None, lacks_http: true });
         }
         Payload::Http(matches) => matches,
     };

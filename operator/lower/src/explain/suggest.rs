@@ -64,7 +64,7 @@ pub(super) fn suggest(
     let source = caller.identity.as_ref()?;
     let mut wanted = Wanted::new();
     for it in &missing {
-        let is_http = it.protocol == "http" && !asked.request.is_bare();
+        let is_http = it.protocol != "tcp" && !asked.request.is_bare();
         wanted.entry((it.id.clone(), is_http)).or_default().insert(it.port);
     }
     let mut taken = BTreeSet::new();

@@ -54,6 +54,15 @@ pub(super) fn reach(
         let note = "method, path and headers do not apply to ports that are not read as HTTP";
         call.notes.push(note.to_owned());
     }
+    let destinations = || shares.iter().flat_map(|share| &share.destinations);
+    let unread: BTreeSet<(u16, &str)> = destinations()
+        .flat_map(|it| it.considered.iter().map(|considered| (it.port, considered)))
+        .filter(|(_, considered)| considered.lacks_http)
+        .map(|(port, considered)| (port, considered.target.as_str()))
+        .collect();
+    call.notes.extend(unread.into_iter().map(|(port, target)| {
+        format!("if port {port} is HTTP, set appProtocol: http on the Service's port, and TrafficTarget {target} applies")
+    }));
     Ok(Reached { shares, notes: call.notes })
 }
 
@@ -266,7 +275,7 @@ impl Call<'_> {
 
     /// Returns the reason for which the call is refused before any grant or mode applies.
     fn refusal(&self, class: &Class, protocol: Protocol) -> Option<String> {
-        if let (Protocol::Http, Some(Path::Refused(why))) = (protocol, &self.request.path) {
+        if let (true, Some(Path::Refused(why))) = (protocol.has_http(), &self.request.path) {
             return Some(format!("the path is answered with 400, whoever asks: {why}"));
         }
         if self.caller.identity.is_some() {
@@ -278,7 +287,7 @@ impl Call<'_> {
                 "the caller has no identity, and {namespace} takes no plaintext (mtls strict)"
             ));
         }
-        let is_heard = protocol == Protocol::Http || !class.access.is_enforced();
+        let is_heard = protocol.has_http() || !class.access.is_enforced();
         (!is_heard).then(|| "the caller has no identity, which a TCP port asks for".to_owned())
     }
 }
@@ -306,6 +315,7 @@ fn protocol_word(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
+        Protocol::Detect => "detect",
     }
 }
 

@@ -19,6 +19,7 @@ use smidge_mesh::{
     service::{Endpoint, Server, Service, ServicePort},
 };
 
+use super::protocol;
 use crate::{
     context::Context,
     finding::{Finding, Reason},
@@ -110,15 +111,18 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn ports(&self, context: &mut Context<'_>) -> BTreeMap<u16, ServicePort> {
         let mut ports = BTreeMap::new();
+        let protocols = context.protocols(&self.known.id);
+        protocol::report(self.known, &protocols, context);
         for (number, port) in &self.known.ports {
+            let Some(protocol) = protocols.ports.get(number).copied() else { continue };
             let route = match &self.split {
-                Some(split) => split.route(*number, port.protocol, context),
+                Some(split) => split.route(*number, protocol, context),
                 None => Route::own(self.known.id.clone()),
             };
             ports.insert(
                 *number,
                 ServicePort {
-                    protocol: port.protocol,
+                    protocol,
                     addresses: self.addresses(*number, context),
                     exact: self.known.is_headless,
                     servers: servers(port).collect(),
@@ -134,7 +138,10 @@ impl Reader<'_> {
     /// dials a pod's address dials the pod's port. A split of the Service's port applies to these calls as well.
     fn add_dialled_ports(&self, ports: &mut BTreeMap<u16, ServicePort>, context: &mut Context<'_>) {
         for port in self.known.ports.values() {
-            let Some(ServicePort { route, endpoints: all, .. }) = ports.get(&port.number) else { continue };
+            let Some(ServicePort { protocol, route, endpoints: all, .. }) = ports.get(&port.number) else {
+                continue;
+            };
+            let protocol = *protocol;
             let route = self.dialled_route(port.number, route);
             let mut endpoints: BTreeMap<u16, Vec<Endpoint>> = BTreeMap::new();
             for endpoint in all {
@@ -146,7 +153,7 @@ impl Reader<'_> {
                     continue;
                 }
                 let entry = ports.entry(dialled).or_insert_with(|| ServicePort {
-                    protocol: port.protocol,
+                    protocol,
                     addresses: self.addresses(dialled, context),
                     exact: true,
                     servers: BTreeSet::new(),

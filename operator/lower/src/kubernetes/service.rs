@@ -139,12 +139,12 @@ fn ports(
         let field = format!("spec.ports[{index}]");
         match u16::try_from(port.port).ok().filter(|number| *number != 0) {
             Some(number) if is_tcp => {
-                let protocol = Protocol::of_port(port.app_protocol.as_deref(), port.name.as_deref());
+                let declared = Protocol::declared(port.app_protocol.as_deref(), port.name.as_deref());
                 ports.entry(number).or_insert(Port {
                     field,
                     number,
                     name: port.name.clone().unwrap_or_default(),
-                    protocol,
+                    declared,
                     target: port.target_port.clone(),
                     targets: BTreeMap::new(),
                 });
@@ -166,27 +166,37 @@ fn ports(
     ports
 }
 
-/// Returns the ports of a pod that Services send to. If two Services state different protocols, that of the older one
-/// is used.
-pub(crate) fn served_ports(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Protocol> {
+/// Returns the ports of a pod that Services send to, with the protocols that they declare. If two Services, or two ports
+/// of one, declare different protocols, that of the older Service and the lower port is in effect.
+pub(crate) fn served_ports(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Option<Protocol>> {
     let mut services = Vec::new();
     for contributor in context.contributors() {
         let Node::KubeService(id) = &*contributor else { continue };
         services.extend(context.kube_service(id));
     }
     services.sort_by(|one, other| one.age().cmp(&other.age()));
-    let mut owners: BTreeMap<u16, (&KubeService, Protocol)> = BTreeMap::new();
+    let mut owners: BTreeMap<u16, Option<Declared<'_>>> = BTreeMap::new();
     for service in &services {
         for port in service.ports.values() {
             for target in port.targets_at(pod).filter(|target| !proxy::PORTS.contains(target)) {
-                let owner = *owners.entry(target).or_insert((service, port.protocol));
-                if owner.1 != port.protocol {
-                    context.report(conflict(service, port, target, owner));
+                let owner = owners.entry(target).or_default();
+                let Some(protocol) = port.declared else { continue };
+                let owner = *owner.get_or_insert(Declared { service, port, protocol });
+                if owner.protocol != protocol {
+                    context.report(conflict(Declared { service, port, protocol }, target, owner));
                 }
             }
         }
     }
-    owners.into_iter().map(|(target, (_, protocol))| (target, protocol)).collect()
+    owners.into_iter().map(|(target, owner)| (target, owner.map(|owner| owner.protocol))).collect()
+}
+
+/// Declaration of a protocol by a Service's port.
+#[derive(Clone, Copy)]
+struct Declared<'a> {
+    service: &'a KubeService,
+    port: &'a Port,
+    protocol: Protocol,
 }
 
 fn reserved(service: &KubeService, port: &Port, target: u16) -> Finding {
@@ -197,12 +207,28 @@ fn reserved(service: &KubeService, port: &Port, target: u16) -> Finding {
         .hint("let the application listen on another port")
 }
 
-fn conflict(service: &KubeService, port: &Port, target: u16, older: (&KubeService, Protocol)) -> Finding {
-    let (older, in_effect) = older;
-    let message = format!(
-        "declares {:?} for the pods' port {target}, but the older Service {} declares {in_effect:?}, which is in effect",
-        port.protocol, older.id.name
-    );
+fn conflict(declared: Declared<'_>, target: u16, owner: Declared<'_>) -> Finding {
+    let Declared { service, port, protocol } = declared;
+    let message = if service.id == owner.service.id {
+        format!(
+            "ports {} and {} both lead to the pods' port {target} and declare {} and {}: the pods' port is read as {}",
+            owner.port.number,
+            port.number,
+            owner.protocol.name(),
+            protocol.name(),
+            owner.protocol.name()
+        )
+    } else {
+        format!(
+            "port {} declares {} for the pods' port {target}, but port {} of the older Service {} declares {}, which is \
+             in effect",
+            port.number,
+            protocol.name(),
+            owner.port.number,
+            owner.service.id.name,
+            owner.protocol.name()
+        )
+    };
     Finding::new(service.object.clone(), Reason::ProtocolConflict, message)
         .at(port.field.clone())
         .hint("give both ports the same appProtocol")

@@ -11,6 +11,7 @@ use smidge_crds::{
 use smidge_mesh::{
     access::{AccessMode, MtlsMode},
     matches::PathEnd,
+    service::Protocol,
 };
 
 use crate::{
@@ -90,6 +91,12 @@ impl MeshWide {
             }
             None => {}
         }
+        match &spec.undeclared_ports {
+            Some(Setting::Known(ports)) => self.undeclared_ports = undeclared_ports(*ports),
+            // Detection neither opens nor closes a port, so it is what an unknown word leaves.
+            Some(Setting::Unknown(text)) => word("spec.undeclaredPorts", text, &UNDECLARED_PORTS),
+            None => {}
+        }
         for (name, written, budget) in self.budgets.fields(&spec.budgets) {
             let Some(written) = written else { continue };
             match written.as_i64().and_then(|number| u64::try_from(number).ok()) {
@@ -150,6 +157,14 @@ fn mtls_mode(mode: config::MtlsMode) -> MtlsMode {
     }
 }
 
+fn undeclared_ports(ports: config::UndeclaredPorts) -> Protocol {
+    match ports {
+        config::UndeclaredPorts::Detect => Protocol::Detect,
+        config::UndeclaredPorts::Http => Protocol::Http,
+        config::UndeclaredPorts::Tcp => Protocol::Tcp,
+    }
+}
+
 /// Values of a setting, and the one that is used in place of an unknown value: the strictest.
 struct Words {
     expected: &'static str,
@@ -160,6 +175,7 @@ const ACCESS: Words = Words { expected: "enforce, audit or permissive", fallback
 const MTLS: Words = Words { expected: "strict or permissive", fallback: "strict" };
 // Closed allows less than open.
 const PATH_REGEX_END: Words = Words { expected: "open or closed", fallback: "closed" };
+const UNDECLARED_PORTS: Words = Words { expected: "detect, http or tcp", fallback: "detect" };
 
 fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {
     let message = format!("{written} is no budget: expected a whole number from 0 on; {held} holds");

@@ -15,13 +15,14 @@ use smidge_mesh::{
     workload::{Class, Workload},
 };
 
+use super::protocol;
 use crate::{
     bypass,
     context::Context,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
     node::Node,
-    value::{KubePod, MeshPod},
+    value::{IdentityPorts, KubePod, MeshPod},
 };
 
 /// Maximum number of declared ports of a pod that are served though no Service sends to them: each has a copy of the
@@ -164,14 +165,15 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
 pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
     let instance = context.pod(key)?;
     let member = instance.member.as_ref()?;
-    let mut ports = BTreeMap::clone(&*context.served_ports(key));
+    let served = context.served_ports(key);
+    let mut ports = BTreeMap::clone(&*served);
     let mut declared = BTreeMap::new();
     for (name, number) in &member.ports {
         let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
         if proxy::PORTS.contains(&number) {
             context.report(reserved(member.object(), number));
         } else if !ports.contains_key(&number) {
-            declared.entry(number).or_insert_with(|| Protocol::of_port(None, name.as_deref()));
+            declared.entry(number).or_insert_with(|| Protocol::declared(None, name.as_deref()));
         }
     }
     if declared.len() > DECLARED_PORTS {
@@ -180,6 +182,10 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload
     ports.extend(declared.into_iter().take(DECLARED_PORTS));
     let (access, mtls) = context.modes(&key.0);
     let identity = member.identity.clone();
+    let protocol_of = |(port, declared): (u16, Option<Protocol>)| {
+        (port, declared.unwrap_or_else(|| protocol::of_workload(&identity, port, context)))
+    };
+    let ports = ports.into_iter().map(protocol_of).collect();
     let class = Class { identity: identity.clone(), ports, access, mtls };
     let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
@@ -189,7 +195,21 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload
 
 /// Returns the class of the instances that contribute to it: they all have the same value.
 pub(crate) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
-    context.contributors().last().and_then(|instance| context.class(instance))
+    let class = context.contributors().last().and_then(|instance| context.class(instance))?;
+    context.contribute_to(Node::IdentityPorts(class.identity.clone()));
+    Some(class)
+}
+
+/// Returns the ports of an identity's workloads, of all its classes.
+pub(crate) fn identity_ports(context: &mut Context<'_>) -> IdentityPorts {
+    let mut all = IdentityPorts::new();
+    for contributor in context.contributors() {
+        let Some(class) = context.class_of(&contributor) else { continue };
+        for (port, protocol) in &class.ports {
+            all.entry(*port).or_default().insert(*protocol);
+        }
+    }
+    all
 }
 
 fn can_leave(object: ObjectRef, way: bypass::Way) -> Finding {

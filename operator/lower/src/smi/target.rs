@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
 };
 
@@ -27,7 +28,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
     node::Node,
-    value::{Group, LostEffect, Part, TargetGrant},
+    value::{Group, LostEffect, Part, RuledPorts, TargetGrant},
 };
 
 /// Returns the objects that a TrafficTarget refers to.
@@ -48,10 +49,28 @@ pub(crate) fn target(key: &Key, context: &mut Context<'_>) -> Option<TargetGrant
     let mut reader = TargetReader { key, object: ObjectRef::new("TrafficTarget", &key.0, &key.1), context };
     let allowed = reader.read(target)?;
     context.contribute_to(Node::TargetsOverBudget(key.0.clone()));
+    context.contribute_to(Node::TargetEffect(key.clone()));
     for destination in &allowed.destinations {
+        context.contribute_to(Node::RuledPorts(SpiffeId::clone(destination)));
         context.contribute_to(Node::Grants(SpiffeId::clone(destination)));
     }
     Some(allowed)
+}
+
+/// Returns the ports of a destination identity for which its targets have rules.
+pub(crate) fn ruled_ports(context: &mut Context<'_>) -> RuledPorts {
+    let none = || Ports::Only(BTreeSet::new());
+    let mut ruled = RuledPorts { http: none(), tcp: none() };
+    for contributor in context.contributors() {
+        let Node::Target(key) = &*contributor else { continue };
+        let Some(allowed) = context.target(key) else { continue };
+        let ports = match allowed.grant.payload {
+            Payload::Http(_) => &mut ruled.http,
+            Payload::Any => &mut ruled.tcp,
+        };
+        *ports = union(Some(mem::replace(ports, none())), allowed.grant.ports.clone());
+    }
+    ruled
 }
 
 /// Returns all grants of a destination identity, sorted.

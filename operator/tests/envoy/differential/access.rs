@@ -14,7 +14,7 @@ use crate::differential::{
     app,
     audit::ask,
     callers::{Answer, Callers},
-    generated::{Generated, HTTP_PORTS, TCP_PORTS, yaml},
+    generated::{DETECTED_PORTS, Generated, HTTP_PORTS, TCP_PORTS, yaml},
     judge::Judge,
     path,
     reference::{Request, Says, Smi, Verdict},
@@ -38,6 +38,7 @@ pub struct Tally {
     over_http2: usize,
     bytes_allowed: usize,
     in_plaintext: usize,
+    detected: usize,
 }
 
 impl Tally {
@@ -47,6 +48,7 @@ impl Tally {
         let is_bytes = matches!(&request.says, Says::Bytes(_));
         self.bytes_allowed += usize::from(is_bytes && verdict == Verdict::Allowed);
         self.in_plaintext += usize::from(request.from.is_none() && verdict != Verdict::Closed);
+        self.detected += usize::from(DETECTED_PORTS.contains(&request.port) && verdict == Verdict::Allowed);
         self.over_http2 += usize::from(matches!(&request.says, Says::Http(http) if http.is_h2));
     }
 
@@ -65,6 +67,7 @@ impl Tally {
         ] {
             assert!(share(verdict) >= least, "{verdict:?} in {} of 1,000: {self}", share(verdict));
         }
+        assert!(self.detected * 20 >= self.decisions, "hardly any call was detected: {self}");
         assert!(self.bytes_allowed * 1000 >= self.decisions, "hardly any TCP was allowed: {self}");
     }
 }
@@ -75,8 +78,12 @@ impl fmt::Display for Tally {
         for (verdict, count) in &self.verdicts {
             write!(f, ", {count} {verdict:?}")?;
         }
-        let Self { over_http2, bytes_allowed, in_plaintext, .. } = self;
-        write!(f, ", {over_http2} over HTTP/2, {bytes_allowed} allowed over TCP, {in_plaintext} in plaintext")
+        let Self { over_http2, bytes_allowed, in_plaintext, detected, .. } = self;
+        write!(
+            f,
+            ", {over_http2} over HTTP/2, {bytes_allowed} allowed over TCP, {in_plaintext} in plaintext"
+        )?;
+        write!(f, ", {detected} allowed at ports with detection")
     }
 }
 
@@ -87,6 +94,9 @@ pub async fn prove(envoy: &Path, seed: u64, decisions: usize) -> Tally {
     }
     for port in TCP_PORTS {
         app::tcp(port).await;
+    }
+    for port in DETECTED_PORTS {
+        app::either(port).await;
     }
     let mut judge = Judge::start(envoy);
     let mut callers = Callers::new(&judge.authority);

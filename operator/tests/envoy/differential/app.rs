@@ -10,7 +10,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 /// The header with the path and query that arrived.
@@ -21,12 +21,7 @@ pub async fn http(port: u16) {
     let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                // A caller may close a connection at any time.
-                let _ = Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service_fn(answer))
-                    .await;
-            });
+            tokio::spawn(serve(stream));
         }
     });
 }
@@ -40,15 +35,39 @@ async fn answer<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infall
 pub async fn tcp(port: u16) {
     let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(echo(stream));
+        }
+    });
+}
+
+async fn echo(mut stream: TcpStream) {
+    let mut heard = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut heard).await {
+        if stream.write_all(&heard[..count]).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Serves HTTP, and echoes what begins like the bytes of a TCP caller.
+pub async fn either(port: u16) {
+    let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut heard = [0; 4096];
-                while let Ok(count @ 1..) = stream.read(&mut heard).await {
-                    if stream.write_all(&heard[..count]).await.is_err() {
-                        break;
-                    }
+                let mut first = [0; 4];
+                match stream.peek(&mut first).await {
+                    Ok(1..) if !first.starts_with(b"p") => serve(stream).await,
+                    _ => echo(stream).await,
                 }
             });
         }
     });
+}
+
+async fn serve(stream: TcpStream) {
+    // A caller may close a connection at any time.
+    let _ =
+        Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service_fn(answer)).await;
 }

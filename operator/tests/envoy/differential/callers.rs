@@ -47,16 +47,34 @@ type Line = (Account, u16);
 
 /// All callers, with their open connections.
 pub struct Callers {
-    identities: BTreeMap<Account, Arc<ClientConfig>>,
+    identities: BTreeMap<Account, Identity>,
     http1: BTreeMap<Line, Tls>,
     http2: BTreeMap<Line, http2::SendRequest<Empty<Bytes>>>,
+}
+
+/// TLS configurations of a caller: as a proxy forwards HTTP/1.1, HTTP/2 and bytes.
+struct Identity {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    bytes: Arc<ClientConfig>,
+}
+
+impl Identity {
+    fn new(bytes: Arc<ClientConfig>) -> Self {
+        let offering = |alpn: &[u8]| {
+            let mut config = ClientConfig::clone(&bytes);
+            config.alpn_protocols = vec![alpn.to_vec()];
+            Arc::new(config)
+        };
+        Self { http1: offering(b"http/1.1"), http2: offering(b"h2"), bytes }
+    }
 }
 
 impl Callers {
     pub fn new(authority: &Authority) -> Self {
         let identities = CALLERS.iter().map(|(namespace, name)| {
             let leaf = authority.issue(&format!("spiffe://cluster.local/ns/{namespace}/sa/{name}"));
-            (((*namespace).to_owned(), (*name).to_owned()), leaf.config())
+            (((*namespace).to_owned(), (*name).to_owned()), Identity::new(leaf.config()))
         });
         Self { identities: identities.collect(), http1: BTreeMap::new(), http2: BTreeMap::new() }
     }
@@ -86,16 +104,20 @@ impl Callers {
         answers
     }
 
-    fn connect(&self, (who, port): &Line) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let connection = ClientConnection::new(Arc::clone(&self.identities[who]), server_name()).unwrap();
-        let stream = plain(at(*port))?;
+    fn connect(
+        config: &Arc<ClientConfig>,
+        port: u16,
+    ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let connection = ClientConnection::new(Arc::clone(config), server_name()).unwrap();
+        let stream = plain(at(port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(StreamOwned::new(connection, stream))
     }
 
     fn bytes(&self, line: &Line, bytes: &str) -> Answer {
-        let answer = self.connect(line).and_then(|mut stream| echo(&mut stream, bytes));
+        let config = &self.identities[&line.0].bytes;
+        let answer = Self::connect(config, line.1).and_then(|mut stream| echo(&mut stream, bytes));
         answer.unwrap_or_else(|error| closed(&error))
     }
 
@@ -130,7 +152,8 @@ impl Callers {
         let mut rest = requests;
         while !rest.is_empty() {
             let is_new = kept.is_none();
-            let Ok(mut tls) = kept.take().map_or_else(|| self.connect(line).map(BufReader::new), Ok) else {
+            let connect = || Self::connect(&self.identities[&line.0].http1, line.1).map(BufReader::new);
+            let Ok(mut tls) = kept.take().map_or_else(connect, Ok) else {
                 rest = &rest[1..];
                 continue;
             };
@@ -170,7 +193,7 @@ impl Callers {
     async fn http2(&self, (who, port): &Line) -> http2::SendRequest<Empty<Bytes>> {
         let stream = tokio::net::TcpStream::connect(at(*port)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let tls = TlsConnector::from(Arc::clone(&self.identities[who]));
+        let tls = TlsConnector::from(Arc::clone(&self.identities[who].http2));
         let stream = tls.connect(server_name(), stream).await.unwrap();
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();

@@ -20,6 +20,10 @@ pub const CALLERS: [(&str, &str); 5] =
 /// The ports of every destination.
 pub const HTTP_PORTS: [u16; 2] = [8080, 8081];
 pub const TCP_PORTS: [u16; 2] = [9000, 9001];
+/// Ports that declare no protocol, where proxies detect it: `undecided` keeps the rules from deciding it.
+pub const DETECTED_PORTS: [u16; 2] = [7000, 7001];
+/// Prefix of the names of the objects for these.
+pub const UNDECIDED: &str = "undecided";
 
 /// One set of objects.
 pub struct Generated {
@@ -43,6 +47,7 @@ impl Generated {
             objects.push(binding(&mut random, OTHER, "b0"));
         }
         objects.extend(settings(&mut random));
+        objects.extend(undecided());
         for number in 0..random.between(1, 3) {
             objects.push(group(&mut random, SHOP, &format!("g{number}")));
         }
@@ -83,7 +88,8 @@ fn workload(name: &str) -> Value {
     let port = |name: String, number: &u16| json!({ "name": name, "containerPort": number });
     let http = HTTP_PORTS.iter().map(|number| port(format!("http-{number}"), number));
     let tcp = TCP_PORTS.iter().map(|number| port(format!("tcp-{number}"), number));
-    let ports: Vec<Value> = http.chain(tcp).collect();
+    let detected = DETECTED_PORTS.iter().map(|number| json!({ "containerPort": number }));
+    let ports: Vec<Value> = http.chain(tcp).chain(detected).collect();
     let labels = json!({ "app": name });
     let containers = json!([{ "name": "app", "image": "app", "ports": ports }]);
     object(
@@ -99,6 +105,30 @@ fn workload(name: &str) -> Value {
             },
         }),
     )
+}
+
+/// Returns HTTP rules and TCP rules for the ports that declare nothing, for a caller that never calls.
+fn undecided() -> Vec<Value> {
+    let (access, specs) = ("access.smi-spec.io/v1alpha4", "specs.smi-spec.io/v1alpha4");
+    let ports = json!({ "matches": { "ports": DETECTED_PORTS } });
+    let matches = json!({ "matches": [{ "name": "any", "pathRegex": "/.*" }] });
+    let mut all = vec![
+        object(specs, "TCPRoute", SHOP, UNDECIDED, &ports),
+        object(specs, "HTTPRouteGroup", SHOP, UNDECIDED, &matches),
+    ];
+    let tcp = json!({ "kind": "TCPRoute", "name": UNDECIDED });
+    let http = json!({ "kind": "HTTPRouteGroup", "name": UNDECIDED });
+    for destination in DESTINATIONS {
+        let account = |name: &str| json!({ "kind": "ServiceAccount", "name": name, "namespace": SHOP });
+        for (which, rules) in [("tcp", json!([tcp])), ("http", json!([tcp, http]))] {
+            let name = format!("{UNDECIDED}-{which}-{destination}");
+            let spec = json!({
+                "destination": account(destination), "sources": [account(UNDECIDED)], "rules": rules,
+            });
+            all.push(object(access, "TrafficTarget", SHOP, &name, &spec));
+        }
+    }
+    all
 }
 
 /// Generates pods of the callers, for bindings to select. An account may have pods with different labels.

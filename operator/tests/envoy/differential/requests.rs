@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::differential::{
-    generated::{CALLERS, Generated, HTTP_PORTS, SHOP, TCP_PORTS},
+    generated::{CALLERS, DETECTED_PORTS, Generated, HTTP_PORTS, SHOP, TCP_PORTS, UNDECIDED},
     pattern::Pattern,
     random::Random,
     reference::{Http, Request, Says, Smi, Verdict, headers, list, text},
@@ -20,7 +20,8 @@ pub fn requests(generated: &Generated, destination: &str, count: usize) -> Vec<R
     let mut random = Random::new(generated.seed ^ 0x5ca1_ab1e, generated.index);
     let smi = Smi(&generated.objects);
     // Targets of other destinations are used as well: they must not allow anything here.
-    let targets: Vec<&Value> = smi.of_kind("TrafficTarget").collect();
+    let is_random = |target: &&Value| !text(target, "/metadata/name").starts_with(UNDECIDED);
+    let targets: Vec<&Value> = smi.of_kind("TrafficTarget").filter(is_random).collect();
     let of_it: Vec<&Value> = targets.iter().copied().filter(|it| is_whole(it, destination)).collect();
     (0..count)
         .map(|_| {
@@ -52,9 +53,17 @@ fn is_whole(target: &Value, destination: &str) -> bool {
 fn request(random: &mut Random, smi: Smi<'_>, target: &Value, destination: &str) -> Request {
     let is_tcp = random.percent(6);
     let from = caller(random, smi, target);
-    let port = port(random, smi, target, if is_tcp { &TCP_PORTS } else { &HTTP_PORTS });
+    let is_detected = random.percent(30);
+    let among = match (is_detected, is_tcp) {
+        (true, _) => &DETECTED_PORTS,
+        (_, true) => &TCP_PORTS,
+        (_, false) => &HTTP_PORTS,
+    };
+    let port = port(random, smi, target, among);
     let says = if is_tcp {
-        Says::Bytes(BYTES[random.below(BYTES.len())])
+        // A workload that serves both would answer what looks like HTTP as such.
+        let count = if is_detected { 1 } else { BYTES.len() };
+        Says::Bytes(BYTES[random.below(count)])
     } else {
         let matches: Vec<&Value> = smi.matches(target).collect();
         let meant = (!matches.is_empty()).then(|| matches[random.below(matches.len())]);

@@ -16,6 +16,8 @@ pub fn ports(random: &mut Random, kind: &str, namespace: &str, name: &str) -> Va
         json!(8081),
         json!(9000),
         json!(9001),
+        json!(7000),
+        json!(7001),
         json!(7070),
         json!(0),
         json!(70000),

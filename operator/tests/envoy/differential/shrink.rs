@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::differential::{
     audit::ask,
     callers::Callers,
-    generated::DESTINATIONS,
+    generated::{DESTINATIONS, UNDECIDED},
     judge::Judge,
     reference::{Request, Says, Smi, text},
 };
@@ -113,7 +113,9 @@ fn without_a_part(value: &Value) -> Vec<Value> {
     all
 }
 
-/// Returns true for the workloads that are called: without them there is no destination to judge.
+/// Returns true for the workloads that are called, without which there is no destination to judge, and for the rules
+/// that leave a protocol undecided.
 fn is_fixed(object: &Value) -> bool {
-    text(object, "/kind") == "Deployment" && DESTINATIONS.contains(&text(object, "/metadata/name"))
+    let name = text(object, "/metadata/name");
+    text(object, "/kind") == "Deployment" && DESTINATIONS.contains(&name) || name.starts_with(UNDECIDED)
 }

@@ -33,7 +33,7 @@ use smidge_xds_testing::meshes;
 /// Names of workloads and Services.
 pub const NAMES: [&str; 4] = ["api", "db", "web", "cron"];
 const PORTS: [(u16, Protocol); 4] =
-    [(80, Protocol::Http), (80, Protocol::Tcp), (80, Protocol::Http), (80, Protocol::Http)];
+    [(80, Protocol::Http), (80, Protocol::Tcp), (80, Protocol::Http), (80, Protocol::Detect)];
 /// The objects that come and go. Grants and splits of the mesh have the names of the first four.
 const OBJECTS: [(&str, &str); 8] = [
     ("TrafficTarget", "one"),
@@ -269,14 +269,15 @@ fn is_in_effect(object: &ObjectRef, mesh: &Mesh) -> bool {
 fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(ResourceType, String)> {
     let origin = SourceRef::new(&object.kind, &object.namespace, &object.name);
     let class = &mesh.classes[&mesh.workloads[proxy].class];
-    let rules = |port: u16, protocol| match protocol {
-        Protocol::Http => vec![(ResourceType::Extension, format!("inbound/{port}/http"))],
-        Protocol::Tcp => {
-            vec![
+    let rules = |port: u16, protocol: Protocol| {
+        let http = protocol.has_http().then(|| (ResourceType::Extension, format!("inbound/{port}/http")));
+        let tcp = protocol.has_tcp().then(|| {
+            [
                 (ResourceType::Extension, format!("inbound/{port}/tcp")),
                 (ResourceType::Secret, format!("clients/{port}")),
             ]
-        }
+        });
+        http.into_iter().chain(tcp.into_iter().flatten()).collect::<Vec<_>>()
     };
     match object.kind.as_str() {
         "TrafficTarget" if class.access != AccessMode::Permissive => {
@@ -292,12 +293,11 @@ fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(ResourceTy
             let way = |(service, (number, port)): (&Arc<smidge_xds::mesh::service::Service>, (&u16, &_))| {
                 let port: &smidge_xds::mesh::service::ServicePort = port;
                 let name = format!("{}/{}/{number}", service.id.namespace, service.id.name);
-                match port.protocol {
-                    Protocol::Http => (ResourceType::Route, name),
-                    Protocol::Tcp => (ResourceType::Extension, format!("outbound/{name}")),
-                }
+                let tcp =
+                    port.protocol.has_tcp().then(|| (ResourceType::Extension, format!("outbound/{name}")));
+                port.protocol.has_http().then_some((ResourceType::Route, name)).into_iter().chain(tcp)
             };
-            ports.map(way).collect()
+            ports.flat_map(way).collect()
         }
         "MeshConfig" => {
             let plain = |port: u16| (ResourceType::Extension, format!("inbound/{port}/plain"));

@@ -9,24 +9,30 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use envoy_types::pb::envoy::{
-    config::{
-        core::v3::TrafficDirection,
-        listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter},
-    },
-    extensions::filters::listener::{original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector},
-};
-use prost::{Message, Name};
-
-use super::chain;
+use super::{HTTP, chain, http_inspector, listener_filter, words};
 use crate::{
     envoy::{filter, names, tls, wire},
     mesh::{access::MtlsMode, proxy, service::Protocol, workload::Class},
+};
+use envoy_types::pb::envoy::{
+    config::{
+        core::v3::TrafficDirection,
+        listener::v3::{
+            Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+            ListenerFilterChainMatchPredicate,
+            listener_filter_chain_match_predicate::{MatchSet, Rule},
+        },
+    },
+    extensions::filters::listener::{original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector},
+    r#type::v3::Int32Range,
 };
 
 /// Time limit of the detection of a caller's protocol, and again of its TLS handshake, in seconds: two exchanges and a
 /// signature. A connection that is half open has no identity, blocks no other one, and takes 30 KB.
 const HANDSHAKE: i64 = 5;
+
+/// The versions of HTTP that a proxy of the mesh offers.
+const ALPN: [&str; 2] = ["h2", "http/1.1"];
 
 /// The drain mark of each TCP port that has one.
 pub type Marks = BTreeMap<u16, String>;
@@ -37,14 +43,19 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
     let Class { identity: _, ports, access: _, mtls } = class;
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
-    for (port, protocol) in ports {
-        // A caller must not reach the proxy by a port that a workload declares.
-        if !proxy::PORTS.contains(port) {
-            filter_chains.push(meshed(*port, *protocol, *mtls, marks.get(port)));
-            if permissive {
-                filter_chains.push(plain(*port, *protocol, marks.get(port)));
-            }
+    // A caller must not reach the proxy by a port that a workload declares.
+    for (port, protocol) in ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port)) {
+        filter_chains.extend(meshed(*port, *protocol, *mtls, marks.get(port)));
+        if permissive {
+            filter_chains.extend(plain(*port, *protocol, marks.get(port)));
         }
+    }
+    let mut listener_filters = vec![
+        listener_filter("envoy.filters.listener.original_dst", &OriginalDst {}),
+        listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default()),
+    ];
+    if permissive {
+        listener_filters.extend(plain_inspector(ports));
     }
     // Added even where no other chain would match them: Envoy refuses a listener without any chain.
     filter_chains.extend(proxy::PORTS.map(closed));
@@ -52,10 +63,7 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
         name: names::INBOUND.to_owned(),
         address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), proxy::INBOUND_PORT)),
         traffic_direction: TrafficDirection::Inbound as i32,
-        listener_filters: vec![
-            listener_filter("envoy.filters.listener.original_dst", &OriginalDst {}),
-            listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default()),
-        ],
+        listener_filters,
         // A plaintext caller may wait for the server to send first: then silence must not end the connection.
         listener_filters_timeout: wire::seconds(if permissive { 1 } else { HANDSHAKE }),
         continue_on_listener_filters_timeout: permissive,
@@ -65,8 +73,46 @@ pub fn inbound(class: &Class, marks: &Marks) -> Listener {
     }
 }
 
-/// Builds the chain for connections from proxies of the mesh.
-fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) -> FilterChain {
+/// Builds the filter that detects HTTP in plaintext at the ports whose protocol is not known, if there are any.
+fn plain_inspector(ports: &BTreeMap<u16, Protocol>) -> Option<ListenerFilter> {
+    let detected = ports.iter().filter(|(_, protocol)| **protocol == Protocol::Detect);
+    let at = |(port, _): (&u16, _)| {
+        predicate(Rule::DestinationPortRange(Int32Range {
+            start: i32::from(*port),
+            end: i32::from(*port) + 1,
+        }))
+    };
+    let rules: Vec<_> = detected.map(at).collect();
+    // A set needs at least two rules.
+    let any = match <[_; 1]>::try_from(rules) {
+        Ok([rule]) => rule,
+        Err(rules) if rules.is_empty() => return None,
+        Err(rules) => predicate(Rule::OrMatch(MatchSet { rules })),
+    };
+    let others = predicate(Rule::NotMatch(Box::new(any)));
+    Some(ListenerFilter { filter_disabled: Some(others), ..http_inspector() })
+}
+
+fn predicate(rule: Rule) -> ListenerFilterChainMatchPredicate {
+    ListenerFilterChainMatchPredicate { rule: Some(rule) }
+}
+
+/// Builds the chains for connections from proxies of the mesh. A proxy that forwards HTTP offers its version as ALPN, and
+/// one that forwards bytes offers nothing. That only selects the chain: each one judges its callers.
+fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) -> Vec<FilterChain> {
+    let tls = |protocol, side: &str| meshed_chain(port, protocol, mtls, &name(port, side, mark));
+    match protocol {
+        Protocol::Http | Protocol::Tcp => vec![tls(protocol, "mtls")],
+        Protocol::Detect => {
+            let mut http = meshed_chain(port, Protocol::Http, mtls, &name(port, "mtls-http", None));
+            let matches = http.filter_chain_match.get_or_insert_default();
+            matches.application_protocols = words(&ALPN);
+            vec![http, tls(Protocol::Tcp, "mtls")]
+        }
+    }
+}
+
+fn meshed_chain(port: u16, protocol: Protocol, mtls: MtlsMode, name: &str) -> FilterChain {
     let server_names = match mtls {
         MtlsMode::Strict => Vec::new(),
         // Other TLS is the workload's own.
@@ -77,16 +123,24 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
         transport_socket: Some(match protocol {
             // HTTP accepts every client of the mesh: those without permission get a status rather than a reset.
             Protocol::Http => tls::downstream(names::TRUST),
-            Protocol::Tcp => tls::downstream(&names::clients(port)),
+            Protocol::Tcp | Protocol::Detect => tls::downstream(&names::clients(port)),
         }),
         transport_socket_connect_timeout: wire::seconds(HANDSHAKE),
-        ..chain(name(port, "mtls", mark), matches, filters(port, protocol))
+        ..chain(name.to_owned(), matches, filters(port, protocol))
     }
 }
 
-/// Builds the chain for connections from outside the mesh. They have no principal, so no grant lets them through.
-fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> FilterChain {
-    chain(name(port, "plain", mark), at(port), plain_filters(port, protocol))
+/// Builds the chains for connections from outside the mesh. They have no principal, so no grant lets them through.
+fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> Vec<FilterChain> {
+    let plain = |protocol| chain(name(port, "plain", mark), at(port), plain_filters(port, protocol));
+    match protocol {
+        Protocol::Http | Protocol::Tcp => vec![plain(protocol)],
+        Protocol::Detect => {
+            let detected = FilterChainMatch { application_protocols: words(&HTTP), ..at(port) };
+            let http = chain(name(port, "plain-http", None), detected, plain_filters(port, Protocol::Http));
+            vec![http, plain(Protocol::Tcp)]
+        }
+    }
 }
 
 /// Builds the chain for connections to ports that are not named, from any client.
@@ -105,14 +159,14 @@ fn closed(port: u16) -> FilterChain {
 fn filters(port: u16, protocol: Protocol) -> Vec<Filter> {
     match protocol {
         Protocol::Http => vec![filter::inbound_http(port)],
-        Protocol::Tcp => vec![filter::inbound_rbac(port), filter::inbound_tcp()],
+        Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_tcp()],
     }
 }
 
 fn plain_filters(port: u16, protocol: Protocol) -> Vec<Filter> {
     match protocol {
         Protocol::Http => filters(port, protocol),
-        Protocol::Tcp => vec![filter::inbound_rbac(port), filter::inbound_plain(port)],
+        Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_plain(port)],
     }
 }
 
@@ -125,12 +179,4 @@ fn name(port: u16, side: &str, mark: Option<&String>) -> String {
 
 fn at(port: u16) -> FilterChainMatch {
     FilterChainMatch { destination_port: wire::number(u32::from(port)), ..FilterChainMatch::default() }
-}
-
-fn listener_filter<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
-    ListenerFilter {
-        name: name.to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(wire::any(config))),
-        ..ListenerFilter::default()
-    }
 }

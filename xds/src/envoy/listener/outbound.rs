@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::config::{
     listener::v3::{FilterChain, FilterChainMatch, Listener},
 };
 
-use super::chain;
+use super::{DETECTION, HTTP, chain, http_inspector, words};
 use crate::{
     envoy::{filter, names, wire},
     mesh::{id::ServiceId, proxy, service::Protocol},
@@ -39,16 +39,24 @@ pub type Addresses = BTreeMap<(u16, Protocol, Closed), BTreeSet<IpAddr>>;
 
 /// Builds the listener of one address of a Service's port. The virtual listener finds it, so it binds nothing.
 pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAddr) -> Listener {
-    let filter = match protocol {
-        Protocol::Http => filter::outbound_http(service, port),
-        Protocol::Tcp => filter::outbound_tcp(service, port),
+    let name = names::service_port(service, port);
+    let all = FilterChainMatch::default;
+    let http = || vec![filter::outbound_http(service, port)];
+    let tcp = || vec![filter::outbound_tcp(service, port)];
+    let filter_chains = match protocol {
+        Protocol::Http => vec![chain(name, all(), http())],
+        Protocol::Tcp => vec![chain(name, all(), tcp())],
+        Protocol::Detect => {
+            let detected = FilterChainMatch { application_protocols: words(&HTTP), ..all() };
+            vec![chain(format!("{name}/http"), detected, http()), chain(name, all(), tcp())]
+        }
     };
+    let detects = protocol == Protocol::Detect;
     Listener {
-        filter_chains: vec![chain(
-            names::service_port(service, port),
-            FilterChainMatch::default(),
-            vec![filter],
-        )],
+        filter_chains,
+        listener_filters: if detects { vec![http_inspector()] } else { Vec::new() },
+        listener_filters_timeout: detects.then(|| wire::milliseconds(DETECTION)).flatten(),
+        continue_on_listener_filters_timeout: detects,
         bind_to_port: wire::flag(false),
         // One set of statistics for all of them, as for their filters: a Service's own are those of its cluster.
         stat_prefix: names::OUTBOUND.to_owned(),
@@ -84,6 +92,7 @@ fn refuse(port: u16, protocol: Protocol, closed: Closed, ips: &BTreeSet<IpAddr>)
     let (name, filter) = match protocol {
         Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text)),
         Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::tcp(names::BLACKHOLE)),
+        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(kind, code, text)),
     };
     chain(name, to(port, ips), vec![filter])
 }

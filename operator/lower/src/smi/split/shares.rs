@@ -72,7 +72,7 @@ impl Split {
             let does = match protocol {
                 Protocol::Tcp => "closes every connection",
                 Protocol::Http if self.matches.is_some() => "answers 503 to what matches",
-                Protocol::Http => "answers 503 to everything",
+                Protocol::Http | Protocol::Detect => "answers 503 to everything",
             };
             let message = format!("{whose}: port {number} of {} {does}", self.root.name);
             context.report(self.finding(Reason::AllWeightsZero, "spec.backends", message));
@@ -92,10 +92,12 @@ impl Split {
             context.report(self.finding(Reason::BackendPortNotFound, &share.field, message));
             return false;
         };
-        if port.protocol != protocol {
+        if let Some(declared) = port.declared.filter(|declared| *declared != protocol) {
             let message = format!(
-                "port {number} is {protocol:?} for {} and {:?} for {name}",
-                self.root.name, port.protocol
+                "port {number} is {} for {} and {} for {name}",
+                protocol.name(),
+                self.root.name,
+                declared.name()
             );
             let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
             context.report(finding.hint("give both ports the same appProtocol"));
@@ -107,7 +109,7 @@ impl Split {
                 "no ready endpoint"
             };
             let becomes = match protocol {
-                Protocol::Http => "answered with 503",
+                Protocol::Http | Protocol::Detect => "answered with 503",
                 Protocol::Tcp => "closed",
             };
             let message = format!("{name} has {why} for port {number}; its share is {becomes}");

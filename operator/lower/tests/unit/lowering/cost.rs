@@ -122,17 +122,17 @@ fn an_endpoint_of_a_backend_lowers_the_root_as_well() {
 
 #[test]
 fn a_weight_lowers_the_root() {
-    flat("a weight", (1, 0, 5), |inputs| weigh(inputs, 50));
+    flat("a weight", (1, 0, 6), |inputs| weigh(inputs, 50));
 }
 
 #[test]
 fn a_target_lowers_no_service_and_no_workload() {
-    flat("a target", (0, 0, 4), |inputs| grant(inputs, "a3"));
+    flat("a target", (0, 0, 6), |inputs| grant(inputs, "a3"));
 }
 
 #[test]
 fn a_further_pod_lowers_itself_and_its_service() {
-    flat("a further pod", (1, 1, 12), scale);
+    flat("a further pod", (1, 1, 13), scale);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_a_kubelet_reports_lowers_nothing() {
 #[test]
 fn a_pod_that_goes_lowers_its_service() {
     // It is the only one of its account, whose callers no longer receive the Service. A removed node is not lowered.
-    flat("a pod that goes", (1, 0, 14), |inputs| {
+    flat("a pod that goes", (1, 0, 17), |inputs| {
         let key = key(inputs.pods.keys().cloned(), "a7-");
         inputs.pods.remove(&key);
         let slice = self::key(inputs.slices.keys().cloned(), &format!("a7-{}", key.1));
