@@ -7,6 +7,7 @@ use crate::differential::{
     generated::{OTHER, SHOP, object},
     random::Random,
     routes::group,
+    shares::Scenario,
 };
 
 /// The workload that calls.
@@ -20,6 +21,8 @@ pub const PODS: u8 = 6;
 /// The Services' ports: HTTP and TCP.
 pub const HTTP: u16 = 80;
 pub const TCP: u16 = 90;
+/// Name of an HTTP port that declares no protocol.
+pub const UNDECLARED: &str = "web";
 /// The pods' own ports.
 pub const HTTP_PORTS: [u16; 2] = [8080, 8081];
 pub const TCP_PORTS: [u16; 2] = [9000, 9001];
@@ -57,7 +60,25 @@ pub fn scenario(seed: u64, index: u64) -> Vec<Value> {
         let spec = json!({ "service": "web.shop", "backends": backends });
         objects.push(object("split.smi-spec.io/v1alpha4", "TrafficSplit", OTHER, "web", &spec));
     }
+    if random.percent(40) {
+        undeclare(&mut objects);
+    }
     objects
+}
+
+/// Takes the protocols out of the names of all ports, so that proxies detect them. A split by matches would make the
+/// TCP ports HTTP as well: then these stay declared.
+fn undeclare(objects: &mut [Value]) {
+    let in_effect = |called: &&str| Scenario(objects).in_effect(called);
+    let matches = ROOTS.iter().filter_map(in_effect).any(|split| split["spec"].get("matches").is_some());
+    let services = objects.iter_mut().filter(|object| object["kind"] == "Service");
+    for port in services.flat_map(|service| service["spec"]["ports"].as_array_mut().into_iter().flatten()) {
+        if port["port"] == HTTP {
+            port["name"] = json!(UNDECLARED);
+        } else if !matches {
+            port["name"] = json!("raw");
+        }
+    }
 }
 
 /// Generates the settings. Where access is enforced, every pod may be called: the proof of access covers denials.
@@ -68,21 +89,21 @@ fn settings(random: &mut Random) -> Vec<Value> {
     let mut all = vec![object("smidge.mesh/v1alpha1", "MeshConfig", "", "default", &spec)];
     if mode == "enforce" {
         let every = json!({ "matches": { "ports": [] } });
+        let any = json!({ "matches": [{ "name": "any", "pathRegex": "/.*" }] });
         all.push(object("specs.smi-spec.io/v1alpha4", "TCPRoute", SHOP, "every", &every));
+        all.push(object("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", SHOP, "every", &any));
         for number in 0..PODS {
             let account = |name: &str| json!({ "kind": "ServiceAccount", "name": name, "namespace": SHOP });
-            let spec = json!({
-                "destination": account(&format!("s{number}")),
-                "sources": [account(CALLER)],
-                "rules": [{ "kind": "TCPRoute", "name": "every" }],
-            });
-            all.push(object(
-                "access.smi-spec.io/v1alpha4",
-                "TrafficTarget",
-                SHOP,
-                &format!("t{number}"),
-                &spec,
-            ));
+            // Rules of both kinds leave the protocols of ports that declare none to detection.
+            for kind in ["TCPRoute", "HTTPRouteGroup"] {
+                let spec = json!({
+                    "destination": account(&format!("s{number}")),
+                    "sources": [account(CALLER)],
+                    "rules": [{ "kind": kind, "name": "every" }],
+                });
+                let name = format!("{}-{number}", kind.to_lowercase());
+                all.push(object("access.smi-spec.io/v1alpha4", "TrafficTarget", SHOP, &name, &spec));
+            }
         }
     }
     all

@@ -122,7 +122,7 @@ impl<'a> Scenario<'a> {
         Smi(self.0).find("Service", SHOP, name)
     }
 
-    fn port(self, service: &str, number: u16) -> Option<&'a Value> {
+    pub fn port(self, service: &str, number: u16) -> Option<&'a Value> {
         let ports = self.service(service).map_or(&[][..], |it| list(it, "/spec/ports"));
         ports.iter().find(|it| it["port"].as_u64() == Some(u64::from(number)))
     }

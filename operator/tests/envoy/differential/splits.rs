@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::differential::{
     askers::{self, Heard},
@@ -18,7 +18,7 @@ use crate::differential::{
     random::Random,
     reference::{Http, Smi, list, text},
     requests,
-    scenario::{CALLER, HTTP, ROOTS, TCP, scenario},
+    scenario::{CALLER, HTTP, ROOTS, TCP, UNDECLARED, scenario},
     servers::{self, INNER},
     shares::{Scenario, Shares},
 };
@@ -39,6 +39,7 @@ struct Tally {
     shared_tcp: usize,
     to_nobody: usize,
     beside_zero: usize,
+    detected: usize,
     matched: usize,
     unmatched: usize,
 }
@@ -46,12 +47,13 @@ struct Tally {
 impl Tally {
     /// Checks the counts: a proof in which nothing was split would prove nothing.
     fn assert_is_fair(&self) {
-        let Self { shared, shared_tcp, to_nobody, beside_zero, matched, unmatched, .. } = self;
+        let Self { shared, shared_tcp, to_nobody, beside_zero, detected, matched, unmatched, .. } = self;
         for (what, count) in [
             ("shared", shared),
             ("shared TCP", shared_tcp),
             ("to nobody", to_nobody),
             ("beside a weight of 0", beside_zero),
+            ("detected", detected),
             ("matched", matched),
             ("unmatched", unmatched),
         ] {
@@ -62,11 +64,12 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scenarios, calls, shared, shared_tcp, to_nobody, beside_zero, matched, unmatched } = self;
+        let Self { scenarios, calls, shared, shared_tcp, to_nobody, beside_zero, .. } = self;
+        let Self { detected, matched, unmatched, .. } = self;
         write!(
             f,
             "{calls} calls in {scenarios} scenarios; of the kinds of calls {shared} shared, {shared_tcp} of them TCP, {to_nobody} in \
-             part to nobody, {beside_zero} beside a weight of 0; {matched} requests matched, {unmatched} did not"
+             part to nobody, {beside_zero} beside a weight of 0, {detected} shared and detected; {matched} requests matched, {unmatched} did not"
         )
     }
 }
@@ -173,6 +176,10 @@ fn kinds<'a>(
         let is_shared = kind.shares.len() > 1;
         tally.shared += usize::from(is_shared);
         tally.shared_tcp += usize::from(is_shared && kind.port == TCP);
+        let undeclared = [UNDECLARED, "raw"].map(|name| json!(name));
+        let port = scenario.port(called, kind.port);
+        let is_detected = by_match.is_none() && port.is_some_and(|it| undeclared.contains(&it["name"]));
+        tally.detected += usize::from(is_shared && is_detected);
         tally.to_nobody += usize::from(kind.shares.contains_key(&None));
         let zero = |backend: &Value| {
             let name = text(backend, "/service").to_owned();
