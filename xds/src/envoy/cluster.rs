@@ -27,7 +27,7 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 
-use super::{names, tls, wire};
+use super::{names, request, tls, wire};
 use crate::mesh::id::ServiceId;
 
 /// The source of connections to the workload itself: the redirection lets these through, while a call that the workload
@@ -145,6 +145,7 @@ fn same_protocol() -> HashMap<String, Any> {
                 ..UseDownstreamHttpConfig::default()
             },
         )),
+        common_http_protocol_options: Some(request::response_limits()),
         ..HttpProtocolOptions::default()
     };
     HashMap::from([(

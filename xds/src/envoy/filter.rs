@@ -10,7 +10,10 @@ use envoy_types::pb::{
                 AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
                 access_log_filter::FilterSpecifier, comparison_filter,
             },
-            core::v3::{Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, TypedExtensionConfig},
+            core::v3::{
+                Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, SubstitutionFormatString,
+                TypedExtensionConfig,
+            },
             listener::v3::{Filter, filter},
             route::v3::RouteConfiguration,
         },
@@ -58,7 +61,7 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
         normalize_path: wire::flag(true),
         merge_slashes: true,
         early_header_mutation_extensions: vec![request::early()],
-        local_reply_config: Some(withdrawn_text()),
+        local_reply_config: Some(outbound_texts()),
         ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![router()])
     };
     typed(HTTP, &manager)
@@ -75,7 +78,7 @@ fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>) -> 
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_requests_per_connection: wire::number(1),
             idle_timeout,
-            ..HttpProtocolOptions::default()
+            ..request::limits()
         }),
         ..manager(name, RouteSpecifier::RouteConfig(route::answer(name, code, text)), vec![router()])
     };
@@ -88,8 +91,9 @@ pub fn refuse_any(name: &str, code: u32, text: &str) -> Filter {
     refuse(name, code, text, wire::seconds(1))
 }
 
-/// Builds the filter for the requests to the workload's own port, which are authorised first.
-pub fn inbound_http(port: u16) -> Filter {
+/// Builds the filter for the requests to the workload's own port, which are authorised first. `plain` is true for callers
+/// in plaintext, who have no identity.
+pub fn inbound_http(port: u16, plain: bool) -> Filter {
     let name = names::inbound_http(port);
     let filters = vec![
         request::forget_proxies(),
@@ -110,7 +114,7 @@ pub fn inbound_http(port: u16) -> Filter {
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
         common_http_protocol_options: Some(request::strict_names()),
-        local_reply_config: Some(refusal_text()),
+        local_reply_config: Some(refusal_text(plain)),
         access_log: vec![audit::http()],
         ..manager(&name, RouteSpecifier::RouteConfig(routes), filters)
     };
@@ -205,8 +209,14 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
         http_filters,
         http_protocol_options: Some(Http1ProtocolOptions {
             accept_http_10: true,
+            // As over HTTP/2: the server decides which methods there are.
+            allow_custom_methods: true,
+            // An offer of another protocol may be ignored, and a proxy that cannot switch must.
+            ignore_http_11_upgrade: vec![request::other_upgrades()],
             ..Http1ProtocolOptions::default()
         }),
+        common_http_protocol_options: Some(request::limits()),
+        max_request_headers_kb: wire::number(request::MAX_HEAD_KIB),
         // The proxy is not the server: the workload's own `server` header stays, and none is added.
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
         // Streams may be idle for as long as both ends want.
@@ -227,51 +237,59 @@ fn router() -> HttpFilter {
     http_filter("envoy.filters.http.router", &Router { suppress_envoy_headers: true, ..Router::default() })
 }
 
-/// Builds the text of a refusal. Only the proxy's own answers are rewritten, and only `rbac` answers 403 on its own,
-/// except for ambiguous paths.
-fn refusal_text() -> LocalReplyConfig {
+/// Builds the texts of the server's proxy: of a refusal, and of all else that it answers itself. Only the proxy's own
+/// answers are rewritten, and only `rbac` answers 403 on its own, except for ambiguous paths.
+fn refusal_text(plain: bool) -> LocalReplyConfig {
     let forbidden = StatusCodeFilter {
         comparison: Some(ComparisonFilter {
             op: comparison_filter::Op::Eq as i32,
             value: Some(RuntimeUInt32 { default_value: 403, runtime_key: "smidge.refused".to_owned() }),
         }),
     };
+    let caller = if plain { "a caller without an identity (plaintext)" } else { "%DOWNSTREAM_PEER_URI_SAN%" };
+    // A plaintext connection has no certificate of the server either.
+    let server = if plain { "this workload" } else { "%DOWNSTREAM_LOCAL_URI_SAN%" };
+    let refusal = ResponseMapper {
+        filter: Some(AccessLogFilter {
+            filter_specifier: Some(FilterSpecifier::StatusCodeFilter(forbidden)),
+        }),
+        body_format_override: Some(wire::format(format!(
+            "smidge: access denied by the mesh's policy: no TrafficTarget allows {caller} to %REQ(:METHOD)% \
+             %PATH(NQ:PATH)% at {server}\n"
+        ))),
+        ..ResponseMapper::default()
+    };
     LocalReplyConfig {
-        mappers: vec![
-            request::ambiguous_text(),
-            ResponseMapper {
-                filter: Some(AccessLogFilter {
-                    filter_specifier: Some(FilterSpecifier::StatusCodeFilter(forbidden)),
-                }),
-                body_format_override: Some(wire::format(
-                    "smidge: access denied by the mesh's policy: no TrafficTarget allows \
-                     %DOWNSTREAM_PEER_URI_SAN% to %REQ(:METHOD)% %PATH(NQ:PATH)% at %DOWNSTREAM_LOCAL_URI_SAN%\n",
-                )),
-                ..ResponseMapper::default()
-            },
-        ],
-        ..LocalReplyConfig::default()
+        mappers: vec![request::ambiguous_text(), request::connect_text(), refusal],
+        body_format: Some(own_text("workload's")),
     }
 }
 
-/// Builds the answer to a request whose Service left the proxy's view while its connection was open: it finds the
-/// cluster or the route gone while its listener drains. That is a refusal as well, and not an error of a server.
-fn withdrawn_text() -> LocalReplyConfig {
+/// Builds the texts of the caller's proxy. A request whose Service left the proxy's view while its connection was open
+/// finds the cluster or the route gone while its listener drains. That is a refusal as well, and not an error of a
+/// server; every other request with a path has a route.
+fn outbound_texts() -> LocalReplyConfig {
     let gone = ResponseFlagFilter { flags: vec!["NC".to_owned(), "NR".to_owned()] };
+    let withdrawn = ResponseMapper {
+        filter: Some(AccessLogFilter { filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(gone)) }),
+        status_code: wire::number(403),
+        body_format_override: Some(wire::format(
+            "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call this Service \
+             any more\n",
+        )),
+        ..ResponseMapper::default()
+    };
     LocalReplyConfig {
-        mappers: vec![ResponseMapper {
-            filter: Some(AccessLogFilter {
-                filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(gone)),
-            }),
-            status_code: wire::number(403),
-            body_format_override: Some(wire::format(
-                "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call this \
-                 Service any more\n",
-            )),
-            ..ResponseMapper::default()
-        }],
-        ..LocalReplyConfig::default()
+        mappers: vec![request::connect_text(), withdrawn],
+        body_format: Some(own_text("caller's")),
     }
+}
+
+/// Builds the text of every other answer of a proxy, with Envoy's details of the reason.
+fn own_text(whose: &str) -> SubstitutionFormatString {
+    wire::format(format!(
+        "smidge: the {whose} proxy answers %RESPONSE_CODE% (%RESPONSE_CODE_DETAILS%): %LOCAL_REPLY_BODY%\n"
+    ))
 }
 
 /// Builds an HTTP filter of that name.

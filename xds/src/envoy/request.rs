@@ -47,13 +47,40 @@ const AMBIGUOUS: &str = "[^?]*/(?:\\.\\.?(?:;|%3[Bb]).*|;[^/?]*/.*)";
 const AMBIGUOUS_TEXT: &str = "smidge: bad request: servers do not agree on how to read this path: it has a segment that is \
                               empty, \".\" or \"..\" before a \";\"\n";
 
+const CONNECT_TEXT: &str = "smidge: CONNECT is not served at ports that are read as HTTP: a forward proxy needs a port \
+                            with appProtocol: tcp\n";
+
+/// Maximum size of the head of a request or of a response, in KiB: Envoy's own maximum of 60 is below what servers take.
+pub const MAX_HEAD_KIB: u32 = 96;
+
+/// Maximum number of headers of a request or of a response: Envoy's own maximum is 100.
+const MAX_HEADERS: u32 = 1000;
+
+/// Builds the limits of the head of a message.
+pub fn limits() -> HttpProtocolOptions {
+    HttpProtocolOptions { max_headers_count: wire::number(MAX_HEADERS), ..HttpProtocolOptions::default() }
+}
+
 /// Builds the options of a server that refuse header names with `_`: many servers read it as `-`, so that such a name
 /// could carry a second value of a header that was judged.
 pub fn strict_names() -> HttpProtocolOptions {
     HttpProtocolOptions {
         headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest as i32,
-        ..HttpProtocolOptions::default()
+        ..limits()
     }
+}
+
+/// Builds the limits of the head of a server's response.
+pub fn response_limits() -> HttpProtocolOptions {
+    HttpProtocolOptions { max_response_headers_kb: wire::number(MAX_HEAD_KIB), ..limits() }
+}
+
+/// Builds the pattern of the protocols to which a request over HTTP/1.1 may offer to switch and that are not served: all
+/// but WebSocket, in a syntax without negation. It leaves other names that begin alike, of which none is registered:
+/// every listener has a copy, so it is small.
+pub fn other_upgrades() -> StringMatcher {
+    let regex = "(?i)(?:[^w].*|w[^e].*|we[^b].*)".to_owned();
+    text(MatchPattern::SafeRegex(RegexMatcher { regex, ..RegexMatcher::default() }))
 }
 
 /// Builds the mutation before a route is chosen: removes what only proxies write, and keeps the path without its query
@@ -128,6 +155,24 @@ pub fn ambiguous_text() -> ResponseMapper {
         filter: Some(AccessLogFilter { filter_specifier: Some(filter) }),
         status_code: wire::number(400),
         body_format_override: Some(wire::format(AMBIGUOUS_TEXT)),
+        ..ResponseMapper::default()
+    }
+}
+
+/// Builds the answer to a CONNECT, which no route takes.
+pub fn connect_text() -> ResponseMapper {
+    let connect = HeaderMatcher {
+        name: ":method".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(text(MatchPattern::Exact(
+            "CONNECT".to_owned(),
+        )))),
+        ..HeaderMatcher::default()
+    };
+    let filter = FilterSpecifier::HeaderFilter(HeaderFilter { header: Some(connect) });
+    ResponseMapper {
+        filter: Some(AccessLogFilter { filter_specifier: Some(filter) }),
+        status_code: wire::number(501),
+        body_format_override: Some(wire::format(CONNECT_TEXT)),
         ..ResponseMapper::default()
     }
 }

@@ -121,7 +121,7 @@ fn action(service: &ServiceId, port: u16, exact: bool, backends: &[Backend]) -> 
     let weights = weights(backends);
     if weights.iter().all(|weight| *weight == 0) {
         let text = if backends.is_empty() { "has no backend" } else { "has only backends of weight 0" };
-        return direct(503, &format!("smidge: no backend: port {port} of {service} {text}"));
+        return direct(503, &format!("no backend: port {port} of {service} {text}"));
     }
     let cluster = |backend: &Backend| names::backend(service, port, exact, backend);
     let specifier = match backends {

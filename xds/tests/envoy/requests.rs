@@ -177,6 +177,47 @@ fn h2(scenario: &Scenario, headers: &[(&str, &str)]) -> u8 {
 }
 
 #[test]
+fn what_an_application_would_take_passes() {
+    let many: Vec<String> = (0..150).map(|number| format!("x-many-{number}: {number}")).collect();
+    let large = format!("cookie: {}", "c".repeat(90_000));
+    let offers = "Connection: Upgrade\nUpgrade: TLS/1.2";
+    for binary in binaries::envoys() {
+        let scenario = Scenario::start(&binary, AccessMode::Enforce);
+        let send = |line: &str, headers: &str| {
+            let head = format!("{line} HTTP/1.1\nHost: api\n{headers}");
+            request(scenario.web.connect(at(scenario.http)).unwrap(), &head).unwrap()
+        };
+        for (what, line, headers) in [
+            ("an offer of TLS", "GET /books", offers),
+            ("an offer of another protocol", "GET /books", "Connection: upgrade\nUpgrade: foo"),
+            ("offers of several", "GET /books", "Connection: upgrade\nUpgrade: foo/2, TLS/1.3, SPDY/3.1"),
+            ("150 headers", "GET /books", &many.join("\n")),
+            ("a new method", "QUERY /books", "content-type: text/plain\ncontent-length: 0"),
+            ("an unknown method", "FOO-BAR /books", ""),
+            ("a head of 90 KB", "GET /books", &large),
+        ] {
+            let (status, answer) = send(line, headers);
+            assert_eq!(status, 200, "{}: {what}: {answer}", binary.display());
+            let seen = answer.to_lowercase();
+            assert!(!seen.contains("\nupgrade:"), "{}: {what}: {answer}", binary.display());
+        }
+        let (status, answer) = send("CONNECT api:80", "");
+        assert_eq!(status, 501, "{}: {answer}", binary.display());
+        assert!(answer.contains("smidge: CONNECT is not served"), "{answer}");
+        for (what, line, headers, code) in [
+            ("all of the server", "OPTIONS *", String::new(), 404),
+            ("too large a head", "GET /books", format!("cookie: {}", "c".repeat(110_000)), 431),
+            ("an escaped slash", "GET /books%2fx", String::new(), 400),
+        ] {
+            let (status, answer) = send(line, &headers);
+            assert_eq!(status, code, "{}: {what}: {answer}", binary.display());
+            let text = format!("smidge: the workload's proxy answers {code} (");
+            assert!(answer.contains(&text), "{}: {what}: {answer}", binary.display());
+        }
+    }
+}
+
+#[test]
 fn a_handshake_that_does_not_go_on_ends() {
     for binary in binaries::envoys() {
         let scenario = Scenario::start(&binary, AccessMode::Enforce);

@@ -31,6 +31,9 @@ pub enum Path {
     Refused(&'static str),
 }
 
+/// Reason for which `*` is refused.
+const NO_PATH: &str = "* is no path that proxies forward";
+
 /// Result of matching a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fit {
@@ -43,15 +46,34 @@ pub enum Fit {
 }
 
 impl Request {
+    /// Returns the reason for which the proxies answer the request themselves, whoever the caller is.
+    pub fn refusal(&self) -> Option<String> {
+        if self.method.as_deref() == Some("CONNECT") {
+            return Some(
+                "CONNECT is answered with 501: it is not served at ports that are read as HTTP".to_owned(),
+            );
+        }
+        match &self.path {
+            Some(Path::Refused(why)) => {
+                let status = if *why == NO_PATH { 404 } else { 400 };
+                Some(format!("the path is answered with {status}, whoever asks: {why}"))
+            }
+            _ => None,
+        }
+    }
+
     /// Returns true if the question states nothing about HTTP.
     pub fn is_bare(&self) -> bool {
         self.method.is_none() && self.path.is_none() && self.headers.is_empty()
     }
 }
 
-/// Reads a path as written in a request line. Expects a leading slash.
+/// Reads a path as written in a request line. Expects a leading slash, or `*`.
 pub fn read_path(written: &str) -> Path {
     let path = written.split('?').next().unwrap_or_default();
+    if path == "*" {
+        return Path::Refused(NO_PATH);
+    }
     let lower = path.to_ascii_lowercase();
     if lower.contains("%2f") || lower.contains("%5c") {
         return Path::Refused("it holds an escaped slash");

@@ -19,7 +19,7 @@ use super::{
     Destination, QueryError, Share, Verdict,
     judge::{Ruling, judge},
     question::Read,
-    request::{Fit, Path, Request, fit},
+    request::{Fit, Request, fit},
     subject::{Callee, CalleeKind, Caller},
 };
 
@@ -275,8 +275,8 @@ impl Call<'_> {
 
     /// Returns the reason for which the call is refused before any grant or mode applies.
     fn refusal(&self, class: &Class, protocol: Protocol) -> Option<String> {
-        if let (true, Some(Path::Refused(why))) = (protocol.has_http(), &self.request.path) {
-            return Some(format!("the path is answered with 400, whoever asks: {why}"));
+        if let Some(refusal) = self.request.refusal().filter(|_| protocol.has_http()) {
+            return Some(refusal);
         }
         if self.caller.identity.is_some() {
             return None;

@@ -158,14 +158,14 @@ fn closed(port: u16) -> FilterChain {
 
 fn filters(port: u16, protocol: Protocol) -> Vec<Filter> {
     match protocol {
-        Protocol::Http => vec![filter::inbound_http(port)],
+        Protocol::Http => vec![filter::inbound_http(port, false)],
         Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_tcp()],
     }
 }
 
 fn plain_filters(port: u16, protocol: Protocol) -> Vec<Filter> {
     match protocol {
-        Protocol::Http => filters(port, protocol),
+        Protocol::Http => vec![filter::inbound_http(port, true)],
         Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_plain(port)],
     }
 }
