@@ -217,9 +217,9 @@ fn write(shape: Shape, version: &str, content: &Map, mut forms: Forms, object: &
     let face = VersionView { shape, version, room: annotations::room(object) };
     let (printed, narrowing) = face.printed(content.clone(), &form);
     // Used only if it reads as exactly the content of the object: then it does not matter which client wrote it.
-    let believed = text.filter(|text| face.understood(text.clone(), &narrowing).0 == *content);
+    let equivalent = text.filter(|text| face.understood(text.clone(), &narrowing).0 == *content);
     annotations::write(object, &forms, &narrowing);
-    object.extend(&believed.unwrap_or(printed));
+    object.extend(&equivalent.unwrap_or(printed));
 }
 
 /// Reader and printer of objects at one version.

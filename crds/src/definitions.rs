@@ -133,7 +133,7 @@ fn definition(info: &KindInfo) -> Result<CustomResourceDefinition, Error> {
             ..ObjectMeta::default()
         },
         spec: CustomResourceDefinitionSpec {
-            conversion: Some(if is_smi(info) { by_webhook() } else { by_nobody() }),
+            conversion: Some(if is_smi(info) { by_webhook() } else { without_webhook() }),
             group: info.group.into(),
             names,
             preserve_unknown_fields: None,
@@ -146,7 +146,7 @@ fn definition(info: &KindInfo) -> Result<CustomResourceDefinition, Error> {
 
 /// Returns the conversion strategy `None`. It is explicit although it is the default of the API server, so that an
 /// upgrade from a definition with a webhook removes the webhook.
-fn by_nobody() -> CustomResourceConversion {
+fn without_webhook() -> CustomResourceConversion {
     CustomResourceConversion { strategy: "None".into(), webhook: None }
 }
 

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_there_and_what_was_expected_are_said_plainly() {
+    fn found_and_expected_types_are_stated() {
         for (error, words) in [
             ("invalid type: sequence, expected a string", "is a list: expected text"),
             (

@@ -33,8 +33,8 @@ impl Namespace {
             Ok(())
         };
         let ((), output) = tokio::try_join!(fed, process.wait_with_output())?;
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        let (stdout, stderr) = (said(&output.stdout), said(&output.stderr));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         anyhow::ensure!(output.status.success(), "`kubectl {line}` failed: {stdout}\n{stderr}");
         Ok(stdout)
     }

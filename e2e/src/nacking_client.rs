@@ -34,13 +34,13 @@ impl NackingClient {
         stream.subscribe("extensions", &[&format!("inbound/{HTTP}/http")]).await?;
         let responses = stream.drain().await?;
         anyhow::ensure!(!responses.is_empty(), "the control plane sends nothing to {}", pod.name);
-        let (refuses, told) = watch::channel(false);
+        let (refuses, is_refusing) = watch::channel(false);
         let task = tokio::spawn(async move {
             loop {
                 let response = stream.next().await?;
                 let is_policy = response.type_url == ads::url("extensions")?;
-                let complaint = (is_policy && *told.borrow()).then_some(WORDS);
-                stream.answer(&response, complaint).await?;
+                let last_error = (is_policy && *is_refusing.borrow()).then_some(WORDS);
+                stream.answer(&response, last_error).await?;
             }
         });
         Ok(Self { refuses, task })

@@ -145,15 +145,15 @@ impl Pod {
         let lines = BufReader::new(process.stdout().context("standard output")?).lines();
         let stderr = process.stderr().context("standard error")?;
         let mut running = Running { process, lines: Box::new(lines), stderr: Box::new(stderr) };
-        let said = tokio::time::timeout(Duration::from_secs(20), running.lines.next_line()).await;
-        let said = said.with_context(|| format!("{} did not start within 20 s", command.join(" ")))??;
-        if said.as_deref() != Some("started") {
+        let line = tokio::time::timeout(Duration::from_secs(20), running.lines.next_line()).await;
+        let line = line.with_context(|| format!("{} did not start within 20 s", command.join(" ")))??;
+        if line.as_deref() != Some("started") {
             let mut stderr = String::new();
             // Its standard error may never end; the part read so far is enough.
             let _ = tokio::time::timeout(Duration::from_secs(1), running.stderr.read_to_string(&mut stderr))
                 .await;
             anyhow::bail!(
-                "{} in {} wrote {said:?} before it started: {stderr}",
+                "{} in {} wrote {line:?} before it started: {stderr}",
                 command.join(" "),
                 self.name
             );

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 /// Interval between two checks. Short against the time that is waited, long against the cost of a check to the API
 /// server.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Repeats `check` until it succeeds. Its error is not a failure but the current state.
 ///
@@ -19,7 +19,7 @@ pub async fn until<T>(
     mut check: impl AsyncFnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let started = Instant::now();
-    let mut rhythm = tokio::time::interval(LOOK);
+    let mut rhythm = tokio::time::interval(POLL_INTERVAL);
     rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last = None;
     loop {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn says_what_was_seen_last() {
+    async fn reports_the_last_state() {
         let mut looks = 0;
         let waited = until("the third look", Duration::from_secs(5), async || {
             looks += 1;

@@ -1,8 +1,9 @@
 //! Decides which replica leads: the one that holds the Lease `smidge-leader`.
 //!
 //! The leader alone does what only one replica may do: write status and Events. The rest of the operator needs no
-//! leader. This file is the decision, pure; `candidate` is the loop around it. As with Kubernetes' own components, clocks of
-//! different machines are never compared: a lease is treated as expired when no renewal was seen for its duration.
+//! leader. Pure: this file is the decision; `candidate` is the loop around it. As with Kubernetes' own components,
+//! clocks of different machines are never compared: a lease is treated as expired when no renewal was seen for its
+//! duration.
 
 pub mod candidate;
 
@@ -73,7 +74,7 @@ impl Seen {
 pub enum Leader {
     /// No replica, or none that is known.
     #[default]
-    Nobody,
+    None,
     /// Another replica.
     Other,
     /// This replica.

@@ -2,8 +2,8 @@
 //!
 //! A proxy is connected to one replica, and status is written by one: `serve` returns the counts of this replica,
 //! `fetch` requests those of the others while this one leads. Over TLS with the control plane's certificate; the client
-//! sends the token of a live pod of the operator's own ServiceAccount. This file is the form of the counts on the wire,
-//! pure.
+//! sends the token of a live pod of the operator's own ServiceAccount. Pure: this file is the form of the counts on the
+//! wire.
 
 pub mod fetch;
 pub mod serve;
@@ -36,18 +36,18 @@ struct Row {
 
 /// Encodes the counts, and returns them with the digest by which the next request names them. Objects that no proxy
 /// has acknowledged or refused are left out.
-pub fn encode(tallies: &AckCounts) -> (Vec<u8>, String) {
-    let told = tallies.iter().filter(|(_, tally)| tally.acknowledged + tally.refused > 0);
-    let rows: Vec<Row> = told
-        .map(|(object, tally)| Row {
+pub fn encode(counts: &AckCounts) -> (Vec<u8>, String) {
+    let answered = counts.iter().filter(|(_, acks)| acks.acknowledged + acks.refused > 0);
+    let rows: Vec<Row> = answered
+        .map(|(object, acks)| Row {
             kind: object.kind.clone(),
             namespace: object.namespace.clone(),
             name: object.name.clone(),
-            uid: tally.uid.clone(),
-            generation: tally.generation,
-            acknowledged: tally.acknowledged,
-            refused: tally.refused,
-            words: tally.words.clone(),
+            uid: acks.uid.clone(),
+            generation: acks.generation,
+            acknowledged: acks.acknowledged,
+            refused: acks.refused,
+            words: acks.words.clone(),
         })
         .collect();
     // Serializing rows of texts and numbers cannot fail.
@@ -61,10 +61,10 @@ pub fn encode(tallies: &AckCounts) -> (Vec<u8>, String) {
 /// it.
 pub fn decode(body: &[u8]) -> Result<AckCounts, serde_json::Error> {
     let rows: Vec<Row> = serde_json::from_slice(body)?;
-    let tally = |row: Row| {
+    let decoded = |row: Row| {
         let Row { kind, namespace, name, uid, generation, acknowledged, refused, words } = row;
-        let tally = AckCount { uid, generation, acknowledged, refused, words, ..AckCount::default() };
-        (ObjectRef::new(kind, namespace, name), Arc::new(tally))
+        let acks = AckCount { uid, generation, acknowledged, refused, words, ..AckCount::default() };
+        (ObjectRef::new(kind, namespace, name), Arc::new(acks))
     };
-    Ok(rows.into_iter().map(tally).collect())
+    Ok(rows.into_iter().map(decoded).collect())
 }

@@ -63,17 +63,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn peers_take_turns_and_nobody_waits_for_ever() {
+    async fn peers_take_turns_and_none_waits_for_ever() {
         let queue = Queue::new(1, 1);
         let [greedy, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
         let first = queue.turn(greedy).await.unwrap();
         assert!(queue.turn(greedy).await.is_none() && queue.turn(other).await.is_none(), "nobody ends");
-        let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
+        let (outcomes, mut order) = tokio::sync::mpsc::unbounded_channel();
         for peer in [greedy, greedy, other] {
-            let (queue, told) = (queue.clone(), told.clone());
+            let (queue, outcomes) = (queue.clone(), outcomes.clone());
             tokio::spawn(async move {
                 let turn = queue.turn(peer).await;
-                let _ = told.send((peer, turn.is_some()));
+                let _ = outcomes.send((peer, turn.is_some()));
             });
             tokio::task::yield_now().await;
         }

@@ -74,7 +74,7 @@ pub async fn report(
     metrics: Metrics,
 ) {
     let recorder = recorder(&client);
-    let mut told = Told::default();
+    let mut reported = Reported::default();
     loop {
         tokio::select! {
             changed = findings.changed() => if changed.is_err() { return },
@@ -84,33 +84,33 @@ pub async fn report(
         let leader = *leader.borrow_and_update();
         let current = findings.borrow_and_update().clone();
         metrics.set(&current);
-        for finding in told.news(&current, leader, Instant::now()) {
-            tell(&client, &recorder, finding).await;
+        for finding in reported.unreported(&current, leader, Instant::now()) {
+            report_finding(&client, &recorder, finding).await;
         }
     }
 }
 
 /// Present findings, each with the time at which it was first seen, and true if a replica has reported it.
 #[derive(Debug, Default)]
-struct Told(BTreeMap<String, (Instant, bool)>);
+struct Reported(BTreeMap<String, (Instant, bool)>);
 
-impl Told {
+impl Reported {
     /// Returns the findings that this replica has to report now.
-    fn news<'f>(&mut self, current: &'f [Finding], leader: Leader, now: Instant) -> Vec<&'f Finding> {
+    fn unreported<'f>(&mut self, current: &'f [Finding], leader: Leader, now: Instant) -> Vec<&'f Finding> {
         let mut before = std::mem::take(&mut self.0);
-        let mut news = Vec::new();
+        let mut unreported = Vec::new();
         for finding in current {
             let text = finding.to_string();
-            let (since, is_told) = before.remove(&text).unwrap_or((now, false));
+            let (since, is_reported) = before.remove(&text).unwrap_or((now, false));
             // The replica that led then has reported it, unless it was about to end.
             let others = leader == Leader::Other && now >= since + lease::DURATION + REPORT_DELAY;
-            let is_told = is_told || others;
-            if leader == Leader::Me && !is_told {
-                news.push(finding);
+            let is_reported = is_reported || others;
+            if leader == Leader::Me && !is_reported {
+                unreported.push(finding);
             }
-            self.0.insert(text, (since, is_told || leader == Leader::Me));
+            self.0.insert(text, (since, is_reported || leader == Leader::Me));
         }
-        news
+        unreported
     }
 }
 
@@ -166,7 +166,7 @@ pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
     }
 }
 
-async fn tell(client: &Client, recorder: &Recorder, finding: &Finding) {
+async fn report_finding(client: &Client, recorder: &Recorder, finding: &Finding) {
     let object = &finding.object;
     info!(%object, severity = %finding.severity, reason = %finding.reason, "{}", finding.message);
     let Some(reference) = reference(client, object).await else { return };
@@ -253,26 +253,26 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_does_not_repeat_what_the_one_before_has_told() {
-        let (mut told, start) = (Told::default(), Instant::now());
+    fn a_new_leader_does_not_repeat_what_the_one_before_has_reported() {
+        let (mut reported, start) = (Reported::default(), Instant::now());
         let (old, fresh) = (finding("old"), finding("fresh"));
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(told.news(std::slice::from_ref(&old), Leader::Other, at(0)).is_empty());
+        assert!(reported.unreported(std::slice::from_ref(&old), Leader::Other, at(0)).is_empty());
         let both = [old, fresh];
-        assert!(told.news(&both, Leader::Other, at(100)).is_empty());
+        assert!(reported.unreported(&both, Leader::Other, at(100)).is_empty());
         // The replica that led may have ended before it reported the new finding.
-        assert_eq!(told.news(&both, Leader::Me, at(101)), [&both[1]]);
-        assert!(told.news(&both, Leader::Me, at(102)).is_empty());
-        assert!(told.news(&[], Leader::Me, at(103)).is_empty());
-        assert_eq!(told.news(&both, Leader::Me, at(104)).len(), 2, "what comes back is told again");
+        assert_eq!(reported.unreported(&both, Leader::Me, at(101)), [&both[1]]);
+        assert!(reported.unreported(&both, Leader::Me, at(102)).is_empty());
+        assert!(reported.unreported(&[], Leader::Me, at(103)).is_empty());
+        assert_eq!(reported.unreported(&both, Leader::Me, at(104)).len(), 2, "what comes back is told again");
     }
 
     #[test]
-    fn without_a_leader_nothing_counts_as_told() {
-        let (mut told, now) = (Told::default(), Instant::now());
+    fn without_a_leader_nothing_counts_as_reported() {
+        let (mut reported, now) = (Reported::default(), Instant::now());
         let findings = [finding("one")];
-        assert!(told.news(&findings, Leader::Nobody, now).is_empty());
-        assert!(told.news(&findings, Leader::Nobody, now + Duration::from_mins(1)).is_empty());
-        assert_eq!(told.news(&findings, Leader::Me, now + Duration::from_secs(61)).len(), 1);
+        assert!(reported.unreported(&findings, Leader::None, now).is_empty());
+        assert!(reported.unreported(&findings, Leader::None, now + Duration::from_mins(1)).is_empty());
+        assert_eq!(reported.unreported(&findings, Leader::Me, now + Duration::from_secs(61)).len(), 1);
     }
 }

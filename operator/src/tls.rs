@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn peers_that_say_nothing_hold_up_nobody() {
+    async fn silent_peers_delay_no_other() {
         let (server, client) = configs();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

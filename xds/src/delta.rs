@@ -325,10 +325,10 @@ impl Session {
     fn respond(&mut self, view: &View, kind: ResourceType, picked: Vec<(Arc<str>, Verdict)>) -> Response {
         self.nonce += 1;
         let mut response = Response { kind, nonce: self.nonce, updated: Vec::new(), removed: Vec::new() };
-        let mut told = Vec::with_capacity(picked.len());
+        let mut sent = Vec::with_capacity(picked.len());
         for (name, verdict) in picked {
             let item = if verdict == Verdict::Update { self.take_item(view, kind, &name) } else { None };
-            told.push((Arc::clone(&name), item.as_ref().map(|item| item.version().clone())));
+            sent.push((Arc::clone(&name), item.as_ref().map(|item| item.version().clone())));
             match item {
                 Some(item) => {
                     if kind == ResourceType::Cluster {
@@ -343,7 +343,7 @@ impl Session {
         counters.responses += 1;
         counters.updated += response.updated.len() as u64;
         counters.removed += response.removed.len() as u64;
-        self.topics.get_mut(kind).on_sent(response.nonce, told);
+        self.topics.get_mut(kind).on_sent(response.nonce, sent);
         response
     }
 

@@ -108,7 +108,7 @@ fn routes(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
     let stated = service.ports.iter().filter_map(|(number, port)| {
         let origin = port.route.origin.clone()?;
         let made = pool.service(id).and_then(|part| part.ports.get(number));
-        let resources = made.map(|port| port.ways.clone()).unwrap_or_default();
+        let resources = made.map(|port| port.forwarding.clone()).unwrap_or_default();
         Some(((origin, Location::Port(id.clone(), *number)), resources))
     });
     stated.collect()

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct Reach {
     callers: OrdMap<ServiceId, Arc<Callers>>,
     /// Ports that every identity may call.
-    everybody: OrdSet<(ServiceId, u16)>,
+    every_identity: OrdSet<(ServiceId, u16)>,
     only: OrdMap<SpiffeId, OrdSet<(ServiceId, u16)>>,
     /// Services that an identity serves.
     served: OrdMap<SpiffeId, OrdSet<ServiceId>>,
@@ -38,14 +38,14 @@ pub(crate) struct Reach {
 /// Callers of the ports of one Service.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Callers {
-    everybody: BTreeSet<u16>,
+    every_identity: BTreeSet<u16>,
     only: BTreeMap<SpiffeId, BTreeSet<u16>>,
 }
 
 /// Identities whose reach differs after a change.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
-    pub everybody: bool,
+    pub every_identity: bool,
     pub identities: BTreeSet<SpiffeId>,
 }
 
@@ -64,16 +64,16 @@ impl Reach {
         let roots: Vec<ServiceId> = due.iter().flat_map(|service| next.roots(service)).cloned().collect();
         due.extend(roots);
         let mut moved = Moved::default();
-        let mut doors = AccessIndex { mesh, index, allowed_sources: BTreeMap::new() };
+        let mut access = AccessIndex { mesh, index, allowed_sources: BTreeMap::new() };
         for service in &due {
-            next.renew(&mut doors, service, &mut moved);
+            next.renew(&mut access, service, &mut moved);
         }
         (next, moved)
     }
 
     /// Returns the ports that every identity may call.
-    pub fn everybody(&self) -> impl Iterator<Item = &(ServiceId, u16)> {
-        self.everybody.iter()
+    pub fn every_identity(&self) -> impl Iterator<Item = &(ServiceId, u16)> {
+        self.every_identity.iter()
     }
 
     /// Returns the ports that `identity` may call in addition to those that every identity may call.
@@ -84,7 +84,7 @@ impl Reach {
     /// Returns the identities that may call a port; `None` means every identity.
     pub fn callers<'a>(&'a self, service: &ServiceId, number: u16) -> Option<Vec<&'a SpiffeId>> {
         let Some(callers) = self.callers.get(service) else { return Some(Vec::new()) };
-        if callers.everybody.contains(&number) {
+        if callers.every_identity.contains(&number) {
             return None;
         }
         let only = callers.only.iter().filter(|(_, ports)| ports.contains(&number));
@@ -97,8 +97,8 @@ impl Reach {
     }
 
     /// Returns true if every identity sees something of a Service, because it may call it or one that sends to it.
-    pub fn is_seen_by_everybody(&self, service: &ServiceId) -> bool {
-        self.seen_through(service).any(|callers| !callers.everybody.is_empty())
+    pub fn is_seen_by_every_identity(&self, service: &ServiceId) -> bool {
+        self.seen_through(service).any(|callers| !callers.every_identity.is_empty())
     }
 
     /// Returns the identities that see something of a Service, because they may call it or a Service that sends to it.
@@ -135,8 +135,8 @@ impl Reach {
         }
     }
 
-    fn renew(&mut self, doors: &mut AccessIndex<'_>, id: &ServiceId, moved: &mut Moved) {
-        let now = doors.mesh.services.get(id).map(|service| doors.callers(service)).unwrap_or_default();
+    fn renew(&mut self, access: &mut AccessIndex<'_>, id: &ServiceId, moved: &mut Moved) {
+        let now = access.mesh.services.get(id).map(|service| access.callers(service)).unwrap_or_default();
         let before = self.callers.remove(id).unwrap_or_default();
         if *before != now {
             let ports = |callers: &Callers, identity| callers.only.get(identity).cloned().unwrap_or_default();
@@ -152,9 +152,9 @@ impl Reach {
                     moved.identities.insert(identity.clone());
                 }
             }
-            if before.everybody != now.everybody {
-                replace(&mut self.everybody, id, &before.everybody, &now.everybody);
-                moved.everybody = true;
+            if before.every_identity != now.every_identity {
+                replace(&mut self.every_identity, id, &before.every_identity, &now.every_identity);
+                moved.every_identity = true;
             }
         }
         if now != Callers::default() {
@@ -199,7 +199,7 @@ impl<'a> AccessIndex<'a> {
         for (number, port) in &service.ports {
             for (identity, target, access) in self.servers(*number, port) {
                 if !access.is_enforced() {
-                    callers.everybody.insert(*number);
+                    callers.every_identity.insert(*number);
                     continue;
                 }
                 let mesh = self.mesh;

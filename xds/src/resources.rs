@@ -261,13 +261,14 @@ impl Resources {
     fn build_shared(&mut self, changes: &Changes<'_>, previous: &Self) {
         let is_entered_alike = changes.services.iter().all(|change| {
             let (old, new) = (change.old.into_iter(), change.new.into_iter());
-            old.flat_map(|service| doors(service)).eq(new.flat_map(|service| doors(service)))
+            old.flat_map(|service| listener_addresses(service))
+                .eq(new.flat_map(|service| listener_addresses(service)))
         });
         if is_entered_alike && !changes.trust && !previous.shared.is_empty() {
             return;
         }
         let mut addresses = outbound::Addresses::new();
-        for (port, ips) in self.mesh.services.values().flat_map(|service| doors(service)) {
+        for (port, ips) in self.mesh.services.values().flat_map(|service| listener_addresses(service)) {
             addresses.entry(port).or_default().extend(ips);
         }
         addresses.retain(|_, ips| !ips.is_empty());
@@ -324,7 +325,9 @@ impl Resources {
 }
 
 /// Returns the addresses at which a Service is called, by port.
-fn doors(service: &Service) -> impl Iterator<Item = ((u16, Protocol, Closed), &BTreeSet<IpAddr>)> {
+fn listener_addresses(
+    service: &Service,
+) -> impl Iterator<Item = ((u16, Protocol, Closed), &BTreeSet<IpAddr>)> {
     service.ports.iter().map(|(number, port)| {
         let mut others = reach::backends(port).filter(|backend| backend.service != service.id);
         let is_served = !port.servers.is_empty() || others.next().is_some();

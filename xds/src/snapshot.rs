@@ -89,12 +89,12 @@ impl Snapshot {
         let changes = Changes::between(&previous.mesh, &compared);
         let resources = previous.resources.next(&mesh, &changes);
         let (reach, moved) = previous.reach.next(&mesh, resources.index(), &changes);
-        let news = ViewImpact::new(&changes, &moved, &reach, (&previous.resources, &resources));
-        let shared_view = match news.everybody {
+        let impact = ViewImpact::new(&changes, &moved, &reach, (&previous.resources, &resources));
+        let shared_view = match impact.every_view {
             ViewChange::Same => previous.shared_view.clone(),
             ViewChange::Patched => {
                 let mut patched = previous.shared_view.clone();
-                view::patch(&mut patched, &news.patch);
+                view::patch(&mut patched, &impact.patch);
                 patched
             }
             ViewChange::Fresh => {
@@ -110,26 +110,26 @@ impl Snapshot {
         };
         let concerned = Concerned::default();
         let mut next = Self { mesh, resources, reach, shared_view, views, concerned, provenance };
-        next.renew_views(&changes, &news, previous);
+        next.renew_views(&changes, &impact, previous);
         next
     }
 
-    fn renew_views(&mut self, changes: &Changes<'_>, news: &ViewImpact, previous: &Self) {
+    fn renew_views(&mut self, changes: &Changes<'_>, impact: &ViewImpact, previous: &Self) {
         for gone in changes.classes.iter().filter(|change| change.new.is_none()) {
             self.views.remove(gone.key);
         }
         let index = self.resources.index();
-        let due: Vec<(ClassId, ViewChange)> = match news.everybody {
-            ViewChange::Same => news.classes.iter().map(|(class, fate)| (class.clone(), *fate)).collect(),
+        let due: Vec<(ClassId, ViewChange)> = match impact.every_view {
+            ViewChange::Same => impact.classes.iter().map(|(class, fate)| (class.clone(), *fate)).collect(),
             all => {
-                let fate = |class| news.classes.get(class).copied().unwrap_or(all).max(all);
+                let fate = |class| impact.classes.get(class).copied().unwrap_or(all).max(all);
                 self.mesh.classes.keys().map(|class| (class.clone(), fate(class))).collect()
             }
         };
         for (class, fate) in due.into_iter().filter(|(class, _)| self.mesh.classes.contains_key(class)) {
             let before = previous.views.get(&class);
             let direct = before.and_then(|before| before.view.get());
-            let patch = direct.filter(|_| fate == ViewChange::Patched).map(|_| Arc::clone(&news.patch));
+            let patch = direct.filter(|_| fate == ViewChange::Patched).map(|_| Arc::clone(&impact.patch));
             let earlier = direct.or_else(|| before?.earlier.as_ref()).map(Arc::clone);
             self.concerned.instances += index.count(&class);
             self.concerned.classes.insert(class.clone());

@@ -150,7 +150,7 @@ fn extend<'a>(named: &mut Named, resources: impl IntoIterator<Item = &'a Arc<Res
 pub(crate) fn shared_view(mesh: &Mesh, resources: &Resources, reach: &Reach) -> Named {
     let mut named = Named::new();
     extend(&mut named, resources.shared());
-    for (service, number) in reach.everybody() {
+    for (service, number) in reach.every_identity() {
         call(&mut named, mesh, resources, service, *number);
     }
     named

@@ -172,8 +172,8 @@ impl Shape {
     /// Brings the hub's fields into the canonical form, which equal objects share.
     pub fn settle(self, content: &mut Map) {
         if self == Self::Ports {
-            let says_all = |ports: &Value| ports.is_null() || ports.is_empty_list();
-            if get(content, "spec.matches.ports").is_some_and(says_all) {
+            let is_every_port = |ports: &Value| ports.is_null() || ports.is_empty_list();
+            if get(content, "spec.matches.ports").is_some_and(is_every_port) {
                 take(content, "spec.matches.ports");
             }
             tidy(content, "spec.matches");

@@ -52,8 +52,8 @@ fn of_form(shape: Shape, version: &str, form: &OriginalForm) -> Vec<Mixed> {
     let mut all = Vec::new();
     for slot in shape.slots() {
         let native = slot.native(version);
-        let stood = form.places.get(slot.name);
-        let counts = stood.and_then(|stood| slot.places.iter().find(|place| *place == stood));
+        let recorded = form.places.get(slot.name);
+        let counts = recorded.and_then(|recorded| slot.places.iter().find(|place| *place == recorded));
         let counts = counts.copied().unwrap_or(native);
         let name = |place| if place == native { slot.name_at(version) } else { place };
         if counts != native {

@@ -44,8 +44,8 @@ pub(crate) fn put(fields: &mut Fields, path: &str, value: Value) {
 
 /// Removes the field at `path` if it has no content: `null` or an empty map.
 pub(crate) fn tidy(fields: &mut Fields, path: &str) {
-    let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Fields::is_empty);
-    if get(fields, path).is_some_and(says_nothing) {
+    let is_empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Fields::is_empty);
+    if get(fields, path).is_some_and(is_empty) {
         take(fields, path);
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn print(backends: &mut Value, form: &OriginalForm) {
         .zip(&numbers)
         .map(|(text, number)| if value(text) == value(number) { text } else { number }.clone())
         .collect();
-    if let Some(shown) = [all, alone].into_iter().find(|texts| says(texts, &numbers)) {
+    if let Some(shown) = [all, alone].into_iter().find(|texts| are_read_as(texts, &numbers)) {
         set(backends, shown.into_iter().map(Some).collect());
     }
 }
@@ -95,7 +95,7 @@ fn remembered<'f>(weighted: &[(String, Json)], form: &'f OriginalForm) -> Vec<Op
     weighted.iter().map(|(service, _)| texts.get_mut(service.as_str())?.pop_front()).collect()
 }
 
-fn says(texts: &[Json], numbers: &[Json]) -> bool {
+fn are_read_as(texts: &[Json], numbers: &[Json]) -> bool {
     let read = whole(texts);
     read.iter().zip(texts).zip(numbers).all(|((read, text), number)| read.as_ref().unwrap_or(text) == number)
 }

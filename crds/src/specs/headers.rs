@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn both_shapes_say_the_same() {
+    fn both_shapes_have_the_same_content() {
         let expected = vec![("a".to_owned(), "1.*".to_owned()), ("b".to_owned(), "2".to_owned())];
         for json in [
             r#"[{"a":"1.*"},{"b":"2"}]"#,

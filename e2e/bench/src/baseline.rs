@@ -36,7 +36,7 @@ pub struct BaselineRun {
 
 /// One change as the baseline server sends it.
 #[derive(Debug, Clone, Copy)]
-pub struct Said {
+pub struct Traffic {
     /// Number of messages, one to each connection in turn.
     pub messages: usize,
     /// Size of each message, in bytes.
@@ -55,7 +55,7 @@ impl BaselineRun {
             .spawn()
             .context("failed to start the baseline server")?;
         let words = child.stdin.take().context("no input")?;
-        let mut answers = heard(child.stdout.take().context("no output")?)?;
+        let mut answers = read_lines(child.stdout.take().context("no output")?)?;
         let port: u16 = line(&mut answers).await?.parse().context("no port")?;
         let certificate = line(&mut answers).await?.replace('|', "\n");
         let target = Target {
@@ -93,10 +93,10 @@ impl BaselineRun {
         &mut self,
         fleet: &Fleet,
         row: &mut Row,
-        said: Said,
+        traffic: Traffic,
         changes: usize,
     ) -> anyhow::Result<()> {
-        let Said { messages, bytes, receivers } = said;
+        let Traffic { messages, bytes, receivers } = traffic;
         let used = |baseline: &Self| (process::cpu(baseline.pid()), process::own_cpu("fleet"));
         let (mut last, mut before, mut warm) = (Vec::new(), used(self), 5);
         while last.len() < changes {
@@ -131,11 +131,11 @@ impl Drop for BaselineRun {
     }
 }
 
-fn heard(output: ChildStdout) -> anyhow::Result<mpsc::UnboundedReceiver<String>> {
-    let (told, lines) = mpsc::unbounded_channel();
+fn read_lines(output: ChildStdout) -> anyhow::Result<mpsc::UnboundedReceiver<String>> {
+    let (sender, lines) = mpsc::unbounded_channel();
     let hear = move || {
-        let mut said = BufReader::new(output).lines();
-        while said.next().is_some_and(|line| line.is_ok_and(|line| told.send(line).is_ok())) {}
+        let mut output = BufReader::new(output).lines();
+        while output.next().is_some_and(|line| line.is_ok_and(|line| sender.send(line).is_ok())) {}
     };
     std::thread::Builder::new().name("baseline commands".to_owned()).spawn(hear)?;
     Ok(lines)

@@ -45,7 +45,7 @@ struct Server {
     peers: HashMap<usize, Peer>,
     order: Vec<usize>,
     script: Vec<u8>,
-    said: u64,
+    sent: u64,
 }
 
 /// Serves until its standard input ends. First prints its port and its certificate.
@@ -65,7 +65,7 @@ pub fn serve() -> anyhow::Result<()> {
     println!("{}", listener.local_addr()?.port());
     println!("{}", certified.cert.pem().replace('\n', "|"));
     let (peers, order) = (HashMap::new(), Vec::new());
-    Server { poll, listener, config: Arc::new(config), peers, order, script: Vec::new(), said: 0 }.run()
+    Server { poll, listener, config: Arc::new(config), peers, order, script: Vec::new(), sent: 0 }.run()
 }
 
 impl Server {
@@ -123,8 +123,8 @@ impl Server {
     /// Reads and discards what a client sends; sends the greeting after its first bytes over TLS.
     fn listen_to(&mut self, number: usize, buffer: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(&number) else { return };
-        let said = peer.read(buffer);
-        if matches!(said, Ok(true)) && !peer.greeted {
+        let read = peer.read(buffer);
+        if matches!(read, Ok(true)) && !peer.greeted {
             peer.greeted = true;
             let mut greeting = Vec::new();
             http2::header(4, 0, 0, 0, &mut greeting);
@@ -134,7 +134,7 @@ impl Server {
             greeting.extend_from_slice(&self.script);
             let _ = peer.tls.writer().write_all(&greeting);
         }
-        if said.is_err() || peer.write().is_err() {
+        if read.is_err() || peer.write().is_err() {
             self.peers.remove(&number);
         }
     }
@@ -163,8 +163,8 @@ impl Server {
 
     /// Builds the frame of a message of about `bytes`, with a version of its own.
     fn message(&mut self, bytes: usize) -> Vec<u8> {
-        self.said += 1;
-        let version = format!("{:032}", self.said);
+        self.sent += 1;
+        let version = format!("{:032}", self.sent);
         let mut probe = Vec::new();
         wire::write_response(wire::Kind::Endpoints, NAME, &version, 0, &mut probe);
         let mut message = Vec::new();

@@ -16,7 +16,7 @@ use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
 use crate::{
-    baseline::{BaselineRun, Said},
+    baseline::{BaselineRun, Traffic},
     cluster::{Cluster, Pod, Watched},
     costs::Costs,
     figures::{Row, Times, millis},
@@ -218,8 +218,8 @@ impl Bench {
         // Proxies that receive something without seeing the change receive messages of the same size.
         let messages = (figure("messages").round() as usize).max(receivers);
         let bytes = (figure("message_bytes") / messages.max(1) as f64) as usize;
-        let said = Said { messages, bytes, receivers };
-        self.baseline.measure(&self.fleet, row, said, self.settings.changes).await?;
+        let traffic = Traffic { messages, bytes, receivers };
+        self.baseline.measure(&self.fleet, row, traffic, self.settings.changes).await?;
         row.divide("ratio_p50", "last_p50_ms", "baseline_p50_ms");
         row.divide("ratio_p99", "last_p99_ms", "baseline_p99_ms");
         row.divide("ratio_cpu", "cpu_ms", "baseline_cpu_ms");
@@ -231,10 +231,10 @@ impl Bench {
         let names = ["smidge_publishes_total", "smidge_xds_view_updates_total"];
         let (totals, counters) = (self.fleet.totals().await?, self.operator.counters(&names)?);
         let memory = process::memory(self.operator.pid());
-        let [publishes, woken] = counters.as_slice() else { anyhow::bail!("no counters") };
-        let (publishes, woken) = (*publishes, *woken);
+        let [publishes, view_updates] = counters.as_slice() else { anyhow::bail!("no counters") };
+        let (publishes, view_updates) = (*publishes, *view_updates);
         let (at, operator, client) = self.used();
-        Ok(Costs { at, operator, client, totals, memory, publishes, woken })
+        Ok(Costs { at, operator, client, totals, memory, publishes, view_updates })
     }
 
     /// Reads the costs after a measurement: CPU first.

@@ -19,7 +19,7 @@ pub struct Costs {
     pub totals: Totals,
     pub memory: Memory,
     pub publishes: f64,
-    pub woken: f64,
+    pub view_updates: f64,
 }
 
 impl Costs {
@@ -38,7 +38,7 @@ impl Costs {
         each("wire_bytes", (now.wire - then.wire) as f64);
         each("body_bytes", (now.bodies - then.bodies) as f64);
         each("resources", (self.resources() - before.resources()) as f64);
-        each("woken", self.woken - before.woken);
+        each("woken", self.view_updates - before.view_updates);
         for (kind, name) in Kind::ALL.into_iter().zip(["cds", "eds", "sds", "lds", "ecds", "rds"]) {
             let sent = |totals: &Totals| totals.resources[kind as usize];
             each(name, (sent(now) - sent(then)) as f64);

@@ -139,9 +139,9 @@ async fn misbehave(
     results: &mut Results,
 ) -> anyhow::Result<()> {
     let chosen = misbehaving::choose(bench.settings.shape, marker.service, slots, MISFITS);
-    let (each, told) =
-        chosen.first().map_or((0, 0), |misbehaving| (misbehaving.slots.len(), misbehaving.told));
-    eprintln!("==> fairness: {each} proxies of each bad behaviour, {told} of each receive the change");
+    let (each, receivers) =
+        chosen.first().map_or((0, 0), |misbehaving| (misbehaving.slots.len(), misbehaving.receivers));
+    eprintln!("==> fairness: {each} proxies of each bad behaviour, {receivers} of each receive the change");
     let mut proxies = Vec::new();
     for misbehaving in &chosen {
         let fleet = bench.fleet.beside(&misbehaving.slots, misbehaving.behaviour)?;
@@ -160,7 +160,7 @@ async fn misbehave(
         "fair-misbehaving-cost",
         &format!(
             "{each} proxies that read nothing, {each} that never answer, {each} that refuse everything, {each} that refuse \
-             and ask again, {told} of each receive every change"
+             and ask again, {receivers} of each receive every change"
         ),
     );
     row.set("nacks", grown.first().copied().unwrap_or_default());
@@ -191,18 +191,18 @@ async fn misbehaved(
     made: usize,
 ) -> anyhow::Result<()> {
     for (((misbehaving, _), now), then) in proxies.iter().zip(totals(proxies).await?).zip(before) {
-        let Misbehaving { behaviour, told, .. } = misbehaving;
+        let Misbehaving { behaviour, receivers, .. } = misbehaving;
         let has_come = match behaviour {
             Behaviour::Deaf => now.unread > then.unread,
             _ => now.messages > then.messages,
         };
-        anyhow::ensure!(has_come || *told == 0, "those that are {behaviour:?} received nothing");
+        anyhow::ensure!(has_come || *receivers == 0, "those that are {behaviour:?} received nothing");
         let nacks = row.get("nacks").unwrap_or_default();
         // Every other change restores what the proxies have, so that nothing is sent.
-        let least = told * (made / 2);
+        let least = receivers * (made / 2);
         anyhow::ensure!(
             *behaviour != Behaviour::Refusing || nacks >= least as f64,
-            "{nacks} refusals after {made} changes that {told} that are {behaviour:?} received"
+            "{nacks} refusals after {made} changes that {receivers} that are {behaviour:?} received"
         );
     }
     Ok(())

@@ -133,10 +133,10 @@ impl Fleet {
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (commands, orders) = mpsc::channel();
         let progress = Arc::new(AtomicUsize::new(0));
-        let told = Arc::clone(&progress);
+        let reported = Arc::clone(&progress);
         std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(poll, behaviour, told, &orders))?;
+            .spawn(move || run(poll, behaviour, reported, &orders))?;
         Ok(Self { commands, waker, progress, slots: Mutex::default() })
     }
 

@@ -221,11 +221,11 @@ impl Operator {
     }
 
     /// Returns the time from the first line of its log to the first one that contains `text`.
-    pub fn said(&self, text: &str) -> Option<Duration> {
+    pub fn logged_after(&self, text: &str) -> Option<Duration> {
         let log = fs::read_to_string(&self.log).ok()?;
         let first = seconds(log.lines().next()?)?;
-        let said = seconds(log.lines().find(|line| line.contains(text))?)?;
-        Some(Duration::from_secs_f64((said - first).max(0.0)))
+        let time = seconds(log.lines().find(|line| line.contains(text))?)?;
+        Some(Duration::from_secs_f64((time - first).max(0.0)))
     }
 
     /// Kills it, as a failing node would, and waits for its end.

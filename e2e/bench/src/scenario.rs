@@ -79,8 +79,10 @@ async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
         bench.restart().await?;
         bench.connect(1).await?;
         let first = bench.operator.started.elapsed();
-        let listed =
-            bench.operator.said("all watches synced").context("the log has no time at which all was read")?;
+        let listed = bench
+            .operator
+            .logged_after("all watches synced")
+            .context("the log has no time at which all was read")?;
         whole.push(first.as_secs_f64());
         after.push(first.saturating_sub(listed).as_secs_f64());
         bench.settle().await?;
@@ -140,7 +142,7 @@ pub async fn proxies(bench: &mut Bench, row: &mut Row, count: usize) -> anyhow::
 }
 
 /// Returns the number of proxies that receive a change, and its description.
-fn told(shape: Shape, service: usize, proxies: usize) -> (usize, String) {
+fn receivers_of(shape: Shape, service: usize, proxies: usize) -> (usize, String) {
     match shape.receivers(service, proxies) {
         all if all == proxies => (all, format!("the last of {all}")),
         some => (some, format!("the last of {some} (of {proxies} proxies)")),
@@ -149,8 +151,8 @@ fn told(shape: Shape, service: usize, proxies: usize) -> (usize, String) {
 
 /// Measures an edit of the weights of a Service's split.
 async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
-    let (receivers, told) = told(bench.settings.shape, service, proxies);
-    let mut row = Row::new(id, &format!("TrafficSplit edit → {told}"));
+    let (receivers, description) = receivers_of(bench.settings.shape, service, proxies);
+    let mut row = Row::new(id, &format!("TrafficSplit edit → {description}"));
     row.set("proxies", proxies as f64);
     let (namespace, name) = (Shape::namespace(service), Shape::name(service));
     let weight = |weight: u32| json!([{"op": "replace", "path": "/spec/backends/0/weight", "value": weight}]);
@@ -167,8 +169,8 @@ async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> a
 
 /// Measures a change of the readiness of a Service's endpoint.
 async fn endpoint(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
-    let (receivers, told) = told(bench.settings.shape, service, proxies);
-    let mut row = Row::new(id, &format!("endpoint change → {told}"));
+    let (receivers, description) = receivers_of(bench.settings.shape, service, proxies);
+    let mut row = Row::new(id, &format!("endpoint change → {description}"));
     row.set("proxies", proxies as f64);
     let change = bench.readiness(service, receivers).await?;
     bench.changes(&mut row, change).await?;
@@ -178,7 +180,7 @@ async fn endpoint(bench: &mut Bench, id: &str, service: usize, proxies: usize) -
 /// Measures a change that ten proxies see, while elsewhere an endpoint changes every ten milliseconds.
 async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     let shape = bench.settings.shape;
-    let (receivers, told) = told(shape, shape.cold_plain(), proxies);
+    let (receivers, description) = receivers_of(shape, shape.cold_plain(), proxies);
     eprintln!("==> the same under 100 endpoint changes a second");
     let mut row = Row::new("endpoint-churn", "");
     row.set("proxies", proxies as f64);
@@ -195,7 +197,7 @@ async fn under_churn(bench: &mut Bench, proxies: usize) -> anyhow::Result<Row> {
     // Changes in progress still arrive: nothing may change while the proxies of the next scenario are disconnected.
     bench.settle().await?;
     row.set("churn_per_s", churned);
-    row.what = format!("endpoint change → {told}, under {churned:.0} changes/s elsewhere");
+    row.what = format!("endpoint change → {description}, under {churned:.0} changes/s elsewhere");
     // The other figures include what the churn has used and sent, and so do not describe one change.
     row.figures.retain(|figure, _| {
         figure.starts_with("last_")

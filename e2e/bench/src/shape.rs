@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// Number of Services that call each Service.
 pub const CALLERS: usize = 10;
 /// Number of Services that all others call: a root and its two backends.
-const EVERYBODYS: usize = 3;
+const SHARED: usize = 3;
 /// Maximum number of Services in a namespace.
 const NAMESPACE: usize = 100;
 /// Maximum number of endpoints in an EndpointSlice, as in Kubernetes' own controller.
@@ -69,7 +69,7 @@ impl Shape {
 
     /// Returns the Services that call a Service.
     pub fn callers(self, service: usize) -> Vec<usize> {
-        if service < EVERYBODYS {
+        if service < SHARED {
             return (0..self.services).collect();
         }
         let all =

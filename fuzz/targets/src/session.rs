@@ -59,7 +59,7 @@ impl<'a> Bytes<'a> {
 }
 
 /// Builds a request from bytes of the program.
-fn request(bytes: &mut Bytes<'_>, told: &[Response]) -> Option<Request> {
+fn request(bytes: &mut Bytes<'_>, sent: &[Response]) -> Option<Request> {
     let kind = bytes.of(&ResourceType::ALL)?;
     let what = bytes.next()?;
     let mut request = Request { type_url: kind.type_url().to_owned(), ..Request::default() };
@@ -76,7 +76,7 @@ fn request(bytes: &mut Bytes<'_>, told: &[Response]) -> Option<Request> {
         request.initial_versions.insert(bytes.of(&NAMES)?.to_owned(), bytes.of(&VERSIONS)?.to_owned());
     }
     if what & 16 != 0 {
-        let nonce = told.get(usize::from(bytes.next()?) % told.len().max(1)).map_or(0, |told| told.nonce);
+        let nonce = sent.get(usize::from(bytes.next()?) % sent.len().max(1)).map_or(0, |sent| sent.nonce);
         request.response_nonce = nonce.to_string();
     }
     if what & 32 != 0 {
@@ -86,7 +86,7 @@ fn request(bytes: &mut Bytes<'_>, told: &[Response]) -> Option<Request> {
 }
 
 /// Receives all responses of the session, and checks each of them.
-fn listen(session: &mut Session, told: &mut Vec<Response>) {
+fn listen(session: &mut Session, sent: &mut Vec<Response>) {
     for _ in 0..MANY {
         let Some(response) = session.next_response() else { return };
         let view = session.view().expect("nothing is said without a view");
@@ -97,16 +97,16 @@ fn listen(session: &mut Session, told: &mut Vec<Response>) {
         for name in &response.removed {
             assert!(view.get(response.kind, name).is_none(), "{name} is in the view, and said to be gone");
         }
-        assert!(told.last().is_none_or(|last| last.nonce < response.nonce), "a nonce comes again");
+        assert!(sent.last().is_none_or(|last| last.nonce < response.nonce), "a nonce comes again");
         let mut wire = Vec::new();
         response.encode(&mut wire);
         assert_eq!(wire.len(), response.encoded_len());
-        told.push(response);
+        sent.push(response);
     }
     panic!("it does not come to an end");
 }
 
-fn happen(session: &mut Session, bytes: &mut Bytes<'_>, told: &[Response]) -> Option<()> {
+fn happen(session: &mut Session, bytes: &mut Bytes<'_>, sent: &[Response]) -> Option<()> {
     match bytes.next()? % 8 {
         0 => session.on_view(VIEWS.get(usize::from(bytes.next()?) % VIEWS.len()).cloned()?),
         1 => {
@@ -123,7 +123,7 @@ fn happen(session: &mut Session, bytes: &mut Bytes<'_>, told: &[Response]) -> Op
             SecretNeed::Judgement(_) => session.keep_secret(),
         },
         _ => {
-            let request = request(bytes, told)?;
+            let request = request(bytes, sent)?;
             session.is_ack_or_nack(&request);
             session.on_request(&request);
         }
@@ -135,9 +135,9 @@ fn happen(session: &mut Session, bytes: &mut Bytes<'_>, told: &[Response]) -> Op
 pub fn run(program: &[u8]) {
     let mut bytes = Bytes(program);
     let mut session = Session::new();
-    let mut told = Vec::new();
-    while happen(&mut session, &mut bytes, &told).is_some() {
-        listen(&mut session, &mut told);
+    let mut sent = Vec::new();
+    while happen(&mut session, &mut bytes, &sent).is_some() {
+        listen(&mut session, &mut sent);
     }
     // From here on the client acknowledges every response.
     let (mut answered, mut settled) = (0, false);
@@ -145,18 +145,18 @@ pub fn run(program: &[u8]) {
         if matches!(session.secret_need(), SecretNeed::Issue) {
             session.on_secret(Secret::new(Version::new("9"), "chain", "key"));
         }
-        listen(&mut session, &mut told);
-        let news = told.split_at(answered).1;
+        listen(&mut session, &mut sent);
+        let news = sent.split_at(answered).1;
         settled = news.is_empty();
         if settled {
             break;
         }
-        answered = told.len();
+        answered = sent.len();
         let answers: Vec<_> = news
             .iter()
-            .map(|told| Request {
-                type_url: told.kind.type_url().to_owned(),
-                response_nonce: told.nonce.to_string(),
+            .map(|sent| Request {
+                type_url: sent.kind.type_url().to_owned(),
+                response_nonce: sent.nonce.to_string(),
                 ..Request::default()
             })
             .collect();

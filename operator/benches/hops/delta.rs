@@ -27,7 +27,7 @@ pub fn bench(criterion: &mut Criterion, scenario: &Scenario) {
             session.on_view(Arc::clone(&views[0]));
             for question in black_box(&questions) {
                 drop(session.on_request(question));
-                tell(&mut session, &mut buffer);
+                send(&mut session, &mut buffer);
             }
             session
         });
@@ -36,7 +36,7 @@ pub fn bench(criterion: &mut Criterion, scenario: &Scenario) {
     session.on_view(Arc::clone(&views[0]));
     for question in &questions {
         drop(session.on_request(question));
-        tell(&mut session, &mut buffer);
+        send(&mut session, &mut buffer);
     }
     let changes = [changes::between(&views[1], &views[0]), changes::between(&views[0], &views[1])];
     let mut turn = 0;
@@ -44,8 +44,8 @@ pub fn bench(criterion: &mut Criterion, scenario: &Scenario) {
         bencher.iter(|| {
             turn += 1;
             session.on_changes(Arc::clone(&views[turn % 2]), black_box(&changes[turn % 2]));
-            let told = tell(&mut session, &mut buffer);
-            assert_eq!(told, 1, "an endpoint is one assignment");
+            let sent = send(&mut session, &mut buffer);
+            assert_eq!(sent, 1, "an endpoint is one assignment");
         });
     });
 }
@@ -68,12 +68,12 @@ fn question(kind: ResourceType, view: &View) -> Request {
 }
 
 /// Encodes and acknowledges every pending response; returns the number of resources.
-fn tell(session: &mut Session, buffer: &mut Vec<u8>) -> usize {
-    let mut told = 0;
+fn send(session: &mut Session, buffer: &mut Vec<u8>) -> usize {
+    let mut sent = 0;
     while let Some(response) = session.next_response() {
         buffer.clear();
         response.encode(buffer);
-        told += response.updated.len();
+        sent += response.updated.len();
         let answer = Request {
             type_url: response.kind.type_url().to_owned(),
             response_nonce: response.nonce.to_string(),
@@ -81,5 +81,5 @@ fn tell(session: &mut Session, buffer: &mut Vec<u8>) -> usize {
         };
         drop(session.on_request(black_box(&answer)));
     }
-    told
+    sent
 }

@@ -1,10 +1,10 @@
 //! Turns a pod into a pod with a proxy.
 //!
-//! [`inject`] is a pure function from a pod, as JSON, to a [`Decision`]; the webhook answers with the difference,
-//! `smidge inject` prints the result. It edits the JSON as received, so that fields of a newer Kubernetes than this
-//! program's survive. A pod that was injected before is first stripped of what was added and then injected again, which
-//! makes the function idempotent and lets it see what other webhooks or users added since. Reads no cluster and
-//! generates nothing random.
+//! Pure, apart from `redirect::apply`. [`inject`] is a function from a pod, as JSON, to a [`Decision`]; the webhook
+//! answers with the difference, `smidge inject` prints the result. It edits the JSON as received, so that fields of a
+//! newer Kubernetes than this program's survive. A pod that was injected before is first stripped of what was added and
+//! then injected again, which makes the function idempotent and lets it see what other webhooks or users added since.
+//! Reads no cluster and generates nothing random.
 
 use serde_json::{Map, Value};
 use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM};

@@ -1,8 +1,9 @@
 //! Turns redirection settings into firewall rules, and applies them inside a pod.
 //!
 //! TCP that the application sends is redirected to the proxy's outbound port, TCP that arrives to its inbound port.
-//! UDP, DNS and what stays on loopback are not redirected. [`nftables`] and [`iptables`] are pure and write the same
-//! rules in two languages; [`apply`] runs the tools. Runs once, in an init container; no process of it remains.
+//! UDP, DNS and what stays on loopback are not redirected. Pure, apart from [`apply`], which runs the tools;
+//! [`nftables`] and [`iptables`] write the same rules in two languages. Runs once, in an init container; no process of
+//! it remains.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -130,7 +131,7 @@ mod tests {
 
     /// Both languages must exclude the same and redirect the same, exclusions before redirections.
     #[test]
-    fn exclusions_stand_before_the_redirection() {
+    fn exclusions_precede_the_redirection() {
         let exclusions = Exclusions {
             inbound_ports: vec![9000],
             outbound_ports: vec![5432, 6379],
@@ -152,7 +153,7 @@ mod tests {
 
     /// A process with only the user or only the group is an application.
     #[test]
-    fn the_proxy_is_told_by_user_and_group() {
+    fn the_proxy_is_identified_by_user_and_group() {
         let none = Exclusions::default();
         assert!(nftables(&none, 31_337).contains("meta skuid 31337 meta skgid 1337 jump proxy"));
         let owner = "-m owner --uid-owner 31337 --gid-owner 1337 -g SMIDGE_PROXY";

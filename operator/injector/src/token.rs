@@ -37,8 +37,8 @@ impl ProbeKey {
     /// another.
     pub(super) fn token(&self, pod: &Owner, check: &str, definition: &Map<String, Value>) -> String {
         let Owner { namespace, account } = pod;
-        let said = json!([namespace, account, check, definition]).to_string();
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()), said.as_bytes());
+        let message = json!([namespace, account, check, definition]).to_string();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()), message.as_bytes());
         tag.as_ref().iter().take(LENGTH).fold(String::new(), |mut text, byte| {
             // Writing to a String cannot fail.
             let _ = write!(text, "{byte:02x}");

@@ -20,7 +20,7 @@ use self::reviewed_object::ReviewedObject;
 use crate::{
     finding::{Admission, AffectedCondition, Finding, ObjectRef, Reason},
     inputs::Inputs,
-    lower,
+    lowering::lower,
 };
 
 /// Current state of the cluster around the object.
@@ -54,7 +54,7 @@ impl Review {
     pub fn new(namespace: &str, name: &str, object: &Value, old: Option<&Value>) -> Option<Self> {
         let new = ReviewedObject::read(namespace, name, object)?;
         let old = old.and_then(|old| ReviewedObject::read(namespace, name, old));
-        let is_unchanged = old.as_ref().is_some_and(|old| old.says_the_same(&new));
+        let is_unchanged = old.as_ref().is_some_and(|old| old.has_same_content(&new));
         (!is_unchanged).then_some(Self { new, old })
     }
 

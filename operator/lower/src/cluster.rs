@@ -2,25 +2,47 @@
 //!
 //! Driven by `Lowering`, for each cluster separately. Computes no node itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use smidge_mesh::{
     Map, Mesh,
-    id::{ClusterId, ProxyId},
+    id::{ClusterId, ProxyId, SpiffeId},
     trust::{Bundle, Trust},
 };
 
 use super::{
-    Bindings, Lowered,
     engine::{Findings, Graph},
     node::Node,
-    source::{Lower, Source},
+    source::{Lower, Lowered, Source},
     value::variant,
 };
 use crate::{
     inputs::{Inputs, Key, differing},
     kinds::{self, Row, Visitor, Watched},
 };
+
+/// Identities that each IdentityBinding resolves to.
+pub type Bindings = BTreeMap<Key, Arc<BTreeSet<Arc<SpiffeId>>>>;
+
+/// Returns the identities that each IdentityBinding of a cluster resolves to.
+pub fn bindings(inputs: &Inputs) -> Bindings {
+    // Only these inputs are read; all others have their defaults.
+    let inputs = Inputs {
+        pods: inputs.pods.clone(),
+        identity_bindings: inputs.identity_bindings.clone(),
+        // For the budget of an object.
+        mesh_configs: inputs.mesh_configs.clone(),
+        unreadable: inputs.unreadable.clone(),
+        trust_domain: inputs.trust_domain.clone(),
+        ..Inputs::default()
+    };
+    let mut cluster = Cluster::default();
+    cluster.step(&ClusterId::default(), &inputs);
+    cluster.bindings()
+}
 
 /// State of one cluster as it was lowered last.
 #[derive(Default)]

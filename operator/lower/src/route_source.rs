@@ -31,7 +31,7 @@ mod tests {
     use crate::kinds::ROUTE_SOURCES;
 
     #[test]
-    fn the_kind_of_the_highest_rank_is_in_effect_and_the_others_are_told() {
+    fn the_kind_of_the_highest_rank_is_in_effect_and_the_others_are_reported() {
         let object = |kind: &str| ObjectRef::new(kind, "shop", "web");
         let candidates =
             || vec![(object("TrafficSplit"), 1), (object("HTTPRoute"), 2), (object("Unranked"), 3)];

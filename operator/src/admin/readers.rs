@@ -51,7 +51,7 @@ enum Verdict {
     /// The user may read the page.
     Yes,
     /// The token is invalid, or has another audience.
-    Nobodys,
+    Unauthenticated,
     /// The token belongs to this user, who may not read the page.
     No(String),
 }
@@ -92,7 +92,7 @@ impl Readers {
             if let Some(verdict) = verdict { verdict } else { self.learn(peer, key, &token, path).await? };
         match verdict {
             Verdict::Yes => Ok(()),
-            Verdict::Nobodys => Err(self.unknown(path)),
+            Verdict::Unauthenticated => Err(self.unknown(path)),
             Verdict::No(user) => Err(forbidden(&user, path)),
         }
     }
@@ -107,7 +107,7 @@ impl Readers {
     ) -> Result<Verdict, Response> {
         if self.issuer.disowns(token).await {
             info!(path, "debug page request with a token that the issuer did not sign");
-            return Ok(Verdict::Nobodys);
+            return Ok(Verdict::Unauthenticated);
         }
         let Some(_turn) = self.queue.turn(peer).await else {
             return Err(busy("other tokens are being reviewed; try again\n").await);
@@ -144,7 +144,7 @@ impl Readers {
             Err(Reason::Unavailable) => return Err(()),
             Err(reason) => {
                 info!(?reason, path, "debug page request with an invalid token");
-                return Ok(Verdict::Nobodys);
+                return Ok(Verdict::Unauthenticated);
             }
         };
         let name = user.username.clone().unwrap_or_default();

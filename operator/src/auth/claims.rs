@@ -61,7 +61,7 @@ pub fn judge(token: &Token<'_>, known: Option<&Known>, audience: &str, now: i64)
     }
     // A renamed issuer still accepts tokens of its old name; only the API server knows the old names.
     let is_issuers = known.is_some_and(|known| known.issuer == claims.iss);
-    match (said(claims, audience, now), signature) {
+    match (subject(claims, audience, now), signature) {
         (Err(reason), _) => Verdict::Refused(reason),
         (Ok(_), Signature::UnknownKey) => Verdict::UnknownKey,
         (Ok(subject), Signature::Good) if is_issuers => Verdict::Good(subject),
@@ -69,7 +69,7 @@ pub fn judge(token: &Token<'_>, known: Option<&Known>, audience: &str, now: i64)
     }
 }
 
-fn said(claims: &Claims, audience: &str, now: i64) -> Result<Subject, Reason> {
+fn subject(claims: &Claims, audience: &str, now: i64) -> Result<Subject, Reason> {
     if !claims.aud.contain(audience) {
         return Err(Reason::WrongAudience);
     }

@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use tokio::{sync::watch, time::timeout};
 
 use super::{REVIEW_TIMEOUT, claims::Subject, reason::Reason};
+use crate::lower::workload::has_ended;
 
 /// Finds a pod by namespace and name in the store of the watch. It is called from within `changed` and `relisted`, so
 /// callers of those must not hold a lock that it takes.
@@ -131,9 +132,4 @@ fn judge(pod: &Pod, subject: &Subject) -> Result<(), Reason> {
 
 fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }

@@ -60,30 +60,30 @@ pub struct Stamp {
 impl Stamp {
     /// Returns the version of the leaf of `identity` with this content.
     pub fn version(&self, key: &MeshKey, identity: &SpiffeId) -> String {
-        let said = self.said();
-        let tag = hmac::sign(&key.0, &message(&said, identity));
-        format!("{said}.{}", URL_SAFE_NO_PAD.encode(tag))
+        let content = self.content();
+        let tag = hmac::sign(&key.0, &message(&content, identity));
+        format!("{content}.{}", URL_SAFE_NO_PAD.encode(tag))
     }
 
     /// Reads `version`, if the mesh made it for `identity` and the issuer is one of `issuers`.
     pub fn read(version: &str, key: &MeshKey, identity: &SpiffeId, issuers: &[IssuerDigest]) -> Option<Self> {
-        let (said, tag) = version.rsplit_once('.')?;
-        hmac::verify(&key.0, &message(said, identity), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
-        let (issuer, renew_at) = said.split_once('.')?;
+        let (content, tag) = version.rsplit_once('.')?;
+        hmac::verify(&key.0, &message(content, identity), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
+        let (issuer, renew_at) = content.split_once('.')?;
         let issuer = issuers.iter().copied().find(|known| known.to_string() == issuer)?;
         let renew_at = OffsetDateTime::from_unix_timestamp(renew_at.parse().ok()?).ok()?;
         Some(Self { issuer, renew_at })
     }
 
-    fn said(&self) -> String {
+    fn content(&self) -> String {
         format!("{}.{}", self.issuer, self.renew_at.unix_timestamp())
     }
 }
 
-/// Builds the authenticated message. No part can be confused with another: the context ends in a zero byte, `said` has
-/// no line break.
-fn message(said: &str, identity: &SpiffeId) -> Vec<u8> {
-    [CONTEXT, said.as_bytes(), b"\n", identity.to_string().as_bytes()].concat()
+/// Builds the authenticated message. No part can be confused with another: the context ends in a zero byte, `content`
+/// has no line break.
+fn message(content: &str, identity: &SpiffeId) -> Vec<u8> {
+    [CONTEXT, content.as_bytes(), b"\n", identity.to_string().as_bytes()].concat()
 }
 
 #[cfg(test)]

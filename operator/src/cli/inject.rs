@@ -152,7 +152,7 @@ fn inject(kind: &str, object: &mut Value, settings: &Settings) -> bool {
     let namespace = named("namespace").unwrap_or_else(|| "default".to_owned());
     let name = named("name").unwrap_or_default();
     let Some(pod) = object.pointer_mut(template) else { return true };
-    let (said, fine) = match injector::inject(pod, &namespace, None, settings) {
+    let (messages, fine) = match injector::inject(pod, &namespace, None, settings) {
         Decision::Inject { pod: injected, warnings } => {
             *pod = injected;
             (warnings, true)
@@ -160,7 +160,7 @@ fn inject(kind: &str, object: &mut Value, settings: &Settings) -> bool {
         Decision::Skip { warnings } => (warnings, true),
         Decision::Deny { message } => (vec![message], false),
     };
-    for line in said {
+    for line in messages {
         eprintln!("{kind} {namespace}/{name}: {line}");
     }
     fine

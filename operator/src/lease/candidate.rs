@@ -1,7 +1,7 @@
 //! Takes, renews and releases the Lease, and publishes the leader.
 //!
-//! Started by `runtime`; watched by `status` and `report`. Queries the API server every two seconds. Written here
-//! because it is a hundred lines, and the crates that do it need a Kubernetes client of another version.
+//! Impure. Started by `runtime`; watched by `status` and `report`. Queries the API server every two seconds. Written
+//! here because it is a hundred lines, and the crates that do it need a Kubernetes client of another version.
 
 use std::{pin::pin, time::Duration};
 
@@ -57,22 +57,22 @@ impl Candidate {
         let (mut seen, mut renewed) = (Seen::default(), None::<Instant>);
         loop {
             let begun = Instant::now();
-            let look = timeout(REQUEST_TIMEOUT, self.look(&mut seen, begun - started));
+            let poll = timeout(REQUEST_TIMEOUT, self.poll(&mut seen, begun - started));
             let result = tokio::select! {
                 () = &mut stop => break,
-                result = look => result.map_err(LeaseError::from).flatten(),
+                result = poll => result.map_err(LeaseError::from).flatten(),
             };
             match result {
                 Ok(leader) => {
                     renewed = (leader == Leader::Me).then_some(begun);
-                    self.tell(leader);
+                    self.publish(leader);
                 }
                 Err(error) => {
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     warn!(%error, cause, "failed to update the leader lease, retrying");
                     if renewed.is_none_or(|renewed| renewed.elapsed() >= DEADLINE) {
-                        self.tell(Leader::Nobody);
+                        self.publish(Leader::None);
                     }
                 }
             }
@@ -82,7 +82,7 @@ impl Candidate {
             }
         }
         if *self.leader.borrow() == Leader::Me {
-            self.tell(Leader::Nobody);
+            self.publish(Leader::None);
             if let Ok(Ok(())) = timeout(REQUEST_TIMEOUT, self.release()).await {
                 info!("released leader lease");
             } else {
@@ -91,14 +91,14 @@ impl Candidate {
         }
     }
 
-    fn tell(&self, leader: Leader) {
+    fn publish(&self, leader: Leader) {
         self.leader.send_if_modified(|current| {
             let before = std::mem::replace(current, leader);
             match (before, leader) {
-                (Leader::Nobody | Leader::Other, Leader::Me) => {
+                (Leader::None | Leader::Other, Leader::Me) => {
                     info!(replica = self.name, "acquired leader lease");
                 }
-                (Leader::Me, Leader::Nobody | Leader::Other) => {
+                (Leader::Me, Leader::None | Leader::Other) => {
                     info!(replica = self.name, "lost leader lease");
                 }
                 _ => {}
@@ -111,7 +111,7 @@ impl Candidate {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    async fn look(&self, seen: &mut Seen, now: Duration) -> Result<Leader, LeaseError> {
+    async fn poll(&self, seen: &mut Seen, now: Duration) -> Result<Leader, LeaseError> {
         let found = self.api().get_opt(NAME).await?;
         let step = seen.decide(found.as_ref().map(read), &self.name, now);
         let params = PostParams::default();

@@ -1,8 +1,8 @@
 //! Fetches from the other replicas, while this one leads, the acknowledgement counts of their proxies.
 //!
-//! Started by `runtime`. One connection a replica, one request at a time, which the other side holds until its counts
-//! change. A replica that cannot be reached has no counts here, so its proxies count as not reporting, and it delays no
-//! other replica.
+//! Impure. Started by `runtime`. One connection a replica, one request at a time, which the other side holds until its
+//! counts change. A replica that cannot be reached has no counts here, so its proxies count as not reporting, and it
+//! delays no other replica.
 
 use std::{
     collections::BTreeMap,
@@ -88,7 +88,7 @@ pub struct PeerPoller {
     /// Receives the counts, by replica.
     pub replicas: watch::Sender<Arc<BTreeMap<String, AckCounts>>>,
     /// Number of replicas that have reported.
-    pub heard: Gauge,
+    pub reporting: Gauge,
 }
 
 /// Client of other replicas.
@@ -100,14 +100,14 @@ pub struct PeerClient {
 }
 
 /// Registers the metric of reporting replicas; the caller chooses the prefix.
-pub fn heard(registry: &mut Registry) -> Gauge {
-    let heard = Gauge::default();
+pub fn reporting(registry: &mut Registry) -> Gauge {
+    let reporting = Gauge::default();
     registry.register(
         "peers_reporting",
         "Other replicas whose acknowledgement counts the leader has",
-        heard.clone(),
+        reporting.clone(),
     );
-    heard
+    reporting
 }
 
 impl PeerPoller {
@@ -142,7 +142,7 @@ impl PeerPoller {
                 Some(_) = tasks.join_next() => {}
                 Ok(()) = counts.changed() => {}
             }
-            self.heard.set(i64::try_from(replicas.borrow().len()).unwrap_or(i64::MAX));
+            self.reporting.set(i64::try_from(replicas.borrow().len()).unwrap_or(i64::MAX));
         }
     }
 
@@ -202,17 +202,17 @@ impl PeerClient {
     ) {
         let mut failures = 0_u32;
         loop {
-            let mut heard = false;
+            let mut has_reported = false;
             let error = self
-                .ask(SocketAddr::new(address, self.port), |tallies| {
-                    heard = true;
+                .ask(SocketAddr::new(address, self.port), |counts| {
+                    has_reported = true;
                     replicas.send_modify(|replicas| {
-                        Arc::make_mut(replicas).insert(name.to_owned(), tallies);
+                        Arc::make_mut(replicas).insert(name.to_owned(), counts);
                     });
                 })
                 .await;
             forget(replicas, name);
-            failures = if heard { 1 } else { failures.saturating_add(1) };
+            failures = if has_reported { 1 } else { failures.saturating_add(1) };
             if let Err(error) = error {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 info!(replica = name, %error, cause, "peer unreachable, its proxies count as not reporting");
@@ -221,8 +221,12 @@ impl PeerClient {
         }
     }
 
-    /// Polls over one connection until it fails; `tell` receives the counts.
-    pub async fn ask(&self, address: SocketAddr, mut tell: impl FnMut(AckCounts)) -> Result<(), FetchError> {
+    /// Polls over one connection until it fails; `report` receives the counts.
+    pub async fn ask(
+        &self,
+        address: SocketAddr,
+        mut report: impl FnMut(AckCounts),
+    ) -> Result<(), FetchError> {
         let token =
             tokio::fs::read_to_string(&self.token).await.map(Zeroizing::new).map_err(FetchError::Token)?;
         let connected = async {
@@ -236,8 +240,8 @@ impl PeerClient {
             let mut tag = None;
             loop {
                 let news = question(&mut sender, &token, tag.as_deref());
-                if let Some((tallies, new)) = timeout(serve::POLL_TIMEOUT + RESPONSE_TIMEOUT, news).await?? {
-                    tell(tallies);
+                if let Some((counts, new)) = timeout(serve::POLL_TIMEOUT + RESPONSE_TIMEOUT, news).await?? {
+                    report(counts);
                     tag = new;
                 }
             }

@@ -1,7 +1,7 @@
 //! Serves to other replicas the acknowledgement counts of the proxies that are connected here.
 //!
-//! Started by `runtime`. An answer waits until it differs from what the client has, so a leader receives a change at
-//! once without frequent polling. Answers only live pods of the operator's own ServiceAccount.
+//! Impure. Started by `runtime`. An answer waits until it differs from what the client has, so a leader receives a
+//! change at once without frequent polling. Answers only live pods of the operator's own ServiceAccount.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ pub struct Replica {
     /// Authenticates the client.
     pub authenticator: Arc<TokenAuthenticator>,
     /// The counts.
-    pub tallies: watch::Receiver<AckCounts>,
+    pub counts: watch::Receiver<AckCounts>,
     /// The last publication: it has the ServiceAccount of this pod.
     pub published: watch::Receiver<Option<Arc<Published>>>,
     /// Namespace of the operator.
@@ -67,16 +67,16 @@ async fn answer(State(Shared { replica, slots }): State<Shared>, headers: Header
     }
     let Ok(_slot) = slots.try_acquire() else { return StatusCode::TOO_MANY_REQUESTS.into_response() };
     let held = headers.get(header::IF_NONE_MATCH).and_then(|held| held.to_str().ok());
-    let mut tallies = replica.tallies;
+    let mut counts = replica.counts;
     let until = Instant::now() + POLL_TIMEOUT;
     loop {
-        let current = tallies.borrow_and_update().clone();
+        let current = counts.borrow_and_update().clone();
         let (body, tag) = encode(&current);
         if held != Some(tag.as_str()) {
             let headers = [(header::ETAG, tag), (header::CONTENT_TYPE, "application/json".to_owned())];
             return (headers, body).into_response();
         }
-        if !matches!(timeout_at(until, tallies.changed()).await, Ok(Ok(()))) {
+        if !matches!(timeout_at(until, counts.changed()).await, Ok(Ok(()))) {
             return StatusCode::NOT_MODIFIED.into_response();
         }
     }

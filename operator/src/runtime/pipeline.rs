@@ -46,7 +46,7 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
     let (snapshots, findings, awaited) =
         (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
     let hub = SnapshotHub::new(Snapshot::view);
-    let (published, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::Nobody));
+    let (published, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::None));
     let inputs = Inputs {
         roots: authorities.workload_bundle().roots,
         trust_domain: TrustDomain(settings.trust_domain.clone()),

@@ -32,7 +32,7 @@ pub(super) fn status(
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
-    let (own, tallies) = watch::channel(AckCounts::default());
+    let (own, counts) = watch::channel(AckCounts::default());
     let (replicas, others) = watch::channel(Arc::default());
     let sources = Sources {
         published: pipeline.published.clone(),
@@ -55,7 +55,7 @@ pub(super) fn status(
     tasks.spawn("replica certificate", certificate.run());
     let replica = Replica {
         authenticator: Arc::clone(&xds.authenticator),
-        tallies,
+        counts,
         published: pipeline.published.clone(),
         namespace: settings.system_namespace.clone(),
         name: settings.pod_name.clone(),
@@ -76,7 +76,7 @@ pub(super) fn status(
         name: settings.pod_name.clone(),
         asker: Arc::new(asker.map_err(Error::Replicas)?),
         replicas,
-        heard: fetch::heard(registry),
+        reporting: fetch::reporting(registry),
     };
     tasks.spawn("other replicas", fetcher.run());
     Ok(())

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_object_comes_up_once_at_the_time_that_was_said_last() {
+    fn each_object_comes_up_once_at_the_time_that_was_set_last() {
         let object = |name: &str| ObjectRef::new("TCPRoute", "shop", name);
         let (one, two) = (object("one"), object("two"));
         let mut agenda = RequeueQueue::default();

@@ -36,7 +36,7 @@ pub struct ConditionInputs<'a> {
     /// Findings about the object, errors first.
     pub findings: &'a [&'a Finding],
     /// Acknowledgement counts of the object.
-    pub tally: &'a AckCount,
+    pub acks: &'a AckCount,
     /// True if some proxies have been behind for so long that the object is judged without them.
     pub overdue: bool,
     /// Present status of the object.
@@ -154,7 +154,7 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
     if facts.object.kind == UdpRouteSpec::KIND {
         return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
     }
-    let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.tally;
+    let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.acks;
     // The object that has won the conflict may be programmed; this one is not.
     let against = [accepted, resolved].into_iter().find(|judgement| !judgement.holds);
     let lost = accepted.reason == Reason::Conflicted.as_str();
@@ -183,7 +183,7 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
     if before == Some((true, PROGRAMMED)) || unused {
         return kept(facts, &judged);
     }
-    let count = count(facts.tally);
+    let count = count(facts.acks);
     // After an object was judged without the proxies that refuse, a new leader does not start the time limit again.
     let overdue = facts.overdue || before == Some((true, REJECTED));
     match (refused, acknowledged) {
@@ -202,7 +202,7 @@ fn kept(facts: &ConditionInputs<'_>, judged: &impl Fn(bool, &str, String) -> Jud
     match before {
         Some(before) if !facts.overdue => judged(true, &before.reason, before.message.clone()),
         _ => {
-            let AckCount { concerned, acknowledged, .. } = facts.tally;
+            let AckCount { concerned, acknowledged, .. } = facts.acks;
             judged(true, PROGRAMMED, format!("acknowledged by {acknowledged} of {concerned} proxies"))
         }
     }
@@ -216,8 +216,8 @@ fn present<'s>(facts: &ConditionInputs<'s>) -> Option<(bool, &'s str)> {
 }
 
 /// Formats the number of proxies that have acknowledged the object, and the messages of those that refuse it.
-fn count(tally: &AckCount) -> String {
-    let AckCount { concerned, acknowledged, refused, words, .. } = tally;
+fn count(acks: &AckCount) -> String {
+    let AckCount { concerned, acknowledged, refused, words, .. } = acks;
     let text = format!("acknowledged by {acknowledged} of {concerned} proxies");
     if *refused == 0 {
         return text;

@@ -58,7 +58,7 @@ mod tests {
     use crate::finding::Reason;
 
     #[test]
-    fn what_is_found_anew_or_otherwise_or_no_longer_is_told_once() {
+    fn what_is_found_anew_or_otherwise_or_no_longer_is_reported_once() {
         let object = |name: &str| ObjectRef::new("TCPRoute", "shop", name);
         let finding = |name: &str, text: &str| {
             let reason = if text == "9" { Reason::RouteNotFound } else { Reason::Empty };
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_status_is_not_told() {
+    fn objects_without_status_are_not_reported() {
         let service = Finding::new(ObjectRef::new("Service", "shop", "a"), Reason::NotInMesh, "");
         assert!(Found::default().take(&Arc::new(vec![service])).is_empty());
     }

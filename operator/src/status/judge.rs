@@ -37,7 +37,7 @@ pub struct Observed<'a> {
     /// Findings about the objects, errors first.
     pub findings: &'a Arc<Vec<Finding>>,
     /// Acknowledgement counts of this replica.
-    pub tallies: &'a AckCounts,
+    pub counts: &'a AckCounts,
     /// Acknowledgement counts of the other replicas.
     pub others: &'a Arc<Others>,
 }
@@ -62,7 +62,7 @@ pub struct Reconciler {
     plan: Plan,
     objects: KnownObjects,
     found: Found,
-    tallies: AckCounts,
+    counts: AckCounts,
     others: Arc<Others>,
     agenda: RequeueQueue,
     /// Objects whose status was to be written: they are judged again next time, whatever the result of the write.
@@ -79,7 +79,7 @@ impl Reconciler {
             plan: Plan::new(now),
             objects: KnownObjects::default(),
             found: Found::default(),
-            tallies: AckCounts::default(),
+            counts: AckCounts::default(),
             others: Arc::default(),
             agenda: RequeueQueue::default(),
             open: BTreeSet::new(),
@@ -145,7 +145,7 @@ impl Reconciler {
 
     /// Replaces the inputs; adds the objects of which anything differs to `differs`.
     fn take(&mut self, evidence: Observed<'_>, differs: &mut BTreeSet<ObjectRef>) {
-        let Observed { objects, findings, tallies, others } = evidence;
+        let Observed { objects, findings, counts, others } = evidence;
         let earlier = std::mem::replace(&mut self.objects, objects.clone());
         for item in earlier.diff(objects) {
             if let DiffItem::Remove(object, _) = item {
@@ -156,8 +156,8 @@ impl Reconciler {
             differs.insert(key(&item).clone());
         }
         differs.extend(self.found.take(findings));
-        differs.extend(self.tallies.diff(tallies).map(|item| key(&item).clone()));
-        self.tallies = tallies.clone();
+        differs.extend(self.counts.diff(counts).map(|item| key(&item).clone()));
+        self.counts = counts.clone();
         if !Arc::ptr_eq(&self.others, others) {
             let earlier = std::mem::replace(&mut self.others, Arc::clone(others));
             for replica in earlier.keys().chain(others.keys()).collect::<BTreeSet<_>>() {
@@ -169,15 +169,15 @@ impl Reconciler {
 
     fn judge_one(&mut self, object: ObjectRef, now: Duration, time: &Time) -> Option<StatusUpdate> {
         let known = self.objects.get(&object)?;
-        let tally = self.summed(&object)?;
+        let acks = self.summed(&object)?;
         self.judged += 1;
-        let (overdue, until) = self.plan.overdue(&object, &tally, now);
+        let (overdue, until) = self.plan.overdue(&object, &acks, now);
         let present = self.plan.present(&object, known.status.as_ref(), now).cloned();
         let status = conditions::status(&ConditionInputs {
             object: &object,
             generation: known.generation,
             findings: &self.found.of(&object),
-            tally: &tally,
+            acks: &acks,
             overdue,
             present: present.as_ref(),
             now: time,
@@ -200,8 +200,8 @@ impl Reconciler {
 
     /// Returns the sum of the counts of all replicas.
     fn summed(&self, object: &ObjectRef) -> Option<AckCount> {
-        let mut sum = AckCount::clone(self.tallies.get(object)?);
-        for other in self.others.values().filter_map(|tallies| tallies.get(object)) {
+        let mut sum = AckCount::clone(self.counts.get(object)?);
+        for other in self.others.values().filter_map(|counts| counts.get(object)) {
             sum.add(other);
         }
         Some(sum)

@@ -76,18 +76,18 @@ impl Plan {
     pub fn overdue(
         &mut self,
         object: &ObjectRef,
-        tally: &AckCount,
+        acks: &AckCount,
         now: Duration,
     ) -> (bool, Option<Duration>) {
         let memory = self.objects.entry(object.clone()).or_default();
-        if memory.uid != tally.uid {
-            *memory = Memory { uid: tally.uid.clone(), ..Memory::default() };
+        if memory.uid != acks.uid {
+            *memory = Memory { uid: acks.uid.clone(), ..Memory::default() };
         }
-        if memory.generation != tally.generation || tally.is_complete() {
-            memory.generation = tally.generation;
+        if memory.generation != acks.generation || acks.is_complete() {
+            memory.generation = acks.generation;
             memory.incomplete = None;
         }
-        if tally.is_complete() {
+        if acks.is_complete() {
             return (false, None);
         }
         let until = *memory.incomplete.get_or_insert(now) + STALLED_PROXY_TIMEOUT;

@@ -5,9 +5,9 @@
 //! publication and each answer, at the cost of the difference: a change of endpoints concerns no object, a change of a
 //! weight one split and the proxies that see it.
 
+mod ack_count;
 mod answers;
 mod audience;
-mod tally;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -24,7 +24,7 @@ use smidge_xds::{
     view::View,
 };
 
-pub use self::tally::{AckCount, AckCounts};
+pub use self::ack_count::{AckCount, AckCounts};
 use self::{
     answers::{Answers, Count, Missing, ProxyState, Verdict},
     audience::{AffectedProxies, Audiences, Key},
@@ -48,7 +48,7 @@ pub struct AckTracker {
     snapshot: Arc<Snapshot>,
     audiences: Audiences,
     answers: Answers,
-    tallies: AckCounts,
+    counts: AckCounts,
     work: Work,
 }
 
@@ -68,7 +68,7 @@ impl AckTracker {
         let earlier = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         let mut moved = self.take_objects(objects);
         for statement in &difference.sources {
-            self.audiences.carry(statement, &earlier, snapshot);
+            self.audiences.attribute(statement, &earlier, snapshot);
             moved.extend(self.audiences.objects(statement, objects));
         }
         for class in &difference.classes {
@@ -85,15 +85,15 @@ impl AckTracker {
         // A split and the routes that it uses have the same audience.
         concerned.dedup();
         for proxy in difference.proxies {
-            self.place_again(proxy);
+            self.recompute_state(proxy);
         }
-        let all = concerned.iter().any(|audience| audience.everybody);
+        let all = concerned.iter().any(|audience| audience.every_proxy);
         let all: Vec<ClassId> = self.answers.classes().filter(|_| all).cloned().collect();
         let inbound = difference.inbound.iter().filter(|_| self.audiences.has_settings());
         let classes = concerned.iter().flat_map(|audience| &audience.classes).chain(&all).chain(inbound);
         let mut memo = Memo::new();
         for class in classes.collect::<HashSet<_>>() {
-            self.look_into(class, &mut memo);
+            self.recompute_class(class, &mut memo);
         }
     }
 
@@ -111,18 +111,18 @@ impl AckTracker {
     }
 
     /// Recounts the objects that have changed; returns the counts of all objects.
-    pub fn tallies(&mut self) -> &AckCounts {
+    pub fn counts(&mut self) -> &AckCounts {
         for object in self.answers.take_moved() {
-            let Some(tally) = self.tally(&object) else {
-                self.tallies.remove(&*object);
+            let Some(ack_count) = self.ack_count(&object) else {
+                self.counts.remove(&*object);
                 continue;
             };
             self.work.objects += 1;
-            if self.tallies.get(&*object).is_none_or(|present| **present != tally) {
-                self.tallies.insert(ObjectRef::clone(&object), Arc::new(tally));
+            if self.counts.get(&*object).is_none_or(|present| **present != ack_count) {
+                self.counts.insert(ObjectRef::clone(&object), Arc::new(ack_count));
             }
         }
-        &self.tallies
+        &self.counts
     }
 
     /// Returns the number of computations so far.
@@ -167,23 +167,23 @@ impl AckTracker {
         let class = self.snapshot.class(proxy);
         let verdict = class.zip(answer.acknowledged.clone()).map(|(class, taken)| {
             let view = || self.snapshot.view_of(class);
-            let anew = || Some(self.lacking(class, &taken, &view()?, &mut Memo::new()));
-            let lacking = self.answers.lacking(class, &taken).cloned().or_else(anew).unwrap_or_default();
+            let anew = || Some(self.missing(class, &taken, &view()?, &mut Memo::new()));
+            let missing = self.answers.missing(class, &taken).cloned().or_else(anew).unwrap_or_default();
             let mut refused = self.refused(class, &answer);
-            refused.retain(|object, _| !lacking.contains(object));
-            Verdict { class: class.clone(), taken, lacking, refused }
+            refused.retain(|object, _| !missing.contains(object));
+            Verdict { class: class.clone(), taken, missing, refused }
         });
         ProxyState { answer, verdict }
     }
 
-    fn place_again(&mut self, proxy: ProxyId) {
+    fn recompute_state(&mut self, proxy: ProxyId) {
         if let Some(answer) = self.answers.get(&proxy).cloned() {
             self.place(proxy, answer);
         }
     }
 
     /// Recomputes the objects that the proxies of a class lack and refuse.
-    fn look_into(&mut self, class: &ClassId, memo: &mut Memo) {
+    fn recompute_class(&mut self, class: &ClassId, memo: &mut Memo) {
         let taken = self.answers.taken(class);
         if taken.is_empty() {
             return;
@@ -191,18 +191,18 @@ impl AckTracker {
         self.work.classes += 1;
         if let Some(view) = self.snapshot.view_of(class) {
             for taken in taken {
-                let lacking = self.lacking(class, &taken, &view, memo);
-                self.answers.renew(class, &taken, lacking);
+                let missing = self.missing(class, &taken, &view, memo);
+                self.answers.renew(class, &taken, missing);
             }
             self.answers.expect(class, view);
         }
         for proxy in self.answers.refusing(class) {
-            self.place_again(proxy);
+            self.recompute_state(proxy);
         }
     }
 
     /// Returns the objects of which a proxy that has `taken` and should have `view` lacks a resource.
-    fn lacking(&self, class: &ClassId, taken: &Arc<View>, view: &Arc<View>, memo: &mut Memo) -> Missing {
+    fn missing(&self, class: &ClassId, taken: &Arc<View>, view: &Arc<View>, memo: &mut Memo) -> Missing {
         if Arc::ptr_eq(taken, view) {
             return Missing::default();
         }
@@ -218,10 +218,10 @@ impl AckTracker {
         if objects.is_empty() {
             let known = memo.get(&everywhere).cloned();
             return known.unwrap_or_else(|| {
-                let lacking: BTreeSet<Name> = self.carried_everywhere(&everywhere).collect();
-                let lacking: Missing = lacking.into_iter().collect();
-                memo.insert(everywhere, Arc::clone(&lacking));
-                lacking
+                let missing: BTreeSet<Name> = self.carried_everywhere(&everywhere).collect();
+                let missing: Missing = missing.into_iter().collect();
+                memo.insert(everywhere, Arc::clone(&missing));
+                missing
             });
         }
         objects.extend(self.carried_everywhere(&everywhere));
@@ -254,19 +254,19 @@ impl AckTracker {
         self.audiences.carried_by(class, key, &self.objects).chain(settings.cloned()).collect()
     }
 
-    fn tally(&self, object: &Name) -> Option<AckCount> {
+    fn ack_count(&self, object: &Name) -> Option<AckCount> {
         let known = self.objects.get(&**object)?;
         let audience = self.audiences.get(object)?;
         let Count { instances: concerned, answering } = self.answers.count(object, audience);
-        let (lacking, refusals) = self.answers.against(object);
-        let quoted = refusals.into_iter().flatten().take(tally::QUOTED);
+        let (missing, refusals) = self.answers.against(object);
+        let quoted = refusals.into_iter().flatten().take(ack_count::QUOTED);
         let refused = refusals.map_or(0, BTreeMap::len);
         Some(AckCount {
             uid: known.uid.clone(),
             generation: known.generation,
             in_effect: audience.in_effect,
             concerned,
-            acknowledged: answering.saturating_sub(lacking + refused),
+            acknowledged: answering.saturating_sub(missing + refused),
             refused,
             words: quoted
                 .map(|(proxy, words)| (format!("{}/{}", proxy.namespace, proxy.instance), words.to_string()))

@@ -100,7 +100,7 @@ pub async fn run(sources: Sources) {
         }
         // The delay grows with the time of the last pass, so that a burst costs one pass, however large the mesh is.
         sleep(MIN_INTERVAL.max(keeper.cost * 4)).await;
-        wake = keeper.look().await.min(Instant::now() + MAX_SLEEP);
+        wake = keeper.reconcile().await.min(Instant::now() + MAX_SLEEP);
     }
 }
 
@@ -120,11 +120,11 @@ impl StatusLoop {
     }
 
     /// Runs one pass; returns the time of the next one if nothing happens.
-    async fn look(&mut self) -> Instant {
+    async fn reconcile(&mut self) -> Instant {
         let asleep = Instant::now() + MAX_SLEEP;
         let Some(published) = self.sources.published.borrow_and_update().clone() else { return asleep };
         let begun = Instant::now();
-        let tallies = tokio::task::block_in_place(|| self.count(&published));
+        let counts = tokio::task::block_in_place(|| self.count(&published));
         self.cost = begun.elapsed();
         let leads = *self.sources.leader.borrow_and_update() == Leader::Me;
         if !leads {
@@ -132,7 +132,7 @@ impl StatusLoop {
             self.sources.metrics.waiting.set(0);
             return asleep;
         }
-        let due = tokio::task::block_in_place(|| self.judge(&published, &tallies));
+        let due = tokio::task::block_in_place(|| self.judge(&published, &counts));
         self.cost = begun.elapsed();
         let wake = self.write(due).await;
         wake.map_or(asleep, |wake| self.started + wake)
@@ -144,24 +144,24 @@ impl StatusLoop {
         for (proxy, answer) in self.answers.take() {
             self.concerns.answer(proxy, answer);
         }
-        let tallies = self.concerns.tallies().clone();
+        let counts = self.concerns.counts().clone();
         self.sources.own.send_if_modified(|own| {
-            let changed = !own.ptr_eq(&tallies);
+            let changed = !own.ptr_eq(&counts);
             if changed {
-                *own = tallies.clone();
+                *own = counts.clone();
             }
             changed
         });
-        tallies
+        counts
     }
 
     /// Returns the statuses to be written now.
-    fn judge(&mut self, published: &Published, tallies: &AckCounts) -> Vec<StatusUpdate> {
+    fn judge(&mut self, published: &Published, counts: &AckCounts) -> Vec<StatusUpdate> {
         let now = self.now();
         let others = self.sources.others.borrow_and_update().clone();
         let judge = self.judge.get_or_insert_with(|| Reconciler::new(now));
         let Published { objects, findings, .. } = published;
-        let evidence = Observed { objects, findings, tallies, others: &others };
+        let evidence = Observed { objects, findings, counts, others: &others };
         judge.judge(evidence, now, &time(&self.sources.clock))
     }
 

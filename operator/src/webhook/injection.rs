@@ -133,19 +133,20 @@ fn judge(
     }
     ways.truncate(bypass::MAX_REPORTED);
     metrics.count(&ways, strictness == Strictness::Warn);
-    let told = |way: &bypass::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
+    let message =
+        |way: &bypass::Way| format!("smidge: the pod can leave the mesh: {}: {}", way.field, way.why);
     let Some(first) = ways.first() else { return Ok(Vec::new()) };
     match strictness {
-        Strictness::Warn => Ok(ways.iter().map(told).collect()),
+        Strictness::Warn => Ok(ways.iter().map(message).collect()),
         Strictness::Refuse => Err(format!(
             "{}; MeshConfig {} refuses that by spec.injection.strict: take it out of the pod, or run the pod \
              outside of the mesh",
-            told(first),
+            message(first),
             smidge_crds::config::DEFAULT
         )),
         Strictness::Unknown => Err(format!(
             "{}; whether the mesh admits that is not known yet, as the operator has just started: try again",
-            told(first)
+            message(first)
         )),
     }
 }

@@ -47,9 +47,9 @@ fn object() -> ObjectRef {
     ObjectRef::new("TrafficTarget", "shop", "web")
 }
 
-fn tallies(acknowledged: usize) -> AckCounts {
-    let tally = AckCount { uid: "u".to_owned(), generation: Some(3), acknowledged, ..AckCount::default() };
-    AckCounts::unit(object(), Arc::new(tally))
+fn ack_counts(acknowledged: usize) -> AckCounts {
+    let acks = AckCount { uid: "u".to_owned(), generation: Some(3), acknowledged, ..AckCount::default() };
+    AckCounts::unit(object(), Arc::new(acks))
 }
 
 /// Two replicas, of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.
@@ -81,7 +81,7 @@ impl Two {
             Authorities::open(secrets, TrustDomain::default(), Clock::system(), ca::Metrics::default());
         let authorities = Box::pin(secrets).await.unwrap();
         let certificate = Arc::new(authorities.control_plane_certificate(vec![NAME.to_owned()]).unwrap());
-        let (own, counts) = watch::channel(tallies(1));
+        let (own, counts) = watch::channel(ack_counts(1));
         let published = watch::Sender::new(Some(turn()));
         let authenticator = Arc::new(TokenAuthenticator::new(Settings {
             domain: TrustDomain::default(),
@@ -94,7 +94,7 @@ impl Two {
         }));
         let replica = Replica {
             authenticator,
-            tallies: counts,
+            counts,
             published: published.subscribe(),
             namespace: "shop".to_owned(),
             name: "web-1".to_owned(),
@@ -117,7 +117,7 @@ impl Two {
 
     /// Returns the error of a query that fails.
     async fn failure(&self, asker: &PeerClient) -> String {
-        let question = asker.ask(self.address, |tallies| assert!(tallies.is_empty(), "it was told"));
+        let question = asker.ask(self.address, |counts| assert!(counts.is_empty(), "it was told"));
         let error = timeout(TIMEOUT, question).await.expect("the question is held").unwrap_err();
         format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
     }
@@ -131,25 +131,25 @@ fn replicas_claims() -> serde_json::Value {
 
 #[test]
 fn counts_read_as_they_were_written() {
-    let all = tallies(2);
+    let all = ack_counts(2);
     let (body, tag) = encode(&all);
     assert_eq!(decode(&body).unwrap(), all);
-    assert_eq!(tag, encode(&tallies(2)).1);
-    assert_ne!(tag, encode(&tallies(1)).1);
-    assert!(decode(&encode(&tallies(0)).0).unwrap().is_empty(), "silence is not told");
+    assert_eq!(tag, encode(&ack_counts(2)).1);
+    assert_ne!(tag, encode(&ack_counts(1)).1);
+    assert!(decode(&encode(&ack_counts(0)).0).unwrap().is_empty(), "silence is not told");
 }
 
 #[tokio::test]
 async fn a_leader_hears_of_a_change_at_once() {
     let two = Two::start().await;
     let asker = two.asker(&replicas_claims(), NAME);
-    let (told, mut hears) = watch::channel(None);
+    let (reported, mut receives) = watch::channel(None);
     let address = two.address;
-    tokio::spawn(async move { asker.ask(address, |tallies| drop(told.send_replace(Some(tallies)))).await });
+    tokio::spawn(async move { asker.ask(address, |counts| drop(reported.send_replace(Some(counts)))).await });
     for count in 1..4 {
-        two.own.send_replace(tallies(count));
-        let wanted = |heard: &Option<AckCounts>| heard.as_ref() == Some(&tallies(count));
-        timeout(TIMEOUT, hears.wait_for(wanted)).await.expect("nothing was heard").unwrap();
+        two.own.send_replace(ack_counts(count));
+        let wanted = |received: &Option<AckCounts>| received.as_ref() == Some(&ack_counts(count));
+        timeout(TIMEOUT, receives.wait_for(wanted)).await.expect("nothing was heard").unwrap();
     }
 }
 
@@ -190,17 +190,17 @@ async fn a_replica_that_has_gone_counts_no_more_and_a_follower_asks_nobody() {
         name: "web-0".to_owned(),
         asker: Arc::new(two.asker(&replicas_claims(), NAME)),
         replicas,
-        heard: prometheus_client::metrics::gauge::Gauge::default(),
+        reporting: prometheus_client::metrics::gauge::Gauge::default(),
     };
     tokio::spawn(fetcher.run());
     leader.send_replace(Leader::Me);
-    let known = |known: &Arc<BTreeMap<String, AckCounts>>| known.get("web-1") == Some(&tallies(1));
+    let known = |known: &Arc<BTreeMap<String, AckCounts>>| known.get("web-1") == Some(&ack_counts(1));
     timeout(TIMEOUT, others.wait_for(known)).await.expect("it was not asked").unwrap();
     leader.send_replace(Leader::Other);
     timeout(TIMEOUT, others.wait_for(|known| known.is_empty())).await.expect("it goes on asking").unwrap();
     // A query that was stopped still had counts to deliver.
     late.send_modify(|replicas: &mut Arc<BTreeMap<_, _>>| {
-        Arc::make_mut(replicas).insert("web-1".to_owned(), tallies(1));
+        Arc::make_mut(replicas).insert("web-1".to_owned(), ack_counts(1));
     });
     timeout(TIMEOUT, others.wait_for(|known| known.is_empty())).await.expect("it counts for ever").unwrap();
     leader.send_replace(Leader::Me);

@@ -55,9 +55,9 @@ impl<'a> Changes<'a> {
     /// Returns the identities whose inbound side may differ in `mesh`, the result of these changes. A change of the
     /// trust affects every identity.
     pub fn identities<'m>(&'m self, mesh: &'m Mesh) -> BTreeSet<&'m SpiffeId> {
-        let everybody = self.trust.then(|| mesh.classes.values()).into_iter().flatten();
+        let every_class = self.trust.then(|| mesh.classes.values()).into_iter().flatten();
         let classes = self.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
-        let identities = classes.chain(everybody).map(|class| &class.identity);
+        let identities = classes.chain(every_class).map(|class| &class.identity);
         identities.chain(self.grants.iter().map(|change| change.key)).collect()
     }
 }

@@ -42,7 +42,7 @@ pub(super) enum Held {
 pub(super) struct Pending {
     pub(super) held: Held,
     /// Last refusal of the client: of a version, or of the removal. Not sent again before something else was.
-    refused: Option<Told>,
+    refused: Option<Content>,
 }
 
 /// Error of a client that claims to hold more than it can have been sent.
@@ -50,12 +50,12 @@ pub(super) struct Pending {
 pub(super) struct Excess;
 
 /// Content of a response for a name: its version, or that it does not exist.
-type Told = Option<Version>;
+type Content = Option<Version>;
 
 #[derive(Debug)]
 struct Outstanding {
     nonce: u64,
-    told: Vec<(Arc<str>, Told)>,
+    sent: Vec<(Arc<str>, Content)>,
 }
 
 /// Action for a pending name.
@@ -134,14 +134,14 @@ impl Topic {
         if !self.awaits(nonce) {
             return None;
         }
-        let told = self.outstanding.take()?.told;
+        let sent = self.outstanding.take()?.sent;
         if !refused {
             return None;
         }
-        let names = told.iter().map(|(name, _)| Arc::clone(name)).collect();
-        for (name, told) in told {
+        let names = sent.iter().map(|(name, _)| Arc::clone(name)).collect();
+        for (name, content) in sent {
             if self.concerns(&name) {
-                let lag = Pending { held: Held::Unknown, refused: Some(told) };
+                let lag = Pending { held: Held::Unknown, refused: Some(content) };
                 self.pending.insert(name, lag);
             }
         }
@@ -173,10 +173,10 @@ impl Topic {
             let again = std::mem::replace(&mut self.wildcard, true);
             names.for_each(|name| self.cover(name, again));
             // A client that subscribes to everything again still accepts a response that was under way meanwhile.
-            let told: Vec<_> =
-                self.outstanding.iter().flat_map(|it| &it.told).map(|(name, _)| Arc::clone(name)).collect();
+            let sent: Vec<_> =
+                self.outstanding.iter().flat_map(|it| &it.sent).map(|(name, _)| Arc::clone(name)).collect();
             if !first {
-                for name in &told {
+                for name in &sent {
                     self.invalidate(name);
                 }
             }
@@ -303,12 +303,12 @@ impl Topic {
     }
 
     /// Records that a response with this content is being sent: none of its names is pending any more.
-    pub(super) fn on_sent(&mut self, nonce: u64, told: Vec<(Arc<str>, Told)>) {
+    pub(super) fn on_sent(&mut self, nonce: u64, sent: Vec<(Arc<str>, Content)>) {
         self.unanswered = false;
-        for (name, _) in &told {
+        for (name, _) in &sent {
             self.pending.remove(name);
         }
-        self.outstanding = Some(Outstanding { nonce, told });
+        self.outstanding = Some(Outstanding { nonce, sent });
     }
 
     /// Returns the names that were refused and not sent anew.
@@ -336,15 +336,15 @@ impl Topic {
 impl Pending {
     /// Returns the action for a name of which the client has `self` and the view has `offer`.
     fn judge(&self, concerned: bool, offer: &Offer) -> Verdict {
-        let told = match offer {
+        let content = match offer {
             Offer::Pending => return Verdict::Wait,
             Offer::Present(version) => Some(*version),
             Offer::Absent => None,
         };
-        if self.refused.as_ref().is_some_and(|refused| refused.as_ref() == told) {
+        if self.refused.as_ref().is_some_and(|refused| refused.as_ref() == content) {
             return Verdict::Wait;
         }
-        match (&self.held, told) {
+        match (&self.held, content) {
             (Held::Requested, None) => Verdict::Deny,
             (Held::Requested, Some(_)) => Verdict::Update,
             (Held::Nothing, None) => Verdict::Forget,
@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_is_what_was_said_to_the_letter() {
+    fn a_nonce_is_compared_to_the_letter() {
         let mut topic = Topic::default();
         assert!(!topic.awaits("") && !topic.awaits("0"));
         topic.on_sent(10, Vec::new());

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_addresses_of_both_families_apart() {
+    fn names_distinguish_addresses_of_both_families() {
         assert_eq!(outbound_listener("10.0.0.1".parse().unwrap(), 80), "outbound/10.0.0.1:80");
         assert_eq!(outbound_listener("fd00::1".parse().unwrap(), 80), "outbound/[fd00::1]:80");
     }

@@ -24,9 +24,9 @@ pub(crate) struct ServicePart {
 #[derive(Clone)]
 pub(crate) struct PortPart {
     /// Entries of callers: a listener for each address, and the cluster for callers that dial an instance.
-    doors: Vec<Arc<Resource>>,
+    listeners: Vec<Arc<Resource>>,
     /// The route, the filter, or both, to which the listeners refer.
-    pub ways: Vec<Arc<Resource>>,
+    pub forwarding: Vec<Arc<Resource>>,
     /// The own endpoints: the cluster and its load assignment.
     pub backend: [Arc<Resource>; 2],
 }
@@ -75,8 +75,8 @@ impl PortPart {
     fn new(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Self {
         let cluster = cluster::service(&service.id, number);
         Self {
-            doors: doors(service, number, port, kept),
-            ways: ways(service, number, port, kept),
+            listeners: listeners(service, number, port, kept),
+            forwarding: forwarding(service, number, port, kept),
             backend: [
                 kept.make(ResourceType::Cluster, &cluster.name, &cluster),
                 assignment(service, number, port, kept),
@@ -94,26 +94,26 @@ impl PortPart {
         // The servers decide which proxies see the port, and are in no resource of it.
         let ServicePort { protocol, addresses, exact, servers: _, endpoints, route } = port;
         let is_read_alike = old.protocol == *protocol && old.exact == *exact;
-        let doors = if is_read_alike && old.addresses == *addresses {
-            earlier.doors.clone()
+        let listeners = if is_read_alike && old.addresses == *addresses {
+            earlier.listeners.clone()
         } else {
-            doors(service, number, port, kept)
+            listeners(service, number, port, kept)
         };
-        let ways = if is_read_alike && old.route.rules == route.rules {
-            earlier.ways.clone()
+        let forwarding = if is_read_alike && old.route.rules == route.rules {
+            earlier.forwarding.clone()
         } else {
-            ways(service, number, port, kept)
+            forwarding(service, number, port, kept)
         };
         let [cluster, assigned] = earlier.backend.clone();
         let assigned =
             if old.endpoints == *endpoints { assigned } else { assignment(service, number, port, kept) };
         // A cluster depends on its name only.
-        Self { doors, ways, backend: [cluster, assigned] }
+        Self { listeners, forwarding, backend: [cluster, assigned] }
     }
 
     /// Returns the resources that lead to the port.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.doors.iter().chain(&self.ways)
+        self.listeners.iter().chain(&self.forwarding)
     }
 }
 
@@ -122,31 +122,35 @@ fn assignment(service: &Service, number: u16, port: &ServicePort, kept: &Previou
     kept.make(ResourceType::Endpoints, &name, &endpoints::endpoints(&name, &port.endpoints))
 }
 
-fn doors(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
+fn listeners(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
     let ServicePort { protocol, addresses, exact, .. } = port;
-    let mut doors: Vec<Arc<Resource>> = addresses
+    let mut listeners: Vec<Arc<Resource>> = addresses
         .iter()
         .map(|address| outbound::service(&service.id, number, *protocol, *address))
         .map(|listener| kept.make(ResourceType::Listener, &listener.name, &listener))
         .collect();
     if *exact {
         let cluster = cluster::dialled(&service.id, number);
-        doors.push(kept.make(ResourceType::Cluster, &cluster.name, &cluster));
+        listeners.push(kept.make(ResourceType::Cluster, &cluster.name, &cluster));
     }
-    doors
+    listeners
 }
 
 /// Builds what forwards the calls of a port: a route for requests, a filter for connections.
-fn ways(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
+fn forwarding(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
     let ServicePort { protocol, exact, route: rules, .. } = port;
-    let mut ways = Vec::new();
+    let mut forwarding = Vec::new();
     if protocol.has_http() {
         let route = route::service(&service.id, number, *exact, &rules.rules);
-        ways.push(kept.make(ResourceType::Route, &route.name, &route));
+        forwarding.push(kept.make(ResourceType::Route, &route.name, &route));
     }
     if protocol.has_tcp() {
         let filter = filter::split(&service.id, number, *exact, &rules.rules);
-        ways.push(kept.make(ResourceType::Extension, &names::outbound_filter(&service.id, number), &filter));
+        forwarding.push(kept.make(
+            ResourceType::Extension,
+            &names::outbound_filter(&service.id, number),
+            &filter,
+        ));
     }
-    ways
+    forwarding
 }

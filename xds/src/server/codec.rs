@@ -207,10 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_ends_with_its_status_after_what_was_said() {
+    fn a_stream_ends_with_its_status_after_its_messages() {
         let all = [Ok(response(1, 10)), Err(Status::unavailable("later"))];
-        let (said, rest) = next(Box::pin(stream::iter(all)));
-        assert!(said.is_ok());
+        let (message, rest) = next(Box::pin(stream::iter(all)));
+        assert!(message.is_ok());
         let (ended, rest) = next(rest.expect("it goes on"));
         let trailers = ended.expect_err("no data").into_trailers().expect("trailers");
         assert_eq!(

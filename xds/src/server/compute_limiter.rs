@@ -1,8 +1,8 @@
 //! Limits the number of concurrent long computations: TLS handshakes, token verification, key generation and signing.
 //!
 //! Used by the server for tokens and certificates and by `operator::tls` for handshakes. A runtime polls its tasks in
-//! the order in which they were woken, so a change would wait behind every task that computes. With the limiter only a
-//! few of them are polled at a time. A task that waits for its peer holds no permit.
+//! the order in which they were notified, so a change would wait behind every task that computes. With the limiter only
+//! a few of them are polled at a time. A task that waits for its peer holds no permit.
 
 use std::{future::Future, pin::pin, sync::Arc, task::Poll};
 
@@ -38,17 +38,17 @@ impl ComputeLimiter {
             if let Poll::Ready(output) = polled {
                 return output;
             }
-            woken().await;
+            notified().await;
         }
     }
 }
 
-/// Completes when the task is polled the next time, woken by the future that it has just polled.
-async fn woken() {
-    let mut again = false;
-    std::future::poll_fn(
-        |_| if std::mem::replace(&mut again, true) { Poll::Ready(()) } else { Poll::Pending },
-    )
+/// Completes when the task is polled the next time, notified by the future that it has just polled.
+async fn notified() {
+    let mut is_second = false;
+    std::future::poll_fn(|_| {
+        if std::mem::replace(&mut is_second, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
     .await;
 }
 

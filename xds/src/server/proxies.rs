@@ -106,26 +106,26 @@ pub struct AckState {
 #[derive(Debug)]
 pub struct AckWatcher {
     proxies: Proxies,
-    news: Arc<Updates>,
+    updates: Arc<Updates>,
 }
 
 /// Proxies that have answered since a watcher last took them.
 #[derive(Debug, Default)]
 struct Updates {
     answered: Mutex<BTreeSet<ProxyId>>,
-    woken: Notify,
+    notify: Notify,
 }
 
 impl AckWatcher {
     /// Completes when a proxy has answered, connected or disconnected. Safe to drop before it completes.
     pub async fn changed(&self) {
-        self.news.woken.notified().await;
+        self.updates.notify.notified().await;
     }
 
     /// Returns the proxies whose state may have changed since the last call, at first all; `None` for a proxy that is
     /// gone. Of several streams of one proxy the latest one counts.
     pub fn take(&self) -> BTreeMap<ProxyId, Option<AckState>> {
-        let answered = std::mem::take(&mut *lock(&self.news.answered));
+        let answered = std::mem::take(&mut *lock(&self.updates.answered));
         let answer = |proxy| (self.proxies.answer(&proxy), proxy);
         answered.into_iter().map(answer).map(|(answer, proxy)| (proxy, answer)).collect()
     }
@@ -135,11 +135,11 @@ impl Proxies {
     /// Returns a watcher of the answers of proxies. An acknowledgement of a view that differs in clusters and endpoints
     /// only is not reported: it may occur as often as endpoints change.
     pub fn follow(&self) -> AckWatcher {
-        let news = Arc::new(Updates::default());
-        lock(&self.0.followers).push(Arc::downgrade(&news));
-        lock(&news.answered).extend(lock(&self.0.connected).by_proxy.keys().cloned());
-        news.woken.notify_one();
-        AckWatcher { proxies: self.clone(), news }
+        let updates = Arc::new(Updates::default());
+        lock(&self.0.followers).push(Arc::downgrade(&updates));
+        lock(&updates.answered).extend(lock(&self.0.connected).by_proxy.keys().cloned());
+        updates.notify.notify_one();
+        AckWatcher { proxies: self.clone(), updates }
     }
 
     fn answer(&self, proxy: &ProxyId) -> Option<AckState> {
@@ -154,9 +154,9 @@ impl Proxies {
 
     fn changed(&self, proxy: &ProxyId) {
         lock(&self.0.followers).retain(|follower| {
-            let Some(news) = follower.upgrade() else { return false };
-            lock(&news.answered).insert(proxy.clone());
-            news.woken.notify_one();
+            let Some(updates) = follower.upgrade() else { return false };
+            lock(&updates.answered).insert(proxy.clone());
+            updates.notify.notify_one();
             true
         });
     }

@@ -149,7 +149,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
     /// Waits for the next response, without a time limit.
     async fn next(&mut self) -> Result<Response, End> {
         loop {
-            self.look_after_leaf();
+            self.renew_leaf();
             if let Some(response) = self.introduced.then(|| self.session.next_response()).flatten() {
                 self.count(&response);
                 return Ok(response);
@@ -280,7 +280,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
     }
 
     /// Requests a certificate for the client, unless the one that it has is still good.
-    fn look_after_leaf(&mut self) {
+    fn renew_leaf(&mut self) {
         if !self.leaf.issuing.is_empty() {
             return;
         }

@@ -30,7 +30,7 @@ pub(super) enum ViewChange {
 #[derive(Debug, Default)]
 pub(super) struct ViewImpact {
     /// Minimum change of every view.
-    pub everybody: ViewChange,
+    pub every_view: ViewChange,
     /// Change of the views of some classes.
     pub classes: BTreeMap<ClassId, ViewChange>,
     /// Resources with other content.
@@ -44,22 +44,22 @@ impl ViewImpact {
         reach: &Reach,
         (old, new): (&Resources, &Resources),
     ) -> Self {
-        let mut news = Self::default();
+        let mut impact = Self::default();
         let mut patch = Vec::new();
-        if changes.trust || moved.everybody {
-            news.everybody = ViewChange::Fresh;
+        if changes.trust || moved.every_identity {
+            impact.every_view = ViewChange::Fresh;
         }
-        news.raise_everybody(compare(old.shared(), new.shared(), &mut patch));
+        impact.raise_every_view(compare(old.shared(), new.shared(), &mut patch));
         for identity in moved.identities.iter().chain(changes.grants.iter().map(|change| change.key)) {
             for class in new.index().classes(identity) {
-                news.raise(class, ViewChange::Fresh);
+                impact.raise(class, ViewChange::Fresh);
             }
         }
         for change in &changes.classes {
             // The drain marks of its grants are in the listeners of all classes of its identity.
             let identities = change.old.into_iter().chain(change.new).map(|class| &class.identity);
             for class in identities.flat_map(|identity| new.index().classes(identity)) {
-                news.raise(class, ViewChange::Fresh);
+                impact.raise(class, ViewChange::Fresh);
             }
         }
         for change in &changes.services {
@@ -68,23 +68,23 @@ impl ViewImpact {
             let before = before.iter().flat_map(|part| part.iter());
             let same_names = compare(before, after.iter().flat_map(|part| part.iter()), &mut patch);
             let fate = if is_reached_alike(change) { same_names } else { ViewChange::Fresh };
-            news.tell_viewers(change.key, fate, reach, new);
+            impact.raise_viewers(change.key, fate, reach, new);
         }
-        news.patch = Arc::new(patch);
-        news
+        impact.patch = Arc::new(patch);
+        impact
     }
 
-    fn tell_viewers(&mut self, service: &ServiceId, fate: ViewChange, reach: &Reach, pool: &Resources) {
-        if reach.is_seen_by_everybody(service) {
-            self.raise_everybody(fate);
+    fn raise_viewers(&mut self, service: &ServiceId, fate: ViewChange, reach: &Reach, pool: &Resources) {
+        if reach.is_seen_by_every_identity(service) {
+            self.raise_every_view(fate);
         }
         for class in reach.viewers(service).flat_map(|identity| pool.index().classes(identity)) {
             self.raise(class, fate);
         }
     }
 
-    fn raise_everybody(&mut self, fate: ViewChange) {
-        self.everybody = self.everybody.max(fate);
+    fn raise_every_view(&mut self, fate: ViewChange) {
+        self.every_view = self.every_view.max(fate);
     }
 
     fn raise(&mut self, class: &ClassId, fate: ViewChange) {

@@ -59,10 +59,10 @@ impl Net {
         S: Send + Sync + 'static,
     {
         let (connections, incoming) = mpsc::unbounded_channel();
-        let (stop, told) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming);
         let task = tokio::spawn(async move {
-            server.serve(incoming, async { drop(told.await) }).await.unwrap();
+            server.serve(incoming, async { drop(stopped.await) }).await.unwrap();
         });
         Self { connections, stop: Some(stop), task }
     }
@@ -183,7 +183,7 @@ impl Client {
     }
 
     /// Asserts that no response arrives while time passes. The clock is paused, so it passes at once.
-    pub async fn hears_nothing(&mut self) {
+    pub async fn receives_nothing(&mut self) {
         let next = timeout(Duration::from_secs(5), self.responses.message()).await;
         assert!(next.is_err(), "heard {next:?}");
     }
@@ -214,7 +214,7 @@ pub async fn until(what: &str, is_true: impl Fn() -> bool) {
 }
 
 /// Returns the names and versions in a response.
-pub fn told(response: &DeltaDiscoveryResponse) -> Vec<(&str, &str)> {
+pub fn sent(response: &DeltaDiscoveryResponse) -> Vec<(&str, &str)> {
     response.resources.iter().map(|resource| (resource.name.as_str(), resource.version.as_str())).collect()
 }
 

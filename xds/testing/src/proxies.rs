@@ -141,9 +141,9 @@ impl Serving {
         // The previous server may have left its socket.
         let _ = fs::remove_file(&socket);
         let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
-        let (stop, told) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            server.serve(incoming, async { drop(told.await) }).await.unwrap();
+            server.serve(incoming, async { drop(stopped.await) }).await.unwrap();
         });
         Self { stop, task }
     }

@@ -3,7 +3,7 @@
 use smidge_xds_testing::{client, fixture};
 use std::{sync::atomic::Ordering, time::Duration};
 
-use client::{Net, node, soon, told};
+use client::{Net, node, sent, soon};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, KEY, filled, proxy, server, view};
 use smidge_xds::{
@@ -55,11 +55,11 @@ async fn a_stream_waits_for_its_view_but_not_for_ever() {
     let (net, handles) = start();
     let mut client = net.connect("one").await;
     client.want(ResourceType::Cluster, &[], &[]).await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     handles.publish(&[("other", &view(&[ONE]))]);
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     handles.publish(&[("one", &view(&[ONE]))]);
-    assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+    assert_eq!(sent(&client.next().await), [("ns/one/80", "1")]);
 
     let mut stranger = net.connect("stranger").await;
     stranger.want(ResourceType::Cluster, &[], &[]).await;
@@ -76,11 +76,11 @@ async fn a_change_wakes_whom_it_concerns() {
     let (mut one, mut two) = (net.connect("one").await, net.connect("two").await);
     for client in [&mut one, &mut two] {
         client.want(ResourceType::Cluster, &[], &[]).await;
-        assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+        assert_eq!(sent(&client.next().await), [("ns/one/80", "1")]);
     }
     handles.publish_to(Some(&[proxy("one")]), &[("one", &new), ("two", &new)]);
-    assert_eq!(told(&one.next().await), [("ns/one/80", "2")]);
-    two.hears_nothing().await;
+    assert_eq!(sent(&one.next().await), [("ns/one/80", "2")]);
+    two.receives_nothing().await;
     assert!(handles.scrape().contains("view_updates_total 3"), "{}", handles.scrape());
 }
 
@@ -110,7 +110,7 @@ async fn who_comes_back_unchanged_is_sent_nothing() {
     client.want(ResourceType::Endpoints, &["ns/one/80"], &[("ns/one/80", "e")]).await;
     client.want(ResourceType::Secret, &["identity"], &[("identity", "one 1 1")]).await;
     client.want(ResourceType::Listener, &[], &[("outbound", "l+older mark")]).await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     assert_eq!(handles.metrics.resources_sent(), sent);
     assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 1, "a good leaf was replaced");
     let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
@@ -144,17 +144,17 @@ async fn a_leaf_is_renewed_in_time_and_kept_while_it_cannot_be() {
     handles.publish(&[("one", &view(&[]))]);
     let mut client = net.connect("one").await;
     client.want(ResourceType::Secret, &["identity"], &[]).await;
-    assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
-    client.hears_nothing().await;
+    assert_eq!(sent(&client.next().await), [("identity", "one 1 1")]);
+    client.receives_nothing().await;
     handles.leaves.fails.store(true, Ordering::SeqCst);
     tokio::time::advance(Duration::from_hours(1)).await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     assert!(handles.scrape().contains("certificate_failures_total"));
     handles.leaves.fails.store(false, Ordering::SeqCst);
     tokio::time::advance(Duration::from_mins(2)).await;
-    assert_eq!(told(&client.next().await), [("identity", "one 1 2")]);
+    assert_eq!(sent(&client.next().await), [("identity", "one 1 2")]);
     handles.leaves.issuer.send_replace(2);
-    assert_eq!(told(&client.next().await), [("identity", "one 2 3")]);
+    assert_eq!(sent(&client.next().await), [("identity", "one 2 3")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,11 +163,11 @@ async fn one_certificate_is_tried_at_a_time_however_often_issuers_change() {
     handles.publish(&[("one", &view(&[]))]);
     let mut client = net.connect("one").await;
     client.want(ResourceType::Secret, &["identity"], &[]).await;
-    assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
+    assert_eq!(sent(&client.next().await), [("identity", "one 1 1")]);
     handles.leaves.fails.store(true, Ordering::SeqCst);
     for issuer in 2..12 {
         handles.leaves.issuer.send_replace(issuer);
-        client.hears_nothing().await;
+        client.receives_nothing().await;
     }
     let before = handles.leaves.asked.load(Ordering::SeqCst);
     let outage = timeout(Duration::from_mins(10), client.responses.message()).await;
@@ -177,8 +177,8 @@ async fn one_certificate_is_tried_at_a_time_however_often_issuers_change() {
     assert!((9..=16).contains(&asked), "asked {asked} times in ten minutes");
     handles.leaves.fails.store(false, Ordering::SeqCst);
     let response = timeout(Duration::from_mins(2), client.responses.message()).await.expect("no certificate");
-    assert_eq!(told(&response.unwrap().unwrap()), [("identity", "one 11 2")]);
-    client.hears_nothing().await;
+    assert_eq!(sent(&response.unwrap().unwrap()), [("identity", "one 11 2")]);
+    client.receives_nothing().await;
     assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 2);
 }
 
@@ -192,12 +192,12 @@ async fn a_refusal_is_reported_and_not_repeated() {
     client.answer(&response, Some("no such thing")).await;
     let nack = soon("a report", handles.nacks.recv()).await.unwrap();
     assert_eq!((nack.proxy.instance.as_str(), nack.refused.message.as_str()), ("one", "no such thing"));
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
     assert!(connected.refused.keys().eq([&(ResourceType::Cluster, "ns/one/80".into())]), "{connected:?}");
     assert!(handles.scrape().contains("nacks_total{kind=\"cds\"} 1"));
     handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "2")]))]);
-    assert_eq!(told(&client.next().await), [("ns/one/80", "2")]);
+    assert_eq!(sent(&client.next().await), [("ns/one/80", "2")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,10 +211,10 @@ async fn a_slow_reader_delays_nobody_and_skips_what_it_missed() {
     slow.want(ResourceType::Cluster, &[], &[]).await;
     let mut fast = net.connect("fast").await;
     fast.want(ResourceType::Cluster, &[], &[]).await;
-    assert_eq!(told(&fast.next().await), [("ns/one/80", "1")]);
+    assert_eq!(sent(&fast.next().await), [("ns/one/80", "1")]);
     for version in ["2", "3", "4"] {
         handles.publish(&[("slow", &large(version)), ("fast", &small(version))]);
-        assert_eq!(told(&fast.next().await), [("ns/one/80", version)]);
+        assert_eq!(sent(&fast.next().await), [("ns/one/80", version)]);
     }
     let first = slow.responses.message();
     let first = soon("the first answer", first).await;
@@ -228,7 +228,7 @@ async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
     let (mut net, handles) = start();
     handles.publish(&[("one", &view(&[ONE]))]);
     let mut client = net.connect("one").await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     handles.tokens.gone.send_replace(true);
     assert_eq!(client.ends().await.0, Code::Ok);
     handles.tokens.gone.send_replace(false);
@@ -240,7 +240,7 @@ async fn a_stream_ends_with_its_workload_its_token_and_the_server() {
     assert!((32_400..=36_000).contains(&lived), "the token is good for 36,000 s, the stream lived {lived} s");
 
     let mut client = net.connect("one").await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     net.stop();
     assert_eq!(client.ends().await.0, Code::Ok);
     drop(client);
@@ -256,12 +256,12 @@ async fn a_refusal_of_what_was_replaced_meanwhile_holds_no_longer() {
     client.want(ResourceType::Cluster, &[], &[]).await;
     client.want(ResourceType::Listener, &[], &[]).await;
     let first = client.receive().await;
-    assert!(told(&client.next().await).is_empty(), "the empty answer for listeners");
+    assert!(sent(&client.next().await).is_empty(), "the empty answer for listeners");
     handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "2")]))]);
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     client.answer(&first, Some("no such thing")).await;
-    assert_eq!(told(&client.next().await), [("ns/one/80", "2")]);
-    client.hears_nothing().await;
+    assert_eq!(sent(&client.next().await), [("ns/one/80", "2")]);
+    client.receives_nothing().await;
     let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
     assert!(connected.settled && connected.refused.is_empty(), "{connected:?}");
     assert!(news(&handles.proxies.follow()).refused.is_empty());
@@ -286,9 +286,9 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     assert!(news(&follower).acknowledged.is_none());
     client.want(ResourceType::Cluster, &[], &[]).await;
     client.want(ResourceType::Listener, &[], &[]).await;
-    assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
-    assert!(told(&client.next().await).is_empty(), "the empty answer for listeners");
-    client.hears_nothing().await;
+    assert_eq!(sent(&client.next().await), [("ns/one/80", "1")]);
+    assert!(sent(&client.next().await).is_empty(), "the empty answer for listeners");
+    client.receives_nothing().await;
     let answer = news(&follower);
     assert!(std::sync::Arc::ptr_eq(&answer.acknowledged.unwrap(), &first));
     assert!(answer.refused.is_empty());
@@ -299,15 +299,15 @@ async fn whoever_follows_the_proxies_hears_of_every_answer() {
     handles.publish(&[("one", &second)]);
     let response = client.receive().await;
     client.answer(&response, Some("no such thing")).await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     let answer = news(&follower);
     let refused: Vec<_> = answer.refused.iter().map(|((_, name), words)| (&**name, &**words)).collect();
     assert_eq!(refused, [("ns/one/80", "no such thing")]);
 
     // Another version clears the refusal.
     handles.publish(&[("one", &view(&[(ResourceType::Cluster, "ns/one/80", "3")]))]);
-    assert_eq!(told(&client.next().await), [("ns/one/80", "3")]);
-    client.hears_nothing().await;
+    assert_eq!(sent(&client.next().await), [("ns/one/80", "3")]);
+    client.receives_nothing().await;
     assert!(news(&follower).refused.is_empty());
     drop(client);
     let gone = async {
@@ -328,13 +328,13 @@ async fn an_acknowledged_endpoint_is_no_news_and_anything_else_is() {
     client.want(ResourceType::Listener, &[], &[]).await;
     client.next().await;
     client.next().await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     let follower = handles.proxies.follow();
     assert!(news(&follower).acknowledged.is_some());
     let moved = view(&[(ResourceType::Cluster, "ns/one/80", "2"), listener]);
     handles.publish(&[("one", &moved)]);
     client.next().await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     let list = handles.proxies.list();
     assert!(std::sync::Arc::ptr_eq(list[0].acknowledged.as_ref().unwrap(), &moved));
     assert!(follower.take().is_empty(), "of a change that no object says, nobody need hear");
@@ -342,6 +342,6 @@ async fn an_acknowledged_endpoint_is_no_news_and_anything_else_is() {
         view(&[(ResourceType::Cluster, "ns/one/80", "2"), (ResourceType::Listener, "outbound/1", "2")]);
     handles.publish(&[("one", &said)]);
     client.next().await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     assert!(std::sync::Arc::ptr_eq(&news(&follower).acknowledged.unwrap(), &said));
 }

@@ -27,10 +27,10 @@ fn view(mesh: Mesh) -> Arc<View> {
 }
 
 /// Returns the names of each type that the session sends to a proxy which holds all of `held` and shall have `now`.
-fn told(held: &View, now: &Arc<View>) -> BTreeMap<ResourceType, Vec<String>> {
+fn sent(held: &View, now: &Arc<View>) -> BTreeMap<ResourceType, Vec<String>> {
     let mut session = Session::new();
     session.on_view(Arc::clone(now));
-    let mut told = BTreeMap::new();
+    let mut sent = BTreeMap::new();
     for kind in [ResourceType::Cluster, ResourceType::Listener, ResourceType::Extension, ResourceType::Secret]
     {
         let own = held.resources.iter().filter(|((of, _), _)| *of == kind);
@@ -46,7 +46,7 @@ fn told(held: &View, now: &Arc<View>) -> BTreeMap<ResourceType, Vec<String>> {
         });
         while let Some(response) = session.next_response() {
             let names = response.updated.iter().map(|item| item.name().to_string());
-            told.entry(response.kind).or_insert_with(Vec::new).extend(names);
+            sent.entry(response.kind).or_insert_with(Vec::new).extend(names);
             session.on_request(&Request {
                 type_url: response.kind.type_url().to_owned(),
                 response_nonce: response.nonce.to_string(),
@@ -54,20 +54,20 @@ fn told(held: &View, now: &Arc<View>) -> BTreeMap<ResourceType, Vec<String>> {
             });
         }
     }
-    told
+    sent
 }
 
 #[test]
-fn a_proxy_that_missed_nothing_is_told_nothing() {
+fn a_proxy_that_missed_nothing_is_sent_nothing() {
     let held = view(mesh(&["web", "cron"]));
-    assert_eq!(told(&held, &view(mesh(&["web", "cron"]))), BTreeMap::new());
+    assert_eq!(sent(&held, &view(mesh(&["web", "cron"]))), BTreeMap::new());
 }
 
 #[test]
 fn a_proxy_that_missed_a_change_of_tcp_policy_gets_the_drain_marks_too() {
     let held = view(mesh(&["web", "cron"]));
-    let told = told(&held, &view(mesh(&["web"])));
-    assert_eq!(told[&ResourceType::Extension], ["inbound/5432/tcp"]);
-    assert_eq!(told[&ResourceType::Listener], ["inbound"]);
-    assert_eq!(told.get(&ResourceType::Cluster), None);
+    let sent = sent(&held, &view(mesh(&["web"])));
+    assert_eq!(sent[&ResourceType::Extension], ["inbound/5432/tcp"]);
+    assert_eq!(sent[&ResourceType::Listener], ["inbound"]);
+    assert_eq!(sent.get(&ResourceType::Cluster), None);
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use client::{Client, Net, soon, told, until};
+use client::{Client, Net, sent, soon, until};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, filled, server, view};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -78,7 +78,7 @@ async fn who_reads_nothing_holds_a_few_answers_however_many_there_are() {
     stuck.want(ResourceType::Cluster, &[], &[]).await;
     for (number, name) in names.iter().enumerate().skip(1) {
         handles.publish(&[("stuck", &large(name)), ("other", &version(name))]);
-        assert_eq!(told(&other.next().await), [("ns/one/80", *name)]);
+        assert_eq!(sent(&other.next().await), [("ns/one/80", *name)]);
         // The client acknowledges without reading, as it can predict the nonce.
         let type_url = ResourceType::Cluster.type_url().to_owned();
         let response_nonce = number.to_string();
@@ -86,7 +86,7 @@ async fn who_reads_nothing_holds_a_few_answers_however_many_there_are() {
             .send(DeltaDiscoveryRequest { type_url, response_nonce, ..DeltaDiscoveryRequest::default() })
             .await;
     }
-    other.hears_nothing().await;
+    other.receives_nothing().await;
     let held = responses(&handles) - before - 199;
     assert!((1..=4).contains(&held), "{held} answers to a client that reads nothing");
     // When it reads, it receives the last version, whatever it missed in between.
@@ -114,12 +114,12 @@ async fn who_never_answers_is_told_once_and_then_the_last() {
     for number in 1..=100 {
         let name = number.to_string();
         handles.publish(&[("mute", &version(&name)), ("other", &version(&name))]);
-        assert_eq!(told(&other.next().await), [("ns/one/80", name.as_str())]);
+        assert_eq!(sent(&other.next().await), [("ns/one/80", name.as_str())]);
     }
-    mute.hears_nothing().await;
+    mute.receives_nothing().await;
     assert_eq!(responses(&handles) - before, 100, "only the other one was told");
     mute.answer(&first, None).await;
-    assert_eq!(told(&mute.receive().await), [("ns/one/80", "100")]);
+    assert_eq!(sent(&mute.receive().await), [("ns/one/80", "100")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,14 +135,14 @@ async fn who_refuses_everything_is_told_each_version_once() {
     for number in 1..=50 {
         let name = number.to_string();
         handles.publish(&[("sulky", &version(&name)), ("other", &version(&name))]);
-        assert_eq!(told(&other.next().await), [("ns/one/80", name.as_str())]);
+        assert_eq!(sent(&other.next().await), [("ns/one/80", name.as_str())]);
         last = sulky.receive().await;
-        assert_eq!(told(&last), [("ns/one/80", name.as_str())]);
+        assert_eq!(sent(&last), [("ns/one/80", name.as_str())]);
         for _ in 0..5 {
             sulky.answer(&last, Some("no")).await;
         }
     }
-    sulky.hears_nothing().await;
+    sulky.receives_nothing().await;
     assert_eq!(responses(&handles) - before, 100, "one for each version and client");
     assert_eq!(count(&handles, "nacks_total"), 51, "an answer counts once");
 }
@@ -162,11 +162,11 @@ async fn who_floods_is_heard_at_a_measured_pace_and_still_told() {
     }
     loud.want(ResourceType::Listener, &[], &[]).await;
     handles.publish(&[("loud", &version("1")), ("other", &version("1"))]);
-    assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
-    assert_eq!(told(&loud.receive().await), [("ns/one/80", "1")], "deaf, and not mute");
+    assert_eq!(sent(&other.next().await), [("ns/one/80", "1")]);
+    assert_eq!(sent(&loud.receive().await), [("ns/one/80", "1")], "deaf, and not mute");
     assert_eq!((begin.elapsed().as_secs(), count(&handles, "streams_throttled_total")), (0, 1));
     let listener = soon("what was said too much is heard", loud.responses.message()).await;
-    assert_eq!(told(&listener.unwrap().unwrap()), [("inbound", "l")]);
+    assert_eq!(sent(&listener.unwrap().unwrap()), [("inbound", "l")]);
     assert_eq!(begin.elapsed().as_secs(), 10, "what was said too much was heard later");
 }
 
@@ -180,7 +180,7 @@ async fn who_asks_for_much_name_by_name_is_heard_at_once() {
     let begin = Instant::now();
     for name in &names {
         client.want(ResourceType::Route, &[name], &[]).await;
-        assert_eq!(told(&client.next().await), [(name.as_str(), "1")]);
+        assert_eq!(sent(&client.next().await), [(name.as_str(), "1")]);
     }
     assert_eq!((begin.elapsed().as_secs(), count(&handles, "streams_throttled_total")), (0, 0));
 }
@@ -197,7 +197,7 @@ async fn a_proxy_that_comes_again_and_again_ends_its_own_streams() {
     assert_eq!(handles.proxies.len(), 3);
     handles.publish(&[("one", &version("1")), ("other", &version("1"))]);
     for client in [&mut second, &mut third, &mut other] {
-        assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+        assert_eq!(sent(&client.next().await), [("ns/one/80", "1")]);
     }
 }
 
@@ -247,7 +247,7 @@ async fn newcomers_are_let_in_as_others_are_served_and_changes_flow_meanwhile() 
     let (_, _slow) = opening.next().await.unwrap();
     assert!(timeout(Duration::from_millis(100), opening.next()).await.is_err(), "a third one was let in");
     publish(&version("1"));
-    assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
+    assert_eq!(sent(&other.next().await), [("ns/one/80", "1")]);
     assert_eq!(handles.proxies.len(), 3);
 
     // One of the two is served: the next one is admitted at once.
@@ -273,12 +273,12 @@ async fn a_certificate_waits_for_its_turn_and_nothing_waits_for_it() {
     let mut client = served(&net, "one").await;
     let turn = hold(&limiter).await;
     client.want(ResourceType::Secret, &["identity"], &[]).await;
-    client.hears_nothing().await;
+    client.receives_nothing().await;
     assert_eq!(handles.leaves.asked.load(Ordering::SeqCst), 0);
     handles.publish(&[("one", &version("1"))]);
-    assert_eq!(told(&client.next().await), [("ns/one/80", "1")]);
+    assert_eq!(sent(&client.next().await), [("ns/one/80", "1")]);
     drop(turn);
-    assert_eq!(told(&client.next().await), [("identity", "one 1 1")]);
+    assert_eq!(sent(&client.next().await), [("identity", "one 1 1")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +294,7 @@ async fn tokens_wait_for_their_turns_and_nothing_waits_for_them() {
     let judged = timeout(Duration::from_secs(5), opening.next()).await;
     assert!(judged.is_err(), "judged out of turn");
     handles.publish(&[("other", &version("1"))]);
-    assert_eq!(told(&other.next().await), [("ns/one/80", "1")]);
+    assert_eq!(sent(&other.next().await), [("ns/one/80", "1")]);
     drop(turn);
     let judged = timeout(Duration::from_secs(5), opening.collect::<Vec<_>>()).await.expect("not judged");
     assert!(judged.iter().all(Result::is_err), "let in");

@@ -186,7 +186,7 @@ proptest! {
             let concerned: BTreeSet<&ProxyId> = next.concerned().collect();
             // For any number of waiting streams.
             for waiting in [0, usize::MAX] {
-                prop_assert_eq!(&woken(&next, waiting), &concerned, "woken by {:?}", step);
+                prop_assert_eq!(&notified(&next, waiting), &concerned, "woken by {:?}", step);
             }
             seen.retain(|proxy, _| !concerned.contains(proxy));
             // A proxy that is not concerned has the very same view as before, whenever it read it.
@@ -209,7 +209,7 @@ proptest! {
 }
 
 /// Returns the proxies whose streams a snapshot wakes while `waiting` streams wait.
-fn woken(snapshot: &Snapshot, waiting: usize) -> BTreeSet<&ProxyId> {
+fn notified(snapshot: &Snapshot, waiting: usize) -> BTreeSet<&ProxyId> {
     let all = snapshot.mesh().workloads.keys();
     match snapshot.recipients(waiting) {
         Recipients::All => all.collect(),
@@ -241,26 +241,27 @@ fn no_change_costs_nothing() {
 
 #[test]
 fn an_endpoint_costs_one_assignment_and_wakes_its_callers() {
-    let (took, woken) = cost(&meshes::http(), |mesh| meshes::port(mesh, "api", 80).endpoints[0].port = 8081);
+    let (took, notified) =
+        cost(&meshes::http(), |mesh| meshes::port(mesh, "api", 80).endpoints[0].port = 8081);
     assert_eq!(took, built(1, 0, 1));
-    assert_eq!(woken, ["web"]);
+    assert_eq!(notified, ["web"]);
 }
 
 #[test]
 fn a_weight_costs_one_route_and_wakes_its_callers() {
     let change = |mesh: &mut Mesh| meshes::split(mesh, "api", 80, None, &[1, 2, 3]);
-    let (took, woken) = cost(&meshes::http_split(&[90, 10, 0]), change);
+    let (took, notified) = cost(&meshes::http_split(&[90, 10, 0]), change);
     assert_eq!(took, built(1, 0, 1));
-    assert_eq!(woken, ["web"]);
+    assert_eq!(notified, ["web"]);
 }
 
 #[test]
 fn a_grant_costs_its_destination_and_wakes_it_and_whom_it_is_for() {
     let change = |mesh: &mut Mesh| meshes::grant(mesh, "db", &["web"], Ports::All, Payload::Any);
-    let (took, woken) = cost(&meshes::http(), change);
+    let (took, notified) = cost(&meshes::http(), change);
     // The rules, the accepted clients, and the listener with its drain mark and without.
     assert_eq!(took, built(0, 1, 4));
-    assert_eq!(woken, ["db", "web"]);
+    assert_eq!(notified, ["db", "web"]);
 }
 
 #[test]

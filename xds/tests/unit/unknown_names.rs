@@ -3,7 +3,7 @@
 use smidge_xds_testing::{client, fixture};
 use std::sync::Arc;
 
-use client::{Net, told};
+use client::{Net, sent};
 use fixture::{server, view};
 use smidge_xds::{
     delta::{Request, Session},
@@ -36,7 +36,7 @@ fn claims<'a>(names: impl IntoIterator<Item = &'a String>, version: &str) -> Req
 
 /// Returns the number of names that the client is sent, and that it is sent as removed. It acknowledges everything, so
 /// that only a bound ends the responses.
-fn hears(session: &mut Session) -> (usize, usize) {
+fn receives(session: &mut Session) -> (usize, usize) {
     let (mut updated, mut removed) = (0, 0);
     while let Some(response) = session.next_response() {
         updated += response.updated.len();
@@ -54,15 +54,15 @@ fn a_flood_of_names_that_do_not_exist_is_bounded() {
     let mut denied = 0;
     for number in 0..40 {
         session.on_request(&asks(names(&format!("no/{number}"), 1000)));
-        denied += hears(&mut session).1;
+        denied += receives(&mut session).1;
     }
     assert_eq!(denied, ASKED);
     // Names that are dropped make room, and names that exist need none.
     let unsubscribe = vec!["no/0/0".to_owned()];
     session.on_request(&Request { unsubscribe, ..asks(names("more", 2)) });
-    assert_eq!(hears(&mut session), (0, 1));
+    assert_eq!(receives(&mut session), (0, 1));
     session.on_request(&asks(names("there", 1)));
-    assert_eq!(hears(&mut session), (1, 0));
+    assert_eq!(receives(&mut session), (1, 0));
 }
 
 #[test]
@@ -71,18 +71,18 @@ fn names_that_come_to_exist_make_room_and_those_that_go_take_it() {
     session.on_view(Arc::default());
     let first = names("first", ASKED);
     session.on_request(&asks(first.clone()));
-    assert_eq!(hears(&mut session), (0, ASKED));
+    assert_eq!(receives(&mut session), (0, ASKED));
     session.on_view(routes(&first));
-    assert_eq!(hears(&mut session), (ASKED, 0));
+    assert_eq!(receives(&mut session), (ASKED, 0));
     session.on_request(&asks(names("second", 1)));
-    assert_eq!(hears(&mut session), (0, 1), "there is room");
+    assert_eq!(receives(&mut session), (0, 1), "there is room");
     session.on_view(Arc::default());
-    assert_eq!(hears(&mut session), (0, ASKED));
+    assert_eq!(receives(&mut session), (0, ASKED));
     session.on_request(&asks(names("third", 1)));
-    assert_eq!(hears(&mut session), (0, 0), "there is none");
+    assert_eq!(receives(&mut session), (0, 0), "there is none");
     let unsubscribe = first[..2].to_vec();
     session.on_request(&Request { unsubscribe, ..asks(names("third", 1)) });
-    assert_eq!(hears(&mut session), (0, 1), "what is dropped makes room");
+    assert_eq!(receives(&mut session), (0, 1), "what is dropped makes room");
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn names_asked_before_the_first_view_are_measured_by_it() {
     let mut session = Session::new();
     let (there, gone) = (names("there", 3 * ASKED), names("gone", 3 * ASKED));
     session.on_request(&asks(gone.iter().chain(&there).cloned().collect()));
-    assert_eq!(hears(&mut session), (0, 0));
+    assert_eq!(receives(&mut session), (0, 0));
     session.on_view(routes(&there));
-    assert_eq!(hears(&mut session), (3 * ASKED, ASKED));
+    assert_eq!(receives(&mut session), (3 * ASKED, ASKED));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn claims_are_bounded_where_the_view_lacks_the_names() {
             }
             assert_eq!(session.claims_too_much(), is_too_much);
             if !is_too_much {
-                assert_eq!(hears(&mut session), (0, CLAIMED), "it must hear of each that it is gone");
+                assert_eq!(receives(&mut session), (0, CLAIMED), "it must hear of each that it is gone");
             }
         }
     }
@@ -131,7 +131,7 @@ async fn who_claims_too_much_is_sent_away_with_a_reason() {
     handles.publish(&[("greedy", &there), ("other", &there)]);
     let mut other = net.connect("other").await;
     other.want(ResourceType::Route, &["there/0"], &[]).await;
-    assert_eq!(told(&other.next().await), [("there/0", "1")]);
+    assert_eq!(sent(&other.next().await), [("there/0", "1")]);
     let mut greedy = net.connect("greedy").await;
     let gone = names("gone", CLAIMED + 1);
     greedy
@@ -139,6 +139,6 @@ async fn who_claims_too_much_is_sent_away_with_a_reason() {
         .await;
     assert_eq!(greedy.ends().await, (Code::ResourceExhausted, "too many resources claimed".to_owned()));
     assert!(handles.scrape().contains("TooManyInitialVersions\"} 1"), "{}", handles.scrape());
-    other.hears_nothing().await;
+    other.receives_nothing().await;
     assert_eq!(handles.proxies.len(), 1);
 }

@@ -91,8 +91,8 @@ async fn work(
             return;
         }
     };
-    let (told, mut events) = mpsc::unbounded_channel();
-    tokio::spawn(hear(Box::pin(lines), told));
+    let (sender, mut events) = mpsc::unbounded_channel();
+    tokio::spawn(read_events(Box::pin(lines), sender));
     let _ = begun.send(Ok(()));
     while let Some((patch, reply)) = ordered.recv().await {
         let _ = reply.send(change(&cluster, object, &patch, &mut events).await);
@@ -100,13 +100,13 @@ async fn work(
 }
 
 /// Records the time of each line.
-async fn hear(lines: impl AsyncBufRead + Unpin, told: mpsc::UnboundedSender<Event>) {
+async fn read_events(lines: impl AsyncBufRead + Unpin, sender: mpsc::UnboundedSender<Event>) {
     let mut lines = lines.lines();
     while let Some(Ok(line)) = lines.next().await {
         let at = Instant::now();
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         let version = event.get("object").and_then(version).unwrap_or_default();
-        if told.send((version, at)).is_err() {
+        if sender.send((version, at)).is_err() {
             return;
         }
     }
@@ -121,7 +121,7 @@ async fn change(
     let changed = cluster.call(Method::PATCH, object, Some(patch)).await?;
     let answered = Instant::now();
     let wanted = version(&changed).context("an answer without a version")?;
-    let told = async {
+    let reported = async {
         while let Some((version, at)) = events.recv().await {
             if version == wanted {
                 return Some(at);
@@ -129,9 +129,9 @@ async fn change(
         }
         None
     };
-    let told = tokio::time::timeout(TIMEOUT, told).await;
-    let told = told.context("the watch did not report a change")?.context("the watch has ended")?;
-    Ok(told.min(answered))
+    let reported = tokio::time::timeout(TIMEOUT, reported).await;
+    let reported = reported.context("the watch did not report a change")?.context("the watch has ended")?;
+    Ok(reported.min(answered))
 }
 
 fn version(object: &Value) -> Option<String> {

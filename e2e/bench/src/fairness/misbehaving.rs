@@ -16,21 +16,21 @@ pub(super) struct Misbehaving {
     pub behaviour: Behaviour,
     pub slots: Vec<usize>,
     /// Number of them that receive the change.
-    pub told: usize,
+    pub receivers: usize,
 }
 
 /// Selects at most `each` proxies of every kind among `slots`, for changes at `service`.
 pub(super) fn choose(shape: Shape, service: usize, slots: Range<usize>, each: usize) -> Vec<Misbehaving> {
     let callers = shape.callers(service);
-    let is_told = |slot: &usize| callers.binary_search(&shape.slot(*slot).0).is_ok();
+    let is_receiver = |slot: &usize| callers.binary_search(&shape.slot(*slot).0).is_ok();
     let each = each.min(slots.len() / BEHAVIOURS.len());
-    let (told, others): (Vec<usize>, Vec<usize>) = slots.partition(is_told);
-    let portion = (told.len() / BEHAVIOURS.len()).min(each);
-    let (mut told, mut others) = (told.into_iter(), others.into_iter());
+    let (receivers, others): (Vec<usize>, Vec<usize>) = slots.partition(is_receiver);
+    let portion = (receivers.len() / BEHAVIOURS.len()).min(each);
+    let (mut receivers, mut others) = (receivers.into_iter(), others.into_iter());
     let choose = |behaviour| {
-        let mut slots: Vec<usize> = told.by_ref().take(portion).collect();
+        let mut slots: Vec<usize> = receivers.by_ref().take(portion).collect();
         slots.extend(others.by_ref().take(each - portion));
-        Misbehaving { behaviour, slots, told: portion }
+        Misbehaving { behaviour, slots, receivers: portion }
     };
     BEHAVIOURS.into_iter().map(choose).collect()
 }
@@ -40,18 +40,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_manner_has_as_many_who_are_told() {
+    fn every_behaviour_has_as_many_receivers() {
         let shape = Shape { services: 1000, pods: 10 };
         let service = shape.cold_plain();
         let all = choose(shape, service, 1000..10_000, 50);
-        assert_eq!(all.iter().map(|misbehaving| misbehaving.told).collect::<Vec<_>>(), [22; 4]);
+        assert_eq!(all.iter().map(|misbehaving| misbehaving.receivers).collect::<Vec<_>>(), [22; 4]);
         let mut slots: Vec<usize> = all.iter().flat_map(|misbehaving| misbehaving.slots.clone()).collect();
         slots.sort_unstable();
         slots.dedup();
         assert_eq!(slots.len(), 200, "nobody has two behaviours");
         assert!(slots.iter().all(|slot| (1000..10_000).contains(slot)));
         let callers = shape.callers(service);
-        let told = slots.iter().filter(|slot| callers.contains(&shape.slot(**slot).0)).count();
-        assert_eq!(told, 88);
+        let receivers = slots.iter().filter(|slot| callers.contains(&shape.slot(**slot).0)).count();
+        assert_eq!(receivers, 88);
     }
 }

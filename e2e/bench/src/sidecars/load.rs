@@ -46,7 +46,7 @@ pub struct Args {
 
 /// Results of a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Heard {
+pub struct Received {
     /// Number of answers that counted, and the seconds in which they did.
     pub answers: usize,
     pub seconds: f64,
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn send(args: &Args) -> anyhow::Result<Heard> {
+fn send(args: &Args) -> anyhow::Result<Received> {
     // By default a wait may end 50 µs late, which is as much as is measured. The threads below inherit this setting.
     fs::write("/proc/self/timerslack_ns", "1").context("failed to ask for exact timers")?;
     let sockets = (0..args.connections).map(|_| {
@@ -107,7 +107,7 @@ fn send(args: &Args) -> anyhow::Result<Heard> {
         counts_from,
         ends: counts_from + Duration::from_secs_f64(args.seconds),
     };
-    let mut heard = thread::scope(|scope| {
+    let mut received = thread::scope(|scope| {
         let pace = match args.rate {
             0 => {
                 client.fill()?;
@@ -121,18 +121,18 @@ fn send(args: &Args) -> anyhow::Result<Heard> {
                 }))
             }
         };
-        let heard = client.hear(args);
+        let received = client.receive(args);
         client.queue().ended = true;
         if let Some(Err(error)) = pace.and_then(|pace| pace.join().ok()) {
             return Err(error.into());
         }
-        heard
+        received
     })?;
-    heard.seconds = args.seconds;
+    received.seconds = args.seconds;
     if args.rate == 0 {
-        heard.times.clear();
+        received.times.clear();
     }
-    Ok(heard)
+    Ok(received)
 }
 
 impl Client {
@@ -178,14 +178,14 @@ impl Client {
     }
 
     /// Reads answers until all requests that were due before the end are answered, or until a second after it.
-    fn hear(&self, args: &Args) -> anyhow::Result<Heard> {
+    fn receive(&self, args: &Args) -> anyhow::Result<Received> {
         let mut poll = Poll::new()?;
         for (number, socket) in self.sockets.iter().enumerate() {
             let fd = socket.as_raw_fd();
             poll.registry().register(&mut SourceFd(&fd), Token(number), Interest::READABLE)?;
         }
         let mut read = vec![Vec::new(); self.sockets.len()];
-        let (mut heard, mut events) = (Heard::default(), Events::with_capacity(256));
+        let (mut received, mut events) = (Received::default(), Events::with_capacity(256));
         loop {
             let now = Instant::now();
             if now >= self.ends
@@ -193,7 +193,7 @@ impl Client {
             {
                 let late = self.queue().sent.iter().flatten().count();
                 anyhow::ensure!(args.rate == 0 || late == 0, "{late} requests were never answered");
-                return Ok(heard);
+                return Ok(received);
             }
             match poll.poll(&mut events, Some(Duration::from_millis(20))) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
@@ -201,7 +201,7 @@ impl Client {
             }
             for event in &events {
                 let Token(connection) = event.token();
-                self.read(connection, &mut read[connection], args, &mut heard)?;
+                self.read(connection, &mut read[connection], args, &mut received)?;
             }
         }
     }
@@ -218,12 +218,12 @@ impl Client {
         connection: usize,
         read: &mut Vec<u8>,
         args: &Args,
-        heard: &mut Heard,
+        received: &mut Received,
     ) -> anyhow::Result<()> {
         let mut buffer = [0; 16 * 1024];
         loop {
             let len = match (&self.sockets[connection]).read(&mut buffer) {
-                Ok(0) => anyhow::bail!("a connection was closed after {} answers", heard.all),
+                Ok(0) => anyhow::bail!("a connection was closed after {} answers", received.all),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -235,11 +235,11 @@ impl Client {
                 read.drain(..whole);
                 let mut queue = self.queue();
                 let due = queue.sent[connection].take().context("an answer to nothing")?;
-                heard.all += 1;
+                received.all += 1;
                 let counted = if args.rate == 0 { now } else { due };
                 if counted >= self.counts_from && counted < self.ends {
-                    heard.answers += 1;
-                    heard.times.push((now - due).as_secs_f64() * 1e6);
+                    received.answers += 1;
+                    received.times.push((now - due).as_secs_f64() * 1e6);
                 }
                 let next =
                     if args.rate == 0 { (now < self.ends).then_some(now) } else { queue.due.pop_front() };

@@ -48,8 +48,8 @@ pub fn proxy(side: Side, places: &Places<'_>, without: &[String]) -> anyhow::Res
         .args(["render", "--output", "json", "--workload", &format!("shop/{}", side.name()), "--filename"])
         .arg(&mesh)
         .output()?;
-    let said = String::from_utf8_lossy(&rendered.stderr).into_owned();
-    anyhow::ensure!(rendered.status.success(), "smidge render: {said}");
+    let stderr = String::from_utf8_lossy(&rendered.stderr).into_owned();
+    anyhow::ensure!(rendered.status.success(), "smidge render: {stderr}");
     let mut served: Value = serde_json::from_slice(&rendered.stdout)?;
     for name in without {
         drop_part(&mut served, name);

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Args,
-    load::Heard,
+    load::Received,
     minimal, ours,
     pods::{PORT, Pods, Running, SERVICE, Side},
     tally::{self, Measure, Sample},
@@ -146,8 +146,8 @@ impl Way {
             let ended = up.proxies.iter_mut().any(|(_, proxy)| proxy.has_ended().unwrap_or(true));
             if ended || started.elapsed() > START {
                 let log = |side| fs::read_to_string(self.log(side)).unwrap_or_default();
-                let said = Side::BOTH.map(|side| format!("log of the {}:\n{}", side.name(), log(side)));
-                return Err(error).with_context(|| format!("{}: {}", self.name, said.join("\n")));
+                let logs = Side::BOTH.map(|side| format!("log of the {}:\n{}", side.name(), log(side)));
+                return Err(error).with_context(|| format!("{}: {}", self.name, logs.join("\n")));
             }
         }
         if self.judges {
@@ -161,21 +161,21 @@ impl Way {
     fn sample(&self, args: &Args, up: &Up, rate: u32, seconds: f64) -> anyhow::Result<Measure> {
         let before = up.cpu();
         let (rate, seconds) = (format!("--rate={rate}"), format!("--seconds={seconds}"));
-        let heard = self.send(args, &[&rate, &seconds, WARM]);
-        let heard = heard.with_context(|| format!("{}: a measurement failed", self.name))?;
+        let received = self.send(args, &[&rate, &seconds, WARM]);
+        let received = received.with_context(|| format!("{}: a measurement failed", self.name))?;
         Ok(Measure {
-            per_second: heard.answers as f64 / heard.seconds,
-            proxies_cpu: (up.cpu() - before) / heard.all as f64,
-            times: heard.times,
+            per_second: received.answers as f64 / received.seconds,
+            proxies_cpu: (up.cpu() - before) / received.all as f64,
+            times: received.times,
         })
     }
 
-    fn send(&self, args: &Args, words: &[&str]) -> anyhow::Result<Heard> {
+    fn send(&self, args: &Args, words: &[&str]) -> anyhow::Result<Received> {
         let mut command = self.pods.command(Side::Client, &std::env::current_exe()?);
         command.args(["sidecars", "load", "--to", &self.to]).args(words);
         let output = command.arg(format!("--connections={}", args.connections)).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        anyhow::ensure!(output.status.success(), "the client failed: {}", said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        anyhow::ensure!(output.status.success(), "the client failed: {}", stderr.trim());
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 }

@@ -94,8 +94,8 @@ impl Pods {
     pub fn redirect(&self, smidge: &Path) -> anyhow::Result<()> {
         for side in Side::BOTH {
             let output = self.command(side, smidge).arg("redirect").output()?;
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            anyhow::ensure!(output.status.success(), "smidge redirect failed: {said}");
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            anyhow::ensure!(output.status.success(), "smidge redirect failed: {stderr}");
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Drop for Running {
 
 fn shell(script: &str) -> anyhow::Result<()> {
     let output = Command::new("sh").args(["-ec", script]).output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    anyhow::ensure!(output.status.success(), "{script}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "{script}: {stderr}");
     Ok(())
 }

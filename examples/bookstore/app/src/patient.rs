@@ -76,7 +76,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let doctor = TcpListener::bind(DOCTOR).await.context("failed to listen for the doctor")?;
     tokio::select! {
         ended = treat(doctor, &well) => ended,
-        told = serve::told_to_end() => told.context("failed to wait for signals"),
+        stopped = serve::stop_signal() => stopped.context("failed to wait for signals"),
     }
 }
 

@@ -31,7 +31,7 @@ pub async fn listen(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 /// Resolves when a signal ends the process.
-pub async fn told_to_end() -> io::Result<()> {
+pub async fn stop_signal() -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
@@ -45,8 +45,8 @@ pub async fn http(port: u16, router: Router) -> anyhow::Result<()> {
     let listener = listen(port).await?;
     println!("listening on port {port}");
     let (ending, end) = watch::channel(false);
-    let told = told_to_end();
-    tokio::pin!(told);
+    let stop = stop_signal();
+    tokio::pin!(stop);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -55,7 +55,7 @@ pub async fn http(port: u16, router: Router) -> anyhow::Result<()> {
                 }
                 Err(error) => eprintln!("failed to accept a connection: {error}"),
             },
-            _ = &mut told => break,
+            _ = &mut stop => break,
         }
     }
     drop((listener, end));

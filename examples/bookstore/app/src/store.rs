@@ -34,7 +34,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let listener = serve::listen(args.port).await?;
     println!("listening on port {}", args.port);
     let counters = Counters::default();
-    let end = serve::told_to_end();
+    let end = serve::stop_signal();
     tokio::pin!(end);
     loop {
         tokio::select! {

@@ -1,7 +1,7 @@
 //! Runs the tools that load the rules, inside the pod's network namespace.
 //!
-//! nftables first, iptables where nftables fails. Either every rule is in place afterwards or the error has the reason:
-//! a pod whose traffic would bypass the proxy must not start. Decides nothing about the rules.
+//! Impure. nftables first, iptables where nftables fails. Either every rule is in place afterwards or the error has the
+//! reason: a pod whose traffic would bypass the proxy must not start. Decides nothing about the rules.
 
 use std::{
     io::{self, Write},

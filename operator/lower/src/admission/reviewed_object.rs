@@ -49,7 +49,7 @@ impl ReviewedObject {
     }
 
     /// Returns true if both have the same content, apart from metadata and status.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    pub fn has_same_content(&self, other: &Self) -> bool {
         match (&self.hub, &other.hub) {
             (Ok(one), Ok(other)) => content(one) == content(other),
             _ => false,

@@ -49,8 +49,8 @@ fn line(question: &Review, finding: &Finding) -> String {
     let Finding { object: _, severity: _, reason, field, message, hint } = finding;
     let field = field.as_deref().map_or_else(String::new, |field| {
         // A finding about the shape of a field names the field as written.
-        let is_as_it_stands = *reason == Reason::FieldFromOtherVersion;
-        let version = if is_as_it_stands { "" } else { question.version() };
+        let is_as_written = *reason == Reason::FieldFromOtherVersion;
+        let version = if is_as_written { "" } else { question.version() };
         field_at(&question.object().kind, version, field) + ": "
     });
     let hint = hint.as_deref().map_or_else(String::new, |hint| format!("; hint: {hint}"));

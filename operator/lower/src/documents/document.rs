@@ -114,8 +114,8 @@ fn chunks(text: &str) -> Vec<Chunk> {
         chunk.text.push('\n');
     }
     chunks.push(chunk);
-    let says_something = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    chunks.retain(|chunk| chunk.text.lines().any(says_something));
+    let has_content = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    chunks.retain(|chunk| chunk.text.lines().any(has_content));
     chunks
 }
 
@@ -145,7 +145,7 @@ fn add(
         Value::Object(mut object) if document.kind.ends_with("List") && object.contains_key("items") => {
             let Some(Value::Array(items)) = object.remove("items") else { return };
             for (index, mut item) in items.into_iter().enumerate() {
-                tell_kind(&mut item, &api_version, &document.kind);
+                set_kind(&mut item, &api_version, &document.kind);
                 let place = format!("{}items[{index}].", document.place);
                 add(file, number, place, item, documents, unreadable);
             }
@@ -177,7 +177,7 @@ fn add(
 }
 
 /// Adds kind and version to an item: the API server writes them once where a list is of one kind.
-fn tell_kind(item: &mut Value, api_version: &str, list: &str) {
+fn set_kind(item: &mut Value, api_version: &str, list: &str) {
     let kind = list.strip_suffix("List").unwrap_or_default();
     let Value::Object(item) = item else { return };
     if !kind.is_empty() && !item.contains_key("kind") && !item.contains_key("apiVersion") {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_told_from_other_broken_text() {
+    fn templates_are_distinguished_from_other_broken_text() {
         let (_, unreadable) = parsed("kind: {{ .Values.kind }}\n---\na: [\n");
         assert!(
             unreadable[0].message.ends_with("hint: this is a template, to be rendered first"),

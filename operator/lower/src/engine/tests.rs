@@ -106,7 +106,7 @@ fn a_contributor_that_goes_elsewhere_invalidates_both_groups() {
 }
 
 #[test]
-fn what_nobody_reads_and_nothing_contributes_to_is_collected() {
+fn nodes_without_dependents_and_contributors_are_collected() {
     let (mut graph, mut sheet) = sheet();
     assert_eq!(graph.count(&Node::Cells), 3);
     sheet.cells.clear();

@@ -15,7 +15,7 @@ use super::{
     subject::{Callee, CalleeKind},
 };
 use crate::{
-    Bindings, bindings,
+    cluster::{Bindings, bindings},
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key},
 };
@@ -99,8 +99,8 @@ impl Uses {
         let sources = target.spec.sources.iter().zip(std::iter::repeat(caller));
         for (subject, meant) in sources.chain([(&target.spec.destination, Some(destination))]) {
             let binding = binding(&key, subject);
-            let stands_for = |it: &SpiffeId| bindings.get(&binding).is_some_and(|all| all.contains(it));
-            if subject.kind == "IdentityBinding" && meant.is_some_and(stands_for) {
+            let resolves_to = |it: &SpiffeId| bindings.get(&binding).is_some_and(|all| all.contains(it));
+            if subject.kind == "IdentityBinding" && meant.is_some_and(resolves_to) {
                 self.add("IdentityBinding", &binding, role, None);
             }
         }
@@ -122,11 +122,11 @@ impl Uses {
         let allows: BTreeSet<ObjectRef> =
             self.0.keys().filter(|it| it.1 == Role::Allows).map(|it| it.0.clone()).collect();
         // An object that allows one port is not listed again because it does not allow another one.
-        let is_told = |it: &(ObjectRef, Role)| it.1 != Role::Considered || !allows.contains(&it.0);
+        let is_listed = |it: &(ObjectRef, Role)| it.1 != Role::Considered || !allows.contains(&it.0);
         let mut uses: Vec<Use> = self
             .0
             .into_iter()
-            .filter(|(it, _)| is_told(it))
+            .filter(|(it, _)| is_listed(it))
             .map(|((object, role), matches)| Use { object, role, matches: matches.into_iter().collect() })
             .collect();
         uses.sort_by(|a, b| (a.role, &a.object).cmp(&(b.role, &b.object)));

@@ -9,7 +9,7 @@ use regex::bytes::RegexBuilder;
 use regex_syntax::hir::{Hir, HirKind, LookSet};
 use smidge_mesh::matches::{HttpMatch, PathEnd, PathRegex};
 
-use crate::regex::is_same_open_and_closed;
+use crate::smi::regex::is_same_open_and_closed;
 
 /// Request that a question is about. `None`, and headers that are not named, may have any value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_is_known_where_the_form_says_so() {
+    fn every_path_is_known_where_the_form_states_it() {
         for pattern in ["", "/", ".*", "/.*", "/?", "(/.*)?", "/.+|/", ".+"] {
             assert!(takes_every_path(&path(pattern, PathEnd::Open)), "{pattern}");
         }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     inputs::{Inputs, Key},
-    regex,
+    smi::regex,
 };
 
 /// Suggestion of objects that would allow the call.
@@ -52,9 +52,9 @@ pub(super) fn suggest(
     let counted = || shares.iter().filter(|share| share.counts);
     let is_hopeless = |it: &&Destination| it.because.is_some() || caller.identity.is_none();
     let is_stuck = |it: &Destination| is_hopeless(&it) && it.verdict != Verdict::Allowed;
-    let nobody_or_stuck =
+    let none_or_stuck =
         |share: &Share| share.destinations.is_empty() || share.destinations.iter().any(is_stuck);
-    if verdict != Verdict::Allowed && (counted().next().is_none() || counted().any(nobody_or_stuck)) {
+    if verdict != Verdict::Allowed && (counted().next().is_none() || counted().any(none_or_stuck)) {
         notes.push("no TrafficTarget can allow all of this".to_owned());
     }
     let missing: Vec<&Destination> = counted()

@@ -255,7 +255,7 @@ impl Call<'_> {
         };
         let policy = ruling.verdict();
         let is_enforced = *access == AccessMode::Enforce;
-        let nobody = (is_enforced && self.caller.identity.is_none())
+        let no_identity = (is_enforced && self.caller.identity.is_none())
             .then(|| "the caller has no identity, which every TrafficTarget asks for".to_owned());
         Destination {
             identity: identity.to_string(),
@@ -267,7 +267,7 @@ impl Call<'_> {
             allowed_by: ruling.allowed_by,
             considered: ruling.considered,
             for_others: ruling.for_others,
-            because: refused.or(nobody),
+            because: refused.or(no_identity),
             id: identity.clone(),
             would_take: ruling.would_take,
         }
@@ -287,8 +287,8 @@ impl Call<'_> {
                 "the caller has no identity, and {namespace} takes no plaintext (mtls strict)"
             ));
         }
-        let is_heard = protocol.has_http() || !class.access.is_enforced();
-        (!is_heard).then(|| "the caller has no identity, which a TCP port asks for".to_owned())
+        let is_admitted = protocol.has_http() || !class.access.is_enforced();
+        (!is_admitted).then(|| "the caller has no identity, which a TCP port asks for".to_owned())
     }
 }
 

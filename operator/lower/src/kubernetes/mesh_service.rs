@@ -87,7 +87,7 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
         && is_held(&known, context)
         && !context.has_split(id)
     {
-        context.report(nobody(&known));
+        context.report(no_endpoints(&known));
     }
     let endpoints = context.endpoints(id);
     let candidates = context.split(id).map(|split| (split.object.clone(), split)).into_iter().collect();
@@ -225,7 +225,7 @@ fn servers(port: &Port) -> impl Iterator<Item = Server> {
     targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
 }
 
-fn nobody(known: &KubeService) -> Finding {
+fn no_endpoints(known: &KubeService) -> Finding {
     let names = outside(known);
     let message = format!(
         "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \

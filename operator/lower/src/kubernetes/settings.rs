@@ -62,8 +62,8 @@ pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
 /// count as strict.
 pub fn injects_strictly(inputs: &Inputs) -> bool {
     let key: Key = (String::new(), config::DEFAULT.to_owned());
-    let said = inputs.mesh_configs.get(&key).and_then(|config| config.spec.injection.strict);
-    said.unwrap_or(false) || inputs.unreadable.contains_key(&("MeshConfig".to_owned(), key))
+    let strict = inputs.mesh_configs.get(&key).and_then(|config| config.spec.injection.strict);
+    strict.unwrap_or(false) || inputs.unreadable.contains_key(&("MeshConfig".to_owned(), key))
 }
 
 impl MeshWide {

@@ -49,7 +49,7 @@ fn claims_proxy(pod: &Pod) -> bool {
 }
 
 /// Returns true if a pod's containers have all ended for good.
-pub(crate) fn has_ended(pod: &Pod) -> bool {
+pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }

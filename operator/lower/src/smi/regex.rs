@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_open_by_itself_when_the_expression_says_so() {
+    fn an_end_is_open_by_itself_when_the_expression_states_it() {
         for pattern in [".*", "/api.*", "/api.+", "/api$", "(/a.*|/b$)", "/x(.*)", r"/y\z", "/z[ -~]*"] {
             assert!(is_same_open_and_closed(pattern), "{pattern}");
         }

@@ -39,7 +39,7 @@ pub(super) struct Verdict {
     pub class: ClassId,
     pub taken: Arc<View>,
     /// Objects of which the proxy lacks a resource. Used only if the class has no group of this view yet.
-    pub lacking: Missing,
+    pub missing: Missing,
     /// Objects that the proxy does not lack, and has refused.
     pub refused: Refused,
 }
@@ -51,10 +51,10 @@ pub(super) struct Answers {
     classes: HashMap<ClassId, Class>,
     /// Objects that concern every proxy.
     shared_view: BTreeSet<Name>,
-    everybody: Count,
+    every_proxy: Count,
     /// Counts of all other objects.
     counts: HashMap<Name, Count>,
-    lacking: Lacks,
+    missing: MissingCounts,
     refused: HashMap<Name, BTreeMap<ProxyId, Arc<str>>>,
     moved: BTreeSet<Name>,
 }
@@ -81,18 +81,18 @@ struct Class {
 #[derive(Debug, Default)]
 struct Group {
     members: usize,
-    lacking: Missing,
+    missing: Missing,
 }
 
 /// Number of proxies that lack each object. A proxy that moves from one list of objects to another is counted for the
 /// list, and the lists are added up when the counts are read: a thousand answers in a row then cost one sum.
 #[derive(Debug, Default)]
-struct Lacks {
+struct MissingCounts {
     counts: HashMap<Name, usize>,
     pending: HashMap<Same<[Name]>, isize>,
 }
 
-impl Lacks {
+impl MissingCounts {
     /// Adds `more`, which can be negative, to the number of proxies that lack these objects.
     fn add(&mut self, objects: &Missing, more: isize) {
         if !objects.is_empty() {
@@ -150,9 +150,9 @@ impl Answers {
     }
 
     /// Returns the objects that the proxies of a class with this view lack, if known.
-    pub fn lacking(&self, class: &ClassId, taken: &Arc<View>) -> Option<&Missing> {
+    pub fn missing(&self, class: &ClassId, taken: &Arc<View>) -> Option<&Missing> {
         let group = self.classes.get(class)?.groups.get(&Same(Arc::clone(taken)))?;
-        Some(&group.lacking)
+        Some(&group.missing)
     }
 
     /// Returns the proxies of a class that refuse any resource.
@@ -162,7 +162,7 @@ impl Answers {
 
     /// Takes the objects of which a count has changed since the last call.
     pub fn take_moved(&mut self) -> BTreeSet<Name> {
-        self.lacking.settle(&mut self.moved);
+        self.missing.settle(&mut self.moved);
         std::mem::take(&mut self.moved)
     }
 
@@ -179,7 +179,7 @@ impl Answers {
         new: &AffectedProxies,
         snapshot: &Snapshot,
     ) {
-        if new.everybody {
+        if new.every_proxy {
             self.shared_view.insert(Arc::clone(object));
         } else {
             self.shared_view.remove(object);
@@ -214,7 +214,7 @@ impl Answers {
 
     /// Applies `change` to the counts of the objects that concern a class, and of those that concern every proxy.
     fn recount(&mut self, id: &ClassId, change: impl Fn(&mut Count)) {
-        change(&mut self.everybody);
+        change(&mut self.every_proxy);
         self.moved.extend(self.shared_view.iter().cloned());
         for object in self.classes.get(id).into_iter().flat_map(|class| &class.objects) {
             self.counts.get_mut(object).into_iter().for_each(&change);
@@ -235,8 +235,8 @@ impl Answers {
         };
         let Some(group) = groups.get_mut(&taken) else { return Some(answer) };
         group.members += 1;
-        self.lacking.add(&group.lacking, 1);
-        leave(groups, &mut self.lacking, std::mem::replace(&mut verdict.taken, taken.0));
+        self.missing.add(&group.missing, 1);
+        leave(groups, &mut self.missing, std::mem::replace(&mut verdict.taken, taken.0));
         *before = answer;
         None
     }
@@ -270,9 +270,9 @@ impl Answers {
 
     fn take_out(&mut self, proxy: &ProxyId, verdict: &Verdict) {
         for object in verdict.refused.keys() {
-            if let Some(who) = self.refused.get_mut(object) {
-                who.remove(proxy);
-                if who.is_empty() {
+            if let Some(proxies) = self.refused.get_mut(object) {
+                proxies.remove(proxy);
+                if proxies.is_empty() {
                     self.refused.remove(object);
                 }
             }
@@ -280,7 +280,7 @@ impl Answers {
         }
         let Some(class) = self.classes.get_mut(&verdict.class) else { return };
         class.refusing.remove(proxy);
-        leave(&mut class.groups, &mut self.lacking, Arc::clone(&verdict.taken));
+        leave(&mut class.groups, &mut self.missing, Arc::clone(&verdict.taken));
     }
 
     fn put_in(&mut self, proxy: &ProxyId, verdict: &Verdict, refuses: bool) {
@@ -292,21 +292,21 @@ impl Answers {
         if refuses {
             class.refusing.insert(proxy.clone());
         }
-        let group = Group { members: 0, lacking: Arc::clone(&verdict.lacking) };
+        let group = Group { members: 0, missing: Arc::clone(&verdict.missing) };
         let group = class.groups.entry(Same(Arc::clone(&verdict.taken))).or_insert(group);
         group.members += 1;
-        self.lacking.add(&group.lacking, 1);
+        self.missing.add(&group.missing, 1);
     }
 
     /// Replaces the objects that the proxies of a class with this view lack.
-    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, lacking: Missing) {
+    pub fn renew(&mut self, class: &ClassId, taken: &Arc<View>, missing: Missing) {
         let class = self.classes.get_mut(class);
         let group = class.and_then(|class| class.groups.get_mut(&Same(Arc::clone(taken))));
-        if let Some(group) = group.filter(|group| group.lacking != lacking) {
+        if let Some(group) = group.filter(|group| group.missing != missing) {
             let members = isize::try_from(group.members).unwrap_or(isize::MAX);
-            self.lacking.add(&group.lacking, -members);
-            self.lacking.add(&lacking, members);
-            group.lacking = lacking;
+            self.missing.add(&group.missing, -members);
+            self.missing.add(&missing, members);
+            group.missing = missing;
         }
     }
 
@@ -319,15 +319,15 @@ impl Answers {
 
     /// Returns the number of proxies that an object with this audience concerns.
     pub fn count(&self, object: &Name, audience: &AffectedProxies) -> Count {
-        if audience.everybody {
-            return self.everybody;
+        if audience.every_proxy {
+            return self.every_proxy;
         }
         self.counts.get(object).copied().unwrap_or_default()
     }
 
     /// Returns the number of proxies that lack an object, and the proxies that refuse it.
     pub fn against(&self, object: &Name) -> (usize, Option<&BTreeMap<ProxyId, Arc<str>>>) {
-        (self.lacking.counts.get(object).copied().unwrap_or_default(), self.refused.get(object))
+        (self.missing.counts.get(object).copied().unwrap_or_default(), self.refused.get(object))
     }
 
     fn class(&mut self, id: &ClassId) -> &mut Class {
@@ -345,11 +345,11 @@ impl Answers {
 }
 
 /// Removes one proxy from the group of this view.
-fn leave(groups: &mut HashMap<Same<View>, Group>, lacking: &mut Lacks, taken: Arc<View>) {
+fn leave(groups: &mut HashMap<Same<View>, Group>, missing: &mut MissingCounts, taken: Arc<View>) {
     let taken = Same(taken);
     let Some(group) = groups.get_mut(&taken) else { return };
     group.members -= 1;
-    lacking.add(&group.lacking, -1);
+    missing.add(&group.missing, -1);
     if group.members == 0 {
         groups.remove(&taken);
     }

@@ -28,7 +28,7 @@ pub(super) struct AffectedProxies {
     /// True if a part of the proxies' configuration has the object as its source, even if no proxy sees it now.
     pub in_effect: bool,
     /// True if the object concerns every proxy; the classes are not listed then.
-    pub everybody: bool,
+    pub every_proxy: bool,
     /// Classes whose proxies the object concerns.
     pub classes: BTreeSet<ClassId>,
 }
@@ -101,7 +101,7 @@ impl Audiences {
     }
 
     /// Updates the resources that carry a source.
-    pub fn carry(&mut self, statement: &SourceRef, earlier: &Snapshot, now: &Snapshot) {
+    pub fn attribute(&mut self, statement: &SourceRef, earlier: &Snapshot, now: &Snapshot) {
         for (class, key) in carriers(earlier.provenance().places(statement)) {
             let Some(class) = class else {
                 remove(&mut self.everywhere, &key, statement);
@@ -176,20 +176,20 @@ impl Audiences {
     fn find(&self, object: &Name, snapshot: &Snapshot) -> AffectedProxies {
         let is_settings = kinds::is_mesh_wide(&object.kind);
         let mut audience =
-            AffectedProxies { in_effect: is_settings, everybody: is_settings, classes: BTreeSet::new() };
+            AffectedProxies { in_effect: is_settings, every_proxy: is_settings, classes: BTreeSet::new() };
         let referrers = self.users.get(&**object).into_iter().flatten().chain([object]);
-        let referrers = referrers.filter(|sayer| self.objects.contains_key(*sayer));
-        let statements = referrers.map(|sayer| source(sayer));
+        let referrers = referrers.filter(|referrer| self.objects.contains_key(*referrer));
+        let statements = referrers.map(|referrer| source(referrer));
         for places in statements.filter_map(|statement| snapshot.provenance().places(&statement)) {
             audience.in_effect = true;
             for (place, _) in places.iter().filter(|(_, resources)| !resources.is_empty()) {
                 match snapshot.audience(place) {
                     Some(classes) => audience.classes.extend(classes.into_iter().cloned()),
-                    None => audience.everybody = true,
+                    None => audience.every_proxy = true,
                 }
             }
         }
-        if audience.everybody {
+        if audience.every_proxy {
             audience.classes.clear();
         }
         audience

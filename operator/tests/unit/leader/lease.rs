@@ -23,7 +23,7 @@ struct Replica {
 }
 
 fn candidate(client: &kube::Client, name: &str) -> Replica {
-    let leader = watch::Sender::new(Leader::Nobody);
+    let leader = watch::Sender::new(Leader::None);
     let leads = leader.subscribe();
     let candidate = Candidate {
         client: client.clone(),
@@ -72,7 +72,7 @@ async fn of_many_that_start_together_one_leads() {
     let (objects, client) = api_server::start().await;
     let mut all: Vec<Replica> = (0..5).map(|n| candidate(&client, &format!("replica-{n}"))).collect();
     for replica in &mut all {
-        timeout(TIMEOUT, replica.leads.wait_for(|now| *now != Leader::Nobody))
+        timeout(TIMEOUT, replica.leads.wait_for(|now| *now != Leader::None))
             .await
             .expect("undecided")
             .unwrap();
@@ -89,7 +89,7 @@ async fn a_leader_that_cannot_renew_stops_leading_before_others_may_begin() {
     becomes(&mut only, Leader::Me, TIMEOUT).await;
     let since = Instant::now();
     objects.down.store(true, SeqCst);
-    becomes(&mut only, Leader::Nobody, Duration::from_secs(15)).await;
+    becomes(&mut only, Leader::None, Duration::from_secs(15)).await;
     let took = since.elapsed();
     assert!(took > Duration::from_secs(6) && took < Duration::from_secs(15), "it led on for {took:?}");
     objects.down.store(false, SeqCst);

@@ -114,7 +114,7 @@ async fn a_status_is_written_once_and_again_for_another_generation() {
 async fn who_does_not_lead_writes_nothing_and_who_comes_to_lead_catches_up() {
     let scenario = start(Leader::Other).await;
     scenario.publish(&["one", "two"], 1);
-    scenario.leader.send_replace(Leader::Nobody);
+    scenario.leader.send_replace(Leader::None);
     assert_eq!(scenario.objects.writes.load(SeqCst), 0);
     scenario.leader.send_replace(Leader::Me);
     scenario.writes(2).await;

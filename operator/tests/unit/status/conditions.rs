@@ -16,7 +16,7 @@ fn time(seconds: i64) -> Time {
     Time(Timestamp::from_second(1_800_000_000 + seconds).unwrap())
 }
 
-fn tally(concerned: usize, acknowledged: usize, refused: usize) -> AckCount {
+fn acks(concerned: usize, acknowledged: usize, refused: usize) -> AckCount {
     let words = (0..refused.min(3)).map(|n| (format!("shop/web-{n}"), "Proto constraint failed".to_owned()));
     AckCount {
         uid: "u".to_owned(),
@@ -34,7 +34,7 @@ struct Case {
     name: &'static str,
     kind: &'static str,
     findings: Vec<Reason>,
-    tally: AckCount,
+    acks: AckCount,
     overdue: bool,
     present: Option<Status>,
 }
@@ -44,7 +44,7 @@ fn case(name: &'static str) -> Case {
         name,
         kind: "TrafficTarget",
         findings: Vec::new(),
-        tally: tally(3, 3, 0),
+        acks: acks(3, 3, 0),
         overdue: false,
         present: None,
     }
@@ -59,9 +59,9 @@ fn of_case(case: &Case, now: &Time) -> Status {
         .collect();
     status(&ConditionInputs {
         object: &object,
-        generation: case.tally.generation,
+        generation: case.acks.generation,
         findings: &findings.iter().collect::<Vec<_>>(),
-        tally: &case.tally,
+        acks: &case.acks,
         overdue: case.overdue,
         present: case.present.as_ref(),
         now,
@@ -70,8 +70,8 @@ fn of_case(case: &Case, now: &Time) -> Status {
 
 /// Status that `case` leaves on the object, at the generation before or at this one.
 fn left_by(case: &Case, generation: i64) -> Status {
-    let tally = AckCount { generation: Some(generation), ..case.tally.clone() };
-    let before = Case { tally, findings: case.findings.clone(), present: case.present.clone(), ..*case };
+    let acks = AckCount { generation: Some(generation), ..case.acks.clone() };
+    let before = Case { acks, findings: case.findings.clone(), present: case.present.clone(), ..*case };
     of_case(&before, &time(0))
 }
 
@@ -82,38 +82,34 @@ fn cases() -> Vec<Case> {
 /// Cases of an object without findings, by the answers of proxies.
 fn programmed() -> Vec<Case> {
     let all = Some(left_by(&case(""), 2));
-    let unused = Some(left_by(&Case { tally: tally(0, 0, 0), ..case("") }, 2));
-    let most = Some(left_by(&Case { tally: tally(3, 2, 1), overdue: true, ..case("") }, 2));
+    let unused = Some(left_by(&Case { acks: acks(0, 0, 0), ..case("") }, 2));
+    let most = Some(left_by(&Case { acks: acks(3, 2, 1), overdue: true, ..case("") }, 2));
     vec![
         case("acknowledged by all"),
-        Case { tally: tally(1, 1, 0), ..case("acknowledged by the only one") },
-        Case { tally: tally(0, 0, 0), ..case("nobody is concerned") },
-        Case { tally: tally(3, 1, 0), ..case("some have not answered yet") },
-        Case { tally: tally(3, 1, 0), overdue: true, ..case("some stay silent") },
-        Case { tally: tally(3, 0, 0), overdue: true, ..case("all stay silent") },
-        Case { tally: tally(3, 2, 1), ..case("one refuses") },
-        Case { tally: tally(3, 2, 1), overdue: true, ..case("one goes on refusing") },
-        Case { tally: tally(3, 2, 1), present: most, ..case("one goes on refusing, says a new leader") },
-        Case { tally: tally(5, 0, 5), overdue: true, ..case("all refuse") },
+        Case { acks: acks(1, 1, 0), ..case("acknowledged by the only one") },
+        Case { acks: acks(0, 0, 0), ..case("nobody is concerned") },
+        Case { acks: acks(3, 1, 0), ..case("some have not answered yet") },
+        Case { acks: acks(3, 1, 0), overdue: true, ..case("some stay silent") },
+        Case { acks: acks(3, 0, 0), overdue: true, ..case("all stay silent") },
+        Case { acks: acks(3, 2, 1), ..case("one refuses") },
+        Case { acks: acks(3, 2, 1), overdue: true, ..case("one goes on refusing") },
+        Case { acks: acks(3, 2, 1), present: most, ..case("one goes on refusing, says a new leader") },
+        Case { acks: acks(5, 0, 5), overdue: true, ..case("all refuse") },
+        Case { acks: acks(3, 1, 2), present: all.clone(), ..case("refused after all had it: not its doing") },
         Case {
-            tally: tally(3, 1, 2),
-            present: all.clone(),
-            ..case("refused after all had it: not its doing")
-        },
-        Case {
-            tally: tally(3, 1, 2),
+            acks: acks(3, 1, 2),
             overdue: true,
             present: all.clone(),
             ..case("refused after all had it, for long")
         },
         Case {
-            tally: tally(3, 1, 2),
+            acks: acks(3, 1, 2),
             present: Some(left_by(&case(""), 1)),
             ..case("refused after all had the generation before")
         },
-        Case { tally: tally(2, 0, 0), present: unused.clone(), ..case("somebody comes to be concerned") },
+        Case { acks: acks(2, 0, 0), present: unused.clone(), ..case("somebody comes to be concerned") },
         Case {
-            tally: tally(2, 0, 0),
+            acks: acks(2, 0, 0),
             overdue: true,
             present: unused,
             ..case("somebody who is concerned stays silent")
@@ -123,16 +119,16 @@ fn programmed() -> Vec<Case> {
 
 /// Cases of an object with findings.
 fn found() -> Vec<Case> {
-    let nothing = || AckCount { in_effect: false, ..tally(0, 0, 0) };
+    let nothing = || AckCount { in_effect: false, ..acks(0, 0, 0) };
     vec![
-        Case { findings: vec![Reason::Empty], tally: nothing(), ..case("means nothing") },
+        Case { findings: vec![Reason::Empty], acks: nothing(), ..case("means nothing") },
         Case { findings: vec![Reason::Empty], ..case("means less than it says") },
         Case {
             findings: vec![Reason::InvalidRegex, Reason::InvalidPort, Reason::RouteNotFound],
-            tally: nothing(),
+            acks: nothing(),
             ..case("several things are wrong")
         },
-        Case { findings: vec![Reason::RouteNotFound], tally: nothing(), ..case("its only route is missing") },
+        Case { findings: vec![Reason::RouteNotFound], acks: nothing(), ..case("its only route is missing") },
         Case { findings: vec![Reason::MatchNotFound], ..case("one of its matches is missing") },
         Case {
             findings: vec![Reason::Conflicted],
@@ -144,15 +140,15 @@ fn found() -> Vec<Case> {
             kind: "TrafficSplit",
             ..case("things worth knowing")
         },
-        Case { kind: "UDPRoute", tally: nothing(), ..case("UDP") },
+        Case { kind: "UDPRoute", acks: nothing(), ..case("UDP") },
         Case {
             kind: "UDPRoute",
             findings: vec![Reason::InvalidPort],
-            tally: nothing(),
+            acks: nothing(),
             ..case("UDP with a port that is none")
         },
         Case {
-            tally: AckCount { generation: None, in_effect: false, ..tally(0, 0, 0) },
+            acks: AckCount { generation: None, in_effect: false, ..acks(0, 0, 0) },
             findings: vec![Reason::Malformed],
             ..case("cannot be read")
         },
@@ -221,7 +217,7 @@ fn a_message_is_bounded_and_cut_between_characters() {
         object: &object,
         generation: Some(1),
         findings: &findings.iter().collect::<Vec<_>>(),
-        tally: &AckCount::default(),
+        acks: &AckCount::default(),
         overdue: false,
         present: None,
         now: &time(0),

@@ -75,7 +75,7 @@ struct Harness {
     now: Duration,
     objects: KnownObjects,
     findings: BTreeSet<Finding>,
-    tallies: AckCounts,
+    counts: AckCounts,
     others: Arc<Others>,
     written: BTreeMap<ObjectRef, Status>,
 }
@@ -86,26 +86,26 @@ impl Harness {
             Step::Object(it, generation) => {
                 let status = self.objects.get(&object(it)).and_then(|known| known.status.clone());
                 self.put(it, status, generation);
-                let tally =
+                let acks =
                     AckCount { uid: "u".to_owned(), generation: Some(generation), ..AckCount::default() };
-                self.tallies.insert(object(it), Arc::new(tally));
+                self.counts.insert(object(it), Arc::new(acks));
             }
             Step::Gone(it) => {
                 self.objects.remove(&object(it));
-                self.tallies.remove(&object(it));
+                self.counts.remove(&object(it));
             }
             Step::AckCount(it, [concerned, acknowledged, refused]) => {
-                let Some(tally) = self.tallies.get_mut(&object(it)) else { return };
+                let Some(acks) = self.counts.get_mut(&object(it)) else { return };
                 let acknowledged = acknowledged.min(concerned);
                 let refused = refused.min(concerned - acknowledged);
                 let words = (0..refused).map(|_| ("shop/web".to_owned(), "no".to_owned())).collect();
-                let before = AckCount::clone(tally);
-                *tally =
+                let before = AckCount::clone(acks);
+                *acks =
                     Arc::new(AckCount { in_effect: true, concerned, acknowledged, refused, words, ..before });
             }
             Step::Other(by, it, [acknowledged, refused]) => {
                 let generation = self.objects.get(&object(it)).and_then(|known| known.generation);
-                let tally = AckCount {
+                let acks = AckCount {
                     uid: "u".to_owned(),
                     generation,
                     acknowledged,
@@ -113,7 +113,7 @@ impl Harness {
                     ..AckCount::default()
                 };
                 let replica = Arc::make_mut(&mut self.others).entry(format!("smidge-{by}")).or_default();
-                replica.insert(object(it), Arc::new(tally));
+                replica.insert(object(it), Arc::new(acks));
             }
             Step::OtherGone(by) => {
                 Arc::make_mut(&mut self.others).remove(&format!("smidge-{by}"));
@@ -148,23 +148,23 @@ impl Harness {
 
     /// Judges every object: returns the statuses that are due, the number of those that wait or are due, and the next
     /// time.
-    fn look_at_all(&self, plan: &mut Plan) -> (Vec<(ObjectRef, Status)>, usize, Option<Duration>) {
+    fn check_all(&self, plan: &mut Plan) -> (Vec<(ObjectRef, Status)>, usize, Option<Duration>) {
         let (now, time) = (self.now, self.time());
         (0..OBJECTS)
             .filter(|it| !self.objects.contains_key(&object(*it)))
             .for_each(|it| plan.forget(&object(it)));
         let (mut due, mut waiting, mut next) = (Vec::new(), 0, None);
         for (object, known) in &self.objects {
-            let mut tally = AckCount::clone(&self.tallies[object]);
-            self.others.values().filter_map(|tallies| tallies.get(object)).for_each(|other| tally.add(other));
-            let (overdue, until) = plan.overdue(object, &tally, now);
+            let mut acks = AckCount::clone(&self.counts[object]);
+            self.others.values().filter_map(|counts| counts.get(object)).for_each(|other| acks.add(other));
+            let (overdue, until) = plan.overdue(object, &acks, now);
             let present = plan.present(object, known.status.as_ref(), now).cloned();
             let findings: Vec<&Finding> = self.findings.iter().filter(|it| it.object == *object).collect();
             let status = conditions::status(&ConditionInputs {
                 object,
                 generation: known.generation,
                 findings: &findings,
-                tally: &tally,
+                acks: &acks,
                 overdue,
                 present: present.as_ref(),
                 now: &time,
@@ -205,10 +205,10 @@ proptest! {
             if *findings != found {
                 findings = Arc::new(found);
             }
-            let Harness { objects, tallies, others, .. } = &harness;
-            let evidence = Observed { objects, findings: &findings, tallies, others };
+            let Harness { objects, counts, others, .. } = &harness;
+            let evidence = Observed { objects, findings: &findings, counts, others };
             let wanted = judge.judge(evidence, now, &harness.time());
-            let (due, waiting, _) = harness.look_at_all(&mut plan);
+            let (due, waiting, _) = harness.check_all(&mut plan);
             let wanted: Vec<_> = wanted.into_iter().map(|wanted| (wanted.object, wanted.status)).collect();
             prop_assert_eq!(&wanted, &due, "at {:?}", now);
             prop_assert_eq!(judge.waiting(), waiting);
@@ -232,7 +232,7 @@ proptest! {
                 }
             }
             // A copy, as this look changes the plan, and it is not a look of the reconciler.
-            let (_, _, next) = harness.look_at_all(&mut plan.clone());
+            let (_, _, next) = harness.check_all(&mut plan.clone());
             let wake = judge.next();
             prop_assert!(wake.is_none_or(|wake| wake > now), "it does not sleep");
             prop_assert!(next.is_none_or(|next| wake.is_some_and(|wake| wake <= next)), "it sleeps past {next:?}");
@@ -245,10 +245,10 @@ fn what_does_not_differ_is_not_judged() {
     let mut harness = Harness::default();
     let mut judge = Reconciler::new(harness.now);
     let findings = Arc::default();
-    let mut look = |harness: &mut Harness| {
+    let mut check = |harness: &mut Harness| {
         let before = judge.judged();
-        let Harness { objects, tallies, others, .. } = &*harness;
-        let evidence = Observed { objects, findings: &findings, tallies, others };
+        let Harness { objects, counts, others, .. } = &*harness;
+        let evidence = Observed { objects, findings: &findings, counts, others };
         for wanted in judge.judge(evidence, harness.now, &harness.time()) {
             judge.written(&wanted.object, wanted.status.clone(), harness.now);
             harness.written.insert(wanted.object, wanted.status);
@@ -256,14 +256,14 @@ fn what_does_not_differ_is_not_judged() {
         judge.judged() - before
     };
     (0..OBJECTS).for_each(|it| harness.take(&Step::Object(it, 1)));
-    assert_eq!(look(&mut harness), 3);
+    assert_eq!(check(&mut harness), 3);
     (0..OBJECTS).for_each(|it| harness.take(&Step::Echo(it)));
-    assert_eq!(look(&mut harness), 3, "what was written, and has come back");
-    assert_eq!(look(&mut harness), 0);
+    assert_eq!(check(&mut harness), 3, "what was written, and has come back");
+    assert_eq!(check(&mut harness), 0);
     harness.take(&Step::AckCount(0, [2, 1, 0]));
-    assert_eq!(look(&mut harness), 1);
+    assert_eq!(check(&mut harness), 1);
     harness.now += Duration::from_secs(9);
-    assert_eq!(look(&mut harness), 0);
+    assert_eq!(check(&mut harness), 0);
     harness.now += Duration::from_secs(1);
-    assert_eq!(look(&mut harness), 1, "its patience is at an end");
+    assert_eq!(check(&mut harness), 1, "its patience is at an end");
 }

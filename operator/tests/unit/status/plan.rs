@@ -61,8 +61,8 @@ fn what_stands_there_is_never_written() {
 #[test]
 fn a_write_counts_before_it_comes_back() {
     let (mut plan, one) = (Plan::new(at(0.0)), object(1));
-    let tally = AckCount { uid: "u".to_owned(), ..AckCount::default() };
-    plan.overdue(&one, &tally, at(1.0));
+    let acks = AckCount { uid: "u".to_owned(), ..AckCount::default() };
+    plan.overdue(&one, &acks, at(1.0));
     let good = says("True", "");
     plan.written(&one, good.clone(), at(1.0));
     assert_eq!(plan.present(&one, None, at(1.1)), Some(&good));
@@ -93,14 +93,14 @@ fn another_wording_waits_and_is_folded() {
 #[test]
 fn a_thousand_at_once_share_a_budget() {
     let mut plan = Plan::new(at(0.0));
-    let (mut written, mut now, mut looks) = (0, at(0.0), 0);
+    let (mut written, mut now, mut checks) = (0, at(0.0), 0);
     while written < 1000 {
         let (budget, next) = plan.budget(now);
         (0..budget.min(1000 - written)).for_each(|_| plan.spent());
         written += budget;
         now = next.max(now + at(0.1));
-        looks += 1;
-        assert!(looks < 1000, "it does not end");
+        checks += 1;
+        assert!(checks < 1000, "it does not end");
     }
     assert!((18.0..=20.0).contains(&now.as_secs_f64()), "1000 writes took {} s", now.as_secs_f64());
 }

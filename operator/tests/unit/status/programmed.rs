@@ -100,25 +100,25 @@ fn count(objects: &KnownObjects, snapshot: &Arc<Snapshot>, answers: &Answers) ->
     for (proxy, answer) in answers {
         concerns.answer(proxy.clone(), Some(answer.clone()));
     }
-    concerns.tallies().clone()
+    concerns.counts().clone()
 }
 
 /// Returns the number of proxies that are concerned, that acknowledge, and that refuse.
-fn of(tallies: &AckCounts, kind: &str, name: &str) -> (usize, usize, usize) {
-    let tally = &tallies[&ObjectRef::new(kind, "shop", name)];
-    (tally.concerned, tally.acknowledged, tally.refused)
+fn of(counts: &AckCounts, kind: &str, name: &str) -> (usize, usize, usize) {
+    let acks = &counts[&ObjectRef::new(kind, "shop", name)];
+    (acks.concerned, acks.acknowledged, acks.refused)
 }
 
 #[test]
 fn an_object_concerns_those_who_see_what_it_says() {
     let (objects, snapshot) = publish(scenario("/", 1), None);
-    let tallies = count(&objects, &snapshot, &all_have(&snapshot));
-    assert_eq!(of(&tallies, "TrafficTarget", "web"), (1, 1, 0), "who serves");
-    assert_eq!(of(&tallies, "HTTPRouteGroup", "paths"), (1, 1, 0), "who serves, by way of the target");
-    assert_eq!(of(&tallies, "TrafficSplit", "web"), (1, 1, 0), "who may call");
-    assert_eq!(of(&tallies, "TCPRoute", "nobodys"), (0, 0, 0));
-    assert_eq!(of(&tallies, "TrafficTarget", "future"), (0, 0, 0));
-    let in_effect = |kind, name| tallies[&ObjectRef::new(kind, "shop", name)].in_effect;
+    let counts = count(&objects, &snapshot, &all_have(&snapshot));
+    assert_eq!(of(&counts, "TrafficTarget", "web"), (1, 1, 0), "who serves");
+    assert_eq!(of(&counts, "HTTPRouteGroup", "paths"), (1, 1, 0), "who serves, by way of the target");
+    assert_eq!(of(&counts, "TrafficSplit", "web"), (1, 1, 0), "who may call");
+    assert_eq!(of(&counts, "TCPRoute", "nobodys"), (0, 0, 0));
+    assert_eq!(of(&counts, "TrafficTarget", "future"), (0, 0, 0));
+    let in_effect = |kind, name| counts[&ObjectRef::new(kind, "shop", name)].in_effect;
     assert!(in_effect("TrafficTarget", "future"), "the first pod will get it");
     assert!(!in_effect("TCPRoute", "nobodys"), "nobody uses it");
 }
@@ -128,14 +128,14 @@ fn what_was_acknowledged_before_a_change_does_not_count_for_what_changed() {
     let (_, before) = publish(scenario("/", 1), None);
     let answers = all_have(&before);
     let (objects, after) = publish(scenario("/books", 1), Some(&before));
-    let tallies = count(&objects, &after, &answers);
-    assert_eq!(of(&tallies, "HTTPRouteGroup", "paths"), (1, 0, 0));
-    assert_eq!(of(&tallies, "TrafficTarget", "web"), (1, 0, 0));
-    assert_eq!(of(&tallies, "TrafficSplit", "web"), (1, 1, 0), "the split did not change");
+    let counts = count(&objects, &after, &answers);
+    assert_eq!(of(&counts, "HTTPRouteGroup", "paths"), (1, 0, 0));
+    assert_eq!(of(&counts, "TrafficTarget", "web"), (1, 0, 0));
+    assert_eq!(of(&counts, "TrafficSplit", "web"), (1, 1, 0), "the split did not change");
     let (objects, after) = publish(scenario("/", 7), Some(&before));
-    let tallies = count(&objects, &after, &answers);
-    assert_eq!(of(&tallies, "TrafficSplit", "web"), (1, 0, 0));
-    assert_eq!(of(&tallies, "TrafficTarget", "web"), (1, 1, 0));
+    let counts = count(&objects, &after, &answers);
+    assert_eq!(of(&counts, "TrafficSplit", "web"), (1, 0, 0));
+    assert_eq!(of(&counts, "TrafficTarget", "web"), (1, 1, 0));
 }
 
 #[test]
@@ -147,19 +147,19 @@ fn a_refusal_counts_on_what_was_refused_with_the_proxys_words() {
             [((ResourceType::Extension, Arc::from("inbound/8080/http")), Arc::from("no such thing"))];
         answer.refused = Arc::new(refused.into());
     }
-    let tallies = count(&objects, &snapshot, &answers);
-    assert_eq!(of(&tallies, "TrafficTarget", "web"), (1, 0, 1));
-    assert_eq!(of(&tallies, "HTTPRouteGroup", "paths"), (1, 0, 1));
-    assert_eq!(of(&tallies, "TrafficSplit", "web"), (1, 1, 0));
-    let words = &tallies[&ObjectRef::new("TrafficTarget", "shop", "web")].words;
+    let counts = count(&objects, &snapshot, &answers);
+    assert_eq!(of(&counts, "TrafficTarget", "web"), (1, 0, 1));
+    assert_eq!(of(&counts, "HTTPRouteGroup", "paths"), (1, 0, 1));
+    assert_eq!(of(&counts, "TrafficSplit", "web"), (1, 1, 0));
+    let words = &counts[&ObjectRef::new("TrafficTarget", "shop", "web")].words;
     assert!(words[0].0.starts_with("shop/web") && words[0].1 == "no such thing", "{words:?}");
 }
 
 #[test]
 fn who_is_not_connected_is_concerned_and_silent() {
     let (objects, snapshot) = publish(scenario("/", 1), None);
-    let nobody = count(&objects, &snapshot, &Answers::new());
-    assert_eq!(of(&nobody, "TrafficTarget", "web"), (1, 0, 0));
+    let none = count(&objects, &snapshot, &Answers::new());
+    assert_eq!(of(&none, "TrafficTarget", "web"), (1, 0, 0));
     let mut unanswered = all_have(&snapshot);
     for answer in unanswered.values_mut() {
         answer.acknowledged = None;

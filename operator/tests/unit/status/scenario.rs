@@ -213,20 +213,20 @@ pub fn count(
     answers: &BTreeMap<ProxyId, AckState>,
 ) -> BTreeMap<ObjectRef, AckCount> {
     let count = |(object, known): (&ObjectRef, &Arc<Known>)| {
-        let mut tally =
+        let mut acks =
             AckCount { uid: known.uid.clone(), generation: known.generation, ..AckCount::default() };
         let users = objects.iter().filter(|(_, user)| user.uses.contains(object)).map(|(user, _)| user);
         let referrers: Vec<&ObjectRef> = users.chain([object]).collect();
-        tally.in_effect = referrers.iter().any(|sayer| is_in_effect(sayer, snapshot.mesh()));
+        acks.in_effect = referrers.iter().any(|referrer| is_in_effect(referrer, snapshot.mesh()));
         for proxy in snapshot.mesh().workloads.keys() {
             let Some(view) = snapshot.view(proxy) else { continue };
             let relevant: BTreeSet<(ResourceType, String)> =
-                referrers.iter().flat_map(|sayer| carriers(sayer, snapshot.mesh(), proxy)).collect();
+                referrers.iter().flat_map(|referrer| carriers(referrer, snapshot.mesh(), proxy)).collect();
             let relevant: Vec<_> = relevant.iter().filter_map(|(kind, name)| view.get(*kind, name)).collect();
             if relevant.is_empty() {
                 continue;
             }
-            tally.concerned += 1;
+            acks.concerned += 1;
             let Some(AckState { acknowledged: Some(taken), refused }) = answers.get(proxy) else { continue };
             let has = |version, held: Option<&Arc<smidge_xds::resources::Resource>>| {
                 held.is_some_and(|held| held.version == version)
@@ -237,18 +237,17 @@ pub fn count(
             let words =
                 |it: &&Arc<smidge_xds::resources::Resource>| refused.get(&(it.kind, Arc::clone(&it.name)));
             match relevant.iter().filter_map(words).next_back() {
-                None => tally.acknowledged += 1,
+                None => acks.acknowledged += 1,
                 Some(words) => {
-                    tally.refused += 1;
-                    if tally.words.len() < 3 {
-                        tally
-                            .words
+                    acks.refused += 1;
+                    if acks.words.len() < 3 {
+                        acks.words
                             .push((format!("{}/{}", proxy.namespace, proxy.instance), words.to_string()));
                     }
                 }
             }
         }
-        (object.clone(), tally)
+        (object.clone(), acks)
     };
     objects.iter().map(count).collect()
 }

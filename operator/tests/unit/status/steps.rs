@@ -34,7 +34,7 @@ struct Harness {
     mesh: Mesh,
     objects: KnownObjects,
     latest: Arc<Snapshot>,
-    told: (KnownObjects, Arc<Snapshot>),
+    published: (KnownObjects, Arc<Snapshot>),
     given: BTreeMap<ProxyId, Vec<Arc<View>>>,
     answers: BTreeMap<ProxyId, AckState>,
     concerns: AckTracker,
@@ -44,11 +44,11 @@ impl Harness {
     fn take(&mut self, step: &Step) {
         scenario::take(&mut self.mesh, &mut self.objects, step);
         match step {
-            Step::Publish(told) => {
+            Step::Publish(published) => {
                 self.latest = Arc::new(Snapshot::next(Arc::new(self.mesh.clone()), Some(&self.latest)));
-                if *told {
-                    self.told = (self.objects.clone(), Arc::clone(&self.latest));
-                    self.concerns.publish(&self.told.0, &self.told.1);
+                if *published {
+                    self.published = (self.objects.clone(), Arc::clone(&self.latest));
+                    self.concerns.publish(&self.published.0, &self.published.1);
                 }
             }
             Step::AckState(it, number, back, refused) => {
@@ -95,10 +95,10 @@ proptest! {
             harness.take(step);
             // Not after each step, so that several are processed at once.
             if it % 3 == 0 || it + 1 == steps.len() {
-                let (objects, snapshot) = &harness.told;
+                let (objects, snapshot) = &harness.published;
                 let anew = scenario::count(objects, snapshot, &harness.answers);
-                let tallies = harness.concerns.tallies().iter();
-                let on: BTreeMap<_, AckCount> = tallies.map(|(it, tally)| (it.clone(), AckCount::clone(tally))).collect();
+                let counts = harness.concerns.counts().iter();
+                let on: BTreeMap<_, AckCount> = counts.map(|(it, acks)| (it.clone(), AckCount::clone(acks))).collect();
                 prop_assert_eq!(on, anew, "after {:?}", step);
             }
         }
@@ -138,7 +138,7 @@ fn town_of(callers: usize) -> Harness {
             .concerns
             .answer(proxy.clone(), Some(AckState { acknowledged, refused: NackMessages::default() }));
     }
-    harness.concerns.tallies();
+    harness.concerns.counts();
     harness
 }
 
@@ -147,7 +147,7 @@ fn cost(harness: &mut Harness, change: impl Fn(&mut Harness)) -> [Work; 2] {
     change(harness);
     let mut before = harness.concerns.work();
     let mut since = |harness: &mut Harness| {
-        harness.concerns.tallies();
+        harness.concerns.counts();
         let now = harness.concerns.work();
         let Work { objects, classes } = std::mem::replace(&mut before, now);
         Work { objects: now.objects - objects, classes: now.classes - classes }
@@ -182,8 +182,8 @@ fn a_weight_counts_its_split_and_the_routes_that_this_uses() {
         meshes::port(&mut harness.mesh, "api", 80).route.rules[0].backends[0].weight = 80;
     });
     assert_eq!(took, [work(2, 1), work(2, 0)]);
-    let tally = harness.concerns.tallies()[&ObjectRef::new("TrafficSplit", "shop", "api")].clone();
-    assert_eq!((tally.concerned, tally.acknowledged), (1000, 1000));
+    let acks = harness.concerns.counts()[&ObjectRef::new("TrafficSplit", "shop", "api")].clone();
+    assert_eq!((acks.concerned, acks.acknowledged), (1000, 1000));
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn a_view_that_all_left_before_taking_it_is_judged_when_somebody_comes_with_it()
     let answer = |acknowledged| Some(AckState { acknowledged, refused: NackMessages::default() });
     harness.concerns.answer(web.clone(), answer(missed));
     let of = |harness: &mut Harness| {
-        let tally = &harness.concerns.tallies()[&ObjectRef::new("TrafficSplit", "shop", "api")];
-        (tally.concerned, tally.acknowledged)
+        let acks = &harness.concerns.counts()[&ObjectRef::new("TrafficSplit", "shop", "api")];
+        (acks.concerned, acks.acknowledged)
     };
     assert_eq!(of(&mut harness), (1, 0));
     let latest = harness.latest.view(&web);

@@ -15,7 +15,7 @@ use crate::delta_model::envoy::{BAD, Envoy};
 
 type Key = (ResourceType, String);
 /// A version, or that there is none.
-type Told = Option<String>;
+type Content = Option<String>;
 
 /// Resources that may exist: a cluster, its endpoints, a route and an outbound filter for each of two Services, and an
 /// inbound side.
@@ -51,9 +51,9 @@ pub struct Model {
     wildcard: BTreeSet<ResourceType>,
     asked: BTreeSet<Key>,
     /// Last version of a name that was sent on this stream, or that the client brought along to it.
-    told: BTreeMap<Key, Told>,
-    refused: BTreeMap<Key, Told>,
-    unanswered: BTreeMap<ResourceType, (u64, Vec<(Key, Told)>)>,
+    sent: BTreeMap<Key, Content>,
+    refused: BTreeMap<Key, Content>,
+    unanswered: BTreeMap<ResourceType, (u64, Vec<(Key, Content)>)>,
     /// Clusters that were sent on this stream.
     warmed: BTreeSet<String>,
     owed_endpoints: BTreeSet<String>,
@@ -131,7 +131,7 @@ impl Model {
 
     fn note_interest(&mut self, kind: ResourceType, request: &Request) {
         for (name, version) in &request.initial_versions {
-            self.told.insert((kind, name.clone()), Some(version.clone()));
+            self.sent.insert((kind, name.clone()), Some(version.clone()));
         }
         for name in &request.unsubscribe {
             let key = (kind, name.clone());
@@ -142,7 +142,7 @@ impl Model {
                 self.asked.insert(key);
             } else if !self.wildcard.contains(&kind) {
                 self.asked.remove(&key);
-                self.told.remove(&key);
+                self.sent.remove(&key);
                 self.refused.remove(&key);
             }
         }
@@ -169,7 +169,7 @@ impl Model {
         let (interest, wildcard) = (&self.interest, &self.wildcard);
         let wanted = |key: &Key| wildcard.contains(&key.0) || interest.contains(key);
         self.owed_endpoints.retain(|name| interest.contains(&(ResourceType::Endpoints, name.clone())));
-        self.told.retain(|key, _| wanted(key) || request.initial_versions.contains_key(&key.1));
+        self.sent.retain(|key, _| wanted(key) || request.initial_versions.contains_key(&key.1));
         self.refused.retain(|key, _| wanted(key));
     }
 
@@ -226,29 +226,29 @@ impl Model {
             "before the endpoints: {response:?}"
         );
         for item in &response.updated {
-            self.tell((kind, item.name().to_owned()), Some(item.version().to_string()));
+            self.record((kind, item.name().to_owned()), Some(item.version().to_string()));
         }
         for key in &removed {
-            self.tell(key.clone(), None);
+            self.record(key.clone(), None);
         }
-        let told = all.into_iter().map(|key| (key.clone(), self.told[&key].clone())).collect();
-        self.unanswered.insert(kind, (response.nonce, told));
+        let sent = all.into_iter().map(|key| (key.clone(), self.sent[&key].clone())).collect();
+        self.unanswered.insert(kind, (response.nonce, sent));
     }
 
-    fn tell(&mut self, key: Key, told: Option<String>) {
-        assert_ne!(self.refused.get(&key), Some(&told), "told again after it was refused: {key:?}");
+    fn record(&mut self, key: Key, sent: Option<String>) {
+        assert_ne!(self.refused.get(&key), Some(&sent), "told again after it was refused: {key:?}");
         self.refused.remove(&key);
         self.asked.remove(&key);
-        if key.0 == ResourceType::Cluster && told.is_some() {
+        if key.0 == ResourceType::Cluster && sent.is_some() {
             self.warmed.insert(key.1.clone());
         }
         let endpoints = (ResourceType::Endpoints, key.1.clone());
-        if key.0 == ResourceType::Endpoints || (key.0 == ResourceType::Cluster && told.is_none()) {
+        if key.0 == ResourceType::Endpoints || (key.0 == ResourceType::Cluster && sent.is_none()) {
             self.owed_endpoints.remove(&key.1);
         } else if key.0 == ResourceType::Cluster && self.interest.contains(&endpoints) {
             self.owed_endpoints.insert(key.1.clone());
         }
-        self.told.insert(key, told);
+        self.sent.insert(key, sent);
     }
 
     /// Checks make before break: a removal comes when the client has been sent everything else.
@@ -257,9 +257,9 @@ impl Model {
             if !self.wildcard.contains(&key.0) && !self.interest.contains(key) {
                 continue;
             }
-            let told = self.told.get(key).cloned().flatten();
+            let sent = self.sent.get(key).cloned().flatten();
             let same =
-                told.as_ref().is_some_and(|told| Version::new(version).is_held_as(&Version::new(told)));
+                sent.as_ref().is_some_and(|sent| Version::new(version).is_held_as(&Version::new(sent)));
             let refused = self.refused.get(key) == Some(&Some(version.clone()));
             assert!(same || refused, "removed before {key:?} was told");
         }

@@ -19,7 +19,7 @@ use k8s_openapi::{
 
 use crate::{
     inputs::{Inputs, Key, Shared, change_each},
-    workload::named_port,
+    kubernetes::workload::named_port,
 };
 
 /// Lower half of 198.18.0.0/15, for Services; the upper half is for pods.
