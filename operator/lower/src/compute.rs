@@ -58,7 +58,6 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         }
         Node::MeshWide => Value::MeshWide(settings::mesh_wide(context)),
         Node::Modes(namespace) => Value::Modes(settings::modes(namespace, context)?),
-        Node::InjectsNamespace(namespace) => settings::injects(namespace, context).then_some(Value::Yes)?,
         Node::Absent(kind) => report_absent(kind, context)?,
         Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
         Node::Object(kind, key) => object(kind, key, context)?,
@@ -68,17 +67,12 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::RuledPorts(_) => Value::RuledPorts(target::ruled_ports(context).into()),
         Node::Slice(key) => Value::Slice(endpoints::slice(key, context)?),
         Node::KubeService(id) => Value::KubeService(service::kube_service(id, context)?.into()),
-        Node::ServiceExists(id) => context.kube_service(id).map(|_| Value::Yes)?,
-        Node::HasMembers(id) => {
-            context.kube_service(id).filter(|it| !it.members.is_empty()).map(|_| Value::Yes)?
-        }
         Node::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, context)?.into()),
         Node::SplitSpec(key) => Value::SplitSpec(split::split_spec(key, context)?.into()),
         Node::SplitsOverBudget(namespace) => {
             Value::SplitsOverBudget(budget::splits_over_budget(namespace, context).into())
         }
         Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
-        Node::HasSplit(root) => context.split(root).map(|_| Value::Yes)?,
         Node::Protocols(id) => Value::Protocols(protocol::protocols(id, context)?.into()),
         Node::InboundPort(identity, _) => {
             budget::inbound_port(identity, context);
@@ -90,23 +84,24 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
             Value::TargetsOverBudget(budget::targets_over_budget(namespace, context).into())
         }
         Node::Grants(_) => Value::Grants(target::grants(context).into()),
-        Node::IsGranted(identity) => context.grants(identity).map(|_| Value::Yes)?,
         Node::ClaimedAddresses(id) => {
             Value::ClaimedAddresses(mesh_service::claimed_addresses(id, context)?.into())
         }
         Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
         Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
         Node::ServedPorts(pod) => Value::ServedPorts(service::served_ports(pod, context).into()),
-        Node::Workload(pod) => {
-            let (workload, class) = workload::workload(pod, context)?;
-            Value::Workload((workload.into(), class.into()))
-        }
+        Node::Workload(pod) => Value::Workload(workload::workload(pod, context)?),
         Node::Class(_) => Value::Class(workload::class(context)?),
         Node::IdentityPorts(_) => Value::IdentityPorts(workload::identity_ports(context).into()),
         Node::TargetEffect(key) => {
             effect::report(key, context);
             Value::Yes
         }
+        Node::InjectsNamespace(_)
+        | Node::ServiceExists(_)
+        | Node::HasMembers(_)
+        | Node::HasSplit(_)
+        | Node::IsGranted(_) => is_true(node, context).then_some(Value::Yes)?,
         // Sets have no value of their own: they represent their contributors.
         Node::PodsWithLabel(..)
         | Node::PodsInNamespace(_)
@@ -116,6 +111,18 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
             return None;
         }
     })
+}
+
+/// Returns true if the fact that a node names is true.
+fn is_true(node: &Node, context: &mut Context<'_>) -> bool {
+    match node {
+        Node::InjectsNamespace(namespace) => settings::injects(namespace, context),
+        Node::ServiceExists(id) => context.kube_service(id).is_some(),
+        Node::HasMembers(id) => context.kube_service(id).is_some_and(|it| !it.members.is_empty()),
+        Node::HasSplit(root) => context.split(root).is_some(),
+        Node::IsGranted(identity) => context.grants(identity).is_some(),
+        _ => false,
+    }
 }
 
 /// Defines the computation of `Node::Object`, by the functions of the table.

@@ -185,8 +185,7 @@ mod tests {
         let mut listed = Listed::default();
         visit(&mut listed);
         let lists: BTreeSet<_> = listed.lists.iter().collect();
-        let fields = include_str!("inputs.rs").matches(": Objects<").count();
-        assert_eq!((lists.len(), listed.lists.len()), (fields, fields), "fields of Inputs");
+        assert_eq!(lists.len(), listed.lists.len(), "two kinds have one list");
     }
 
     #[test]

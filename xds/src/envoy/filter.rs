@@ -209,8 +209,6 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
         http_filters,
         http_protocol_options: Some(Http1ProtocolOptions {
             accept_http_10: true,
-            // As over HTTP/2: the server decides which methods there are.
-            allow_custom_methods: true,
             // An offer of another protocol may be ignored, and a proxy that cannot switch must.
             ignore_http_11_upgrade: vec![request::other_upgrades()],
             ..Http1ProtocolOptions::default()

@@ -220,7 +220,7 @@ fn read_method(method: &str) -> Result<String, QueryError> {
 }
 
 fn check_path(path: &str) -> Result<Path, QueryError> {
-    if !path.starts_with('/') {
+    if path != "*" && !path.starts_with('/') {
         return Err(senseless("path", path, "is no path: expected one that begins with /"));
     }
     if path.chars().any(|c| c.is_control() || c == ' ') {

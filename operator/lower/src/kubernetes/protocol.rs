@@ -72,13 +72,12 @@ pub(crate) fn protocols(id: &ServiceId, context: &mut Context<'_>) -> Option<Pro
     let split = context.split(id);
     let mut protocols = Protocols::default();
     for (number, port) in &known.ports {
-        let protocol = match port.declared {
-            Some(declared) => declared,
-            None => {
-                let (protocol, known_port) = of_service(&known, port, split.as_deref(), context);
-                protocols.server_first.extend(known_port.map(|known_port| (*number, known_port)));
-                protocol
-            }
+        let protocol = if let Some(declared) = port.declared {
+            declared
+        } else {
+            let (protocol, known_port) = of_service(&known, port, split.as_deref(), context);
+            protocols.server_first.extend(known_port.map(|known_port| (*number, known_port)));
+            protocol
         };
         protocols.ports.insert(*number, protocol);
     }

@@ -178,14 +178,14 @@ const PATH_REGEX_END: Words = Words { expected: "open or closed", fallback: "clo
 const UNDECLARED_PORTS: Words = Words { expected: "detect, http or tcp", fallback: "detect" };
 
 fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {
-    let message = format!("{written} is no budget: expected a whole number from 0 on; {held} holds");
+    let message = format!("{written} is no budget: expected a whole number from 0 on; {held} is in effect");
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.budgets.{name}"))
 }
 
 /// Returns the finding for an unknown word, in whose place the fallback is used.
 fn unknown_word(object: &ObjectRef, field: &str, word: &str, setting: &Words) -> Finding {
     let Words { expected, fallback } = setting;
-    let message = format!("{word:?} means nothing: expected {expected}; {fallback} holds");
+    let message = format!("{word:?} is not a known value: expected {expected}; {fallback} is in effect");
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(field)
 }
 

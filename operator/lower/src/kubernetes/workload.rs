@@ -162,7 +162,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
 }
 
 /// Returns the workload instance of a pod, and its class.
-pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload, Class)> {
+pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Arc<Workload>, Arc<Class>)> {
     let instance = context.pod(key)?;
     let member = instance.member.as_ref()?;
     let served = context.served_ports(key);
@@ -190,7 +190,7 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Workload
     let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
-    Some((Workload { identity, kind, name, class: id }, class))
+    Some((Workload { identity, kind, name, class: id }.into(), class.into()))
 }
 
 /// Returns the class of the instances that contribute to it: they all have the same value.
