@@ -99,6 +99,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         }
         Node::InjectsNamespace(_)
         | Node::ServiceExists(_)
+        | Node::ExternalName(_)
         | Node::HasMembers(_)
         | Node::HasSplit(_)
         | Node::IsGranted(_) => is_true(node, context).then_some(Value::Yes)?,
@@ -118,6 +119,7 @@ fn is_true(node: &Node, context: &mut Context<'_>) -> bool {
     match node {
         Node::InjectsNamespace(namespace) => settings::injects(namespace, context),
         Node::ServiceExists(id) => context.kube_service(id).is_some(),
+        Node::ExternalName(_) => service::is_external_name(context),
         Node::HasMembers(id) => context.kube_service(id).is_some_and(|it| !it.members.is_empty()),
         Node::HasSplit(root) => context.split(root).is_some(),
         Node::IsGranted(identity) => context.grants(identity).is_some(),

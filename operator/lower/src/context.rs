@@ -201,6 +201,11 @@ impl<'a> Context<'a> {
         self.read(Node::ServiceExists(id.clone())).is_some()
     }
 
+    /// Returns true if a Service is only an alias of a name elsewhere.
+    pub fn is_external_name(&mut self, id: &ServiceId) -> bool {
+        self.read(Node::ExternalName(id.clone())).is_some()
+    }
+
     /// Returns true if a Service has pods in the mesh.
     pub fn has_members(&mut self, id: &ServiceId) -> bool {
         self.read(Node::HasMembers(id.clone())).is_some()

@@ -144,6 +144,8 @@ reasons! {
     InvalidKind => Error, Accepted, Refuse;
     /// A list or a name that must not be empty is empty.
     Empty => Error, Accepted, Warn;
+    /// A name that no object can have.
+    InvalidName => Error, Accepted, Refuse;
     /// A target for a destination in another namespace.
     CrossNamespaceDestination => Error, Accepted, Refuse;
     /// A route object that does not exist.
@@ -168,6 +170,8 @@ reasons! {
     RootServiceInferred => Warning, Nothing, Warn;
     /// A backend that does not exist.
     BackendNotFound => Warning, ResolvedRefs, Warn;
+    /// A Service that a split cannot use: an ExternalName Service, or a backend whose endpoints are outside the mesh.
+    UnsupportedService => Error, Accepted, Warn;
     /// A backend without a port of the root.
     BackendPortNotFound => Warning, ResolvedRefs, Warn;
     /// A backend whose share is answered with 503, as no endpoint of it is ready in the mesh.

@@ -7,7 +7,7 @@
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
 //! objects       Object    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
 //! SMI targets   Binding → Target → RuledPorts
-//! Services      KubeService → ServiceExists, HasMembers, Endpoints
+//! Services      KubeService, ExternalName → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService, Protocols
 //! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
 //! grants        TargetsOverBudget → Grants → IsGranted
@@ -64,6 +64,8 @@ pub(crate) enum Node {
     KubeService(ServiceId),
     /// Fact that a Service of that name exists.
     ServiceExists(ServiceId),
+    /// Fact that a Service is only an alias of a name elsewhere.
+    ExternalName(ServiceId),
     /// Fact that a Service has pods in the mesh.
     HasMembers(ServiceId),
     /// The endpoints of each port of a Service.
@@ -145,6 +147,7 @@ impl Node {
             | Self::InjectsNamespace(_)
             | Self::IsGranted(_)
             | Self::ServiceExists(_)
+            | Self::ExternalName(_)
             | Self::HasMembers(_)
             | Self::HasSplit(_)
             | Self::Protocols(_) => Role::OnDemand,
@@ -166,7 +169,7 @@ impl Node {
     pub fn key(&self) -> Option<Key> {
         Some(match self {
             Self::Modes(namespace) | Self::InjectsNamespace(namespace) => (String::new(), namespace.clone()),
-            Self::KubeService(id) => (id.namespace.clone(), id.name.clone()),
+            Self::KubeService(id) | Self::ExternalName(id) => (id.namespace.clone(), id.name.clone()),
             Self::Object(_, key)
             | Self::Pod(key)
             | Self::Binding(key)

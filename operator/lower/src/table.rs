@@ -18,7 +18,8 @@ macro_rules! table_of_kinds {
                 pods: k8s_openapi::api::core::v1::Pod, |key| vec![Node::Pod(key)];
                 /// Every Service.
                 services: k8s_openapi::api::core::v1::Service, |(namespace, name)| {
-                    vec![Node::KubeService(ServiceId { namespace, name })]
+                    let id = ServiceId { namespace, name };
+                    vec![Node::KubeService(id.clone()), Node::ExternalName(id)]
                 };
                 /// Every EndpointSlice.
                 slices: k8s_openapi::api::discovery::v1::EndpointSlice, |key| vec![Node::Slice(key)];

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<KubeService> {
     let service = context.object(|inputs| &inputs.services)?;
     let spec = service.spec.as_ref();
-    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+    if is_alias(service) {
         return None;
     }
     let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
@@ -51,6 +51,15 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
     };
     give(&known, context);
     Some(known)
+}
+
+/// Returns true if the Service of the node is only an alias of a name elsewhere.
+pub(crate) fn is_external_name(context: &mut Context<'_>) -> bool {
+    context.object(|inputs| &inputs.services).is_some_and(|service| is_alias(service))
+}
+
+fn is_alias(service: &v1::Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
 /// Contributes a Service to the nodes that are computed from it.

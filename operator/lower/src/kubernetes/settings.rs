@@ -114,6 +114,11 @@ impl MeshWide {
     ) -> (AccessMode, MtlsMode) {
         let object = ObjectRef::new("Namespace", "", name);
         let label = |label: &str| namespace.metadata.labels.as_ref().and_then(|all| all.get(label));
+        if let Some(word) = label(labels::INJECT)
+            && ![labels::INJECT_ENABLED, labels::INJECT_DISABLED].contains(&word.as_str())
+        {
+            findings.push(unknown_word(&object, &at(labels::INJECT), word, &INJECT));
+        }
         let access = match label(labels::ACCESS) {
             None => self.access,
             Some(word) => word.parse().map_or_else(
@@ -175,6 +180,7 @@ const ACCESS: Words = Words { expected: "enforce, audit or permissive", fallback
 const MTLS: Words = Words { expected: "strict or permissive", fallback: "strict" };
 // Closed allows less than open.
 const PATH_REGEX_END: Words = Words { expected: "open or closed", fallback: "closed" };
+const INJECT: Words = Words { expected: "enabled or disabled", fallback: "disabled" };
 const UNDECLARED_PORTS: Words = Words { expected: "detect, http or tcp", fallback: "detect" };
 
 fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {

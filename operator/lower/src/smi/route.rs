@@ -200,7 +200,11 @@ impl MatchReader<'_> {
             }
             Err(error) => {
                 let message = format!("{pattern:?} {error}");
-                findings.push(self.finding(Reason::InvalidRegex, "pathRegex", &message));
+                let finding = self.finding(Reason::InvalidRegex, "pathRegex", &message);
+                findings.push(match pattern {
+                    "*" | "/*" => finding.hint("for every path, write .* or leave pathRegex out"),
+                    _ => finding,
+                });
                 return Err(Defect);
             }
         }

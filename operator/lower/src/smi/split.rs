@@ -102,8 +102,16 @@ pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
 fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>) -> Option<ServiceId> {
     let by_name = local_name(written, &key.0, &context.cluster_domain());
     let by_name = by_name.map(|name| ServiceId::new(&key.0, name));
-    if let Some(root) = by_name.filter(|root| context.is_service(root)) {
+    if let Some(root) = by_name.clone().filter(|root| context.is_service(root)) {
         return Some(root);
+    }
+    if let Some(root) = by_name.as_ref().filter(|root| context.is_external_name(root)) {
+        let message = format!(
+            "{} is an ExternalName Service, whose calls the mesh does not see; the split has no effect",
+            root.name
+        );
+        context.report_at(object, Reason::UnsupportedService, "spec.service", message);
+        return None;
     }
     let like_split = ServiceId::new(&key.0, &key.1);
     let is_there = context.is_service(&like_split);
@@ -112,7 +120,15 @@ fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>)
     } else {
         (Reason::ServiceNotFound, "the split has no effect".to_owned())
     };
-    let message = format!("{written:?} is no Service in namespace {}; {then}", key.0);
+    let message = match &by_name {
+        None if written.contains('.') => {
+            format!("{written:?} is not a name of a Service in the split's own namespace, {}; {then}", key.0)
+        }
+        found => {
+            let name = found.as_ref().map_or(written, |root| &root.name);
+            format!("Service {name:?} not found in namespace {:?}; {then}", key.0)
+        }
+    };
     context.report_at(object, reason, "spec.service", message);
     is_there.then_some(like_split)
 }
@@ -152,9 +168,17 @@ impl Split {
         for share in shares {
             let ServiceId { namespace, name } = &share.service;
             if !context.is_service(&share.service) {
-                let message =
-                    format!("there is no Service {name:?} in namespace {namespace}; it gets nothing");
-                context.report_at(&self.object, Reason::BackendNotFound, &share.field, message);
+                let (reason, message) = if context.is_external_name(&share.service) {
+                    let message = format!("{name} is an ExternalName Service, which a split cannot send to");
+                    (Reason::UnsupportedService, message)
+                } else {
+                    (
+                        Reason::BackendNotFound,
+                        format!("there is no Service {name:?} in namespace {namespace}"),
+                    )
+                };
+                let message = format!("{message}; it gets nothing");
+                context.report_at(&self.object, reason, &share.field, message);
                 continue;
             }
             if share.service != self.root && context.is_root(&share.service) {

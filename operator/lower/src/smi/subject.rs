@@ -111,7 +111,13 @@ impl SubjectReader<'_, '_> {
         if name.is_empty() {
             return Err((Reason::Empty, "name", "no name".to_owned()));
         }
+        if let Some(defect) = invalid_name("name", name) {
+            return Err(defect);
+        }
         let namespace = self.namespace(subject).to_owned();
+        if let Some(defect) = invalid_name("namespace", &namespace) {
+            return Err(defect);
+        }
         if kind == BINDING {
             let found = self.context.binding((namespace.clone(), name.clone()));
             return found.map(|found| BTreeSet::clone(&found)).ok_or_else(|| {
@@ -136,6 +142,24 @@ impl SubjectReader<'_, '_> {
 
 const ACCOUNT: &str = "ServiceAccount";
 const BINDING: &str = "IdentityBinding";
+
+/// Returns the defect of a name that no object can have. Namespaces and ServiceAccounts are named like DNS subdomains.
+fn invalid_name(field: &'static str, name: &str) -> Option<Defect> {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let is_outer = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_valid = name.len() <= 253
+        && name.chars().all(is_inner)
+        && name.starts_with(is_outer)
+        && name.ends_with(is_outer);
+    let message = match name {
+        _ if is_valid => return None,
+        "*" => format!(
+            "\"*\" is no {field}, and SMI has no wildcard: list each ServiceAccount with its namespace"
+        ),
+        _ => format!("{name:?} is not a valid {field}: expected lower-case letters, digits, '-' and '.'"),
+    };
+    Some((Reason::InvalidName, field, message))
+}
 
 /// Returns true if a group is empty or SMI's group of access. Users write an API version where an API group is
 /// expected.

@@ -102,20 +102,31 @@ impl Split {
             let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
             context.report(finding.hint("give both ports the same appProtocol"));
         }
-        if share.weight > 0 && !is_ready(&share.service, number, context) {
+        if share.weight > 0 && !backend.has_selector && backend.members.is_empty() {
+            let becomes = lost_share(protocol);
+            let message = format!(
+                "{name} has no selector, and its endpoints are outside the mesh; its share is {becomes}"
+            );
+            context.report(self.finding(Reason::UnsupportedService, &share.field, message));
+        } else if share.weight > 0 && !is_ready(&share.service, number, context) {
             let why = if backend.members.is_empty() && !backend.outside.is_empty() {
                 "no pod in the mesh"
             } else {
                 "no ready endpoint"
             };
-            let becomes = match protocol {
-                Protocol::Http | Protocol::Detect => "answered with 503",
-                Protocol::Tcp => "closed",
-            };
+            let becomes = lost_share(protocol);
             let message = format!("{name} has {why} for port {number}; its share is {becomes}");
             context.report(self.finding(Reason::BackendNotReady, &share.field, message));
         }
         true
+    }
+}
+
+/// Returns the effect on the calls of a share that no endpoint can serve.
+fn lost_share(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http | Protocol::Detect => "answered with 503",
+        Protocol::Tcp => "closed",
     }
 }
 
