@@ -10,6 +10,7 @@ pub mod check;
 pub mod crds;
 pub mod explain;
 pub mod inject;
+pub mod manifests;
 pub mod redirect;
 pub mod render;
 pub mod run;

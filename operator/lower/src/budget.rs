@@ -19,7 +19,7 @@ use super::{
     context::Context,
     cost::{Budgets, count},
     node::Node,
-    value::{Load, LostEffect, SplitSpec, TargetGrant, TargetsOverBudget},
+    value::{Load, LostEffect, SplitSpec, TargetGrant, TargetsOverBudget, Value},
 };
 use crate::{
     finding::{Finding, ObjectRef, Reason},
@@ -54,9 +54,10 @@ pub(super) fn service_load(id: &ServiceId, context: &mut Context<'_>) -> Option<
     Some(Load { ports, matches, inbound: 0 })
 }
 
-/// Contributes a port of an identity's pods to the load of the identity.
-pub(super) fn inbound_port(identity: &SpiffeId, context: &mut Context<'_>) {
+/// Contributes a port of an identity's pods to the load of the identity; the fact that there is one is all it is.
+pub(super) fn inbound_port(identity: &SpiffeId, context: &mut Context<'_>) -> Value {
     context.contribute_to(Node::IdentityLoad(identity.clone()));
+    Value::Yes
 }
 
 /// Returns the load of all Services of an identity on the proxies of its callers, and the number of ports of its own

@@ -74,10 +74,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         }
         Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
         Node::Protocols(id) => Value::Protocols(protocol::protocols(id, context)?.into()),
-        Node::InboundPort(identity, _) => {
-            budget::inbound_port(identity, context);
-            Value::Yes
-        }
+        Node::InboundPort(identity, _) => budget::inbound_port(identity, context),
         Node::ServiceLoad(id) => Value::Load(budget::service_load(id, context)?),
         Node::IdentityLoad(_) => Value::Load(budget::identity_load(context)),
         Node::TargetsOverBudget(namespace) => {

@@ -14,6 +14,9 @@ use std::fmt;
 pub use cluster::{Offline, Written, cluster};
 pub use document::{Document, parse};
 
+/// Namespace of objects that name none, unless another one is set.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// A text with its name for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -52,14 +55,22 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Returns the cluster that the texts describe.
+/// Returns the cluster that the texts describe. Objects that name no namespace are in `default`.
 pub fn assemble(sources: &[Source]) -> Offline {
+    assemble_within(sources, DEFAULT_NAMESPACE)
+}
+
+/// Returns the cluster that the texts describe. Objects that name no namespace are in `namespace`.
+pub fn assemble_within(sources: &[Source], namespace: &str) -> Offline {
     let mut documents = Vec::new();
     let mut unreadable = Vec::new();
     for source in sources {
         let (more, broken) = parse(source);
         documents.extend(more);
         unreadable.extend(broken);
+    }
+    for document in &mut documents {
+        namespace.clone_into(&mut document.default_namespace);
     }
     let mut offline = cluster(&documents);
     unreadable.append(&mut offline.unreadable);

@@ -6,34 +6,35 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
 };
 
 use serde::Serialize;
 use smidge_xds::mesh::id::ClusterId;
 
-use super::terminal::{Colour, Shown, coloured, is_colourful};
+use super::{
+    manifests::Manifests,
+    terminal::{Colour, Shown, coloured, is_colourful},
+};
 use crate::{
     documents::Unreadable,
     finding::{Finding, Severity, in_short},
     lower::lower,
-    source::files,
 };
 
 /// Arguments of `smidge check`.
 ///
 /// The files are read as one cluster: workloads become pods, Services select them by their labels, and an object
 /// without an address gets a placeholder from 198.18.0.0/15. Every workload counts as injected, unless it or its
-/// namespace is labelled smidge.mesh/inject=disabled. Objects without a namespace are in namespace default.
+/// namespace is labelled smidge.mesh/inject=disabled.
 ///
 /// Exit status: 0 success (warnings allowed), 1 errors, 2 something could not be read.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, mut_arg("filename", |arg| arg.required(true)))]
 pub struct Args {
-    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
-    pub filename: Vec<PathBuf>,
+    /// The manifests.
+    #[command(flatten)]
+    pub manifests: Manifests,
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -59,8 +60,8 @@ pub struct Report {
 
 /// Runs `smidge check`.
 pub fn run(args: Args) -> ExitCode {
-    let Args { filename, output } = args;
-    let report = check(&filename);
+    let Args { manifests, output } = args;
+    let report = check(&manifests);
     let mut stdout = io::stdout().lock();
     let written = match output {
         Output::Json => serde_json::to_writer_pretty(&mut stdout, &report)
@@ -76,8 +77,8 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 /// Checks the files as one cluster.
-pub fn check(paths: &[PathBuf]) -> Report {
-    let offline = files::load(paths);
+pub fn check(manifests: &Manifests) -> Report {
+    let offline = manifests.load();
     let (_, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
     offline.written.rename(&mut findings);
     findings.extend(offline.findings);

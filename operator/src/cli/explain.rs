@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -15,13 +14,13 @@ use smidge_xds::mesh::id::ClusterId;
 
 use super::{
     check::{Report, print as print_report},
+    manifests::Manifests,
     terminal::{Shown, is_colourful},
 };
 use crate::{
     documents::Offline,
     explain::{Answer, QueryError, Question, Verdict, explain},
     lower::lower,
-    source::files,
 };
 
 mod live;
@@ -56,9 +55,9 @@ pub struct Args {
     /// Port of the Service, or of the workload if the destination is one.
     #[arg(long)]
     pub port: Option<u16>,
-    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
-    pub filename: Vec<PathBuf>,
+    /// The manifests.
+    #[command(flatten)]
+    pub manifests: Manifests,
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -86,7 +85,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn run_or_fail(args: &Args) -> anyhow::Result<u8> {
-    let offline = if args.filename.is_empty() { live::load()? } else { files::load(&args.filename) };
+    let offline = if args.manifests.filename.is_empty() { live::load()? } else { args.manifests.load() };
     if !offline.unreadable.is_empty() {
         let unreadable = offline.unreadable.clone();
         print_report(&Report { unreadable, findings: Vec::new() }, false, &mut io::stderr().lock())
@@ -118,7 +117,7 @@ pub fn exit_code(answer: &Answer) -> u8 {
 impl Args {
     /// Returns the question without the options of input and output.
     pub fn question(&self) -> Question {
-        let Self { from, to, method, path, headers, port, filename: _, output: _ } = self;
+        let Self { from, to, method, path, headers, port, manifests: _, output: _ } = self;
         Question {
             from: from.clone(),
             to: to.clone(),

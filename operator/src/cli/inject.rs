@@ -8,6 +8,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::manifests::Manifests;
 use crate::{
     documents,
     injector::{self, Decision, ProbeKey, Settings},
@@ -18,11 +19,10 @@ use crate::{
 ///
 /// Exit status: 0 success (warnings go to standard error), 1 a pod was refused, 2 something could not be read.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, mut_arg("filename", |arg| arg.required(true)))]
 pub struct Args {
-    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
-    filename: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: Manifests,
     /// File with the control plane's roots as PEM, the only ones that the proxies will trust for it.
     #[arg(long, value_name = "FILE")]
     control_plane_roots: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct Args {
 /// Runs `smidge inject`.
 pub fn run(args: Args) -> ExitCode {
     let Args {
-        filename,
+        manifests,
         control_plane_roots,
         probe_key,
         proxy_image,
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     print(
-        &filename,
+        &manifests,
         &Settings {
             proxy_image,
             init_image,
@@ -112,14 +112,14 @@ fn key(file: Option<PathBuf>) -> Result<ProbeKey, String> {
     }
 }
 
-fn print(paths: &[PathBuf], settings: &Settings) -> ExitCode {
-    let (sources, mut unreadable) = files::read(paths);
+fn print(manifests: &Manifests, settings: &Settings) -> ExitCode {
+    let (sources, mut unreadable) = files::read(&manifests.filename);
     let mut refused = false;
     for source in &sources {
         let (documents, broken) = documents::parse(source);
         unreadable.extend(broken);
         for mut document in documents {
-            refused |= !inject(&document.kind, &mut document.value, settings);
+            refused |= !inject(&document.kind, &mut document.value, &manifests.namespace, settings);
             match serde_saphyr::to_string(&document.value) {
                 Ok(text) => println!("---\n{}", text.trim_end()),
                 Err(error) => {
@@ -139,17 +139,21 @@ fn print(paths: &[PathBuf], settings: &Settings) -> ExitCode {
 }
 
 /// Injects the pod in an object, in place; returns false if it was refused.
-fn inject(kind: &str, object: &mut Value, settings: &Settings) -> bool {
+fn inject(kind: &str, object: &mut Value, namespace: &str, settings: &Settings) -> bool {
     let template = match kind {
         "Pod" => "",
         "CronJob" => "/spec/jobTemplate/spec/template",
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
-            "/spec/template"
-        }
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "Job"
+        | "Rollout" => "/spec/template",
         _ => return true,
     };
     let named = |field: &str| object.get("metadata")?.get(field)?.as_str().map(str::to_owned);
-    let namespace = named("namespace").unwrap_or_else(|| "default".to_owned());
+    let namespace = named("namespace").unwrap_or_else(|| namespace.to_owned());
     let name = named("name").unwrap_or_default();
     let Some(pod) = object.pointer_mut(template) else { return true };
     let (messages, fine) = match injector::inject(pod, &namespace, None, settings) {

@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
@@ -23,8 +22,11 @@ use smidge_xds::{
     snapshot::Snapshot,
 };
 
-use super::check::{Report, print};
-use crate::{lower::lower, source::files};
+use super::{
+    check::{Report, print},
+    manifests::Manifests,
+};
+use crate::lower::lower;
 
 /// Placeholder for the address of the control plane, which files do not contain.
 const CONTROL_PLANE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 19, 255, 254)), 15012);
@@ -35,11 +37,11 @@ const CONTROL_PLANE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 
 ///
 /// Exit status: 0 success (warnings allowed), 1 errors, 2 something could not be read, or there is no such workload.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, mut_arg("filename", |arg| arg.required(true)))]
 pub struct Args {
-    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
-    pub filename: Vec<PathBuf>,
+    /// The manifests.
+    #[command(flatten)]
+    pub manifests: Manifests,
     /// Workload (or pod) whose proxy's configuration is printed.
     #[arg(short, long, value_name = "NAMESPACE/NAME")]
     pub workload: String,
@@ -69,8 +71,8 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn render(Args { filename, workload, output }: &Args) -> anyhow::Result<u8> {
-    let offline = files::load(filename);
+fn render(Args { manifests, workload, output }: &Args) -> anyhow::Result<u8> {
+    let offline = manifests.load();
     let (mesh, mut findings) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
     offline.written.rename(&mut findings);
     findings.extend(offline.findings);

@@ -9,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use smidge_lower::documents::{Offline, Source, Unreadable, assemble};
+use smidge_lower::documents::{Offline, Source, Unreadable, assemble_within};
 
-/// Reads the cluster that the files describe. Files without any object are reported as unreadable: a check of no object
+/// Reads the cluster that the files describe; objects that name no namespace are in `namespace`. Files without any object are reported as unreadable: a check of no object
 /// is a mistake.
-pub fn load(paths: &[PathBuf]) -> Offline {
+pub fn load(paths: &[PathBuf], namespace: &str) -> Offline {
     let (sources, mut unreadable) = read(paths);
-    let mut offline = assemble(&sources);
+    let mut offline = assemble_within(&sources, namespace);
     if offline.objects == 0 && offline.unreadable.is_empty() && unreadable.is_empty() {
         let file = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let message = "holds no Kubernetes object".to_owned();

@@ -21,6 +21,7 @@ use smidge::{
     admission::Current,
     cli::{
         check::{check, print},
+        manifests::Manifests,
         render::configuration,
     },
     documents::{self, Document, Source},
@@ -52,7 +53,7 @@ fn documents_of(file: &Path) -> Vec<Document> {
 }
 
 fn mesh_of(file: &Path) -> Mesh {
-    let inputs = files::load(&[file.to_owned()]).inputs;
+    let inputs = files::load(&[file.to_owned()], "default").inputs;
     lower(&BTreeMap::from([(ClusterId::default(), inputs)])).0
 }
 
@@ -77,7 +78,7 @@ fn is_refused(document: &Document) -> Option<bool> {
 /// Puts one file through everything; configurations are written to `kept`.
 fn said(name: &str, file: &Path, kept: &Path) -> Said {
     let before = spent();
-    let report = check(&[file.to_owned()]);
+    let report = check(&Manifests::of(vec![file.to_owned()]));
     print(&report, false, &mut Vec::new()).unwrap();
     let mesh = mesh_of(file);
     let made: Vec<Value> =
@@ -165,7 +166,7 @@ fn envoys_take(folder: &Path) {
 #[test]
 fn the_whole_corpus_is_one_cluster_without_a_crash() {
     let Some(corpus) = corpus::corpus() else { return };
-    let report = check(std::slice::from_ref(&corpus));
+    let report = check(&Manifests::of(vec![corpus.clone()]));
     assert!(report.findings.len() > 50 && report.unreadable.len() > 10, "the corpus is not what it was");
     let mesh = mesh_of(&corpus);
     for proxy in mesh.workloads.keys() {

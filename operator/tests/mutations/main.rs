@@ -31,7 +31,10 @@ use mutate::{Dice, mutate, spoil_bytes};
 use serde_json::{Value, json};
 use smidge::{
     admission::Current,
-    cli::check::{Report, check, print},
+    cli::{
+        check::{Report, check, print},
+        manifests::Manifests,
+    },
     documents::{self, Offline, Source},
     explain::{Question, explain},
     finding::Finding,
@@ -152,7 +155,7 @@ impl Tally {
         let Ok(text) = std::str::from_utf8(bytes) else {
             let mut file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
-            let report = check(&[file.path().to_owned()]);
+            let report = check(&Manifests::of(vec![file.path().to_owned()]));
             assert_eq!(report.exit_code(), 2, "bytes that are no text were read");
             return self.said(&report);
         };

@@ -234,7 +234,7 @@ fn what_may_come_later_is_admitted_with_a_warning() {
     let absent = object(
         "{apiVersion: split.smi-spec.io/v1alpha2, kind: TrafficSplit, metadata: {name: s, namespace: empty}, spec: {service: x, backends: [{service: z, weight: 1}]}}",
     );
-    assert!(warnings(&created(&absent)).join("").contains("no Service in namespace empty"));
+    assert!(warnings(&created(&absent)).join("").contains("not found in namespace"));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use smidge::cli::check::{check, print};
+use smidge::cli::{
+    check::{check, print},
+    manifests::Manifests,
+};
 
 fn golden(case: &str) -> String {
     format!("{}/tests/golden/{case}/in.yaml", env!("CARGO_MANIFEST_DIR"))
@@ -56,7 +59,7 @@ fn check_refuses_to_check_nothing() {
 
 #[test]
 fn check_prints_errors_first_and_one_object_as_json() {
-    let files = ["-f", &golden("split-backend-missing"), &golden("access-empty-sources")];
+    let files = ["-f", &golden("split-backend-missing"), "-f", &golden("access-empty-sources")];
     let text = stdout(&smidge(&[&["check"], &files[..]].concat()));
     let words: Vec<&str> = text.lines().filter_map(|line| line.split(':').next()).collect();
     assert_eq!(words, ["error", "warning", "1 error, 1 warning"]);
@@ -86,8 +89,32 @@ fn check_reads_standard_input_and_folders() {
     fs::write(folder.path().join("deep/er/a.YML"), text).unwrap();
     fs::write(folder.path().join("deep/notes.txt"), "no: [yaml").unwrap();
     fs::write(folder.path().join(".hidden/b.yaml"), "no: [yaml").unwrap();
-    let report = check(&[folder.path().to_owned()]);
+    let report = check(&Manifests::of(vec![folder.path().to_owned()]));
     assert_eq!((report.unreadable.len(), report.findings.len()), (0, 1));
+}
+
+#[test]
+fn objects_that_name_no_namespace_are_in_that_of_the_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    let target = "{apiVersion: access.smi-spec.io/v1alpha3, kind: TrafficTarget, metadata: {name: t}, spec: {\
+                  destination: {kind: ServiceAccount, name: api, namespace: shop}, \
+                  sources: [{kind: ServiceAccount, name: web, namespace: shop}], \
+                  rules: [{kind: TCPRoute, name: all}]}}\n---\n\
+                  {apiVersion: specs.smi-spec.io/v1alpha4, kind: TCPRoute, metadata: {name: all}}\n";
+    fs::write(&path, target).unwrap();
+    let path = path.to_str().unwrap();
+    let elsewhere = smidge(&["check", "-f", path]);
+    assert_eq!(elsewhere.status.code(), Some(1), "{}", stdout(&elsewhere));
+    assert!(stdout(&elsewhere).contains("CrossNamespaceDestination"), "{}", stdout(&elsewhere));
+    let here = smidge(&["check", "-n", "shop", "-f", path]);
+    assert_eq!(here.status.code(), Some(0), "{}", stdout(&here));
+}
+
+#[test]
+fn a_path_is_one_argument_so_that_others_may_follow() {
+    let output = smidge(&["explain", "-f", &golden("access-http-all-ports"), "sa:shop/web", "sa:shop/api"]);
+    assert_ne!(output.status.code(), Some(2), "{}", stderr(&output));
 }
 
 #[test]
@@ -97,7 +124,7 @@ fn what_files_say_does_not_steer_the_terminal() {
     let text =
         "{apiVersion: access.smi-spec.io/v1alpha3, kind: TrafficTarget, metadata: {name: \"a\\e[2Jb\"}}";
     fs::write(&path, text).unwrap();
-    let report = check(&[path]);
+    let report = check(&Manifests::of(vec![path]));
     for is_colourful in [false, true] {
         let mut out = Vec::new();
         print(&report, is_colourful, &mut out).unwrap();

@@ -147,8 +147,9 @@ impl Offline {
             };
             let key = (String::new(), namespace.clone());
             let mut of_namespace = namespaces.get(&key).map(|of| Namespace::clone(of)).unwrap_or_default();
+            let word = of_namespace.metadata.labels.as_ref().and_then(|labels| labels.get(labels::INJECT));
             if is_disabled(&pod.metadata.labels)
-                || is_disabled(&of_namespace.metadata.labels)
+                || word.is_some_and(|word| word != labels::INJECT_ENABLED)
                 || namespace == KUBE_SYSTEM
                 || namespace == system_namespace
             {
@@ -228,7 +229,7 @@ fn key(
     let namespace = match text("namespace").filter(|namespace| !namespace.is_empty()) {
         _ if !is_namespaced => "",
         Some(namespace) => namespace,
-        None => "default",
+        None => &document.default_namespace,
     };
     Ok((namespace.to_owned(), name.to_owned()))
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smidge_crds::type_error;
 
-use super::{Source, Unreadable, unversioned};
+use super::{DEFAULT_NAMESPACE, Source, Unreadable, unversioned};
 
 /// One object as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Document {
     pub version: String,
     /// The kind.
     pub kind: String,
+    /// The namespace of the object if it names none.
+    pub default_namespace: String,
     /// The whole object.
     pub value: Value,
 }
@@ -137,6 +139,7 @@ fn add(
         group: group.to_owned(),
         version: version.to_owned(),
         kind,
+        default_namespace: DEFAULT_NAMESPACE.to_owned(),
         value: Value::Null,
     };
     match value {

@@ -1,0 +1,30 @@
+//! Manifests of a command: the files that it reads, and the namespace of objects that name none.
+//!
+//! Shared by the offline commands. `source::files` reads the files.
+
+use std::path::PathBuf;
+
+use crate::{documents::Offline, source::files};
+
+/// Arguments of a command that reads manifests.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Manifests {
+    /// A file, a folder (every *.yaml, *.yml and *.json below it) or - for standard input; may be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Namespace of objects that name none, as of kubectl apply.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+}
+
+impl Manifests {
+    /// Returns the manifests in these files, with objects that name no namespace in `default`.
+    pub fn of(filename: Vec<PathBuf>) -> Self {
+        Self { filename, namespace: "default".to_owned() }
+    }
+
+    /// Reads the manifests as one cluster.
+    pub fn load(&self) -> Offline {
+        files::load(&self.filename, &self.namespace)
+    }
+}
