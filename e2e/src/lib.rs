@@ -14,6 +14,7 @@ pub mod operator;
 pub mod pod;
 pub mod raw;
 pub mod report;
+pub mod settings;
 pub mod status;
 pub mod switch;
 pub mod token;

@@ -12,6 +12,7 @@ use smidge_e2e::{
     bookstore::{EVERYTHING, HTTP, TCP, caller, everything, outsider, shop, store, target, tcp_route},
     exclusive,
     operator::Operator,
+    settings::{self, with_settings},
     switch::in_every_direction,
     until, with_temp_ns,
 };
@@ -218,21 +219,13 @@ async fn two_replicas_that_start_together_make_one_set_of_roots() -> anyhow::Res
 #[tokio::test]
 async fn the_whole_mesh_switches_in_every_direction_and_loses_no_allowed_request() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        let cluster = &namespace.cluster;
-        exclusive(cluster, &namespace.name).await?;
-        let settings = cluster.api("smidge.mesh/v1alpha1", "MeshConfig", "")?;
-        let before = settings.get_opt("default").await?;
-        anyhow::ensure!(before.is_none(), "the mesh has settings, which this test would lose: {before:?}");
-        let outcome = in_every_direction(namespace, async |mode| {
-            let settings = json!({
-                "apiVersion": "smidge.mesh/v1alpha1", "kind": "MeshConfig", "metadata": {"name": "default"},
-                "spec": {"access": {"mode": mode}},
-            });
-            cluster.apply("", &settings.to_string()).await
+        with_settings(namespace, async || {
+            in_every_direction(namespace, async |mode| {
+                settings::set(namespace, json!({"access": {"mode": mode}})).await
+            })
+            .await
         })
-        .await;
-        settings.delete("default", &DeleteParams::default()).await?;
-        outcome
+        .await
     })
     .await
 }

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use kube::api::DeleteParams;
 use serde_json::json;
 use smidge_e2e::{
     Namespace, Pod,
     bookstore::{HTTP, TCP, caller, route_group, service, shop, split, store, target, tcp_route},
-    exclusive, until, with_temp_ns,
+    settings::{self, with_settings},
+    until, with_temp_ns,
 };
 
 /// Time limit for a caller to see the effect of an edit, on a machine with other load.
@@ -53,11 +53,7 @@ async fn shops(namespace: &Namespace) -> anyhow::Result<(Pod, Pod)> {
 
 /// Sets `undeclaredPorts`, and waits until the port without rules shows it: where it is TCP, a refusal has no words.
 async fn set(namespace: &Namespace, word: &str, thief: &Pod) -> anyhow::Result<()> {
-    let settings = json!({
-        "apiVersion": "smidge.mesh/v1alpha1", "kind": "MeshConfig", "metadata": {"name": "default"},
-        "spec": {"undeclaredPorts": word},
-    });
-    namespace.cluster.apply("", &settings.to_string()).await?;
+    settings::set(namespace, json!({"undeclaredPorts": word})).await?;
     let expected = (word != "tcp").then_some(403);
     until(&format!("undeclaredPorts: {word}"), EFFECT, async || {
         let calls = thief.call(OPEN, &[]).await?;
@@ -85,35 +81,48 @@ async fn as_declared(buyer: &Pod, thief: &Pod) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Gives the port without rules rules of both kinds, so that it is detected, and checks that each connection is judged as
+/// what it is: the callers' proxies tell the server's by ALPN.
+async fn judged_as_detected(namespace: &Namespace, buyer: &Pod) -> anyhow::Result<()> {
+    let http = "[{kind: HTTPRouteGroup, name: look}]";
+    let tcp = "[{kind: TCPRoute, name: open}]";
+    let rules = target("open-http", "open", &["buyer"], http)
+        + &tcp_route("open", &format!("[{HTTP}]"))
+        + &target("open-tcp", "open", &["reader"], tcp);
+    namespace.apply(&rules).await?;
+    until("the buyer to be allowed at the detected port", EFFECT, async || {
+        buyer.call(OPEN, &["--count=20", "--new-connections"]).await?.must_all_be(200)
+    })
+    .await?;
+    buyer.call("http://open:14001/echo", &["--count=20", "--new-connections"]).await?.must_all_be(403)?;
+    buyer.call(OPEN, &["--http2", "--count=20"]).await?.must_all_be(200)?;
+    let calls = buyer.call("http://open:14001/echo", &["--http2", "--count=20"]).await?;
+    calls.must_all_be(403)
+}
+
 #[tokio::test]
 async fn undeclared_ports_are_as_declared_ones_under_every_setting() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        let cluster = &namespace.cluster;
-        exclusive(cluster, &namespace.name).await?;
-        let settings = cluster.api("smidge.mesh/v1alpha1", "MeshConfig", "")?;
-        let before = settings.get_opt("default").await?;
-        anyhow::ensure!(before.is_none(), "the mesh has settings, which this test would lose: {before:?}");
-        let (buyer, thief) = shops(namespace).await?;
-        let outcome = async {
+        with_settings(namespace, async || {
+            let (buyer, thief) = shops(namespace).await?;
             for word in ["detect", "http", "tcp", "detect"] {
                 set(namespace, word, &thief).await?;
                 as_declared(&buyer, &thief).await?;
             }
-            // Without rules and with every caller allowed, detection passes both.
+            judged_as_detected(namespace, &buyer).await?;
+            // With every caller allowed, detection passes both.
             namespace
                 .label(&[("smidge.mesh/inject", "enabled"), ("smidge.mesh/access", "permissive")])
                 .await?;
-            until("everybody to be allowed", EFFECT, async || {
+            until("every caller to be allowed", EFFECT, async || {
                 thief.call(OPEN, &["--count=20"]).await?.must_all_be(200)?;
                 let answered = thief.dial_store(STORE).await?.answered;
                 anyhow::ensure!(answered == 1, "the store does not answer the thief");
                 Ok(())
             })
             .await
-        }
-        .await;
-        settings.delete("default", &DeleteParams::default()).await?;
-        outcome
+        })
+        .await
     })
     .await
 }

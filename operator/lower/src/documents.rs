@@ -15,7 +15,7 @@ pub use cluster::{Offline, Written, cluster};
 pub use document::{Document, parse};
 
 /// Namespace of objects that name none, unless another one is set.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// A text with its name for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]

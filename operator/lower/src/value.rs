@@ -3,26 +3,25 @@
 //! Computed by `kubernetes`, `smi` and `budget`; kept by `engine`; read through `context`. Plain data: nothing here
 //! reads an object or reports a finding.
 
+mod kube_service;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
 };
 
-use k8s_openapi::{
-    api::discovery::v1::EndpointSlice,
-    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
-};
+use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::Time};
 use smidge_mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
     id::{ProxyId, ServiceId, SpiffeId, TrustDomain},
     matches::Matches,
     matches::PathEnd,
-    proxy,
     service::{self, Endpoint, Protocol},
     workload::{self, Class},
 };
 
+pub(super) use self::kube_service::{KubeService, MeshPods, Port};
 use super::cost::Budgets;
 use crate::{
     finding::ObjectRef,
@@ -153,104 +152,6 @@ impl MeshPod {
     pub fn named_port(&self, name: &str) -> Option<u16> {
         let port = self.ports.iter().find(|(own, _)| own.as_deref() == Some(name));
         port.and_then(|(_, number)| u16::try_from(*number).ok())
-    }
-}
-
-/// The members of a Service by name.
-pub(super) type MeshPods = BTreeMap<Key, Arc<MeshPod>>;
-
-/// A Service as the cluster has it.
-#[derive(Debug, PartialEq)]
-pub(super) struct KubeService {
-    pub id: ServiceId,
-    pub object: ObjectRef,
-    pub created: Option<Time>,
-    /// Its TCP ports by number.
-    pub ports: BTreeMap<u16, Port>,
-    /// Its own pods that are in the mesh, ready or not.
-    pub members: MeshPods,
-    /// Its endpoints that are not in the mesh, in words: pods or addresses.
-    pub outside: Vec<String>,
-    /// Addresses of the pods among them that it selects, except pods in the network of the node.
-    pub outside_addresses: BTreeSet<IpAddr>,
-    /// True if it has a selector for its pods; without one, only EndpointSlices list its endpoints.
-    pub has_selector: bool,
-    /// Addresses that the API server allocated; empty for a headless Service.
-    pub cluster_addresses: BTreeSet<IpAddr>,
-    pub is_headless: bool,
-}
-
-/// A TCP port of a Service.
-#[derive(Debug, PartialEq)]
-pub(super) struct Port {
-    pub field: String,
-    pub number: u16,
-    /// Name; empty for the only port without a name.
-    pub name: String,
-    /// The protocol that it declares, if it does.
-    pub declared: Option<Protocol>,
-    pub target: Option<IntOrString>,
-    /// Members behind the port, each with its own port.
-    pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
-}
-
-impl Port {
-    /// Returns the port of a pod that this port sends to.
-    pub fn target(&self, member: &MeshPod) -> Option<u16> {
-        match &self.target {
-            // An unset number is 0 on the wire.
-            None | Some(IntOrString::Int(0)) => Some(self.number),
-            Some(IntOrString::Int(target)) => u16::try_from(*target).ok(),
-            Some(IntOrString::String(name)) if name.is_empty() => Some(self.number),
-            Some(IntOrString::String(name)) => member.named_port(name),
-        }
-    }
-
-    /// Returns the ports of one pod that this port sends to.
-    pub fn targets_at(&self, pod: &Key) -> impl Iterator<Item = u16> {
-        let all = (pod.clone(), u16::MIN)..=(pod.clone(), u16::MAX);
-        self.targets.range(all).map(|((_, target), _)| *target)
-    }
-}
-
-impl KubeService {
-    /// Returns the addresses that callers dial.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        if self.is_headless {
-            let inside = self.members.values().flat_map(|member| member.addresses.iter().copied());
-            // Without members, there is no other address to dial; beside members, addresses outside the mesh are left
-            // out.
-            let outside = self.outside_addresses.iter().filter(|_| self.members.is_empty()).copied();
-            inside.chain(outside).collect()
-        } else {
-            self.cluster_addresses.clone()
-        }
-    }
-
-    /// Returns the ports on which it is called, each with the number of the Service's port behind it. The ports of a
-    /// headless Service are not translated, so they include the ports of its pods.
-    pub fn called_ports(&self) -> BTreeMap<u16, u16> {
-        let mut called: BTreeMap<u16, u16> = self.ports.keys().map(|number| (*number, *number)).collect();
-        if self.is_headless {
-            for port in self.ports.values() {
-                for (_, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
-                    called.entry(*target).or_insert(port.number);
-                }
-            }
-        }
-        called
-    }
-
-    /// Returns the number of ports on which it is called that may be HTTP: a split by matches makes a port HTTP that
-    /// declares nothing.
-    pub fn http_ports(&self) -> usize {
-        let declared = |number: &u16| self.ports.get(number).and_then(|port| port.declared);
-        self.called_ports().values().filter(|number| declared(number) != Some(Protocol::Tcp)).count()
-    }
-
-    /// Returns the key of precedence: an older object wins, as a newer one must not take anything over.
-    pub fn age(&self) -> (Option<&Time>, &ServiceId) {
-        (self.created.as_ref(), &self.id)
     }
 }
 

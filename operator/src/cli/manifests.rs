@@ -4,7 +4,10 @@
 
 use std::path::PathBuf;
 
-use crate::{documents::Offline, source::files};
+use crate::{
+    documents::{DEFAULT_NAMESPACE, Offline},
+    source::files,
+};
 
 /// Arguments of a command that reads manifests.
 #[derive(Debug, Clone, clap::Args)]
@@ -13,14 +16,14 @@ pub struct Manifests {
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub filename: Vec<PathBuf>,
     /// Namespace of objects that name none, as of kubectl apply.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = DEFAULT_NAMESPACE)]
     pub namespace: String,
 }
 
 impl Manifests {
-    /// Returns the manifests in these files, with objects that name no namespace in `default`.
+    /// Returns the manifests in these files, with objects that name no namespace in the default one.
     pub fn of(filename: Vec<PathBuf>) -> Self {
-        Self { filename, namespace: "default".to_owned() }
+        Self { filename, namespace: DEFAULT_NAMESPACE.to_owned() }
     }
 
     /// Reads the manifests as one cluster.

@@ -27,7 +27,6 @@ use smidge::{
     documents::{self, Document, Source},
     inputs::Inputs,
     lower::lower,
-    source::files,
     webhook::validation,
 };
 use smidge_crds::conversion;
@@ -53,7 +52,7 @@ fn documents_of(file: &Path) -> Vec<Document> {
 }
 
 fn mesh_of(file: &Path) -> Mesh {
-    let inputs = files::load(&[file.to_owned()], "default").inputs;
+    let inputs = Manifests::of(vec![file.to_owned()]).load().inputs;
     lower(&BTreeMap::from([(ClusterId::default(), inputs)])).0
 }
 

@@ -112,6 +112,22 @@ fn objects_that_name_no_namespace_are_in_that_of_the_option() {
 }
 
 #[test]
+fn inject_knows_the_workloads_that_check_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    for (api, kind) in [("apps/v1", "Deployment"), ("argoproj.io/v1alpha1", "Rollout")] {
+        let text = format!(
+            "{{apiVersion: {api}, kind: {kind}, metadata: {{name: a, namespace: shop}}, spec: {{template: {{spec: \
+             {{containers: [{{name: app, image: app}}]}}}}}}}}\n"
+        );
+        fs::write(&path, text).unwrap();
+        let output = smidge(&["inject", "-f", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).contains("smidge-proxy"), "{kind}: {}", stdout(&output));
+    }
+}
+
+#[test]
 fn a_path_is_one_argument_so_that_others_may_follow() {
     let output = smidge(&["explain", "-f", &golden("access-http-all-ports"), "sa:shop/web", "sa:shop/api"]);
     assert_ne!(output.status.code(), Some(2), "{}", stderr(&output));

@@ -12,7 +12,7 @@ use prost::{Message, Name};
 use super::wire;
 
 /// Time limit of the detection of a protocol, in milliseconds: a caller that waits for the server to send first is
-/// forwarded after it. Longer than a client of HTTP takes to send its first request.
+/// forwarded after it, and one of HTTP that is silent for longer is forwarded as bytes (docs/design/017).
 const DETECTION: i32 = 500;
 
 /// The words by which `http_inspector` marks a connection in plaintext.

@@ -14,9 +14,8 @@ use std::{
 use smidge_mesh::{
     access::MtlsMode,
     id::{ServiceId, SpiffeId},
-    proxy,
     route::Route,
-    service::{Endpoint, Server, Service, ServicePort},
+    service::{Endpoint, Service, ServicePort},
 };
 
 use super::protocol;
@@ -26,7 +25,7 @@ use crate::{
     kinds::ROUTE_SOURCES,
     node::Node,
     route_source,
-    value::{KubeService, Port, Split},
+    value::{KubeService, Split},
 };
 
 /// Returns the addresses and ports on which a Service would be called; `None` if it is not in the mesh.
@@ -125,7 +124,7 @@ impl Reader<'_> {
                     protocol,
                     addresses: self.addresses(*number, context),
                     exact: self.known.is_headless,
-                    servers: servers(port).collect(),
+                    servers: port.servers().collect(),
                     endpoints: self.endpoints.get(number).cloned().unwrap_or_default(),
                     route,
                 },
@@ -147,7 +146,7 @@ impl Reader<'_> {
             for endpoint in all {
                 endpoints.entry(endpoint.port).or_default().push(endpoint.clone());
             }
-            for server in servers(port) {
+            for server in port.servers() {
                 let dialled = server.port;
                 if self.known.ports.contains_key(&dialled) {
                     continue;
@@ -217,12 +216,6 @@ fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<Spiffe
         );
     }
     granted
-}
-
-/// Returns the servers of a port, ready or not.
-fn servers(port: &Port) -> impl Iterator<Item = Server> {
-    let targets = port.targets.iter().filter(|((_, target), _)| !proxy::PORTS.contains(target));
-    targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
 }
 
 fn no_endpoints(known: &KubeService) -> Finding {

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use smidge_mesh::{
     id::{ServiceId, SpiffeId},
-    proxy,
-    service::Protocol,
+    service::{Protocol, Server},
 };
 
 use crate::{
@@ -52,17 +51,21 @@ impl Named {
         self.tcp |= declared == Protocol::Tcp;
     }
 
-    /// Adds the rules for ports of identities.
-    fn add_rules<'a>(
-        &mut self,
-        servers: impl IntoIterator<Item = &'a (SpiffeId, u16)>,
-        context: &mut Context<'_>,
-    ) {
-        for (identity, port) in servers {
-            let Some(rules) = context.ruled_ports(identity) else { continue };
-            self.http |= rules.http.contains(*port);
-            self.tcp |= rules.tcp.contains(*port);
+    /// Adds the rules for a port of an identity.
+    fn add_rules(&mut self, identity: &SpiffeId, port: u16, context: &mut Context<'_>) {
+        if let Some(rules) = context.ruled_ports(identity) {
+            self.http |= rules.http.contains(port);
+            self.tcp |= rules.tcp.contains(port);
         }
+    }
+
+    /// Adds the rules for the servers of a Service's port, and returns these.
+    fn add_servers(&mut self, port: &Port, context: &mut Context<'_>) -> BTreeSet<Server> {
+        let servers: BTreeSet<Server> = port.servers().collect();
+        for Server { identity, port } in &servers {
+            self.add_rules(identity, *port, context);
+        }
+        servers
     }
 }
 
@@ -110,8 +113,7 @@ fn of_service(
         return (Protocol::Http, None);
     }
     let mut named = Named::default();
-    let own = servers(port);
-    named.add_rules(&own, context);
+    let own = named.add_servers(port, context);
     for backend in split.iter().flat_map(|split| split.backends()).filter(|backend| **backend != known.id) {
         let backend = context.kube_service(backend);
         let Some(served) = backend.as_ref().and_then(|backend| backend.ports.get(&port.number)) else {
@@ -119,14 +121,14 @@ fn of_service(
         };
         match served.declared {
             Some(declared) => named.add_declared(declared),
-            None => named.add_rules(&servers(served), context),
+            None => drop(named.add_servers(served, context)),
         }
     }
     if let Some(agreed) = named.agreed() {
         return (agreed, None);
     }
     let set = context.mesh_wide().undeclared_ports;
-    let numbers = own.iter().map(|(_, port)| *port).chain([port.number]);
+    let numbers = own.iter().map(|server| server.port).chain([port.number]);
     match numbers.into_iter().find_map(server_first) {
         Some(known_port) if set == Protocol::Detect => (Protocol::Tcp, Some(known_port)),
         _ => (set, None),
@@ -136,17 +138,11 @@ fn of_service(
 /// Returns the protocol of a port of a workload that no Service and no container port declares.
 pub(crate) fn of_workload(identity: &SpiffeId, port: u16, context: &mut Context<'_>) -> Protocol {
     let mut named = Named::default();
-    named.add_rules(&[(identity.clone(), port)], context);
+    named.add_rules(identity, port, context);
     named.agreed().unwrap_or_else(|| {
         let set = context.mesh_wide().undeclared_ports;
         if set == Protocol::Detect && server_first(port).is_some() { Protocol::Tcp } else { set }
     })
-}
-
-/// Returns the identities and ports that serve a port of a Service.
-fn servers(port: &Port) -> BTreeSet<(SpiffeId, u16)> {
-    let targets = port.targets.iter().filter(|((_, target), _)| !proxy::PORTS.contains(target));
-    targets.map(|((_, target), member)| (member.identity.clone(), *target)).collect()
 }
 
 fn server_first(port: u16) -> Option<KnownPort> {

@@ -92,7 +92,9 @@ impl Split {
             context.report(self.finding(Reason::BackendPortNotFound, &share.field, message));
             return false;
         };
-        if let Some(declared) = port.declared.filter(|declared| *declared != protocol) {
+        // Where the root's port is detected, either declaration of a backend takes its share.
+        let differs = |declared: &Protocol| protocol != Protocol::Detect && *declared != protocol;
+        if let Some(declared) = port.declared.filter(differs) {
             let message = format!(
                 "port {number} is {} for {} and {} for {name}",
                 protocol.name(),
