@@ -3,6 +3,9 @@
 //!
 //! Contains names and values only; the reader (`lower`, `injector`) decides what an absent or unknown value means.
 
+/// Prefix of all labels and annotations of Smidge.
+pub const PREFIX: &str = "smidge.mesh/";
+
 /// Label of a namespace whose pods are injected ([`INJECT_ENABLED`]), or of a pod that is not ([`INJECT_DISABLED`]).
 pub const INJECT: &str = "smidge.mesh/inject";
 /// Value of [`INJECT`] on a namespace whose pods are injected.
@@ -21,6 +24,19 @@ pub const MTLS: &str = "smidge.mesh/mtls";
 /// Annotation of a pod with the ports that callers reach without the proxy, for example `9000,9100`.
 pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
 
+/// Annotation of a pod with the ports to which its application connects without the proxy.
+pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
+/// Annotation of a pod with the networks to which its application connects without the proxy, for example
+/// `10.1.0.0/16,fd00::/8`.
+pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
+
+/// Annotation of an injected pod: the version of Smidge that injected it.
+pub const VERSION: &str = "smidge.mesh/version";
+/// Annotation of an injected pod: the SDS file that names the path of the proxy's token; reaches the proxy through the
+/// downward API.
+pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
+/// Annotation of an injected pod: the pod's original probes, by name.
+pub const PROBES: &str = "smidge.mesh/probes";
 /// Annotation of an injected pod; its value is `true`.
 pub const INJECTED: &str = "smidge.mesh/injected";
 /// Name of the proxy's container, a native sidecar and so an init container.

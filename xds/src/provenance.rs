@@ -105,13 +105,15 @@ pub(crate) fn is_named_alike(old: &Places, new: &Places) -> bool {
 
 /// Returns the origins of the routes of a Service's ports, each with the resource that carries it.
 fn routes(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
-    let stated = service.ports.iter().filter_map(|(number, port)| {
-        let origin = port.route.origin.clone()?;
+    let mut stated = Attributed::new();
+    for (number, port) in &service.ports {
         let made = pool.service(id).and_then(|part| part.ports.get(number));
-        let resources = made.map(|port| port.forwarding.clone()).unwrap_or_default();
-        Some(((origin, Location::Port(id.clone(), *number)), resources))
-    });
-    stated.collect()
+        for origin in port.route.origins() {
+            let resources = made.map(|port| port.forwarding.clone()).unwrap_or_default();
+            stated.insert((origin.clone(), Location::Port(id.clone(), *number)), resources);
+        }
+    }
+    stated
 }
 
 /// Returns the grants of an identity, each with the resources of the classes of that identity that carry it.

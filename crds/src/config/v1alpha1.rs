@@ -36,6 +36,10 @@ pub struct MeshConfigSpec {
     /// whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex_end: Option<Setting<PathRegexEnd>>,
+    /// The part of a header's value that an expression in an HTTPRouteGroup must match: full (the default) is the whole
+    /// value, partial (as in Open Service Mesh) is any part of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_regex_match: Option<Setting<HeaderRegexMatch>>,
     /// The protocol of ports of Services that declare none, by appProtocol or the prefix of their name, and for which
     /// no TrafficTarget or TrafficSplit decides: detect (the default) reads the first bytes of each connection, http
     /// and tcp read all of them as that.
@@ -192,6 +196,20 @@ pub enum PathRegexEnd {
     Open,
     #[allow(missing_docs)]
     Closed,
+}
+
+/// Part of a header's value that an expression must match: full or partial.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum HeaderRegexMatch {
+    #[allow(missing_docs)]
+    #[default]
+    Full,
+    #[allow(missing_docs)]
+    Partial,
 }
 
 /// Protocol of ports that declare none: detect, http or tcp.

@@ -1,4 +1,4 @@
-//! Reads the annotations of a pod that users set, and names those that injection sets.
+//! Reads the annotations of a pod that users set.
 //!
 //! Users exclude ports and destinations from redirection, and nothing else: no annotation sets an image, a capability or
 //! a mount.
@@ -6,22 +6,12 @@
 use std::{fmt::Display, str::FromStr};
 
 use serde_json::Value;
-use smidge_crds::labels::EXCLUDE_INBOUND_PORTS;
+pub use smidge_crds::labels::{
+    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
+};
 
 use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
-
-/// Set by injection: the version of Smidge that injected the pod.
-pub const VERSION: &str = "smidge.mesh/version";
-/// Set by injection: the SDS file that names the path of the proxy's token; reaches the proxy through the downward API.
-pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
-/// Set by injection: the pod's original probes, by name.
-pub const PROBES: &str = "smidge.mesh/probes";
-
-/// Set by users: ports to which the application connects without the proxy.
-pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
-/// Set by users: networks to which the application connects without the proxy, for example `10.1.0.0/16,fd00::/8`.
-pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
 
 /// Maximum number of entries in one annotation: enough for every real use, and rules stay small.
 const ENTRIES: usize = 100;

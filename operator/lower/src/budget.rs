@@ -30,13 +30,10 @@ use crate::{
 /// Service: a client that may call one of them receives the Service.
 pub(super) fn service_load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
     let known = context.kube_service(id)?;
-    let split = context.split(id);
+    let splits = context.splits(id);
     let mut identities: BTreeSet<&SpiffeId> = known.members.values().map(|member| &member.identity).collect();
-    let backends: Vec<_> = split
-        .iter()
-        .flat_map(|split| split.backends())
-        .filter_map(|backend| context.kube_service(backend))
-        .collect();
+    let sent_to: BTreeSet<&ServiceId> = splits.iter().flat_map(|splits| splits.backends()).collect();
+    let backends: Vec<_> = sent_to.into_iter().filter_map(|backend| context.kube_service(backend)).collect();
     for backend in &backends {
         identities.extend(backend.members.values().map(|member| &member.identity));
     }
@@ -44,7 +41,7 @@ pub(super) fn service_load(id: &ServiceId, context: &mut Context<'_>) -> Option<
         context.contribute_to(Node::IdentityLoad(identity.clone()));
     }
     let called = known.called_ports();
-    let matches = split.map_or(0, |split| split.cost()).saturating_mul(count(known.http_ports()));
+    let matches = splits.as_ref().map_or(0, |splits| splits.cost()).saturating_mul(count(known.http_ports()));
     // A caller has a listener for each address of a headless Service, and a cluster for each port of each backend.
     let addresses = if known.is_headless { known.addresses().len().max(1) } else { 1 };
     let own = count(called.len()).saturating_mul(count(addresses));
@@ -234,12 +231,17 @@ pub(super) fn splits_over_budget(namespace: &str, context: &mut Context<'_>) -> 
     }
     splits.sort_by(|(_, one), (_, other)| one.created.cmp(&other.created));
     let (mut held, mut lost) = (0_u64, BTreeSet::new());
+    let mut roots: BTreeMap<ServiceId, u64> = BTreeMap::new();
     for (key, written) in splits {
         let http = context.kube_service(written.root()).map_or(0, |root| count(root.http_ports()));
         let cost = written.cost().saturating_mul(http);
         let sum = held.saturating_add(cost);
-        let over = if cost > budgets.root {
-            let what = format!("the matches cost {cost} at {http} HTTP ports,");
+        let of_root = roots.entry(written.root().clone()).or_default();
+        let root = of_root.saturating_add(cost);
+        let over = if root > budgets.root {
+            let others =
+                if *of_root > 0 { ", and with those of older TrafficSplits of the Service" } else { "" };
+            let what = format!("the matches cost {cost} at {http} HTTP ports{others},");
             Over { what, budget: "root", limit: budgets.root }
         } else if sum > budgets.namespace {
             let what =
@@ -247,6 +249,7 @@ pub(super) fn splits_over_budget(namespace: &str, context: &mut Context<'_>) -> 
             Over { what, budget: "namespace", limit: budgets.namespace }
         } else {
             held = sum;
+            *of_root = root;
             continue;
         };
         let object = ObjectRef::new("TrafficSplit", &key.0, &key.1);

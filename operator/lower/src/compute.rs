@@ -72,7 +72,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::SplitsOverBudget(namespace) => {
             Value::SplitsOverBudget(budget::splits_over_budget(namespace, context).into())
         }
-        Node::Split(_) => Value::Split(split::in_effect(context)?.into()),
+        Node::Splits(_) => Value::Splits(split::in_effect(context)?.into()),
         Node::Protocols(id) => Value::Protocols(protocol::protocols(id, context)?.into()),
         Node::InboundPort(identity, _) => budget::inbound_port(identity, context),
         Node::ServiceLoad(id) => Value::Load(budget::service_load(id, context)?),
@@ -101,13 +101,13 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         | Node::HasSplit(_)
         | Node::IsGranted(_) => is_true(node, context).then_some(Value::Yes)?,
         // Sets have no value of their own: they represent their contributors.
-        Node::PodsWithLabel(..)
+        Node::GroupsWithMatch(..)
+        | Node::PodsWithLabel(..)
         | Node::PodsInNamespace(_)
+        | Node::PodsOfAccount(..)
         | Node::SlicesOfService(_)
         | Node::SplitsOfRoot(_)
-        | Node::SplitsToService(_) => {
-            return None;
-        }
+        | Node::SplitsToService(_) => return None,
     })
 }
 
@@ -118,7 +118,7 @@ fn is_true(node: &Node, context: &mut Context<'_>) -> bool {
         Node::ServiceExists(id) => context.kube_service(id).is_some(),
         Node::ExternalName(_) => service::is_external_name(context),
         Node::HasMembers(id) => context.kube_service(id).is_some_and(|it| !it.members.is_empty()),
-        Node::HasSplit(root) => context.split(root).is_some(),
+        Node::HasSplit(root) => context.splits(root).is_some(),
         Node::IsGranted(identity) => context.grants(identity).is_some(),
         _ => false,
     }

@@ -28,7 +28,7 @@ use super::{
     node::Node,
     source::Lower,
     value::{
-        Group, IdentityPorts, KubePod, KubeService, Load, MeshWide, Protocols, RuledPorts, Split, SplitSpec,
+        Group, IdentityPorts, KubePod, KubeService, Load, MeshWide, Protocols, RuledPorts, SplitSpec, Splits,
         TargetGrant, TargetsOverBudget, variant,
     },
 };
@@ -119,6 +119,12 @@ impl<'a> Context<'a> {
         read!(self, Node::Object(HttpRouteGroupSpec::KIND, key), Group)
     }
 
+    /// The first HTTPRouteGroup of a namespace that has a match of that name.
+    pub fn group_with_match(&mut self, namespace: &str, name: &str) -> Option<String> {
+        let groups = self.members(Node::GroupsWithMatch(namespace.to_owned(), name.to_owned()));
+        groups.first().and_then(|group| group.key()).map(|(_, name)| name)
+    }
+
     /// The ports of the TCPRoute of that name.
     pub fn tcp_route(&mut self, key: Key) -> Option<Ports> {
         read!(self, Node::Object(TcpRouteSpec::KIND, key), Ports)
@@ -138,6 +144,16 @@ impl<'a> Context<'a> {
     pub fn pods_of(&mut self, namespace: &str) -> Vec<Arc<KubePod>> {
         let members = self.members(Node::PodsInNamespace(namespace.to_owned()));
         members.iter().filter_map(|node| self.instance(node)).collect()
+    }
+
+    /// Returns true if a pod of a namespace runs under a ServiceAccount, in the mesh or not.
+    pub fn has_account(&mut self, namespace: &str, account: &str) -> bool {
+        self.is_any(Node::PodsOfAccount(namespace.to_owned(), account.to_owned()))
+    }
+
+    /// Returns true if the namespace itself is among the objects: always in a cluster, but not in every file.
+    pub fn is_namespace(&mut self, namespace: &str) -> bool {
+        self.read(Node::Modes(namespace.to_owned())).is_some()
     }
 
     /// The pods of a namespace that carry all these labels; no pod if there is no label.
@@ -251,9 +267,9 @@ impl<'a> Context<'a> {
         self.is_any(Node::SplitsOfRoot(id.clone()))
     }
 
-    /// The split that is in effect for a root.
-    pub fn split(&mut self, root: &ServiceId) -> Option<Arc<Split>> {
-        read!(self, Node::Split(root.clone()), Split)
+    /// The splits that are in effect for a root.
+    pub fn splits(&mut self, root: &ServiceId) -> Option<Arc<Splits>> {
+        read!(self, Node::Splits(root.clone()), Splits)
     }
 
     /// Returns true if a split is in effect for a root.
@@ -281,9 +297,9 @@ impl<'a> Context<'a> {
         read!(self, Node::ServedPorts(pod.clone()), ServedPorts).unwrap_or_default()
     }
 
-    /// The ports of an identity's workloads.
-    pub fn identity_ports(&mut self, identity: &SpiffeId) -> Arc<IdentityPorts> {
-        read!(self, Node::IdentityPorts(identity.clone()), IdentityPorts).unwrap_or_default()
+    /// The ports of an identity's workloads; `None` if it has none in the mesh.
+    pub fn identity_ports(&mut self, identity: &SpiffeId) -> Option<Arc<IdentityPorts>> {
+        read!(self, Node::IdentityPorts(identity.clone()), IdentityPorts)
     }
 
     /// Class of a workload instance that contributes.

@@ -150,10 +150,14 @@ reasons! {
     CrossNamespaceDestination => Error, Accepted, Refuse;
     /// A route object that does not exist.
     RouteNotFound => Warning, ResolvedRefs, Warn;
+    /// A destination under whose ServiceAccount no pod runs.
+    DestinationNotFound => Warning, ResolvedRefs, Warn;
     /// A match name that its group does not have.
     MatchNotFound => Warning, ResolvedRefs, Warn;
     /// An expression that must not be sent to the proxies.
     InvalidRegex => Error, Accepted, Refuse;
+    /// An expression that no request can match.
+    NeverMatches => Error, Accepted, Warn;
     /// A method that no request can have.
     InvalidMethod => Error, Accepted, Refuse;
     /// A header that cannot be matched.
@@ -164,6 +168,8 @@ reasons! {
     InvalidWeight => Error, Accepted, Refuse;
     /// An expression whose meaning depends on `pathRegexEnd`, which is not set.
     PathRegexEndUnset => Warning, Nothing, Pass;
+    /// An expression whose meaning depends on `headerRegexMatch`, which is not set.
+    HeaderRegexMatchUnset => Warning, Nothing, Pass;
     /// The Service of a split's root does not exist.
     ServiceNotFound => Warning, ResolvedRefs, Warn;
     /// The root names no Service, so the Service with the name of the split is used.
@@ -182,8 +188,8 @@ reasons! {
     NestedSplit => Warning, Nothing, Warn;
     /// Another object takes precedence: an older one of the same kind, or one of a kind that comes first.
     Conflicted => Error, Accepted, Warn;
-    /// No pod of the Services concerned is in the mesh.
-    NotInMesh => Warning, Nothing, Pass;
+    /// No pod of the Services or of the destination is in the mesh.
+    NotInMesh => Warning, ResolvedRefs, Pass;
     /// Some pods of a Service are not in the mesh and are left out.
     PartiallyInMesh => Warning, Nothing, Pass;
     /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is not a member.
@@ -204,6 +210,10 @@ reasons! {
     HTTPPortNotFound => Error, Accepted, Warn;
     /// TCP ports that rules of a target name and that stay closed, as the target has HTTP rules, too.
     TCPPortClosed => Warning, Nothing, Warn;
+    /// A `targetPort` by a name that no container port of the Service's pods has.
+    TargetPortNotFound => Warning, Nothing, Pass;
+    /// A headless Service without ports: the mesh does not know the ports on which its pods are called.
+    ServicePortNotFound => Warning, Nothing, Pass;
     /// A port that the proxy needs for itself.
     ReservedPort => Error, Accepted, Pass;
     /// A setting whose value has no meaning; the strictest mode or the default budget is used.
@@ -222,6 +232,10 @@ reasons! {
     NoEffect => Warning, Nothing, Warn;
     /// A field that the object's version does not have.
     UnknownField => Warning, Nothing, Warn;
+    /// A label or annotation of Smidge that nothing reads where it is, by its name or its value.
+    UnknownLabel => Warning, Nothing, Pass;
+    /// An object, label or annotation of another mesh, which Smidge does not read.
+    OtherMesh => Warning, Nothing, Pass;
     /// A cost above a budget, which limits what a tenant may make others compute, hold or send.
     BudgetExceeded => Error, Accepted, Warn;
     /// A definition of an SMI kind that would replace that of Smidge.

@@ -4,7 +4,9 @@
 
 pub(super) mod endpoints;
 pub(super) mod mesh_service;
+pub(super) mod metadata;
 pub(super) mod protocol;
 pub(super) mod service;
+mod service_fields;
 pub(super) mod settings;
 pub mod workload;

@@ -24,6 +24,7 @@ mod kubernetes;
 mod lowering;
 mod merge;
 mod node;
+mod other_mesh;
 mod route_source;
 mod smi;
 mod source;

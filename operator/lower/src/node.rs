@@ -4,11 +4,11 @@
 //! node reads nodes above it in this picture, and contributes to nodes below it:
 //!
 //! ```text
-//! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide → Modes, InjectsNamespace
-//! objects       Object    Pod → PodsWithLabel, PodsInNamespace    Slice → SlicesOfService
+//! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide, InjectsNamespace → Modes
+//! objects       Object → GroupsWithMatch    Pod → PodsWithLabel, PodsInNamespace, PodsOfAccount    Slice → SlicesOfService
 //! SMI targets   Binding → Target → RuledPorts
 //! Services      KubeService, ExternalName → ServiceExists, HasMembers, Endpoints
-//! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Split → HasSplit, SplitsToService, Protocols
+//! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Splits → HasSplit, SplitsToService, Protocols
 //! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
 //! grants        TargetsOverBudget → Grants → IsGranted
 //! the mesh      ClaimedAddresses → AddressOwner → Service        ServedPorts → Workload → Class
@@ -34,22 +34,26 @@ pub(crate) enum Node {
     SystemNamespace,
     /// The settings of the mesh as a whole.
     MeshWide,
-    /// The access and mTLS modes of a namespace.
-    Modes(String),
     /// Fact that the pods of a namespace are in the mesh.
     InjectsNamespace(String),
+    /// The access and mTLS modes of a namespace.
+    Modes(String),
     /// A kind whose definition is absent: yields a finding only.
     Absent(String),
     /// An object that cannot be read: yields a finding only.
     Unreadable(String, Key),
     /// An object of a kind that is read without other objects: an HTTPRouteGroup, a TCPRoute, a UDPRoute.
     Object(&'static str, Key),
+    /// *Set*: the HTTPRouteGroups of a namespace that have a match of a name.
+    GroupsWithMatch(String, String),
     /// A pod, in the mesh or not.
     Pod(Key),
     /// *Set*: the pods of a namespace that carry a label with a value.
     PodsWithLabel(String, String, String),
     /// *Set*: the pods of a namespace.
     PodsInNamespace(String),
+    /// *Set*: the pods of a namespace that run under a ServiceAccount.
+    PodsOfAccount(String, String),
     /// The identities that an IdentityBinding resolves to.
     Binding(Key),
     /// The grant of a TrafficTarget, and its destinations.
@@ -76,8 +80,8 @@ pub(crate) enum Node {
     SplitsOfRoot(ServiceId),
     /// The splits of a namespace that do not fit into the budgets.
     SplitsOverBudget(String),
-    /// The split that is in effect for a root.
-    Split(ServiceId),
+    /// The splits that are in effect for a root.
+    Splits(ServiceId),
     /// Fact that a split is in effect for a root.
     HasSplit(ServiceId),
     /// *Set*: the roots whose split sends to a Service.
@@ -119,15 +123,17 @@ impl Node {
     /// Role of the node in the graph.
     pub(super) fn role(&self) -> Role {
         match self {
-            Self::PodsWithLabel(..)
+            Self::GroupsWithMatch(..)
+            | Self::PodsWithLabel(..)
             | Self::PodsInNamespace(_)
+            | Self::PodsOfAccount(..)
             | Self::SlicesOfService(_)
             | Self::SplitsOfRoot(_)
             | Self::SplitsToService(_) => Role::Set,
             Self::RuledPorts(_)
             | Self::Endpoints(_)
             | Self::SplitsOverBudget(_)
-            | Self::Split(_)
+            | Self::Splits(_)
             | Self::InboundPort(..)
             | Self::ServiceLoad(_)
             | Self::IdentityLoad(_)

@@ -4,9 +4,11 @@
 
 pub(super) mod binding;
 pub(super) mod effect;
+mod header;
 mod mixed;
 pub mod regex;
 pub(super) mod route;
 pub(super) mod split;
 mod subject;
 pub(super) mod target;
+mod unmatchable;

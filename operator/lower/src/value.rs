@@ -12,6 +12,7 @@ use std::{
 };
 
 use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::Time};
+use smidge_crds::config::HeaderRegexMatch;
 use smidge_mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
     id::{ProxyId, ServiceId, SpiffeId, TrustDomain},
@@ -48,7 +49,7 @@ pub(super) enum Value {
     Endpoints(Arc<BTreeMap<u16, Vec<Endpoint>>>),
     SplitSpec(Arc<SplitSpec>),
     SplitsOverBudget(Arc<BTreeSet<Key>>),
-    Split(Arc<Split>),
+    Splits(Arc<Splits>),
     Load(Load),
     TargetsOverBudget(Arc<TargetsOverBudget>),
     ClaimedAddresses(Arc<BTreeSet<(IpAddr, u16)>>),
@@ -92,6 +93,8 @@ pub(super) struct MeshWide {
     pub mtls: MtlsMode,
     /// End of path expressions; `None` if it is not set.
     pub path_end: Option<PathEnd>,
+    /// Part of a header's value that an expression matches; `None` if it is not set.
+    pub header_match: Option<HeaderRegexMatch>,
     /// Protocol of ports that neither declare one nor have rules that agree on one.
     pub undeclared_ports: Protocol,
     pub budgets: Budgets,
@@ -103,6 +106,7 @@ impl Default for MeshWide {
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
             path_end: None,
+            header_match: None,
             undeclared_ports: Protocol::Detect,
             budgets: Budgets::default(),
         }
@@ -245,6 +249,28 @@ pub(super) struct Split {
     pub is_weighted: bool,
     /// Matches of the requests that are split, any of them; `None` means all traffic, and an empty list no request.
     pub matches: Option<BTreeMap<Matches, u64>>,
+}
+
+/// The splits that are in effect for a root, in the order in which they take requests: those with matches, of which each
+/// has some that no earlier one has, and then at most one without, which takes the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Splits(pub Vec<Split>);
+
+impl Splits {
+    /// Returns true if any of them needs requests to match.
+    pub fn have_matches(&self) -> bool {
+        self.0.iter().any(|split| split.matches.is_some())
+    }
+
+    /// Returns the cost of their matches for one port.
+    pub fn cost(&self) -> u64 {
+        self.0.iter().map(Split::cost).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the Services that they send to; one may be named by several.
+    pub fn backends(&self) -> impl Iterator<Item = &ServiceId> {
+        self.0.iter().flat_map(Split::backends)
+    }
 }
 
 /// A backend and its weight.

@@ -54,7 +54,7 @@ fn a_target(spec: &str) -> Value {
 
 fn a_fine_target() -> Value {
     a_target(
-        "{destination: {kind: ServiceAccount, name: shop}, rules: [{kind: HTTPRouteGroup, name: routes}], \
+        "{destination: {kind: ServiceAccount, name: default}, rules: [{kind: HTTPRouteGroup, name: routes}], \
          sources: [{kind: ServiceAccount, name: buyer}]}",
     )
 }

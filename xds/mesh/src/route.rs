@@ -1,6 +1,6 @@
 //! Routing of the traffic of a Service's port: rules in order, each with weighted backends.
 //!
-//! A TrafficSplit becomes one rule, or two if it has `matches`: its own and the rest's. A route becomes a
+//! Each TrafficSplit of a Service becomes one rule; where all of them have `matches`, the last rule is the rest's. A route becomes a
 //! RouteConfiguration for HTTP and a weighted proxy for TCP. Does not decide which callers are allowed.
 
 use std::collections::BTreeSet;
@@ -14,16 +14,17 @@ use super::{id::ServiceId, matches::Matches, source::SourceRef};
 pub struct Route {
     /// The rules. TCP has exactly one, without matches.
     pub rules: Vec<RouteRule>,
-    /// The object that the rules were made from; `None` for the Service's own endpoints. Used for status and explanations,
-    /// and never sent to Envoy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub origin: Option<SourceRef>,
 }
 
 impl Route {
     /// Returns the route of all traffic to the Service's own endpoints.
     pub fn own(service: ServiceId) -> Self {
-        Self { rules: vec![RouteRule::own(service)], origin: None }
+        Self { rules: vec![RouteRule::own(service)] }
+    }
+
+    /// Returns the objects that the rules were made from, each once.
+    pub fn origins(&self) -> BTreeSet<&SourceRef> {
+        self.rules.iter().filter_map(|rule| rule.origin.as_ref()).collect()
     }
 }
 
@@ -36,12 +37,17 @@ pub struct RouteRule {
     /// destination: 503, or a closed connection. Backends of weight 0 stay in the list, so that a change of weight
     /// moves no cluster.
     pub backends: Vec<Backend>,
+    /// The object that the rule was made from, also for what the object leaves to the Service's own endpoints. Used for status and explanations,
+    /// and never sent to Envoy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<SourceRef>,
 }
 
 impl RouteRule {
     /// Returns the rule that sends all traffic that no earlier rule matches to the Service's own endpoints.
     pub fn own(service: ServiceId) -> Self {
-        Self { matches: None, backends: vec![Backend { service, port: None, weight: 1 }] }
+        let backends = vec![Backend { service, port: None, weight: 1 }];
+        Self { matches: None, backends, origin: None }
     }
 }
 

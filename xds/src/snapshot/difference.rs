@@ -68,10 +68,12 @@ impl Snapshot {
         difference
     }
 
-    /// Returns the ports of a Service whose route has an origin, with that origin.
+    /// Returns the ports of a Service whose route has origins, with each of these.
     fn routed_ports(&self, service: &ServiceId) -> impl Iterator<Item = (u16, SourceRef)> {
         let ports = self.mesh.services.get(service).into_iter().flat_map(|service| &service.ports);
-        ports.filter_map(|(number, port)| Some((*number, port.route.origin.clone()?)))
+        ports.flat_map(|(number, port)| {
+            port.route.origins().into_iter().map(|origin| (*number, origin.clone())).collect::<Vec<_>>()
+        })
     }
 
     /// Returns the classes that see the resources of a location; `None` means all.

@@ -271,8 +271,8 @@ pub fn split(mesh: &mut Mesh, name: &str, number: u16, matches: Option<Vec<HttpM
         .map(|(service, weight)| Backend { service, port: None, weight });
     let named = |matches: Vec<HttpMatch>| Matches::new("shop/api", matches.into_iter().map(Arc::new));
     let matches = matches.map(|matches| BTreeSet::from([named(matches)]));
-    let rule = RouteRule { matches, backends: backends.collect() };
-    port(mesh, name, number).route = Route { rules: vec![rule], origin: None };
+    let rule = RouteRule { matches, backends: backends.collect(), origin: None };
+    port(mesh, name, number).route = Route { rules: vec![rule] };
 }
 
 /// Adds a grant by which `sources` may call `destination`.

@@ -122,9 +122,11 @@ fn take(mesh: &mut Mesh, step: &Step) {
                 port: None,
                 weight: *weight,
             };
-            let rules = vec![RouteRule { matches: None, backends: to.iter().map(backend).collect() }];
+            let origin = Some(SourceRef::new("TrafficSplit", "shop", "split"));
+            let backends = to.iter().map(backend).collect();
+            let rules = vec![RouteRule { matches: None, backends, origin }];
             if let Some(port) = port(mesh, *it) {
-                port.route = Route { rules, origin: Some(SourceRef::new("TrafficSplit", "shop", "split")) };
+                port.route = Route { rules };
             }
         }
         policy => decide(mesh, policy),

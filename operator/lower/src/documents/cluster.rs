@@ -6,6 +6,7 @@
 //! has this label itself. Kinds that nothing here reads are ignored.
 
 mod definition;
+mod foreign;
 mod network;
 mod smi;
 mod written;
@@ -18,7 +19,7 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::{Container, Namespace, Pod, PodTemplateSpec},
     },
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use serde::de::DeserializeOwned;
 use smidge_crds::{
@@ -33,6 +34,7 @@ use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects, change_each},
     kinds::{self, References, Row, Visitor, Watched},
+    kubernetes::metadata::{self, Place},
 };
 
 /// A cluster made of files.
@@ -53,11 +55,14 @@ pub struct Offline {
 /// Returns the cluster that has these objects. A later object replaces an earlier one of the same kind and name.
 pub fn cluster(documents: &[Document]) -> Offline {
     let mut offline = Offline { objects: documents.len(), ..Offline::default() };
+    let mut foreign = foreign::Kinds::default();
     for document in documents {
+        foreign.add(document);
         if let Err(unreadable) = offline.add(document) {
             offline.unreadable.push(unreadable);
         }
     }
+    offline.findings.extend(foreign.findings());
     offline.inject();
     network::complete(&mut offline.inputs);
     offline
@@ -92,7 +97,8 @@ impl Offline {
         }
     }
 
-    /// Adds an object to the list of its kind; an object of any other kind is ignored.
+    /// Adds an object to the list of its kind; an object of any other kind is ignored, and `foreign` names it if it is
+    /// of another mesh.
     fn insert(&mut self, document: &Document) -> Result<(), Unreadable> {
         let mut insert = Insert { document, inputs: &mut self.inputs, result: Ok(()) };
         kinds::visit(&mut insert);
@@ -120,6 +126,12 @@ impl Offline {
         let key = key(document, true, document.value.get("metadata"))?;
         let template = template(document.decode()?)
             .ok_or_else(|| document.unreadable("spec.template", "is missing: expected the pod's template"))?;
+        if let Ok(own) =
+            serde_json::from_value::<ObjectMeta>(document.value.get("metadata").cloned().unwrap_or_default())
+        {
+            let object = ObjectRef::new(&document.kind, &key.0, &key.1);
+            metadata::report(&object, (Place::Workload, true), &own, &mut self.findings);
+        }
         let mut metadata = template.metadata.unwrap_or_default();
         let name = format!("{}-0", key.1);
         metadata.name = Some(name.clone());

@@ -65,10 +65,13 @@ impl Unknown {
             2 => ", here and in one other place".to_owned(),
             _ => format!(", here and in {} other places", times - 1),
         };
-        let message = format!("{version} of {kind} has no such field: the API server drops it{more}");
+        let name = place.rsplit('.').next().unwrap_or_default();
+        let message = format!(
+            "unknown field {name:?} in {version} of {kind}: kubectl refuses it by default, and the API server drops it{more}"
+        );
         let finding = Finding::new(object.clone(), Reason::UnknownField, message).at(place);
         match near {
-            Some(near) => finding.hint(format!("there is {near}")),
+            Some(near) => finding.hint(format!("did you mean {near}?")),
             None => finding,
         }
     }

@@ -159,7 +159,10 @@ fn http_match(request: &Request) -> Value {
     }
     let headers: Vec<Value> = headers
         .iter()
-        .map(|(name, value)| (if name == ":authority" { "host" } else { name }, escape(value)))
+        // The whole value with either setting of headerRegexMatch.
+        .map(|(name, value)| {
+            (if name == ":authority" { "host" } else { name }, format!("^{}$", escape(value)))
+        })
         .filter(|(_, pattern)| regex::check(pattern).is_ok())
         .map(|(name, pattern)| json!({name: pattern}))
         .collect();

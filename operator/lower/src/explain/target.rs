@@ -122,7 +122,7 @@ impl Call<'_> {
         for rule in rules {
             let taken = self.taken(rule);
             if taken != Fit::Never {
-                self.rule(service, number, port, rule, shares);
+                self.rule(service, number, rule, shares);
             }
             if taken == Fit::Always {
                 break;
@@ -141,20 +141,13 @@ impl Call<'_> {
         }
     }
 
-    fn rule(
-        &mut self,
-        service: &Service,
-        number: u16,
-        port: &ServicePort,
-        rule: &RouteRule,
-        shares: &mut Vec<Share>,
-    ) {
+    fn rule(&mut self, service: &Service, number: u16, rule: &RouteRule, shares: &mut Vec<Share>) {
         let sum: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
         if sum == 0 {
             let so = format!("no backend of {} has a weight for port {number}: calls get 503", service.id);
             self.notes.push(so);
         }
-        let origin = port.route.origin.clone();
+        let origin = rule.origin.clone();
         for backend in &rule.backends {
             let destinations = self.backend(number, backend);
             if destinations.is_empty() {

@@ -22,10 +22,11 @@ use super::protocol;
 use crate::{
     context::Context,
     finding::{Finding, Reason},
+    inputs::Key,
     kinds::ROUTE_SOURCES,
     node::Node,
     route_source,
-    value::{KubeService, Split},
+    value::{KubeService, Splits},
 };
 
 /// Returns the addresses and ports on which a Service would be called; `None` if it is not in the mesh.
@@ -89,9 +90,10 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
         context.report(no_endpoints(&known));
     }
     let endpoints = context.endpoints(id);
-    let candidates = context.split(id).map(|split| (split.object.clone(), split)).into_iter().collect();
-    let split = route_source::in_effect(candidates, &ROUTE_SOURCES, |finding| context.report(finding));
-    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, split };
+    let splits = context.splits(id).and_then(|splits| Some((splits.0.first()?.object.clone(), splits)));
+    let candidates = splits.into_iter().collect();
+    let splits = route_source::in_effect(candidates, &ROUTE_SOURCES, |finding| context.report(finding));
+    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, splits };
     let mut ports = reader.ports(context);
     if known.is_headless {
         reader.add_dialled_ports(&mut ports, context);
@@ -104,7 +106,7 @@ struct Reader<'a> {
     known: &'a KubeService,
     claims: &'a BTreeSet<(IpAddr, u16)>,
     endpoints: &'a BTreeMap<u16, Vec<Endpoint>>,
-    split: Option<Arc<Split>>,
+    splits: Option<Arc<Splits>>,
 }
 
 impl Reader<'_> {
@@ -114,8 +116,8 @@ impl Reader<'_> {
         protocol::report(self.known, &protocols, context);
         for (number, port) in &self.known.ports {
             let Some(protocol) = protocols.ports.get(number).copied() else { continue };
-            let route = match &self.split {
-                Some(split) => split.route(*number, protocol, context),
+            let route = match &self.splits {
+                Some(splits) => splits.route(&self.known.id, *number, protocol, context),
                 None => Route::own(self.known.id.clone()),
             };
             ports.insert(
@@ -182,6 +184,9 @@ impl Reader<'_> {
         for (address, _) in self.claims.iter().filter(|(_, claimed)| *claimed == number) {
             match context.address_owner(*address, number) {
                 Some(owner) if owner != self.known.id => {
+                    if self.is_same_call(&owner, *address, number, context) {
+                        continue;
+                    }
                     let message = format!(
                         "the older Service {owner} has {address} with port {number}; calls to it are its own"
                     );
@@ -192,6 +197,40 @@ impl Reader<'_> {
         }
         own
     }
+
+    /// Returns true if a call to a pod's address means the same for the Service that owns the address: nothing is lost
+    /// then. Both are headless, lead to the same ports of that pod, and read the same protocol; this one is not split.
+    fn is_same_call(
+        &self,
+        owner: &ServiceId,
+        address: IpAddr,
+        number: u16,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(owner) = context.kube_service(owner) else { return false };
+        if !self.known.is_headless || !owner.is_headless || self.splits.is_some() {
+            return false;
+        }
+        let protocol_of =
+            |id: &ServiceId, context: &mut Context<'_>| context.protocols(id).ports.get(&number).copied();
+        if protocol_of(&self.known.id, context) != protocol_of(&owner.id, context) {
+            return false;
+        }
+        let mut pods = self.known.members.values().filter(|member| member.addresses.contains(&address));
+        pods.all(|pod| {
+            owner.members.contains_key(&pod.key)
+                && reached(self.known, &pod.key, number) == reached(&owner, &pod.key, number)
+        })
+    }
+}
+
+/// Returns the ports of a pod that a call to one of a Service's ports leads to.
+fn reached(service: &KubeService, pod: &Key, number: u16) -> BTreeSet<u16> {
+    if let Some(port) = service.ports.get(&number) {
+        return port.targets_at(pod).collect();
+    }
+    let targets = service.ports.values().flat_map(|port| port.targets_at(pod));
+    targets.filter(|target| *target == number).collect()
 }
 
 /// Returns the identities that may serve: the accounts of the Service's pods, under enforcement only those that are the

@@ -14,7 +14,7 @@ use smidge_mesh::{
 use crate::{
     context::Context,
     finding::{Finding, Reason},
-    value::{KnownPort, KubeService, Port, Protocols, Split},
+    value::{KnownPort, KubeService, Port, Protocols, Splits},
 };
 
 /// Ports on which a server speaks first by convention: detection would wait for a client that waits for the server.
@@ -72,13 +72,13 @@ impl Named {
 /// Returns the protocol of each port on which a Service is called.
 pub(crate) fn protocols(id: &ServiceId, context: &mut Context<'_>) -> Option<Protocols> {
     let known = context.kube_service(id)?;
-    let split = context.split(id);
+    let splits = context.splits(id);
     let mut protocols = Protocols::default();
     for (number, port) in &known.ports {
         let protocol = if let Some(declared) = port.declared {
             declared
         } else {
-            let (protocol, known_port) = of_service(&known, port, split.as_deref(), context);
+            let (protocol, known_port) = of_service(&known, port, splits.as_deref(), context);
             protocols.server_first.extend(known_port.map(|known_port| (*number, known_port)));
             protocol
         };
@@ -106,15 +106,16 @@ pub(crate) fn report(known: &KubeService, protocols: &Protocols, context: &mut C
 fn of_service(
     known: &KubeService,
     port: &Port,
-    split: Option<&Split>,
+    splits: Option<&Splits>,
     context: &mut Context<'_>,
 ) -> (Protocol, Option<KnownPort>) {
-    if split.is_some_and(|split| split.matches.is_some()) {
+    if splits.is_some_and(Splits::have_matches) {
         return (Protocol::Http, None);
     }
     let mut named = Named::default();
     let own = named.add_servers(port, context);
-    for backend in split.iter().flat_map(|split| split.backends()).filter(|backend| **backend != known.id) {
+    let backends: BTreeSet<&ServiceId> = splits.iter().flat_map(|splits| splits.backends()).collect();
+    for backend in backends.into_iter().filter(|backend| **backend != known.id) {
         let backend = context.kube_service(backend);
         let Some(served) = backend.as_ref().and_then(|backend| backend.ports.get(&port.number)) else {
             continue;

@@ -13,7 +13,11 @@ use std::{
 use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
 use smidge_mesh::{id::ServiceId, proxy, service::Protocol};
 
-use super::endpoints;
+use super::{
+    endpoints,
+    metadata::{self, Place},
+    service_fields,
+};
 use crate::{
     context::Context,
     finding::{Finding, ObjectRef, Reason},
@@ -50,6 +54,10 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
     };
     give(&known, context);
+    service_fields::report(&known, service, context);
+    if !known.members.is_empty() {
+        metadata::report(&known.object, (Place::Service, true), &service.metadata, context.findings());
+    }
     Some(known)
 }
 

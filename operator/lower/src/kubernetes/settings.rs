@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use smidge_crds::{
     Number, Setting,
-    config::{self, MeshConfig, PathRegexEnd},
+    config::{self, HeaderRegexMatch, MeshConfig, PathRegexEnd},
     labels,
 };
 use smidge_mesh::{
@@ -14,6 +14,7 @@ use smidge_mesh::{
     service::Protocol,
 };
 
+use super::metadata::{self, Place};
 use crate::{
     context::Context,
     finding::{Finding, ObjectRef, Reason},
@@ -45,7 +46,10 @@ pub(crate) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
 pub(crate) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode, MtlsMode)> {
     let namespace = context.object(|inputs| &inputs.namespaces)?;
     let settings = context.mesh_wide();
-    Some(settings.of_labels(name, namespace, context.findings()))
+    let object = ObjectRef::new("Namespace", "", name);
+    let is_in_mesh = context.injects(name);
+    metadata::report(&object, (Place::Namespace, is_in_mesh), &namespace.metadata, context.findings());
+    Some(settings.of_labels(&object, namespace, context.findings()))
 }
 
 /// Returns true if a namespace is labelled for injection. Only this label can put a pod into the mesh; the pod's own
@@ -91,6 +95,14 @@ impl MeshWide {
             }
             None => {}
         }
+        match &spec.header_regex_match {
+            Some(Setting::Known(part)) => self.header_match = Some(*part),
+            Some(Setting::Unknown(text)) => {
+                self.header_match = Some(HeaderRegexMatch::Full);
+                word("spec.headerRegexMatch", text, &HEADER_REGEX_MATCH);
+            }
+            None => {}
+        }
         match &spec.undeclared_ports {
             Some(Setting::Known(ports)) => self.undeclared_ports = undeclared_ports(*ports),
             // Detection neither opens nor closes a port, so it is what an unknown word leaves.
@@ -108,22 +120,21 @@ impl MeshWide {
 
     fn of_labels(
         &self,
-        name: &str,
+        object: &ObjectRef,
         namespace: &Namespace,
         findings: &mut Vec<Finding>,
     ) -> (AccessMode, MtlsMode) {
-        let object = ObjectRef::new("Namespace", "", name);
         let label = |label: &str| namespace.metadata.labels.as_ref().and_then(|all| all.get(label));
         if let Some(word) = label(labels::INJECT)
             && ![labels::INJECT_ENABLED, labels::INJECT_DISABLED].contains(&word.as_str())
         {
-            findings.push(unknown_word(&object, &at(labels::INJECT), word, &INJECT));
+            findings.push(unknown_word(object, &at(labels::INJECT), word, &INJECT));
         }
         let access = match label(labels::ACCESS) {
             None => self.access,
             Some(word) => word.parse().map_or_else(
                 |_| {
-                    findings.push(unknown_word(&object, &at(labels::ACCESS), word, &ACCESS));
+                    findings.push(unknown_word(object, &at(labels::ACCESS), word, &ACCESS));
                     AccessMode::Enforce
                 },
                 access_mode,
@@ -133,7 +144,7 @@ impl MeshWide {
             None => self.mtls,
             Some(word) => word.parse().map_or_else(
                 |_| {
-                    findings.push(unknown_word(&object, &at(labels::MTLS), word, &MTLS));
+                    findings.push(unknown_word(object, &at(labels::MTLS), word, &MTLS));
                     MtlsMode::Strict
                 },
                 mtls_mode,
@@ -180,6 +191,8 @@ const ACCESS: Words = Words { expected: "enforce, audit or permissive", fallback
 const MTLS: Words = Words { expected: "strict or permissive", fallback: "strict" };
 // Closed allows less than open.
 const PATH_REGEX_END: Words = Words { expected: "open or closed", fallback: "closed" };
+// The whole value allows less than a part.
+const HEADER_REGEX_MATCH: Words = Words { expected: "full or partial", fallback: "full" };
 const INJECT: Words = Words { expected: "enabled or disabled", fallback: "disabled" };
 const UNDECLARED_PORTS: Words = Words { expected: "detect, http or tcp", fallback: "detect" };
 

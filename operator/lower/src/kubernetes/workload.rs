@@ -15,7 +15,10 @@ use smidge_mesh::{
     workload::{Class, Workload},
 };
 
-use super::protocol;
+use super::{
+    metadata::{self, Place},
+    protocol,
+};
 use crate::{
     bypass,
     context::Context,
@@ -82,14 +85,16 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
         context.contribute_to(Node::PodsWithLabel(key.0.clone(), name.clone(), value.clone()));
     }
     context.contribute_to(Node::PodsInNamespace(key.0.clone()));
+    context.contribute_to(Node::PodsOfAccount(key.0.clone(), account(pod).to_owned()));
     let claims = claims_proxy(pod);
     let is_member = claims && context.injects(&key.0);
     if claims && !is_member {
         context.report(not_injected_here(&key.0, pod));
     }
+    let (kind, name) = owner(pod);
+    let object = ObjectRef::new(kind, &key.0, name);
+    report_metadata(&object, pod, is_member, context);
     if is_member {
-        let (kind, name) = owner(pod);
-        let object = ObjectRef::new(kind, &key.0, name);
         for way in bypass::ways(pod).into_iter().take(bypass::MAX_REPORTED) {
             context.report(can_leave(object.clone(), way));
         }
@@ -107,6 +112,23 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));
     let outside = if member.is_none() && has_own_network { addresses(pod) } else { Vec::new() };
     Some(KubePod { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
+}
+
+/// Reports labels and annotations of a pod that have no effect.
+fn report_metadata(object: &ObjectRef, pod: &Pod, is_member: bool, context: &mut Context<'_>) {
+    metadata::report(object, (Place::Pod, is_member), &pod.metadata, context.findings());
+    let label = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::INJECT));
+    let namespace = &object.namespace;
+    if !is_member && label.is_some_and(|it| it == labels::INJECT_ENABLED) && !context.injects(namespace) {
+        let message = format!(
+            "the pod is not in the mesh: the label of its namespace decides, and {namespace} has none"
+        );
+        context.report(
+            Finding::new(object.clone(), Reason::NamespaceNotInjected, message)
+                .at(format!("metadata.labels[{}]", labels::INJECT))
+                .hint(format!("label the namespace {}={}", labels::INJECT, labels::INJECT_ENABLED)),
+        );
+    }
 }
 
 /// Returns the number of the TCP port called `name` in a container of the application.

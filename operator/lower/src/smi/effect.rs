@@ -1,4 +1,4 @@
-//! Compares the rules of a TrafficTarget with the ports of its destination's pods: rules that no port can meet have no
+//! Compares a TrafficTarget with the pods of its destination: one without pods and rules that no port can meet have no
 //! effect, and their owner must learn it.
 //!
 //! Reads what `target` and `kubernetes::workload` found. Changes no grant.
@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use smidge_mesh::{
     access::{Payload, Ports},
+    id::ServiceId,
     service::Protocol,
 };
 
@@ -14,16 +15,25 @@ use crate::{
     context::Context,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
+    value::TargetGrant,
 };
 
-/// Reports the rules of a TrafficTarget that no port of its destination's pods can meet.
+/// Hint for pods that exist and are not in the mesh.
+pub(super) const LABEL_NAMESPACE: &str =
+    "label the namespace smidge.mesh/inject=enabled and restart the pods";
+
+/// Reports a TrafficTarget whose destination has no pods, and rules that no port of these can meet.
 pub(crate) fn report(key: &Key, context: &mut Context<'_>) {
     let Some(target) = context.target(key) else { return };
+    if !target.destinations.iter().any(|destination| context.identity_ports(destination).is_some()) {
+        report_no_pods(key, &target, context);
+        return;
+    }
     let Payload::Http(_) = &target.grant.payload else { return };
     let ports = &target.grant.ports;
     let (mut http, mut tcp) = (false, BTreeSet::new());
     for destination in &target.destinations {
-        for (port, protocols) in &*context.identity_ports(destination) {
+        for (port, protocols) in &*context.identity_ports(destination).unwrap_or_default() {
             if ports.contains(*port) {
                 http |= protocols.iter().any(|protocol| protocol.has_http());
                 if protocols.iter().all(|protocol| *protocol == Protocol::Tcp) {
@@ -38,6 +48,46 @@ pub(crate) fn report(key: &Key, context: &mut Context<'_>) {
     } else if let (Ports::Only(_), false) = (ports, tcp.is_empty()) {
         context.report(closed_tcp_ports(object, &tcp));
     }
+}
+
+/// Reports that no pod in the mesh runs as the destination. Files without any object of the namespace but SMI's have no
+/// pods to compare with.
+fn report_no_pods((namespace, name): &Key, target: &TargetGrant, context: &mut Context<'_>) {
+    if !context.is_namespace(namespace) {
+        return;
+    }
+    let object = ObjectRef::new("TrafficTarget", namespace, name);
+    let accounts: Vec<&str> = target.destinations.iter().map(|it| it.service_account.as_str()).collect();
+    let listed = shown(&accounts);
+    if accounts.iter().any(|account| context.has_account(namespace, account)) {
+        let message =
+            format!("no pod that runs as ServiceAccount {listed} is in the mesh; the target has no effect");
+        let finding = Finding::new(object, Reason::NotInMesh, message).at("spec.destination.name");
+        context.report(finding.hint(LABEL_NAMESPACE));
+        return;
+    }
+    let message =
+        format!("no pod of namespace {namespace} runs as ServiceAccount {listed}; the target has no effect");
+    let finding = Finding::new(object, Reason::DestinationNotFound, message).at("spec.destination.name");
+    let service = accounts.first().map(|account| ServiceId::new(namespace, *account));
+    let pods = service.and_then(|service| context.kube_service(&service)).map(|service| {
+        let accounts = service.members.values().map(|member| member.identity.service_account.clone());
+        (service.id.name.clone(), accounts.collect::<BTreeSet<_>>())
+    });
+    context.report(match pods {
+        Some((service, accounts)) if !accounts.is_empty() => finding.hint(format!(
+            "the destination is the ServiceAccount of the pods, not a Service: the pods of Service {service} run as {}",
+            shown(&accounts.iter().map(String::as_str).collect::<Vec<_>>())
+        )),
+        _ => finding,
+    });
+}
+
+/// Lists names, at most five.
+fn shown(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let listed = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{listed} and {} more", names.len() - SHOWN) } else { listed }
 }
 
 fn no_http_port(object: ObjectRef, ports: &BTreeSet<u16>) -> Finding {
@@ -61,11 +111,7 @@ fn closed_tcp_ports(object: ObjectRef, ports: &BTreeSet<u16>) -> Finding {
 }
 
 fn listed(ports: &BTreeSet<u16>) -> String {
-    const SHOWN: usize = 5;
-    let names = ports.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match ports.len() {
-        1 => format!("port {names} is"),
-        more if more > SHOWN => format!("ports {names} and {} more are", more - SHOWN),
-        _ => format!("ports {names} are"),
-    }
+    let numbers: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let numbers = shown(&numbers.iter().map(String::as_str).collect::<Vec<_>>());
+    if ports.len() == 1 { format!("port {numbers} is") } else { format!("ports {numbers} are") }
 }

@@ -29,6 +29,11 @@ fn finding(object: ObjectRef, version: &str, mixed: Mixed) -> Finding {
             format!("{version} has this at {expected}; it is understood"),
             format!("write it at {expected}"),
         ),
+        Mixed::Newer { place } if place == "spec.destination.port" => (
+            place,
+            format!("{version} has no such field; it is understood"),
+            "name the port in a TCPRoute, and the TCPRoute in spec.rules".to_owned(),
+        ),
         Mixed::Newer { place } => (
             place,
             format!("{version} has no such field; it is understood"),

@@ -51,12 +51,15 @@ pub struct Accepted {
     pub cost: u64,
     /// True if it allows the same with an open and with a closed end.
     pub ends_alike: bool,
+    /// True if it matches a part of a text only if it matches the whole text.
+    pub is_whole: bool,
 }
 
 /// Accepts an expression, or returns the reason for which it is refused.
 pub fn check(pattern: &str) -> Result<Accepted, RegexError> {
     let (hir, cost) = parse(pattern)?;
-    Ok(Accepted { cost, ends_alike: ends_alike(&hir) })
+    let ends_alike = ends_alike(&hir);
+    Ok(Accepted { cost, ends_alike, is_whole: ends_alike && starts_alike(&hir) })
 }
 
 /// Returns true if the accepted `pattern` allows the same with an open and with a closed end.
@@ -225,6 +228,18 @@ fn ends_alike(hir: &Hir) -> bool {
     }
 }
 
+/// Returns true if everything before a match is already part of it (or excluded by an anchor at the start).
+fn starts_alike(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Look(look) => matches!(look, Look::Start),
+        HirKind::Capture(capture) => starts_alike(&capture.sub),
+        HirKind::Concat(parts) => parts.first().is_some_and(starts_alike),
+        HirKind::Alternation(parts) => parts.iter().all(starts_alike),
+        HirKind::Repetition(repetition) => repetition.max.is_none() && takes_anything(&repetition.sub),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) => false,
+    }
+}
+
 /// Returns true if a part matches every character that a path can have.
 fn takes_anything(hir: &Hir) -> bool {
     match hir.kind() {
@@ -247,6 +262,11 @@ mod tests {
     fn an_end_is_open_by_itself_when_the_expression_states_it() {
         for pattern in [".*", "/api.*", "/api.+", "/api$", "(/a.*|/b$)", "/x(.*)", r"/y\z", "/z[ -~]*"] {
             assert!(is_same_open_and_closed(pattern), "{pattern}");
+        }
+        for (pattern, is_whole) in
+            [(".*", true), ("^a$", true), ("^(a|b)$", true), (".*a.*", true), ("a", false), ("^a|b$", false)]
+        {
+            assert_eq!(check(pattern).map(|it| it.is_whole), Ok(is_whole), "{pattern}");
         }
         for pattern in ["/api", "/api/?", "(/a.*|/b)", "/[a-z]*", "", "/a.{0,5}"] {
             assert!(!is_same_open_and_closed(pattern), "{pattern}");

@@ -15,14 +15,21 @@ use smidge_mesh::{
     matches::{HttpMatch, PathEnd, PathRegex},
 };
 
-use super::{mixed, regex};
+use super::{
+    header::{self, Header},
+    mixed, regex, unmatchable,
+};
 use crate::{
     context::Context,
     cost,
     finding::{Finding, ObjectRef, Reason, in_short},
     inputs::Key,
+    node::Node,
     value::{Group, MeshWide, Part},
 };
+
+/// Maximum number of matches of a group that are found by their name alone, for a hint.
+const NAMED: usize = 100;
 
 /// A match with its cost.
 type Meant = (u64, Arc<HttpMatch>);
@@ -61,15 +68,18 @@ fn listed(named: &[(String, Option<Meant>)]) -> String {
 pub(crate) fn group(key: &Key, context: &mut Context<'_>) -> Option<Group> {
     let object = context.object(|inputs| &inputs.http_route_groups)?;
     mixed::report(key, object, context);
-    let MeshWide { path_end, budgets, .. } = context.mesh_wide();
-    let mut matches = read_matches(key, object, path_end, context.findings());
+    let settings = context.mesh_wide();
+    let mut matches = read_matches(key, object, &settings, context.findings());
     let cost =
         matches.iter().flat_map(|(_, meant)| meant).fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
-    if cost > budgets.object {
-        context.report(over_budget(key, cost, budgets.object));
+    if cost > settings.budgets.object {
+        context.report(over_budget(key, cost, settings.budgets.object));
         for (_, meant) in &mut matches {
             *meant = None;
         }
+    }
+    for (name, _) in matches.iter().take(NAMED) {
+        context.contribute_to(Node::GroupsWithMatch(key.0.clone(), name.clone()));
     }
     Some(Group::new(key, matches))
 }
@@ -101,7 +111,7 @@ pub(crate) fn udp_route(key: &Key, context: &mut Context<'_>) -> Option<Ports> {
 fn read_matches(
     key: &Key,
     group: &HttpRouteGroup,
-    path_end: Option<PathEnd>,
+    settings: &MeshWide,
     findings: &mut Vec<Finding>,
 ) -> Vec<(String, Option<Meant>)> {
     let object = ObjectRef::new("HTTPRouteGroup", &key.0, &key.1);
@@ -111,25 +121,43 @@ fn read_matches(
         );
         return Vec::new();
     }
-    let mut unstated = Vec::new();
+    let (mut open_paths, mut part_headers) = (Vec::new(), Vec::new());
     let mut matches = Vec::new();
     for (index, written) in group.spec.matches.iter().enumerate() {
         let field = format!("spec.matches[{index}]");
-        let mut reader = MatchReader { object: &object, field, path_end, cost: 0, ends_alike: true };
+        let mut reader =
+            MatchReader { object: &object, field, settings, cost: 0, ends_alike: true, headers_whole: true };
         let read = reader.read(key, written, findings);
         if read.is_some() && !reader.ends_alike {
-            unstated.push(written.name.clone());
+            open_paths.push(written.name.clone());
+        }
+        if read.is_some() && !reader.headers_whole {
+            part_headers.push(written.name.clone());
         }
         let meant = read.map(|it| (cost::of_match(&it, reader.cost), Arc::new(it)));
         matches.push((written.name.clone(), meant));
     }
-    if path_end.is_none() && !unstated.is_empty() {
-        findings.push(path_end_unstated(object, &unstated));
+    if settings.path_end.is_none() && !open_paths.is_empty() {
+        findings.push(path_end_unset(object.clone(), &open_paths));
+    }
+    if settings.header_match.is_none() && !part_headers.is_empty() {
+        findings.push(header_match_unset(object, &part_headers));
     }
     matches
 }
 
-fn path_end_unstated(object: ObjectRef, matches: &[String]) -> Finding {
+fn header_match_unset(object: ObjectRef, matches: &[String]) -> Finding {
+    let message = format!(
+        "headers of {} match values as a whole; meshes that search the value for the expression (Open Service Mesh) \
+         allow more",
+        in_short(matches.join(", "))
+    );
+    Finding::new(object, Reason::HeaderRegexMatchUnset, message)
+        .at("spec.matches")
+        .hint("set headerRegexMatch to full or partial in the MeshConfig called default")
+}
+
+fn path_end_unset(object: ObjectRef, matches: &[String]) -> Finding {
     let message = format!(
         "pathRegex of {} allows any path that begins so, as SMI specifies; meshes that match the whole path (Open \
          Service Mesh) read it narrower",
@@ -147,11 +175,13 @@ struct Defect;
 struct MatchReader<'a> {
     object: &'a ObjectRef,
     field: String,
-    path_end: Option<PathEnd>,
+    settings: &'a MeshWide,
     /// Cost of its expressions.
     cost: u64,
     /// True if its path means the same with an open and with a closed end.
     ends_alike: bool,
+    /// True if its headers mean the same for the whole value and for a part of it.
+    headers_whole: bool,
 }
 
 impl MatchReader<'_> {
@@ -179,6 +209,23 @@ impl MatchReader<'_> {
             .at(format!("{}.{field}", self.field))
     }
 
+    /// Returns the finding about an expression that no request matches, or none with a query as its author means it.
+    fn unmatchable(&self, pattern: &str) -> Option<Finding> {
+        if let Some((why, hint)) = unmatchable::path(pattern) {
+            let message = format!("{pattern:?} {why}");
+            return Some(self.finding(Reason::NeverMatches, "pathRegex", &message).hint(hint));
+        }
+        let message = format!(
+            "{pattern:?} looks like a query, but ? makes the character before it optional, and the path of a request ends \
+             before its query"
+        );
+        unmatchable::is_like_query(pattern).then(|| {
+            Finding::new(self.object.clone(), Reason::NoEffect, message)
+                .at(format!("{}.pathRegex", self.field))
+                .hint("leave the query out: no match of SMI can depend on it")
+        })
+    }
+
     fn never_met(&self, field: &str) -> Finding {
         let message =
             "names with _ are refused by the destination's proxy with 400, as some servers read _ as -";
@@ -197,6 +244,7 @@ impl MatchReader<'_> {
             Ok(accepted) => {
                 self.cost += accepted.cost;
                 self.ends_alike = accepted.ends_alike;
+                findings.extend(self.unmatchable(pattern));
             }
             Err(error) => {
                 let message = format!("{pattern:?} {error}");
@@ -208,7 +256,7 @@ impl MatchReader<'_> {
                 return Err(Defect);
             }
         }
-        let end = self.path_end.unwrap_or(PathEnd::Open);
+        let end = self.settings.path_end.unwrap_or(PathEnd::Open);
         Ok(Some(PathRegex { pattern: pattern.to_owned(), end }))
     }
 
@@ -251,9 +299,10 @@ impl MatchReader<'_> {
         let mut read = Ok(BTreeMap::new());
         for (name, pattern) in entries {
             let field = format!("headers[{}]", name.escape_debug());
-            match header(&name, &pattern) {
-                Ok((name, pattern, cost)) => {
+            match header::read(&name, &pattern, self.settings.header_match) {
+                Ok(Header { name, pattern, cost, is_whole }) => {
                     self.cost += cost;
+                    self.headers_whole &= is_whole;
                     if name.contains('_') {
                         findings.push(self.never_met(&field));
                     }
@@ -281,23 +330,6 @@ impl MatchReader<'_> {
 fn is_method(method: &str) -> bool {
     let is_token = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     method == "*" || (!method.is_empty() && method.len() <= 32 && method.chars().all(is_token))
-}
-
-/// Returns a header's name as proxies know it, its expression, and the cost of the expression.
-fn header(name: &str, pattern: &str) -> Result<(String, String, u64), (Reason, String)> {
-    let lower = name.to_ascii_lowercase();
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    let wire = match lower.as_str() {
-        // Proxies know the host of either protocol version by this name.
-        "host" | ":authority" => ":authority".to_owned(),
-        "" => return Err((Reason::InvalidHeader, "a header without a name".to_owned())),
-        _ if lower.chars().all(is_token) => lower,
-        _ => return Err((Reason::InvalidHeader, format!("{name:?} is no header name"))),
-    };
-    match regex::check(pattern) {
-        Ok(accepted) => Ok((wire, pattern.to_owned(), accepted.cost)),
-        Err(error) => Err((Reason::InvalidRegex, format!("{pattern:?} {error}"))),
-    }
 }
 
 /// Returns the ports of a TCPRoute or UDPRoute: all if it names none. An invalid port is left out, and never widens the

@@ -1,26 +1,24 @@
 //! Turns TrafficSplits into the routes of their roots' ports.
 //!
-//! Finds each split's root and backends, selects one split for each root, and computes the share of each backend per
-//! port. A split grants nothing; `target` decides which calls are allowed. A backend is never split again.
+//! Finds each split's root and backends, selects the splits in effect for each root, and computes the share of each
+//! backend per port. A split grants nothing; `target` decides which calls are allowed. A backend is never split again.
 
 mod matches;
+mod route;
 mod shares;
 
-use smidge_crds::split::TrafficSplitSpec;
-use smidge_mesh::{
-    id::ServiceId,
-    route::{Route, RouteRule},
-    service::Protocol,
-    source::SourceRef,
-};
+use std::{collections::BTreeMap, iter};
 
-use super::mixed;
+use smidge_crds::split::TrafficSplitSpec;
+use smidge_mesh::{id::ServiceId, matches::Matches};
+
+use super::{effect::LABEL_NAMESPACE, mixed};
 use crate::{
     context::Context,
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
     node::Node,
-    value::{Split, SplitSpec},
+    value::{KubeService, Split, SplitSpec, Splits},
 };
 
 /// Returns the objects that a TrafficSplit refers to.
@@ -57,16 +55,16 @@ pub(crate) fn split_spec(key: &Key, context: &mut Context<'_>) -> Option<SplitSp
     let is_weighted = shares.iter().any(|share| share.weight > 0);
     let root = root?;
     context.contribute_to(Node::SplitsOfRoot(root.clone()));
-    context.contribute_to(Node::Split(root.clone()));
+    context.contribute_to(Node::Splits(root.clone()));
     if matches.is_some() {
         context.contribute_to(Node::SplitsOverBudget(key.0.clone()));
     }
     Some(SplitSpec { created, split: Split { object, root, shares, is_weighted, matches } })
 }
 
-/// Returns the split that is in effect for a root: the one that wins, if a pod of the root or of an existing backend is
-/// in the mesh.
-pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
+/// Returns the splits that are in effect for a root. Those with matches come first, then the oldest, then the first by
+/// name; one that could take nothing which an earlier one leaves is reported.
+pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Splits> {
     let mut all = Vec::new();
     for contributor in context.contributors() {
         let Node::SplitSpec(key) = &*contributor else { continue };
@@ -74,27 +72,36 @@ pub(crate) fn in_effect(context: &mut Context<'_>) -> Option<Split> {
     }
     // Contributors are sorted by name, and sorting keeps that order among equals.
     all.sort_by_key(|it| (it.split.matches.is_none(), it.created.clone()));
-    let (winner, losers) = all.split_first()?;
-    for loser in losers {
-        context.report(winner.split.conflict(&loser.split));
+    let mut taken: BTreeMap<&Matches, &Split> = BTreeMap::new();
+    let mut rest: Option<&Split> = None;
+    let mut splits = Vec::new();
+    for split in all.iter().map(|it| &it.split) {
+        let winner = match &split.matches {
+            None => rest,
+            Some(matches) => {
+                let is_left = matches.is_empty() || matches.keys().any(|it| !taken.contains_key(it));
+                let first = matches.keys().find_map(|it| taken.get(it).copied());
+                first.filter(|_| !is_left)
+            }
+        };
+        if let Some(winner) = winner {
+            context.report(winner.conflict(split));
+            continue;
+        }
+        match &split.matches {
+            None => rest = Some(split),
+            Some(matches) => {
+                for it in matches.keys() {
+                    taken.entry(it).or_insert(split);
+                }
+            }
+        }
+        splits.extend(split.applied(context));
     }
-    let mut split = winner.split.clone();
-    let ObjectRef { namespace, name, .. } = &split.object;
-    // The node of the budget reports this. No other split takes its place: the root's own endpoints get all.
-    if split.matches.is_some()
-        && context.splits_over_budget(namespace).contains(&(namespace.clone(), name.clone()))
-    {
-        return None;
-    }
-    split.look_up(context);
-    if !split.is_in_mesh(context) {
-        context.report(split.outside_mesh());
-        return None;
-    }
-    for share in &split.shares {
+    for share in splits.iter().flat_map(|split| &split.shares) {
         context.contribute_to(Node::SplitsToService(share.service.clone()));
     }
-    Some(split)
+    (!splits.is_empty()).then_some(Splits(splits))
 }
 
 /// Returns the Service that a split is about: by any of its names, else the one with the name of the split (a tool that
@@ -133,14 +140,14 @@ fn root(key: &Key, written: &str, object: &ObjectRef, context: &mut Context<'_>)
     is_there.then_some(like_split)
 }
 
-/// Returns the bare name of a Service of `namespace`, if `written` is one of its names: alone, with the namespace, with
-/// `svc`, with the cluster's domain, and with the final dot.
+/// Returns the bare name of a Service of `namespace`, if `written` is one of its names: any number of the first labels of
+/// `<name>.<namespace>.svc.<cluster domain>`, also with a final dot.
 fn local_name<'w>(written: &'w str, namespace: &str, cluster_domain: &str) -> Option<&'w str> {
     let written = written.strip_suffix('.').unwrap_or(written);
-    let (name, rest) = written.split_once('.').unwrap_or((written, namespace));
-    let rest = rest.strip_suffix(cluster_domain).and_then(|rest| rest.strip_suffix(".svc.")).unwrap_or(rest);
-    let rest = rest.strip_suffix(".svc").unwrap_or(rest);
-    (rest == namespace && !name.is_empty()).then_some(name)
+    let mut labels = written.split('.');
+    let name = labels.next().filter(|name| !name.is_empty())?;
+    let mut domain = [namespace, "svc"].into_iter().chain(cluster_domain.split('.'));
+    labels.all(|label| domain.next() == Some(label)).then_some(name)
 }
 
 impl Split {
@@ -148,15 +155,30 @@ impl Split {
         Finding::new(self.object.clone(), reason, message).at(field)
     }
 
-    /// Returns the finding for another split of the same root, as this one is in effect.
+    /// Returns the split with the backends that exist, unless it has no effect.
+    fn applied(&self, context: &mut Context<'_>) -> Option<Self> {
+        let ObjectRef { namespace, name, .. } = &self.object;
+        // The node of the budget reports this. No other split takes its place.
+        if self.matches.is_some()
+            && context.splits_over_budget(namespace).contains(&(namespace.clone(), name.clone()))
+        {
+            return None;
+        }
+        let mut split = self.clone();
+        split.look_up(context);
+        if !split.is_in_mesh(context) {
+            let finding = split.outside_mesh(context);
+            context.report(finding);
+            return None;
+        }
+        Some(split)
+    }
+
+    /// Returns the finding for another split of the same root, to which this one leaves nothing.
     fn conflict(&self, loser: &Self) -> Finding {
-        let why = if self.matches.is_some() && loser.matches.is_none() {
-            "has matches"
-        } else {
-            "is older (or first by name)"
-        };
+        let what = if loser.matches.is_some() { ", with the same matches," } else { "" };
         let message = format!(
-            "{} of the same Service {} {why} and comes first; this one has no effect",
+            "{} of the same Service {}{what} is older (or first by name) and comes first; this one has no effect",
             self.object, self.root.name
         );
         loser.finding(Reason::Conflicted, "spec.service", message)
@@ -193,65 +215,25 @@ impl Split {
 
     fn is_in_mesh(&self, context: &mut Context<'_>) -> bool {
         let backends = self.shares.iter().map(|share| &share.service);
-        std::iter::once(&self.root).chain(backends).any(|service| context.has_members(service))
+        iter::once(&self.root).chain(backends).any(|service| context.has_members(service))
     }
 
     /// Returns the finding that no part of the split is in the mesh.
-    fn outside_mesh(&self) -> Finding {
-        let message = format!(
-            "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no effect",
-            self.root.name
-        );
-        self.finding(Reason::NotInMesh, "spec.service", message)
-            .hint("label the namespace smidge.mesh/inject=enabled and restart the pods")
-    }
-
-    /// Returns the route of the traffic to port `number` of the root.
-    pub fn route(&self, number: u16, protocol: Protocol, context: &mut Context<'_>) -> Route {
-        let own = || RouteRule::own(self.root.clone());
-        if self.matches.is_some() && protocol == Protocol::Tcp {
-            context.report(self.unmatchable(number));
-            return Route { rules: vec![own()], origin: None };
-        }
-        let mut rules = Vec::new();
-        let backends = self.backends_of(number, protocol, context);
-        match &self.matches {
-            None => rules.push(RouteRule { matches: None, backends }),
-            // No request matches, so none is ever sent to the backends.
-            Some(matches) if matches.is_empty() => rules.push(own()),
-            Some(matches) => {
-                rules.push(RouteRule { matches: Some(matches.keys().cloned().collect()), backends });
-                rules.push(own());
-            }
-        }
-        if self.matches.is_some() {
-            self.see_rest_is_served(number, context);
-        }
-        let ObjectRef { kind, namespace, name, .. } = &self.object;
-        Route { rules, origin: Some(SourceRef::new(kind, namespace, name)) }
-    }
-
-    fn unmatchable(&self, number: u16) -> Finding {
-        let message = format!(
-            "port {number} of {} is TCP, where there are no requests to match: it is not split",
-            self.root.name
-        );
-        self.finding(Reason::NoEffect, "spec.matches", message)
-            .hint("if it is HTTP, set appProtocol: http on the Service's port")
-    }
-
-    /// Reports a root without a ready endpoint: requests that match nothing need one as well.
-    fn see_rest_is_served(&self, number: u16, context: &mut Context<'_>) {
-        let root = context.kube_service(&self.root);
-        if root.is_some_and(|root| root.ports.contains_key(&number)) && !is_ready(&self.root, number, context)
-        {
+    fn outside_mesh(&self, context: &mut Context<'_>) -> Finding {
+        let services = iter::once(&self.root).chain(self.backends());
+        let has_pods = |service: &KubeService| !service.outside.is_empty();
+        if services.into_iter().any(|id| context.kube_service(id).is_some_and(|it| has_pods(&it))) {
             let message = format!(
-                "{} has no ready endpoint of its own for port {number}; requests that match nothing are answered \
-                 with 503",
+                "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no \
+                 effect",
                 self.root.name
             );
-            context.report(self.finding(Reason::BackendNotReady, "spec.service", message));
+            return self.finding(Reason::NotInMesh, "spec.service", message).hint(LABEL_NAMESPACE);
         }
+        let message = format!("{} and its backends have no pods; the split has no effect", self.root.name);
+        self.finding(Reason::NotInMesh, "spec.service", message).hint(
+            "no workload matches the selectors of these Services: compare them with the labels of the pods",
+        )
     }
 }
 
@@ -266,9 +248,14 @@ mod tests {
 
     #[test]
     fn a_root_goes_by_every_name_up_to_the_full_one() {
-        for written in
-            ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "web.shop.svc.cluster.local."]
-        {
+        for written in [
+            "web",
+            "web.shop",
+            "web.shop.svc",
+            "web.shop.svc.cluster",
+            "web.shop.svc.cluster.local",
+            "web.shop.svc.cluster.local.",
+        ] {
             assert_eq!(local_name(written, "shop", "cluster.local"), Some("web"), "{written}");
         }
         for written in [
@@ -278,6 +265,8 @@ mod tests {
             "web.shop.svc.example.org",
             "web.example.org",
             "web.shop.cluster.local",
+            "web.shop.svc.cluster.local.com",
+            "web..svc",
         ] {
             assert_eq!(local_name(written, "shop", "cluster.local"), None, "{written}");
         }

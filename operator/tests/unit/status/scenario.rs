@@ -186,9 +186,10 @@ fn change_port(mesh: &mut Mesh, step: &Step) {
                 port: None,
                 weight: *weight,
             };
-            let rules = vec![RouteRule { matches: None, backends: to.iter().map(backend).collect() }];
             let origin = |it: usize| SourceRef::new("TrafficSplit", meshes::NAMESPACE, OBJECTS[it].1);
-            port.route = Route { rules, origin: split.map(origin) };
+            let backends = to.iter().map(backend).collect();
+            let rules = vec![RouteRule { matches: None, backends, origin: split.map(origin) }];
+            port.route = Route { rules };
         }
         _ => {}
     }
@@ -259,7 +260,7 @@ fn is_in_effect(object: &ObjectRef, mesh: &Mesh) -> bool {
         "TrafficTarget" => {
             mesh.grants.values().flat_map(|grants| grants.iter()).any(|it| it.origin == origin)
         }
-        "TrafficSplit" => ports.any(|port| port.route.origin.as_ref() == Some(&origin)),
+        "TrafficSplit" => ports.any(|port| port.route.origins().contains(&origin)),
         kind => kind == "MeshConfig",
     }
 }
@@ -288,7 +289,7 @@ fn carriers(object: &ObjectRef, mesh: &Mesh, proxy: &ProxyId) -> Vec<(ResourceTy
         "TrafficSplit" => {
             let ports =
                 mesh.services.values().flat_map(|service| service.ports.iter().map(move |it| (service, it)));
-            let ports = ports.filter(|(_, (_, port))| port.route.origin.as_ref() == Some(&origin));
+            let ports = ports.filter(|(_, (_, port))| port.route.origins().contains(&origin));
             let way = |(service, (number, port)): (&Arc<smidge_xds::mesh::service::Service>, (&u16, &_))| {
                 let port: &smidge_xds::mesh::service::ServicePort = port;
                 let name = format!("{}/{}/{number}", service.id.namespace, service.id.name);

@@ -114,8 +114,9 @@ fn town_of(callers: usize) -> Harness {
         let id = ProxyId { instance: format!("web-{number}"), ..meshes::proxy("web") };
         harness.mesh.workloads.insert(id, Arc::clone(&web));
     }
-    meshes::port(&mut harness.mesh, "api", 80).route.origin =
-        Some(SourceRef::new("TrafficSplit", "shop", "api"));
+    for rule in &mut meshes::port(&mut harness.mesh, "api", 80).route.rules {
+        rule.origin = Some(SourceRef::new("TrafficSplit", "shop", "api"));
+    }
     for number in 0..100 {
         meshes::service(&mut harness.mesh, &format!("idle-{number}"), 80, Protocol::Http, &[]);
     }

@@ -12,12 +12,19 @@ use crate::{
     explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
     inputs::Objects,
+    other_mesh,
 };
 
 /// Returns true if a document of this group and kind was written for an SMI mesh, even if wrongly.
 pub(super) fn is_meant(group: &str, kind: &str) -> bool {
-    group.ends_with("smi-spec.io") || (group.is_empty() && conversion::group(kind).is_some())
+    let is_unique = |unique: &&str| unique.eq_ignore_ascii_case(kind);
+    group.ends_with("smi-spec.io")
+        || (group.is_empty() && conversion::group(kind).is_some())
+        || (UNIQUE.iter().any(is_unique) && other_mesh::kind(group, kind).is_none())
 }
+
+/// Kinds that exist in SMI alone: with another group, that is misspelt.
+const UNIQUE: [&str; 3] = ["HTTPRouteGroup", "TrafficSplit", "TrafficTarget"];
 
 /// Adds an object of any served version to the objects, in the hub version.
 pub(super) fn insert<Spec: Kind>(
@@ -62,6 +69,7 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
     let meant = nearest(kind, smi);
     match meant.and_then(|kind| Some((kind, conversion::group(kind)?))) {
         None => finding,
+        Some((meant, right)) if right == group => finding.hint(format!("the kind is written {meant}")),
         Some((kind, group)) => finding.hint(format!(
             "if SMI's {kind} is meant, its group is {group}, with the versions {}",
             conversion::served(group, kind).join(", ")

@@ -33,12 +33,21 @@ pub(super) fn read(
     for (index, reference) in written.iter().enumerate() {
         match group(key, reference, context) {
             Ok(group) => matches.extend(Some(group.all().clone()).filter(|(all, _)| !all.is_empty())),
-            Err((reason, field, message)) => context.report_at(
-                object,
-                reason,
-                format!("spec.matches[{index}].{field}"),
-                format!("{message}; it matches no request"),
-            ),
+            Err((reason, field, message)) => {
+                let message = format!("{message}; it matches no request");
+                let finding = Finding::new(object.clone(), reason, message)
+                    .at(format!("spec.matches[{index}].{field}"));
+                let named = (reason == Reason::RouteNotFound)
+                    .then(|| context.group_with_match(&key.0, &reference.name))
+                    .flatten();
+                context.report(match named {
+                    Some(group) => finding.hint(format!(
+                        "HTTPRouteGroup {group} has a match of that name; name the group, with that match alone if the \
+                         others do not apply"
+                    )),
+                    None => finding,
+                });
+            }
         }
     }
     matches

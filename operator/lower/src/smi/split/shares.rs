@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use smidge_crds::split;
+use smidge_crds::{Number, split};
 use smidge_mesh::{
     id::ServiceId,
     route::{Backend, scale_weights},
@@ -36,12 +36,7 @@ pub(super) fn read(
         let field = format!("spec.backends[{index}]");
         let weight = backend.weight.as_ref().and_then(|weight| u64::try_from(weight.as_i64()?).ok());
         if weight.is_none() {
-            let written = backend.weight.as_ref().map_or("nothing".to_owned(), ToString::to_string);
-            let message =
-                format!("{written} is no weight: expected a whole number from 0 on; it counts as 0");
-            findings.push(
-                Finding::new(object.clone(), Reason::InvalidWeight, message).at(format!("{field}.weight")),
-            );
+            findings.push(invalid_weight(object, &field, backend.weight.as_ref()));
         }
         let weight = weight.unwrap_or(0);
         let name = local_name(&backend.service, &key.0, cluster_domain).unwrap_or(&backend.service);
@@ -122,6 +117,13 @@ impl Split {
         }
         true
     }
+}
+
+fn invalid_weight(object: &ObjectRef, field: &str, weight: Option<&Number>) -> Finding {
+    let found = weight.map_or("is missing".to_owned(), |weight| format!("{weight} is no weight"));
+    let message = format!("{found}: expected a whole number from 0 on; the backend gets nothing");
+    let finding = Finding::new(object.clone(), Reason::InvalidWeight, message).at(format!("{field}.weight"));
+    if weight.is_some() { finding } else { finding.hint("write weight: 0 if it is to get nothing") }
 }
 
 /// Returns the effect on the calls of a share that no endpoint can serve.

@@ -1,0 +1,172 @@
+//! Reports labels and annotations that nothing reads where they are: those of Smidge that are unknown, in the wrong
+//! place or without a meaning, and those of another mesh.
+//!
+//! Compares the metadata of namespaces, pods and Services with the table of what Smidge reads. The values of labels of
+//! namespaces are read by `settings`, the rest by injection.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use smidge_crds::labels::{
+    ACCESS, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECT, INJECT_DISABLED,
+    INJECT_ENABLED, INJECTED, MTLS, PREFIX, PROBES, TOKEN_SDS, VERSION,
+};
+
+use crate::{
+    explain::near::nearest,
+    finding::{Finding, ObjectRef, Reason},
+    other_mesh,
+};
+
+/// Maximum number of names that one message lists.
+const SHOWN: usize = 5;
+
+/// Part of an object's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Label,
+    Annotation,
+}
+
+/// Object that carries a label or annotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Namespace,
+    Pod,
+    Service,
+    /// Object from whose template pods are made. It has metadata of its own, which the pods do not get.
+    Workload,
+}
+
+/// Labels and annotations of Smidge: the form, and the objects on which they are read.
+const KNOWN: &[(&str, Form, &[Place])] = &[
+    (INJECT, Form::Label, &[Place::Namespace, Place::Pod]),
+    (ACCESS, Form::Label, &[Place::Namespace]),
+    (MTLS, Form::Label, &[Place::Namespace]),
+    (EXCLUDE_INBOUND_PORTS, Form::Annotation, &[Place::Pod]),
+    (EXCLUDE_OUTBOUND_PORTS, Form::Annotation, &[Place::Pod]),
+    (EXCLUDE_OUTBOUND_CIDRS, Form::Annotation, &[Place::Pod]),
+    (INJECTED, Form::Annotation, &[Place::Pod]),
+    (VERSION, Form::Annotation, &[Place::Pod]),
+    (TOKEN_SDS, Form::Annotation, &[Place::Pod]),
+    (PROBES, Form::Annotation, &[Place::Pod]),
+];
+
+/// Reports the labels and annotations of an object that have no effect: those of other meshes only if the object is in
+/// the mesh, as another mesh may serve the rest of the cluster.
+pub(crate) fn report(
+    object: &ObjectRef,
+    (place, is_in_mesh): (Place, bool),
+    metadata: &ObjectMeta,
+    findings: &mut Vec<Finding>,
+) {
+    let written = |list: &Option<BTreeMap<String, String>>, form| {
+        let names = list.iter().flatten();
+        names.map(|(name, value)| (name.clone(), value.clone(), form)).collect::<Vec<_>>()
+    };
+    let mut all = written(&metadata.labels, Form::Label);
+    all.extend(written(&metadata.annotations, Form::Annotation));
+    let own = all.iter().filter(|(name, ..)| name.starts_with(PREFIX));
+    let defects = own.filter_map(|(name, value, form)| defect(name, value, *form, place));
+    findings.extend(defects.take(SHOWN).map(|(field, message, hint)| {
+        let finding = Finding::new(object.clone(), Reason::UnknownLabel, message).at(field);
+        if hint.is_empty() { finding } else { finding.hint(hint) }
+    }));
+    if is_in_mesh {
+        let names = all.iter().map(|(name, _, form)| (name.as_str(), *form));
+        findings.extend(of_other_meshes(object, names));
+    }
+}
+
+/// Returns the field, message and hint about a label or annotation of Smidge that has no effect.
+fn defect(name: &str, value: &str, form: Form, place: Place) -> Option<(String, String, String)> {
+    let field = format!("metadata.{}[{name}]", form.list());
+    let Some((_, right_form, places)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
+        let readable =
+            KNOWN.iter().filter(|(_, _, places)| places.contains(&place)).map(|(known, ..)| *known);
+        let hint = nearest(name, readable).map(|near| format!("did you mean {near}?"));
+        let message = format!("Smidge has no such {}; it has no effect", form.name());
+        return Some((field, message, hint.unwrap_or_default()));
+    };
+    if *right_form != form {
+        let message = format!("is read as {}, not as {}; it has no effect", right_form.a(), form.a());
+        return Some((field, message, format!("write it as {}", right_form.a())));
+    }
+    if !places.contains(&place) {
+        let of = places.iter().map(|place| place.plural()).collect::<Vec<_>>().join(" and ");
+        let message = format!("is {} of {of}; it has no effect on {}", form.a(), place.a());
+        let is_of_template = place == Place::Workload && places.contains(&Place::Pod);
+        let hint = is_of_template.then(|| format!("write it at spec.template.metadata.{}", form.list()));
+        return Some((field, message, hint.unwrap_or_default()));
+    }
+    if name == INJECT && place == Place::Pod && ![INJECT_ENABLED, INJECT_DISABLED].contains(&value) {
+        let message = format!(
+            "{value:?} is not a known value: expected {INJECT_ENABLED} or {INJECT_DISABLED}; the label of the namespace decides"
+        );
+        return Some((field, message, format!("write {INJECT_DISABLED} to keep the pod out of the mesh")));
+    }
+    None
+}
+
+/// Returns one finding about all labels and annotations of other meshes, with what to write in the place of the first.
+fn of_other_meshes<'n>(object: &ObjectRef, names: impl Iterator<Item = (&'n str, Form)>) -> Option<Finding> {
+    let foreign: Vec<_> =
+        names.filter_map(|(name, form)| Some((name, form, other_mesh::metadata(name)?))).collect();
+    let (_, form, first) = foreign.first()?;
+    let listed = foreign.iter().take(SHOWN).map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
+    let more = foreign.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let message = format!("{listed}{more}: of {}, and not read by Smidge", first.mesh);
+    let finding =
+        Finding::new(object.clone(), Reason::OtherMesh, message).at(format!("metadata.{}", form.list()));
+    let instead: Vec<String> = foreign
+        .iter()
+        .filter(|(_, _, foreign)| !foreign.instead.is_empty())
+        .take(SHOWN)
+        .map(|(name, _, foreign)| format!("in place of {name}: {}", foreign.instead))
+        .collect();
+    Some(if instead.is_empty() { finding } else { finding.hint(instead.join("; ")) })
+}
+
+impl Form {
+    fn list(self) -> &'static str {
+        match self {
+            Self::Label => "labels",
+            Self::Annotation => "annotations",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Label => "label",
+            Self::Annotation => "annotation",
+        }
+    }
+
+    fn a(self) -> &'static str {
+        match self {
+            Self::Label => "a label",
+            Self::Annotation => "an annotation",
+        }
+    }
+}
+
+impl Place {
+    fn a(self) -> &'static str {
+        match self {
+            Self::Namespace => "a namespace",
+            Self::Pod => "a pod",
+            Self::Service => "a Service",
+            Self::Workload => "the object that makes the pods",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::Pod => "pods",
+            Self::Service => "Services",
+            Self::Workload => "workloads",
+        }
+    }
+}
