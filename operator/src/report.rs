@@ -170,7 +170,14 @@ async fn report_finding(client: &Client, recorder: &Recorder, finding: &Finding)
     let object = &finding.object;
     info!(%object, severity = %finding.severity, reason = %finding.reason, "{}", finding.message);
     let Some(reference) = reference(client, object).await else { return };
-    let event = Event {
+    if let Err(error) = recorder.publish(&event(finding), &reference).await {
+        warn!(%object, reason = %finding.reason, %error, "failed to write an Event");
+    }
+}
+
+/// Builds the Event about a finding.
+pub fn event(finding: &Finding) -> Event {
+    Event {
         type_: match finding.severity {
             Severity::Error => EventType::Warning,
             Severity::Warning => EventType::Normal,
@@ -179,9 +186,6 @@ async fn report_finding(client: &Client, recorder: &Recorder, finding: &Finding)
         note: Some(fit(&finding.to_string())),
         action: "Lower".to_owned(),
         secondary: None,
-    };
-    if let Err(error) = recorder.publish(&event, &reference).await {
-        warn!(%object, reason = %finding.reason, %error, "failed to write an Event");
     }
 }
 

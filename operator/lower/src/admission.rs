@@ -109,6 +109,9 @@ impl Review {
             let is_own = |finding: &&Finding| finding.reason.condition() != AffectedCondition::ResolvedRefs;
             warnings.extend(alone.iter().filter(of(Admission::Warn)).filter(is_own).cloned());
         }
+        // Several fields may name the same missing object: one warning is enough.
+        let mut seen = BTreeSet::new();
+        warnings.retain(|finding| seen.insert((finding.reason, finding.message.clone())));
         Verdict { refused, warnings }
     }
 }

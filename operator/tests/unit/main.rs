@@ -22,5 +22,6 @@ mod inject_webhook;
 mod leader;
 mod pages;
 mod peers;
+mod reasons;
 mod status;
 mod webhook_callers;

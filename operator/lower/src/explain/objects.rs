@@ -148,6 +148,12 @@ pub(super) fn findings(
     if let CalleeKind::Service(service) = &goal.kind {
         matter.insert(ObjectRef::new("Service", &service.id.namespace, &service.id.name));
         matter.extend(splits(inputs, &service.id.namespace, &service.id.name));
+        // A target that names the Service as its destination is about an account of that name.
+        let by_name = inputs
+            .traffic_targets
+            .iter()
+            .filter(|(key, it)| key.0 == service.id.namespace && it.spec.destination.name == service.id.name);
+        matter.extend(by_name.map(|(key, _)| ObjectRef::new("TrafficTarget", &key.0, &key.1)));
     }
     for key in shares.iter().filter_map(|share| key(share.service.as_deref()?)) {
         matter.insert(ObjectRef::new("Service", key.0, key.1));
@@ -157,7 +163,9 @@ pub(super) fn findings(
     for destination in shares.iter().flat_map(|share| &share.destinations) {
         matter.insert(ObjectRef::new("Namespace", "", &destination.id.namespace));
         let about = inputs.traffic_targets.iter().filter(|(key, it)| {
-            key.0 == destination.id.namespace && it.spec.destination.name == destination.id.service_account
+            let named = it.spec.destination.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+            named.unwrap_or(&key.0) == destination.id.namespace
+                && it.spec.destination.name == destination.id.service_account
         });
         for (key, target) in about.filter(|_| is_doubtful && destination.mode != "permissive") {
             matter.extend(parts(key, target));

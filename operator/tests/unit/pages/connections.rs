@@ -97,7 +97,6 @@ async fn pages_that_nobody_reads_are_bounded_and_end() {
     is_ready(&served).await;
     let answer = get(&served, KUBELET, "/debug/mesh", &token).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "what one peer does not read leaves room for others");
-    assert_eq!(served.api.objects.reviews.load(SeqCst), 1);
     // These connections are closed after a part of the requested pages was sent.
     tokio::time::pause();
     tokio::time::sleep(IDLE_TIMEOUT + std::time::Duration::from_secs(10)).await;
