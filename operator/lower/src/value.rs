@@ -18,6 +18,7 @@ use smidge_mesh::{
     matches::Matches,
     matches::PathEnd,
     service::{self, Endpoint, Protocol},
+    settings::Settings,
     workload::{self, Class},
 };
 
@@ -95,6 +96,8 @@ pub(super) struct MeshWide {
     /// Protocol of ports that neither declare one nor have rules that agree on one.
     pub undeclared_ports: Protocol,
     pub budgets: Budgets,
+    /// The settings of every proxy.
+    pub proxies: Settings,
 }
 
 impl Default for MeshWide {
@@ -105,6 +108,7 @@ impl Default for MeshWide {
             path_end: None,
             undeclared_ports: Protocol::Detect,
             budgets: Budgets::default(),
+            proxies: Settings::default(),
         }
     }
 }
