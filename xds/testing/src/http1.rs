@@ -2,7 +2,7 @@
 //! the framing of bodies are seen.
 
 use std::{
-    io::{self, BufRead, Read},
+    io::{self, BufRead},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -149,7 +149,7 @@ impl Scripted {
 }
 
 fn play(
-    reader: &mut (impl BufRead + Read),
+    reader: &mut impl BufRead,
     writer: &mut impl io::Write,
     script: &Mutex<Script>,
     received: &Mutex<Vec<Message>>,

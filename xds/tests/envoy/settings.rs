@@ -43,7 +43,7 @@ fn mesh(authority: &Authority, ports: &[(u16, Protocol)], settings: Settings) ->
 }
 
 fn headers(count: usize) -> String {
-    (0..count).map(|number| format!("x-many-{number}: {number}\n")).collect()
+    (0..count).map(|number| format!("x-many-{number}: {number}\n")).collect::<Vec<_>>().concat()
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn http_differs_by_the_mesh_only_as_the_table_lists() {
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
     let without = without.join().unwrap();
-    let mut text = include_str!("transparency/head.md").to_owned();
+    let mut lines = vec![include_str!("transparency/head.md").to_owned()];
     for (index, case) in cases().iter().enumerate() {
         let mut found: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (binary, seen) in iter::zip(&binaries, &with) {
@@ -74,8 +74,9 @@ fn http_differs_by_the_mesh_only_as_the_table_lists() {
                 .collect(),
         };
         let (name, without, with) = (case.name, answers(&without[index]), differences.join("; "));
-        text.push_str(&format!("| {name} | {without} | {with} | {} |\n", case.reason));
+        lines.push(format!("| {name} | {without} | {with} | {} |\n", case.reason));
     }
+    let text = lines.concat();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/http.md");
     if binaries.len() < 2 {
         println!("skipped: the table needs the oldest and the newest Envoy");
