@@ -5,8 +5,8 @@
 pub mod v1alpha1;
 
 pub use v1alpha1::{
-    AccessMode, AccessSettings, BudgetSettings, HeaderRegexMatch, InjectionSettings, MeshConfig,
-    MeshConfigSpec, MtlsMode, MtlsSettings, PathRegexEnd, UndeclaredPorts, UnknownWord,
+    AccessMode, AccessSettings, BudgetSettings, HeaderRegexMatch, InjectionSettings, LimitSettings,
+    MeshConfig, MeshConfigSpec, MtlsMode, MtlsSettings, PathRegexEnd, UndeclaredPorts, UnknownWord,
 };
 
 /// The API group.

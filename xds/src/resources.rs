@@ -205,10 +205,10 @@ impl Resources {
         for gone in changes.services.iter().filter(|change| change.new.is_none()) {
             self.services.remove(gone.key);
         }
-        if changes.trust {
+        if changes.mesh_wide {
             for (id, service) in &self.mesh.services.clone() {
                 let kept = Previous::new(previous.services.get(id).into_iter().flat_map(|part| part.iter()));
-                self.put_service(id, ServicePart::new(service, &self.mesh.trust, &kept), &kept);
+                self.put_service(id, ServicePart::new(service, &self.mesh, &kept), &kept);
             }
             return;
         }
@@ -217,8 +217,8 @@ impl Resources {
             let earlier = previous.services.get(change.key);
             let kept = Previous::new(earlier.into_iter().flat_map(|part| part.iter()));
             let part = match change.old.zip(earlier) {
-                Some(old) => ServicePart::next(service, &self.mesh.trust, &kept, old),
-                None => ServicePart::new(service, &self.mesh.trust, &kept),
+                Some(old) => ServicePart::next(service, &self.mesh, &kept, old),
+                None => ServicePart::new(service, &self.mesh, &kept),
             };
             self.put_service(change.key, part, &kept);
         }
@@ -245,7 +245,7 @@ impl Resources {
                 let Some(class) = mesh.classes.get(&id) else { continue };
                 let kept = Previous::new(previous.class(&id)).beside(&beside);
                 let grants = mesh.grants_of(identity);
-                let part = ClassPart::new(class, grants, &self.drains.marks(class), &mesh.trust, &kept);
+                let part = ClassPart::new(class, grants, &self.drains.marks(class), &mesh, &kept);
                 self.built.classes += 1;
                 self.built.encoded += kept.encoded();
                 for resource in part.iter() {
@@ -264,7 +264,7 @@ impl Resources {
             old.flat_map(|service| listener_addresses(service))
                 .eq(new.flat_map(|service| listener_addresses(service)))
         });
-        if is_entered_alike && !changes.trust && !previous.shared.is_empty() {
+        if is_entered_alike && !changes.mesh_wide && !previous.shared.is_empty() {
             return;
         }
         let mut addresses = outbound::Addresses::new();
@@ -273,11 +273,11 @@ impl Resources {
         }
         addresses.retain(|_, ips| !ips.is_empty());
         let kept = Previous::new(previous.shared());
-        let clusters = [cluster::passthrough(), cluster::inbound(), cluster::blackhole()];
+        let clusters = [cluster::passthrough(), cluster::inbound(&self.mesh.settings), cluster::blackhole()];
         let clusters =
             clusters.iter().map(|cluster| kept.make(ResourceType::Cluster, &cluster.name, cluster));
         let mut shared: Vec<Arc<Resource>> = clusters.collect();
-        let listener = outbound::virtual_listener(&addresses);
+        let listener = outbound::virtual_listener(&addresses, &self.mesh.settings);
         shared.push(kept.make(ResourceType::Listener, &listener.name, &listener));
         let trust = tls::trust(&self.mesh.trust);
         shared.extend(trust.map(|secret| kept.make(ResourceType::Secret, names::TRUST, &secret)));

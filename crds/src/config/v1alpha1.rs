@@ -45,10 +45,40 @@ pub struct MeshConfigSpec {
     /// and tcp read all of them as that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undeclared_ports: Option<Setting<UndeclaredPorts>>,
+    /// Limits of the head of HTTP requests and responses, in the proxies of callers and of servers. A change of them
+    /// ends the connections of every proxy.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "LimitSettings::is_empty")]
+    pub limits: LimitSettings,
+    /// True to name the caller of each HTTP request to the application: the workload's proxy sets the header
+    /// x-smidge-caller to the SPIFFE ID of the caller's certificate. False (the default) not to. In both cases no
+    /// caller can set the header, and it is absent for callers in plaintext. A change of it ends the connections of
+    /// every proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller_header: Option<bool>,
     /// Limits of the cost of one namespace's objects. A unit of cost is about one instruction of a compiled regular
     /// expression. An object that exceeds a budget has no effect; among several objects the oldest are kept.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BudgetSettings::is_empty")]
     pub budgets: BudgetSettings,
+}
+
+/// Limits of the head of HTTP requests and responses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LimitSettings {
+    /// The maximum number of headers, from 1 to 100000. Defaults to 1000. A request with more is answered with 431, a
+    /// response with more is replaced by 502.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Number>,
+    /// The maximum size of the head in KiB, from 1 to 8192. Defaults to 96. A larger request is answered with 431, a
+    /// larger response is replaced by 502.
+    #[serde(rename = "headKiB", skip_serializing_if = "Option::is_none")]
+    pub head_kib: Option<Number>,
+}
+
+impl LimitSettings {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Limits of what one namespace's objects may cost the operator and the proxies. A mesh of thousands of Services

@@ -94,6 +94,8 @@ fn the_release_is_these_objects() {
     let objects = render(&helm, &extra);
     assert!(objects.contains_key("PodDisruptionBudget/smidge"));
     assert_eq!(objects["MeshConfig/default"]["spec"], json!({"mtls": {"mode": "permissive"}}));
+    let objects = render(&helm, &["meshConfig.undeclaredPorts=http"]);
+    assert_eq!(objects["MeshConfig/default"]["spec"], json!({"undeclaredPorts": "http"}));
 }
 
 #[test]
@@ -358,6 +360,7 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("image.tags=x", "tags"),
         ("image.digest=abc", "digest"),
         ("meshConfig.accessMode=lax", "accessMode"),
+        ("meshConfig.undeclaredPorts=udp", "undeclaredPorts"),
         ("injector.timeoutSeconds=60", "timeoutSeconds"),
         ("validation.timeoutSeconds=0", "timeoutSeconds"),
         ("validation.failurePolicy=Fail", "failurePolicy"),

@@ -130,6 +130,10 @@ impl Cluster {
             Node::Service(id) => put(&mut mesh.services, id, value.and_then(|it| variant!(it, Service))),
             Node::Class(id) => put(&mut mesh.classes, id, value.and_then(|it| variant!(it, Class))),
             Node::Grants(id) => put(&mut mesh.grants, id, value.and_then(|it| variant!(it, Grants))),
+            Node::MeshWide => {
+                let settings = value.and_then(|it| variant!(it, MeshWide));
+                mesh.settings = settings.map(|it| it.proxies).unwrap_or_default();
+            }
             Node::Workload((namespace, name)) => {
                 let (cluster, namespace, instance) = (cluster.clone(), namespace.clone(), name.clone());
                 let workload = value.and_then(|it| variant!(it, Workload)).map(|(workload, _)| workload);

@@ -35,7 +35,10 @@ impl Schema for Lower {
 
     /// Returns true for the parts of the mesh.
     fn is_output(node: &Node) -> bool {
-        matches!(node, Node::Grants(_) | Node::Service(_) | Node::Workload(_) | Node::Class(_))
+        matches!(
+            node,
+            Node::Grants(_) | Node::Service(_) | Node::Workload(_) | Node::Class(_) | Node::MeshWide
+        )
     }
 
     fn compute(node: &Arc<Node>, context: &mut Context<'_>) -> Option<Value> {

@@ -19,6 +19,7 @@ use smidge_mesh::{
     matches::Matches,
     matches::PathEnd,
     service::{self, Endpoint, Protocol},
+    settings::Settings,
     workload::{self, Class},
 };
 
@@ -98,6 +99,8 @@ pub(super) struct MeshWide {
     /// Protocol of ports that neither declare one nor have rules that agree on one.
     pub undeclared_ports: Protocol,
     pub budgets: Budgets,
+    /// The settings of every proxy.
+    pub proxies: Settings,
 }
 
 impl Default for MeshWide {
@@ -109,6 +112,7 @@ impl Default for MeshWide {
             header_match: None,
             undeclared_ports: Protocol::Detect,
             budgets: Budgets::default(),
+            proxies: Settings::default(),
         }
     }
 }

@@ -28,8 +28,8 @@ pub struct Change<'a, K, V> {
 /// All differences between two meshes.
 #[derive(Debug)]
 pub struct Changes<'a> {
-    /// True if the trust differs, on which everything depends.
-    pub trust: bool,
+    /// True if the trust or the settings differ, on which everything depends.
+    pub mesh_wide: bool,
     /// The Services that differ.
     pub services: Vec<Change<'a, ServiceId, Arc<Service>>>,
     /// The workload instances that differ.
@@ -44,7 +44,7 @@ impl<'a> Changes<'a> {
     /// Returns the changes from `old` to `new`.
     pub fn between(old: &'a Mesh, new: &'a Mesh) -> Self {
         Self {
-            trust: old.trust != new.trust,
+            mesh_wide: old.trust != new.trust || old.settings != new.settings,
             services: changes(&old.services, &new.services).collect(),
             workloads: changes(&old.workloads, &new.workloads).collect(),
             classes: changes(&old.classes, &new.classes).collect(),
@@ -53,9 +53,9 @@ impl<'a> Changes<'a> {
     }
 
     /// Returns the identities whose inbound side may differ in `mesh`, the result of these changes. A change of the
-    /// trust affects every identity.
+    /// trust or the settings affects every identity.
     pub fn identities<'m>(&'m self, mesh: &'m Mesh) -> BTreeSet<&'m SpiffeId> {
-        let every_class = self.trust.then(|| mesh.classes.values()).into_iter().flatten();
+        let every_class = self.mesh_wide.then(|| mesh.classes.values()).into_iter().flatten();
         let classes = self.classes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
         let identities = classes.chain(every_class).map(|class| &class.identity);
         identities.chain(self.grants.iter().map(|change| change.key)).collect()

@@ -11,6 +11,7 @@ pub mod matches;
 pub mod proxy;
 pub mod route;
 pub mod service;
+pub mod settings;
 pub mod source;
 pub mod text;
 pub mod trust;
@@ -24,6 +25,7 @@ use access::{Grant, Payload};
 use id::{ClassId, ProxyId, ServiceId, SpiffeId};
 use matches::{Listed, Matches};
 use service::Service;
+use settings::Settings;
 use trust::Trust;
 use workload::{Class, Workload};
 
@@ -36,6 +38,8 @@ pub type Map<K, V> = imbl::OrdMap<K, Arc<V>>;
 pub struct Mesh {
     /// The trust domain of the mesh, and the root certificates that it trusts.
     pub trust: Arc<Trust>,
+    /// The settings that every proxy has.
+    pub settings: Settings,
     /// Every Service in the mesh: at least one of its own endpoints, or of the endpoints of its split, is in the mesh.
     pub services: Map<ServiceId, Service>,
     /// Every workload instance that runs a proxy.
@@ -69,13 +73,18 @@ impl Mesh {
 }
 
 /// Prints grants and routes with the names of their matches, and lists the matches beside them: a group that many
-/// grants use is printed once.
+/// grants use is printed once. Settings are printed if one of them differs from its default.
 impl Serialize for Mesh {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { trust, services, workloads, classes, grants } = self;
+        let Self { trust, settings, services, workloads, classes, grants } = self;
         let matches: Vec<Listed<'_>> = self.matches().into_iter().map(Listed).collect();
-        let mut mesh = serializer.serialize_struct("Mesh", 5 + usize::from(!matches.is_empty()))?;
+        let is_set = *settings != Settings::default();
+        let fields = 5 + usize::from(is_set) + usize::from(!matches.is_empty());
+        let mut mesh = serializer.serialize_struct("Mesh", fields)?;
         mesh.serialize_field("trust", trust)?;
+        if is_set {
+            mesh.serialize_field("settings", settings)?;
+        }
         mesh.serialize_field("services", services)?;
         mesh.serialize_field("workloads", workloads)?;
         mesh.serialize_field("classes", classes)?;

@@ -15,9 +15,7 @@ use envoy_types::pb::{
                 CircuitBreakers, Cluster, UpstreamConnectionOptions, circuit_breakers,
                 cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
             },
-            core::v3::{
-                BindConfig, ExtraSourceAddress, Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive,
-            },
+            core::v3::{BindConfig, ExtraSourceAddress, Http2ProtocolOptions, TcpKeepalive},
         },
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
@@ -28,7 +26,7 @@ use envoy_types::pb::{
 };
 
 use super::{names, request, tls, wire};
-use crate::mesh::id::ServiceId;
+use crate::mesh::{id::ServiceId, settings::Settings};
 
 /// The source of connections to the workload itself: the redirection lets these through, while a call that the workload
 /// makes to its own address comes from that address and is redirected.
@@ -36,7 +34,7 @@ const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(127, 0, 0, 6), Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
 /// Builds the cluster of a Service's own endpoints at one of its ports, reached over mTLS.
-pub fn service(service: &ServiceId, port: u16) -> Cluster {
+pub fn service(service: &ServiceId, port: u16, settings: &Settings) -> Cluster {
     let name = names::service_port(service, port);
     Cluster {
         eds_cluster_config: Some(EdsClusterConfig {
@@ -46,25 +44,25 @@ pub fn service(service: &ServiceId, port: u16) -> Cluster {
             service_name: name.clone(),
         }),
         lb_policy: LbPolicy::LeastRequest as i32,
-        ..meshed(service, port, cluster(&name, DiscoveryType::Eds))
+        ..meshed(service, port, settings, cluster(&name, DiscoveryType::Eds))
     }
 }
 
 /// Builds the cluster of the pod that was dialled behind a headless Service, reached over mTLS. A member of a
 /// StatefulSet is called by its own address because the others cannot replace it.
-pub fn dialled(service: &ServiceId, port: u16) -> Cluster {
+pub fn dialled(service: &ServiceId, port: u16, settings: &Settings) -> Cluster {
     let name = names::dialled(service, port);
     Cluster {
         lb_policy: LbPolicy::ClusterProvided as i32,
-        ..meshed(service, port, cluster(&name, DiscoveryType::OriginalDst))
+        ..meshed(service, port, settings, cluster(&name, DiscoveryType::OriginalDst))
     }
 }
 
 /// Adds the settings of every cluster of a Service.
-fn meshed(service: &ServiceId, port: u16, base: Cluster) -> Cluster {
+fn meshed(service: &ServiceId, port: u16, settings: &Settings, base: Cluster) -> Cluster {
     Cluster {
         transport_socket: Some(tls::upstream(service, port)),
-        typed_extension_protocol_options: same_protocol(),
+        typed_extension_protocol_options: same_protocol(settings),
         // An endpoint that vanished is found within minutes instead of hours, and a long-lived connection keeps its
         // entry in the tables of middleboxes.
         upstream_connection_options: Some(UpstreamConnectionOptions {
@@ -80,7 +78,7 @@ fn meshed(service: &ServiceId, port: u16, base: Cluster) -> Cluster {
 }
 
 /// Builds the cluster of the workload itself, at the address and port that its caller dialled.
-pub fn inbound() -> Cluster {
+pub fn inbound(settings: &Settings) -> Cluster {
     let (v4, v6) = INBOUND_SOURCE;
     Cluster {
         lb_policy: LbPolicy::ClusterProvided as i32,
@@ -92,7 +90,7 @@ pub fn inbound() -> Cluster {
             }],
             ..BindConfig::default()
         }),
-        typed_extension_protocol_options: same_protocol(),
+        typed_extension_protocol_options: same_protocol(settings),
         ..cluster(names::INBOUND, DiscoveryType::OriginalDst)
     }
 }
@@ -136,16 +134,16 @@ fn no_limits() -> CircuitBreakers {
 }
 
 /// Keeps HTTP/1 as HTTP/1 and HTTP/2 as HTTP/2. The map has one entry, so its bytes have one order.
-fn same_protocol() -> HashMap<String, Any> {
+fn same_protocol(settings: &Settings) -> HashMap<String, Any> {
     let options = HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(
             UseDownstreamHttpConfig {
-                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http_protocol_options: Some(request::http1()),
                 http2_protocol_options: Some(Http2ProtocolOptions::default()),
                 ..UseDownstreamHttpConfig::default()
             },
         )),
-        common_http_protocol_options: Some(request::response_limits()),
+        common_http_protocol_options: Some(request::response_limits(settings)),
         ..HttpProtocolOptions::default()
     };
     HashMap::from([(

@@ -6,14 +6,7 @@
 use envoy_types::pb::{
     envoy::{
         config::{
-            accesslog::v3::{
-                AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter,
-                access_log_filter::FilterSpecifier, comparison_filter,
-            },
-            core::v3::{
-                Http1ProtocolOptions, HttpProtocolOptions, RuntimeUInt32, SubstitutionFormatString,
-                TypedExtensionConfig,
-            },
+            core::v3::{HttpProtocolOptions, TypedExtensionConfig},
             listener::v3::{Filter, filter},
             route::v3::RouteConfiguration,
         },
@@ -21,7 +14,7 @@ use envoy_types::pb::{
             http::{rbac::v3::Rbac as HttpRbac, router::v3::Router},
             network::{
                 http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
+                    HttpConnectionManager, HttpFilter, Rds,
                     http_connection_manager::{
                         PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
                         UpgradeConfig,
@@ -42,17 +35,18 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
-use super::{audit, names, rbac, request, route, wire};
+use super::{answer, audit, names, rbac, request, route, wire};
 use crate::mesh::{
     id::ServiceId,
     route::{Backend, RouteRule},
+    settings::Settings,
 };
 
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
 
 /// Builds the filter for the requests of a Service's port, with the route of that name.
-pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
+pub fn outbound_http(service: &ServiceId, port: u16, settings: &Settings) -> Filter {
     let name = names::service_port(service, port);
     let rds = Rds { config_source: wire::ads(), route_config_name: name };
     let manager = HttpConnectionManager {
@@ -61,42 +55,47 @@ pub fn outbound_http(service: &ServiceId, port: u16) -> Filter {
         normalize_path: wire::flag(true),
         merge_slashes: true,
         early_header_mutation_extensions: vec![request::early()],
-        local_reply_config: Some(outbound_texts()),
-        ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![router()])
+        http_protocol_options: Some(request::http1_of_client(&format!(
+            "{}.{}",
+            service.name, service.namespace
+        ))),
+        local_reply_config: Some(answer::of_caller()),
+        ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![router()], settings)
     };
     typed(HTTP, &manager)
 }
 
 /// Builds the filter that gives one answer to every request and then ends the connection: a caller that calls again
 /// finds the listener that a grant may have added since.
-pub fn refuse_http(name: &str, code: u32, text: &str) -> Filter {
-    refuse(name, code, text, None)
+pub fn refuse_http(name: &str, code: u32, text: &str, settings: &Settings) -> Filter {
+    refuse(name, code, text, None, settings)
 }
 
-fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>) -> Filter {
+fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, settings: &Settings) -> Filter {
     let manager = HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_requests_per_connection: wire::number(1),
             idle_timeout,
-            ..request::limits()
+            ..request::limits(settings)
         }),
-        ..manager(name, RouteSpecifier::RouteConfig(route::answer(name, code, text)), vec![router()])
+        local_reply_config: Some(answer::of_refusal(code, text)),
+        ..manager(name, RouteSpecifier::RouteConfig(route::none(name)), vec![router()], settings)
     };
     typed(HTTP, &manager)
 }
 
 /// Builds the filter that does the same where the protocol is not known. A client that waits for the server to send
 /// first is closed after a second; bytes that are not HTTP are closed at once.
-pub fn refuse_any(name: &str, code: u32, text: &str) -> Filter {
-    refuse(name, code, text, wire::seconds(1))
+pub fn refuse_any(name: &str, code: u32, text: &str, settings: &Settings) -> Filter {
+    refuse(name, code, text, wire::seconds(1), settings)
 }
 
 /// Builds the filter for the requests to the workload's own port, which are authorised first. `plain` is true for callers
 /// in plaintext, who have no identity.
-pub fn inbound_http(port: u16, plain: bool) -> Filter {
+pub fn inbound_http(port: u16, plain: bool, settings: &Settings) -> Filter {
     let name = names::inbound_http(port);
     let filters = vec![
-        request::forget_proxies(),
+        request::own_headers(settings.names_caller && !plain),
         request::refuse_ambiguous(),
         request::path_state(),
         HttpFilter {
@@ -113,10 +112,10 @@ pub fn inbound_http(port: u16, plain: bool) -> Filter {
         normalize_path: wire::flag(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
-        common_http_protocol_options: Some(request::strict_names()),
-        local_reply_config: Some(refusal_text(plain)),
+        common_http_protocol_options: Some(request::strict_names(settings)),
+        local_reply_config: Some(answer::of_workload(plain)),
         access_log: vec![audit::http()],
-        ..manager(&name, RouteSpecifier::RouteConfig(routes), filters)
+        ..manager(&name, RouteSpecifier::RouteConfig(routes), filters, settings)
     };
     typed(HTTP, &manager)
 }
@@ -203,18 +202,20 @@ fn tcp_proxy(cluster: &str) -> TcpProxy {
     }
 }
 
-fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) -> HttpConnectionManager {
+fn manager(
+    name: &str,
+    routes: RouteSpecifier,
+    http_filters: Vec<HttpFilter>,
+    settings: &Settings,
+) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: name.to_owned(),
         http_filters,
-        http_protocol_options: Some(Http1ProtocolOptions {
-            accept_http_10: true,
-            // An offer of another protocol may be ignored, and a proxy that cannot switch must.
-            ignore_http_11_upgrade: vec![request::other_upgrades()],
-            ..Http1ProtocolOptions::default()
-        }),
-        common_http_protocol_options: Some(request::limits()),
-        max_request_headers_kb: wire::number(request::MAX_HEAD_KIB),
+        http_protocol_options: Some(request::http1_of_client("localhost")),
+        // The server decides whether it wants a body, and its other interim responses (early hints) pass as well.
+        proxy_100_continue: true,
+        common_http_protocol_options: Some(request::limits(settings)),
+        max_request_headers_kb: wire::number(settings.max_head_kib),
         // The proxy is not the server: the workload's own `server` header stays, and none is added.
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
         // Streams may be idle for as long as both ends want.
@@ -223,7 +224,7 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
         use_remote_address: wire::flag(false),
         generate_request_id: wire::flag(false),
         upgrade_configs: vec![UpgradeConfig {
-            upgrade_type: "websocket".to_owned(),
+            upgrade_type: request::WEBSOCKET.to_owned(),
             ..UpgradeConfig::default()
         }],
         route_specifier: Some(routes),
@@ -233,61 +234,6 @@ fn manager(name: &str, routes: RouteSpecifier, http_filters: Vec<HttpFilter>) ->
 
 fn router() -> HttpFilter {
     http_filter("envoy.filters.http.router", &Router { suppress_envoy_headers: true, ..Router::default() })
-}
-
-/// Builds the texts of the server's proxy: of a refusal, and of all else that it answers itself. Only the proxy's own
-/// answers are rewritten, and only `rbac` answers 403 on its own, except for ambiguous paths.
-fn refusal_text(plain: bool) -> LocalReplyConfig {
-    let forbidden = StatusCodeFilter {
-        comparison: Some(ComparisonFilter {
-            op: comparison_filter::Op::Eq as i32,
-            value: Some(RuntimeUInt32 { default_value: 403, runtime_key: "smidge.refused".to_owned() }),
-        }),
-    };
-    let caller = if plain { "a caller without an identity (plaintext)" } else { "%DOWNSTREAM_PEER_URI_SAN%" };
-    // A plaintext connection has no certificate of the server either.
-    let server = if plain { "this workload" } else { "%DOWNSTREAM_LOCAL_URI_SAN%" };
-    let refusal = ResponseMapper {
-        filter: Some(AccessLogFilter {
-            filter_specifier: Some(FilterSpecifier::StatusCodeFilter(forbidden)),
-        }),
-        body_format_override: Some(wire::format(format!(
-            "smidge: access denied by the mesh's policy: no TrafficTarget allows {caller} to %REQ(:METHOD)% \
-             %PATH(NQ:PATH)% at {server}\n"
-        ))),
-        ..ResponseMapper::default()
-    };
-    LocalReplyConfig {
-        mappers: vec![request::ambiguous_text(), request::connect_text(), refusal],
-        body_format: Some(own_text("workload's")),
-    }
-}
-
-/// Builds the texts of the caller's proxy. A request whose Service left the proxy's view while its connection was open
-/// finds the cluster or the route gone while its listener drains. That is a refusal as well, and not an error of a
-/// server; every other request with a path has a route.
-fn outbound_texts() -> LocalReplyConfig {
-    let gone = ResponseFlagFilter { flags: vec!["NC".to_owned(), "NR".to_owned()] };
-    let withdrawn = ResponseMapper {
-        filter: Some(AccessLogFilter { filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(gone)) }),
-        status_code: wire::number(403),
-        body_format_override: Some(wire::format(
-            "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call this Service \
-             any more\n",
-        )),
-        ..ResponseMapper::default()
-    };
-    LocalReplyConfig {
-        mappers: vec![request::connect_text(), withdrawn],
-        body_format: Some(own_text("caller's")),
-    }
-}
-
-/// Builds the text of every other answer of a proxy, with Envoy's details of the reason.
-fn own_text(whose: &str) -> SubstitutionFormatString {
-    wire::format(format!(
-        "smidge: the {whose} proxy answers %RESPONSE_CODE% (%RESPONSE_CODE_DETAILS%): %LOCAL_REPLY_BODY%\n"
-    ))
 }
 
 /// Builds an HTTP filter of that name.

@@ -5,14 +5,15 @@
 
 use envoy_types::pb::envoy::{
     config::{
-        accesslog::v3::{AccessLogFilter, HeaderFilter, access_log_filter::FilterSpecifier},
         common::mutation_rules::v3::{
             HeaderMutation,
             header_mutation::{self, RemoveOnMatch},
         },
         core::v3::{
-            HeaderValue, HeaderValueOption, HttpProtocolOptions, TypedExtensionConfig,
-            header_value_option::HeaderAppendAction, http_protocol_options::HeadersWithUnderscoresAction,
+            HeaderValue, HeaderValueOption, Http1ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
+            header_value_option::HeaderAppendAction,
+            http_protocol_options::HeadersWithUnderscoresAction,
+            http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat},
         },
         rbac::v3::{Permission, Policy, Principal, Rbac, permission, principal, rbac::Action},
         route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
@@ -25,14 +26,16 @@ use envoy_types::pb::envoy::{
                 rbac::v3::Rbac as HttpRbac,
                 set_filter_state,
             },
-            network::http_connection_manager::v3::{HttpFilter, ResponseMapper},
+            network::http_connection_manager::v3::HttpFilter,
         },
         http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
+        http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
     },
     r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 
 use super::{filter::http_filter, rbac, route, wire};
+use crate::mesh::settings::Settings;
 
 /// Prefixes of the headers that only proxies write: Envoy's own, some of which it would obey, and those of this mesh.
 /// Applications cannot know which peer wrote them. `x-forwarded-*` stay, see docs/limits.md.
@@ -44,75 +47,118 @@ const OF_PROXIES: [&str; 2] = ["x-envoy-", "x-smidge-"];
 /// parameters of the last segment may be empty: `/;jsessionid=1` is what such servers write themselves.
 const AMBIGUOUS: &str = "[^?]*/(?:\\.\\.?(?:;|%3[Bb]).*|;[^/?]*/.*)";
 
-const AMBIGUOUS_TEXT: &str = "smidge: bad request: servers do not agree on how to read this path: it has a segment that is \
-                              empty, \".\" or \"..\" before a \";\"\n";
+/// The one protocol to which a connection may switch.
+pub const WEBSOCKET: &str = "websocket";
 
-const CONNECT_TEXT: &str = "smidge: CONNECT is not served at ports that are read as HTTP: a forward proxy needs a port \
-                            with appProtocol: tcp\n";
-
-/// Maximum size of the head of a request or of a response, in KiB: Envoy's own maximum of 60 is below what servers take.
-pub const MAX_HEAD_KIB: u32 = 96;
-
-/// Maximum number of headers of a request or of a response: Envoy's own maximum is 100.
-const MAX_HEADERS: u32 = 1000;
+/// Header by which the workload's proxy names the verified caller. Its name has one of the prefixes that are removed from
+/// every request, whether or not the setting is on: no caller can set it, and turning it on or off opens no gap.
+const CALLER: &str = "x-smidge-caller";
 
 /// Builds the limits of the head of a message.
-pub fn limits() -> HttpProtocolOptions {
-    HttpProtocolOptions { max_headers_count: wire::number(MAX_HEADERS), ..HttpProtocolOptions::default() }
+pub fn limits(settings: &Settings) -> HttpProtocolOptions {
+    HttpProtocolOptions {
+        max_headers_count: wire::number(settings.max_headers),
+        ..HttpProtocolOptions::default()
+    }
 }
 
 /// Builds the options of a server that refuse header names with `_`: many servers read it as `-`, so that such a name
 /// could carry a second value of a header that was judged.
-pub fn strict_names() -> HttpProtocolOptions {
+pub fn strict_names(settings: &Settings) -> HttpProtocolOptions {
     HttpProtocolOptions {
         headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest as i32,
-        ..limits()
+        ..limits(settings)
     }
 }
 
 /// Builds the limits of the head of a server's response.
-pub fn response_limits() -> HttpProtocolOptions {
-    HttpProtocolOptions { max_response_headers_kb: wire::number(MAX_HEAD_KIB), ..limits() }
+pub fn response_limits(settings: &Settings) -> HttpProtocolOptions {
+    HttpProtocolOptions { max_response_headers_kb: wire::number(settings.max_head_kib), ..limits(settings) }
+}
+
+/// Builds the options of HTTP/1 of either side of a proxy: names of headers keep their case, reason phrases their text, and
+/// trailers are passed on. Between two proxies HTTP/1 stays HTTP/1, so that they come through both.
+pub fn http1() -> Http1ProtocolOptions {
+    let formatter =
+        PreserveCaseFormatterConfig { forward_reason_phrase: true, ..PreserveCaseFormatterConfig::default() };
+    let formatter = wire::extension("envoy.http.stateful_header_formatters.preserve_case", formatter);
+    Http1ProtocolOptions {
+        header_key_format: Some(HeaderKeyFormat {
+            header_format: Some(HeaderFormat::StatefulFormatter(formatter)),
+        }),
+        enable_trailers: true,
+        ..Http1ProtocolOptions::default()
+    }
+}
+
+/// Builds the options of HTTP/1 towards a client. `host` is that of requests over HTTP/1.0 that name none, which Envoy would
+/// refuse and servers take.
+pub fn http1_of_client(host: &str) -> Http1ProtocolOptions {
+    Http1ProtocolOptions {
+        accept_http_10: true,
+        default_host_for_http_10: host.to_owned(),
+        // An offer of another protocol may be ignored, and a proxy that cannot switch must.
+        ignore_http_11_upgrade: vec![other_upgrades()],
+        ..http1()
+    }
 }
 
 /// Builds the pattern of the protocols to which a request over HTTP/1.1 may offer to switch and that are not served: all
-/// but WebSocket, in a syntax without negation. It leaves other names that begin alike, of which none is registered:
-/// every listener has a copy, so it is small.
-pub fn other_upgrades() -> StringMatcher {
-    let regex = "(?i)(?:[^w].*|w[^e].*|we[^b].*)".to_owned();
+/// but WebSocket, in a syntax without negation. It leaves other names that begin with `webs`, of which none is registered:
+/// every listener has a copy, and the whole name would add 5 KB to each. Classes of ASCII are smaller than those of
+/// Unicode, and Envoy takes at most 100 instructions.
+fn other_upgrades() -> StringMatcher {
+    let other = |rest: Option<String>, (letter, class): &(char, &str)| {
+        let longer = rest.map(|rest| format!("|[{letter}{}]({rest})?", letter.to_ascii_lowercase()));
+        Some(format!("[{class}][!-~]*{}", longer.unwrap_or_default()))
+    };
+    let letters = [('W', "!-VX-vx-~"), ('E', "!-DF-df-~"), ('B', "!-AC-ac-~"), ('S', "!-RT-rt-~")];
+    let regex = letters.iter().rev().fold(None, other).unwrap_or_default();
     text(MatchPattern::SafeRegex(RegexMatcher { regex, ..RegexMatcher::default() }))
 }
 
 /// Builds the mutation before a route is chosen: removes what only proxies write, and keeps the path without its query
 /// for `route`.
 pub fn early() -> TypedExtensionConfig {
-    let option = HeaderValueOption {
-        header: Some(HeaderValue {
-            key: route::PATH_HEADER.to_owned(),
-            value: "%PATH(NQ:PATH)%".to_owned(),
-            ..HeaderValue::default()
-        }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
-        ..HeaderValueOption::default()
-    };
     let mut mutations: Vec<HeaderMutation> = of_proxies().collect();
-    mutations.push(HeaderMutation { action: Some(header_mutation::Action::Append(option)) });
+    mutations.push(overwrite(route::PATH_HEADER, "%PATH(NQ:PATH)%"));
     wire::extension("envoy.http.early_header_mutation.header_mutation", EarlyHeaderMutation { mutations })
 }
 
 /// Builds the filter that removes what only proxies write, also what Envoy itself made of the caller's claims before
-/// any filter.
-pub fn forget_proxies() -> HttpFilter {
-    let mutations = Mutations { request_mutations: of_proxies().collect(), ..Mutations::default() };
+/// any filter, and the trailers of requests; then it names the verified caller where that is set.
+pub fn own_headers(names_caller: bool) -> HttpFilter {
+    let mut request_mutations: Vec<HeaderMutation> = of_proxies().collect();
+    request_mutations.extend(names_caller.then(|| overwrite(CALLER, "%DOWNSTREAM_PEER_URI_SAN%")));
+    let mutations = Mutations {
+        request_mutations,
+        // Some servers read the trailers of a request as headers, which no rule would have judged.
+        request_trailers_mutations: vec![remove(MatchPattern::SafeRegex(RegexMatcher {
+            regex: ".*".to_owned(),
+            ..RegexMatcher::default()
+        }))],
+        ..Mutations::default()
+    };
     let config = HeaderMutationFilter { mutations: Some(mutations), ..HeaderMutationFilter::default() };
     http_filter("envoy.filters.http.header_mutation", &config)
 }
 
+fn overwrite(name: &str, value: &str) -> HeaderMutation {
+    let option = HeaderValueOption {
+        header: Some(HeaderValue { key: name.to_owned(), value: value.to_owned(), ..HeaderValue::default() }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
+        ..HeaderValueOption::default()
+    };
+    HeaderMutation { action: Some(header_mutation::Action::Append(option)) }
+}
+
 fn of_proxies() -> impl Iterator<Item = HeaderMutation> {
-    OF_PROXIES.into_iter().map(|prefix| {
-        let key_matcher = Some(text(MatchPattern::Prefix(prefix.to_owned())));
-        HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher })) }
-    })
+    OF_PROXIES.into_iter().map(|prefix| remove(MatchPattern::Prefix(prefix.to_owned())))
+}
+
+fn remove(names: MatchPattern) -> HeaderMutation {
+    let key_matcher = Some(text(names));
+    HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher })) }
 }
 
 /// Builds the filter that keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by
@@ -148,36 +194,8 @@ pub fn refuse_ambiguous() -> HttpFilter {
     http_filter("envoy.filters.http.rbac", &config)
 }
 
-/// Builds the answer to a request with an ambiguous path, in place of the refusal.
-pub fn ambiguous_text() -> ResponseMapper {
-    let filter = FilterSpecifier::HeaderFilter(HeaderFilter { header: Some(ambiguous()) });
-    ResponseMapper {
-        filter: Some(AccessLogFilter { filter_specifier: Some(filter) }),
-        status_code: wire::number(400),
-        body_format_override: Some(wire::format(AMBIGUOUS_TEXT)),
-        ..ResponseMapper::default()
-    }
-}
-
-/// Builds the answer to a CONNECT, which no route takes.
-pub fn connect_text() -> ResponseMapper {
-    let connect = HeaderMatcher {
-        name: ":method".to_owned(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(text(MatchPattern::Exact(
-            "CONNECT".to_owned(),
-        )))),
-        ..HeaderMatcher::default()
-    };
-    let filter = FilterSpecifier::HeaderFilter(HeaderFilter { header: Some(connect) });
-    ResponseMapper {
-        filter: Some(AccessLogFilter { filter_specifier: Some(filter) }),
-        status_code: wire::number(501),
-        body_format_override: Some(wire::format(CONNECT_TEXT)),
-        ..ResponseMapper::default()
-    }
-}
-
-fn ambiguous() -> HeaderMatcher {
+/// Matches an ambiguous path.
+pub fn ambiguous() -> HeaderMatcher {
     let regex = RegexMatcher { regex: AMBIGUOUS.to_owned(), ..RegexMatcher::default() };
     HeaderMatcher {
         name: ":path".to_owned(),
@@ -186,6 +204,7 @@ fn ambiguous() -> HeaderMatcher {
     }
 }
 
-fn text(pattern: MatchPattern) -> StringMatcher {
+/// Wraps a pattern.
+pub fn text(pattern: MatchPattern) -> StringMatcher {
     StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() }
 }

@@ -86,9 +86,9 @@ pub fn inbound() -> RouteConfiguration {
     configuration(names::INBOUND, vec![all(action)])
 }
 
-/// Builds the route that gives one answer to every request.
-pub fn answer(name: &str, status: u32, text: &str) -> RouteConfiguration {
-    configuration(name, vec![all(direct(status, text))])
+/// Builds a configuration without a route.
+pub fn none(name: &str) -> RouteConfiguration {
+    configuration(name, Vec::new())
 }
 
 fn configuration(name: &str, routes: Vec<Route>) -> RouteConfiguration {

@@ -14,8 +14,10 @@ use crate::{
         tls, wire,
     },
     mesh::{
+        Mesh,
         access::{AccessMode, Grant, MtlsMode, Payload},
         proxy,
+        settings::Settings,
         trust::Trust,
         workload::Class,
     },
@@ -30,16 +32,16 @@ impl ClassPart {
         class: &Class,
         grants: &[Arc<Grant>],
         marks: &Marks,
-        trust: &Trust,
+        mesh: &Mesh,
         kept: &Previous<'_>,
     ) -> Self {
         let ports = || class.ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port));
         let tcp = || ports().filter(|(_, protocol)| protocol.has_tcp()).map(|(port, _)| *port);
         let http = ports().filter(|(_, protocol)| protocol.has_http()).map(|(port, _)| *port);
-        let mut built = vec![listener(class, marks, kept)];
+        let mut built = vec![listener(class, marks, &mesh.settings, kept)];
         built.extend(http.map(|port| requests(class, grants, port, kept)));
         built.extend(tcp().map(|port| connections(class, grants, port, kept)));
-        built.extend(tcp().filter_map(|port| clients(class, grants, port, trust, kept)));
+        built.extend(tcp().filter_map(|port| clients(class, grants, port, &mesh.trust, kept)));
         if class.mtls == MtlsMode::Permissive {
             // No grant applies to ports that are not named.
             built.push(connections(class, &[], names::OTHER_PORTS, kept));
@@ -99,12 +101,15 @@ fn clients(
 }
 
 /// Builds the listener, with a version that separates its marks from the rest (`Version::is_held_as`).
-fn listener(class: &Class, marks: &Marks, kept: &Previous<'_>) -> Arc<Resource> {
-    let marked = kept.encode(ResourceType::Listener, names::INBOUND, &inbound::inbound(class, marks));
+fn listener(class: &Class, marks: &Marks, settings: &Settings, kept: &Previous<'_>) -> Arc<Resource> {
+    let build = |marks| {
+        kept.encode(ResourceType::Listener, names::INBOUND, &inbound::inbound(class, marks, settings))
+    };
+    let marked = build(marks);
     if marks.is_empty() {
         return kept.or_new(marked);
     }
-    let bare = kept.encode(ResourceType::Listener, names::INBOUND, &inbound::inbound(class, &Marks::new()));
+    let bare = build(&Marks::new());
     let text: Vec<String> = marks.iter().map(|(port, mark)| format!("{port}={mark}")).collect();
     let version = format!("{}+{}", bare.version, digest(text.join("\n").as_bytes()));
     kept.or_new(Resource { version: Version::new(&version), ..marked })

@@ -1,4 +1,4 @@
-//! Builds the resources of one Service in the pool. A function of the Service and the mesh's trust; parts that a change
+//! Builds the resources of one Service in the pool. A function of the Service and of the mesh's trust and settings; parts that a change
 //! of the Service does not touch are taken over.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -7,7 +7,9 @@ use super::{Previous, Resource, ResourceType};
 use crate::{
     envoy::{cluster, endpoints, filter, listener::outbound, names, route, tls},
     mesh::{
+        Mesh,
         service::{Service, ServicePort},
+        settings::Settings,
         trust::Trust,
     },
 };
@@ -32,29 +34,30 @@ pub(crate) struct PortPart {
 }
 
 impl ServicePart {
-    pub(super) fn new(service: &Service, trust: &Trust, kept: &Previous<'_>) -> Self {
+    pub(super) fn new(service: &Service, mesh: &Mesh, kept: &Previous<'_>) -> Self {
         let ports = service.ports.iter();
-        let ports = ports.map(|(number, port)| (*number, PortPart::new(service, *number, port, kept)));
-        Self { servers: servers(service, trust, kept), ports: ports.collect() }
+        let ports = ports
+            .map(|(number, port)| (*number, PortPart::new(service, *number, port, &mesh.settings, kept)));
+        Self { servers: servers(service, &mesh.trust, kept), ports: ports.collect() }
     }
 
-    /// Returns the part of `service` after `old`, under the same trust.
+    /// Returns the part of `service` after `old`, under the same trust and settings.
     pub(super) fn next(
         service: &Service,
-        trust: &Trust,
+        mesh: &Mesh,
         kept: &Previous<'_>,
         (old, earlier): (&Arc<Service>, &Arc<Self>),
     ) -> Self {
         let servers = if old.identities == service.identities {
             earlier.servers.clone()
         } else {
-            servers(service, trust, kept)
+            servers(service, &mesh.trust, kept)
         };
         let port = |number: &u16, port| {
             let before = old.ports.get(number).zip(earlier.ports.get(number));
             match before {
-                Some(before) => PortPart::next(service, *number, port, kept, before),
-                None => PortPart::new(service, *number, port, kept),
+                Some(before) => PortPart::next(service, *number, port, &mesh.settings, kept, before),
+                None => PortPart::new(service, *number, port, &mesh.settings, kept),
             }
         };
         Self { servers, ports: service.ports.iter().map(|(it, written)| (*it, port(it, written))).collect() }
@@ -72,10 +75,16 @@ fn servers(service: &Service, trust: &Trust, kept: &Previous<'_>) -> Option<Arc<
 }
 
 impl PortPart {
-    fn new(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Self {
-        let cluster = cluster::service(&service.id, number);
+    fn new(
+        service: &Service,
+        number: u16,
+        port: &ServicePort,
+        settings: &Settings,
+        kept: &Previous<'_>,
+    ) -> Self {
+        let cluster = cluster::service(&service.id, number, settings);
         Self {
-            listeners: listeners(service, number, port, kept),
+            listeners: listeners(service, number, port, settings, kept),
             forwarding: forwarding(service, number, port, kept),
             backend: [
                 kept.make(ResourceType::Cluster, &cluster.name, &cluster),
@@ -88,6 +97,7 @@ impl PortPart {
         service: &Service,
         number: u16,
         port: &ServicePort,
+        settings: &Settings,
         kept: &Previous<'_>,
         (old, earlier): (&ServicePort, &Self),
     ) -> Self {
@@ -97,7 +107,7 @@ impl PortPart {
         let listeners = if is_read_alike && old.addresses == *addresses {
             earlier.listeners.clone()
         } else {
-            listeners(service, number, port, kept)
+            listeners(service, number, port, settings, kept)
         };
         let forwarding = if is_read_alike && old.route.rules == route.rules {
             earlier.forwarding.clone()
@@ -107,7 +117,7 @@ impl PortPart {
         let [cluster, assigned] = earlier.backend.clone();
         let assigned =
             if old.endpoints == *endpoints { assigned } else { assignment(service, number, port, kept) };
-        // A cluster depends on its name only.
+        // A cluster depends on its name and the settings only.
         Self { listeners, forwarding, backend: [cluster, assigned] }
     }
 
@@ -118,19 +128,25 @@ impl PortPart {
 }
 
 fn assignment(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Arc<Resource> {
-    let name = cluster::service(&service.id, number).name;
+    let name = names::service_port(&service.id, number);
     kept.make(ResourceType::Endpoints, &name, &endpoints::endpoints(&name, &port.endpoints))
 }
 
-fn listeners(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
+fn listeners(
+    service: &Service,
+    number: u16,
+    port: &ServicePort,
+    settings: &Settings,
+    kept: &Previous<'_>,
+) -> Vec<Arc<Resource>> {
     let ServicePort { protocol, addresses, exact, .. } = port;
     let mut listeners: Vec<Arc<Resource>> = addresses
         .iter()
-        .map(|address| outbound::service(&service.id, number, *protocol, *address))
+        .map(|address| outbound::service(&service.id, number, *protocol, *address, settings))
         .map(|listener| kept.make(ResourceType::Listener, &listener.name, &listener))
         .collect();
     if *exact {
-        let cluster = cluster::dialled(&service.id, number);
+        let cluster = cluster::dialled(&service.id, number, settings);
         listeners.push(kept.make(ResourceType::Cluster, &cluster.name, &cluster));
     }
     listeners

@@ -46,7 +46,7 @@ impl ViewImpact {
     ) -> Self {
         let mut impact = Self::default();
         let mut patch = Vec::new();
-        if changes.trust || moved.every_identity {
+        if changes.mesh_wide || moved.every_identity {
             impact.every_view = ViewChange::Fresh;
         }
         impact.raise_every_view(compare(old.shared(), new.shared(), &mut patch));

@@ -74,8 +74,19 @@ impl Leaf {
     /// Connects as a proxy of the mesh does. With the first byte it is known that the server has accepted the
     /// certificate.
     pub fn connect(&self, to: SocketAddr) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        self.connect_as(to, &[])
+    }
+
+    /// Connects likewise, and offers these protocols: a proxy that forwards HTTP offers its version.
+    pub fn connect_as(
+        &self,
+        to: SocketAddr,
+        protocols: &[&str],
+    ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let mut config = (*self.config()).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = ServerName::try_from("80.api.shop.smidge").unwrap();
-        let connection = ClientConnection::new(self.config(), name).unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
         Ok(StreamOwned::new(connection, plain(to)?))
     }
 }

@@ -15,7 +15,7 @@ use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
 use crate::{
     caller::{Authority, plain},
     meshes,
-    process::{Envoy, put},
+    process::{Envoy, fixed, put},
 };
 
 /// Running Envoy, and the authority of its callers' certificates.
@@ -40,7 +40,12 @@ impl Inbound {
             "certificate_chain": { "inline_string": certificate }, "private_key": { "inline_string": key } } });
         put(folder.path(), "identity", ResourceType::Secret.type_url(), vec![identity]);
         write(folder.path(), ports, snapshot);
-        let clusters = json!([upstream("inbound", Some(workload)), upstream("blackhole", None)]);
+        let view = snapshot.view(&meshes::proxy("api")).unwrap();
+        let cluster = |name: &str, to| {
+            let cluster = view.get(ResourceType::Cluster, name).unwrap();
+            fixed(render::resource(cluster).unwrap(), to)
+        };
+        let clusters = json!([cluster("inbound", Some(workload)), cluster("blackhole", None)]);
         let envoy = Envoy::start(binary, folder, &clusters);
         within("Envoy listens", || plain(at(ports[0])).is_ok());
         Self { authority, envoy, ports: ports.to_vec() }
@@ -86,16 +91,6 @@ fn at_ports(mut listener: Value, ports: &[u16]) -> Value {
     serde_json::from_str(&hurried.into_iter().fold(listener.to_string(), hurry)).unwrap()
 }
 
-fn upstream(name: &str, address: Option<SocketAddr>) -> Value {
-    let endpoint = |to: SocketAddr| {
-        let address = json!({ "socket_address": { "address": to.ip(), "port_value": to.port() } });
-        json!({ "endpoint": { "address": address } })
-    };
-    let lb_endpoints: Vec<Value> = address.into_iter().map(endpoint).collect();
-    let endpoints = json!([{ "lb_endpoints": lb_endpoints }]);
-    json!({ "name": name, "type": "STATIC", "load_assignment": { "cluster_name": name, "endpoints": endpoints } })
-}
-
 /// Starts a workload that sends `greeting` first. It responds to a line that ends in `HTTP/1.1` with 200, and echoes
 /// everything else.
 pub fn echo_server(greeting: &'static str) -> SocketAddr {
@@ -115,12 +110,15 @@ pub fn echo_server(greeting: &'static str) -> SocketAddr {
     })
 }
 
-/// Starts a workload that responds to each request with 200 and the head of the request.
+/// Starts a workload that responds to each request with 200 and the head of the request. It ends connections of HTTP/2.
 pub fn mirror_server() -> SocketAddr {
     server(|mut stream| {
         let (mut head, mut bytes) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = stream.read(&mut bytes) {
             head.extend_from_slice(&bytes[..count]);
+            if head.starts_with(b"PRI ") {
+                break;
+            }
             if head.ends_with(b"\r\n\r\n") {
                 let status = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", head.len());
                 let answer = [status.into_bytes(), std::mem::take(&mut head)].concat();
@@ -133,7 +131,7 @@ pub fn mirror_server() -> SocketAddr {
 }
 
 /// Starts a server that handles each connection on a thread of its own.
-fn server(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+pub fn server(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
+    net::SocketAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -26,7 +27,7 @@ impl Envoy {
         let config = json!({
             "node": { "id": "test", "cluster": "test" },
             "admin": { "address": { "pipe": { "path": folder.path().join("admin") } } },
-            "static_resources": { "clusters": clusters },
+            "static_resources": { "clusters": by_file(clusters.clone(), folder.path()) },
             "dynamic_resources": { "lds_config": listeners },
         });
         let file = folder.path().join("envoy.json");
@@ -90,6 +91,22 @@ pub fn put(folder: &Path, name: &str, url: &str, resources: Vec<Value>) {
     let fresh = path(folder, &format!("{name}.new"));
     fs::write(&fresh, response.to_string()).unwrap();
     fs::rename(fresh, path(folder, name)).unwrap();
+}
+
+/// Returns a cluster of the pool with one endpoint, or none, in place of those that a proxy discovers or dials.
+pub fn fixed(mut cluster: Value, address: Option<SocketAddr>) -> Value {
+    let endpoint = |to: SocketAddr| {
+        let address = json!({ "socket_address": { "address": to.ip(), "port_value": to.port() } });
+        json!({ "endpoint": { "address": address } })
+    };
+    let lb_endpoints: Vec<Value> = address.into_iter().map(endpoint).collect();
+    let name = cluster["name"].clone();
+    let fields = cluster.as_object_mut().unwrap();
+    fields.retain(|field, _| !["eds_cluster_config", "lb_policy"].contains(&field.as_str()));
+    fields.insert("type".to_owned(), json!("STATIC"));
+    let endpoints = json!([{ "lb_endpoints": lb_endpoints }]);
+    fields.insert("load_assignment".to_owned(), json!({ "cluster_name": name, "endpoints": endpoints }));
+    cluster
 }
 
 /// Replaces every config source over ADS by a file of the folder that is named like the resource.

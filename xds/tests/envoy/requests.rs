@@ -1,10 +1,10 @@
 //! Effects of a real Envoy on a request before any policy is evaluated: what it removes, what it refuses, and what it
 //! waits for. Raw callers with an identity against the inbound side of a workload that allows them everything.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes};
+use smidge_xds_testing::{binaries, caller, http2, inbound, meshes};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read, Write},
+    io,
     path::Path,
     sync::Arc,
 };
@@ -135,45 +135,18 @@ fn a_header_that_servers_may_take_for_another_is_refused() {
         // HTTP/2: the stream is reset, the connection goes on.
         assert_eq!(
             h2(&scenario, &[("x-role", "good"), ("x_role", "evil")]),
-            RST_STREAM,
+            http2::RST_STREAM,
             "{}",
             binary.display()
         );
-        assert_eq!(h2(&scenario, &[("x-role", "good")]), HEADERS, "{}", binary.display());
+        assert_eq!(h2(&scenario, &[("x-role", "good")]), http2::HEADERS, "{}", binary.display());
     }
 }
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-
 /// Returns the type of the first frame that answers a GET over HTTP/2.
 fn h2(scenario: &Scenario, headers: &[(&str, &str)]) -> u8 {
-    let mut stream = scenario.web.connect(at(scenario.http)).unwrap();
-    let fixed = [(":method", "GET"), (":scheme", "https"), (":path", "/books"), (":authority", "api")];
-    let mut block = Vec::new();
-    for (name, value) in fixed.iter().chain(headers) {
-        // A literal without indexing, with a new name.
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).unwrap());
-            block.extend_from_slice(text.as_bytes());
-        }
-    }
-    let length = u8::try_from(block.len()).unwrap();
-    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // The end of the headers and of the stream.
-    said.extend_from_slice(&[0, 0, length, HEADERS, 5, 0, 0, 0, 1]);
-    said.extend_from_slice(&block);
-    stream.write_all(&said).unwrap();
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).unwrap();
-        let mut body = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-        stream.read_exact(&mut body).unwrap();
-        if head[8] == 1 {
-            return head[3];
-        }
-    }
+    let stream = scenario.web.connect(at(scenario.http)).unwrap();
+    http2::get(stream, headers, &[]).unwrap()[0].0
 }
 
 #[test]

@@ -43,6 +43,7 @@ enum Step {
     Access(usize, u8),
     Mtls(usize, bool),
     Root(bool),
+    Settings(bool),
     /// A proxy reads its view.
     ReadView(usize),
 }
@@ -61,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (name(), 0..3_u8).prop_map(|(it, mode)| Step::Access(it, mode)),
         1 => (name(), any::<bool>()).prop_map(|(it, strict)| Step::Mtls(it, strict)),
         1 => any::<bool>().prop_map(Step::Root),
+        1 => any::<bool>().prop_map(Step::Settings),
         4 => name().prop_map(Step::ReadView),
     ]
 }
@@ -161,6 +163,7 @@ fn decide(mesh: &mut Mesh, step: &Step) {
                 bundles.remove(&partner);
             }
         }
+        Step::Settings(large) => mesh.settings.max_headers = if *large { 5_000 } else { 1_000 },
         _ => {}
     }
 }

@@ -22,6 +22,12 @@ use crate::{
     value::MeshWide,
 };
 
+/// Largest number of headers that a user may set as the limit. A head has no more bytes than its own limit, so the number
+/// only bounds what becomes of them.
+const MAX_HEADERS: u32 = 100_000;
+/// Largest size of a head that a user may set as the limit, in KiB: proxies take no larger one.
+const MAX_HEAD_KIB: u32 = 8_192;
+
 /// The settings of the mesh as a whole.
 pub(crate) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
     let mut settings = MeshWide::default();
@@ -109,11 +115,34 @@ impl MeshWide {
             Some(Setting::Unknown(text)) => word("spec.undeclaredPorts", text, &UNDECLARED_PORTS),
             None => {}
         }
+        self.read_proxies(spec, object, findings);
         for (name, written, budget) in self.budgets.fields(&spec.budgets) {
             let Some(written) = written else { continue };
             match written.as_i64().and_then(|number| u64::try_from(number).ok()) {
                 Some(number) => *budget = number,
                 None => findings.push(not_a_budget(object, name, written, *budget)),
+            }
+        }
+    }
+
+    fn read_proxies(
+        &mut self,
+        spec: &config::MeshConfigSpec,
+        object: &ObjectRef,
+        findings: &mut Vec<Finding>,
+    ) {
+        let config::LimitSettings { headers, head_kib } = &spec.limits;
+        let proxies = &mut self.proxies;
+        proxies.names_caller = spec.caller_header.unwrap_or(false);
+        for (name, written, maximum, limit) in [
+            ("headers", headers, MAX_HEADERS, &mut proxies.max_headers),
+            ("headKiB", head_kib, MAX_HEAD_KIB, &mut proxies.max_head_kib),
+        ] {
+            let Some(written) = written else { continue };
+            let number = written.as_i64().and_then(|number| u32::try_from(number).ok());
+            match number.filter(|number| (1..=maximum).contains(number)) {
+                Some(number) => *limit = number,
+                None => findings.push(not_a_limit(object, name, written, maximum, *limit)),
             }
         }
     }
@@ -199,6 +228,12 @@ const UNDECLARED_PORTS: Words = Words { expected: "detect, http or tcp", fallbac
 fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {
     let message = format!("{written} is no budget: expected a whole number from 0 on; {held} is in effect");
     Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.budgets.{name}"))
+}
+
+fn not_a_limit(object: &ObjectRef, name: &str, written: &Number, maximum: u32, held: u32) -> Finding {
+    let message =
+        format!("{written} is no limit: expected a whole number from 1 to {maximum}; {held} is in effect");
+    Finding::new(object.clone(), Reason::InvalidSetting, message).at(format!("spec.limits.{name}"))
 }
 
 /// Returns the finding for an unknown word, in whose place the fallback is used.

@@ -1,6 +1,6 @@
 //! Many connections to the port: silent ones, and ones that request pages and do not read them.
 
-use std::{net::Ipv4Addr, sync::atomic::Ordering::SeqCst};
+use std::net::Ipv4Addr;
 
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use smidge::{admin::CONNECTIONS, http::IDLE_TIMEOUT};

@@ -12,7 +12,7 @@ use std::{
 use super::{HTTP, chain, http_inspector, listener_filter, words};
 use crate::{
     envoy::{filter, names, tls, wire},
-    mesh::{access::MtlsMode, proxy, service::Protocol, workload::Class},
+    mesh::{access::MtlsMode, proxy, service::Protocol, settings::Settings, workload::Class},
 };
 use envoy_types::pb::envoy::{
     config::{
@@ -38,16 +38,16 @@ const ALPN: [&str; 2] = ["h2", "http/1.1"];
 pub type Marks = BTreeMap<u16, String>;
 
 /// Builds the listener of a class.
-pub fn inbound(class: &Class, marks: &Marks) -> Listener {
+pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     // The access mode is not in here: a switch of it must end no connection.
     let Class { identity: _, ports, access: _, mtls } = class;
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
     // A caller must not reach the proxy by a port that a workload declares.
     for (port, protocol) in ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port)) {
-        filter_chains.extend(meshed(*port, *protocol, *mtls, marks.get(port)));
+        filter_chains.extend(meshed(*port, *protocol, *mtls, marks.get(port), settings));
         if permissive {
-            filter_chains.extend(plain(*port, *protocol, marks.get(port)));
+            filter_chains.extend(plain(*port, *protocol, marks.get(port), settings));
         }
     }
     let mut listener_filters = vec![
@@ -99,12 +99,20 @@ fn predicate(rule: Rule) -> ListenerFilterChainMatchPredicate {
 
 /// Builds the chains for connections from proxies of the mesh. A proxy that forwards HTTP offers its version as ALPN, and
 /// one that forwards bytes offers nothing. That only selects the chain: each one judges its callers.
-fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) -> Vec<FilterChain> {
-    let tls = |protocol, side: &str| meshed_chain(port, protocol, mtls, &name(port, side, mark));
+fn meshed(
+    port: u16,
+    protocol: Protocol,
+    mtls: MtlsMode,
+    mark: Option<&String>,
+    settings: &Settings,
+) -> Vec<FilterChain> {
+    let chain =
+        |protocol, name: String| meshed_chain(port, mtls, name, filters(port, protocol, settings), protocol);
+    let tls = |protocol, side: &str| chain(protocol, name(port, side, mark));
     match protocol {
         Protocol::Http | Protocol::Tcp => vec![tls(protocol, "mtls")],
         Protocol::Detect => {
-            let mut http = meshed_chain(port, Protocol::Http, mtls, &name(port, "mtls-http", None));
+            let mut http = chain(Protocol::Http, name(port, "mtls-http", None));
             let matches = http.filter_chain_match.get_or_insert_default();
             matches.application_protocols = words(&ALPN);
             vec![http, tls(Protocol::Tcp, "mtls")]
@@ -112,7 +120,13 @@ fn meshed(port: u16, protocol: Protocol, mtls: MtlsMode, mark: Option<&String>) 
     }
 }
 
-fn meshed_chain(port: u16, protocol: Protocol, mtls: MtlsMode, name: &str) -> FilterChain {
+fn meshed_chain(
+    port: u16,
+    mtls: MtlsMode,
+    name: String,
+    filters: Vec<Filter>,
+    protocol: Protocol,
+) -> FilterChain {
     let server_names = match mtls {
         MtlsMode::Strict => Vec::new(),
         // Other TLS is the workload's own.
@@ -126,18 +140,19 @@ fn meshed_chain(port: u16, protocol: Protocol, mtls: MtlsMode, name: &str) -> Fi
             Protocol::Tcp | Protocol::Detect => tls::downstream(&names::clients(port)),
         }),
         transport_socket_connect_timeout: wire::seconds(HANDSHAKE),
-        ..chain(name.to_owned(), matches, filters(port, protocol))
+        ..chain(name, matches, filters)
     }
 }
 
 /// Builds the chains for connections from outside the mesh. They have no principal, so no grant lets them through.
-fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> Vec<FilterChain> {
-    let plain = |protocol| chain(name(port, "plain", mark), at(port), plain_filters(port, protocol));
+fn plain(port: u16, protocol: Protocol, mark: Option<&String>, settings: &Settings) -> Vec<FilterChain> {
+    let filters = |protocol| plain_filters(port, protocol, settings);
+    let plain = |protocol| chain(name(port, "plain", mark), at(port), filters(protocol));
     match protocol {
         Protocol::Http | Protocol::Tcp => vec![plain(protocol)],
         Protocol::Detect => {
             let detected = FilterChainMatch { application_protocols: words(&HTTP), ..at(port) };
-            let http = chain(name(port, "plain-http", None), detected, plain_filters(port, Protocol::Http));
+            let http = chain(name(port, "plain-http", None), detected, filters(Protocol::Http));
             vec![http, plain(Protocol::Tcp)]
         }
     }
@@ -147,7 +162,7 @@ fn plain(port: u16, protocol: Protocol, mark: Option<&String>) -> Vec<FilterChai
 fn others(mark: Option<&String>) -> FilterChain {
     FilterChain {
         name: name(names::OTHER_PORTS, "open", mark),
-        filters: plain_filters(names::OTHER_PORTS, Protocol::Tcp),
+        filters: plain_tcp(names::OTHER_PORTS),
         ..FilterChain::default()
     }
 }
@@ -156,18 +171,22 @@ fn closed(port: u16) -> FilterChain {
     chain(format!("{port}/closed"), at(port), vec![filter::tcp(names::BLACKHOLE)])
 }
 
-fn filters(port: u16, protocol: Protocol) -> Vec<Filter> {
+fn filters(port: u16, protocol: Protocol, settings: &Settings) -> Vec<Filter> {
     match protocol {
-        Protocol::Http => vec![filter::inbound_http(port, false)],
+        Protocol::Http => vec![filter::inbound_http(port, false, settings)],
         Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_tcp()],
     }
 }
 
-fn plain_filters(port: u16, protocol: Protocol) -> Vec<Filter> {
+fn plain_filters(port: u16, protocol: Protocol, settings: &Settings) -> Vec<Filter> {
     match protocol {
-        Protocol::Http => vec![filter::inbound_http(port, true)],
-        Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_plain(port)],
+        Protocol::Http => vec![filter::inbound_http(port, true, settings)],
+        Protocol::Tcp | Protocol::Detect => plain_tcp(port),
     }
+}
+
+fn plain_tcp(port: u16) -> Vec<Filter> {
+    vec![filter::inbound_rbac(port), filter::inbound_plain(port)]
 }
 
 fn name(port: u16, side: &str, mark: Option<&String>) -> String {

@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::config::{
 use super::{DETECTION, HTTP, chain, http_inspector, words};
 use crate::{
     envoy::{filter, names, wire},
-    mesh::{id::ServiceId, proxy, service::Protocol},
+    mesh::{id::ServiceId, proxy, service::Protocol, settings::Settings},
 };
 
 const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call \
@@ -38,10 +38,16 @@ pub enum Closed {
 pub type Addresses = BTreeMap<(u16, Protocol, Closed), BTreeSet<IpAddr>>;
 
 /// Builds the listener of one address of a Service's port. The virtual listener finds it, so it binds nothing.
-pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAddr) -> Listener {
+pub fn service(
+    service: &ServiceId,
+    port: u16,
+    protocol: Protocol,
+    address: IpAddr,
+    settings: &Settings,
+) -> Listener {
     let name = names::service_port(service, port);
     let all = FilterChainMatch::default;
-    let http = || vec![filter::outbound_http(service, port)];
+    let http = || vec![filter::outbound_http(service, port, settings)];
     let tcp = || vec![filter::outbound_tcp(service, port)];
     let filter_chains = match protocol {
         Protocol::Http => vec![chain(name, all(), http())],
@@ -65,12 +71,14 @@ pub fn service(service: &ServiceId, port: u16, protocol: Protocol, address: IpAd
 }
 
 /// Builds the listener to which connections are redirected.
-pub fn virtual_listener(addresses: &Addresses) -> Listener {
+pub fn virtual_listener(addresses: &Addresses, settings: &Settings) -> Listener {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let own = to(proxy::OUTBOUND_PORT, [&loopback]);
     let mut filter_chains = vec![chain("own".to_owned(), own, vec![filter::tcp(names::BLACKHOLE)])];
     filter_chains.extend(
-        addresses.iter().map(|((port, protocol, closed), ips)| refuse(*port, *protocol, *closed, ips)),
+        addresses
+            .iter()
+            .map(|((port, protocol, closed), ips)| refuse(*port, *protocol, *closed, ips, settings)),
     );
     Listener {
         filter_chains,
@@ -84,15 +92,21 @@ pub fn virtual_listener(addresses: &Addresses) -> Listener {
     }
 }
 
-fn refuse(port: u16, protocol: Protocol, closed: Closed, ips: &BTreeSet<IpAddr>) -> FilterChain {
+fn refuse(
+    port: u16,
+    protocol: Protocol,
+    closed: Closed,
+    ips: &BTreeSet<IpAddr>,
+    settings: &Settings,
+) -> FilterChain {
     let (kind, code, text) = match closed {
         Closed::ByPolicy => ("refuse", 403, REFUSAL),
         Closed::ForWantOfServers => ("no-endpoint", 503, NO_ENDPOINT),
     };
     let (name, filter) = match protocol {
-        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text)),
+        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text, settings)),
         Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::tcp(names::BLACKHOLE)),
-        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(kind, code, text)),
+        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(kind, code, text, settings)),
     };
     chain(name, to(port, ips), vec![filter])
 }

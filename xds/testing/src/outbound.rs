@@ -1,0 +1,67 @@
+//! Running Envoy with the outbound side of the workload `web`, whose listener is at a port of this machine instead of
+//! behind a redirection, and whose Services have one endpoint.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde_json::json;
+use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
+
+use crate::{
+    caller::{Authority, plain},
+    inbound::{at, spiffe, within},
+    meshes,
+    process::{Envoy, fixed, put},
+};
+
+/// Running Envoy.
+pub struct Outbound {
+    pub envoy: Envoy,
+    port: u16,
+}
+
+impl Outbound {
+    /// Starts an Envoy that has the listener of this name at a port, and sends what it forwards to one server.
+    pub fn start(
+        binary: &Path,
+        authority: &Authority,
+        (listener, port): (&str, u16),
+        snapshot: &Snapshot,
+        server: SocketAddr,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = authority.issue(&spiffe("web")).pems();
+        let identity = json!({ "name": "identity", "tls_certificate": {
+            "certificate_chain": { "inline_string": certificate }, "private_key": { "inline_string": key } } });
+        put(folder.path(), "identity", ResourceType::Secret.type_url(), vec![identity]);
+        let view = snapshot.view(&meshes::proxy("web")).unwrap();
+        let mut clusters = Vec::new();
+        for resource in view.resources.values() {
+            let mut printed = render::resource(resource).unwrap();
+            let url = resource.kind.type_url();
+            match resource.kind {
+                ResourceType::Listener if &*resource.name == listener => {
+                    let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+                    printed["address"] = address;
+                    printed["bind_to_port"] = json!(true);
+                    put(folder.path(), "listeners", url, vec![printed]);
+                }
+                ResourceType::Cluster => {
+                    let is_blackhole = &*resource.name == "blackhole";
+                    clusters.push(fixed(printed, (!is_blackhole).then_some(server)));
+                }
+                ResourceType::Extension | ResourceType::Secret | ResourceType::Route => {
+                    put(folder.path(), &resource.name, url, vec![printed]);
+                }
+                _ => {}
+            }
+        }
+        let envoy = Envoy::start(binary, folder, &json!(clusters));
+        within("Envoy listens", || plain(at(port)).is_ok());
+        Self { envoy, port }
+    }
+
+    /// Returns the address at which the application calls.
+    pub fn address(&self) -> SocketAddr {
+        at(self.port)
+    }
+}
