@@ -1,14 +1,15 @@
 //! Reads the annotations of a pod that users set, and names those that injection sets.
 //!
-//! Users exclude ports and destinations from redirection, and nothing else: no annotation sets an image, a capability or
-//! a mount.
+//! Users exclude ports and destinations from redirection, and set requests and limits, which `resources` reads: no
+//! annotation sets an image, a capability or a mount. Labels and annotations of the mesh that are not read cause a
+//! warning.
 
 use std::{fmt::Display, str::FromStr};
 
 use serde_json::Value;
-use smidge_crds::labels::EXCLUDE_INBOUND_PORTS;
+use smidge_crds::labels::{EXCLUDE_INBOUND_PORTS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTED};
 
-use super::annotation;
+use super::{annotation, resources};
 use crate::redirect::{Cidr, Exclusions};
 
 /// Set by injection: the version of Smidge that injected the pod.
@@ -22,6 +23,9 @@ pub const PROBES: &str = "smidge.mesh/probes";
 pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
 /// Set by users: networks to which the application connects without the proxy, for example `10.1.0.0/16,fd00::/8`.
 pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
+
+/// Prefix of the labels and annotations of the mesh.
+const PREFIX: &str = "smidge.mesh/";
 
 /// Maximum number of entries in one annotation: enough for every real use, and rules stay small.
 const ENTRIES: usize = 100;
@@ -41,6 +45,41 @@ pub(super) fn exclusions(pod: &Value) -> Result<Exclusions, String> {
             .collect(),
         outbound_cidrs: entries::<Cidr>(pod, EXCLUDE_OUTBOUND_CIDRS, cidrs)?,
     })
+}
+
+/// Returns warnings about labels and annotations of the mesh that have no effect on the pod.
+pub(super) fn warnings(pod: &Value) -> Vec<String> {
+    let names = |map: &str| {
+        let map = pod.pointer(map).and_then(Value::as_object).into_iter().flatten();
+        map.filter(|(name, _)| name.starts_with(PREFIX))
+    };
+    let mut found = Vec::new();
+    for (name, value) in names("/metadata/labels") {
+        if name != INJECT {
+            found.push(format!("smidge: a pod has no label {name}: it has no effect"));
+        } else if ![INJECT_DISABLED, INJECT_ENABLED].iter().any(|word| value == word) {
+            found.push(format!(
+                "smidge: label {INJECT} has the value {value}: expected {INJECT_DISABLED} or {INJECT_ENABLED}; the pod is \
+                 injected, as its namespace is"
+            ));
+        }
+    }
+    let ours = [INJECTED, VERSION, TOKEN_SDS, PROBES];
+    let theirs = [EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS];
+    for (name, _) in names("/metadata/annotations") {
+        if name == INJECT {
+            found.push(format!(
+                "smidge: {INJECT} is not read as an annotation, and the pod is injected; hint: write it as a label"
+            ));
+        } else if !ours.iter().chain(&theirs).any(|known| known == name)
+            && !resources::annotations().any(|known| known == *name)
+        {
+            found.push(format!(
+                "smidge: annotation {name} is not known and has no effect; hint: docs/injection.md lists those that are"
+            ));
+        }
+    }
+    found
 }
 
 /// A port that is not 0.
