@@ -14,6 +14,8 @@ use smidge_crds::{
 
 use super::{Namespace, Settings, all_containers};
 
+/// Resources whose requests and limits annotations set. The mesh's settings have none of the last.
+const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// Word for no request or no limit.
 const NONE: &str = "none";
 /// Format of a quantity, for messages.
@@ -81,7 +83,7 @@ impl Resources {
 /// Names of the annotations by which users set requests and limits.
 pub fn annotations() -> impl Iterator<Item = String> {
     let containers = [INIT_CONTAINER, PROXY_CONTAINER].into_iter();
-    let resources = containers.flat_map(|container| ["cpu", "memory"].map(|resource| (container, resource)));
+    let resources = containers.flat_map(|container| RESOURCES.map(|resource| (container, resource)));
     resources.flat_map(|(container, resource)| {
         ["request", "limit"].map(|bound| annotation_name(container, resource, bound))
     })
@@ -146,10 +148,14 @@ impl Reader<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Value, String> {
         let mut parts = BTreeMap::from([("requests", Map::new()), ("limits", Map::new())]);
-        for (resource, bounds) in [("cpu", &settings.cpu), ("memory", &settings.memory)] {
+        let unset = Bounds { request: Quantity(None), limit: Quantity(None) };
+        for (resource, bounds) in RESOURCES.into_iter().zip([&settings.cpu, &settings.memory, &unset]) {
             let mut request = self.choose(container, resource, "request", &bounds.request)?;
             let mut limit = self.choose(container, resource, "limit", &bounds.limit)?;
-            if self.is_guaranteed {
+            for (bound, chosen) in [("request", &request), ("limit", &limit)] {
+                whole(container, resource, bound, chosen)?;
+            }
+            if self.is_guaranteed && resource != "ephemeral-storage" {
                 equalize(container, resource, &mut request, &mut limit);
                 if request.quantity.value() != limit.quantity.value() {
                     warnings.push(class_lost(container, resource, &request, &limit));
@@ -188,11 +194,8 @@ impl Reader<'_> {
             return Ok(Chosen { quantity, annotation: None });
         };
         let annotation = format!("annotation {name}{of}");
-        let invalid = |why: &str| format!("{annotation} has the value {text:?}: {why}");
-        let quantity: Quantity = text.parse().map_err(|why: String| invalid(&why))?;
-        if resource == "memory" && quantity.value().is_some_and(|value| !value.is_multiple_of(BILLION)) {
-            return Err(invalid("expected whole bytes; hint: the suffix m means thousandths, Mi mebibytes"));
-        }
+        let invalid = |why: String| format!("{annotation} has the value {text:?}: {why}");
+        let quantity: Quantity = text.parse().map_err(invalid)?;
         Ok(Chosen { quantity, annotation: Some(annotation) })
     }
 
@@ -222,6 +225,19 @@ fn equalize(container: &str, resource: &str, request: &mut Chosen, limit: &mut C
             request.quantity = limit.quantity.clone();
         }
     }
+}
+
+/// Refuses parts of a byte: `128m` is an eighth of one, where `128Mi` was meant.
+fn whole(container: &str, resource: &str, bound: &str, chosen: &Chosen) -> Result<(), String> {
+    if resource == "cpu" || chosen.quantity.value().is_none_or(|value| value.is_multiple_of(BILLION)) {
+        return Ok(());
+    }
+    Err(format!(
+        "the {resource} {bound} of {container} is {} ({}): expected whole bytes; hint: the suffix m means thousandths, Mi \
+         mebibytes",
+        chosen.quantity,
+        chosen.origin(),
+    ))
 }
 
 fn class_lost(container: &str, resource: &str, request: &Chosen, limit: &Chosen) -> String {

@@ -1,10 +1,17 @@
 //! `smidge inject`: manifests in, the same manifests with the proxy out, and messages for their author.
 
+use clap::Parser as _;
 use serde_json::{Value, json};
 use smidge::{
-    cli::inject::injected::{Injected, injected},
+    cli::{
+        Cli, Command,
+        inject::injected::{Injected, injected},
+    },
     documents::{Document, Source, parse},
-    injector::Settings,
+    injector::{
+        Settings,
+        resources::{self, Quantity},
+    },
 };
 
 fn run_with(text: &str, settings: &Settings) -> Injected {
@@ -179,4 +186,30 @@ fn pull_secrets_are_added_once() {
     assert_eq!(only(&injected)["spec"]["imagePullSecrets"], json!([{"name": "mesh"}]));
     assert!(injected.messages[0].contains("no longer adds those of its ServiceAccount"), "{injected:?}");
     assert_eq!(only(&run(&text("")))["spec"].get("imagePullSecrets"), None);
+}
+
+#[test]
+fn flags_that_are_no_quantities_are_refused() {
+    let parse = |flag: &str| Cli::try_parse_from(["smidge", "inject", "-f", "in.yaml", flag]);
+    assert!(matches!(parse("--proxy-cpu-limit=1500m").unwrap().command, Command::Inject(_)));
+    assert!(matches!(parse("--init-memory-limit=none").unwrap().command, Command::Inject(_)));
+    for flag in ["--proxy-cpu-limit=-1", "--init-memory-request=64 Mi", "--proxy-memory-limit="] {
+        let message = parse(flag).unwrap_err().to_string();
+        assert!(message.contains("expected a quantity such as 100m or 64Mi, or none"), "{message}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let limited = |text: &str| {
+        let mut settings = Settings::default();
+        settings.proxy_resources.memory.limit = text.parse::<Quantity>().unwrap();
+        resources::check(&settings)
+    };
+    assert_eq!(limited("64Mi"), Ok(()));
+    assert_eq!(limited("none"), Ok(()));
+    let message = limited("63Mi").unwrap_err();
+    assert!(message.contains("expected at most its limit, 63Mi (the mesh's settings)"), "{message}");
+    assert!(limited("128000000m").unwrap_err().contains("expected at most"), "a whole number of bytes");
+    assert!(limited("1500m").unwrap_err().contains("expected whole bytes"));
 }
