@@ -30,3 +30,19 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
 pub const KUBE_SYSTEM: &str = "kube-system";
+
+/// Annotations of a namespace or a pod with requests and limits of the two containers, for example `100m` or `none`.
+pub const RESOURCES: [&str; 12] = [
+    "smidge.mesh/init-cpu-request",
+    "smidge.mesh/init-cpu-limit",
+    "smidge.mesh/init-memory-request",
+    "smidge.mesh/init-memory-limit",
+    "smidge.mesh/init-ephemeral-storage-request",
+    "smidge.mesh/init-ephemeral-storage-limit",
+    "smidge.mesh/proxy-cpu-request",
+    "smidge.mesh/proxy-cpu-limit",
+    "smidge.mesh/proxy-memory-request",
+    "smidge.mesh/proxy-memory-limit",
+    "smidge.mesh/proxy-ephemeral-storage-request",
+    "smidge.mesh/proxy-ephemeral-storage-limit",
+];

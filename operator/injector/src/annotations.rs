@@ -7,9 +7,11 @@
 use std::{fmt::Display, str::FromStr};
 
 use serde_json::Value;
-use smidge_crds::labels::{EXCLUDE_INBOUND_PORTS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTED};
+use smidge_crds::labels::{
+    EXCLUDE_INBOUND_PORTS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTED, RESOURCES,
+};
 
-use super::{annotation, resources};
+use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
 
 /// Set by injection: the version of Smidge that injected the pod.
@@ -71,9 +73,7 @@ pub(super) fn warnings(pod: &Value) -> Vec<String> {
             found.push(format!(
                 "smidge: {INJECT} is not read as an annotation, and the pod is injected; hint: write it as a label"
             ));
-        } else if !ours.iter().chain(&theirs).any(|known| known == name)
-            && !resources::annotations().any(|known| known == *name)
-        {
+        } else if !ours.iter().chain(&theirs).chain(&RESOURCES).any(|known| known == name) {
             found.push(format!(
                 "smidge: annotation {name} is not known and has no effect; hint: docs/injection.md lists those that are"
             ));

@@ -80,15 +80,6 @@ impl Resources {
     }
 }
 
-/// Names of the annotations by which users set requests and limits.
-pub fn annotations() -> impl Iterator<Item = String> {
-    let containers = [INIT_CONTAINER, PROXY_CONTAINER].into_iter();
-    let resources = containers.flat_map(|container| RESOURCES.map(|resource| (container, resource)));
-    resources.flat_map(|(container, resource)| {
-        ["request", "limit"].map(|bound| annotation_name(container, resource, bound))
-    })
-}
-
 /// Returns `smidge.mesh/proxy-cpu-limit`, for example.
 fn annotation_name(container: &str, resource: &str, bound: &str) -> String {
     let short = container.strip_prefix("smidge-").unwrap_or(container);
@@ -280,4 +271,20 @@ fn is_guaranteed(pod: &Value) -> bool {
     containers.peek().is_some()
         && pod.pointer("/spec/resources").is_none_or(Value::is_null)
         && containers.all(|container| ["cpu", "memory"].iter().all(|resource| is_equal(container, resource)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_annotation_that_is_read_is_listed() {
+        let mut read = Vec::new();
+        for container in [INIT_CONTAINER, PROXY_CONTAINER] {
+            for resource in RESOURCES {
+                read.extend(["request", "limit"].map(|bound| annotation_name(container, resource, bound)));
+            }
+        }
+        assert_eq!(read, smidge_crds::labels::RESOURCES);
+    }
 }
