@@ -46,3 +46,43 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
 pub const KUBE_SYSTEM: &str = "kube-system";
+
+/// Annotations of a namespace or a pod with requests and limits of the two containers, for example `100m` or `none`.
+pub const RESOURCES: [&str; 12] = [
+    "smidge.mesh/init-cpu-request",
+    "smidge.mesh/init-cpu-limit",
+    "smidge.mesh/init-memory-request",
+    "smidge.mesh/init-memory-limit",
+    "smidge.mesh/init-ephemeral-storage-request",
+    "smidge.mesh/init-ephemeral-storage-limit",
+    "smidge.mesh/proxy-cpu-request",
+    "smidge.mesh/proxy-cpu-limit",
+    "smidge.mesh/proxy-memory-request",
+    "smidge.mesh/proxy-memory-limit",
+    "smidge.mesh/proxy-ephemeral-storage-request",
+    "smidge.mesh/proxy-ephemeral-storage-limit",
+];
+
+/// Annotations of other meshes on a pod, each with the annotation of Smidge that has the same purpose.
+pub const COUNTERPARTS: [(&str, &str); 20] = [
+    ("openservicemesh.io/inbound-port-exclusion-list", EXCLUDE_INBOUND_PORTS),
+    ("openservicemesh.io/outbound-port-exclusion-list", EXCLUDE_OUTBOUND_PORTS),
+    ("openservicemesh.io/outbound-ip-range-exclusion-list", EXCLUDE_OUTBOUND_CIDRS),
+    ("config.linkerd.io/skip-inbound-ports", EXCLUDE_INBOUND_PORTS),
+    ("config.linkerd.io/skip-outbound-ports", EXCLUDE_OUTBOUND_PORTS),
+    ("config.linkerd.io/skip-subnets", EXCLUDE_OUTBOUND_CIDRS),
+    ("config.linkerd.io/proxy-cpu-request", "smidge.mesh/proxy-cpu-request"),
+    ("config.linkerd.io/proxy-cpu-limit", "smidge.mesh/proxy-cpu-limit"),
+    ("config.linkerd.io/proxy-memory-request", "smidge.mesh/proxy-memory-request"),
+    ("config.linkerd.io/proxy-memory-limit", "smidge.mesh/proxy-memory-limit"),
+    ("traffic.sidecar.istio.io/excludeInboundPorts", EXCLUDE_INBOUND_PORTS),
+    ("traffic.sidecar.istio.io/excludeOutboundPorts", EXCLUDE_OUTBOUND_PORTS),
+    ("traffic.sidecar.istio.io/excludeOutboundIPRanges", EXCLUDE_OUTBOUND_CIDRS),
+    ("sidecar.istio.io/proxyCPU", "smidge.mesh/proxy-cpu-request"),
+    ("sidecar.istio.io/proxyCPULimit", "smidge.mesh/proxy-cpu-limit"),
+    ("sidecar.istio.io/proxyMemory", "smidge.mesh/proxy-memory-request"),
+    ("sidecar.istio.io/proxyMemoryLimit", "smidge.mesh/proxy-memory-limit"),
+    ("consul.hashicorp.com/transparent-proxy-exclude-inbound-ports", EXCLUDE_INBOUND_PORTS),
+    ("consul.hashicorp.com/transparent-proxy-exclude-outbound-ports", EXCLUDE_OUTBOUND_PORTS),
+    ("consul.hashicorp.com/transparent-proxy-exclude-outbound-cidrs", EXCLUDE_OUTBOUND_CIDRS),
+];

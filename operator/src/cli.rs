@@ -39,7 +39,7 @@ pub enum Command {
     /// Show whether one workload may call another, and why.
     Explain(explain::Args),
     /// Print manifests with the proxy injected.
-    Inject(inject::Args),
+    Inject(Box<inject::Args>),
     /// Redirect a pod's traffic to its proxy (runs inside the pod).
     Redirect(redirect::Args),
 }

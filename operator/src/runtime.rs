@@ -4,6 +4,7 @@
 
 mod pages;
 mod pipeline;
+pub mod sidecar;
 mod status;
 mod watches;
 mod webhooks;
@@ -61,6 +62,9 @@ pub struct Settings {
     /// Pull policy of the injected images.
     #[arg(long, env = "SMIDGE_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub image_pull_policy: String,
+    /// Settings of the injected containers.
+    #[command(flatten)]
+    pub sidecar: sidecar::Sidecar,
     /// Address of the xDS server.
     #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
     pub xds_listen: SocketAddr,
@@ -101,7 +105,7 @@ impl Settings {
         control_plane_roots: Vec<String>,
         probe_key: injector::ProbeKey,
     ) -> injector::Settings {
-        injector::Settings {
+        self.sidecar.apply(injector::Settings {
             proxy_image: self.proxy_image.clone(),
             init_image: self.init_image.clone(),
             image_pull_policy: self.image_pull_policy.clone(),
@@ -113,7 +117,7 @@ impl Settings {
             control_plane_roots,
             probe_key,
             ..injector::Settings::default()
-        }
+        })
     }
 }
 
@@ -146,6 +150,9 @@ pub enum Error {
         #[source]
         source: ca::ServingError,
     },
+    /// The requests and limits of injected containers contradict each other.
+    #[error("invalid settings of injected containers: {0}")]
+    Sidecar(String),
     /// The client certificates of webhook callers could not be set up.
     #[error("failed to set up the client certificates of the webhooks")]
     Callers(#[from] CallersError),
@@ -206,6 +213,7 @@ struct Core {
 
 async fn run(settings: Settings) -> Result<(), Error> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    settings.sidecar.check().map_err(Error::Sidecar)?;
     let names = settings.webhook_client_names.clone();
     let file = settings.webhook_client_ca.as_deref();
     let callers = file.map(|file| Callers::read(file, names)).transpose()?;

@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Json, Response},
     routing::post,
 };
+use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
 use tokio::{sync::watch, time::timeout};
 use tracing::warn;
@@ -25,7 +26,7 @@ use self::{body::Held, callers::Callers};
 use crate::{
     admission::{Current, referenced_objects},
     injector::Settings,
-    inputs::{Clusters, Inputs},
+    inputs::{self, Clusters, Inputs},
     lower::injects_strictly,
     queue::Queue,
     shares::Shares,
@@ -52,6 +53,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit of a verdict; less than the API server waits for it, so that its client receives the reason for a missing
 /// verdict.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for the namespace of a pod to become known: a file often has a namespace and pods for it.
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum number of concurrent verdicts, in all and for one peer: an object can be large enough to cost seconds. With
 /// two for a peer, a change of the mesh took 4 times as long on two cores (docs/design/013-operator-ports.md).
 const VERDICTS: (usize, usize) = (4, 1);
@@ -126,9 +129,14 @@ async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, h
     if reckoned > PARSED.1 {
         return too_large();
     }
+    if let Some(namespace) = review::namespace(&held.body) {
+        views.await_namespace(namespace).await;
+    }
     let settings = views.injector.borrow().clone();
-    let answer =
-        move |body: &[u8]| respond(injection::answer(body, &settings, views.strictness(), &views.injections));
+    let answer = move |body: &[u8]| {
+        let find = |name: &str| views.namespace(name);
+        respond(injection::answer(body, &settings, views.strictness(), &views.injections, find))
+    };
     computed(&injections, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
 }
 
@@ -216,11 +224,30 @@ impl Views {
         if clusters.values().any(injects_strictly) { Strictness::Refuse } else { Strictness::Warn }
     }
 
+    /// Waits until a namespace is known, or for a short time.
+    async fn await_namespace(&self, name: String) {
+        let key = (String::new(), name);
+        let is_known = |clusters: &Clusters| own(clusters).is_some_and(|it| it.namespaces.contains_key(&key));
+        let mut clusters = self.clusters.clone();
+        // An error means that the operator is ending.
+        let _ = timeout(NAMESPACE_TIMEOUT, clusters.wait_for(is_known)).await;
+    }
+
+    /// Returns a namespace of the own cluster, if it is known.
+    fn namespace(&self, name: &str) -> Option<inputs::Shared<Namespace>> {
+        let key = (String::new(), name.to_owned());
+        own(&self.clusters.borrow())?.namespaces.get(&key).cloned()
+    }
+
     /// Copies the referenced objects, so that changes of the inputs do not wait for a verdict.
     fn current(&self, namespaces: &BTreeSet<String>) -> Current {
         let clusters = self.clusters.borrow();
-        let inputs =
-            clusters.values().next().map_or_else(Inputs::default, |all| referenced_objects(all, namespaces));
+        let inputs = own(&clusters).map_or_else(Inputs::default, |all| referenced_objects(all, namespaces));
         Current { inputs, read: self.awaited.borrow().is_empty() }
     }
+}
+
+/// Returns the inputs of the cluster that this operator runs in.
+fn own(clusters: &Clusters) -> Option<&Inputs> {
+    clusters.values().next()
 }

@@ -15,6 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 mod client_ca;
+mod sidecar;
 
 fn helm() -> Option<PathBuf> {
     let set = std::env::var_os("HELM").map(PathBuf::from);

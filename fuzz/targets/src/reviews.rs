@@ -23,7 +23,7 @@ pub fn run(body: &[u8]) {
         conversion::answer(body)
             .ok()
             .map(|answer| serde_json::from_slice(&answer).expect("an answer is JSON")),
-        injection::answer(body, &settings, Strictness::Warn, &Metrics::default()).ok(),
+        injection::answer(body, &settings, Strictness::Warn, &Metrics::default(), |_| None).ok(),
         validation::answer(body, nothing).ok(),
         review::uid(body).map(|uid| validation::unjudged(&uid)),
     ] {

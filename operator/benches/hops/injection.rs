@@ -19,11 +19,12 @@ pub fn bench(criterion: &mut Criterion) {
     let root = issue::root(key, subject, OffsetDateTime::now_utc(), serial).unwrap();
     let settings = Settings { control_plane_roots: vec![root.pem().to_owned()], ..Settings::default() };
     let (body, metrics) = (review().to_string(), Metrics::default());
-    let injected = injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap();
+    let injected =
+        injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics, |_| None).unwrap();
     assert!(injected.pointer("/response/patch").is_some(), "{injected}");
     criterion.benchmark_group("injection").bench_function("patch", |bencher| {
         bencher.iter(|| {
-            injection::answer(black_box(body.as_bytes()), &settings, Strictness::Warn, &metrics)
+            injection::answer(black_box(body.as_bytes()), &settings, Strictness::Warn, &metrics, |_| None)
                 .unwrap()
                 .to_string()
         });

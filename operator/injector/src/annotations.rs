@@ -1,7 +1,8 @@
 //! Reads the annotations of a pod that users set.
 //!
-//! Users exclude ports and destinations from redirection, and nothing else: no annotation sets an image, a capability or
-//! a mount.
+//! Users exclude ports and destinations from redirection, and set requests and limits, which `resources` reads: no
+//! annotation sets an image, a capability or a mount. Labels and annotations of the mesh that are not read cause a
+//! warning.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 pub use smidge_crds::labels::{
     EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
 };
+use smidge_crds::labels::{INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTED, PREFIX, RESOURCES};
 
 use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
@@ -31,6 +33,39 @@ pub(super) fn exclusions(pod: &Value) -> Result<Exclusions, String> {
             .collect(),
         outbound_cidrs: entries::<Cidr>(pod, EXCLUDE_OUTBOUND_CIDRS, cidrs)?,
     })
+}
+
+/// Returns warnings about labels and annotations of the mesh that have no effect on the pod.
+pub(super) fn warnings(pod: &Value) -> Vec<String> {
+    let names = |map: &str| {
+        let map = pod.pointer(map).and_then(Value::as_object).into_iter().flatten();
+        map.filter(|(name, _)| name.starts_with(PREFIX))
+    };
+    let mut found = Vec::new();
+    for (name, value) in names("/metadata/labels") {
+        if name != INJECT {
+            found.push(format!("smidge: a pod has no label {name}: it has no effect"));
+        } else if ![INJECT_DISABLED, INJECT_ENABLED].iter().any(|word| value == word) {
+            found.push(format!(
+                "smidge: label {INJECT} has the value {value}: expected {INJECT_DISABLED} or {INJECT_ENABLED}; the pod is \
+                 injected, as its namespace is"
+            ));
+        }
+    }
+    let ours = [INJECTED, VERSION, TOKEN_SDS, PROBES];
+    let theirs = [EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS];
+    for (name, _) in names("/metadata/annotations") {
+        if name == INJECT {
+            found.push(format!(
+                "smidge: {INJECT} is not read as an annotation, and the pod is injected; hint: write it as a label"
+            ));
+        } else if !ours.iter().chain(&theirs).chain(&RESOURCES).any(|known| known == name) {
+            found.push(format!(
+                "smidge: annotation {name} is not known and has no effect; hint: docs/injection.md lists those that are"
+            ));
+        }
+    }
+    found
 }
 
 /// A port that is not 0.

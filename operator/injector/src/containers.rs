@@ -1,7 +1,7 @@
 //! Builds the parts that are added to a pod: the init container, the sidecar, and the one volume.
 //!
-//! Everything here comes from the settings, except for the exclusions and probes, which are already parsed. Does not
-//! place them in the pod: its caller does.
+//! Everything here comes from the settings, except for the exclusions, probes and resources, which are already parsed.
+//! Does not place them in the pod: its caller does.
 
 use serde_json::{Value, json};
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
@@ -26,7 +26,7 @@ const DRAIN_SECONDS: &str = "15";
 
 /// Builds the init container. It runs as root, as added capabilities take no effect for other users, with NET_ADMIN and
 /// no other capability.
-pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32) -> Value {
+pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32, resources: &Value) -> Value {
     let mut args = vec!["redirect".to_owned()];
     if user != SHARED_USER {
         args.push(format!("--proxy-user={user}"));
@@ -37,7 +37,7 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32) -> V
         "image": settings.init_image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": args,
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        "resources": resources,
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -56,7 +56,7 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32) -> V
 /// It has no `preStop` hook: the control plane removes the pod from every proxy's endpoints as soon as it is being
 /// deleted, the application ends its own requests, and Kubernetes stops the sidecar only after every container of the
 /// application has ended.
-pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32) -> Value {
+pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32, resources: &Value) -> Value {
     let ready = |period: u32, failures: u32| {
         json!({
             "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
@@ -88,7 +88,7 @@ pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32) -> Value
         // Ten minutes: without the control plane a pod waits rather than run unprotected.
         "startupProbe": ready(1, 600),
         "readinessProbe": ready(5, 3),
-        "resources": settings.proxy_resources,
+        "resources": resources,
         "securityContext": {
             "runAsUser": user,
             "runAsGroup": PROXY_GROUP,

@@ -6,21 +6,27 @@
 //! then injected again, which makes the function idempotent and lets it see what other webhooks or users added since.
 //! Reads no cluster and generates nothing random.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM};
 use smidge_xds::bootstrap::Family;
 
 mod annotations;
 mod containers;
+mod other_mesh;
 mod probes;
+mod pull_secrets;
 pub mod redirect;
 mod refusal;
+pub mod resources;
 mod restore;
 mod token;
 mod user;
 
 pub use annotations::{EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION};
 pub use containers::{CREDENTIAL_FOLDER, VOLUME};
+pub use resources::{Quantity, Resources};
 pub use token::ProbeKey;
 pub use user::USERS;
 
@@ -57,8 +63,12 @@ pub struct Settings {
     pub concurrency: u16,
     /// Log level of a proxy: Envoy's `--log-level`.
     pub log_level: String,
-    /// Requests and limits of a proxy, as in a container's `resources`.
-    pub proxy_resources: Value,
+    /// Requests and limits of a proxy, where no annotation sets others.
+    pub proxy_resources: Resources,
+    /// Requests and limits of the init container, where no annotation sets others.
+    pub init_resources: Resources,
+    /// Names of the Secrets with the credentials of the injected images' registry, in each pod's namespace.
+    pub image_pull_secrets: Vec<String>,
 }
 
 impl Default for Settings {
@@ -78,9 +88,9 @@ impl Default for Settings {
             concurrency: 2,
             log_level: "warning".to_owned(),
             // No CPU limit: a throttled proxy shows as latency of the application.
-            proxy_resources: serde_json::json!({
-                "requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"},
-            }),
+            proxy_resources: Resources::of(["10m", "none"], ["64Mi", "512Mi"]),
+            init_resources: Resources::of(["10m", "none"], ["16Mi", "64Mi"]),
+            image_pull_secrets: Vec::new(),
         }
     }
 }
@@ -99,6 +109,23 @@ impl Settings {
     /// Returns the full name that a proxy connects to.
     pub fn control_plane_host(&self) -> String {
         format!("{}.{}", self.server_name(), self.cluster_domain)
+    }
+}
+
+/// Namespace of a pod, as far as it concerns injection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Namespace<'n> {
+    /// Its name.
+    pub name: &'n str,
+    /// Its labels, if they are known.
+    pub labels: Option<&'n BTreeMap<String, String>>,
+    /// Its annotations, if they are known.
+    pub annotations: Option<&'n BTreeMap<String, String>>,
+}
+
+impl<'n> From<&'n str> for Namespace<'n> {
+    fn from(name: &'n str) -> Self {
+        Self { name, ..Self::default() }
     }
 }
 
@@ -126,8 +153,13 @@ pub enum Decision {
 
 /// Decides on a pod or a pod template (`metadata` and `spec`) of `namespace`, which takes part in the mesh. `review`
 /// identifies the API server's review of one pod, whose proxy then has a user of its own; see `user`.
-pub fn inject(pod: &Value, namespace: &str, review: Option<&str>, settings: &Settings) -> Decision {
-    match try_inject(pod, namespace, review, settings) {
+pub fn inject<'n>(
+    pod: &Value,
+    namespace: impl Into<Namespace<'n>>,
+    review: Option<&str>,
+    settings: &Settings,
+) -> Decision {
+    match try_inject(pod, namespace.into(), review, settings) {
         Ok(decision) => decision,
         Err(message) => Decision::Deny { message: format!("smidge: {message}") },
     }
@@ -144,16 +176,23 @@ pub fn refuse_ephemeral(pod: &Value) -> Option<String> {
     refusal::ephemeral(pod).err().map(|message| format!("smidge: {message}"))
 }
 
+/// Returns the reason for which the API server refuses the labels or annotations of an object, if it does.
+pub fn refuse_metadata(object: &Value) -> Option<String> {
+    refusal::texts(object).err().map(|message| format!("smidge: {message}"))
+}
+
 fn try_inject(
     pod: &Value,
-    namespace: &str,
+    namespace: Namespace<'_>,
     review: Option<&str>,
     settings: &Settings,
 ) -> Result<Decision, String> {
-    if let Some(warnings) = stays_out(pod, namespace, settings) {
+    refusal::texts(pod)?;
+    if let Some(warnings) = stays_out(pod, namespace.name, settings) {
         return Ok(Decision::Skip { warnings });
     }
-    let mut warnings = Vec::new();
+    let mut warnings = annotations::warnings(pod);
+    warnings.extend(other_mesh::warnings(pod, namespace));
     let mut pod = pod.clone();
     let mut given = None;
     if annotation(&pod, INJECTED).is_some() {
@@ -163,12 +202,17 @@ fn try_inject(
     refusal::check(&pod)?;
     let user = user::choose(&pod, given, review);
     let exclusions = annotations::exclusions(&pod)?;
-    let owner = token::Owner::of(&pod, namespace);
+    let [of_init, of_proxy] = resources::of(&pod, namespace, settings, &mut warnings)?;
+    let owner = token::Owner::of(&pod, namespace.name);
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
-    let added = [containers::init(settings, &exclusions, user), containers::proxy(settings, probes, user)];
+    let added = [
+        containers::init(settings, &exclusions, user, &of_init),
+        containers::proxy(settings, probes, user, &of_proxy),
+    ];
     add(&mut pod, settings, added);
+    warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
     annotate(&mut pod, originals);
     Ok(Decision::Inject { pod, warnings })
 }

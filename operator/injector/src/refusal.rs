@@ -38,6 +38,29 @@ pub(super) fn check(pod: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses labels and annotations that are no text, as the API server does: YAML reads `9000` and `true` as a number and
+/// a boolean.
+pub(super) fn texts(object: &Value) -> Result<(), String> {
+    for map in ["labels", "annotations"] {
+        let entries =
+            object.get("metadata").and_then(|metadata| metadata.get(map)).and_then(Value::as_object);
+        for (name, value) in entries.into_iter().flatten() {
+            let found = match value {
+                Value::String(_) | Value::Null => continue,
+                Value::Number(_) => "a number",
+                Value::Bool(_) => "a boolean",
+                Value::Array(_) => "a list",
+                Value::Object(_) => "an object",
+            };
+            return Err(format!(
+                "metadata.{map}: {name} is {found}, {value}: expected text; hint: put it in \
+                 quotation marks"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the first problem of the ephemeral containers of an injected pod. Those of other pods are not restricted.
 pub(super) fn ephemeral(pod: &Value) -> Result<(), String> {
     let has_proxy = has_proxy(pod);

@@ -8,11 +8,15 @@ mod cluster;
 mod document;
 mod unknown;
 mod unversioned;
+mod workload;
+mod yaml;
 
 use std::fmt;
 
 pub use cluster::{Offline, Written, cluster};
 pub use document::{Document, parse};
+pub use workload::pod_place;
+pub use yaml::print;
 
 /// Namespace of objects that name none, unless another one is set.
 pub const DEFAULT_NAMESPACE: &str = "default";

@@ -4,7 +4,7 @@
 //! their owner expects an effect. Used by `documents` for kinds and by `kubernetes::labels` for the rest. Gives none of
 //! them a meaning.
 
-use smidge_crds::{KINDS as OWN_KINDS, config};
+use smidge_crds::{KINDS as OWN_KINDS, config, labels::COUNTERPARTS};
 
 /// An annotation, label or kind of another mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub(crate) fn metadata(name: &str) -> Option<Foreign> {
     if prefix.is_empty() && rest != "istio-injection" {
         return None;
     }
-    let known = METADATA.iter().find(|(words, _)| words.iter().all(|word| rest.contains(word)));
+    let counterpart = COUNTERPARTS.iter().find(|(theirs, _)| *theirs == name);
+    let known = counterpart.or_else(|| METADATA.iter().find(|(end, _)| rest.ends_with(end)));
     Some(Foreign { mesh, instead: known.map_or("", |(_, instead)| instead) })
 }
 
@@ -64,32 +65,16 @@ const PREFIXES: &[(&str, &str)] = &[
 const INJECT: &str =
     "the label smidge.mesh/inject: enabled on the namespace, disabled on a pod that stays out";
 
-/// Words of the names of labels and annotations, all of which a name contains, and what Smidge has in their place. The
-/// first row that fits counts.
-const METADATA: &[(&[&str], &str)] = &[
-    (&["outbound", "exclusion", "ip"], "the annotation smidge.mesh/exclude-outbound-cidrs on the pod"),
-    (&["outbound", "exclusion"], "the annotation smidge.mesh/exclude-outbound-ports on the pod"),
-    (&["inbound", "exclusion"], "the annotation smidge.mesh/exclude-inbound-ports on the pod"),
-    (&["exclude", "IPRanges"], "the annotation smidge.mesh/exclude-outbound-cidrs on the pod"),
-    (&["exclude", "-cidrs"], "the annotation smidge.mesh/exclude-outbound-cidrs on the pod"),
-    (&["exclude", "utbound"], "the annotation smidge.mesh/exclude-outbound-ports on the pod"),
-    (&["exclude", "nbound"], "the annotation smidge.mesh/exclude-inbound-ports on the pod"),
-    (&["skip-outbound"], "the annotation smidge.mesh/exclude-outbound-ports on the pod"),
-    (&["skip-inbound"], "the annotation smidge.mesh/exclude-inbound-ports on the pod"),
-    (&["skip-subnets"], "the annotation smidge.mesh/exclude-outbound-cidrs on the pod"),
-    (&["ignore-outgoing"], "the annotation smidge.mesh/exclude-outbound-ports on the pod"),
-    (&["ignore-incoming"], "the annotation smidge.mesh/exclude-inbound-ports on the pod"),
-    (&["opaque-ports"], "appProtocol: tcp on the Service's port"),
-    (&["traffic-type"], "appProtocol on the Service's port"),
-    (&["monitored-by"], INJECT),
-    (&["inject"], INJECT),
-    (&["proxy-cpu"], RESOURCES),
-    (&["proxy-memory"], RESOURCES),
-    (&["proxyCPU"], RESOURCES),
-    (&["proxyMemory"], RESOURCES),
+/// Ends of the names of labels and annotations that have no counterpart of the same kind, and what Smidge has in their
+/// place. The first row that fits counts.
+const METADATA: &[(&str, &str)] = &[
+    ("opaque-ports", APP_PROTOCOL),
+    ("traffic-type", APP_PROTOCOL),
+    ("monitored-by", INJECT),
+    ("inject", INJECT),
+    ("injection", INJECT),
 ];
 
-const RESOURCES: &str = "settings of the sidecar's resources";
 const GRANTS: &str = "a TrafficTarget";
 const SPLITS: &str = "a TrafficSplit, with spec.matches for some requests";
 const MTLS: &str =

@@ -1,23 +1,24 @@
 //! `smidge inject`: turns manifests into the same manifests with the proxy.
 //!
-//! Injects Pods and the pod templates of workloads; every other object passes unchanged. `injector` decides what
-//! injection adds; `documents` parses the files.
+//! Reads flags and files, and prints. `injected` makes the manifests.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use serde_json::Value;
 use zeroize::Zeroizing;
 
+use self::injected::{Injected, injected};
 use super::manifests::Manifests;
 use crate::{
-    documents,
-    injector::{self, Decision, ProbeKey, Settings},
+    injector::{ProbeKey, Settings},
+    runtime::sidecar::Sidecar,
     source::files,
 };
 
+pub mod injected;
+
 /// Arguments of `smidge inject`.
 ///
-/// Exit status: 0 success (warnings go to standard error), 1 a pod was refused, 2 something could not be read.
+/// Exit status: 0 success (warnings go to standard error), 1 an object was refused, 2 something could not be read.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment, mut_arg("filename", |arg| arg.required(true)))]
 pub struct Args {
@@ -37,6 +38,8 @@ pub struct Args {
     /// Image of the init container: that of this program.
     #[arg(long, default_value_t = Settings::default().init_image)]
     init_image: String,
+    #[command(flatten)]
+    sidecar: Sidecar,
     /// SPIFFE trust domain of the mesh.
     #[arg(long, default_value_t = Settings::default().trust_domain)]
     trust_domain: String,
@@ -52,18 +55,23 @@ pub struct Args {
 }
 
 /// Runs `smidge inject`.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: Box<Args>) -> ExitCode {
     let Args {
         manifests,
         control_plane_roots,
         probe_key,
         proxy_image,
         init_image,
+        sidecar,
         trust_domain,
         cluster_name,
         cluster_domain,
         system_namespace,
-    } = args;
+    } = *args;
+    if let Err(why) = sidecar.check() {
+        eprintln!("smidge: {why}");
+        return ExitCode::from(2);
+    }
     let probe_key = match key(probe_key) {
         Ok(key) => key,
         Err(why) => {
@@ -84,7 +92,7 @@ pub fn run(args: Args) -> ExitCode {
     };
     print(
         &manifests,
-        &Settings {
+        &sidecar.apply(Settings {
             proxy_image,
             init_image,
             trust_domain,
@@ -94,7 +102,7 @@ pub fn run(args: Args) -> ExitCode {
             control_plane_roots,
             probe_key,
             ..Settings::default()
-        },
+        }),
     )
 }
 
@@ -114,19 +122,12 @@ fn key(file: Option<PathBuf>) -> Result<ProbeKey, String> {
 
 fn print(manifests: &Manifests, settings: &Settings) -> ExitCode {
     let (sources, mut unreadable) = files::read(&manifests.filename);
-    let mut refused = false;
-    for source in &sources {
-        let (documents, broken) = documents::parse(source);
-        unreadable.extend(broken);
-        for mut document in documents {
-            refused |= !inject(&document.kind, &mut document.value, &manifests.namespace, settings);
-            match serde_saphyr::to_string(&document.value) {
-                Ok(text) => println!("---\n{}", text.trim_end()),
-                Err(error) => {
-                    unreadable.push(document.unreadable("", format!("has no form in YAML: {error}")));
-                }
-            }
-        }
+    let Injected { text, messages, unreadable: more, refused } =
+        injected(&sources, &manifests.namespace, settings);
+    unreadable.extend(more);
+    print!("{text}");
+    for message in messages {
+        eprintln!("{message}");
     }
     for what in &unreadable {
         eprintln!("smidge: {what}");
@@ -136,36 +137,4 @@ fn print(manifests: &Manifests, settings: &Settings) -> ExitCode {
         (true, true) => ExitCode::from(1),
         (true, false) => ExitCode::SUCCESS,
     }
-}
-
-/// Injects the pod in an object, in place; returns false if it was refused.
-fn inject(kind: &str, object: &mut Value, namespace: &str, settings: &Settings) -> bool {
-    let template = match kind {
-        "Pod" => "",
-        "CronJob" => "/spec/jobTemplate/spec/template",
-        "Deployment"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "ReplicaSet"
-        | "ReplicationController"
-        | "Job"
-        | "Rollout" => "/spec/template",
-        _ => return true,
-    };
-    let named = |field: &str| object.get("metadata")?.get(field)?.as_str().map(str::to_owned);
-    let namespace = named("namespace").unwrap_or_else(|| namespace.to_owned());
-    let name = named("name").unwrap_or_default();
-    let Some(pod) = object.pointer_mut(template) else { return true };
-    let (messages, fine) = match injector::inject(pod, &namespace, None, settings) {
-        Decision::Inject { pod: injected, warnings } => {
-            *pod = injected;
-            (warnings, true)
-        }
-        Decision::Skip { warnings } => (warnings, true),
-        Decision::Deny { message } => (vec![message], false),
-    };
-    for line in messages {
-        eprintln!("{kind} {namespace}/{name}: {line}");
-    }
-    fine
 }

@@ -6,7 +6,7 @@
 //! this program knows fewer fields of a pod than the API server.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -19,6 +19,7 @@ use super::review::{self, Admission, Error, Read};
 use crate::{
     bypass,
     injector::{self, Decision, Settings},
+    inputs::Shared,
 };
 
 /// Treatment of pods that could leave the mesh.
@@ -77,11 +78,13 @@ impl Metrics {
 }
 
 /// Answers a review. An object that is neither a new pod nor an update of ephemeral containers is admitted unchanged.
+/// `find` returns a namespace, if it is known.
 pub fn answer(
     body: &[u8],
     settings: &Settings,
     strictness: Strictness,
     metrics: &Metrics,
+    find: impl FnOnce(&str) -> Option<Shared<Namespace>>,
 ) -> Result<Value, Error> {
     let Admission { uid, operation, sub_resource, namespace, kind, object, .. } =
         match review::admission(body)? {
@@ -104,7 +107,13 @@ pub fn answer(
     if !is_pod || operation != "CREATE" || !sub_resource.is_empty() {
         return Ok(review::allow(&uid, &[]));
     }
-    Ok(match injector::inject(&object, &namespace, Some(&uid), settings) {
+    let found = find(&namespace);
+    let of = injector::Namespace {
+        name: &namespace,
+        labels: found.as_ref().and_then(|it| it.metadata.labels.as_ref()),
+        annotations: found.as_ref().and_then(|it| it.metadata.annotations.as_ref()),
+    };
+    Ok(match injector::inject(&object, of, Some(&uid), settings) {
         Decision::Skip { warnings } => review::allow(&uid, &warnings),
         Decision::Deny { message } => review::deny(&uid, 403, "Forbidden", &message, &[]),
         Decision::Inject { pod, mut warnings } => {
@@ -112,10 +121,19 @@ pub fn answer(
                 Ok(more) => warnings.extend(more),
                 Err(message) => return Ok(review::deny(&uid, 403, "Forbidden", &message, &warnings)),
             }
+            warnings.extend(found.is_none().then(|| unknown(&namespace)));
             let patch = serde_json::to_vec(&json_patch::diff(&object, &pod))?;
             review::patch(&uid, &warnings, STANDARD.encode(patch))
         }
     })
+}
+
+/// Returns the warning that the annotations of a namespace were not applied.
+fn unknown(namespace: &str) -> String {
+    format!(
+        "smidge: the operator has not read namespace {namespace} yet: its annotations have no effect on this pod; hint: \
+         create the pod again if the namespace sets resources"
+    )
 }
 
 /// Judges the ways in which a pod can leave the mesh: returns warnings if it is admitted, otherwise the reason for the

@@ -106,16 +106,25 @@ pub fn admission(body: &[u8]) -> Result<Read<Admission, Admission<IgnoredAny>>, 
     read(body, ADMISSION)
 }
 
-/// Length of the start of a review that is searched for its UID, in bytes. API servers write the UID first.
+/// Length of the start of a review that is searched for a text, in bytes. API servers write the UID first, and the
+/// object after the rest.
 const START: usize = 4 << 10;
 
 /// Returns the UID of an AdmissionReview, without reading more than its start.
 pub fn uid(body: &[u8]) -> Option<String> {
+    find(body, &["request", "uid"])
+}
+
+/// Returns the namespace of an AdmissionReview, without reading more than its start.
+pub fn namespace(body: &[u8]) -> Option<String> {
+    find(body, &["request", "namespace"])
+}
+
+fn find(body: &[u8], path: &[&str]) -> Option<String> {
     let mut found = None;
     let start = body.get(..START).unwrap_or(body);
-    // Stops with an error where the UID was found, or where the start ends.
-    let _ =
-        serde_json::Deserializer::from_slice(start).deserialize_map(Find(&["request", "uid"], &mut found));
+    // Stops with an error where the text was found, or where the start ends.
+    let _ = serde_json::Deserializer::from_slice(start).deserialize_map(Find(path, &mut found));
     found
 }
 

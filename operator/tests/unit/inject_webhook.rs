@@ -7,11 +7,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Namespace;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
 use smidge::{
     https,
     injector::Settings,
+    inputs::{Clusters, Shared},
     webhook::{
         self, Views,
         ca_bundle::Holder,
@@ -28,6 +30,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 mod apart;
+mod namespace;
 
 fn a_review(pod: &Value) -> Value {
     json!({
@@ -44,13 +47,19 @@ fn a_pod() -> Value {
     json!({"metadata": {"generateName": "web-"}, "spec": {"containers": [{"name": "app", "image": "web:1"}]}})
 }
 
+/// The namespace of every review, without annotations.
+#[allow(clippy::unnecessary_wraps, reason = "as the webhook finds it")]
+fn a_namespace(_: &str) -> Option<Shared<Namespace>> {
+    Some(Namespace::default().into())
+}
+
 fn answer(review: &Value) -> Value {
     answer_if(review, Strictness::Warn, &Metrics::default())
 }
 
 fn answer_if(review: &Value, strictness: Strictness, metrics: &Metrics) -> Value {
     let body = review.to_string();
-    injection::answer(body.as_bytes(), &Settings::default(), strictness, metrics).unwrap()["response"].take()
+    injection::answer(body.as_bytes(), &Settings::default(), strictness, metrics, a_namespace).unwrap()["response"].take()
 }
 
 fn patch(response: &Value) -> json_patch::Patch {
@@ -108,11 +117,12 @@ fn what_is_no_new_pod_passes() {
 fn nonsense_is_an_error_and_no_panic() {
     let (settings, metrics) = (Settings::default(), Metrics::default());
     for body in ["", "null", "{}", "[]", r#"{"apiVersion":"admission.k8s.io/v1","request":null}"#] {
-        injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap_err();
+        injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics, |_| None).unwrap_err();
     }
     let mut review = a_review(&a_pod());
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    injection::answer(review.to_string().as_bytes(), &settings, Strictness::Warn, &metrics).unwrap_err();
+    injection::answer(review.to_string().as_bytes(), &settings, Strictness::Warn, &metrics, |_| None)
+        .unwrap_err();
     // Objects of any shape: the API server checks a pod only after the webhooks have seen it.
     for pod in [
         json!(null),
@@ -140,7 +150,7 @@ fn an_answer_takes_little_time() {
     let mut times: Vec<_> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics).unwrap();
+            injection::answer(body.as_bytes(), &settings, Strictness::Warn, &metrics, |_| None).unwrap();
             start.elapsed()
         })
         .collect();
@@ -157,12 +167,22 @@ struct Served {
 }
 
 async fn serve() -> Served {
+    serve_for().0.await
+}
+
+/// Serves the webhooks for the clusters of the sender.
+fn serve_for() -> (impl Future<Output = Served>, watch::Sender<Clusters>) {
+    let (sender, clusters) = watch::channel(BTreeMap::new());
+    (serve_clusters(clusters), sender)
+}
+
+async fn serve_clusters(clusters: watch::Receiver<Clusters>) -> Served {
     let (tls, roots) = tls::self_signed("smidge-webhook.smidge-system.svc");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let views = Views {
         injector: watch::channel(Arc::new(Settings::default())).1,
-        clusters: watch::channel(BTreeMap::new()).1,
+        clusters,
         awaited: watch::channel(BTreeSet::new()).1,
         injections: Metrics::default(),
     };

@@ -14,14 +14,9 @@ mod written;
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        batch::v1::{CronJob, Job},
-        core::v1::{Container, Namespace, Pod, PodTemplateSpec},
-    },
+    api::core::v1::{Container, Namespace, Pod, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use serde::de::DeserializeOwned;
 use smidge_crds::{
     conversion,
     labels::{self, INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
@@ -29,7 +24,7 @@ use smidge_crds::{
 };
 
 pub use self::written::Written;
-use super::{Document, Unreadable, unknown};
+use super::{Document, Unreadable, unknown, workload};
 use crate::{
     finding::{Finding, ObjectRef},
     inputs::{Inputs, Key, Objects, change_each},
@@ -75,25 +70,16 @@ impl Offline {
                 self.findings.extend(definition::foreign(document));
                 Ok(())
             }
-            ("apps", "Deployment") => self.add_pod(document, |of: Deployment| Some(of.spec?.template)),
-            ("apps", "StatefulSet") => self.add_pod(document, |of: StatefulSet| Some(of.spec?.template)),
-            ("apps", "DaemonSet") => self.add_pod(document, |of: DaemonSet| Some(of.spec?.template)),
-            // One that a Deployment owns adds nothing to the Deployment.
-            ("apps", "ReplicaSet") if !has(document, "/metadata/ownerReferences/0") => {
-                self.add_pod(document, |of: ReplicaSet| of.spec?.template)
-            }
-            // Without a template it refers to a Deployment.
-            ("argoproj.io", "Rollout") if has(document, "/spec/template") => {
-                self.add_pod(document, |of: Rollout| Some(of.spec.template))
-            }
-            ("batch", "Job") => self.add_pod(document, |of: Job| Some(of.spec?.template)),
-            ("batch", "CronJob") => {
-                self.add_pod(document, |of: CronJob| Some(of.spec?.job_template.spec?.template))
-            }
+            // One that a Deployment owns adds nothing to the Deployment; one without a template refers to another object.
+            ("apps", "ReplicaSet") if has(document, "/metadata/ownerReferences/0") => Ok(()),
+            ("argoproj.io", "Rollout") if !has(document, "/spec/template") => Ok(()),
             (group, kind) if group == "smidge.mesh" || smi::is_meant(group, kind) => {
                 self.add_custom(document)
             }
-            _ => self.insert(document),
+            _ => match workload::template(document) {
+                Some(template) => self.add_pod(document, template?),
+                None => self.insert(document),
+            },
         }
     }
 
@@ -118,17 +104,10 @@ impl Offline {
         self.insert(document)
     }
 
-    fn add_pod<K: DeserializeOwned>(
-        &mut self,
-        document: &Document,
-        template: impl FnOnce(K) -> Option<PodTemplateSpec>,
-    ) -> Result<(), Unreadable> {
+    fn add_pod(&mut self, document: &Document, template: PodTemplateSpec) -> Result<(), Unreadable> {
         let key = key(document, true, document.value.get("metadata"))?;
-        let template = template(document.decode()?)
-            .ok_or_else(|| document.unreadable("spec.template", "is missing: expected the pod's template"))?;
-        if let Ok(own) =
-            serde_json::from_value::<ObjectMeta>(document.value.get("metadata").cloned().unwrap_or_default())
-        {
+        let own = document.value.get("metadata").cloned().unwrap_or_default();
+        if let Ok(own) = serde_json::from_value::<ObjectMeta>(own) {
             let object = ObjectRef::new(&document.kind, &key.0, &key.1);
             metadata::report(&object, (Place::Workload, true), &own, &mut self.findings);
         }
@@ -151,6 +130,12 @@ impl Offline {
     fn inject(&mut self) {
         let Inputs { pods, namespaces, system_namespace, .. } = &mut self.inputs;
         change_each(pods, |(namespace, _), pod| {
+            if let Some(spec) = &mut pod.spec {
+                // The API server fills one from the other.
+                let is_set = spec.service_account_name.as_ref().is_some_and(|name| !name.is_empty());
+                spec.service_account_name =
+                    if is_set { spec.service_account_name.take() } else { spec.service_account.clone() };
+            }
             let is_disabled = |labels: &Option<BTreeMap<String, String>>| {
                 labels
                     .as_ref()
@@ -212,17 +197,6 @@ impl Visitor for Insert<'_> {
 
 fn has(document: &Document, pointer: &str) -> bool {
     document.value.pointer(pointer).is_some_and(|value| !value.is_null())
-}
-
-/// Rollout of Argo, reduced to what it has in common with a Deployment.
-#[derive(serde::Deserialize)]
-struct Rollout {
-    spec: RolloutSpec,
-}
-
-#[derive(serde::Deserialize)]
-struct RolloutSpec {
-    template: PodTemplateSpec,
 }
 
 /// Returns the namespace and name of a document, from its metadata.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smidge_crds::type_error;
 
-use super::{DEFAULT_NAMESPACE, Source, Unreadable, unversioned};
+use super::{DEFAULT_NAMESPACE, Source, Unreadable, unversioned, yaml};
 
 /// One object as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ pub fn parse(source: &Source) -> (Vec<Document>, Vec<Unreadable>) {
     let mut unreadable = Vec::new();
     for (index, chunk) in chunks(&source.text).into_iter().enumerate() {
         let number = index + 1;
-        match serde_saphyr::from_str::<Value>(&chunk.text) {
+        match yaml::read(&chunk.text) {
             Ok(value) => {
                 add(&source.name, number, String::new(), value, &mut documents, &mut unreadable);
             }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use smidge_crds::labels::{
     ACCESS, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECT, INJECT_DISABLED,
-    INJECT_ENABLED, INJECTED, MTLS, PREFIX, PROBES, TOKEN_SDS, VERSION,
+    INJECT_ENABLED, INJECTED, MTLS, PREFIX, PROBES, RESOURCES, TOKEN_SDS, VERSION,
 };
 
 use crate::{
@@ -78,17 +78,25 @@ pub(crate) fn report(
     }
 }
 
+/// Returns the form of a label or annotation of Smidge, and the objects on which it is read.
+fn known(name: &str) -> Option<(Form, &'static [Place])> {
+    if RESOURCES.contains(&name) {
+        return Some((Form::Annotation, &[Place::Namespace, Place::Pod]));
+    }
+    KNOWN.iter().find(|(known, ..)| *known == name).map(|(_, form, places)| (*form, *places))
+}
+
 /// Returns the field, message and hint about a label or annotation of Smidge that has no effect.
 fn defect(name: &str, value: &str, form: Form, place: Place) -> Option<(String, String, String)> {
     let field = format!("metadata.{}[{name}]", form.list());
-    let Some((_, right_form, places)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
-        let readable =
-            KNOWN.iter().filter(|(_, _, places)| places.contains(&place)).map(|(known, ..)| *known);
+    let Some((right_form, places)) = known(name) else {
+        let readable = KNOWN.iter().map(|(known, ..)| *known).chain(RESOURCES);
+        let readable = readable.filter(|it| known(it).is_some_and(|(_, places)| places.contains(&place)));
         let hint = nearest(name, readable).map(|near| format!("did you mean {near}?"));
         let message = format!("Smidge has no such {}; it has no effect", form.name());
         return Some((field, message, hint.unwrap_or_default()));
     };
-    if *right_form != form {
+    if right_form != form {
         let message = format!("is read as {}, not as {}; it has no effect", right_form.a(), form.a());
         return Some((field, message, format!("write it as {}", right_form.a())));
     }
