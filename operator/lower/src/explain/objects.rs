@@ -145,9 +145,9 @@ pub(super) fn findings(
     verdict: Verdict,
 ) -> Vec<Finding> {
     let mut matter: BTreeSet<ObjectRef> = used.iter().map(|it| it.object.clone()).collect();
-    if let CalleeKind::Service(service) = &goal.kind {
-        matter.insert(ObjectRef::new("Service", &service.id.namespace, &service.id.name));
-        matter.extend(splits(inputs, &service.id.namespace, &service.id.name));
+    if let CalleeKind::Service(called) = &goal.kind {
+        matter.insert(ObjectRef::new("Service", &called.id.namespace, &called.id.name));
+        matter.extend(splits(inputs, &called.id.namespace, &called.id.name));
     }
     for key in shares.iter().filter_map(|share| key(share.service.as_deref()?)) {
         matter.insert(ObjectRef::new("Service", key.0, key.1));
