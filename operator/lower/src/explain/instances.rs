@@ -38,6 +38,8 @@ pub(super) struct Called<'a> {
     /// TCP ports that it lists.
     pub ports: BTreeSet<u16>,
     pub is_headless: bool,
+    /// True if it is only an alias of a name outside the cluster.
+    pub is_alias: bool,
     /// True if its endpoints are not those of a selector, so that they may be unknown.
     pub is_unselective: bool,
     pub instances: Vec<Instance<'a>>,
@@ -58,6 +60,7 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, key: &Key) -> Option<C
         service,
         ports: ports.filter_map(|port| u16::try_from(port.port).ok()).filter(|port| *port != 0).collect(),
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
+        is_alias: is_alias(written),
         is_unselective: selector.is_none(),
         instances: match selector {
             Some(labels) => selected(mesh, inputs, &key.0, labels),
@@ -66,8 +69,22 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, key: &Key) -> Option<C
     })
 }
 
+/// Returns the Service of the cluster of which another one is an alias.
+pub(super) fn aliased(inputs: &Inputs, key: &Key) -> Option<Key> {
+    let service = inputs.services.get(key).filter(|service| is_alias(service))?;
+    let name = service.spec.as_ref()?.external_name.as_deref()?;
+    let mut labels = name.split('.');
+    let (name, namespace) = (labels.next()?, labels.next()?);
+    let target = (namespace.to_owned(), name.to_owned());
+    (labels.next() == Some("svc") && inputs.services.contains_key(&target)).then_some(target)
+}
+
+fn is_alias(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
+}
+
 fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
-    let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() != Some("ExternalName"))?;
+    let spec = service.spec.as_ref().filter(|_| !is_alias(service))?;
     spec.selector.as_ref().filter(|labels| !labels.is_empty())
 }
 

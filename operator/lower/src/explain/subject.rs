@@ -96,13 +96,18 @@ fn account(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Caller {
 pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Result<Callee<'a>, QueryError> {
     let key = (party.namespace.clone(), party.name.clone());
     let is_service = matches!(party.kind, SubjectKind::Service | SubjectKind::Any);
-    if let Some(called) = instances::called(mesh, inputs, &key).filter(|_| is_service) {
+    let aliased = instances::aliased(inputs, &key);
+    let of_key = aliased.as_ref().unwrap_or(&key);
+    if let Some(called) = instances::called(mesh, inputs, of_key).filter(|_| is_service) {
         let mut notes = Vec::new();
+        if aliased.is_some() {
+            notes.push(format!("Service {party} is an alias of Service {}", called.id));
+        }
         if party.kind == SubjectKind::Any && !instances(mesh, party).is_empty() {
             notes
                 .push(format!("the Service is meant; workload:{party} asks about the workload of that name"));
         }
-        let name = format!("Service {party}");
+        let name = format!("Service {}", called.id);
         return Ok(Callee { name, kind: CalleeKind::Service(called), notes });
     }
     match party.kind {

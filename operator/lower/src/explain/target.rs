@@ -117,6 +117,9 @@ impl Call<'_> {
     }
 
     fn service(&mut self, called: &Called<'_>, asked: Option<u16>) -> Result<Vec<Share>, QueryError> {
+        if called.is_alias {
+            return Ok(vec![outside(asked.unwrap_or_default())]);
+        }
         let known = || called.service.into_iter().flat_map(|service| service.ports.keys().copied());
         let wanted: BTreeSet<u16> = match asked {
             Some(port) => BTreeSet::from([port]),
