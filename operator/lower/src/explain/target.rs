@@ -250,6 +250,7 @@ impl Call<'_> {
         for backend in &rule.backends {
             let way = Way::Mesh(port.protocol);
             let destinations = if port.exact && backend.service == service.id {
+                let dialled = if self.is_served(number, port) { dialled } else { &[] };
                 dialled.iter().map(|class| self.arrival.destination(class, number, way)).collect()
             } else {
                 self.backend(number, backend, way)
@@ -269,6 +270,14 @@ impl Call<'_> {
                 ..to_pods(number, destinations)
             });
         }
+    }
+
+    /// Returns true if a port or one of its backends has a server: without one, no proxy has a listener of the port.
+    fn is_served(&self, number: u16, port: &ServicePort) -> bool {
+        let services = &self.arrival.mesh.services;
+        let backends = port.route.rules.iter().flat_map(|rule| &rule.backends);
+        let mut others = backends.filter_map(|it| services.get(&it.service)?.ports.get(&it.port(number)));
+        !port.servers.is_empty() || others.any(|port| !port.servers.is_empty())
     }
 
     /// Notes the reason for which a Service has no destination.
