@@ -5,6 +5,9 @@
 //!
 //! A part that a question leaves out may have any value: the verdict is `allowed` only if all values are.
 
+mod address;
+mod inbound;
+mod instances;
 mod judge;
 pub(crate) mod near;
 mod objects;
@@ -160,6 +163,9 @@ pub struct Destination {
     pub because: Option<String>,
     #[serde(skip)]
     id: SpiffeId,
+    /// True if the call arrives with the caller's identity, which every TrafficTarget asks for.
+    #[serde(skip)]
+    has_identity: bool,
     /// A TrafficTarget for other callers that would allow it.
     #[serde(skip)]
     would_take: Option<String>,
@@ -175,15 +181,16 @@ pub fn explain(
     let asked = question.read()?;
     let caller = subject::caller(mesh, inputs, &asked.from)?;
     let goal = subject::called(mesh, inputs, &asked.to)?;
-    let target::Reached { shares, mut notes } = target::reach(mesh, &caller, &goal, &asked)?;
+    let target::Reached { shares, is_outside, mut notes } =
+        target::reach((mesh, inputs), &caller, &goal, &asked)?;
     notes.splice(0..0, caller.notes.iter().chain(&goal.notes).cloned());
-    let verdict = if goal.is_outside { Verdict::Allowed } else { target::verdict(&shares) };
+    let verdict = if is_outside { Verdict::Allowed } else { target::verdict(&shares) };
     let suggestion = suggest::suggest(inputs, &caller, (verdict, &shares), &asked, &mut notes);
     let objects = objects::used(inputs, caller.identity.as_ref(), &shares);
     let findings = objects::findings(inputs, findings, &objects, &goal, &shares, verdict);
     Ok(Answer {
         verdict,
-        mode: target::mode(&goal, &shares),
+        mode: target::mode(is_outside, &shares),
         question: asked.echo(&caller, &goal),
         objects,
         shares,

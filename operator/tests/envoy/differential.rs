@@ -10,6 +10,7 @@ mod askers;
 mod audit;
 mod callers;
 mod chance;
+mod explained;
 mod generated;
 mod judge;
 mod network;
@@ -34,6 +35,10 @@ use std::{env, path::PathBuf};
 const SEED: u64 = 4;
 /// Number of decisions of a run that sets none.
 const DECISIONS: usize = 20_000;
+/// Number of calls that are compared with the answers of `explain` in such a run; a longer run has one for every
+/// `DECISIONS_PER_CALL`.
+const CALLS: usize = 5_000;
+const DECISIONS_PER_CALL: usize = 10;
 /// Number of generated clusters of such a run; a longer run has one for every `DECISIONS_PER_SCENARIO`.
 const SCENARIOS: usize = 12;
 const DECISIONS_PER_SCENARIO: usize = 10_000;
@@ -114,4 +119,25 @@ fn splits() {
 #[test]
 fn splits_of_older_proxies() {
     prove_splits("splits_of_older_proxies", &envoys().1);
+}
+
+fn prove_explained(test: &str, envoys: &[PathBuf]) {
+    explained::pods::isolated(test, || {
+        let calls = number("SMIDGE_DECISIONS").map_or(CALLS, |_| decisions() / DECISIONS_PER_CALL);
+        for envoy in envoys {
+            block_on(async {
+                explained::prove(envoy, seed(), calls).await;
+            });
+        }
+    });
+}
+
+#[test]
+fn explained() {
+    prove_explained("explained", &envoys().0);
+}
+
+#[test]
+fn explained_by_older_proxies() {
+    prove_explained("explained_by_older_proxies", &envoys().1);
 }

@@ -99,6 +99,16 @@ pub(super) fn judge(
     ruling
 }
 
+/// Evaluates whether a match accepts the request on a connection that may hold other bytes than HTTP.
+fn fit_connection(protocol: Protocol, it: &HttpMatch, request: &Request) -> (Fit, Vec<String>) {
+    match fit(it, request) {
+        (Fit::Always, _) if protocol == Protocol::Detect && request.is_bare() => {
+            (Fit::Sometimes, vec!["the connection carries HTTP".to_owned()])
+        }
+        other => other,
+    }
+}
+
 /// Evaluates one grant for a request from one of its sources.
 fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Result<Allowance, Considered> {
     let Grant { origin, sources: _, ports, payload } = grant;
@@ -126,7 +136,7 @@ fn read(grant: &Grant, port: u16, protocol: Protocol, request: &Request) -> Resu
     // A match that is named both by itself and with its group counts once.
     let matches: BTreeSet<&Arc<HttpMatch>> = matches.iter().flat_map(Matches::iter).collect();
     for it in &matches {
-        match fit(it, request) {
+        match fit_connection(protocol, it, request) {
             (Fit::Never, why) => refused.push(format!("match {}: {}", it.name, why.join("; "))),
             (fit, conditions) => taken.push((fit, it.name.clone(), conditions.join(", and "))),
         }

@@ -6,22 +6,31 @@
 /// Maximum number of names shown.
 const SHOWN: usize = 5;
 
-/// Returns the names near to one that does not exist, the nearest first; if none is near, the first known ones.
+/// Returns the names near to one that does not exist, the nearest first; if none is near, the first known ones, those of
+/// its namespace before others. A name with a port is that name, and the port an option.
 pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let with_port = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    let (name, port) = with_port.map_or((name, None), |(name, port)| (name, Some(port)));
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
+    if let Some(port) = port.filter(|_| known.contains(&name)) {
+        return vec![format!("{name} (with --port {port})")];
+    }
     let reach = 2.max(name.chars().count() / 4);
-    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-    let asked = last(name);
+    let parts = |name: &str| {
+        name.rsplit_once('/').map_or_else(Default::default, |(of, name)| (of.to_owned(), name.to_owned()))
+    };
+    let (namespace, asked) = parts(name);
     let mut ranked: Vec<(usize, &str)> = known
         .iter()
         .filter_map(|candidate| {
-            let distance = if last(candidate) == asked { 1 } else { distance(name, candidate) };
+            let distance = if parts(candidate).1 == asked { 1 } else { distance(name, candidate) };
             (distance <= reach).then_some((distance, *candidate))
         })
         .collect();
     ranked.sort_unstable();
+    known.sort_by_key(|candidate| parts(candidate).0 != namespace);
     let found: Vec<&str> =
         if ranked.is_empty() { known } else { ranked.into_iter().map(|it| it.1).collect() };
     found.into_iter().take(SHOWN).map(str::to_owned).collect()

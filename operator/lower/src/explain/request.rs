@@ -33,6 +33,9 @@ pub enum Path {
 
 /// Reason for which `*` is refused.
 const NO_PATH: &str = "* is no path that proxies forward";
+/// Reasons for which the destination's proxy alone refuses a path.
+const ESCAPED_SLASH: &str = "it holds an escaped slash";
+const AMBIGUOUS: &str = "it has a segment that is empty, \".\" or \"..\" before a \";\"";
 
 /// Result of matching a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +49,13 @@ pub enum Fit {
 }
 
 impl Request {
-    /// Returns the reason for which the proxies answer the request themselves, whoever the caller is.
+    /// Returns the reason for which the caller's proxy answers the request itself, if it reads the port as HTTP.
+    pub fn early_refusal(&self) -> Option<String> {
+        let is_late = matches!(self.path, Some(Path::Refused(ESCAPED_SLASH | AMBIGUOUS)));
+        self.refusal().filter(|_| !is_late || self.method.as_deref() == Some("CONNECT"))
+    }
+
+    /// Returns the reason for which the destination's proxy answers the request itself, whoever the caller is.
     pub fn refusal(&self) -> Option<String> {
         if self.method.as_deref() == Some("CONNECT") {
             return Some(
@@ -76,7 +85,7 @@ pub fn read_path(written: &str) -> Path {
     }
     let lower = path.to_ascii_lowercase();
     if lower.contains("%2f") || lower.contains("%5c") {
-        return Path::Refused("it holds an escaped slash");
+        return Path::Refused(ESCAPED_SLASH);
     }
     if lower.contains("%00") {
         return Path::Refused("it holds an escaped zero byte");
@@ -113,7 +122,7 @@ pub fn read_path(written: &str) -> Path {
         }
     }
     if is_ambiguous(&read) {
-        return Path::Refused("it has a segment that is empty, \".\" or \"..\" before a \";\"");
+        return Path::Refused(AMBIGUOUS);
     }
     Path::Read(if read.is_empty() { "/".to_owned() } else { read })
 }

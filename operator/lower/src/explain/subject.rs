@@ -7,13 +7,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use smidge_mesh::{
     Mesh,
-    id::{ServiceId, SpiffeId},
-    service::Service,
+    id::{ClassId, SpiffeId},
     workload::Class,
 };
 
 use super::{
     QueryError,
+    instances::{self, Called, Instance},
     near::near,
     question::{Subject, SubjectKind},
 };
@@ -35,17 +35,17 @@ pub(super) struct Callee<'a> {
     /// Name, with its kind.
     pub name: String,
     pub kind: CalleeKind<'a>,
-    /// True if the mesh does not decide about the call.
-    pub is_outside: bool,
     pub notes: Vec<String>,
 }
 
 /// Object that is called.
 #[derive(Debug)]
 pub(super) enum CalleeKind<'a> {
-    Service(&'a Service),
-    /// Instances, by their classes.
-    Classes(Vec<&'a Class>),
+    Service(Called<'a>),
+    /// The instances of a workload.
+    Instances(Vec<Instance<'a>>),
+    /// The classes of an account.
+    Account(Vec<&'a Class>),
     Outside,
 }
 
@@ -94,20 +94,21 @@ fn account(mesh: &Mesh, inputs: &Inputs, party: &Subject) -> Caller {
 }
 
 pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Result<Callee<'a>, QueryError> {
-    let id = ServiceId::new(&party.namespace, &party.name);
     let key = (party.namespace.clone(), party.name.clone());
-    if matches!(party.kind, SubjectKind::Service | SubjectKind::Any) && inputs.services.contains_key(&key) {
+    let is_service = matches!(party.kind, SubjectKind::Service | SubjectKind::Any);
+    let aliased = instances::aliased(inputs, &key);
+    let of_key = aliased.as_ref().unwrap_or(&key);
+    if let Some(called) = instances::called(mesh, inputs, of_key).filter(|_| is_service) {
         let mut notes = Vec::new();
+        if aliased.is_some() {
+            notes.push(format!("Service {party} is an alias of Service {}", called.id));
+        }
         if party.kind == SubjectKind::Any && !instances(mesh, party).is_empty() {
             notes
                 .push(format!("the Service is meant; workload:{party} asks about the workload of that name"));
         }
-        let name = format!("Service {party}");
-        let service = mesh.services.get(&id);
-        return Ok(match service {
-            Some(service) => Callee { name, kind: CalleeKind::Service(service), is_outside: false, notes },
-            None => outside(name, notes),
-        });
+        let name = format!("Service {}", called.id);
+        return Ok(Callee { name, kind: CalleeKind::Service(called), notes });
     }
     match party.kind {
         SubjectKind::Service => {
@@ -119,11 +120,6 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Re
         SubjectKind::Account => called_account(mesh, party),
         SubjectKind::Workload | SubjectKind::Any => called_workload(mesh, inputs, party),
     }
-}
-
-fn outside<'a>(name: String, mut notes: Vec<String>) -> Callee<'a> {
-    notes.push(format!("no pod of {name} is in the mesh: the call passes, and no policy applies"));
-    Callee { name, kind: CalleeKind::Outside, is_outside: true, notes }
 }
 
 fn called_account<'a>(mesh: &'a Mesh, party: &Subject) -> Result<Callee<'a>, QueryError> {
@@ -141,28 +137,31 @@ fn called_account<'a>(mesh: &'a Mesh, party: &Subject) -> Result<Callee<'a>, Que
         return Err(QueryError::Unknown { what, name: party.to_string(), near });
     }
     let name = format!("sa:{party}");
-    Ok(Callee { name, kind: CalleeKind::Classes(classes), is_outside: false, notes: Vec::new() })
+    Ok(Callee { name, kind: CalleeKind::Account(classes), notes: Vec::new() })
 }
 
 fn called_workload<'a>(mesh: &'a Mesh, inputs: &Inputs, party: &Subject) -> Result<Callee<'a>, QueryError> {
-    let mut classes: Vec<&Class> = Vec::new();
+    let mut pods: Vec<Instance<'_>> = Vec::new();
     let mut kinds = BTreeSet::new();
     for (_, id) in instances(mesh, party) {
-        let workload = mesh.workloads.get(id);
-        kinds.extend(workload.map(|workload| workload.kind.as_str()));
-        let class = workload.and_then(|workload| mesh.classes.get(&workload.class)).map(Arc::as_ref);
-        classes.extend(class.filter(|class| !classes.contains(class)));
+        kinds.extend(mesh.workloads.get(id).map(|workload| workload.kind.as_str()));
+        pods.extend(instances::of_proxy(mesh, inputs, id));
     }
+    let classes: BTreeSet<&ClassId> = pods.iter().filter_map(|pod| Some(pod.class?.0)).collect();
     if kinds.len() > 1 && classes.len() > 1 {
         let candidates = kinds.into_iter().map(|kind| format!("the {kind}")).collect();
         return Err(QueryError::Ambiguous { name: party.to_string(), candidates });
     }
     let name = format!("workload {party}");
-    if !classes.is_empty() {
+    if !pods.is_empty() {
         let notes = mixed(mesh, inputs, party);
-        return Ok(Callee { name, kind: CalleeKind::Classes(classes), is_outside: false, notes });
+        return Ok(Callee { name, kind: CalleeKind::Instances(pods), notes });
     }
-    if is_outside(inputs, party) { Ok(outside(name, vec![])) } else { Err(unknown(mesh, inputs, party)) }
+    if is_outside(inputs, party) {
+        Ok(Callee { name, kind: CalleeKind::Outside, notes: Vec::new() })
+    } else {
+        Err(unknown(mesh, inputs, party))
+    }
 }
 
 /// Returns the instances of a name, either that of their workload or their own.

@@ -50,10 +50,12 @@ pub(super) fn suggest(
     notes: &mut Vec<String>,
 ) -> Option<Suggestion> {
     let counted = || shares.iter().filter(|share| share.counts);
-    let is_hopeless = |it: &&Destination| it.because.is_some() || caller.identity.is_none();
+    let is_hopeless = |it: &&Destination| it.because.is_some() || !it.has_identity;
     let is_stuck = |it: &Destination| is_hopeless(&it) && it.verdict != Verdict::Allowed;
-    let none_or_stuck =
-        |share: &Share| share.destinations.is_empty() || share.destinations.iter().any(is_stuck);
+    let none_or_stuck = |share: &Share| {
+        let is_sent = share.weight > 0 && !share.destinations.is_empty();
+        share.verdict != Verdict::Allowed && (!is_sent || share.destinations.iter().any(is_stuck))
+    };
     if verdict != Verdict::Allowed && (counted().next().is_none() || counted().any(none_or_stuck)) {
         notes.push("no TrafficTarget can allow all of this".to_owned());
     }

@@ -213,7 +213,8 @@ fn misshapen(random: &mut Random) -> Value {
     }
 }
 
-fn target(random: &mut Random, name: &str, destinations: &[&str]) -> Value {
+/// Generates a TrafficTarget about some of the destinations.
+pub fn target(random: &mut Random, name: &str, destinations: &[&str]) -> Value {
     let namespace = if random.percent(95) { SHOP } else { OTHER };
     let called = random.pick(destinations);
     let mut destination = subject(random, SHOP, called, namespace);

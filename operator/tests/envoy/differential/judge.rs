@@ -20,6 +20,7 @@ use smidge::{
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId},
     snapshot::Snapshot,
+    view::View,
 };
 use tempfile::TempDir;
 
@@ -37,7 +38,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// The Envoy, its server, and the last published snapshot.
 pub struct Judge {
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     handles: Handles,
     snapshot: Option<Snapshot>,
     folder: TempDir,
@@ -48,14 +49,19 @@ pub struct Judge {
 
 impl Judge {
     pub fn start(binary: &Path) -> Self {
-        let authority = Authority::generate();
-        let leaf = authority.issue("spiffe://cluster.local/ns/shop/sa/api");
+        let authority = Arc::new(Authority::generate());
+        Self::start_as(Command::new(binary), authority, "spiffe://cluster.local/ns/shop/sa/api")
+    }
+
+    /// Starts an Envoy by a command, with the certificate of an identity.
+    pub fn start_as(mut command: Command, authority: Arc<Authority>, identity: &str) -> Self {
+        let leaf = authority.issue(identity);
         let folder = TempDir::new().unwrap();
         let (server, handles) = fixture::server(Some(leaf.pems()));
         let serving = Serving::start(server, folder.path());
         let config = folder.path().join("envoy.json");
         std::fs::write(&config, bootstrap(folder.path()).to_string()).unwrap();
-        let child = Command::new(binary)
+        let child = command
             .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"])
             // A TCP connection of a replaced filter chain lives this long: longer than any decision takes.
             .args(["--drain-time-s", "5", "--drain-strategy", "immediate", "-c"])
@@ -82,15 +88,20 @@ impl Judge {
         };
         let view = next.view(&proxy).unwrap();
         self.snapshot = Some(next);
-        self.handles.publish(&[(PROXY, &view)]);
+        self.show(&view, || yaml(objects)).await;
+    }
+
+    /// Serves a view of what `written` returns, and waits until the Envoy has accepted it.
+    pub async fn show(&mut self, view: &Arc<View>, written: impl Fn() -> String) {
+        self.handles.publish(&[(PROXY, view)]);
         let handles = &self.handles;
         let has_taken = || {
             let connected = handles.proxies.list();
             let refused = connected.iter().any(|it| it.sent.values().any(|sent| sent[3] != 0));
             let complaints: Vec<_> = connected.iter().filter_map(|it| it.last_error.as_ref()).collect();
-            assert!(!refused, "the Envoy refused:\n{}\n{complaints:#?}", yaml(objects));
+            assert!(!refused, "the Envoy refused:\n{}\n{complaints:#?}", written());
             connected.iter().any(|it| {
-                it.settled && it.acknowledged.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, &view))
+                it.settled && it.acknowledged.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, view))
             })
         };
         self.until("the generated is acknowledged", has_taken).await;

@@ -26,9 +26,20 @@ sysctl -q -w net.ipv4.ip_local_port_range="1024 65535" || true
 nft -f - <<<"$RULES"
 exec "$0" "$@""#;
 
+/// Commands that set up a network namespace and then run the program in it, and the variables that they read.
+pub struct Network<'a> {
+    pub commands: &'a str,
+    pub variables: &'a [(&'a str, &'a str)],
+}
+
+/// Runs `proof` where one proxy is judged.
+pub fn isolated(test: &str, proof: impl FnOnce()) {
+    isolated_in(&Network { commands: COMMANDS, variables: &[("RULES", RULES)] }, test, proof);
+}
+
 /// Runs `proof` in a network namespace: the test of this name, in another process. If that is not possible, it prints
 /// so and passes, but fails under `CI=true`.
-pub fn isolated(test: &str, proof: impl FnOnce()) {
+pub fn isolated_in(network: &Network<'_>, test: &str, proof: impl FnOnce()) {
     if env::var(INSIDE).as_deref() == Ok(test) {
         return proof();
     }
@@ -39,11 +50,11 @@ pub fn isolated(test: &str, proof: impl FnOnce()) {
         return;
     }
     let status = Command::new("unshare")
-        .args(["--net", "bash", "-euc", COMMANDS])
+        .args(["--net", "--mount", "bash", "-euc", network.commands])
         .arg(env::current_exe().unwrap())
         .args(["--exact", &format!("differential::{test}"), "--nocapture"])
         .env(INSIDE, test)
-        .env("RULES", RULES)
+        .envs(network.variables.iter().copied())
         .status()
         .unwrap();
     assert!(status.success(), "{test} failed; its output is above");

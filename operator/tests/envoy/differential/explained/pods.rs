@@ -1,0 +1,148 @@
+//! The pods of the proof, each a network namespace with the redirection of the product: a caller, two workloads that are
+//! called, and a pod outside the mesh, which is the test's own namespace and routes between the others.
+//!
+//! A socket belongs to the namespace of the thread that made it, so one process is the application of every pod. The
+//! proxies are processes of their own. No address of a Service exists but that of the one outside the mesh, which is
+//! translated as by kube-proxy.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    thread,
+};
+
+use rustix::{
+    fd::AsFd as _,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+use smidge::redirect::{self, Exclusions};
+
+use crate::differential::{
+    caller::Authority,
+    judge::Judge,
+    network::{self, Network},
+};
+
+/// The pod that calls, those that are called through their proxies, and the one without a proxy.
+pub const CALLER: &str = "web";
+pub const CALLED: [&str; 2] = ["api", "store"];
+pub const OUTSIDE: &str = "out";
+/// Their addresses.
+pub const CALLER_ADDRESS: &str = "198.19.2.1";
+pub const CALLED_ADDRESSES: [&str; 2] = ["198.19.1.1", "198.19.1.2"];
+pub const OUTSIDE_ADDRESS: &str = "198.19.1.3";
+/// Address of the Service over the pod outside the mesh.
+pub const OUTSIDE_SERVICE: &str = "198.18.1.9";
+/// Ports on which every application listens.
+pub const PORTS: [u16; 10] = [70, 80, 90, 6000, 7000, 7001, 8080, 8081, 9000, 9001];
+/// The header with the pod that has answered.
+pub const SERVED: &str = "x-served";
+/// The user and the group of the proxies. The test runs as the same user in another group.
+const PROXY: (u32, u32) = (0, redirect::PROXY_GROUP);
+
+const RULES: &str = "table ip proof {
+  chain prerouting {
+    type nat hook prerouting priority -100;
+    ip daddr 198.18.1.9 tcp dport 80 dnat to 198.19.1.3:8080
+    ip daddr 198.18.1.9 tcp dport 90 dnat to 198.19.1.3:9000
+}
+}";
+
+const COMMANDS: &str = r#"mount -t tmpfs tmpfs /run
+ip link set lo up
+ip address add 169.254.1.1/32 dev lo
+ip address add 198.19.1.3/32 dev lo
+ip route add local 198.18.0.0/16 dev lo
+sysctl -q -w net.ipv4.ip_forward=1
+nft -f - <<<"$RULES"
+pod() {
+  ip netns add "$1"
+  ip link add "$1" type veth peer name eth0 netns "$1"
+  ip link set "$1" up
+  ip route add "$2" dev "$1" src 198.19.1.3
+  ip -n "$1" link set lo up
+  ip -n "$1" address add "$2/32" dev eth0
+  ip -n "$1" link set eth0 up
+  ip -n "$1" route add 169.254.1.1 dev eth0
+  ip -n "$1" route add default via 169.254.1.1
+  ip netns exec "$1" nft -f - <<<"$REDIRECTION"
+}
+pod web 198.19.2.1
+pod api 198.19.1.1
+pod store 198.19.1.2
+exec "$0" "$@""#;
+
+/// Runs `proof` where these pods are.
+pub fn isolated(test: &str, proof: impl FnOnce()) {
+    let redirection = redirect::nftables(&Exclusions::default(), PROXY.0);
+    let network =
+        Network { commands: COMMANDS, variables: &[("RULES", RULES), ("REDIRECTION", &redirection)] };
+    network::isolated_in(&network, test, proof);
+}
+
+/// Runs `work` in a pod.
+pub fn within<T: Send>(pod: &str, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            if pod != OUTSIDE {
+                let namespace = File::open(format!("/run/netns/{pod}")).unwrap();
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            }
+            work()
+        });
+        inside.join().unwrap()
+    })
+}
+
+/// Starts the proxy of a pod in its network.
+pub fn proxy(binary: &Path, authority: &Arc<Authority>, pod: &str) -> Judge {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", pod]).arg(binary).gid(PROXY.1);
+    Judge::start_as(command, Arc::clone(authority), &format!("spiffe://cluster.local/ns/shop/sa/{pod}"))
+}
+
+/// Starts the applications.
+pub fn applications() {
+    for pod in CALLED.into_iter().chain([OUTSIDE]) {
+        within(pod, || PORTS.into_iter().for_each(|port| listen(pod, port)));
+    }
+}
+
+fn listen(pod: &'static str, port: u16) {
+    // Nothing else of the pod outside answers: its namespace has the addresses of Services as well.
+    let address = if pod == OUTSIDE { OUTSIDE_ADDRESS } else { "0.0.0.0" };
+    let listener = TcpListener::bind((address, port)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            // A caller may close a connection at any time.
+            thread::spawn(move || drop(serve(stream, pod)));
+        }
+    });
+}
+
+/// Answers every request with 200, and other text with a line. Either names the pod. TLS ends the connection.
+fn serve(mut stream: TcpStream, pod: &str) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut received, mut bytes) = (Vec::new(), [0; 4096]);
+    while let count @ 1.. = stream.read(&mut bytes)? {
+        received.extend_from_slice(&bytes[..count]);
+        if !received[0].is_ascii_alphabetic() {
+            break;
+        }
+        if received[0].is_ascii_lowercase() {
+            received.clear();
+            stream.write_all(format!("{pod}\n").as_bytes())?;
+        } else if received.ends_with(b"\r\n\r\n") {
+            received.clear();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{SERVED}: {pod}\r\n\r\n");
+            stream.write_all(head.as_bytes())?;
+        }
+    }
+    Ok(())
+}
