@@ -69,8 +69,8 @@ pub fn scenario(seed: u64, index: u64) -> Vec<Value> {
 /// Takes the protocols out of the names of all ports, so that proxies detect them. A split by matches would make the
 /// TCP ports HTTP as well: then these stay declared.
 fn undeclare(objects: &mut [Value]) {
-    let in_effect = |called: &&str| Scenario(objects).in_effect(called);
-    let matches = ROOTS.iter().filter_map(in_effect).any(|split| split["spec"].get("matches").is_some());
+    let splits = ROOTS.iter().flat_map(|called| Scenario(objects).splits(called));
+    let matches = splits.into_iter().any(|split| split["spec"].get("matches").is_some());
     let services = objects.iter_mut().filter(|object| object["kind"] == "Service");
     for port in services.flat_map(|service| service["spec"]["ports"].as_array_mut().into_iter().flatten()) {
         if port["port"] == HTTP {

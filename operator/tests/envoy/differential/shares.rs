@@ -25,11 +25,9 @@ pub struct Scenario<'a>(pub &'a [Value]);
 impl<'a> Scenario<'a> {
     /// Returns the shares of calls to a port of a Service. `http` is the request, if there is one.
     pub fn shares(self, called: &str, port: u16, http: Option<&Http>) -> Shares {
-        let own = || BTreeMap::from([(self.server(called, port), 1.0)]);
-        let Some(split) = self.in_effect(called) else { return own() };
-        if split["spec"].get("matches").is_some() && !http.is_some_and(|http| self.is_met(split, http)) {
-            return own();
-        }
+        let Some(split) = self.taker(called, http) else {
+            return BTreeMap::from([(self.server(called, port), 1.0)]);
+        };
         let mut shares = Shares::new();
         let mut sum = 0.0;
         for backend in list(split, "/spec/backends") {
@@ -50,18 +48,28 @@ impl<'a> Scenario<'a> {
         shares.into_iter().map(|(who, share)| (who, share / sum)).collect()
     }
 
-    /// Returns the split of a Service that is in effect: those with matches first, then the oldest, then by name.
-    pub fn in_effect(self, called: &str) -> Option<&'a Value> {
+    /// Returns the split of a Service that takes a request, or a connection: the first one that it meets.
+    pub fn taker(self, called: &str, http: Option<&Http>) -> Option<&'a Value> {
+        let is_met = |split: &Value| {
+            split["spec"].get("matches").is_none() || http.is_some_and(|http| self.is_met(split, http))
+        };
+        self.splits(called).into_iter().find(|split| is_met(split))
+    }
+
+    /// Returns the splits of a Service in their order: those with matches first, then the oldest, then by name.
+    pub fn splits(self, called: &str) -> Vec<&'a Value> {
         let all = Smi(self.0).of_kind("TrafficSplit");
         let of_it = all.filter(|split| {
             text(split, "/metadata/namespace") == SHOP
                 && !list(split, "/spec/backends").is_empty()
                 && self.root(split) == Some(called)
         });
-        of_it.min_by_key(|split| {
+        let mut sorted: Vec<&Value> = of_it.collect();
+        sorted.sort_by_key(|split| {
             let age = text(split, "/metadata/creationTimestamp");
             (split["spec"].get("matches").is_none(), age, text(split, "/metadata/name"))
-        })
+        });
+        sorted
     }
 
     /// Returns the Service that a split is about: by one of its names, else the one named like the split.
@@ -74,7 +82,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// Returns true if a request meets any match of any group that a split lists.
-    pub fn is_met(self, split: &Value, http: &Http) -> bool {
+    fn is_met(self, split: &Value, http: &Http) -> bool {
         let Some((path, _)) = path::normal(&http.target) else { return false };
         list(split, "/spec/matches").iter().any(|reference| {
             let group = text(reference, "/apiGroup");

@@ -2,6 +2,7 @@
 //! caller's Envoy sends with the configuration of the product.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::Path,
     time::{Duration, Instant},
@@ -42,12 +43,16 @@ struct Tally {
     detected: usize,
     matched: usize,
     unmatched: usize,
+    /// Number of Services with several splits, at least one of them by matches.
+    several: usize,
 }
 
 impl Tally {
     /// Checks the counts: a proof in which nothing was split would prove nothing.
     fn assert_is_fair(&self) {
-        let Self { shared, shared_tcp, to_nobody, beside_zero, detected, matched, unmatched, .. } = self;
+        let Self {
+            shared, shared_tcp, to_nobody, beside_zero, detected, matched, unmatched, several, ..
+        } = self;
         for (what, count) in [
             ("shared", shared),
             ("shared TCP", shared_tcp),
@@ -56,6 +61,7 @@ impl Tally {
             ("detected", detected),
             ("matched", matched),
             ("unmatched", unmatched),
+            ("split several times", several),
         ] {
             assert!(*count > 0, "nothing was {what}: {self}");
         }
@@ -65,11 +71,12 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenarios, calls, shared, shared_tcp, to_nobody, beside_zero, .. } = self;
-        let Self { detected, matched, unmatched, .. } = self;
+        let Self { detected, matched, unmatched, several, .. } = self;
         write!(
             f,
             "{calls} calls in {scenarios} scenarios; of the kinds of calls {shared} shared, {shared_tcp} of them TCP, {to_nobody} in \
-             part to nobody, {beside_zero} beside a weight of 0, {detected} shared and detected; {matched} requests matched, {unmatched} did not"
+             part to nobody, {beside_zero} beside a weight of 0, {detected} shared and detected; {matched} requests matched, {unmatched} did \
+             not; {several} Services with several splits"
         )
     }
 }
@@ -123,11 +130,13 @@ fn made(seed: u64, index: u64, scenario: Scenario<'_>, called: &str) -> Vec<Http
     let mut random = Random::new(seed ^ u64::from(called.as_bytes()[0]), index);
     let matches: Vec<&Value> =
         Smi(scenario.0).of_kind("HTTPRouteGroup").flat_map(|group| list(group, "/spec/matches")).collect();
-    let split = scenario.in_effect(called).filter(|split| split["spec"].get("matches").is_some());
+    let splits = scenario.splits(called);
+    let is_by_match = |split: &Value| split["spec"].get("matches").is_some();
+    let has_matches = splits.iter().any(|split| is_by_match(split));
     let mut made = Vec::new();
     while made.len() < REQUESTS {
         // Without this, most requests would match nothing.
-        let tries = if split.is_some() && random.percent(50) { 4 } else { 1 };
+        let tries = if has_matches && random.percent(50) { 4 } else { 1 };
         for left in (0..tries).rev() {
             let meant = (!matches.is_empty()).then(|| matches[random.below(matches.len())]);
             let mut http = requests::http(&mut random, meant);
@@ -137,7 +146,8 @@ fn made(seed: u64, index: u64, scenario: Scenario<'_>, called: &str) -> Vec<Http
             }
             // A request that the server refuses has no share.
             let is_read = path::normal(&http.target).is_some();
-            if is_read && (left == 0 || split.is_some_and(|split| scenario.is_met(split, &http))) {
+            let is_taken = || scenario.taker(called, Some(&http)).is_some_and(is_by_match);
+            if is_read && (left == 0 || is_taken()) {
                 made.push(http);
                 break;
             }
@@ -153,17 +163,20 @@ fn kinds<'a>(
     requests: &'a [Http],
     tally: &mut Tally,
 ) -> Vec<Kind<'a>> {
-    let split = scenario.in_effect(called);
-    let by_match = split.filter(|split| split["spec"].get("matches").is_some());
-    let (matched, rest): (Vec<&Http>, Vec<&Http>) =
-        requests.iter().partition(|http| by_match.is_some_and(|split| scenario.is_met(split, http)));
-    if by_match.is_some() {
-        tally.matched += matched.len();
-        tally.unmatched += rest.len();
+    let splits = scenario.splits(called);
+    let has_matches = splits.iter().any(|split| split["spec"].get("matches").is_some());
+    tally.several += usize::from(splits.len() > 1 && has_matches);
+    let mut takers: BTreeMap<Option<&str>, Vec<&Http>> = BTreeMap::new();
+    for http in requests {
+        let taker = scenario.taker(called, Some(http));
+        takers.entry(taker.map(|split| text(split, "/metadata/name"))).or_default().push(http);
+        if has_matches {
+            let is_matched = taker.is_some_and(|split| split["spec"].get("matches").is_some());
+            *if is_matched { &mut tally.matched } else { &mut tally.unmatched } += 1;
+        }
     }
-    let mut kinds: Vec<Kind<'a>> = [matched, rest]
-        .into_iter()
-        .filter(|requests| !requests.is_empty())
+    let mut kinds: Vec<Kind<'a>> = takers
+        .into_values()
         .map(|requests| Kind {
             called,
             port: HTTP,
@@ -178,7 +191,7 @@ fn kinds<'a>(
         tally.shared_tcp += usize::from(is_shared && kind.port == TCP);
         let undeclared = [UNDECLARED, "raw"].map(|name| json!(name));
         let port = scenario.port(called, kind.port);
-        let is_detected = by_match.is_none() && port.is_some_and(|it| undeclared.contains(&it["name"]));
+        let is_detected = !has_matches && port.is_some_and(|it| undeclared.contains(&it["name"]));
         tally.detected += usize::from(is_shared && is_detected);
         tally.to_nobody += usize::from(kind.shares.contains_key(&None));
         let zero = |backend: &Value| {
@@ -186,7 +199,7 @@ fn kinds<'a>(
             backend["weight"] == 0 && !kind.shares.contains_key(&Some(name))
         };
         tally.beside_zero += usize::from(
-            is_shared && split.is_some_and(|split| list(split, "/spec/backends").iter().any(zero)),
+            is_shared && splits.iter().any(|split| list(split, "/spec/backends").iter().any(zero)),
         );
     }
     kinds
