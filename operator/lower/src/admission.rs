@@ -73,13 +73,6 @@ impl Review {
         self.new.namespaces()
     }
 
-    /// Returns true if the object's namespace has a pod.
-    fn has_pods(&self, inputs: &Inputs) -> bool {
-        let namespace = &self.new.object.namespace;
-        let first = inputs.pods.range((namespace.clone(), String::new())..).next();
-        first.is_some_and(|((found, _), _)| found == namespace)
-    }
-
     /// Returns the verdict.
     pub fn judge(&self, current: &Current) -> Verdict {
         let alone = self.new.findings(&referenced_objects::none(&current.inputs));
@@ -97,13 +90,7 @@ impl Review {
             let among = self.new.findings(&current.inputs);
             // Once: an object can have as many findings as sources.
             let exceeds = self.new.exceeds_namespaces();
-            // Manifests that are applied together may bring the first pods of the namespace later.
-            let is_empty = !self.has_pods(&current.inputs);
-            let is_known = |finding: &&Finding| match finding.reason {
-                Reason::BindingNotFound => !exceeds,
-                Reason::DestinationNotFound => !is_empty,
-                _ => true,
-            };
+            let is_known = |finding: &&Finding| !exceeds || finding.reason != Reason::BindingNotFound;
             warnings.extend(among.iter().filter(of(Admission::Warn)).filter(is_known).cloned());
         } else {
             let is_own = |finding: &&Finding| finding.reason.condition() != AffectedCondition::ResolvedRefs;

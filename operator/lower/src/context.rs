@@ -151,9 +151,9 @@ impl<'a> Context<'a> {
         self.is_any(Node::PodsOfAccount(namespace.to_owned(), account.to_owned()))
     }
 
-    /// Returns true if the namespace itself is among the objects: always in a cluster, but not in every file.
-    pub fn is_namespace(&mut self, namespace: &str) -> bool {
-        self.read(Node::Modes(namespace.to_owned())).is_some()
+    /// Returns true if a namespace has pods, in the mesh or not.
+    pub fn has_pods(&mut self, namespace: &str) -> bool {
+        self.is_any(Node::PodsInNamespace(namespace.to_owned()))
     }
 
     /// The pods of a namespace that carry all these labels; no pod if there is no label.

@@ -50,10 +50,10 @@ pub(crate) fn report(key: &Key, context: &mut Context<'_>) {
     }
 }
 
-/// Reports that no pod in the mesh runs as the destination. Files without any object of the namespace but SMI's have no
-/// pods to compare with.
+/// Reports that no pod in the mesh runs as the destination. A namespace without any pod is one whose policies were
+/// applied before its workloads, or a file without them: there is nothing to compare with.
 fn report_no_pods((namespace, name): &Key, target: &TargetGrant, context: &mut Context<'_>) {
-    if !context.is_namespace(namespace) {
+    if !context.has_pods(namespace) {
         return;
     }
     let object = ObjectRef::new("TrafficTarget", namespace, name);
