@@ -97,6 +97,18 @@ fn the_release_is_these_objects() {
     assert_eq!(objects["MeshConfig/default"]["spec"], json!({"mtls": {"mode": "permissive"}}));
     let objects = render(&helm, &["meshConfig.undeclaredPorts=http"]);
     assert_eq!(objects["MeshConfig/default"]["spec"], json!({"undeclaredPorts": "http"}));
+    let objects = render(
+        &helm,
+        &[
+            "meshConfig.headerRegexMatch=partial",
+            "meshConfig.callerHeader=true",
+            "meshConfig.limits.headers=100000",
+        ],
+    );
+    assert_eq!(
+        objects["MeshConfig/default"]["spec"],
+        json!({"headerRegexMatch": "partial", "callerHeader": true, "limits": {"headers": 100_000}})
+    );
 }
 
 #[test]
@@ -362,6 +374,8 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("image.digest=abc", "digest"),
         ("meshConfig.accessMode=lax", "accessMode"),
         ("meshConfig.undeclaredPorts=udp", "undeclaredPorts"),
+        ("meshConfig.headerRegexMatch=all", "headerRegexMatch"),
+        ("meshConfig.limits.headKiB=10000", "headKiB"),
         ("injector.timeoutSeconds=60", "timeoutSeconds"),
         ("validation.timeoutSeconds=0", "timeoutSeconds"),
         ("validation.failurePolicy=Fail", "failurePolicy"),

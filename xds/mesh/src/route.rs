@@ -1,7 +1,7 @@
 //! Routing of the traffic of a Service's port: rules in order, each with weighted backends.
 //!
-//! Each TrafficSplit of a Service becomes one rule; where all of them have `matches`, the last rule is the rest's. A route becomes a
-//! RouteConfiguration for HTTP and a weighted proxy for TCP. Does not decide which callers are allowed.
+//! Each TrafficSplit of a Service becomes one rule; where all of them have `matches`, the last rule is the rest's. A
+//! route becomes a RouteConfiguration for HTTP and a weighted proxy for TCP. Does not decide which callers are allowed.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +37,8 @@ pub struct RouteRule {
     /// destination: 503, or a closed connection. Backends of weight 0 stay in the list, so that a change of weight
     /// moves no cluster.
     pub backends: Vec<Backend>,
-    /// The object that the rule was made from, also for what the object leaves to the Service's own endpoints. Used for status and explanations,
-    /// and never sent to Envoy.
+    /// The object that the rule was made from, also for what the object leaves to the Service's own endpoints. Used for
+    /// status and explanations, and never sent to Envoy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<SourceRef>,
 }

@@ -1,5 +1,5 @@
-//! Builds the resources of one Service in the pool. A function of the Service and of the mesh's trust and settings; parts that a change
-//! of the Service does not touch are taken over.
+//! Builds the resources of one Service in the pool. A function of the Service and of the mesh's trust and settings; parts
+//! that a change of the Service does not touch are taken over.
 
 use std::{collections::BTreeMap, sync::Arc};
 

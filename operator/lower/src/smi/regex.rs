@@ -58,8 +58,8 @@ pub struct Accepted {
 /// Accepts an expression, or returns the reason for which it is refused.
 pub fn check(pattern: &str) -> Result<Accepted, RegexError> {
     let (hir, cost) = parse(pattern)?;
-    let ends_alike = ends_alike(&hir);
-    Ok(Accepted { cost, ends_alike, is_whole: ends_alike && starts_alike(&hir) })
+    let ends_alike = is_complete(&hir, Side::End);
+    Ok(Accepted { cost, ends_alike, is_whole: ends_alike && is_complete(&hir, Side::Start) })
 }
 
 /// Returns true if the accepted `pattern` allows the same with an open and with a closed end.
@@ -216,25 +216,23 @@ fn judge_item(item: &ClassSetItem) -> Result<u64, RegexError> {
     }
 }
 
-/// Returns true if everything that follows a match is already part of it (or excluded by an end anchor).
-fn ends_alike(hir: &Hir) -> bool {
-    match hir.kind() {
-        HirKind::Look(look) => matches!(look, Look::End),
-        HirKind::Capture(capture) => ends_alike(&capture.sub),
-        HirKind::Concat(parts) => parts.last().is_some_and(ends_alike),
-        HirKind::Alternation(parts) => parts.iter().all(ends_alike),
-        HirKind::Repetition(repetition) => repetition.max.is_none() && takes_anything(&repetition.sub),
-        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) => false,
-    }
+/// Side of a match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Start,
+    End,
 }
 
-/// Returns true if everything before a match is already part of it (or excluded by an anchor at the start).
-fn starts_alike(hir: &Hir) -> bool {
+/// Returns true if everything on that side of a match is already part of it, or excluded by an anchor.
+fn is_complete(hir: &Hir, side: Side) -> bool {
     match hir.kind() {
-        HirKind::Look(look) => matches!(look, Look::Start),
-        HirKind::Capture(capture) => starts_alike(&capture.sub),
-        HirKind::Concat(parts) => parts.first().is_some_and(starts_alike),
-        HirKind::Alternation(parts) => parts.iter().all(starts_alike),
+        HirKind::Look(look) => *look == if side == Side::Start { Look::Start } else { Look::End },
+        HirKind::Capture(capture) => is_complete(&capture.sub, side),
+        HirKind::Concat(parts) => {
+            let outer = if side == Side::Start { parts.first() } else { parts.last() };
+            outer.is_some_and(|part| is_complete(part, side))
+        }
+        HirKind::Alternation(parts) => parts.iter().all(|part| is_complete(part, side)),
         HirKind::Repetition(repetition) => repetition.max.is_none() && takes_anything(&repetition.sub),
         HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) => false,
     }
