@@ -47,6 +47,17 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 /// The namespace whose pods are never injected, beside the one that Smidge itself runs in.
 pub const KUBE_SYSTEM: &str = "kube-system";
 
+/// Annotations of a pod alone: those that users set, and those that injection writes.
+pub const POD_ANNOTATIONS: [&str; 7] = [
+    EXCLUDE_INBOUND_PORTS,
+    EXCLUDE_OUTBOUND_PORTS,
+    EXCLUDE_OUTBOUND_CIDRS,
+    INJECTED,
+    VERSION,
+    TOKEN_SDS,
+    PROBES,
+];
+
 /// Annotations of a namespace or a pod with requests and limits of the two containers, for example `100m` or `none`.
 pub const RESOURCES: [&str; 12] = [
     "smidge.mesh/init-cpu-request",

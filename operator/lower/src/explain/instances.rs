@@ -18,7 +18,7 @@ use smidge_mesh::{
 
 use crate::{
     inputs::{Inputs, Key},
-    workload::has_ended,
+    workload::{addresses, has_ended},
 };
 
 /// A pod that can be dialled.
@@ -136,7 +136,7 @@ fn members<'a>(mesh: &'a Mesh, namespace: &str) -> Classes<'a> {
 }
 
 fn instance<'a>(members: &Classes<'a>, name: &str, pod: &Pod) -> Instance<'a> {
-    Instance { addresses: addresses(pod), class: members.get(name).copied() }
+    Instance { addresses: addresses(pod).into_iter().collect(), class: members.get(name).copied() }
 }
 
 /// Returns one of the instances of a workload that is in the mesh.
@@ -144,11 +144,6 @@ pub(super) fn of_proxy<'a>(mesh: &'a Mesh, inputs: &Inputs, id: &ProxyId) -> Opt
     let workload = mesh.workloads.get(id)?;
     let pod = inputs.pods.get(&(id.namespace.clone(), id.instance.clone()));
     let class = mesh.classes.get(&workload.class)?;
-    let addresses = pod.map(|pod| addresses(pod)).unwrap_or_default();
+    let addresses = pod.into_iter().flat_map(|pod| addresses(pod)).collect();
     Some(Instance { addresses, class: Some((&workload.class, class)) })
-}
-
-fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
-    let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
-    addresses.filter_map(|address| address.ip.parse().ok()).collect()
 }

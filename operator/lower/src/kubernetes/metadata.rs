@@ -4,12 +4,9 @@
 //! Compares the metadata of namespaces, pods and Services with the table of what Smidge reads. The values of labels of
 //! namespaces are read by `settings`, the rest by injection.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use smidge_crds::labels::{
-    ACCESS, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INJECT, INJECT_DISABLED,
-    INJECT_ENABLED, INJECTED, MTLS, PREFIX, PROBES, RESOURCES, TOKEN_SDS, VERSION,
+    ACCESS, INJECT, INJECT_DISABLED, INJECT_ENABLED, MTLS, POD_ANNOTATIONS, PREFIX, RESOURCES,
 };
 
 use crate::{
@@ -38,19 +35,9 @@ pub(crate) enum Place {
     Workload,
 }
 
-/// Labels and annotations of Smidge: the form, and the objects on which they are read.
-const KNOWN: &[(&str, Form, &[Place])] = &[
-    (INJECT, Form::Label, &[Place::Namespace, Place::Pod]),
-    (ACCESS, Form::Label, &[Place::Namespace]),
-    (MTLS, Form::Label, &[Place::Namespace]),
-    (EXCLUDE_INBOUND_PORTS, Form::Annotation, &[Place::Pod]),
-    (EXCLUDE_OUTBOUND_PORTS, Form::Annotation, &[Place::Pod]),
-    (EXCLUDE_OUTBOUND_CIDRS, Form::Annotation, &[Place::Pod]),
-    (INJECTED, Form::Annotation, &[Place::Pod]),
-    (VERSION, Form::Annotation, &[Place::Pod]),
-    (TOKEN_SDS, Form::Annotation, &[Place::Pod]),
-    (PROBES, Form::Annotation, &[Place::Pod]),
-];
+/// Labels of Smidge, and the objects on which they are read.
+const LABELS: [(&str, &[Place]); 3] =
+    [(INJECT, &[Place::Namespace, Place::Pod]), (ACCESS, &[Place::Namespace]), (MTLS, &[Place::Namespace])];
 
 /// Reports the labels and annotations of an object that have no effect: those of other meshes only if the object is in
 /// the mesh, as another mesh may serve the rest of the cluster.
@@ -60,37 +47,37 @@ pub(crate) fn report(
     metadata: &ObjectMeta,
     findings: &mut Vec<Finding>,
 ) {
-    let written = |list: &Option<BTreeMap<String, String>>, form| {
-        let names = list.iter().flatten();
-        names.map(|(name, value)| (name.clone(), value.clone(), form)).collect::<Vec<_>>()
-    };
-    let mut all = written(&metadata.labels, Form::Label);
-    all.extend(written(&metadata.annotations, Form::Annotation));
-    let own = all.iter().filter(|(name, ..)| name.starts_with(PREFIX));
-    let defects = own.filter_map(|(name, value, form)| defect(name, value, *form, place));
+    let labels = metadata.labels.iter().flatten().map(|entry| (entry, Form::Label));
+    let annotations = metadata.annotations.iter().flatten().map(|entry| (entry, Form::Annotation));
+    let all = labels.chain(annotations);
+    let own = all.clone().filter(|((name, _), _)| name.starts_with(PREFIX));
+    let defects = own.filter_map(|((name, value), form)| defect(name, value, form, place));
     findings.extend(defects.take(SHOWN).map(|(field, message, hint)| {
         let finding = Finding::new(object.clone(), Reason::UnknownLabel, message).at(field);
         if hint.is_empty() { finding } else { finding.hint(hint) }
     }));
     if is_in_mesh {
-        let names = all.iter().map(|(name, _, form)| (name.as_str(), *form));
+        let names = all.map(|((name, _), form)| (name.as_str(), form));
         findings.extend(of_other_meshes(object, names));
     }
 }
 
 /// Returns the form of a label or annotation of Smidge, and the objects on which it is read.
 fn known(name: &str) -> Option<(Form, &'static [Place])> {
+    if POD_ANNOTATIONS.contains(&name) {
+        return Some((Form::Annotation, &[Place::Pod]));
+    }
     if RESOURCES.contains(&name) {
         return Some((Form::Annotation, &[Place::Namespace, Place::Pod]));
     }
-    KNOWN.iter().find(|(known, ..)| *known == name).map(|(_, form, places)| (*form, *places))
+    LABELS.iter().find(|(known, _)| *known == name).map(|(_, places)| (Form::Label, *places))
 }
 
 /// Returns the field, message and hint about a label or annotation of Smidge that has no effect.
 fn defect(name: &str, value: &str, form: Form, place: Place) -> Option<(String, String, String)> {
     let field = format!("metadata.{}[{name}]", form.list());
     let Some((right_form, places)) = known(name) else {
-        let readable = KNOWN.iter().map(|(known, ..)| *known).chain(RESOURCES);
+        let readable = LABELS.iter().map(|(known, _)| *known).chain(POD_ANNOTATIONS).chain(RESOURCES);
         let readable = readable.filter(|it| known(it).is_some_and(|(_, places)| places.contains(&place)));
         let hint = nearest(name, readable).map(|near| format!("did you mean {near}?"));
         let message = format!("Smidge has no such {}; it has no effect", form.name());

@@ -160,7 +160,7 @@ pub(crate) fn account(pod: &Pod) -> &str {
 }
 
 /// The addresses of a pod as its node reports them.
-fn addresses(pod: &Pod) -> Vec<IpAddr> {
+pub(crate) fn addresses(pod: &Pod) -> Vec<IpAddr> {
     let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
     addresses.filter_map(|address| address.ip.parse().ok()).collect()
 }
