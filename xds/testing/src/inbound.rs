@@ -152,13 +152,6 @@ pub fn echo<S: Read + Write>(mut stream: S) -> io::Result<S> {
     Ok(stream)
 }
 
-/// Returns ports that are not in use.
-pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
 /// Returns the local address with this port.
 pub fn at(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))

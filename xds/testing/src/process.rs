@@ -5,14 +5,30 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
+
+/// Returns ports on which Envoys of this process can listen, and to which nobody else is bound.
+///
+/// A port that is only looked up and given back may go to any other test before Envoy starts. These stay bound until this
+/// process ends, with the option by which Envoy's listeners share a port.
+pub fn reserved_ports<const N: usize>() -> [u16; N] {
+    std::array::from_fn(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        std::mem::forget(socket);
+        port
+    })
+}
 
 /// Envoy process, which is killed when this value is dropped.
 pub struct Envoy {

@@ -3,11 +3,11 @@
 
 mod control_plane;
 
-use smidge_xds_testing::binaries;
+use smidge_xds_testing::{binaries, process::reserved_ports};
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::{
         linux::net::SocketAddrExt,
         unix::{
@@ -61,7 +61,7 @@ impl Proxy {
             },
             probes: Vec::new(),
         };
-        let readiness = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [readiness] = reserved_ports();
         let admin = format!("smidge-test-{readiness}");
         let mut config = bootstrap(&input);
         let pipe = json!({"pipe": {"path": format!("@{admin}")}});

@@ -1,7 +1,7 @@
 //! A real Envoy through the access modes: what each lets in, what audit reports about it, and that a change of mode
 //! ends no connection that both modes allow.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use caller::{Authority, Leaf, plain, request};
-use inbound::{Inbound, at, echo, echo_server, free_ports, spiffe, within};
+use inbound::{Inbound, at, echo, echo_server, spiffe, within};
 use smidge_xds::{
     mesh::{
         Mesh,
@@ -37,7 +37,7 @@ struct Scenario {
 
 impl Scenario {
     fn new(mtls: MtlsMode) -> Self {
-        let [http, tcp, stray] = free_ports();
+        let [http, tcp, stray] = process::reserved_ports();
         Self { http, tcp, stray, mtls }
     }
 

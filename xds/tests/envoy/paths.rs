@@ -4,7 +4,7 @@
 //! The judged path is the one that is sent on (`rbac_verdicts`), so the readers are given the path that the workload
 //! received. Two things are left to the workload and listed in docs/limits.md: to decode twice, and to ignore case.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes, properties};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, process, properties};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use caller::{Authority, Leaf, request};
-use inbound::{Inbound, at, free_ports, mirror_server, spiffe};
+use inbound::{Inbound, at, mirror_server, spiffe};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -102,7 +102,7 @@ struct Scenario {
 
 impl Scenario {
     fn start(binary: &Path) -> Self {
-        let [http] = free_ports();
+        let [http] = process::reserved_ports();
         let authority = Authority::generate();
         let mut mesh = meshes::http();
         let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };

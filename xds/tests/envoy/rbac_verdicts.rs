@@ -1,7 +1,7 @@
 //! A real Envoy with the inbound side of a workload judges real callers: over HTTP by name, method, path and headers,
 //! over TCP by name; and a TCP connection that is no longer allowed ends.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use caller::{Authority, Leaf, plain, request};
-use inbound::{Inbound, at, echo, echo_server, free_ports, spiffe, within};
+use inbound::{Inbound, at, echo, echo_server, spiffe, within};
 use smidge_xds::{
     mesh::{
         Mesh,
@@ -214,7 +214,7 @@ struct Running {
 
 impl Running {
     fn start(binary: &Path) -> Self {
-        let [http, tcp, other] = free_ports();
+        let [http, tcp, other] = process::reserved_ports();
         let scenario = Scenario { http, tcp, other };
         let authority = Authority::generate();
         let snapshot = Snapshot::next(Arc::new(scenario.mesh(&authority)), None);

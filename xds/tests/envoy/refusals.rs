@@ -1,7 +1,7 @@
 //! Answers of a real Envoy of the caller's side to calls of a Service that policy does not allow: every request gets
 //! the refusal and its reason, and a connection on which no request comes ends.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes, outbound};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, outbound, process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use caller::{Authority, plain, request};
-use inbound::{at, free_ports};
+use inbound::at;
 use outbound::Outbound;
 use smidge_xds::{
     mesh::{id::TrustDomain, service::Protocol, trust::Bundle},
@@ -24,7 +24,7 @@ const REFUSAL: &str =
 
 /// Starts the proxy of `web`, which may not call `api` at `port`.
 fn start(binary: &Path, protocol: Protocol) -> (Outbound, u16) {
-    let [port] = free_ports();
+    let [port] = process::reserved_ports();
     let authority = Authority::generate();
     let mut mesh = meshes::no_grants();
     let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };

@@ -1,7 +1,7 @@
 //! Effects of a real Envoy on a request before any policy is evaluated: what it removes, what it refuses, and what it
 //! waits for. Raw callers with an identity against the inbound side of a workload that allows them everything.
 
-use smidge_xds_testing::{binaries, caller, http2, inbound, meshes};
+use smidge_xds_testing::{binaries, caller, http2, inbound, meshes, process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use caller::{Authority, Leaf, plain, request};
-use inbound::{Inbound, at, free_ports, mirror_server, spiffe};
+use inbound::{Inbound, at, mirror_server, spiffe};
 use smidge_xds::{
     mesh::{
         access::{AccessMode, Payload, Ports},
@@ -30,7 +30,7 @@ struct Scenario {
 
 impl Scenario {
     fn start(binary: &Path, access: AccessMode) -> Self {
-        let [http, tcp] = free_ports();
+        let [http, tcp] = process::reserved_ports();
         let authority = Authority::generate();
         let mut mesh = meshes::http();
         let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };

@@ -101,7 +101,8 @@ struct Running {
 
 impl Running {
     fn start(binary: &Path) -> Self {
-        let at = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let [port] = process::reserved_ports();
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let folder = tempfile::tempdir().unwrap();
         let snapshot = Snapshot::next(Arc::new(mesh()), None);
         let view = snapshot.view(&meshes::proxy("web")).unwrap();

@@ -6,9 +6,10 @@ use smidge_xds_testing::{
     caller::{Authority, plain, request},
     http1::{Script, Scripted},
     http2,
-    inbound::{self, Inbound, at, free_ports, spiffe},
+    inbound::{self, Inbound, at, spiffe},
     meshes,
     outbound::Outbound,
+    process,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +57,7 @@ fn limits_are_those_of_the_settings_on_both_sides() {
             (narrow, [headers(10), large(6_000)], [headers(30), large(10_000)]),
             (wide, [headers(2_500), large(290_000)], [headers(3_500), large(310_000)]),
         ] {
-            let [port, outer] = free_ports();
+            let [port, outer] = process::reserved_ports();
             let authority = Authority::generate();
             let snapshot =
                 Snapshot::next(Arc::new(mesh(&authority, &[(port, Protocol::Http)], settings)), None);
@@ -97,7 +98,7 @@ fn limits_are_those_of_the_settings_on_both_sides() {
 
 /// Starts the proxy of `api`, which names its callers or not, with an HTTP port and one with detection.
 fn naming(binary: &Path, names_caller: bool, mtls: MtlsMode, workload: SocketAddr) -> (Inbound, [u16; 2]) {
-    let [http, detect] = free_ports();
+    let [http, detect] = process::reserved_ports();
     let authority = Authority::generate();
     let settings = Settings { names_caller, ..Settings::default() };
     let ports = [(http, Protocol::Http), (detect, Protocol::Detect)];

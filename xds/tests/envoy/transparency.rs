@@ -10,9 +10,10 @@ use smidge_xds_testing::{
     binaries,
     caller::{Authority, plain},
     http1::{Message, Script, Scripted, read_response},
-    inbound::{Inbound, at, free_ports},
+    inbound::{Inbound, at},
     meshes,
     outbound::Outbound,
+    process,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,7 +101,7 @@ fn answers(seen: &Seen) -> String {
 
 /// Observes every case through both proxies.
 fn through(binary: &Path) -> Vec<Seen> {
-    let [port, outer] = free_ports();
+    let [port, outer] = process::reserved_ports();
     let authority = Authority::generate();
     let snapshot = Snapshot::next(Arc::new(mesh(&authority, port)), None);
     let server = Scripted::start();

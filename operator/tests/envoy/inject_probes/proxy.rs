@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixStream},
@@ -16,6 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
+use smidge_xds_testing::process::reserved_ports;
 use tempfile::TempDir;
 
 use super::{DEADLINE, envoy};
@@ -43,7 +44,7 @@ impl Proxy {
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
         let credentials = envoy::credentials("token");
         let mut config: Value = serde_json::from_str(&envoy::expanded(&pod, credentials.path())).unwrap();
-        let (readiness, stats) = (free_port(), free_port());
+        let [readiness, stats] = reserved_ports();
         config.as_object_mut().unwrap().remove("dynamic_resources");
         let pipe = json!({"pipe": {"path": format!("@smidge-probes-{readiness}")}});
         config["admin"]["address"] = pipe.clone();
@@ -145,10 +146,6 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn whole(port: u16, head: &str) -> String {
