@@ -16,6 +16,7 @@ use crate::{
     finding::ObjectRef,
     inputs::{Inputs, Key, Objects},
     kinds::{self, References, Row, Visitor, Watched},
+    source::Scope,
 };
 
 /// An object that has a status.
@@ -34,30 +35,31 @@ pub struct Known {
 /// All objects that have a status. A copy costs nothing, and two are compared at the cost of what they do not share.
 pub type KnownObjects = OrdMap<ObjectRef, Arc<Known>>;
 
-/// Updates the object `key` of `kind`, or all objects of the kind, from `inputs`. Kinds without a status are ignored.
-pub fn refresh(known: &mut KnownObjects, inputs: &Inputs, kind: &str, key: Option<&Key>) {
-    kinds::visit(&mut Refresh { known, inputs, kind, key });
+/// Updates the objects in `scope` from `inputs`. Kinds without a status are ignored.
+pub fn refresh(known: &mut KnownObjects, inputs: &Inputs, scope: &Scope) {
+    kinds::visit(&mut Refresh { known, inputs, scope });
 }
 
 struct Refresh<'a> {
     known: &'a mut KnownObjects,
     inputs: &'a Inputs,
-    kind: &'a str,
-    key: Option<&'a Key>,
+    scope: &'a Scope,
 }
 
 impl Visitor for Refresh<'_> {
     fn kind<K: Watched>(&mut self, _: &Row<K>) {}
 
     fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, references: References<Spec>) {
-        if row.name != self.kind {
-            return;
-        }
         let objects = (row.objects)(self.inputs);
-        let keys = self.key.map_or_else(|| self.forget(objects), |key| vec![key.clone()]);
+        let keys = match self.scope {
+            Scope::Object(kind, key) if *kind == row.name => vec![key.clone()],
+            Scope::Kind(kind) if *kind == row.name => self.forget(row.name, objects),
+            Scope::Object(..) | Scope::Kind(_) => return,
+            Scope::All => self.forget(row.name, objects),
+        };
         for key in keys {
-            let object = ObjectRef::new(self.kind, &key.0, &key.1);
-            let is_unreadable = self.inputs.unreadable.contains_key(&(self.kind.to_owned(), key.clone()));
+            let object = ObjectRef::new(row.name, &key.0, &key.1);
+            let is_unreadable = self.inputs.unreadable.contains_key(&(row.name.to_owned(), key.clone()));
             let read = objects.get(&key).map(|object| known(object, references(&key, &object.spec)));
             match if is_unreadable { Some(Known::default()) } else { read } {
                 Some(known) => drop(self.known.insert(object, Arc::new(known))),
@@ -69,13 +71,13 @@ impl Visitor for Refresh<'_> {
 
 impl Refresh<'_> {
     /// Forgets all objects of the kind; returns the names of those that exist.
-    fn forget<K>(&mut self, objects: &Objects<K>) -> Vec<Key> {
-        let first = ObjectRef::new(self.kind, "", "");
+    fn forget<K>(&mut self, kind: &str, objects: &Objects<K>) -> Vec<Key> {
+        let first = ObjectRef::new(kind, "", "");
         let all = self.known.range(first..).map(|(object, _)| object);
-        for object in all.take_while(|object| object.kind == self.kind).cloned().collect::<Vec<_>>() {
+        for object in all.take_while(|object| object.kind == kind).cloned().collect::<Vec<_>>() {
             self.known.remove(&object);
         }
-        let unreadable = self.inputs.unreadable.keys().filter(|(of, _)| of == self.kind);
+        let unreadable = self.inputs.unreadable.keys().filter(|(of, _)| of == kind);
         objects.keys().chain(unreadable.map(|(_, key)| key)).cloned().collect()
     }
 }

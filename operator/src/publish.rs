@@ -44,7 +44,7 @@ pub struct Outputs {
     pub hub: SnapshotHub<Snapshot>,
     /// Findings about the objects that the snapshot was built from.
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
-    /// Kinds that were not read yet; empty when serving.
+    /// Lists that were not read yet, by kind, or the folder; empty when serving.
     pub awaited: watch::Sender<BTreeSet<&'static str>>,
     /// All of it together, for tasks that compare the values.
     pub published: watch::Sender<Option<Arc<Published>>>,
@@ -228,22 +228,22 @@ fn take(
     known: Option<&mut KnownObjects>,
     awaited: &watch::Sender<BTreeSet<&'static str>>,
 ) -> Change {
-    let Edit { cluster, kind, key, apply, complete } = edit;
+    let Edit { cluster, scope, apply, completes } = edit;
     // Its trust domain and roots are unknown.
     let Some(inputs) = clusters.get_mut(&cluster) else {
-        warn!(%cluster, kind, "dropped a change of an unknown cluster");
+        warn!(%cluster, ?scope, "dropped a change of an unknown cluster");
         return Change::StatusOnly;
     };
     let change = apply(inputs);
     let Some(known) = known else { return change };
-    objects::refresh(known, inputs, kind, key.as_ref());
-    if complete {
+    objects::refresh(known, inputs, &scope);
+    if let Some(list) = completes {
         awaited.send_if_modified(|awaited| {
-            let was_awaited = awaited.remove(kind);
+            let was_awaited = awaited.remove(list);
             if was_awaited {
-                debug!(kind, still_awaited = ?awaited, "watch synced");
+                debug!(list, still_awaited = ?awaited, "read once");
                 if awaited.is_empty() {
-                    info!("all watches synced, serving");
+                    info!("every object was read, serving");
                 }
             }
             was_awaited

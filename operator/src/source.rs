@@ -1,9 +1,10 @@
 //! Sources of objects: each turns what it reads into [`Edit`]s of `Inputs`, or into whole `Inputs` at once.
 //!
-//! `kubernetes` watches an API server for `publish`; `files` reads manifests for the offline tools. `publish` consumes
-//! edits and knows no source. Judges no object.
+//! `kubernetes` watches an API server and `folder` a folder of manifests, both for `publish`; `files` reads manifests
+//! for the offline tools. `publish` consumes edits and knows no source. Judges no object.
 
 pub mod files;
+pub mod folder;
 pub mod kubernetes;
 
 use smidge_mesh::id::ClusterId;
@@ -17,12 +18,21 @@ use crate::{
 pub struct Edit {
     /// Cluster whose inputs change.
     pub cluster: ClusterId,
-    /// Kind that changed, as in `TrafficSplit`.
-    pub kind: &'static str,
-    /// Object that changed; `None` if the edit is about all objects of the kind.
-    pub key: Option<Key>,
+    /// The objects that changed.
+    pub scope: Scope,
     /// The change. Returns the effect that it can have: a status that the operator wrote itself has none on the mesh.
     pub apply: Box<dyn FnOnce(&mut Inputs) -> Change + Send>,
-    /// True if this is a complete list, after which the kind counts as read.
-    pub complete: bool,
+    /// Name of the list that the edit completes, if it does: a kind, or a folder. It then counts as read.
+    pub completes: Option<&'static str>,
+}
+
+/// Objects that an edit changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The object of a kind, as in `TrafficSplit`, and a name.
+    Object(&'static str, Key),
+    /// All objects of a kind.
+    Kind(&'static str),
+    /// Objects of any kind.
+    All,
 }

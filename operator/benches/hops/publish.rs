@@ -74,13 +74,12 @@ impl Publisher {
             self.published += 1;
             let edit = Edit {
                 cluster: ClusterId::default(),
-                kind: object.kind,
-                key: Some((object.namespace.clone(), object.name.clone())),
+                scope: Scope::Object(object.kind, (object.namespace.clone(), object.name.clone())),
                 apply: Box::new(move |inputs| {
                     scenario::add(inputs, object);
                     smidge::kinds::Change::Semantic
                 }),
-                complete: false,
+                completes: None,
             };
             let started = Instant::now();
             assert!(self.edits.send(edit).await.is_ok(), "the pipeline has ended");

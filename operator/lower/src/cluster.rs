@@ -58,6 +58,10 @@ impl Cluster {
         self.invalidate(inputs);
         let old = &self.source.inputs;
         let is_same_trust = old.roots == inputs.roots && old.trust_domain == inputs.trust_domain;
+        let (before, now) = (Arc::clone(&old.reported), Arc::clone(&inputs.reported));
+        if !Arc::ptr_eq(&before, &now) {
+            self.graph.findings().replace(&before, &now);
+        }
         self.source.cluster = id.clone();
         self.source.inputs = inputs.clone();
         self.graph.recompute(&self.source);

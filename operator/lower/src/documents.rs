@@ -13,7 +13,7 @@ mod yaml;
 
 use std::fmt;
 
-pub use cluster::{Offline, Written, cluster};
+pub use cluster::{Offline, Written, cluster, objects};
 pub use document::{Document, parse};
 pub use workload::pod_place;
 pub use yaml::print;
@@ -57,6 +57,20 @@ impl fmt::Display for Unreadable {
         }
         write!(f, ": {message}")
     }
+}
+
+/// Returns the objects of one text, and what of it could not be read, for a control plane without an API server. Objects
+/// that name no namespace are in `namespace`.
+pub fn objects_within(source: &Source, namespace: &str) -> Offline {
+    let (mut documents, mut unreadable) = parse(source);
+    for document in &mut documents {
+        namespace.clone_into(&mut document.default_namespace);
+    }
+    let mut offline = objects(&documents);
+    unreadable.append(&mut offline.unreadable);
+    unreadable.sort_by_key(|it| it.document);
+    offline.unreadable = unreadable;
+    offline
 }
 
 /// Returns the cluster that the texts describe. Objects that name no namespace are in `default`.

@@ -238,6 +238,8 @@ reasons! {
     OtherMesh => Warning, Nothing, Pass;
     /// A cost above a budget, which limits what a tenant may make others compute, hold or send.
     BudgetExceeded => Error, Accepted, Warn;
+    /// A file, or a part of one, that could not be read: what was last read of it stays in effect.
+    FileNotRead => Error, Accepted, Pass;
     /// A definition of an SMI kind that would replace that of Smidge.
     ForeignCRD => Warning, Nothing, Warn;
 }

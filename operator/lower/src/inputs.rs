@@ -15,7 +15,7 @@ use imbl::{OrdMap, ordmap::DiffItem};
 use smidge_crds::object::Object;
 use smidge_mesh::id::{ClusterId, TrustDomain};
 
-use crate::table::table_of_kinds;
+use crate::{finding::Finding, table::table_of_kinds};
 
 /// Namespace (empty for a cluster-scoped object) and name of an object.
 pub type Key = (String, String);
@@ -99,6 +99,8 @@ macro_rules! inputs {
             pub absent_kinds: BTreeSet<String>,
             /// Objects that could not be read, by kind and name, with the reason. They are in no list above.
             pub unreadable: BTreeMap<(String, Key), String>,
+            /// Findings of the source itself, about what it could not read as objects: files, for example.
+            pub reported: Arc<Vec<Finding>>,
             /// Root certificates of this mesh, each one PEM block.
             pub roots: BTreeSet<String>,
             /// The mesh's trust domain; default `cluster.local`.
@@ -116,6 +118,7 @@ macro_rules! inputs {
                     $($custom_list: Objects::new(),)*
                     absent_kinds: BTreeSet::new(),
                     unreadable: BTreeMap::new(),
+                    reported: Arc::default(),
                     roots: BTreeSet::new(),
                     trust_domain: TrustDomain::default(),
                     cluster_domain: "cluster.local".to_owned(),

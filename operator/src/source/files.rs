@@ -63,13 +63,16 @@ fn read_entry(entry: &fs::DirEntry, sources: &mut Vec<Source>, unreadable: &mut 
     let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
     // A symbolic link to a folder can lead to a parent folder, so it is not followed; a link to a file is.
     let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-    let is_manifest = path.is_file()
-        && path.extension().is_some_and(|extension| {
-            ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-        });
-    if !is_hidden && (is_folder || is_manifest) {
+    if !is_hidden && (is_folder || (path.is_file() && is_manifest(&path))) {
         read_path(&path, sources, unreadable);
     }
+}
+
+/// Returns true if files of this name in a folder are read.
+pub(super) fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    })
 }
 
 fn text(bytes: Vec<u8>) -> io::Result<String> {

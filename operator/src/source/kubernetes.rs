@@ -20,7 +20,7 @@ use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::Edit;
+use super::{Edit, Scope};
 use crate::{
     inputs::{Inputs, Key, Objects},
     kinds::{Change, Watched},
@@ -140,7 +140,7 @@ fn replace<K: Watched>(kind: &Kind<K>, listed: Vec<Read<K>>) -> Edit {
         }
         Change::Semantic
     };
-    Edit { cluster, kind: name, key: None, apply: Box::new(apply), complete: true }
+    Edit { cluster, scope: Scope::Kind(name), apply: Box::new(apply), completes: Some(name) }
 }
 
 /// Builds an edit from a list that was read object by object. The watcher continues to retry, so the next such list is
@@ -164,9 +164,9 @@ fn put<K: Watched>(kind: &Kind<K>, read: Read<K>) -> Edit {
         Ok(object) => (kind.on_event)(ObjectEvent::Put(&read.key, object)),
         Err(_) => (kind.on_event)(ObjectEvent::Gone(&read.key)),
     }
-    let key = Some(read.key.clone());
+    let scope = Scope::Object(name, read.key.clone());
     let apply = Box::new(move |inputs: &mut Inputs| keep(inputs, field, name, read));
-    Edit { cluster, kind: name, key, apply, complete: false }
+    Edit { cluster, scope, apply, completes: None }
 }
 
 fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, read: Read<K>) -> Change {
@@ -189,13 +189,13 @@ fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, re
 fn remove<K: Watched>(kind: &Kind<K>, key: Key) -> Edit {
     let (cluster, field, name) = (kind.cluster.clone(), kind.field, kind.name);
     (kind.on_event)(ObjectEvent::Gone(&key));
-    let gone = Some(key.clone());
+    let scope = Scope::Object(name, key.clone());
     let apply = move |inputs: &mut Inputs| {
         field(inputs).remove(&key);
         inputs.unreadable.remove(&(name.to_owned(), key));
         Change::Semantic
     };
-    Edit { cluster, kind: name, key: gone, apply: Box::new(apply), complete: false }
+    Edit { cluster, scope, apply: Box::new(apply), completes: None }
 }
 
 fn absent<K: Watched>(kind: &Kind<K>) -> Edit {
@@ -206,7 +206,7 @@ fn absent<K: Watched>(kind: &Kind<K>) -> Edit {
         inputs.absent_kinds.insert(definition::<K>());
         Change::Semantic
     };
-    Edit { cluster, kind: name, key: None, apply: Box::new(apply), complete: true }
+    Edit { cluster, scope: Scope::Kind(name), apply: Box::new(apply), completes: Some(name) }
 }
 
 /// Returns the full name of a kind's definition, as in `trafficsplits.split.smi-spec.io`.

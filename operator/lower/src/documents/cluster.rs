@@ -1,7 +1,8 @@
 //! Builds the inputs that a cluster with some objects would give: pods from workloads, endpoints from selectors,
-//! addresses from 198.18.0.0/15, which is not routed (RFC 2544).
+//! addresses from 198.18.0.0/15, which is not routed (RFC 2544). `objects` adds none of these, for a control plane that
+//! serves the objects as they are.
 //!
-//! Every workload has one pod, whatever its replicas: replicas are alike. Every namespace with pods counts as labelled
+//! In a cluster, every workload has one pod, whatever its replicas: replicas are alike. Every namespace with pods counts as labelled
 //! for injection unless it is labelled `smidge.mesh/inject=disabled`, and every pod of it as injected unless the pod
 //! has this label itself. Kinds that nothing here reads are ignored.
 
@@ -26,7 +27,7 @@ use smidge_crds::{
 pub use self::written::Written;
 use super::{Document, Unreadable, unknown, workload};
 use crate::{
-    finding::{Finding, ObjectRef},
+    finding::{Finding, ObjectRef, Reason},
     inputs::{Inputs, Key, Objects, change_each},
     kinds::{self, References, Row, Visitor, Watched},
     kubernetes::metadata::{self, Place},
@@ -49,22 +50,44 @@ pub struct Offline {
 
 /// Returns the cluster that has these objects. A later object replaces an earlier one of the same kind and name.
 pub fn cluster(documents: &[Document]) -> Offline {
-    let mut offline = Offline { objects: documents.len(), ..Offline::default() };
-    let mut foreign = foreign::Kinds::default();
-    for document in documents {
-        foreign.add(document);
-        if let Err(unreadable) = offline.add(document) {
-            offline.unreadable.push(unreadable);
-        }
-    }
-    offline.findings.extend(foreign.findings());
+    let mut offline = read(documents, Templates::BecomePods);
     offline.inject();
     network::complete(&mut offline.inputs);
     offline
 }
 
+/// Returns the objects as an API server would hold them, for a control plane that has none: nothing runs the pods of
+/// templates, and of what the cluster's network adds, only addresses of Services are added.
+pub fn objects(documents: &[Document]) -> Offline {
+    let mut offline = read(documents, Templates::HaveNoEffect);
+    network::address(&mut offline.inputs);
+    offline
+}
+
+/// What templates of pods come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Templates {
+    /// One pod for each.
+    BecomePods,
+    /// A finding: nothing would run them.
+    HaveNoEffect,
+}
+
+fn read(documents: &[Document], templates: Templates) -> Offline {
+    let mut offline = Offline { objects: documents.len(), ..Offline::default() };
+    let mut foreign = foreign::Kinds::default();
+    for document in documents {
+        foreign.add(document);
+        if let Err(unreadable) = offline.add(document, templates) {
+            offline.unreadable.push(unreadable);
+        }
+    }
+    offline.findings.extend(foreign.findings());
+    offline
+}
+
 impl Offline {
-    fn add(&mut self, document: &Document) -> Result<(), Unreadable> {
+    fn add(&mut self, document: &Document, templates: Templates) -> Result<(), Unreadable> {
         match (document.group.as_str(), document.kind.as_str()) {
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
                 self.findings.extend(definition::foreign(document));
@@ -77,7 +100,11 @@ impl Offline {
                 self.add_custom(document)
             }
             _ => match workload::template(document) {
-                Some(template) => self.add_pod(document, template?),
+                Some(template) if templates == Templates::BecomePods => self.add_pod(document, template?),
+                Some(_) => {
+                    self.findings.push(runs_nothing(document)?);
+                    Ok(())
+                }
                 None => self.insert(document),
             },
         }
@@ -193,6 +220,14 @@ impl Visitor for Insert<'_> {
             self.result = smi::insert(self.document, (row.objects_mut)(self.inputs));
         }
     }
+}
+
+/// Returns the finding about a workload in a folder that no cluster reads.
+fn runs_nothing(document: &Document) -> Result<Finding, Unreadable> {
+    let (namespace, name) = key(document, true, document.value.get("metadata"))?;
+    let message = "nothing runs the pods of this template here: it has no effect";
+    Ok(Finding::new(ObjectRef::new(&document.kind, namespace, name), Reason::NoEffect, message)
+        .hint("write an ExternalWorkload for each instance that runs"))
 }
 
 fn has(document: &Document, pointer: &str) -> bool {

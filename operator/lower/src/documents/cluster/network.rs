@@ -16,6 +16,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     inputs::{Inputs, Key, Shared, change_each},
@@ -41,10 +42,7 @@ pub(super) fn complete(inputs: &mut Inputs) {
     let mut addresses = stand_ins(SERVICES);
     change_each(&mut inputs.services, |_, service| {
         let address = addresses.next();
-        let spec = service.spec.as_ref();
-        let is_external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
-        let has_address = spec.is_some_and(|spec| spec.cluster_ip.is_some() || spec.cluster_ips.is_some());
-        if let Some(ip) = address.filter(|_| !is_external && !has_address) {
+        if let Some(ip) = address.filter(|_| lacks_address(service)) {
             let spec = service.spec.get_or_insert_default();
             spec.cluster_ip = Some(ip.to_string());
             spec.cluster_ips = Some(vec![ip.to_string()]);
@@ -53,6 +51,36 @@ pub(super) fn complete(inputs: &mut Inputs) {
     let slices: Vec<_> =
         inputs.services.iter().flat_map(|(key, service)| slices(key, service, inputs)).collect();
     inputs.slices.extend(slices);
+}
+
+/// Adds an address to each Service that has none: a hash of its name, so that it is the same in every process, and no
+/// other Service changes it. `lower` reports two Services with the same address, and the older one keeps it.
+pub(super) fn address(inputs: &mut Inputs) {
+    change_each(&mut inputs.services, |key, service| {
+        if lacks_address(service) {
+            let ip = hashed(key).to_string();
+            let spec = service.spec.get_or_insert_default();
+            spec.cluster_ip = Some(ip.clone());
+            spec.cluster_ips = Some(vec![ip]);
+        }
+    });
+}
+
+fn lacks_address(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    let is_external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
+    let has_address = spec.is_some_and(|spec| spec.cluster_ip.is_some() || spec.cluster_ips.is_some());
+    !is_external && !has_address
+}
+
+/// Returns an address of 240.0.0.0/4, which nobody uses (RFC 1112, 4), without its last block, which has the broadcast
+/// address.
+fn hashed((namespace, name): &Key) -> Ipv4Addr {
+    const FIRST: u32 = 240 << 24;
+    const NUMBER: u32 = 15 << 24;
+    let digest = Sha256::digest(format!("{namespace}/{name}"));
+    let number = digest.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    Ipv4Addr::from(FIRST + number % NUMBER)
 }
 
 /// Returns the addresses of a half, as many as it has.

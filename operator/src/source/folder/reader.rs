@@ -1,0 +1,285 @@
+//! Reads a folder again and again, at the cost of the files that have changed.
+//!
+//! Used by `folder`, which decides when. What could not be read keeps its last objects: a file or a folder below that
+//! has become unreadable, a file that a program is still writing, a folder that is empty all at once. Judges no object.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Duration, Instant};
+
+use super::{
+    FolderError, Limits,
+    file::{Digest, File, problem},
+    listing::{Stamp, list},
+    merge,
+};
+use crate::{
+    finding::{Finding, ObjectRef, Reason},
+    inputs::Inputs,
+};
+
+/// Time for which a file that is gone keeps its objects: editors move a file away before they write the new one.
+const GRACE: Duration = Duration::from_millis(250);
+/// Time since the last write before a file is read: the notification that a program is still writing it takes a moment.
+const SETTLED: Duration = Duration::from_millis(5);
+/// Maximum number of looks at a file that always changes, before one of them reads it.
+const UNSETTLED: usize = 10;
+/// Attempts to list a folder that is exchanged meanwhile.
+const ATTEMPTS: usize = 3;
+/// Maximum number of findings about objects that several files have.
+const DUPLICATES: usize = 100;
+
+/// A folder, and what was read of it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: PathBuf,
+    namespace: String,
+    limits: Limits,
+    files: BTreeMap<PathBuf, Entry>,
+    /// Findings about the folder itself.
+    problems: Vec<Finding>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    file: File,
+    stamp: Option<Stamp>,
+    gone_since: Option<Instant>,
+    /// Looks in a row at which it was changing.
+    unsettled: usize,
+}
+
+/// What to look at more closely than at the stamps of files.
+#[derive(Debug, Clone)]
+pub(super) struct Attention {
+    /// Read every file, whatever its stamp.
+    pub everything: bool,
+    /// Files that a program is writing: their present content is not looked at.
+    pub writing: BTreeSet<PathBuf>,
+    /// The present time of the file system.
+    pub time: SystemTime,
+}
+
+/// Result of looking at a file.
+enum Looked {
+    /// What is to be read of it was read; true if its objects or findings may have changed.
+    Read { is_new: bool },
+    /// It changes right now.
+    Unsettled,
+}
+
+/// Result of reading a folder.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// True if objects or findings may have changed.
+    pub changed: bool,
+    /// The time at which to read again, whatever happens.
+    pub again: Option<Instant>,
+}
+
+impl Folder {
+    /// Creates the state of a folder that was not read yet. Objects that name no namespace are in `namespace`.
+    pub fn new(root: PathBuf, namespace: String, limits: Limits) -> Self {
+        Self { root, namespace, limits, files: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    /// Reads what has changed. After an error, everything that was read before stays in effect.
+    pub fn read(&mut self, attention: &Attention, now: Instant) -> Result<Read, FolderError> {
+        let read = self.read_stable(attention, now);
+        if let Err(error) = &read {
+            let name = self.root.display().to_string();
+            self.problems = vec![problem(&name, "what was last read of it stays in effect", &error.brief())];
+        }
+        read
+    }
+
+    fn read_stable(&mut self, attention: &Attention, now: Instant) -> Result<Read, FolderError> {
+        let place = |source| FolderError::of(&self.root, source);
+        for _ in 0..ATTEMPTS {
+            let before = identity(&self.root).map_err(place)?;
+            let listing = list(&self.root, &self.limits).map_err(place)?;
+            // A folder that was exchanged while it was listed would give files of both.
+            if identity(&self.root).map_err(place)? != before {
+                continue;
+            }
+            if listing.files.is_empty() && listing.failed.is_empty() {
+                return Err(FolderError::Empty { path: self.root.clone() });
+            }
+            return Ok(self.take(listing, attention, now));
+        }
+        Err(FolderError::Unstable { path: self.root.clone() })
+    }
+
+    fn take(&mut self, listing: super::listing::Listing, attention: &Attention, now: Instant) -> Read {
+        let mut problems = Vec::new();
+        let mut changed = false;
+        let failed: Vec<&Path> = listing.failed.iter().map(|(path, _)| path.as_path()).collect();
+        for (path, error) in &listing.failed {
+            let name = path.display().to_string();
+            problems.push(problem(&name, "what was last read of it stays in effect", &error.to_string()));
+        }
+        if listing.left_out > 0 {
+            problems.push(self.too_many(listing.left_out));
+        }
+        let mut present = BTreeSet::new();
+        let mut again = None;
+        for (path, stamp) in listing.files {
+            match self.look(&path, stamp, attention) {
+                Looked::Read { is_new } => changed |= is_new,
+                Looked::Unsettled => again = Some(now + SETTLED),
+            }
+            present.insert(path);
+        }
+        self.files.retain(|path, entry| {
+            if present.contains(path) || failed.iter().any(|failed| path.starts_with(failed)) {
+                entry.gone_since = None;
+                return true;
+            }
+            let since = *entry.gone_since.get_or_insert(now);
+            let keep = now < since + GRACE;
+            if keep {
+                again = Some(again.map_or(since + GRACE, |at: Instant| at.min(since + GRACE)));
+            }
+            changed |= !keep;
+            keep
+        });
+        changed |= self.problems != problems;
+        self.problems = problems;
+        Read { changed, again }
+    }
+
+    /// Reads a file if it has changed.
+    fn look(&mut self, path: &Path, stamp: Stamp, attention: &Attention) -> Looked {
+        if attention.writing.contains(path) {
+            return Looked::Read { is_new: false };
+        }
+        let entry = self.files.entry(path.to_owned()).or_insert_with(|| Entry {
+            file: File::new(path.display().to_string(), self.namespace.clone()),
+            stamp: None,
+            gone_since: None,
+            unsettled: 0,
+        });
+        if entry.stamp == Some(stamp) && !attention.everything {
+            return Looked::Read { is_new: false };
+        }
+        let is_young = stamp.age(attention.time).is_some_and(|age| age < SETTLED);
+        if is_young && entry.file.inputs().is_some() && entry.unsettled < UNSETTLED {
+            entry.unsettled += 1;
+            return Looked::Unsettled;
+        }
+        entry.unsettled = 0;
+        let is_new = match content(&self.root.join(path), stamp, &self.limits) {
+            Ok(Some(content)) => {
+                entry.stamp = Some(stamp);
+                entry.file.take(&content)
+            }
+            Ok(None) => {
+                entry.stamp = None;
+                return Looked::Unsettled;
+            }
+            Err(error) => {
+                entry.stamp = None;
+                entry.file.fail(&error.to_string())
+            }
+        };
+        Looked::Read { is_new }
+    }
+
+    fn too_many(&self, left_out: usize) -> Finding {
+        let Limits { files, depth, .. } = self.limits;
+        let what = format!("has {left_out} manifests or folders beyond {files} files or {depth} levels");
+        problem(&self.root.display().to_string(), "they are left out", &what)
+    }
+
+    /// Returns the objects in effect, in the order of their files.
+    pub fn inputs(&self) -> Vec<Arc<Inputs>> {
+        self.effective().map(|(_, inputs)| Arc::clone(inputs)).collect()
+    }
+
+    fn effective(&self) -> impl Iterator<Item = (&File, &Arc<Inputs>)> {
+        self.files.values().filter_map(|entry| Some((&entry.file, entry.file.inputs()?)))
+    }
+
+    /// Number of objects in effect, objects of kinds that are not read included.
+    pub fn objects(&self) -> usize {
+        self.files.values().map(|entry| entry.file.objects()).sum()
+    }
+
+    /// Number of files.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Returns all findings, in the order of `Finding`.
+    pub fn findings(&self) -> Vec<Finding> {
+        let of_files = self.files.values().flat_map(|entry| entry.file.findings());
+        let mut all: Vec<Finding> = self.problems.iter().chain(of_files).cloned().collect();
+        let names: Vec<&Path> = self
+            .files
+            .iter()
+            .filter(|(_, entry)| entry.file.inputs().is_some())
+            .map(|(path, _)| path.as_path())
+            .collect();
+        let twice = merge::duplicates(&self.inputs()).into_iter().take(DUPLICATES);
+        all.extend(twice.filter_map(|(kind, (namespace, name), positions)| {
+            let held: Vec<_> = positions.iter().filter_map(|position| names.get(*position)).collect();
+            let (last, others) = held.split_last()?;
+            let others: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
+            let message = format!("is also in {}: the one in {} counts", others.join(", "), last.display());
+            let finding = Finding::new(ObjectRef::new(kind, namespace, name), Reason::Conflicted, message);
+            Some(finding.hint("leave it in one file"))
+        }));
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Digest of all texts in effect, with the names of their files.
+    pub fn digest(&self) -> Digest {
+        let mut sum = Sha256::new();
+        for (path, digest) in self.files.iter().filter_map(|(path, entry)| Some((path, entry.file.digest()?)))
+        {
+            sum.update(path.as_os_str().as_encoded_bytes());
+            sum.update([0]);
+            sum.update(digest);
+        }
+        sum.finalize().into()
+    }
+}
+
+/// Returns the device and inode of a folder.
+fn identity(root: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(root)?;
+    if !metadata.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::NotADirectory));
+    }
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Returns the content of a file; `None` if the file is not the one of `stamp` any more, before or after reading.
+fn content(path: &Path, stamp: Stamp, limits: &Limits) -> io::Result<Option<Vec<u8>>> {
+    if stamp.size() > limits.bytes {
+        let why = format!("has {} bytes: expected at most {}", stamp.size(), limits.bytes);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    let mut file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let is_same = |metadata: Metadata| Stamp::of(&metadata) == stamp;
+    if !is_same(file.metadata()?) {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    (&mut file).take(limits.bytes).read_to_end(&mut content)?;
+    Ok(is_same(file.metadata()?).then_some(content))
+}
