@@ -7,6 +7,7 @@
 mod readers;
 mod render;
 mod serve;
+pub mod status;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -25,7 +26,7 @@ pub use serve::{CONNECTIONS, listen, serve};
 use smidge_xds::{server::Proxies, snapshot::Snapshot};
 use tokio::sync::watch;
 
-use crate::finding::Finding;
+use crate::{finding::Finding, publish::Published};
 
 /// State that the pages show, and the authorizer of the debug pages.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct Pages {
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     /// The current findings.
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
+    /// The last publication: it has the status of each object.
+    pub published: watch::Receiver<Option<Arc<Published>>>,
     /// The connected proxies.
     pub proxies: Proxies,
     /// Every metric.
@@ -56,6 +59,7 @@ pub fn router(pages: Pages) -> Router {
     let debug = Router::new()
         .route("/debug/mesh", get(mesh))
         .route("/debug/findings", get(findings))
+        .route("/debug/status", get(status))
         .route("/debug/proxies", get(proxies))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared.pages.readers), admitted));
     Router::new()
@@ -105,6 +109,17 @@ async fn mesh(State(Shared { pages, renderer }): State<Shared>, request: Request
 async fn findings(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
     let findings = pages.findings.borrow().clone();
     renderer.page(peer(&request), JSON, move || serde_json::to_vec(&*findings)).await
+}
+
+async fn status(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
+    let published = pages.published.borrow().clone();
+    match published {
+        Some(published) => {
+            let render = move || serde_json::to_vec(&status::of(&published));
+            renderer.page(peer(&request), JSON, render).await
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "nothing was published yet\n").into_response(),
+    }
 }
 
 async fn proxies(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {

@@ -66,14 +66,14 @@ impl Metrics {
 /// pod, or a target before its route: such findings are not worth a report.
 const REPORT_DELAY: Duration = Duration::from_secs(1);
 
-/// Reports findings until the publisher ends.
+/// Reports findings until the publisher ends: as Events through `client`, if there is an API server, and in the log.
 pub async fn report(
-    client: Client,
+    client: Option<Client>,
     mut findings: watch::Receiver<Arc<Vec<Finding>>>,
     mut leader: watch::Receiver<Leader>,
     metrics: Metrics,
 ) {
-    let recorder = recorder(&client);
+    let events = client.map(|client| (recorder(&client), client));
     let mut reported = Reported::default();
     loop {
         tokio::select! {
@@ -85,7 +85,7 @@ pub async fn report(
         let current = findings.borrow_and_update().clone();
         metrics.set(&current);
         for finding in reported.unreported(&current, leader, Instant::now()) {
-            report_finding(&client, &recorder, finding).await;
+            report_finding(events.as_ref(), finding).await;
         }
     }
 }
@@ -143,16 +143,18 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
     }
 }
 
-/// Writes an Event on the pod of each proxy that refuses configuration, until the server ends. Each replica does so for
-/// its own proxies, as no other receives their NACKs; no refusal is reported twice.
-pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
-    let recorder = recorder(&client);
+/// Writes an Event on the pod of each proxy that refuses configuration, if there is an API server, and a line in the log,
+/// until the server ends. Each replica does so for its own proxies, as no other receives their NACKs; no refusal is
+/// reported twice.
+pub async fn refusals(client: Option<Client>, mut nacks: mpsc::Receiver<Nack>) {
+    let events = client.map(|client| (recorder(&client), client));
     while let Some(Nack { proxy, refused }) = nacks.recv().await {
         let names = brief(&refused.names.join(", "));
         let what = format!("{:?} {names}: {}", refused.kind, plain(&refused.message));
         warn!(%proxy, "proxy rejected configuration: {what}");
+        let Some((recorder, client)) = &events else { continue };
         let pod = ObjectRef::new("Pod", &proxy.namespace, &proxy.instance);
-        let Some(reference) = reference(&client, &pod).await else { continue };
+        let Some(reference) = reference(client, &pod).await else { continue };
         let event = Event {
             type_: EventType::Warning,
             reason: "ConfigurationRejected".to_owned(),
@@ -166,9 +168,10 @@ pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
     }
 }
 
-async fn report_finding(client: &Client, recorder: &Recorder, finding: &Finding) {
+async fn report_finding(events: Option<&(Recorder, Client)>, finding: &Finding) {
     let object = &finding.object;
     info!(%object, severity = %finding.severity, reason = %finding.reason, "{}", finding.message);
+    let Some((recorder, client)) = events else { return };
     let Some(reference) = reference(client, object).await else { return };
     if let Err(error) = recorder.publish(&event(finding), &reference).await {
         warn!(%object, reason = %finding.reason, %error, "failed to write an Event");

@@ -2,6 +2,7 @@
 //!
 //! Called by `cli::run`; the only place that spawns such tasks. Reads as a list of them; decides nothing.
 
+mod kubernetes;
 mod pages;
 mod pipeline;
 pub mod sidecar;
@@ -15,9 +16,6 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use kube::Client;
-use prometheus_client::registry::Registry;
-use smidge_xds::mesh::id::TrustDomain;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -25,12 +23,7 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{
-    ca,
-    clock::Clock,
-    injector, peers,
-    webhook::callers::{Callers, CallersError},
-};
+use crate::{ca, clock::Clock, injector, peers, webhook::callers::CallersError};
 
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -206,39 +199,15 @@ impl Tasks {
 /// State that every part uses.
 struct Core {
     settings: Settings,
-    client: Client,
     clock: Clock,
     authorities: Arc<ca::Authorities>,
 }
 
 async fn run(settings: Settings) -> Result<(), Error> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    settings.sidecar.check().map_err(Error::Sidecar)?;
-    let names = settings.webhook_client_names.clone();
-    let file = settings.webhook_client_ca.as_deref();
-    let callers = file.map(|file| Callers::read(file, names)).transpose()?;
-    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
-    let mut registry = Registry::with_prefix("smidge");
     let mut tasks = Tasks { set: JoinSet::new(), stop: watch::Sender::new(false) };
-    let core = open(settings, client, &mut registry).await;
-
-    let maintained = Arc::clone(&core.authorities);
-    tasks.spawn("authorities", async move { maintained.run().await });
-    let pipeline = pipeline::pipeline(&core, &mut registry, &mut tasks);
-    let proxies = xds::xds(&core, &pipeline, &mut registry, &mut tasks)?;
-    status::status(&core, &pipeline, &proxies, &mut registry, &mut tasks)?;
-    webhooks::webhooks(&core, &pipeline, callers, &mut registry, &mut tasks)?;
-    pages::pages(&core, &pipeline, proxies, registry, &mut tasks)?;
+    kubernetes::start(settings, &mut tasks).await?;
     supervise(tasks).await
-}
-
-async fn open(settings: Settings, client: Client, registry: &mut Registry) -> Core {
-    let clock = Clock::system();
-    let secrets = ca::Secrets::new(client.clone(), &settings.system_namespace);
-    let metrics = ca::Metrics::register(registry.sub_registry_with_prefix("ca"));
-    let domain = TrustDomain(settings.trust_domain.clone());
-    let authorities = Arc::new(ca::open(secrets, domain, clock.clone(), metrics).await);
-    Core { settings, client, clock, authorities }
 }
 
 /// Maximum number of connections that the kernel keeps before they are accepted. A connection beyond that is dropped,

@@ -1,7 +1,7 @@
 //! Writes the status of every SMI object and of MeshConfig: the effect that the object has in the mesh.
 //!
 //! Receives objects, findings and snapshots from `publish`, the answers of proxies from the xDS server, and the counts
-//! of other replicas from `peers`; writes through the API server, if this replica leads. All but `status_loop`, and
+//! of other replicas from `peers`; writes through the API server, if this replica leads, or into the inputs. All but `status_loop`, and
 //! `write`, the one call, is pure, and computes from the last result at the cost of the difference. docs/status.md is
 //! for users.
 
@@ -12,4 +12,4 @@ pub mod judge;
 pub mod plan;
 pub mod programmed;
 pub mod status_loop;
-mod write;
+pub mod write;

@@ -5,6 +5,8 @@
 //! token. Tokens are never logged. They need an audience of their own, so that a token that is sent to this port over
 //! plain HTTP is useless at the API server.
 
+pub mod token;
+
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -60,7 +62,35 @@ enum Verdict {
 type Answer = (Verdict, Instant);
 
 /// Authorizer of requests for the debug pages.
-pub struct Readers {
+pub enum Readers {
+    /// The users whom the API server allows to.
+    OfCluster(Box<OfCluster>),
+    /// Whoever holds the token, in a control plane without an API server.
+    Token(token::Token),
+}
+
+impl Readers {
+    /// Creates the authorizer for the cluster of `client`, whose tokens `issuer` signs.
+    pub fn of_cluster(
+        client: Client,
+        issuer: Arc<Issuer>,
+        domain: &TrustDomain,
+        cluster: &ClusterId,
+    ) -> Self {
+        Self::OfCluster(Box::new(OfCluster::new(client, issuer, domain, cluster)))
+    }
+
+    /// Admits the request of `peer` with `headers` for `path`, or returns the response that refuses it.
+    pub(super) async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<(), Response> {
+        match self {
+            Self::OfCluster(readers) => readers.admit(peer, headers, path).await,
+            Self::Token(token) => token.admit(headers, path),
+        }
+    }
+}
+
+/// Authorizer by the RBAC of a cluster.
+pub struct OfCluster {
     client: Client,
     issuer: Arc<Issuer>,
     audience: String,
@@ -68,16 +98,14 @@ pub struct Readers {
     known: Mutex<HashMap<[u8; 32], Answer>>,
 }
 
-impl Readers {
-    /// Creates the authorizer for the cluster of `client`, whose tokens `issuer` signs.
-    pub fn new(client: Client, issuer: Arc<Issuer>, domain: &TrustDomain, cluster: &ClusterId) -> Self {
+impl OfCluster {
+    fn new(client: Client, issuer: Arc<Issuer>, domain: &TrustDomain, cluster: &ClusterId) -> Self {
         let audience = auth::debug_audience(domain, cluster);
         let queue = Queue::new(AT_ONCE.0, AT_ONCE.1);
         Self { client, issuer, audience, queue, known: Mutex::default() }
     }
 
-    /// Admits the request of `peer` with `headers` for `path`, or returns the response that refuses it.
-    pub(super) async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<(), Response> {
+    async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<(), Response> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());
         let (Some(value), None) = (value, values.next()) else { return Err(self.unknown(path)) };

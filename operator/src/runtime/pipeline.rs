@@ -1,6 +1,6 @@
-//! Starts watch → publish → report.
+//! Starts publish: edits of a source → snapshots and findings.
 //!
-//! Called by `runtime` at the start.
+//! Called by `runtime` at the start. Does not know the source.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,15 +15,20 @@ use smidge_xds::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Core, Tasks, watches};
+use super::{Core, Tasks};
 use crate::{
-    auth,
     finding::Finding,
     inputs::{Clusters, Inputs},
-    lease::{Leader, candidate::Candidate},
     publish::{self, Outputs, Published},
-    report,
+    source::Edit,
 };
+
+/// Source of edits.
+pub(super) struct Feed {
+    pub edits: mpsc::Receiver<Edit>,
+    /// The lists that must be read before anything is served.
+    pub awaited: BTreeSet<&'static str>,
+}
 
 /// Outputs of the pipeline.
 pub(super) struct Pipeline {
@@ -32,21 +37,17 @@ pub(super) struct Pipeline {
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     pub clusters: watch::Receiver<Clusters>,
-    pub pods: Arc<auth::pods::Pods>,
     pub published: watch::Receiver<Option<Arc<Published>>>,
-    pub leader: watch::Receiver<Leader>,
 }
 
-/// Starts watch → publish → report, and the candidate for leadership.
-pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) -> Pipeline {
-    let Core { settings, client, authorities, .. } = core;
-    let (edits, changes) = mpsc::channel(1024);
+/// Starts the publisher of what the feed brings.
+pub(super) fn pipeline(core: &Core, feed: Feed, registry: &mut Registry, tasks: &mut Tasks) -> Pipeline {
+    let Core { settings, authorities, .. } = core;
     let cluster = ClusterId(settings.cluster_name.clone());
-    let watches = watches::spawn(&cluster, client, &edits, |name, task| tasks.spawn(name, task));
     let (snapshots, findings, awaited) =
-        (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(watches.kinds));
+        (watch::Sender::new(None), watch::Sender::new(Arc::default()), watch::Sender::new(feed.awaited));
     let hub = SnapshotHub::new(Snapshot::view);
-    let (published, leader) = (watch::Sender::new(None), watch::Sender::new(Leader::None));
+    let published = watch::Sender::new(None);
     let inputs = Inputs {
         roots: authorities.workload_bundle().roots,
         trust_domain: TrustDomain(settings.trust_domain.clone()),
@@ -61,24 +62,10 @@ pub(super) fn pipeline(core: &Core, registry: &mut Registry, tasks: &mut Tasks) 
         findings: findings.subscribe(),
         awaited: awaited.subscribe(),
         clusters: clusters.subscribe(),
-        pods: watches.pods,
         published: published.subscribe(),
-        leader: leader.subscribe(),
     };
     let outputs = Outputs { snapshots, hub, findings, awaited, published };
     let metrics = publish::Metrics::register(registry);
-    tasks.spawn("publish", publish::publish(cluster, clusters, changes, outputs, metrics));
-    let metrics = report::Metrics::register(registry);
-    let (findings, led) = (pipeline.findings.clone(), pipeline.leader.clone());
-    tasks.spawn("report", report::report(client.clone(), findings, led, metrics));
-    let candidate = Candidate {
-        client: client.clone(),
-        namespace: settings.system_namespace.clone(),
-        name: settings.pod_name.clone(),
-        clock: core.clock.clone(),
-        leader,
-    };
-    let stop = tasks.stopping();
-    tasks.spawn("leader", candidate.run(stop));
+    tasks.spawn("publish", publish::publish(cluster, clusters, feed.edits, outputs, metrics));
     pipeline
 }

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use smidge_xds::server::Proxies;
 use tokio::sync::watch;
 use tracing::error;
 
-use super::{Core, Error, Tasks, listen, pipeline::Pipeline, xds::Xds};
+use super::{Core, Error, Tasks, kubernetes::Kubernetes, listen, pipeline::Pipeline};
 use crate::{
+    auth::TokenAuthenticator,
     https,
     peers::{
         fetch::{self, PeerClient, PeerPoller},
@@ -27,8 +29,8 @@ const SERVICE: &str = "smidge";
 /// Starts the tasks that write statuses, and the server and the client of counts.
 pub(super) fn status(
     core: &Core,
-    pipeline: &Pipeline,
-    xds: &Xds,
+    (kubernetes, pipeline): (&Kubernetes, &Pipeline),
+    (proxies, authenticator): (&Proxies, &Arc<TokenAuthenticator>),
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
@@ -36,11 +38,11 @@ pub(super) fn status(
     let (replicas, others) = watch::channel(Arc::default());
     let sources = Sources {
         published: pipeline.published.clone(),
-        proxies: xds.registry.clone(),
+        proxies: proxies.clone(),
         others,
-        leader: pipeline.leader.clone(),
+        leader: kubernetes.leader.clone(),
         own,
-        client: core.client.clone(),
+        writer: kubernetes.client.clone(),
         clock: core.clock.clone(),
         metrics: status_loop::Metrics::register(registry),
     };
@@ -54,7 +56,7 @@ pub(super) fn status(
     let config = certificate.tls(&[b"http/1.1"]).map_err(failed)?;
     tasks.spawn("replica certificate", certificate.run());
     let replica = Replica {
-        authenticator: Arc::clone(&xds.authenticator),
+        authenticator: Arc::clone(authenticator),
         counts,
         published: pipeline.published.clone(),
         namespace: settings.system_namespace.clone(),
@@ -72,7 +74,7 @@ pub(super) fn status(
     let asker = PeerClient::new(&authorities.control_plane_roots(), name, settings.peer_token.clone(), port);
     let fetcher = PeerPoller {
         published: pipeline.published.clone(),
-        leader: pipeline.leader.clone(),
+        leader: kubernetes.leader.clone(),
         name: settings.pod_name.clone(),
         asker: Arc::new(asker.map_err(Error::Replicas)?),
         replicas,

@@ -9,7 +9,7 @@ use smidge_crds::definitions;
 use tokio::sync::watch;
 use tracing::error;
 
-use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
+use super::{Core, Error, Tasks, kubernetes::Kubernetes, listen, pipeline::Pipeline};
 use crate::{
     https,
     injector::ProbeKey,
@@ -31,13 +31,14 @@ const SERVICE: &str = "smidge-webhook";
 /// Starts the webhooks, which inject proxies into pods, and convert and validate the objects of the mesh.
 pub(super) fn webhooks(
     core: &Core,
-    pipeline: &Pipeline,
+    (kubernetes, pipeline): (&Kubernetes, &Pipeline),
     callers: Option<Callers>,
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
     let injections = injection::Metrics::register(registry.sub_registry_with_prefix("injector"));
-    let Core { settings, client, authorities, .. } = core;
+    let Core { settings, authorities, .. } = core;
+    let client = &kubernetes.client;
     let listener = listen("webhooks", settings.webhook_listen)?;
     let failed = |source| Error::Tls { server: "webhooks", source };
     let names = settings.names_of(SERVICE);

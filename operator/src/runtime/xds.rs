@@ -1,43 +1,40 @@
 //! Starts the xDS server for the proxies.
 //!
-//! Called by `runtime` at the start.
+//! Called by `runtime` at the start. Does not know by what proxies prove who they are.
 
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use smidge_xds::{
-    mesh::id::{ClusterId, TrustDomain},
-    server::{self, ComputeLimiter, Proxies, Server},
-};
-use tokio::sync::mpsc;
+use rustls::ServerConfig;
+use smidge_xds::server::{self, Authenticator, ComputeLimiter, Nack, Proxies, Server};
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::error;
 
-use super::{Core, Error, Tasks, listen, pipeline::Pipeline};
-use crate::{auth, report, tls};
+use super::{Core, Tasks, pipeline::Pipeline};
+use crate::tls;
 
-/// Parts of the xDS server that others use.
-pub(super) struct Xds {
-    /// The connected proxies.
-    pub registry: Proxies,
-    /// Authenticates tokens.
-    pub authenticator: Arc<auth::TokenAuthenticator>,
+/// What differs between sources of proxies.
+pub(super) struct Access<A> {
+    /// The port.
+    pub listener: TcpListener,
+    /// TLS of the port.
+    pub tls: Arc<ServerConfig>,
+    /// Authenticates streams.
+    pub authenticator: A,
+    /// Receives the responses that proxies refuse.
+    pub nacks: mpsc::Sender<Nack>,
 }
 
-/// Serves snapshots and certificates to proxies.
-pub(super) fn xds(
+/// Serves snapshots and certificates to proxies; returns those that are connected.
+pub(super) fn xds<A: Authenticator>(
     core: &Core,
     pipeline: &Pipeline,
+    access: Access<A>,
     registry: &mut Registry,
     tasks: &mut Tasks,
-) -> Result<Xds, Error> {
-    let Core { settings, client, clock, authorities } = core;
-    let listener = listen("xds", settings.xds_listen)?;
-    let failed = |source| Error::Tls { server: "xds", source };
-    let certificate =
-        Arc::new(authorities.control_plane_certificate(settings.names_of("smidge")).map_err(failed)?);
-    let config = certificate.tls(&[b"h2"]).map_err(failed)?;
-    tasks.spawn("xds certificate", certificate.run());
+) -> Proxies {
+    let Access { listener, tls: config, authenticator, nacks } = access;
     // Shared by all computations that a large number of proxies can cause at once.
     let compute_limiter = ComputeLimiter::half();
     let (accepted, connections) = mpsc::channel(64);
@@ -45,25 +42,10 @@ pub(super) fn xds(
         "xds listener",
         tls::accept(listener, config, compute_limiter.clone(), tls::CONCURRENT, accepted),
     );
-
-    let authenticator = Arc::new(auth::TokenAuthenticator::new(auth::Settings {
-        domain: TrustDomain(settings.trust_domain.clone()),
-        cluster: ClusterId(settings.cluster_name.clone()),
-        client: client.clone(),
-        pods: Arc::clone(&pipeline.pods),
-        owner: crate::lower::workload::owner,
-        clock: clock.clone(),
-        metrics: auth::Metrics::register(registry.sub_registry_with_prefix("auth")),
-    }));
-    let maintained = Arc::clone(&authenticator);
-    tasks.spawn("token keys", async move { maintained.run().await });
-
-    let (nacks, refused) = mpsc::channel(256);
-    tasks.spawn("refusals", report::refusals(client.clone(), refused));
     let proxies = Proxies::default();
     let server = Server {
-        authenticator: Arc::clone(&authenticator),
-        certificates: authorities.leaves(),
+        authenticator,
+        certificates: core.authorities.leaves(),
         hub: pipeline.hub.clone(),
         metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
         proxies: proxies.clone(),
@@ -77,5 +59,5 @@ pub(super) fn xds(
             error!(%error, "xDS server failed");
         }
     });
-    Ok(Xds { registry: proxies, authenticator })
+    proxies
 }

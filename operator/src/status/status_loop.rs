@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-use kube::Client;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -22,9 +21,9 @@ use tracing::{debug, warn};
 use super::{
     judge::{Observed, Others, Reconciler, StatusUpdate},
     programmed::{AckCounts, AckTracker},
-    write::{WriteError, write},
+    write::{StatusWriter, WriteError},
 };
-use crate::{clock::Clock, lease::Leader, publish::Published, report};
+use crate::{clock::Clock, lease::Leader, publish::Published};
 
 /// Delay before a pass: the change that woke the loop reaches the proxies first, and proxies that answer one after
 /// another are counted together.
@@ -35,7 +34,7 @@ const AT_ONCE: usize = 4;
 const MAX_SLEEP: Duration = Duration::from_mins(1);
 
 /// Inputs and outputs of the loop.
-pub struct Sources {
+pub struct Sources<W> {
     /// The last publication.
     pub published: watch::Receiver<Option<Arc<Published>>>,
     /// The proxies that are connected to this replica.
@@ -46,8 +45,8 @@ pub struct Sources {
     pub leader: watch::Receiver<Leader>,
     /// Receives the counts of this replica.
     pub own: watch::Sender<AckCounts>,
-    /// Client of the API server.
-    pub client: Client,
+    /// Place where statuses are written.
+    pub writer: W,
     /// Clock for the times of conditions.
     pub clock: Clock,
     /// Metrics of the loop.
@@ -78,7 +77,7 @@ impl Metrics {
 }
 
 /// Keeps statuses up to date until the publisher ends.
-pub async fn run(sources: Sources) {
+pub async fn run(sources: Sources<impl StatusWriter>) {
     let answers = sources.proxies.follow();
     let mut keeper = StatusLoop {
         started: Instant::now(),
@@ -104,8 +103,8 @@ pub async fn run(sources: Sources) {
     }
 }
 
-struct StatusLoop {
-    sources: Sources,
+struct StatusLoop<W> {
+    sources: Sources<W>,
     answers: AckWatcher,
     started: Instant,
     /// Computing time of the last pass.
@@ -114,7 +113,7 @@ struct StatusLoop {
     judge: Option<Reconciler>,
 }
 
-impl StatusLoop {
+impl<W: StatusWriter> StatusLoop<W> {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -171,10 +170,10 @@ impl StatusLoop {
         let judge = self.judge.as_mut()?;
         let (budget, mut again) = judge.budget(now);
         let mut is_left = due.len() > budget;
-        let Sources { client, metrics, .. } = &self.sources;
+        let Sources { writer, metrics, .. } = &self.sources;
         let mut writes = stream::iter(due.into_iter().take(budget))
             .map(|wanted| async move {
-                let result = write(client, &wanted.object, &wanted.uid, &wanted.status).await;
+                let result = writer.write(&wanted.object, &wanted.uid, &wanted.status).await;
                 (wanted, result)
             })
             .buffer_unordered(AT_ONCE);
@@ -184,7 +183,7 @@ impl StatusLoop {
                     metrics.writes.inc();
                     debug!(object = %wanted.object, "status written");
                     if let Some(words) = &wanted.refusal {
-                        report::refused(client, &wanted.object, &wanted.uid, words).await;
+                        writer.refused(&wanted.object, &wanted.uid, words).await;
                     }
                     judge.written(&wanted.object, wanted.status, now);
                 }

@@ -18,6 +18,7 @@ mod ca;
 mod check;
 mod convert_webhook;
 mod explain;
+mod folder;
 mod inject;
 mod inject_webhook;
 mod leader;

@@ -63,11 +63,13 @@ async fn serve(services: usize) -> Served {
     let snapshot = Arc::new(Snapshot::next(Arc::new(mesh), None));
     let issuer = Arc::new(Issuer::new(api.client.clone()));
     issuer.refresh().await;
-    let readers = Readers::new(api.client.clone(), issuer, &TrustDomain::default(), &ClusterId::default());
+    let readers =
+        Readers::of_cluster(api.client.clone(), issuer, &TrustDomain::default(), &ClusterId::default());
     let router = admin::router(Pages {
         awaited: watch::channel(BTreeSet::new()).1,
         snapshots: watch::channel(Some(snapshot)).1,
         findings: watch::channel(Arc::default()).1,
+        published: watch::channel(None).1,
         proxies: Proxies::default(),
         registry: Arc::new(Registry::default()),
         readers: Arc::new(readers),

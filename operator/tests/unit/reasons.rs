@@ -26,9 +26,9 @@ use smidge::{
 };
 use smidge_xds::mesh::{Mesh, id::ClusterId};
 
-/// Reasons that no file can have: a definition that is absent, and an object that the API server stored in spite of its
-/// schema.
-const WITHOUT_CASE: [Reason; 2] = [Reason::CRDNotInstalled, Reason::Malformed];
+/// Reasons that no manifest can have: a definition that is absent, an object that the API server stored in spite of its
+/// schema, and a file of a served folder.
+const WITHOUT_CASE: [Reason; 3] = [Reason::CRDNotInstalled, Reason::Malformed, Reason::FileNotRead];
 
 /// Reasons about what has no part in the verdict on a call: pods by themselves, pods and Services outside the mesh, and
 /// objects that are not read.

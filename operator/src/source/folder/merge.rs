@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use smidge_crds::object::{Kind, Object};
 
+use super::LIST;
 use crate::{
     inputs::{Inputs, Key, Objects, Shared},
     kinds::{self, Change, References, Row, Visitor, Watched},
@@ -33,8 +34,13 @@ struct Replace<'a> {
 }
 
 impl Replace<'_> {
-    /// Replaces the objects of a kind. `next` returns an object in the place of another one, or `None` if that stays.
-    fn list<K: Watched>(&mut self, row: &Row<K>, next: impl Fn(&Shared<K>, &Shared<K>) -> Option<Shared<K>>) {
+    /// Replaces the objects of a kind. `next` returns the object to keep in the place of the present one, if there is one,
+    /// or `None` if that stays.
+    fn list<K: Watched>(
+        &mut self,
+        row: &Row<K>,
+        next: impl Fn(Option<&Shared<K>>, &Shared<K>) -> Option<Shared<K>>,
+    ) {
         let mut wanted: BTreeMap<&Key, &Shared<K>> = BTreeMap::new();
         for file in self.files {
             wanted.extend((row.objects)(file));
@@ -46,11 +52,7 @@ impl Replace<'_> {
             self.change = Change::Semantic;
         }
         for (key, object) in wanted {
-            let replacement = match list.get(key) {
-                Some(present) => next(present, object),
-                None => Some(object.clone()),
-            };
-            if let Some(replacement) = replacement {
+            if let Some(replacement) = next(list.get(key), object) {
                 list.insert(key.clone(), replacement);
                 self.change = Change::Semantic;
             }
@@ -60,15 +62,23 @@ impl Replace<'_> {
 
 impl Visitor for Replace<'_> {
     fn kind<K: Watched>(&mut self, row: &Row<K>) {
-        self.list(row, |present, object| (present != object).then(|| object.clone()));
+        self.list(row, |present, object| (present != Some(object)).then(|| object.clone()));
     }
 
     fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, _: References<Spec>) {
         self.list(row, |present, object| {
-            (object.compare(present) == Change::Semantic).then(|| {
-                let status = present.status.clone().or_else(|| object.status.clone());
-                Object { status, ..Object::clone(object) }.into()
-            })
+            let mut next = Object::clone(object);
+            // What the API server would add. Only status needs it: whether an object is the one that was judged.
+            next.metadata.uid.get_or_insert_with(|| format!("{LIST}/{}", row.name));
+            let generation = present.and_then(|present| present.metadata.generation);
+            next.metadata.generation = generation.or(next.metadata.generation).or(Some(1));
+            let Some(present) = present else { return Some(next.into()) };
+            if next.compare(present) == Change::StatusOnly {
+                return None;
+            }
+            next.metadata.generation = generation.map(|generation| generation.saturating_add(1));
+            next.status = present.status.clone().or(next.status);
+            Some(next.into())
         });
     }
 }

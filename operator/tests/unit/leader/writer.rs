@@ -42,7 +42,7 @@ async fn start(leader: Leader) -> Scenario {
         others: watch::channel(Arc::default()).1,
         leader: leader.subscribe(),
         own: watch::Sender::new(AckCounts::default()),
-        client,
+        writer: client,
         clock: Clock::system(),
         metrics: Metrics::register(&mut Registry::default()),
     };

@@ -7,6 +7,7 @@ use smidge::{
     finding::ObjectRef,
     lower::lower,
     objects::{KnownObjects, refresh},
+    source::Scope,
     status::programmed::{AckCount, AckCounts, AckTracker},
 };
 use smidge_xds::{
@@ -80,7 +81,7 @@ fn publish(text: String, before: Option<&Snapshot>) -> (KnownObjects, Arc<Snapsh
     assert!(offline.unreadable.is_empty(), "{:?}", offline.unreadable);
     let mut known = KnownObjects::default();
     for info in smidge_crds::KINDS {
-        refresh(&mut known, &offline.inputs, info.kind, None);
+        refresh(&mut known, &offline.inputs, &Scope::Kind(info.kind));
     }
     let (mesh, _) = lower(&BTreeMap::from([(ClusterId::default(), offline.inputs)]));
     (known, Arc::new(Snapshot::next(Arc::new(mesh), before)))
