@@ -20,7 +20,7 @@ use axum::{
     routing::get,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-pub use readers::Readers;
+pub use readers::{Readers, token};
 use render::{Renderer, peer};
 pub use serve::{CONNECTIONS, listen, serve};
 use smidge_xds::{server::Proxies, snapshot::Snapshot};

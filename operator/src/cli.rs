@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod check;
+mod config;
 pub mod crds;
 pub mod explain;
 pub mod inject;
@@ -14,6 +15,7 @@ pub mod manifests;
 pub mod redirect;
 pub mod render;
 pub mod run;
+pub mod status;
 pub mod terminal;
 
 /// Smidge: SMI in, Envoy out.
@@ -40,8 +42,22 @@ pub enum Command {
     Explain(explain::Args),
     /// Print manifests with the proxy injected.
     Inject(Box<inject::Args>),
+    /// Show the status of the objects and proxies of a control plane without an API server.
+    Status(status::Args),
     /// Redirect a pod's traffic to its proxy (runs inside the pod).
     Redirect(redirect::Args),
+}
+
+/// Reads the arguments of this process, and of `smidge run`, the configuration file that they name. Ends the process if
+/// they are not valid.
+pub fn parse() -> Cli {
+    match config::expand(std::env::args_os().collect()) {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            std::process::exit(2);
+        }
+    }
 }
 
 /// Runs the command that the arguments name. Exit status: 0 success, 1 errors found (`explain`: denied), 2 unreadable
@@ -54,6 +70,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Render(args) => render::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Inject(args) => inject::run(args),
+        Command::Status(args) => status::run(args),
         Command::Redirect(args) => redirect::run(args),
     }
 }

@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// A thousand streams on a few threads free memory that other threads allocated; this allocator keeps that cheap and in
 /// place.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    smidge::cli::run(smidge::cli::Cli::parse())
+    smidge::cli::run(smidge::cli::parse())
 }

@@ -9,7 +9,6 @@ mod address;
 mod inbound;
 mod instances;
 mod judge;
-pub(crate) mod near;
 mod objects;
 mod question;
 pub mod request;

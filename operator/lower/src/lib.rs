@@ -23,6 +23,7 @@ pub mod kinds;
 mod kubernetes;
 mod lowering;
 mod merge;
+pub mod near;
 mod node;
 mod other_mesh;
 mod route_source;

@@ -2,7 +2,7 @@
 //!
 //! Called by `cli`. Decides nothing about the mesh: `MeshConfig`, which is watched, does.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -11,7 +11,11 @@ use crate::runtime::{self, Settings};
 
 /// Arguments of `smidge run`.
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
+    /// YAML file with these settings, by the long names of the flags. Flags take precedence.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
     /// Log filter, for example `info` or `info,smidge_xds=debug`.
@@ -33,7 +37,8 @@ enum LogFormat {
 
 /// Runs the operator until it is stopped. Returns 0 after an orderly stop, 1 if it could not start or a task failed.
 pub fn run(args: Box<Args>) -> ExitCode {
-    let Args { settings, log_level, log_format } = *args;
+    // The file was read before the arguments were parsed.
+    let Args { config: _, settings, log_level, log_format } = *args;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(log_level)
         .with_writer(std::io::stderr)

@@ -23,7 +23,7 @@ use crate::{
     webhook::callers::Callers,
 };
 
-/// What only an operator in Kubernetes has.
+/// Parts of an operator in Kubernetes alone.
 pub(super) struct Kubernetes {
     pub client: Client,
     pub pods: Arc<auth::pods::Pods>,

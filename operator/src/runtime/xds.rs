@@ -14,7 +14,7 @@ use tracing::error;
 use super::{Core, Tasks, pipeline::Pipeline};
 use crate::tls;
 
-/// What differs between sources of proxies.
+/// Access to the xDS server: its port, and how proxies prove who they are.
 pub(super) struct Access<A> {
     /// The port.
     pub listener: TcpListener,

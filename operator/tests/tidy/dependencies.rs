@@ -13,7 +13,7 @@ use spdx::{Expression, ParseMode};
 use super::{hold, root};
 
 /// Licences of dependencies, by their SPDX identifiers.
-const LICENCES: [&str; 9] = [
+const LICENCES: [&str; 10] = [
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
@@ -22,6 +22,7 @@ const LICENCES: [&str; 9] = [
     // Of `imbl`: its own files stay under it, and ours do not have to be.
     "MPL-2.0",
     "Unicode-3.0",
+    "CC0-1.0",
     "Unlicense",
     "Zlib",
 ];

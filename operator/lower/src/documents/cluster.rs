@@ -64,7 +64,7 @@ pub fn objects(documents: &[Document]) -> Offline {
     offline
 }
 
-/// What templates of pods come to.
+/// Meaning of a template of pods.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Templates {
     /// One pod for each.

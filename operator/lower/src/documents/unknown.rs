@@ -14,8 +14,8 @@ use smidge_crds::definitions;
 
 use super::Document;
 use crate::{
-    explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
+    near::nearest,
 };
 
 /// Maximum number of fields that are reported for one object. Elements of a list that have the same field count as one.

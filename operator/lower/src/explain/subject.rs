@@ -14,10 +14,9 @@ use smidge_mesh::{
 use super::{
     QueryError,
     instances::{self, Called, Instance},
-    near::near,
     question::{Subject, SubjectKind},
 };
-use crate::{inputs::Inputs, workload::owner};
+use crate::{inputs::Inputs, near::near, workload::owner};
 
 /// Caller of a question.
 #[derive(Debug)]

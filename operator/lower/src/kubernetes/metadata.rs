@@ -10,8 +10,8 @@ use smidge_crds::labels::{
 };
 
 use crate::{
-    explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
+    near::nearest,
     other_mesh,
 };
 

@@ -12,7 +12,7 @@ use std::{
 use super::Limits;
 use crate::source::files::is_manifest;
 
-/// What differs between two states of a file, without reading it.
+/// Properties of a file that differ between two states of it, known without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,

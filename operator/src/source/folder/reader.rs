@@ -58,7 +58,7 @@ struct Entry {
     unsettled: usize,
 }
 
-/// What to look at more closely than at the stamps of files.
+/// Files to look at more closely, or not at all.
 #[derive(Debug, Clone)]
 pub(super) struct Attention {
     /// Read every file, whatever its stamp.
@@ -71,7 +71,7 @@ pub(super) struct Attention {
 
 /// Result of looking at a file.
 enum Looked {
-    /// What is to be read of it was read; true if its objects or findings may have changed.
+    /// It was read, or is as it was; true if its objects or findings may have changed.
     Read { is_new: bool },
     /// It changes right now.
     Unsettled,

@@ -9,9 +9,9 @@ use smidge_crds::{
 
 use super::{Document, Unreadable, key};
 use crate::{
-    explain::near::nearest,
     finding::{Finding, ObjectRef, Reason},
     inputs::Objects,
+    near::nearest,
     other_mesh,
 };
 

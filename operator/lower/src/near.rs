@@ -8,7 +8,7 @@ const SHOWN: usize = 5;
 
 /// Returns the names near to one that does not exist, the nearest first; if none is near, the first known ones, those of
 /// its namespace before others. A name with a port is that name, and the port an option.
-pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let with_port = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
     let (name, port) = with_port.map_or((name, None), |(name, port)| (name, Some(port)));
     let mut known: Vec<&str> = known.into_iter().collect();
@@ -37,7 +37,7 @@ pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> 
 }
 
 /// Returns the nearest name, if any is near at all.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let reach = 2.max(name.chars().count() / 4);
     let ranked = known.into_iter().map(|candidate| (distance(name, candidate), candidate));
     ranked.filter(|(distance, candidate)| *distance <= reach.min(candidate.len() / 2)).min().map(|it| it.1)
