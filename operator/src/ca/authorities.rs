@@ -51,7 +51,8 @@ struct Authority {
 }
 
 /// Opens the authorities: reads their Secrets, and creates those that are missing. Retries until it succeeds, as a
-/// control plane without them could serve nothing; each failure is logged with the Secret at fault.
+/// control plane without them could serve nothing; each failure is logged with the Secret at fault. For Secrets of an API
+/// server, which may be away at the moment: errors of a folder are permanent, so `Authorities::open` once is enough.
 pub async fn open(secrets: Secrets, domain: TrustDomain, clock: Clock, metrics: Metrics) -> Authorities {
     let mut failures = 0;
     loop {

@@ -23,7 +23,7 @@ use super::{
 /// Error of reading, creating or renewing an authority.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// The request to the API server failed.
+    /// A Secret could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A Secret exists and cannot be used.
