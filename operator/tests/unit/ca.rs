@@ -3,6 +3,7 @@
 
 mod folder;
 mod leaves;
+mod machines;
 mod serving;
 
 use std::{
