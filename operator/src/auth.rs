@@ -29,7 +29,7 @@ use reason::Reason;
 use review::Reviewer;
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, SpiffeId, TrustDomain},
-    server::{Admission, Authenticator, Refusal},
+    server::{Admission, Authenticator, Presented, Refusal},
 };
 use token::Token;
 use tonic::metadata::MetadataMap;
@@ -169,9 +169,10 @@ impl TokenAuthenticator {
 }
 
 impl Authenticator for TokenAuthenticator {
-    async fn admit(&self, metadata: &MetadataMap) -> Result<Admission, Refusal> {
+    /// Admits by the token alone; a certificate is not needed and not read.
+    async fn admit(&self, presented: &Presented<'_>) -> Result<Admission, Refusal> {
         let mut about = String::new();
-        let result = self.judge(metadata, &mut about).await;
+        let result = self.judge(presented.metadata, &mut about).await;
         self.metrics.judged(result.as_ref().map(|_| ()).map_err(|reason| *reason));
         result.map_err(|reason| reason.refusal(&about))
     }
