@@ -1,8 +1,9 @@
-//! Turns the token of a stream into the identity of a proxy.
+//! Turns the token of a stream, or the certificate of its connection, into the identity of a proxy.
 //!
 //! Called by the xDS server for each stream, before it answers anything. A stream must present the token that the
 //! kubelet projected into its pod: for our audience, bound to the pod by name and UID, signed by the cluster's issuer.
-//! `token`, `keys`, `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server.
+//! Where there is no Kubernetes, `machines` judges the client certificate of the connection instead. `token`, `keys`,
+//! `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server.
 //!
 //! Does not read what the proxy states about itself: the server compares that with the `Admission`. Tokens are never
 //! logged, and clients learn nothing but a gRPC code.
@@ -10,6 +11,7 @@
 pub mod claims;
 pub mod issuer;
 pub mod keys;
+pub mod machines;
 mod metrics;
 pub mod pods;
 pub mod reason;

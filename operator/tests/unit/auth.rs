@@ -1,6 +1,7 @@
 //! Streams are admitted by the token of their pod and by nothing else: the good case, and each reason of refusal.
 
 mod keys;
+mod machines;
 mod pods;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
