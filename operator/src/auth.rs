@@ -1,8 +1,9 @@
-//! Turns the token of a stream into the identity of a proxy.
+//! Turns the token of a stream, or the certificate of its connection, into the identity of a proxy.
 //!
 //! Called by the xDS server for each stream, before it answers anything. A stream must present the token that the
 //! kubelet projected into its pod: for our audience, bound to the pod by name and UID, signed by the cluster's issuer.
-//! `token`, `keys`, `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server.
+//! Where there is no Kubernetes, `machines` judges the client certificate of the connection instead. `token`, `keys`,
+//! `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server.
 //!
 //! Does not read what the proxy states about itself: the server compares that with the `Admission`. Tokens are never
 //! logged, and clients learn nothing but a gRPC code.
@@ -10,6 +11,7 @@
 pub mod claims;
 pub mod issuer;
 pub mod keys;
+pub mod machines;
 mod metrics;
 pub mod pods;
 pub mod reason;
@@ -29,7 +31,7 @@ use reason::Reason;
 use review::Reviewer;
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, SpiffeId, TrustDomain},
-    server::{Admission, Authenticator, Refusal},
+    server::{Admission, Authenticator, Presented, Refusal},
 };
 use token::Token;
 use tonic::metadata::MetadataMap;
@@ -169,9 +171,10 @@ impl TokenAuthenticator {
 }
 
 impl Authenticator for TokenAuthenticator {
-    async fn admit(&self, metadata: &MetadataMap) -> Result<Admission, Refusal> {
+    /// Admits by the token alone; a certificate is not needed and not read.
+    async fn admit(&self, presented: &Presented<'_>) -> Result<Admission, Refusal> {
         let mut about = String::new();
-        let result = self.judge(metadata, &mut about).await;
+        let result = self.judge(presented.metadata, &mut about).await;
         self.metrics.judged(result.as_ref().map(|_| ()).map_err(|reason| *reason));
         result.map_err(|reason| reason.refusal(&about))
     }

@@ -7,15 +7,15 @@ use tonic::{Code, Status};
 /// The reasons for which a stream is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalReason {
-    /// The stream carries no token.
+    /// The stream carries no token, and its connection no certificate.
     NoToken,
-    /// The token is not valid: signature, issuer, audience, format.
+    /// The token is not valid: signature, issuer, audience, format. Or the certificate: name, key, format.
     InvalidToken,
-    /// The token was valid and has expired.
+    /// The token or certificate was valid and has expired.
     ExpiredToken,
-    /// The token is valid, and its workload instance does not exist (any more).
+    /// The token or certificate is valid, and its workload instance does not exist (any more).
     WorkloadNotFound,
-    /// The token is valid, and the proxy claims to be another instance.
+    /// The token or certificate is valid, and the proxy claims to be another instance.
     NodeIdMismatch,
     /// The instance exists and has no proxy of this mesh.
     NotInMesh,

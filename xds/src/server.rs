@@ -17,7 +17,7 @@ mod stream;
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use crate::refusal::RefusalReason;
-pub use auth::{Admission, Authenticator, Refusal};
+pub use auth::{Admission, Authenticator, Presented, Refusal};
 pub use cert::{CertSource, Credentials, Holder, IssueError};
 use codec::{Ads, Open, Responses};
 pub use compute_limiter::ComputeLimiter;
@@ -156,6 +156,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
 
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<A, C, S> {
     async fn open(self: Arc<Self>, request: tonic::Request<Streaming<Request>>) -> Result<Responses, Status> {
+        let chain = request.peer_certs();
         let (metadata, _, requests) = request.into_parts();
         let Server { authenticator, compute_limiter, metrics, .. } = &self.server;
         let refuse = |refusal: Refusal| {
@@ -166,7 +167,9 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<
         // Unauthenticated peers must not queue ahead of authenticated ones. gRPC runs this in a task of its own, as
         // `ComputeLimiter` requires, which ends with the connection: a peer that disconnects while it queues leaves
         // nothing behind.
-        let mut admission = compute_limiter.run(authenticator.admit(&metadata)).await.map_err(refuse)?;
+        let chain = chain.as_deref().map(Vec::as_slice).unwrap_or_default();
+        let presented = Presented { metadata: &metadata, chain };
+        let mut admission = compute_limiter.run(authenticator.admit(&presented)).await.map_err(refuse)?;
         drop(metadata);
         let judged = Instant::now();
         let permit = self.connect_limiter.acquire().await;

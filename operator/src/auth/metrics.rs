@@ -25,7 +25,7 @@ impl Metrics {
     /// Registers new metrics in `registry`. Every result exists from the start, at zero.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let help = "Streams of proxies by what was made of their token: Admitted, or the reason why not";
+        let help = "Streams of proxies by what was made of their token or certificate: Admitted, or the reason why not";
         registry.register("stream_authentications", help, metrics.streams.clone());
         drop(metrics.streams.get_or_create(&Judged { result: "Admitted" }));
         for reason in Reason::ALL {

@@ -22,9 +22,9 @@ pub enum Reason {
     Rejected,
     /// The token is meant for another audience.
     WrongAudience,
-    /// The token has expired.
+    /// The token or the certificate has expired.
     Expired,
-    /// The token is not valid yet.
+    /// The token or the certificate is not valid yet.
     NotYetValid,
     /// The token belongs to a `ServiceAccount`, but is bound to no pod.
     NotPodBound,
@@ -36,13 +36,23 @@ pub enum Reason {
     AccountMismatch,
     /// The pod has ended.
     PodEnded,
+    /// The connection has no client certificate.
+    NoCertificate,
+    /// The client certificate cannot be read.
+    MalformedCertificate,
+    /// The client certificate has not exactly one name, or not that of a machine of this trust domain.
+    NotMachine,
+    /// There is no object of such a machine.
+    MachineUnknown,
+    /// The machine's object pins another key.
+    KeyMismatch,
     /// Neither the issuer's keys nor the API server could be queried.
     Unavailable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::NoToken,
         Self::Malformed,
         Self::Algorithm,
@@ -57,6 +67,11 @@ impl Reason {
         Self::UidMismatch,
         Self::AccountMismatch,
         Self::PodEnded,
+        Self::NoCertificate,
+        Self::MalformedCertificate,
+        Self::NotMachine,
+        Self::MachineUnknown,
+        Self::KeyMismatch,
         Self::Unavailable,
     ];
 
@@ -77,6 +92,11 @@ impl Reason {
             Self::UidMismatch => "UidMismatch",
             Self::AccountMismatch => "AccountMismatch",
             Self::PodEnded => "PodEnded",
+            Self::NoCertificate => "NoCertificate",
+            Self::MalformedCertificate => "MalformedCertificate",
+            Self::NotMachine => "NotMachine",
+            Self::MachineUnknown => "MachineUnknown",
+            Self::KeyMismatch => "KeyMismatch",
             Self::Unavailable => "Unavailable",
         }
     }
@@ -84,7 +104,7 @@ impl Reason {
     /// Returns the server's coarser reason, which decides the gRPC code that the client receives.
     pub fn coarse(self) -> RefusalReason {
         match self {
-            Self::NoToken => RefusalReason::NoToken,
+            Self::NoToken | Self::NoCertificate => RefusalReason::NoToken,
             Self::Malformed
             | Self::Algorithm
             | Self::BadSignature
@@ -92,16 +112,21 @@ impl Reason {
             | Self::Rejected
             | Self::WrongAudience
             | Self::NotYetValid
-            | Self::NotPodBound => RefusalReason::InvalidToken,
+            | Self::NotPodBound
+            | Self::MalformedCertificate
+            | Self::NotMachine
+            | Self::KeyMismatch => RefusalReason::InvalidToken,
             Self::Expired => RefusalReason::ExpiredToken,
-            Self::PodUnknown | Self::UidMismatch | Self::AccountMismatch | Self::PodEnded => {
-                RefusalReason::WorkloadNotFound
-            }
+            Self::PodUnknown
+            | Self::UidMismatch
+            | Self::AccountMismatch
+            | Self::PodEnded
+            | Self::MachineUnknown => RefusalReason::WorkloadNotFound,
             Self::Unavailable => RefusalReason::Unavailable,
         }
     }
 
-    /// Builds the refusal; `about` names the token's account and pod, if they are known.
+    /// Builds the refusal; `about` names the token's account and pod, or the machine, if they are known.
     pub fn refusal(self, about: &str) -> Refusal {
         let separator = if about.is_empty() { "" } else { ": " };
         Refusal { reason: self.coarse(), detail: format!("{}{separator}{about}", self.as_str()) }

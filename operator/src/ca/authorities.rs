@@ -1,10 +1,14 @@
-//! The three authorities of a running control plane.
+//! The authorities of a running control plane.
 //!
 //! Opened by `runtime` once at the start, which then spawns `run` and passes the rest on: roots to bootstraps, the
 //! bundle to the mesh, leaves to the server. Reads and writes through `root`; does not sign leaves itself.
 
 use std::{sync::Arc, time::Duration};
 
+use rustls::{
+    RootCertStore,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 use smidge_xds::mesh::{id::TrustDomain, trust::Bundle};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -12,10 +16,10 @@ use zeroize::Zeroizing;
 
 use super::{
     metrics::Metrics,
-    renewal,
+    pem, renewal,
     root::{self, RootError},
     secret::{AuthorityName, Issuing, Roots},
-    serving::{ServingCertificate, ServingError},
+    serving::{self, ServingCertificate, ServingError},
     source::LeafSource,
     store::Secrets,
     version::MeshKey,
@@ -39,6 +43,7 @@ pub struct Authorities {
     control_plane: Authority,
     workloads: Authority,
     webhooks: Authority,
+    machines: Option<Authority>,
     key: MeshKey,
 }
 
@@ -51,7 +56,8 @@ struct Authority {
 }
 
 /// Opens the authorities: reads their Secrets, and creates those that are missing. Retries until it succeeds, as a
-/// control plane without them could serve nothing; each failure is logged with the Secret at fault.
+/// control plane without them could serve nothing; each failure is logged with the Secret at fault. For Secrets of an API
+/// server, which may be away at the moment: errors of a folder are permanent, so `Authorities::open` once is enough.
 pub async fn open(secrets: Secrets, domain: TrustDomain, clock: Clock, metrics: Metrics) -> Authorities {
     let mut failures = 0;
     loop {
@@ -81,7 +87,23 @@ impl Authorities {
                 .map(|name| Authority::open(&secrets, name, &domain, now, &metrics));
         let (control_plane, workloads, webhooks) = (control_plane.await?, workloads.await?, webhooks.await?);
         let key = root::mesh_key(&secrets).await?;
-        Ok(Self { secrets, domain, clock, metrics, control_plane, workloads, webhooks, key })
+        let machines = None;
+        Ok(Self { secrets, domain, clock, metrics, control_plane, workloads, webhooks, machines, key })
+    }
+
+    /// Opens the authorities in one attempt, that of machines among them.
+    pub async fn open_with_machines(
+        secrets: Secrets,
+        domain: TrustDomain,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<Self, RootError> {
+        let mut opened = Self::open(secrets, domain, clock, metrics).await?;
+        let Self { secrets, domain, clock, metrics, .. } = &opened;
+        let machines =
+            Authority::open(secrets, AuthorityName::Machines, domain, clock.now(), metrics).await?;
+        opened.machines = Some(machines);
+        Ok(opened)
     }
 
     /// Returns the roots that a proxy must trust to connect to the control plane, as PEM: active and standby, for
@@ -98,6 +120,18 @@ impl Authorities {
     /// Returns the `caBundle` of the webhook configurations, as PEM.
     pub fn webhook_ca_bundle(&self) -> String {
         self.webhooks.roots.concat()
+    }
+
+    /// Returns the verifier of the certificates that machines present; each client must present one. Without the
+    /// authority of machines there are none that it would accept.
+    pub fn machine_verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, ServingError> {
+        let mut roots = RootCertStore::empty();
+        for root in self.machines.iter().flat_map(|machines| &machines.roots) {
+            for certificate in pem::certificates(root.as_bytes()).unwrap_or_default() {
+                roots.add(certificate)?;
+            }
+        }
+        Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), serving::provider()).build()?)
     }
 
     /// Derives the key of the tokens in the paths of probes: the same for every replica, and after every restart.
@@ -151,7 +185,9 @@ impl Authorities {
     /// Reads the intermediates again and uses those that have changed; renews those that are due.
     pub async fn refresh(&self) -> Result<(), RootError> {
         let mut result = Ok(());
-        for authority in [&self.control_plane, &self.workloads, &self.webhooks] {
+        for authority in
+            [&self.control_plane, &self.workloads, &self.webhooks].into_iter().chain(&self.machines)
+        {
             // An authority that cannot be refreshed does not stop the others.
             if let Err(error) = self.refresh_one(authority).await {
                 self.metrics.renewal_failed(authority.name.as_str(), "issuer");

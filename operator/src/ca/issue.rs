@@ -1,7 +1,7 @@
 //! Turns a request for a certificate into a signed one.
 //!
-//! Called by `root` for roots and intermediates, by `source` for the leaves of workloads and by `serving` for those of
-//! our own servers. Pure: time, serial numbers and key pairs are parameters, so nothing here fails except for a reason
+//! Called by `root` for roots and intermediates, by `source` for the leaves of workloads, by `machines` for those of
+//! machines and by `serving` for those of our own servers. Pure: time, serial numbers and key pairs are parameters, so nothing here fails except for a reason
 //! in its arguments. Profiles follow SPIFFE's X.509-SVID (exactly one URI SAN on a leaf, the trust domain's own on its
 //! authorities) and RFC 5280; Envoy since 1.39 always enforces `keyUsage`.
 
@@ -17,7 +17,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::pem;
+use super::{machine_id::MachineId, pem};
 
 /// Lifetime of a root. Long, because every client must trust the next root before it can replace this one.
 pub const ROOT_LIFETIME: Duration = Duration::days(3650);
@@ -63,6 +63,16 @@ pub enum Profile<'a> {
         kind: &'a str,
         /// Name of the owner.
         name: &'a str,
+    },
+    /// The leaf by which a machine's proxy authenticates to the control plane. No server accepts it as that of a
+    /// workload, and no client as that of a server.
+    Machine {
+        /// The machine; its ID is the one URI SAN.
+        machine: &'a MachineId,
+        /// Trust domain of that ID.
+        domain: &'a TrustDomain,
+        /// Lifetime of the certificate.
+        lifetime: Duration,
     },
     /// The leaf of one of our own servers.
     Server {
@@ -234,6 +244,7 @@ fn lifetime(profile: Profile<'_>) -> Duration {
         Profile::Root(_) => ROOT_LIFETIME,
         Profile::Intermediate(_) => INTERMEDIATE_LIFETIME,
         Profile::Workload { .. } | Profile::Server { .. } => LEAF_LIFETIME,
+        Profile::Machine { lifetime, .. } => lifetime,
     }
 }
 
@@ -256,6 +267,12 @@ fn params(
             params.subject_alt_names = vec![uri(identity.to_string())?];
             params.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        }
+        Profile::Machine { machine, domain, lifetime: _ } => {
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.subject_alt_names = vec![uri(machine.uri(domain))?];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         }
         Profile::Server { names } => {

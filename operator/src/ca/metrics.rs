@@ -25,7 +25,7 @@ pub struct Metrics {
 /// Labels of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Certificate {
-    /// The authority: `control-plane`, `workloads` or `webhooks`.
+    /// The authority: `control-plane`, `workloads`, `webhooks` or `machines`.
     pub authority: &'static str,
     /// Position in the chain: `root`, `issuer` or `serving`.
     pub certificate: &'static str,

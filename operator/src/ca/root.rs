@@ -23,12 +23,23 @@ use super::{
 /// Error of reading, creating or renewing an authority.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// The request to the API server failed.
+    /// A Secret could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A Secret exists and cannot be used.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The authority was never created.
+    #[error(
+        "no authority for {authority}: Secret {secret} does not exist (hint: the control plane creates it when it starts \
+         for the first time)"
+    )]
+    Missing {
+        /// The authority.
+        authority: AuthorityName,
+        /// Name of the Secret of its roots.
+        secret: String,
+    },
     /// A certificate could not be issued.
     #[error("failed to make a certificate of the {authority} authority")]
     Issue {
@@ -58,6 +69,22 @@ pub async fn roots(
     };
     let read = |found: &Secret| Roots::read(&name, found, spiffe_domain(authority, domain), now);
     read_or_create(secrets, &name, read, make).await
+}
+
+/// Returns the roots of `authority`, and creates none.
+pub async fn existing_roots(
+    secrets: &Secrets,
+    authority: AuthorityName,
+    domain: &TrustDomain,
+    now: OffsetDateTime,
+) -> Result<Roots, RootError> {
+    let name = authority.root_secret();
+    let Some(mut found) = secrets.get(&name).await? else {
+        return Err(RootError::Missing { authority, secret: name });
+    };
+    let roots = Roots::read(&name, &found, spiffe_domain(authority, domain), now);
+    secret::wipe(&mut found);
+    Ok(roots?)
 }
 
 /// Returns the intermediate of `authority`, created if there is none and renewed if it is due.
@@ -163,9 +190,10 @@ fn new_intermediate(
     Ok((Issuer::new(issued.certificate, copy(&key)?)?, key))
 }
 
-/// Returns the trust domain for the workloads' authority alone: no other may sign identities of the mesh.
+/// Returns the trust domain for the authorities whose leaves are SPIFFE IDs: those of workloads, and of machines, which
+/// are none of workloads.
 fn spiffe_domain(authority: AuthorityName, domain: &TrustDomain) -> Option<&TrustDomain> {
-    (authority == AuthorityName::Workloads).then_some(domain)
+    matches!(authority, AuthorityName::Workloads | AuthorityName::Machines).then_some(domain)
 }
 
 /// Copies a key pair for `Issuer`, which wipes its own.

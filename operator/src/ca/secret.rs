@@ -29,7 +29,7 @@ const ISSUER: [&str; 2] = ["issuer.crt", "issuer.key"];
 const PREVIOUS: &str = "previous.crt";
 const KEY: &str = "key";
 
-/// One of the three authorities. Clients of one never accept what another one signs.
+/// One of the authorities. Peers that trust one never accept what another one signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuthorityName {
     /// Signs the certificates that the control plane presents to proxies; its roots are in every bootstrap.
@@ -38,6 +38,8 @@ pub enum AuthorityName {
     Workloads,
     /// Signs the certificates that the webhooks present to the API server.
     Webhooks,
+    /// Signs the certificates that machines present to the control plane. Opened only where there are machines.
+    Machines,
 }
 
 impl AuthorityName {
@@ -47,6 +49,7 @@ impl AuthorityName {
             Self::ControlPlane => "control-plane",
             Self::Workloads => "workloads",
             Self::Webhooks => "webhooks",
+            Self::Machines => "machines",
         }
     }
 

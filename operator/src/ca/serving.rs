@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring::sign::any_supported_type},
-    server::{ClientHello, NoClientAuth, ResolvesServerCert, danger::ClientCertVerifier},
+    server::{
+        ClientHello, NoClientAuth, ResolvesServerCert, VerifierBuilderError, danger::ClientCertVerifier,
+    },
     sign::CertifiedKey,
 };
 use rustls_pki_types::PrivateKeyDer;
@@ -36,6 +38,9 @@ pub enum ServingError {
     /// The TLS library does not accept it.
     #[error("failed to set up TLS")]
     Tls(#[from] rustls::Error),
+    /// The roots of client certificates do not make a verifier; there are none, for example.
+    #[error("failed to set up the verification of client certificates")]
+    Verifier(#[from] VerifierBuilderError),
 }
 
 /// Certificate of a server, replaced before it ends.
@@ -154,6 +159,6 @@ fn make(
     Ok((certified, leaf.not_after, due))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

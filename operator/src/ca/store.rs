@@ -1,20 +1,23 @@
-//! Gets, creates and replaces Secrets of the system namespace, and logs nothing of their content.
+//! Gets, creates and replaces the Secrets that hold the authorities, and logs nothing of their content.
 //!
-//! Used by `root`. Does not use `kube::Api`, because that logs a whole answer which it cannot parse. Does not know the
+//! Used by `root`. They are in a namespace of an API server (`api_server`) or, without Kubernetes, in a folder
+//! (`folder`); both promise the same: of several writers one wins, and the others read what it wrote. Does not know the
 //! format of a Secret.
 
-use std::{fmt, io};
+mod api_server;
+mod folder;
 
-use http_body_util::BodyExt as _;
-use hyper::body::{Buf as _, Bytes};
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Client, Resource as _,
-    api::{GetParams, PostParams},
-    client::Body,
-    core::{Request, Status},
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
 };
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use zeroize::Zeroizing;
+
+use api_server::Namespace;
+use folder::Folder;
 
 /// Error of reading or writing a Secret.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,65 @@ pub enum StoreError {
         /// The Secret's name.
         name: String,
     },
+    /// A file or the folder could not be read or written.
+    #[error("failed to {verb} {}", path.display())]
+    File {
+        /// `open`, `read`, `create` or `replace`, for example.
+        verb: &'static str,
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Error of the operating system.
+        #[source]
+        source: io::Error,
+    },
+    /// The path of the folder, or of one of its files, is something else.
+    #[error("{} is not a {expected}", path.display())]
+    WrongType {
+        /// The path.
+        path: PathBuf,
+        /// `folder` or `file`.
+        expected: &'static str,
+    },
+    /// Other users have access to a file or to the folder.
+    #[error(
+        "refused to use {}, which holds private keys: mode {found:04o}, expected {expected:04o} (hint: chmod \
+         {expected:04o} {}, and replace the keys if another user may have read them)",
+        path.display(), path.display()
+    )]
+    Mode {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Its mode.
+        found: u32,
+        /// The mode that it is created with.
+        expected: u32,
+    },
+    /// Another user owns a file or the folder.
+    #[error(
+        "refused to use {}, which holds private keys: owned by user {found}, expected {expected}, the user of this \
+         process (hint: chown {expected} {})",
+        path.display(), path.display()
+    )]
+    Owner {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// The user of this process.
+        expected: u32,
+    },
+    /// A file does not hold the Secret of its name. Nothing of its content is quoted.
+    #[error(
+        "{} is not the manifest of Secret {name} (hint: restore it from a backup; a new one ends the trust of everything \
+         issued under the old one)",
+        path.display()
+    )]
+    NotSecret {
+        /// Path of the file.
+        path: PathBuf,
+        /// The Secret's name.
+        name: String,
+    },
 }
 
 /// Result of a write.
@@ -57,100 +119,74 @@ impl fmt::Debug for Written {
     }
 }
 
-/// The Secrets of one namespace.
-#[derive(Clone)]
-pub struct Secrets {
-    client: Client,
-    path: String,
+/// The Secrets of one namespace or folder.
+#[derive(Clone, Debug)]
+pub struct Secrets(Place);
+
+#[derive(Clone, Debug)]
+enum Place {
+    Namespace(Namespace),
+    Folder(Folder),
 }
 
 impl Secrets {
     /// Creates a client of the Secrets of `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { client, path: Secret::url_path(&(), Some(namespace)) }
+        Self(Place::Namespace(Namespace::new(client, namespace)))
+    }
+
+    /// Opens a folder of Secrets, which is created if there is none. Its errors are permanent: the caller should end
+    /// with them, as retries would not help before a person does.
+    pub async fn folder(path: &Path) -> Result<Self, StoreError> {
+        Folder::open(path, true).await.map(|folder| Self(Place::Folder(folder)))
+    }
+
+    /// Opens a folder of Secrets that exists.
+    pub async fn existing_folder(path: &Path) -> Result<Self, StoreError> {
+        Folder::open(path, false).await.map(|folder| Self(Place::Folder(folder)))
     }
 
     /// Returns the Secret `name`, if there is one.
     pub async fn get(&self, name: &str) -> Result<Option<Secret>, StoreError> {
-        let request = Request::new(&self.path).get(name, &GetParams::default());
-        match self.send("get", name, with(request, Bytes::new())).await {
-            Err(error) if error.code() == Some(404) => Ok(None),
-            other => other.map(Some),
+        match &self.0 {
+            Place::Namespace(namespace) => namespace.get(name).await,
+            Place::Folder(folder) => folder.get(name).await,
         }
     }
 
     /// Returns the Secret `name`, which another client has just written.
     pub async fn require(&self, name: &str) -> Result<Secret, StoreError> {
-        let request = Request::new(&self.path).get(name, &GetParams::default());
-        self.send("get", name, with(request, Bytes::new())).await
+        match &self.0 {
+            Place::Namespace(namespace) => namespace.require(name).await,
+            Place::Folder(folder) => folder.require(name).await,
+        }
     }
 
     /// Creates `secret`, unless it exists.
     pub async fn create(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
-        let request = Request::new(&self.path).create(&PostParams::default(), Vec::new());
-        let body = body("create", name, secret)?;
-        written(self.send("create", name, with(request, body)).await)
+        match &self.0 {
+            Place::Namespace(namespace) => namespace.create(name, secret).await,
+            Place::Folder(folder) => folder.create(name, secret).await,
+        }
     }
 
     /// Replaces the Secret `name`, if it still has the version that `secret` names.
     pub async fn replace(&self, name: &str, secret: &Secret) -> Result<Written, StoreError> {
-        let body = body("replace", name, secret)?;
-        let request = Request::new(&self.path).replace(name, &PostParams::default(), Vec::new());
-        written(self.send("replace", name, with(request, body)).await)
-    }
-
-    /// Sends a request as `Client::request_text` does, with a body that is wiped. The buffers of the TLS connection and
-    /// the chunks of the answer belong to the libraries, and are not.
-    async fn send(
-        &self,
-        verb: &'static str,
-        name: &str,
-        request: Result<hyper::Request<Body>, kube::core::request::Error>,
-    ) -> Result<Secret, StoreError> {
-        let failed = |source| StoreError::Api { verb, name: name.to_owned(), source: Box::new(source) };
-        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        let (head, body) = self.client.send(request).await.map_err(failed)?.into_parts();
-        let mut body = body.collect().await.map_err(failed)?.aggregate();
-        let mut text = Zeroizing::new(vec![0; body.remaining()]);
-        body.copy_to_slice(&mut text);
-        if !head.status.is_success() {
-            let status = serde_json::from_slice::<Status>(&text)
-                .unwrap_or_else(|_| Status::failure("no Status", "Unknown").with_code(head.status.as_u16()));
-            return Err(failed(kube::Error::Api(status.boxed())));
-        }
-        // The parser's error may quote what it read.
-        serde_json::from_slice(&text).map_err(|_| StoreError::Answer { verb, name: name.to_owned() })
-    }
-}
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl StoreError {
-    fn code(&self) -> Option<u16> {
-        match self {
-            Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-            Self::Answer { .. } => None,
+        match &self.0 {
+            Place::Namespace(namespace) => namespace.replace(name, secret).await,
+            Place::Folder(folder) => folder.replace(name, secret).await,
         }
     }
 }
 
-/// Serialises a Secret to JSON, which is wiped when its last part was sent. (The copies that serde makes of values are
-/// not.)
-fn body(verb: &'static str, name: &str, secret: &Secret) -> Result<Bytes, StoreError> {
-    let failed = |_| StoreError::Answer { verb, name: name.to_owned() };
+/// Serialises a Secret to JSON, which is wiped when it is dropped. (The copies that serde makes of values are not.)
+fn serialise(secret: &Secret) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     let mut length = Length(0);
-    serde_json::to_writer(&mut length, secret).map_err(failed)?;
+    serde_json::to_writer_pretty(&mut length, secret)?;
     // Reserved in full, because a buffer that grows leaves its old allocation behind unwiped.
     let mut text = Zeroizing::new(Vec::with_capacity(length.0));
-    serde_json::to_writer(&mut *text, secret).map_err(failed)?;
-    Ok(Bytes::from_owner(text))
+    serde_json::to_writer_pretty(&mut *text, secret)?;
+    Ok(text)
 }
 
 /// Counts the bytes that are written.
@@ -164,20 +200,5 @@ impl io::Write for Length {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn with(
-    request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
-    body: Bytes,
-) -> Result<hyper::Request<Body>, kube::core::request::Error> {
-    request.map(|request| request.map(|_| Body::from(body)))
-}
-
-fn written(result: Result<Secret, StoreError>) -> Result<Written, StoreError> {
-    match result {
-        Ok(stored) => Ok(Written::Ours(Box::new(stored))),
-        Err(error) if error.code() == Some(409) => Ok(Written::Conflict),
-        Err(error) => Err(error),
     }
 }

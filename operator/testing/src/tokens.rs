@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use smidge::auth::{Metrics, Settings, TokenAuthenticator, pods::Pods};
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
-    server::{Admission, Authenticator as _, Refusal},
+    server::{Admission, Authenticator as _, Presented, Refusal},
 };
 use tonic::metadata::MetadataMap;
 
@@ -161,7 +161,7 @@ impl Harness {
     pub async fn admit(&self, token: &str) -> Result<Admission, Refusal> {
         let mut metadata = MetadataMap::new();
         metadata.insert("authorization", format!("Bearer {token}").parse().unwrap());
-        self.authenticator.admit(&metadata).await
+        self.authenticator.admit(&Presented { metadata: &metadata, chain: &[] }).await
     }
 
     /// The reason for which `token` is refused.

@@ -1,6 +1,7 @@
 //! Streams are admitted by the token of their pod and by nothing else: the good case, and each reason of refusal.
 
 mod keys;
+mod machines;
 mod pods;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
@@ -9,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use smidge::auth::reason::Reason;
 use smidge_testing::tokens::{self, Harness, NOW, Signer, claims};
-use smidge_xds::server::{Authenticator as _, RefusalReason};
+use smidge_xds::server::{Authenticator as _, Presented, RefusalReason};
 use tonic::metadata::MetadataMap;
 
 /// `claims` with the value at `path` replaced, or removed.
@@ -136,7 +137,8 @@ async fn a_stream_brings_exactly_one_bearer_token() {
         for value in values {
             metadata.append("authorization", value.parse().unwrap());
         }
-        harness.authenticator.admit(&metadata).await.map(drop).map_err(|refusal| refusal.reason)
+        let presented = Presented { metadata: &metadata, chain: &[] };
+        harness.authenticator.admit(&presented).await.map(drop).map_err(|refusal| refusal.reason)
     };
     assert_eq!(judge(&[]).await, Err(RefusalReason::NoToken));
     assert_eq!(judge(&[format!("bearer {token}")]).await, Ok(()), "the scheme has no case");

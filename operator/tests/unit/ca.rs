@@ -1,7 +1,9 @@
 //! The authorities against the Secrets of an API server: created once, read by every replica, renewed, never replaced
 //! because they are broken; and what they issue, judged by other implementations of X.509 and TLS.
 
+mod folder;
 mod leaves;
+mod machines;
 mod serving;
 
 use std::{

@@ -1,4 +1,5 @@
-//! Interface between the server and a verifier of tokens, which decides to which workload instance a stream belongs.
+//! Interface between the server and a verifier of credentials, which decides to which workload instance a stream
+//! belongs.
 //!
 //! The server calls an `Authenticator` before it answers anything; `operator::auth` is one, tests bring their own. The
 //! node that a proxy sends is only a claim, compared with the `Admission` and never used instead of it.
@@ -6,25 +7,36 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tonic::metadata::MetadataMap;
+use tonic::{metadata::MetadataMap, transport::CertificateDer};
 
 use crate::{
     mesh::id::{ProxyId, SpiffeId},
     refusal::RefusalReason,
 };
 
+/// Credentials that a stream presents.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// The headers of the stream.
+    pub metadata: &'a MetadataMap,
+    /// The certificate chain of the client, leaf first, which the connection's TLS has verified. Empty without TLS over
+    /// TCP, and where the server does not ask for certificates. It belongs to the connection: all its streams present
+    /// the same one, however old the connection is.
+    pub chain: &'a [CertificateDer<'static>],
+}
+
 /// Decides to which workload instance a stream belongs.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Returns the instance that the bearer of `metadata` is, or the reason for which the stream is refused.
+    /// Returns the instance whose credentials these are, or the reason for which the stream is refused.
     ///
     /// Called once per stream, before the server has answered anything.
-    fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send;
+    fn admit(&self, presented: &Presented<'_>) -> impl Future<Output = Result<Admission, Refusal>> + Send;
 }
 
 /// A caller that shares an authenticator, for example to keep it current, can hand it to the server.
 impl<T: Authenticator> Authenticator for Arc<T> {
-    fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Admission, Refusal>> + Send {
-        T::admit(self, metadata)
+    fn admit(&self, presented: &Presented<'_>) -> impl Future<Output = Result<Admission, Refusal>> + Send {
+        T::admit(self, presented)
     }
 }
 
@@ -38,7 +50,7 @@ pub struct Admission {
     pub workload_kind: String,
     /// The name of that workload.
     pub workload_name: String,
-    /// Remaining validity of the token. The stream ends a little before, so the proxy connects with its next token.
+    /// Remaining validity of the credentials. The stream ends a little before, so the proxy connects with its next ones.
     pub expires_in: Duration,
     /// Completes when the instance has ended; the stream ends with it.
     pub gone: BoxFuture<'static, ()>,
@@ -60,6 +72,6 @@ impl fmt::Debug for Admission {
 pub struct Refusal {
     /// The reason as a word of a closed set: metric label and log field.
     pub reason: RefusalReason,
-    /// The details, for the log of the control plane. Never a token.
+    /// The details, for the log of the control plane. Never a token or a certificate.
     pub detail: String,
 }

@@ -101,16 +101,7 @@ impl Net {
         stopped: Arc<AtomicBool>,
         token: Option<&str>,
     ) -> Result<Client, Status> {
-        let channel = self.channel(window, stopped).await;
-        let (requests, receiver) = mpsc::channel(16);
-        let mut request = Request::new(ReceiverStream::new(receiver));
-        if let Some(token) = token {
-            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        }
-        let mut service = AggregatedDiscoveryServiceClient::new(channel);
-        let answer = service.delta_aggregated_resources(request);
-        let responses = soon("the stream opens", answer).await?.into_inner();
-        Ok(Client { requests, responses })
+        open(self.channel(window, stopped).await, token).await
     }
 
     /// Connects a regular client of that name.
@@ -127,6 +118,30 @@ impl Net {
         let answer = service.stream_aggregated_resources(Request::new(requests));
         soon("an answer", answer).await.unwrap_err()
     }
+}
+
+async fn open(channel: Channel, token: Option<&str>) -> Result<Client, Status> {
+    let (requests, receiver) = mpsc::channel(16);
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let mut service = AggregatedDiscoveryServiceClient::new(channel);
+    let answer = service.delta_aggregated_resources(request);
+    let responses = soon("the stream opens", answer).await?.into_inner();
+    Ok(Client { requests, responses })
+}
+
+/// Opens a stream without a token over a connection of the caller's.
+pub async fn open_on<I>(connection: I) -> Result<Client, Status>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let endpoint = Endpoint::from_static("http://server");
+    let connecting = endpoint.connect_with_connector(Once(Some(connection)));
+    let channel =
+        soon("a connection", connecting).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    open(channel, None).await
 }
 
 pub fn node(name: &str) -> Node {
@@ -252,10 +267,10 @@ impl AsyncWrite for Stoppable {
 }
 
 /// Connector that returns this connection once.
-struct Once(Option<Stoppable>);
+struct Once<I>(Option<I>);
 
-impl Service<Uri> for Once {
-    type Response = TokioIo<Stoppable>;
+impl<I> Service<Uri> for Once<I> {
+    type Response = TokioIo<I>;
     type Error = io::Error;
     type Future = Ready<Result<Self::Response, io::Error>>;
 

@@ -16,14 +16,13 @@ use smidge_xds::{
     metrics::Metrics,
     resources::{Resource, ResourceType, Version},
     server::{
-        Admission, Authenticator, CertSource, ComputeLimiter, Credentials, Holder, IssueError, Nack, Proxies,
-        Refusal, RefusalReason, Server, Settings, SnapshotHub,
+        Admission, Authenticator, CertSource, ComputeLimiter, Credentials, Holder, IssueError, Nack,
+        Presented, Proxies, Refusal, RefusalReason, Server, Settings, SnapshotHub,
     },
     snapshot::Recipients,
     view::{Named, View},
 };
 use tokio::sync::{mpsc, watch};
-use tonic::metadata::MetadataMap;
 use zeroize::Zeroizing;
 
 /// Private key of every fake certificate.
@@ -65,9 +64,9 @@ pub struct Tokens {
 }
 
 impl Authenticator for Tokens {
-    async fn admit(&self, metadata: &MetadataMap) -> Result<Admission, Refusal> {
+    async fn admit(&self, presented: &Presented<'_>) -> Result<Admission, Refusal> {
         let refuse = |reason| Refusal { reason, detail: "secret-service of ns".to_owned() };
-        let token = metadata.get("authorization").ok_or_else(|| refuse(RefusalReason::NoToken))?;
+        let token = presented.metadata.get("authorization").ok_or_else(|| refuse(RefusalReason::NoToken))?;
         let name = token.to_str().ok().and_then(|token| token.strip_prefix("Bearer "));
         let name =
             name.filter(|name| *name != "forged").ok_or_else(|| refuse(RefusalReason::InvalidToken))?;

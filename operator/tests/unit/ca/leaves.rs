@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::{ApiServer, Authorities, Credentials, Hands, NOW, holder, leaf, open};
 
-fn chain(credentials: &Credentials) -> Vec<CertificateDer<'static>> {
+pub fn chain(credentials: &Credentials) -> Vec<CertificateDer<'static>> {
     pem::certificates(credentials.chain.as_bytes()).unwrap()
 }
 
@@ -57,7 +57,7 @@ async fn authorities_of_workloads_carry_the_trust_domain_only_and_others_none() 
     assert!(root.subject_alternative_name().unwrap().is_none());
 }
 
-fn judge(roots: impl IntoIterator<Item = String>, chain: &[CertificateDer<'static>], at: i64) -> bool {
+pub fn judge(roots: impl IntoIterator<Item = String>, chain: &[CertificateDer<'static>], at: i64) -> bool {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(pem::certificates(root.as_bytes()).unwrap().remove(0)).unwrap();

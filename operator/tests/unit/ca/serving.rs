@@ -26,7 +26,7 @@ async fn authorities(server: &ApiServer) -> Authorities {
 
 /// Returns the certificate that the server presents to a client which trusts `roots` and expects `name`, and the agreed
 /// protocol.
-async fn handshake(
+pub async fn handshake(
     certificate: &Arc<ServingCertificate>,
     roots: impl IntoIterator<Item = String>,
     name: &str,
