@@ -6,6 +6,7 @@ mod kubernetes;
 mod pages;
 mod pipeline;
 pub mod sidecar;
+pub mod standalone;
 mod status;
 mod watches;
 mod webhooks;
@@ -15,6 +16,7 @@ use std::{
     borrow::Cow, collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
 };
 
+use clap::builder::ArgPredicate;
 use futures::future::BoxFuture;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -23,7 +25,10 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{ca, clock::Clock, injector, peers, webhook::callers::CallersError};
+use crate::{
+    admin::token::TokenError, ca, clock::Clock, injector, peers, source::folder::FolderError,
+    webhook::callers::CallersError,
+};
 
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -31,6 +36,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Settings of the operator, as flags of `smidge run` and variables of its environment.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
+    /// Settings of a control plane without an API server.
+    #[command(flatten)]
+    pub standalone: standalone::Standalone,
     /// SPIFFE trust domain of the mesh.
     #[arg(long, env = "SMIDGE_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,
@@ -50,8 +58,8 @@ pub struct Settings {
     #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     pub proxy_image: String,
     /// Image of the init container that redirects traffic: that of this program.
-    #[arg(long, env = "SMIDGE_INIT_IMAGE")]
-    pub init_image: String,
+    #[arg(long, env = "SMIDGE_INIT_IMAGE", required_unless_present = "dir")]
+    pub init_image: Option<String>,
     /// Pull policy of the injected images.
     #[arg(long, env = "SMIDGE_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub image_pull_policy: String,
@@ -72,8 +80,13 @@ pub struct Settings {
     /// these authorities is accepted.
     #[arg(long = "webhook-client-name", requires = "webhook_client_ca", value_name = "NAME")]
     pub webhook_client_names: Vec<String>,
-    /// Address of the operator's own pages.
-    #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "0.0.0.0:15014")]
+    /// Address of the operator's own pages. With --dir, the default is 127.0.0.1:15014.
+    #[arg(
+        long,
+        env = "SMIDGE_ADMIN_LISTEN",
+        default_value = "0.0.0.0:15014",
+        default_value_if("dir", ArgPredicate::IsPresent, "127.0.0.1:15014")
+    )]
     pub admin_listen: SocketAddr,
     /// Address at which replicas of the operator query each other for what proxies have acknowledged.
     #[arg(long, env = "SMIDGE_PEER_LISTEN", default_value = "0.0.0.0:15013")]
@@ -100,7 +113,7 @@ impl Settings {
     ) -> injector::Settings {
         self.sidecar.apply(injector::Settings {
             proxy_image: self.proxy_image.clone(),
-            init_image: self.init_image.clone(),
+            init_image: self.init_image.clone().unwrap_or_default(),
             image_pull_policy: self.image_pull_policy.clone(),
             trust_domain: self.trust_domain.clone(),
             cluster_name: self.cluster_name.clone(),
@@ -134,6 +147,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The folder of manifests cannot be served.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The authorities in the folder of state cannot be used.
+    #[error(transparent)]
+    Authorities(ca::root::RootError),
+    /// The token for the debug pages cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A serving certificate could not be issued.
     #[error("failed to set up TLS for {server}")]
     Tls {
@@ -206,7 +228,11 @@ struct Core {
 async fn run(settings: Settings) -> Result<(), Error> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let mut tasks = Tasks { set: JoinSet::new(), stop: watch::Sender::new(false) };
-    kubernetes::start(settings, &mut tasks).await?;
+    let standalone::Standalone { dir, state } = settings.standalone.clone();
+    match dir.zip(state) {
+        Some((dir, state)) => standalone::start(settings, (&dir, &state), &mut tasks).await?,
+        None => kubernetes::start(settings, &mut tasks).await?,
+    }
     supervise(tasks).await
 }
 
