@@ -22,6 +22,16 @@ pub const PROXY_GROUP: u32 = 1337;
 /// User of a proxy that has none of its own, as in templates that were injected without a webhook.
 pub const SHARED_USER: u32 = 1337;
 
+/// Mark of the proxy's own sockets, whose connections are not redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxySockets {
+    /// The user of the process, together with [`PROXY_GROUP`].
+    OfUser(u32),
+    /// The mark that the proxy sets on its sockets (`SO_MARK`), where all processes have one user: in a user namespace
+    /// with one user, for example. A process that may set marks can pass the proxy by.
+    Marked(u32),
+}
+
 /// Ports that the kubelet and metrics collectors reach without redirection: the proxy's own.
 const OPEN_PORTS: [u16; 2] = [READINESS_PORT, STATS_PORT];
 /// Port of DNS. DNS over TCP is not redirected: the resolver is not a service of the mesh.
@@ -137,8 +147,8 @@ mod tests {
             outbound_ports: vec![5432, 6379],
             outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
         };
-        let nft = nftables(&exclusions, 31_337);
-        let of = |version| iptables(&exclusions, 31_337, version, false);
+        let nft = nftables(&exclusions, ProxySockets::OfUser(31_337));
+        let of = |version| iptables(&exclusions, ProxySockets::OfUser(31_337), version, false);
         let (v4, v6) = (of(Version::V4), of(Version::V6));
         for rules in [&nft, &v4, &v6] {
             let at = |text: &str| rules.find(text).unwrap_or_else(|| panic!("{text} is missing in\n{rules}"));
@@ -155,15 +165,21 @@ mod tests {
     #[test]
     fn the_proxy_is_identified_by_user_and_group() {
         let none = Exclusions::default();
-        assert!(nftables(&none, 31_337).contains("meta skuid 31337 meta skgid 1337 jump proxy"));
+        let proxy = ProxySockets::OfUser(31_337);
+        assert!(nftables(&none, proxy).contains("meta skuid 31337 meta skgid 1337 jump proxy"));
         let owner = "-m owner --uid-owner 31337 --gid-owner 1337 -g SMIDGE_PROXY";
-        assert!(iptables(&none, 31_337, Version::V4, false).contains(owner));
+        assert!(iptables(&none, proxy, Version::V4, false).contains(owner));
+        let proxy = ProxySockets::Marked(1337);
+        assert!(nftables(&none, proxy).contains("meta mark 1337 jump proxy"));
+        let marked = "-A SMIDGE_OUT -m mark --mark 1337 -g SMIDGE_PROXY";
+        assert!(iptables(&none, proxy, Version::V4, false).contains(marked));
     }
 
     #[test]
     fn chains_that_are_hooked_are_not_hooked_again() {
         let count = |hooked| {
-            iptables(&Exclusions::default(), SHARED_USER, Version::V4, hooked).matches("-j SMIDGE_").count()
+            let proxy = ProxySockets::OfUser(SHARED_USER);
+            iptables(&Exclusions::default(), proxy, Version::V4, hooked).matches("-j SMIDGE_").count()
         };
         assert_eq!((count(false), count(true)), (2, 0));
     }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use crate::redirect::{
-    Cidr, Exclusions, SHARED_USER, Version,
+    Cidr, Exclusions, ProxySockets, SHARED_USER, Version,
     apply::{self, Tool},
     iptables, nftables,
 };
@@ -17,6 +17,10 @@ pub struct Args {
     /// well.
     #[arg(long, default_value_t = SHARED_USER)]
     proxy_user: u32,
+    /// Mark of the proxy's sockets, in place of its user and group: where all processes have one user. The proxy needs
+    /// the same mark in its bootstrap.
+    #[arg(long, conflicts_with = "proxy_user")]
+    proxy_mark: Option<u32>,
     /// Ports on which callers reach the application without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_inbound_ports: Vec<u16>,
@@ -38,12 +42,14 @@ pub struct Args {
 pub fn run(args: Args) -> ExitCode {
     let Args {
         proxy_user,
+        proxy_mark,
         exclude_inbound_ports,
         exclude_outbound_ports,
         exclude_outbound_cidrs,
         tool,
         dry_run,
     } = args;
+    let proxy = proxy_mark.map_or(ProxySockets::OfUser(proxy_user), ProxySockets::Marked);
     let exclusions = Exclusions {
         inbound_ports: exclude_inbound_ports,
         outbound_ports: exclude_outbound_ports,
@@ -51,16 +57,16 @@ pub fn run(args: Args) -> ExitCode {
     };
     if dry_run {
         match tool {
-            Tool::Auto | Tool::Nftables => print!("{}", nftables(&exclusions, proxy_user)),
+            Tool::Auto | Tool::Nftables => print!("{}", nftables(&exclusions, proxy)),
             Tool::Iptables => print!(
                 "# iptables-restore\n{}# ip6tables-restore\n{}",
-                iptables(&exclusions, proxy_user, Version::V4, false),
-                iptables(&exclusions, proxy_user, Version::V6, false),
+                iptables(&exclusions, proxy, Version::V4, false),
+                iptables(&exclusions, proxy, Version::V6, false),
             ),
         }
         return ExitCode::SUCCESS;
     }
-    match apply::apply(&exclusions, proxy_user, tool) {
+    match apply::apply(&exclusions, proxy, tool) {
         Ok(tool) => {
             eprintln!("smidge: the pod's TCP traffic is redirected to its proxy with {tool}");
             ExitCode::SUCCESS

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Exclusions, INBOUND_SOURCES, Version, iptables, nftables};
+use super::{Exclusions, INBOUND_SOURCES, ProxySockets, Version, iptables, nftables};
 
 /// Tool that loads the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -71,9 +71,9 @@ fn hint(message: &str) -> &'static str {
     }
 }
 
-/// Loads the rules for a proxy that runs as `user`; returns the name of the tool that loaded them. A second call
+/// Loads the rules for a proxy with these sockets; returns the name of the tool that loaded them. A second call
 /// changes nothing.
-pub fn apply(exclusions: &Exclusions, user: u32, tool: Tool) -> Result<&'static str, Error> {
+pub fn apply(exclusions: &Exclusions, proxy: ProxySockets, tool: Tool) -> Result<&'static str, Error> {
     let ipv6 = has_ipv6();
     if ipv6 {
         // Added before the rules: the proxy binds this address as soon as it runs.
@@ -81,10 +81,10 @@ pub fn apply(exclusions: &Exclusions, user: u32, tool: Tool) -> Result<&'static 
         run("ip", &["-6", "address", "replace", &address, "dev", "lo"], "")?;
     }
     match tool {
-        Tool::Nftables => with_nftables(exclusions, user),
-        Tool::Iptables => with_iptables(exclusions, user, ipv6),
-        Tool::Auto => with_nftables(exclusions, user).or_else(|nftables| {
-            with_iptables(exclusions, user, ipv6).map_err(|iptables| Error::Both {
+        Tool::Nftables => with_nftables(exclusions, proxy),
+        Tool::Iptables => with_iptables(exclusions, proxy, ipv6),
+        Tool::Auto => with_nftables(exclusions, proxy).or_else(|nftables| {
+            with_iptables(exclusions, proxy, ipv6).map_err(|iptables| Error::Both {
                 nftables: Box::new(nftables),
                 iptables: Box::new(iptables),
             })
@@ -97,27 +97,27 @@ fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
 }
 
-fn with_nftables(exclusions: &Exclusions, user: u32) -> Result<&'static str, Error> {
-    run("nft", &["-f", "-"], &nftables(exclusions, user)).map(|_| "nftables")
+fn with_nftables(exclusions: &Exclusions, proxy: ProxySockets) -> Result<&'static str, Error> {
+    run("nft", &["-f", "-"], &nftables(exclusions, proxy)).map(|_| "nftables")
 }
 
-fn with_iptables(exclusions: &Exclusions, user: u32, ipv6: bool) -> Result<&'static str, Error> {
-    load(exclusions, user, Version::V4, "iptables-save", "iptables-restore")?;
+fn with_iptables(exclusions: &Exclusions, proxy: ProxySockets, ipv6: bool) -> Result<&'static str, Error> {
+    load(exclusions, proxy, Version::V4, "iptables-save", "iptables-restore")?;
     if ipv6 {
-        load(exclusions, user, Version::V6, "ip6tables-save", "ip6tables-restore")?;
+        load(exclusions, proxy, Version::V6, "ip6tables-save", "ip6tables-restore")?;
     }
     Ok("iptables")
 }
 
 fn load(
     exclusions: &Exclusions,
-    user: u32,
+    proxy: ProxySockets,
     version: Version,
     save: &'static str,
     restore: &'static str,
 ) -> Result<(), Error> {
     let hooked = run(save, &["-t", "nat"], "")?.lines().any(|line| line == "-A OUTPUT -p tcp -j SMIDGE_OUT");
-    run(restore, &["--noflush", "--wait", "5"], &iptables(exclusions, user, version, hooked)).map(drop)
+    run(restore, &["--noflush", "--wait", "5"], &iptables(exclusions, proxy, version, hooked)).map(drop)
 }
 
 /// Runs `tool` with `input` as standard input; returns its standard output.

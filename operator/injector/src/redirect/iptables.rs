@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
 
-use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP};
+use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, ProxySockets};
 
 /// IP version of a set of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub enum Version {
     V6,
 }
 
-/// Builds the rules for a proxy that runs as `user`. Declaring a chain of our own empties it, so loading the rules
+/// Builds the rules for a proxy with these sockets. Declaring a chain of our own empties it, so loading the rules
 /// twice has the effect of loading them once; the jumps to these chains are in built-in chains, and are left out if
 /// they are already there (`hooked`).
-pub fn rules(exclusions: &Exclusions, user: u32, version: Version, hooked: bool) -> String {
+pub fn rules(exclusions: &Exclusions, proxy: ProxySockets, version: Version, hooked: bool) -> String {
     let (source, loopback) = match version {
         Version::V4 => (INBOUND_SOURCES.0, "127.0.0.0/8"),
         Version::V6 => (INBOUND_SOURCES.1, "::1"),
@@ -40,7 +40,11 @@ pub fn rules(exclusions: &Exclusions, user: u32, version: Version, hooked: bool)
     rule(&format!("SMIDGE_PROXY -d {loopback} -j RETURN"));
     rule(&format!("SMIDGE_PROXY -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
     // `-g`: after a RETURN from that chain, no further rule for the application's traffic applies.
-    rule(&format!("SMIDGE_OUT -m owner --uid-owner {user} --gid-owner {PROXY_GROUP} -g SMIDGE_PROXY"));
+    let owned = match proxy {
+        ProxySockets::OfUser(user) => format!("-m owner --uid-owner {user} --gid-owner {PROXY_GROUP}"),
+        ProxySockets::Marked(mark) => format!("-m mark --mark {mark}"),
+    };
+    rule(&format!("SMIDGE_OUT {owned} -g SMIDGE_PROXY"));
     rule("SMIDGE_OUT -o lo -j RETURN");
     for port in [DNS_PORT].iter().chain(&exclusions.outbound_ports) {
         rule(&format!("SMIDGE_OUT -p tcp --dport {port} -j RETURN"));

@@ -4,10 +4,10 @@
 
 use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
 
-use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, list};
+use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, ProxySockets, list};
 
-/// Builds the rules for a proxy that runs as `user`. Loading them twice has the effect of loading them once.
-pub fn rules(exclusions: &Exclusions, user: u32) -> String {
+/// Builds the rules for a proxy with these sockets. Loading them twice has the effect of loading them once.
+pub fn rules(exclusions: &Exclusions, proxy: ProxySockets) -> String {
     let (source4, source6) = INBOUND_SOURCES;
     let inbound_open = list(&[&OPEN_PORTS[..], &exclusions.inbound_ports[..]].concat());
     let outbound_open = list(&[&[DNS_PORT][..], &exclusions.outbound_ports[..]].concat());
@@ -15,6 +15,10 @@ pub fn rules(exclusions: &Exclusions, user: u32) -> String {
         let family = if cidr.is_ipv6() { "ip6" } else { "ip" };
         rules + &format!("    {family} daddr {cidr} accept\n")
     });
+    let owned = match proxy {
+        ProxySockets::OfUser(user) => format!("meta skuid {user} meta skgid {PROXY_GROUP}"),
+        ProxySockets::Marked(mark) => format!("meta mark {mark}"),
+    };
     // Declaring the table before deleting it makes the deletion succeed the first time too.
     format!(
         "table inet smidge
@@ -30,7 +34,7 @@ table inet smidge {{
   chain outbound {{
     type nat hook output priority -100; policy accept;
     meta l4proto != tcp accept
-    meta skuid {user} meta skgid {PROXY_GROUP} jump proxy
+    {owned} jump proxy
     oifname \"lo\" accept
     tcp dport {{ {outbound_open} }} accept
 {networks}    meta l4proto tcp redirect to :{OUTBOUND_PORT}

@@ -20,7 +20,7 @@ use rustix::{
     fd::AsFd as _,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use smidge::redirect::{self, Exclusions};
+use smidge::redirect::{self, Exclusions, ProxySockets};
 
 use crate::differential::{
     caller::Authority,
@@ -79,7 +79,7 @@ exec "$0" "$@""#;
 
 /// Runs `proof` where these pods are.
 pub fn isolated(test: &str, proof: impl FnOnce()) {
-    let redirection = redirect::nftables(&Exclusions::default(), PROXY.0);
+    let redirection = redirect::nftables(&Exclusions::default(), ProxySockets::OfUser(PROXY.0));
     let network =
         Network { commands: COMMANDS, variables: &[("RULES", RULES), ("REDIRECTION", &redirection)] };
     network::isolated_in(&network, test, proof);
