@@ -13,10 +13,15 @@ use crate::{
 };
 
 mod control_plane;
+mod credential;
 mod probe;
 mod stats;
 
-pub use control_plane::{ControlPlane, TOKEN_FILE, TOKEN_SDS_FILE, token_sds};
+pub use control_plane::ControlPlane;
+pub use credential::{
+    CERTIFICATE_FILE, CERTIFICATE_SDS_FILE, Credential, KEY_FILE, TOKEN_FILE, TOKEN_SDS_FILE,
+    certificate_sds, token_sds,
+};
 pub use probe::{Check, Probe};
 
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.

@@ -6,7 +6,10 @@
 use serde_json::{Value, json};
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap},
+    bootstrap::{
+        BootstrapInput, ControlPlane, Credential, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE,
+        bootstrap,
+    },
     mesh::proxy::{READINESS_PORT, STATS_PORT},
 };
 
@@ -116,7 +119,7 @@ fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
             port: settings.xds_port,
             server_name: literal(&settings.server_name()),
             roots: settings.control_plane_roots.clone(),
-            credential_folder: CREDENTIAL_FOLDER.to_owned(),
+            credential: Credential::Token { folder: CREDENTIAL_FOLDER.to_owned() },
         },
         probes,
     }

@@ -10,7 +10,7 @@ use std::{
 use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Family, bootstrap},
+    bootstrap::{BootstrapInput, ControlPlane, Credential, Family, bootstrap},
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode},
@@ -104,7 +104,7 @@ pub fn injected(folder: &Path) -> Value {
             port: 15012,
             server_name: "smidge.smidge-system.svc".to_owned(),
             roots: Vec::new(),
-            credential_folder: "/".to_owned(),
+            credential: Credential::Token { folder: "/".to_owned() },
         },
         probes: Vec::new(),
     };
