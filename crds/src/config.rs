@@ -1,9 +1,14 @@
-//! `smidge.mesh`: settings of the mesh for which SMI has no kind.
+//! `smidge.mesh`: settings of the mesh, and workloads outside Kubernetes, for which SMI has no kind.
 //!
-//! Has one module for each API version; the types of the storage version are the hub, and are re-exported here.
+//! Has one module for the settings in each API version, and one for each other kind; the types of the storage version
+//! are the hub, and are re-exported here.
 
+pub mod external_workload;
 pub mod v1alpha1;
 
+pub use external_workload::{
+    ExternalCredential, ExternalPort, ExternalWorkload, ExternalWorkloadSpec, InvalidPin, pinned_key,
+};
 pub use v1alpha1::{
     AccessMode, AccessSettings, BudgetSettings, HeaderRegexMatch, InjectionSettings, LimitSettings,
     MeshConfig, MeshConfigSpec, MtlsMode, MtlsSettings, PathRegexEnd, UndeclaredPorts, UnknownWord,

@@ -1,4 +1,4 @@
-//! Kubernetes wire types of Smidge: the SMI kinds by API version, and `MeshConfig`.
+//! Kubernetes wire types of Smidge: the SMI kinds by API version, and Smidge's own.
 //!
 //! Pure. Turns objects of the API server or of a file into types, and the types into the custom resource definitions
 //! that the chart installs. Called by `smidge`'s sources and `cli::crds`; `smidge-lower` gives the types their
@@ -52,4 +52,5 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo::of::<specs::UdpRouteSpec>(LAST, Some(Shape::Ports)),
     KindInfo::of::<split::TrafficSplitSpec>(ALL, Some(Shape::Split)),
     KindInfo::of::<config::MeshConfigSpec>(&["v1alpha1"], None),
+    KindInfo::of::<config::ExternalWorkloadSpec>(&["v1alpha1"], None),
 ];

@@ -17,6 +17,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
+use smidge_lower::external_workload;
 use smidge_mesh::text::plain;
 use smidge_xds::server::Nack;
 use tokio::{
@@ -143,7 +144,7 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
     }
 }
 
-/// Writes an Event on the pod of each proxy that refuses configuration, until the server ends. Each replica does so for
+/// Writes an Event on the pod, or ExternalWorkload, of each proxy that refuses configuration, until the server ends. Each replica does so for
 /// its own proxies, as no other receives their NACKs; no refusal is reported twice.
 pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
     let recorder = recorder(&client);
@@ -151,8 +152,12 @@ pub async fn refusals(client: Client, mut nacks: mpsc::Receiver<Nack>) {
         let names = brief(&refused.names.join(", "));
         let what = format!("{:?} {names}: {}", refused.kind, plain(&refused.message));
         warn!(%proxy, "proxy rejected configuration: {what}");
-        let pod = ObjectRef::new("Pod", &proxy.namespace, &proxy.instance);
-        let Some(reference) = reference(&client, &pod).await else { continue };
+        let (kind, name) = match external_workload::name(&proxy.instance) {
+            Some(name) => ("ExternalWorkload", name),
+            None => ("Pod", proxy.instance.as_str()),
+        };
+        let object = ObjectRef::new(kind, &proxy.namespace, name);
+        let Some(reference) = reference(&client, &object).await else { continue };
         let event = Event {
             type_: EventType::Warning,
             reason: "ConfigurationRejected".to_owned(),

@@ -114,6 +114,7 @@ fn names_and_versions_are_those_that_clients_use() {
         .collect();
     // The kinds that clients name in manifests and scripts; a new kind adds to them.
     let used = [
+        r#"externalworkloads.smidge.mesh Namespaced ["ew"] ["smidge"] v1alpha1*"#,
         r#"httproutegroups.specs.smi-spec.io Namespaced ["htr"] ["smidge", "smi"] v1alpha4*,v1alpha3,v1alpha2,v1alpha1"#,
         r#"identitybindings.access.smi-spec.io Namespaced ["ib"] ["smidge", "smi"] v1alpha4*"#,
         r#"meshconfigs.smidge.mesh Cluster [] ["smidge"] v1alpha1*"#,

@@ -230,6 +230,7 @@ fn an_object_without_content_reads() {
     check::<smidge_crds::specs::UdpRouteSpec>();
     check::<TrafficSplitSpec>();
     check::<smidge_crds::config::MeshConfigSpec>();
+    check::<smidge_crds::config::ExternalWorkloadSpec>();
 
     let target: TrafficTarget = yaml("metadata: {name: a}\nspec: {destination: , rules: , sources: }");
     assert_eq!(target, TrafficTarget::new("a", TrafficTargetSpec::default()));

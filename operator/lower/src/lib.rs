@@ -17,6 +17,7 @@ mod cost;
 pub mod documents;
 mod engine;
 pub mod explain;
+pub mod external_workload;
 pub mod finding;
 pub mod inputs;
 pub mod kinds;

@@ -49,6 +49,9 @@ macro_rules! table_of_kinds {
                 // A MeshConfig with another name than `default` is evaluated together with the one of that name.
                 /// Mesh-wide settings; only the object called `default` is in use.
                 mesh_configs: smidge_crds::config::MeshConfigSpec, |_| vec![Node::MeshWide], none;
+                /// Workloads on machines that no Kubernetes manages.
+                external_workloads: smidge_crds::config::ExternalWorkloadSpec,
+                    |key| vec![Node::ExternalClaims(key.clone()), Node::ExternalWorkload(key)], none;
             }
         }
     };
