@@ -65,6 +65,11 @@ impl KindInfo {
         }
     }
 
+    /// Returns true if the objects are namespaced.
+    pub fn has_namespace(&self) -> bool {
+        (self.is_namespaced)()
+    }
+
     /// Returns the kind of that group and name.
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|info| info.kind == kind && info.group == group)

@@ -17,6 +17,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
+use smidge_lower::external_workload;
 use smidge_mesh::text::plain;
 use smidge_xds::server::Nack;
 use tokio::{
@@ -143,9 +144,9 @@ pub async fn refused(client: &Client, object: &ObjectRef, uid: &str, words: &str
     }
 }
 
-/// Writes an Event on the pod of each proxy that refuses configuration, if there is an API server, and a line in the log,
-/// until the server ends. Each replica does so for its own proxies, as no other receives their NACKs; no refusal is
-/// reported twice.
+/// Writes an Event on the pod, or ExternalWorkload, of each proxy that refuses configuration, if there is an API server,
+/// and a line in the log, until the server ends. Each replica does so for its own proxies, as no other receives their
+/// NACKs; no refusal is reported twice.
 pub async fn refusals(client: Option<Client>, mut nacks: mpsc::Receiver<Nack>) {
     let events = client.map(|client| (recorder(&client), client));
     while let Some(Nack { proxy, refused }) = nacks.recv().await {
@@ -153,8 +154,12 @@ pub async fn refusals(client: Option<Client>, mut nacks: mpsc::Receiver<Nack>) {
         let what = format!("{:?} {names}: {}", refused.kind, plain(&refused.message));
         warn!(%proxy, "proxy rejected configuration: {what}");
         let Some((recorder, client)) = &events else { continue };
-        let pod = ObjectRef::new("Pod", &proxy.namespace, &proxy.instance);
-        let Some(reference) = reference(client, &pod).await else { continue };
+        let (kind, name) = match external_workload::name(&proxy.instance) {
+            Some(name) => ("ExternalWorkload", name),
+            None => ("Pod", proxy.instance.as_str()),
+        };
+        let object = ObjectRef::new(kind, &proxy.namespace, name);
+        let Some(reference) = reference(client, &object).await else { continue };
         let event = Event {
             type_: EventType::Warning,
             reason: "ConfigurationRejected".to_owned(),

@@ -13,10 +13,15 @@ use crate::{
 };
 
 mod control_plane;
+mod credential;
 mod probe;
 mod stats;
 
-pub use control_plane::{ControlPlane, TOKEN_FILE, TOKEN_SDS_FILE, token_sds};
+pub use control_plane::ControlPlane;
+pub use credential::{
+    CERTIFICATE_FILE, CERTIFICATE_SDS_FILE, Credential, KEY_FILE, TOKEN_FILE, TOKEN_SDS_FILE,
+    certificate_sds, token_sds,
+};
 pub use probe::{Check, Probe};
 
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
@@ -103,11 +108,23 @@ pub struct BootstrapInput {
     pub control_plane: ControlPlane,
     /// The workload's probes that the proxy answers; empty: none.
     pub probes: Vec<Probe>,
+    /// Mark of the proxy's connections to others (`SO_MARK`), by which the redirection lets them through where it cannot
+    /// tell by the user. Those to its own workload have a source address that tells.
+    pub socket_mark: Option<u32>,
 }
 
 /// Builds the bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
 pub fn bootstrap(input: &BootstrapInput) -> Value {
-    let BootstrapInput { instance, namespace, cluster, address: _, family, control_plane, probes } = input;
+    let BootstrapInput {
+        instance,
+        namespace,
+        cluster,
+        address: _,
+        family,
+        control_plane,
+        probes,
+        socket_mark,
+    } = input;
     let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
     clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
     let listeners = vec![readiness_listener(input), stats_listener(input)];
@@ -133,14 +150,27 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
         }]},
         "deferred_stat_options": stats::deferred(),
     });
-    with(
+    let all = with(
         rest,
         [
             ("dynamic_resources", control_plane.dynamic_resources()),
             ("static_resources", resources),
             ("stats_config", stats::config()),
         ],
-    )
+    );
+    match socket_mark {
+        Some(mark) => with(all, [("cluster_manager", marked(*mark))]),
+        None => all,
+    }
+}
+
+/// Builds the default of all clusters for their connections. A cluster with a source address of its own is not marked.
+fn marked(mark: u32) -> Value {
+    const SOL_SOCKET: u32 = 1;
+    const SO_MARK: u32 = 36;
+    json!({"upstream_bind_config": {"socket_options": [
+        {"level": SOL_SOCKET, "name": SO_MARK, "int_value": mark, "state": "STATE_PREBIND"},
+    ]}})
 }
 
 /// Adds fields to an object. Large values are added so, because `json!` copies what it is given.

@@ -21,7 +21,8 @@ pub struct ExternalWorkloadSpec {
     /// The ServiceAccount of its namespace whose identity it has, as a pod that runs under it. Defaults to default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// The IP addresses of the machine, at most one of each family. Services send to the first.
+    /// The IP addresses of the machine, at most one of each family. Services send to the first. A namespace must not
+    /// claim the address of a pod, or of an older ExternalWorkload.
     #[serde(deserialize_with = "or_default")]
     pub addresses: Vec<String>,
     /// The network in which the addresses are reached. Empty (the default) is that of the pods.
@@ -49,8 +50,8 @@ pub struct ExternalPort {
     /// The transport protocol. Only TCP (the default) is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// The protocol of the application, as the appProtocol of a Service's port. Defaults to that of the Services that
-    /// send to the port.
+    /// The protocol of the application, as the appProtocol of a Service's port. Where a Service sends to the port, what
+    /// the Service declares is in effect instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_protocol: Option<String>,
 }

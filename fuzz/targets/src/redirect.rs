@@ -1,7 +1,7 @@
 //! Fuzz target of redirection: exclusions in a user's words. Networks are read back as they are printed, and no value
 //! becomes more than one word of a rule.
 
-use smidge::redirect::{Cidr, Exclusions, Version, iptables, nftables};
+use smidge::redirect::{Cidr, Exclusions, ProxySockets, Version, iptables, nftables};
 
 /// Runs one input; bytes that are not UTF-8 are ignored.
 pub fn run(input: &[u8]) {
@@ -23,9 +23,10 @@ pub fn run(input: &[u8]) {
         };
         assert!(!rules.contains(strange), "{text:?} becomes {rules}");
     };
-    harmless(&nftables(&exclusions, 30_000));
+    let proxy = ProxySockets::OfUser(30_000);
+    harmless(&nftables(&exclusions, proxy));
     for version in [Version::V4, Version::V6] {
-        harmless(&iptables(&exclusions, 30_000, version, false));
+        harmless(&iptables(&exclusions, proxy, version, false));
     }
     for argument in exclusions.to_args() {
         assert!(argument.starts_with("--exclude-"), "{argument}");

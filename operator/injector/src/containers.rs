@@ -6,7 +6,10 @@
 use serde_json::{Value, json};
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap},
+    bootstrap::{
+        BootstrapInput, ControlPlane, Credential, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE,
+        bootstrap,
+    },
     mesh::proxy::{READINESS_PORT, STATS_PORT},
 };
 
@@ -106,6 +109,7 @@ pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32, resource
 /// Builds the bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.
 fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
     BootstrapInput {
+        socket_mark: None,
         instance: "$(POD_NAME)".to_owned(),
         namespace: "$(POD_NAMESPACE)".to_owned(),
         cluster: literal(&settings.cluster_name),
@@ -116,7 +120,7 @@ fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
             port: settings.xds_port,
             server_name: literal(&settings.server_name()),
             roots: settings.control_plane_roots.clone(),
-            credential_folder: CREDENTIAL_FOLDER.to_owned(),
+            credential: Credential::Token { folder: CREDENTIAL_FOLDER.to_owned() },
         },
         probes,
     }

@@ -32,6 +32,7 @@ pub fn bindings(inputs: &Inputs) -> Bindings {
     // Only these inputs are read; all others have their defaults.
     let inputs = Inputs {
         pods: inputs.pods.clone(),
+        external_workloads: inputs.external_workloads.clone(),
         identity_bindings: inputs.identity_bindings.clone(),
         // For the budget of an object.
         mesh_configs: inputs.mesh_configs.clone(),

@@ -12,7 +12,7 @@ use super::{
     budget,
     context::Context,
     engine::{Role, Schema},
-    kubernetes::{endpoints, mesh_service, protocol, service, settings, workload},
+    kubernetes::{endpoints, external_workload, mesh_service, protocol, service, settings, workload},
     node::Node,
     smi::{self, binding, effect, split, target},
     source::{Lower, Source},
@@ -65,6 +65,9 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
         Node::Object(kind, key) => object(kind, key, context)?,
         Node::Pod(key) => Value::Pod(workload::kube_pod(key, context)?.into()),
+        Node::ExternalClaims(key) => Value::Claims(external_workload::claims(key, context)?.into()),
+        Node::AddressHolder(_) => Value::Holder(external_workload::holder(context)?),
+        Node::ExternalWorkload(key) => Value::Pod(external_workload::external_workload(key, context)?.into()),
         Node::Binding(key) => Value::Identities(binding::binding(key, context)?.into()),
         Node::Target(key) => Value::TargetGrant(target::target(key, context)?.into()),
         Node::RuledPorts(_) => Value::RuledPorts(target::ruled_ports(context).into()),
@@ -105,6 +108,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         | Node::IsGranted(_) => is_true(node, context).then_some(Value::Yes)?,
         // Sets have no value of their own: they represent their contributors.
         Node::GroupsWithMatch(..)
+        | Node::PodsAtAddress(_)
         | Node::PodsWithLabel(..)
         | Node::PodsInNamespace(_)
         | Node::PodsOfAccount(..)

@@ -28,11 +28,14 @@ use super::{
     node::Node,
     source::Lower,
     value::{
-        Group, IdentityPorts, KubePod, KubeService, Load, MeshWide, Protocols, RuledPorts, SplitSpec, Splits,
-        TargetGrant, TargetsOverBudget, variant,
+        ExternalClaims, Group, IdentityPorts, KubePod, KubeService, Load, MeshWide, Protocols, RuledPorts,
+        SplitSpec, Splits, TargetGrant, TargetsOverBudget, variant,
     },
 };
-use crate::inputs::{Inputs, Key, Objects, Shared};
+use crate::{
+    external_workload,
+    inputs::{Inputs, Key, Objects, Shared},
+};
 
 /// Context of the node that is being computed.
 pub(super) type Context<'a> = engine::Context<'a, Lower>;
@@ -135,9 +138,28 @@ impl<'a> Context<'a> {
         self.read(Node::Object(UdpRouteSpec::KIND, key)).is_some()
     }
 
-    /// The pod of that name, unless it has ended.
+    /// The pod of that name, unless it has ended, or the ExternalWorkload of that instance.
     pub fn pod(&mut self, key: &Key) -> Option<Arc<KubePod>> {
-        read!(self, Node::Pod(key.clone()), Pod)
+        let node = match external_workload::name(&key.1) {
+            Some(name) => Node::ExternalWorkload((key.0.clone(), name.to_owned())),
+            None => Node::Pod(key.clone()),
+        };
+        read!(self, node, Pod)
+    }
+
+    /// Returns true if a pod has an address.
+    pub fn has_pod_at(&mut self, address: IpAddr) -> bool {
+        self.is_any(Node::PodsAtAddress(address))
+    }
+
+    /// Claims of a contributor.
+    pub fn claims(&self, contributor: &Node) -> Option<Arc<ExternalClaims>> {
+        variant!(self.value(contributor)?, Claims).map(Arc::clone)
+    }
+
+    /// The ExternalWorkload that holds an address.
+    pub fn address_holder(&mut self, address: IpAddr) -> Option<Key> {
+        read!(self, Node::AddressHolder(address), Holder)
     }
 
     /// The pods of a namespace by name.

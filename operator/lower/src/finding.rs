@@ -162,6 +162,10 @@ reasons! {
     InvalidMethod => Error, Accepted, Refuse;
     /// A header that cannot be matched.
     InvalidHeader => Error, Accepted, Refuse;
+    /// A text that is no address, or one at which no workload can be reached.
+    InvalidAddress => Error, Accepted, Refuse;
+    /// A credential that cannot be read: nobody can prove to have it.
+    InvalidCredential => Error, Accepted, Refuse;
     /// A port outside 1 to 65535.
     InvalidPort => Error, Accepted, Refuse;
     /// A weight that is not a whole number of at least 0.
@@ -200,7 +204,7 @@ reasons! {
     NoEndpointsInMesh => Warning, Nothing, Pass;
     /// Pods of a Service run under an account that no target names: clients refuse them.
     ServerIdentityRejected => Warning, Nothing, Pass;
-    /// An address and port that an older Service already has.
+    /// An address and port that an older Service already has, or an address of a pod or an older ExternalWorkload.
     AddressConflict => Error, Accepted, Pass;
     /// Two Services state different protocols for a port of a pod.
     ProtocolConflict => Warning, Nothing, Pass;

@@ -3,7 +3,7 @@
 //! One file per noun. Called by `compute`; knows nothing of SMI except that a Service may have a split.
 
 pub(super) mod endpoints;
-pub mod external_workload;
+pub(super) mod external_workload;
 pub(super) mod mesh_service;
 pub(super) mod metadata;
 pub(super) mod protocol;

@@ -17,6 +17,7 @@ mod cost;
 pub mod documents;
 mod engine;
 pub mod explain;
+pub mod external_workload;
 pub mod finding;
 pub mod inputs;
 pub mod kinds;
@@ -34,7 +35,7 @@ mod value;
 
 pub use self::{
     cluster::{Bindings, bindings},
-    kubernetes::{external_workload, settings::injects_strictly, workload},
+    kubernetes::{settings::injects_strictly, workload},
     lowering::{Lowering, lower},
     smi::regex,
     source::Lowered,

@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide, InjectsNamespace → Modes
-//! objects       Object → GroupsWithMatch    Pod → PodsWithLabel, PodsInNamespace, PodsOfAccount    Slice → SlicesOfService
+//! objects       Object → GroupsWithMatch    Slice → SlicesOfService
+//! pods          Pod → PodsAtAddress    ExternalClaims → AddressHolder    PodsAtAddress, AddressHolder → ExternalWorkload
+//!               Pod, ExternalWorkload → PodsWithLabel, PodsInNamespace, PodsOfAccount
 //! SMI targets   Binding → Target → RuledPorts
 //! Services      KubeService, ExternalName → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Splits → HasSplit, SplitsToService, Protocols
@@ -48,6 +50,14 @@ pub(crate) enum Node {
     GroupsWithMatch(String, String),
     /// A pod, in the mesh or not.
     Pod(Key),
+    /// *Set*: the pods that have an address.
+    PodsAtAddress(IpAddr),
+    /// The addresses that an ExternalWorkload claims.
+    ExternalClaims(Key),
+    /// The ExternalWorkload that holds an address.
+    AddressHolder(IpAddr),
+    /// An ExternalWorkload: a pod as far as all nodes below are concerned, and a member of their sets of pods.
+    ExternalWorkload(Key),
     /// *Set*: the pods of a namespace that carry a label with a value.
     PodsWithLabel(String, String, String),
     /// *Set*: the pods of a namespace.
@@ -124,13 +134,15 @@ impl Node {
     pub(super) fn role(&self) -> Role {
         match self {
             Self::GroupsWithMatch(..)
+            | Self::PodsAtAddress(_)
             | Self::PodsWithLabel(..)
             | Self::PodsInNamespace(_)
             | Self::PodsOfAccount(..)
             | Self::SlicesOfService(_)
             | Self::SplitsOfRoot(_)
             | Self::SplitsToService(_) => Role::Set,
-            Self::RuledPorts(_)
+            Self::AddressHolder(_)
+            | Self::RuledPorts(_)
             | Self::Endpoints(_)
             | Self::SplitsOverBudget(_)
             | Self::Splits(_)
@@ -163,6 +175,8 @@ impl Node {
             | Self::Unreadable(..)
             | Self::Object(..)
             | Self::Pod(_)
+            | Self::ExternalClaims(_)
+            | Self::ExternalWorkload(_)
             | Self::Binding(_)
             | Self::Target(_)
             | Self::Slice(_)
@@ -178,6 +192,8 @@ impl Node {
             Self::KubeService(id) | Self::ExternalName(id) => (id.namespace.clone(), id.name.clone()),
             Self::Object(_, key)
             | Self::Pod(key)
+            | Self::ExternalClaims(key)
+            | Self::ExternalWorkload(key)
             | Self::Binding(key)
             | Self::Target(key)
             | Self::Slice(key)

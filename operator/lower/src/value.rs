@@ -26,6 +26,7 @@ use smidge_mesh::{
 pub(super) use self::kube_service::{KubeService, MeshPods, Port};
 use super::cost::Budgets;
 use crate::{
+    external_workload,
     finding::ObjectRef,
     inputs::{Key, Shared},
 };
@@ -42,6 +43,8 @@ pub(super) enum Value {
     Group(Arc<Group>),
     Ports(Ports),
     Pod(Arc<KubePod>),
+    Claims(Arc<ExternalClaims>),
+    Holder(Key),
     Identities(Arc<BTreeSet<Arc<SpiffeId>>>),
     TargetGrant(Arc<TargetGrant>),
     Grants(Arc<Vec<Arc<Grant>>>),
@@ -117,7 +120,14 @@ impl Default for MeshWide {
     }
 }
 
-/// A pod that has not ended, reduced to what lowering reads.
+/// Addresses that an ExternalWorkload claims.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ExternalClaims {
+    pub created: Option<Time>,
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A pod that has not ended, or an ExternalWorkload, reduced to what lowering reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KubePod {
     pub key: Key,
@@ -140,8 +150,28 @@ pub(super) struct MeshPod {
     pub addresses: Vec<IpAddr>,
     /// Kind and name of the object that it is an instance of.
     pub owner: (String, String),
-    /// TCP ports that the application declares: name and number, as written.
-    pub ports: Vec<(Option<String>, i32)>,
+    /// TCP ports that the application declares.
+    pub ports: Vec<DeclaredPort>,
+}
+
+/// TCP port that an application declares.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DeclaredPort {
+    pub name: Option<String>,
+    /// Number as written.
+    pub number: i32,
+    /// The protocol that it declares, if it does.
+    pub protocol: Option<Protocol>,
+}
+
+impl KubePod {
+    /// Returns its name with its kind, for messages.
+    pub fn name(&self) -> String {
+        match external_workload::name(&self.key.1) {
+            Some(name) => format!("ExternalWorkload {name}"),
+            None => format!("pod {}", self.key.1),
+        }
+    }
 }
 
 impl MeshPod {
@@ -151,6 +181,11 @@ impl MeshPod {
         ObjectRef::new(kind, &self.id.namespace, name)
     }
 
+    /// Returns true if it is an ExternalWorkload: no EndpointSlice lists it.
+    pub fn is_external(&self) -> bool {
+        external_workload::name(&self.key.1).is_some()
+    }
+
     /// Returns the position of `address` among the addresses of the pod.
     pub fn position(&self, address: IpAddr) -> Option<usize> {
         self.addresses.iter().position(|own| *own == address)
@@ -158,8 +193,8 @@ impl MeshPod {
 
     /// Returns the number of the TCP port called `name`.
     pub fn named_port(&self, name: &str) -> Option<u16> {
-        let port = self.ports.iter().find(|(own, _)| own.as_deref() == Some(name));
-        port.and_then(|(_, number)| u16::try_from(*number).ok())
+        let port = self.ports.iter().find(|port| port.name.as_deref() == Some(name));
+        port.and_then(|port| u16::try_from(port.number).ok())
     }
 }
 

@@ -4,7 +4,7 @@
 //! including the times. docs/status.md documents each condition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use smidge_crds::{object::Kind as _, specs::UdpRouteSpec, status::Status};
+use smidge_crds::{config::ExternalWorkloadSpec, object::Kind as _, specs::UdpRouteSpec, status::Status};
 
 use super::programmed::AckCount;
 use crate::finding::{AffectedCondition, Finding, ObjectRef, Reason};
@@ -153,6 +153,17 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
     };
     if facts.object.kind == UdpRouteSpec::KIND {
         return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
+    }
+    if facts.object.kind == ExternalWorkloadSpec::KIND {
+        if !accepted.holds {
+            return judged(
+                false,
+                &accepted.reason,
+                "not all of it is sent to proxies: Accepted is False".into(),
+            );
+        }
+        let message = "sent to proxies as an endpoint of the Services that select it, which is not counted";
+        return judged(true, "NotCounted", message.into());
     }
     let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.acks;
     // The object that has won the conflict may be programmed; this one is not.

@@ -1,22 +1,16 @@
 //! Builds the part of the bootstrap by which a proxy connects to the control plane, and both authenticate each other.
 //!
 //! The proxy requires the control plane's exact name under roots that are in the bootstrap; it authenticates itself
-//! with the token that the platform keeps in a file, which an upstream filter puts on every stream. No agent takes
-//! part. The server evaluates the token.
+//! with a `credential` in files that something else keeps current. No agent takes part.
 
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::Family;
+use super::{Family, credential::Credential, with};
 
 /// The name of the cluster and of the connection's statistics.
 const NAME: &str = "xds";
-
-/// The file of the token, below [`ControlPlane::credential_folder`].
-pub const TOKEN_FILE: &str = "token";
-/// The file with [`token_sds`], below [`ControlPlane::credential_folder`]. Envoy derives the format from the extension.
-pub const TOKEN_SDS_FILE: &str = "token-sds.json";
 
 /// Control plane from which configuration comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,22 +23,8 @@ pub struct ControlPlane {
     pub server_name: String,
     /// The roots of the control plane's authority, each one PEM block: the active one and the standby ones.
     pub roots: Vec<String>,
-    /// The folder of [`TOKEN_FILE`] and [`TOKEN_SDS_FILE`], as the proxy sees it.
-    pub credential_folder: String,
-}
-
-/// Builds the content of [`TOKEN_SDS_FILE`]: names the token's file, and the folder to watch for a new one. The kubelet
-/// swaps a link in that folder, so watching the file itself would see nothing.
-pub fn token_sds(folder: &str) -> String {
-    json!({"resources": [{
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "token",
-        "generic_secret": {"secret": {
-            "filename": format!("{folder}/{TOKEN_FILE}"),
-            "watched_directory": {"path": folder},
-        }},
-    }]})
-    .to_string()
+    /// The credential by which the proxy authenticates itself.
+    pub credential: Credential,
 }
 
 impl ControlPlane {
@@ -94,71 +74,34 @@ impl ControlPlane {
             "circuit_breakers": {"thresholds": [{
                 "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000,
             }]},
-            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {
-                    "connection_keepalive": {"interval": "30s", "timeout": "10s"},
-                }},
-                "http_filters": [self.credential_filter(), bearer_filter(), {
-                    "name": "envoy.filters.http.upstream_codec",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
-                    },
-                }],
-            }},
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": self.credential.http_options(),
+            },
             "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": self.tls()},
         })
     }
 
-    /// Builds the filter that puts the token on the stream. A stream without a token is not opened.
-    fn credential_filter(&self) -> Value {
-        let folder = &self.credential_folder;
-        json!({"name": "envoy.filters.http.credential_injector", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
-            "overwrite": true,
-            "allow_request_without_credential": false,
-            "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
-                "header": "authorization",
-                "credential": {"name": "token", "sds_config": {
-                    "resource_api_version": "V3",
-                    "path_config_source": {
-                        "path": format!("{folder}/{TOKEN_SDS_FILE}"),
-                        "watched_directory": {"path": folder},
-                    },
-                }},
-            }},
-        }})
-    }
-
     fn tls(&self) -> Value {
+        let common = json!({
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3",
+            },
+            "alpn_protocols": ["h2"],
+            "validation_context": {
+                "trusted_ca": {"inline_string": self.roots.concat()},
+                "match_typed_subject_alt_names": [
+                    {"san_type": "DNS", "matcher": {"exact": self.server_name}},
+                ],
+            },
+        });
+        let common = match self.credential.certificate() {
+            Some(certificate) => with(common, [("tls_certificate_sds_secret_configs", json!([certificate]))]),
+            None => common,
+        };
         json!({
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "sni": self.server_name,
-            "common_tls_context": {
-                "tls_params": {
-                    "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3",
-                },
-                "alpn_protocols": ["h2"],
-                "validation_context": {
-                    "trusted_ca": {"inline_string": self.roots.concat()},
-                    "match_typed_subject_alt_names": [
-                        {"san_type": "DNS", "matcher": {"exact": self.server_name}},
-                    ],
-                },
-            },
+            "common_tls_context": common,
         })
     }
-}
-
-/// Builds the filter that turns the token into `Bearer <token>`. The credential injector has a prefix of its own from
-/// 1.40 on, and 1.36 refuses the field.
-fn bearer_filter() -> Value {
-    json!({"name": "envoy.filters.http.header_mutation", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-        "mutations": {"request_mutations": [{"append": {
-            "header": {"key": "authorization", "value": "Bearer %REQ(authorization)%"},
-            "append_action": "OVERWRITE_IF_EXISTS",
-        }}]},
-    }})
 }

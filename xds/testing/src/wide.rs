@@ -10,7 +10,7 @@ use std::{
 use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Family, bootstrap},
+    bootstrap::{BootstrapInput, ControlPlane, Credential, Family, bootstrap},
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode},
@@ -94,6 +94,7 @@ fn address(net: u8, number: usize) -> IpAddr {
 /// Builds the bootstrap as it is injected, except that the server and the admin interface are at sockets in `folder`.
 pub fn injected(folder: &Path) -> Value {
     let input = BootstrapInput {
+        socket_mark: None,
         instance: PROXY.to_owned(),
         namespace: NAMESPACE.to_owned(),
         cluster: "test".to_owned(),
@@ -104,7 +105,7 @@ pub fn injected(folder: &Path) -> Value {
             port: 15012,
             server_name: "smidge.smidge-system.svc".to_owned(),
             roots: Vec::new(),
-            credential_folder: "/".to_owned(),
+            credential: Credential::Token { folder: "/".to_owned() },
         },
         probes: Vec::new(),
     };

@@ -1,5 +1,5 @@
 //! A real Envoy with the bootstrap alone against a control plane of the test's: its node on a stream, the use of a new
-//! token, the servers that it refuses, and the time when it becomes ready.
+//! token or client certificate, the servers that it refuses, and the time when it becomes ready.
 
 mod control_plane;
 
@@ -21,9 +21,11 @@ use std::{
 };
 
 use control_plane::{NAME, Server};
+use rcgen::KeyPair;
 use serde_json::json;
 use smidge_xds::bootstrap::{
-    BootstrapInput, ControlPlane, Family, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap, token_sds,
+    BootstrapInput, CERTIFICATE_FILE, CERTIFICATE_SDS_FILE, ControlPlane, Credential, Family, KEY_FILE,
+    READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap, certificate_sds, token_sds,
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -46,7 +48,18 @@ impl Proxy {
         let folder = credentials.path().to_str().unwrap().to_owned();
         fs::write(credentials.path().join(TOKEN_SDS_FILE), token_sds(&folder)).unwrap();
         swap_token(credentials.path(), "first");
+        Self::start_with(binary, server, server_name, credentials, Credential::Token { folder })
+    }
+
+    fn start_with(
+        binary: &Path,
+        server: &Server,
+        server_name: &str,
+        credentials: TempDir,
+        credential: Credential,
+    ) -> Self {
         let input = BootstrapInput {
+            socket_mark: None,
             instance: "web-0".to_owned(),
             namespace: "shop".to_owned(),
             cluster: "local".to_owned(),
@@ -57,7 +70,7 @@ impl Proxy {
                 port: server.port,
                 server_name: server_name.to_owned(),
                 roots: vec![control_plane::unrelated_root(), server.root.clone()],
-                credential_folder: folder.clone(),
+                credential,
             },
             probes: Vec::new(),
         };
@@ -194,5 +207,76 @@ async fn a_control_plane_with_another_name_is_refused() {
         })
         .await;
         assert!(server.stream(Duration::ZERO).await.is_none(), "{}: a token was sent", binary.display());
+    }
+}
+
+/// Puts a certificate in place as `smidge machine certificate` does: by moving a file to its name.
+fn swap_certificate(folder: &Path, certificate: &rcgen::Certificate) {
+    let next = folder.join("next");
+    fs::write(&next, certificate.pem()).unwrap();
+    fs::rename(next, folder.join(CERTIFICATE_FILE)).unwrap();
+}
+
+/// Returns the folder of a machine's credentials, and the proxy's reference to it.
+fn machine(key: &KeyPair, certificate: &rcgen::Certificate) -> (TempDir, Credential) {
+    let credentials = TempDir::new().unwrap();
+    let folder = credentials.path().to_str().unwrap().to_owned();
+    fs::write(credentials.path().join(KEY_FILE), key.serialize_pem()).unwrap();
+    fs::write(credentials.path().join(CERTIFICATE_SDS_FILE), certificate_sds(&folder)).unwrap();
+    swap_certificate(credentials.path(), certificate);
+    (credentials, Credential::Certificate { folder })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_presents_the_certificate_and_after_a_renewal_the_new_one() {
+    for binary in binaries::envoys() {
+        let machines = control_plane::authority("the root of machines");
+        let mut server = Server::start_with(NAME, Some(&machines)).await;
+        let key = KeyPair::generate().unwrap();
+        let [first, second] = [machines.client(&key), machines.client(&key)];
+        let (credentials, credential) = machine(&key, &first);
+        let proxy = Proxy::start_with(&binary, &server, NAME, credentials, credential);
+        let stream = server.stream(DEADLINE).await.expect("a stream");
+        assert_eq!(stream.certificate.as_deref(), Some(&**first.der()), "{}", binary.display());
+        assert_eq!((stream.authorization, stream.node.as_str()), (None, "web-0.shop"));
+
+        // The new file is used without a restart; the open stream stays until the server ends it.
+        swap_certificate(proxy.credentials.path(), &second);
+        let renewed = timeout(DEADLINE, async {
+            loop {
+                server.end_streams();
+                let stream = server.stream(DEADLINE).await.expect("a stream again");
+                if stream.certificate.as_deref() == Some(&**second.der()) {
+                    return;
+                }
+                assert_eq!(stream.certificate.as_deref(), Some(&**first.der()));
+            }
+        });
+        renewed.await.unwrap_or_else(|_| panic!("{}: the new certificate was never used", binary.display()));
+        server.answer();
+        until("ready", || proxy.ready() == Some(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_without_a_certificate_of_the_machines_gets_no_stream() {
+    for binary in binaries::envoys() {
+        let machines = control_plane::authority("the root of machines");
+        let mut server = Server::start_with(NAME, Some(&machines)).await;
+        let key = KeyPair::generate().unwrap();
+        let foreign = control_plane::authority("the root of machines").client(&key);
+        let (credentials, credential) = machine(&key, &foreign);
+        let refused = [
+            Proxy::start(&binary, &server, NAME),
+            Proxy::start_with(&binary, &server, NAME, credentials, credential),
+        ];
+        for proxy in refused {
+            // A client of TLS 1.3 has finished its handshake when the server refuses its certificate.
+            until("a refusal", || {
+                proxy.statistic("cluster.xds.upstream_cx_destroy_remote").is_some_and(|count| count > 1)
+            })
+            .await;
+        }
+        assert!(server.stream(Duration::ZERO).await.is_none(), "{}: a stream", binary.display());
     }
 }

@@ -19,7 +19,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use smidge_crds::{
-    conversion,
+    KindInfo, conversion,
     labels::{self, INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
     object::{Kind, Object},
 };
@@ -120,7 +120,8 @@ impl Offline {
 
     fn add_custom(&mut self, document: &Document) -> Result<(), Unreadable> {
         let Document { group, version, kind, .. } = document;
-        let key = key(document, group != "smidge.mesh", document.value.get("metadata"))?;
+        let is_namespaced = KindInfo::find(group, kind).is_none_or(KindInfo::has_namespace);
+        let key = key(document, is_namespaced, document.value.get("metadata"))?;
         let object = ObjectRef::new(kind, key.0, key.1);
         if !conversion::served(group, kind).contains(&version.as_str()) {
             self.findings.push(smi::not_served(document, object));

@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::{
+    api::core::v1::{Pod, Service},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use smidge_mesh::{
     Mesh,
     id::{ClassId, ProxyId, ServiceId},
@@ -17,13 +20,15 @@ use smidge_mesh::{
 };
 
 use crate::{
+    external_workload,
     inputs::{Inputs, Key},
     workload::{addresses, has_ended},
 };
 
-/// A pod that can be dialled.
+/// A pod or an ExternalWorkload that can be dialled.
 #[derive(Debug, Clone)]
 pub(super) struct Instance<'a> {
+    /// The addresses that a Service can own: those of a pod. No Service owns that of an ExternalWorkload.
     pub addresses: BTreeSet<IpAddr>,
     /// `None` for a pod outside the mesh.
     pub class: Option<(&'a ClassId, &'a Class)>,
@@ -43,6 +48,8 @@ pub(super) struct Called<'a> {
     /// True if its endpoints are not those of a selector, so that they may be unknown.
     pub is_unselective: bool,
     pub instances: Vec<Instance<'a>>,
+    /// Names of the ExternalWorkloads that it selects, in the mesh or not.
+    pub machines: Vec<String>,
 }
 
 /// Returns the Service of that name, if there is one.
@@ -55,7 +62,9 @@ pub(super) fn called<'a>(mesh: &'a Mesh, inputs: &Inputs, key: &Key) -> Option<C
     let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let ports = ports.filter(|port| is_tcp(port.protocol.as_deref()));
     let selector = selector(written);
+    let machines = selector.into_iter().flat_map(|labels| machines(inputs, &key.0, labels));
     Some(Called {
+        machines: machines.map(str::to_owned).collect(),
         id,
         service,
         ports: ports.filter_map(|port| u16::try_from(port.port).ok()).filter(|port| *port != 0).collect(),
@@ -88,20 +97,41 @@ fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
     spec.selector.as_ref().filter(|labels| !labels.is_empty())
 }
 
-/// Returns the pods of a namespace that have these labels.
+/// Returns the pods and the ExternalWorkloads of a namespace that have these labels.
 fn selected<'a>(
     mesh: &'a Mesh,
     inputs: &Inputs,
     namespace: &str,
     labels: &BTreeMap<String, String>,
 ) -> Vec<Instance<'a>> {
-    let has_all = |pod: &Pod| {
-        let own = pod.metadata.labels.as_ref();
-        labels.iter().all(|(name, value)| own.and_then(|own| own.get(name)) == Some(value))
-    };
     let members = members(mesh, namespace);
-    let pods = inputs.pods.iter().filter(|((of, _), pod)| of == namespace && has_all(pod) && !has_ended(pod));
-    pods.map(|((_, name), pod)| instance(&members, name, pod)).collect()
+    let pods = inputs
+        .pods
+        .iter()
+        .filter(|((of, _), pod)| of == namespace && has_all(&pod.metadata, labels) && !has_ended(pod));
+    let pods = pods.map(|((_, name), pod)| instance(&members, name, pod));
+    // One that is not in the mesh is nowhere.
+    let machines = machines(inputs, namespace, labels).filter_map(|name| {
+        let class = members.get(external_workload::instance(name).as_str()).copied()?;
+        Some(Instance { addresses: BTreeSet::new(), class: Some(class) })
+    });
+    pods.chain(machines).collect()
+}
+
+/// Returns the names of the ExternalWorkloads of a namespace that have these labels.
+fn machines<'i>(
+    inputs: &'i Inputs,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> impl Iterator<Item = &'i str> {
+    let all = inputs.external_workloads.iter();
+    let those = all.filter(move |((of, _), it)| of == namespace && has_all(&it.metadata, labels));
+    those.map(|((_, name), _)| name.as_str())
+}
+
+fn has_all(metadata: &ObjectMeta, labels: &BTreeMap<String, String>) -> bool {
+    let own = metadata.labels.as_ref();
+    labels.iter().all(|(name, value)| own.and_then(|own| own.get(name)) == Some(value))
 }
 
 /// Returns what the slices of a Service without a selector list.

@@ -20,6 +20,9 @@ use crate::{
     inputs::{Inputs, Key},
 };
 
+/// Kind of workloads that are objects of their own.
+const MACHINE: &str = "ExternalWorkload";
+
 /// Returns the objects by role, those that decide first.
 pub(super) fn used(inputs: &Inputs, caller: Option<&SpiffeId>, shares: &[Share]) -> Vec<Use> {
     let mut uses = Uses::default();
@@ -148,6 +151,8 @@ pub(super) fn findings(
     if let CalleeKind::Service(service) = &goal.kind {
         matter.insert(ObjectRef::new("Service", &service.id.namespace, &service.id.name));
         matter.extend(splits(inputs, &service.id.namespace, &service.id.name));
+        let machines = service.machines.iter();
+        matter.extend(machines.map(|name| ObjectRef::new(MACHINE, &service.id.namespace, name)));
         // A target that names the Service as its destination is about an account of that name.
         let by_name = inputs
             .traffic_targets
@@ -162,6 +167,11 @@ pub(super) fn findings(
         || shares.iter().flat_map(|share| &share.destinations).any(|it| it.policy != Verdict::Allowed);
     for destination in shares.iter().flat_map(|share| &share.destinations) {
         matter.insert(ObjectRef::new("Namespace", "", &destination.id.namespace));
+        let machines = inputs.external_workloads.iter().filter(|(key, machine)| {
+            let account = machine.spec.service_account.as_deref().unwrap_or("default");
+            key.0 == destination.id.namespace && account == destination.id.service_account
+        });
+        matter.extend(machines.map(|(key, _)| ObjectRef::new(MACHINE, &key.0, &key.1)));
         let about = inputs.traffic_targets.iter().filter(|(key, it)| {
             let named = it.spec.destination.namespace.as_deref().filter(|namespace| !namespace.is_empty());
             named.unwrap_or(&key.0) == destination.id.namespace

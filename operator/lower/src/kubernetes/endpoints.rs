@@ -1,4 +1,5 @@
-//! Reads EndpointSlices: the pods of the mesh that serve a Service's ports.
+//! Reads EndpointSlices: the pods of the mesh that serve a Service's ports. ExternalWorkloads are in no slice: those that
+//! a Service selects are endpoints at all times.
 //!
 //! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: tenants may
 //! write slices, and must not direct traffic to addresses that are not theirs.
@@ -12,7 +13,7 @@ use crate::{
     context::Context,
     inputs::{Key, Shared},
     node::Node,
-    value::{KubeService, MeshPod, MeshPods},
+    value::{KubeService, MeshPod, MeshPods, Port},
 };
 
 /// The label by which a slice names its Service.
@@ -115,15 +116,15 @@ pub(crate) fn served_by<'a>(
 pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
-    let of_port = |name: &str| of_port(&service, &slices, name);
-    Some(service.ports.values().map(|port| (port.number, of_port(&port.name))).collect())
+    Some(service.ports.values().map(|port| (port.number, of_port(&service, &slices, port))).collect())
 }
 
 /// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
 /// Kubernetes.
-fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &str) -> Vec<Endpoint> {
-    let served = served_by(slices, &service.id.namespace, port, &service.members);
-    let is_any_ready = served.iter().any(|served| served.is_ready);
+fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &Port) -> Vec<Endpoint> {
+    let served = served_by(slices, &service.id.namespace, &port.name, &service.members);
+    let external: Vec<Endpoint> = external(port).collect();
+    let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
     // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.
     let mut best: BTreeMap<(&Key, u16), &Served<'_>> = BTreeMap::new();
     let counts = |served: &&Served<'_>| if is_any_ready { served.is_ready } else { served.is_last_resort };
@@ -134,8 +135,24 @@ fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &str) 
         }
     }
     let mut endpoints: Vec<Endpoint> = best.values().filter_map(|served| endpoint(served)).collect();
+    endpoints.extend(external);
     endpoints.sort();
     endpoints
+}
+
+/// Returns the ExternalWorkloads behind a port, each at the first of its addresses.
+fn external(port: &Port) -> impl Iterator<Item = Endpoint> {
+    let targets = port.targets.iter().filter(|(_, member)| member.is_external());
+    let targets = targets.filter(|((_, target), _)| !proxy::PORTS.contains(target));
+    targets.filter_map(|((_, target), member)| {
+        Some(Endpoint {
+            proxy: member.id.clone(),
+            address: *member.addresses.first()?,
+            port: *target,
+            network: String::new(),
+            locality: String::new(),
+        })
+    })
 }
 
 fn endpoint(served: &Served<'_>) -> Option<Endpoint> {

@@ -31,6 +31,7 @@ pub(crate) enum Place {
     Namespace,
     Pod,
     Service,
+    ExternalWorkload,
     /// Object from whose template pods are made. It has metadata of its own, which the pods do not get.
     Workload,
 }
@@ -152,6 +153,7 @@ impl Place {
             Self::Namespace => "a namespace",
             Self::Pod => "a pod",
             Self::Service => "a Service",
+            Self::ExternalWorkload => "an ExternalWorkload",
             Self::Workload => "the object that makes the pods",
         }
     }
@@ -161,6 +163,7 @@ impl Place {
             Self::Namespace => "namespaces",
             Self::Pod => "pods",
             Self::Service => "Services",
+            Self::ExternalWorkload => "ExternalWorkloads",
             Self::Workload => "workloads",
         }
     }

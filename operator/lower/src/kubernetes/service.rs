@@ -107,7 +107,7 @@ fn pods(
         if let Some(member) = &pod.member {
             members.insert(pod.key.clone(), Arc::clone(member));
         } else {
-            outside.insert(format!("pod {}", pod.key.1));
+            outside.insert(pod.name());
             outside_addresses.extend(&pod.outside);
         }
     }

@@ -10,7 +10,7 @@ use k8s_openapi::{api::core::v1, apimachinery::pkg::util::intstr::IntOrString};
 use crate::{
     context::Context,
     finding::{Finding, Reason},
-    value::{KubeService, Port},
+    value::{KubeService, MeshPod, Port},
 };
 
 /// Maximum number of names that a hint lists.
@@ -29,6 +29,11 @@ pub(super) fn report(known: &KubeService, service: &v1::Service, context: &mut C
     }
     if known.is_headless && spec.ports.iter().flatten().next().is_none() {
         context.report(no_ports(known));
+    }
+    if known.is_headless
+        && let Some(first) = known.members.values().find(|member| member.is_external())
+    {
+        context.report(not_dialled(known, first));
     }
     if spec.session_affinity.as_deref() == Some("ClientIP") {
         let message = "\"ClientIP\" has no effect on calls from the mesh: each request or connection may go to another pod";
@@ -61,7 +66,7 @@ fn target_port_not_found(known: &KubeService, port: &Port, name: &str) -> Findin
     let names: BTreeSet<&str> = known
         .members
         .values()
-        .flat_map(|member| member.ports.iter().filter_map(|(name, _)| name.as_deref()))
+        .flat_map(|member| member.ports.iter().filter_map(|port| port.name.as_deref()))
         .take(SHOWN)
         .collect();
     if names.is_empty() {
@@ -76,4 +81,15 @@ fn no_ports(known: &KubeService) -> Finding {
     Finding::new(known.object.clone(), Reason::ServicePortNotFound, message)
         .at("spec.ports")
         .hint("list the ports on which the pods are called")
+}
+
+fn not_dialled(known: &KubeService, first: &MeshPod) -> Finding {
+    let message = format!(
+        "a headless Service has no address of its own, and calls to addresses that a namespace writes, such as those of \
+         {}, are not taken into the mesh: only splits send to its ExternalWorkloads",
+        first.object()
+    );
+    Finding::new(known.object.clone(), Reason::NoEffect, message)
+        .at("spec.clusterIP")
+        .hint("select the ExternalWorkloads by a Service with a cluster IP")
 }

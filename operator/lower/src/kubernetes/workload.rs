@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerPort, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use sha2::{Digest, Sha256};
 use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
 use smidge_mesh::{
@@ -25,7 +28,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
     node::Node,
-    value::{IdentityPorts, KubePod, MeshPod},
+    value::{DeclaredPort, IdentityPorts, KubePod, MeshPod},
 };
 
 /// Maximum number of declared ports of a pod that are served though no Service sends to them: each has a copy of the
@@ -81,11 +84,10 @@ pub fn owner(pod: &Pod) -> (String, String) {
 /// Returns the pod of that name, unless it has ended.
 pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> {
     let pod = context.object(|inputs| &inputs.pods).filter(|pod| !has_ended(pod))?;
-    for (name, value) in pod.metadata.labels.iter().flatten() {
-        context.contribute_to(Node::PodsWithLabel(key.0.clone(), name.clone(), value.clone()));
+    for address in addresses(pod) {
+        context.contribute_to(Node::PodsAtAddress(address.to_canonical()));
     }
-    context.contribute_to(Node::PodsInNamespace(key.0.clone()));
-    context.contribute_to(Node::PodsOfAccount(key.0.clone(), account(pod).to_owned()));
+    give_to_sets(&key.0, &pod.metadata, account(pod), context);
     let claims = claims_proxy(pod);
     let is_member = claims && context.injects(&key.0);
     if claims && !is_member {
@@ -100,18 +102,32 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
         }
     }
     let member = is_member.then(|| {
-        context.contribute_to(Node::Workload(key.clone()));
         let member = member(key, pod, context);
-        let declared = member.ports.iter().filter_map(|(_, number)| u16::try_from(*number).ok());
-        for port in declared.filter(|port| !proxy::PORTS.contains(port)) {
-            context.contribute_to(Node::InboundPort(member.identity.clone(), port));
-        }
+        give(&member, context);
         Arc::new(member)
     });
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));
     let outside = if member.is_none() && has_own_network { addresses(pod) } else { Vec::new() };
     Some(KubePod { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
+}
+
+/// Contributes a pod to the sets of its namespace.
+pub(super) fn give_to_sets(namespace: &str, metadata: &ObjectMeta, account: &str, context: &mut Context<'_>) {
+    for (name, value) in metadata.labels.iter().flatten() {
+        context.contribute_to(Node::PodsWithLabel(namespace.to_owned(), name.clone(), value.clone()));
+    }
+    context.contribute_to(Node::PodsInNamespace(namespace.to_owned()));
+    context.contribute_to(Node::PodsOfAccount(namespace.to_owned(), account.to_owned()));
+}
+
+/// Contributes a member to the nodes that are computed from it.
+pub(super) fn give(member: &MeshPod, context: &mut Context<'_>) {
+    context.contribute_to(Node::Workload(member.key.clone()));
+    let declared = member.ports.iter().filter_map(|port| u16::try_from(port.number).ok());
+    for port in declared.filter(|port| !proxy::PORTS.contains(port)) {
+        context.contribute_to(Node::InboundPort(member.identity.clone(), port));
+    }
 }
 
 /// Reports labels and annotations of a pod that have no effect.
@@ -178,7 +194,11 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
         owner: owner(pod),
         ports: declared(pod)
             .filter(|port| is_tcp(port))
-            .map(|port| (port.name.clone(), port.container_port))
+            .map(|port| DeclaredPort {
+                name: port.name.clone(),
+                number: port.container_port,
+                protocol: Protocol::declared(None, port.name.as_deref()),
+            })
             .collect(),
     }
 }
@@ -190,12 +210,12 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Arc<Work
     let served = context.served_ports(key);
     let mut ports = BTreeMap::clone(&*served);
     let mut declared = BTreeMap::new();
-    for (name, number) in &member.ports {
+    for DeclaredPort { name: _, number, protocol } in &member.ports {
         let Some(number) = u16::try_from(*number).ok().filter(|number| *number != 0) else { continue };
         if proxy::PORTS.contains(&number) {
             context.report(reserved(member.object(), number));
         } else if !ports.contains_key(&number) {
-            declared.entry(number).or_insert_with(|| Protocol::declared(None, name.as_deref()));
+            declared.entry(number).or_insert(*protocol);
         }
     }
     if declared.len() > DECLARED_PORTS {

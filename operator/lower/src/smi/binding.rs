@@ -124,9 +124,9 @@ impl Reader<'_, '_> {
                 }
                 Some(other) => {
                     let message = format!(
-                        "pod {} runs under ServiceAccount {account} without these labels, and labels are in no \
+                        "{} runs under ServiceAccount {account} without these labels, and labels are in no \
                          certificate: the account is not taken",
-                        other.key.1
+                        other.name()
                     );
                     let finding = Finding::new(self.object.clone(), Reason::SelectorNotIdentity, message)
                         .at(format!("spec.schemes.{FIELD}"))

@@ -8,7 +8,7 @@ use smidge_mesh::id::SpiffeId;
 use crate::{
     context::Context,
     finding::{Finding, ObjectRef, Reason},
-    inputs::Key,
+    inputs::{Key, is_name},
 };
 
 /// Defect of a subject: the reason, the field below it, and the message.
@@ -145,14 +145,8 @@ const BINDING: &str = "IdentityBinding";
 
 /// Returns the defect of a name that no object can have. Namespaces and ServiceAccounts are named like DNS subdomains.
 fn invalid_name(field: &'static str, name: &str) -> Option<Defect> {
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let is_outer = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_valid = name.len() <= 253
-        && name.chars().all(is_inner)
-        && name.starts_with(is_outer)
-        && name.ends_with(is_outer);
     let message = match name {
-        _ if is_valid => return None,
+        _ if is_name(name) => return None,
         "*" => format!(
             "\"*\" is no {field}, and SMI has no wildcard: list each ServiceAccount with its namespace"
         ),

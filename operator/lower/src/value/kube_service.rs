@@ -85,7 +85,10 @@ impl KubeService {
     /// Returns the addresses that callers dial.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         if self.is_headless {
-            let inside = self.members.values().flat_map(|member| member.addresses.iter().copied());
+            // The address of an ExternalWorkload is only what its namespace writes: calls to it must not be taken from
+            // other callers for that.
+            let pods = self.members.values().filter(|member| !member.is_external());
+            let inside = pods.flat_map(|member| member.addresses.iter().copied());
             // Without members, there is no other address to dial; beside members, addresses outside the mesh are left
             // out.
             let outside = self.outside_addresses.iter().filter(|_| self.members.is_empty()).copied();

@@ -7,7 +7,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
 };
 use futures::Stream;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::timeout,
@@ -15,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Identity, ServerTlsConfig},
+    transport::{Certificate, Identity, ServerTlsConfig},
 };
 
 /// The name that proxies demand.
@@ -24,6 +26,8 @@ pub const NAME: &str = "smidge.smidge-system.svc";
 /// Credentials and node of a proxy that opened a stream.
 pub struct Opened {
     pub authorization: Option<String>,
+    /// The leaf of the client's certificate.
+    pub certificate: Option<Vec<u8>>,
     pub node: String,
 }
 
@@ -40,13 +44,21 @@ pub struct Server {
 impl Server {
     /// Serves with a certificate for `name`.
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, None).await
+    }
+
+    /// Serves with a certificate for `name` those clients which present one of the authority `clients`.
+    pub async fn start_with(name: &str, clients: Option<&Authority>) -> Self {
         let authority = authority("the active root");
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec![name.to_owned()])
             .unwrap()
             .signed_by(&key, &authority.issuer)
             .unwrap();
-        let tls = ServerTlsConfig::new().identity(Identity::from_pem(leaf.pem(), key.serialize_pem()));
+        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(leaf.pem(), key.serialize_pem()));
+        if let Some(clients) = clients {
+            tls = tls.client_ca_root(Certificate::from_pem(&clients.pem));
+        }
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (send, opened) = mpsc::channel(100);
@@ -79,12 +91,23 @@ impl Server {
     }
 }
 
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-fn authority(name: &str) -> Authority {
+impl Authority {
+    /// Issues a client certificate for `key`.
+    pub fn client(&self, key: &KeyPair) -> rcgen::Certificate {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names =
+            vec![SanType::URI("spiffe://cluster.local/machine/shop/web-0".try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.signed_by(key, &self.issuer).unwrap()
+    }
+}
+
+pub fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
@@ -124,6 +147,7 @@ impl AggregatedDiscoveryService for Service {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let authorization =
             request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let certificate = request.peer_certs().and_then(|chain| Some(chain.first()?.to_vec()));
         let (send, responses) = mpsc::channel(10);
         let opened = self.opened.clone();
         let (mut end, mut answer) = (self.end.subscribe(), self.answer.subscribe());
@@ -137,7 +161,11 @@ impl AggregatedDiscoveryService for Service {
                         let Ok(Some(message)) = message else { return };
                         let node = message.node.unwrap_or_default().id;
                         if std::mem::take(&mut first) {
-                            let _ = opened.send(Opened { authorization: authorization.clone(), node }).await;
+                            let _ = opened.send(Opened {
+                                authorization: authorization.clone(),
+                                certificate: certificate.clone(),
+                                node,
+                            }).await;
                         }
                         if message.response_nonce.is_empty() {
                             types.push(message.type_url);

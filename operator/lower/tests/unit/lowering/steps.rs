@@ -13,7 +13,7 @@ use proptest::{prelude::*, sample::Index};
 use smidge_crds::{
     Number,
     access::{IdentityBinding, TrafficTarget},
-    config::MeshConfig,
+    config::{ExternalPort, ExternalWorkload, MeshConfig},
     specs::HttpRouteGroup,
     split::TrafficSplit,
 };
@@ -49,7 +49,7 @@ pub enum Step {
 }
 
 /// Number of kinds of which there are objects.
-const KINDS: usize = 11;
+const KINDS: usize = 12;
 /// Number of ways in which an object changes a little.
 const WAYS: usize = 6;
 
@@ -131,6 +131,7 @@ impl Pool {
             8 => "UDPRoute", udp_routes, |route, way| ports(&mut route.spec.matches.ports, way);
             9 => "TrafficSplit", traffic_splits, split;
             10 => "MeshConfig", mesh_configs, config;
+            11 => "ExternalWorkload", external_workloads, machine;
         };
         let object = (name.to_owned(), key.clone());
         if matches!(step, Step::Spoil(..)) {
@@ -155,7 +156,7 @@ fn add(inputs: &mut Inputs, case: &Inputs) {
         )*};
     }
     add! { pods services slices namespaces traffic_targets identity_bindings http_route_groups tcp_routes udp_routes
-    traffic_splits mesh_configs }
+    traffic_splits mesh_configs external_workloads }
 }
 
 /// Takes a step with one object of a kind, and returns its name.
@@ -304,5 +305,19 @@ fn config(config: &mut MeshConfig, way: usize) {
         1 => spec.access.mode = None,
         2 => spec.mtls.mode = None,
         _ => spec.path_regex_end = None,
+    }
+}
+
+fn machine(machine: &mut ExternalWorkload, way: usize) {
+    let spec = &mut machine.spec;
+    let one = "10.9.0.7".to_owned();
+    match way {
+        // Addresses that other ExternalWorkloads and pods of the cases have.
+        1 if spec.addresses.first() == Some(&one) => spec.addresses = vec!["198.19.0.1".to_owned()],
+        1 => spec.addresses = vec![one],
+        2 => spec.service_account = Some(if spec.service_account.is_none() { "-" } else { "api" }.to_owned()),
+        3 => drop(machine.metadata.labels.get_or_insert_default().insert("app".to_owned(), "api".to_owned())),
+        4 => spec.network = spec.network.is_none().then(|| "dc1".to_owned()),
+        _ => spec.ports.push(ExternalPort { port: Some(8080.into()), ..ExternalPort::default() }),
     }
 }
