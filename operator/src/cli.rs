@@ -10,6 +10,7 @@ pub mod check;
 mod config;
 pub mod crds;
 pub mod explain;
+pub mod hosts;
 pub mod inject;
 pub mod manifests;
 pub mod redirect;
@@ -40,6 +41,8 @@ pub enum Command {
     Render(render::Args),
     /// Show whether one workload may call another, and why.
     Explain(explain::Args),
+    /// Print the names and addresses of Services, for machines without the DNS of a cluster.
+    Hosts(hosts::Args),
     /// Print manifests with the proxy injected.
     Inject(Box<inject::Args>),
     /// Show the status of the objects and proxies of a control plane without an API server.
@@ -69,6 +72,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Render(args) => render::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Hosts(args) => hosts::run(args),
         Command::Inject(args) => inject::run(args),
         Command::Status(args) => status::run(args),
         Command::Redirect(args) => redirect::run(args),

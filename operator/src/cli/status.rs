@@ -40,7 +40,7 @@ const LIMIT: usize = 64 << 20;
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// Folder of the control plane's state.
-    #[arg(long, env = "SMIDGE_STATE", value_name = "DIR")]
+    #[arg(long, env = "SMIDGE_STATE_DIR", value_name = "DIR")]
     pub state: PathBuf,
     /// Address of its pages.
     #[arg(long, env = "SMIDGE_ADMIN_LISTEN", default_value = "127.0.0.1:15014")]

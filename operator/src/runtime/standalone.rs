@@ -48,7 +48,7 @@ pub struct Standalone {
     pub dir: Option<PathBuf>,
     /// Folder of the certificate authorities, and of the token for the debug pages. It is created for its owner alone.
     /// Replicas need the same content.
-    #[arg(long, env = "SMIDGE_STATE", value_name = "DIR", requires = "dir")]
+    #[arg(long, env = "SMIDGE_STATE_DIR", value_name = "DIR", requires = "dir")]
     pub state: Option<PathBuf>,
 }
 
