@@ -10,6 +10,7 @@ pub mod check;
 pub mod crds;
 pub mod explain;
 pub mod inject;
+pub mod machine;
 pub mod manifests;
 pub mod redirect;
 pub mod render;
@@ -40,6 +41,8 @@ pub enum Command {
     Explain(explain::Args),
     /// Print manifests with the proxy injected.
     Inject(Box<inject::Args>),
+    /// Issue the certificate of a machine, and print the bootstrap of its proxy.
+    Machine(machine::Args),
     /// Redirect a pod's traffic to its proxy (runs inside the pod).
     Redirect(redirect::Args),
 }
@@ -54,6 +57,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Render(args) => render::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Inject(args) => inject::run(args),
+        Command::Machine(args) => machine::run(args),
         Command::Redirect(args) => redirect::run(args),
     }
 }

@@ -21,6 +21,7 @@ mod explain;
 mod inject;
 mod inject_webhook;
 mod leader;
+mod machine;
 mod pages;
 mod peers;
 mod reasons;
