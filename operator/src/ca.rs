@@ -29,6 +29,6 @@ pub use machine_id::MachineId;
 pub use machines::{MACHINE_LIFETIME, MachineCertificate, MachineIssuer};
 pub use metrics::Metrics;
 pub use secret::AuthorityName;
-pub use serving::{ServingCertificate, ServingError};
+pub use serving::{STANDALONE_SERVER_NAME, ServingCertificate, ServingError};
 pub use source::LeafSource;
 pub use store::{Secrets, StoreError, Written};

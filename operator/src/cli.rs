@@ -12,6 +12,7 @@ pub mod crds;
 pub mod explain;
 pub mod hosts;
 pub mod inject;
+pub mod machine;
 pub mod manifests;
 pub mod redirect;
 pub mod render;
@@ -47,6 +48,8 @@ pub enum Command {
     Inject(Box<inject::Args>),
     /// Show the status of the objects and proxies of a control plane without an API server.
     Status(status::Args),
+    /// Issue the certificate of a machine, and print the bootstrap of its proxy.
+    Machine(machine::Args),
     /// Redirect a pod's traffic to its proxy (runs inside the pod).
     Redirect(redirect::Args),
 }
@@ -75,6 +78,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Hosts(args) => hosts::run(args),
         Command::Inject(args) => inject::run(args),
         Command::Status(args) => status::run(args),
+        Command::Machine(args) => machine::run(args),
         Command::Redirect(args) => redirect::run(args),
     }
 }

@@ -116,6 +116,7 @@ fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
         address: "$(POD_IP)".to_owned(),
         family: settings.family,
         control_plane: ControlPlane {
+            alternatives: Vec::new(),
             host: literal(&settings.control_plane_host()),
             port: settings.xds_port,
             server_name: literal(&settings.server_name()),

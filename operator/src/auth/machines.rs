@@ -9,6 +9,10 @@ use std::{fmt, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use sha2::{Digest as _, Sha256};
+use smidge_crds::{
+    config::{ExternalWorkloadSpec, pinned_key},
+    object::Kind as _,
+};
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, SpiffeId, TrustDomain},
     server::{Admission, Authenticator, Presented, Refusal},
@@ -17,10 +21,12 @@ use tokio::sync::watch;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::{metrics::Metrics, reason::Reason};
-use crate::{ca::MachineId, clock::Clock};
-
-/// Kind of the objects of machines, for the subject of their certificates and for metrics.
-const KIND: &str = "ExternalWorkload";
+use crate::{
+    ca::MachineId,
+    clock::Clock,
+    inputs::{Inputs, is_name},
+    lower::external_workload,
+};
 
 /// SHA-256 of a key's `SubjectPublicKeyInfo`.
 pub type KeyDigest = [u8; 32];
@@ -28,13 +34,26 @@ pub type KeyDigest = [u8; 32];
 /// Properties of a machine's object that decide on its identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The `ServiceAccount` of its namespace whose identity it has.
+    /// The `ServiceAccount` of its namespace whose identity it has; a valid name.
     pub service_account: String,
     /// The only key that it may have; `None`: any that the authority has certified for it.
     pub pinned_key: Option<KeyDigest>,
 }
 
 impl Machine {
+    /// Reads the specification of a machine's object. `None` if it has no valid identity; lowering reports that.
+    pub fn read(spec: &ExternalWorkloadSpec) -> Option<Self> {
+        let account = spec.service_account.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+        let pinned_key = pinned_key(spec).ok()?;
+        is_name(account).then(|| Self { service_account: account.to_owned(), pinned_key })
+    }
+
+    /// Finds a machine among the objects of a cluster.
+    pub fn find(inputs: &Inputs, namespace: &str, name: &str) -> Option<Self> {
+        let object = inputs.external_workloads.get(&(namespace.to_owned(), name.to_owned()))?;
+        Self::read(&object.spec)
+    }
+
     fn accepts(&self, key: &KeyDigest) -> bool {
         self.pinned_key.is_none_or(|pinned| pinned == *key)
     }
@@ -99,14 +118,14 @@ impl<T: Send + Sync + 'static> MachineAuthenticator<T> {
             proxy: ProxyId {
                 cluster: cluster.clone(),
                 namespace: machine.namespace().to_owned(),
-                instance: instance(machine.name()),
+                instance: external_workload::instance(machine.name()),
             },
             identity: SpiffeId {
                 trust_domain: domain.clone(),
                 namespace: machine.namespace().to_owned(),
                 service_account: found.service_account.clone(),
             },
-            workload_kind: KIND.to_owned(),
+            workload_kind: ExternalWorkloadSpec::KIND.to_owned(),
             workload_name: machine.name().to_owned(),
             expires_in: Duration::from_secs((not_after - now).try_into().unwrap_or_default()),
             gone: self.gone(machine, found.service_account, key),
@@ -170,11 +189,6 @@ impl Leaf {
 /// Returns the digest by which an object pins the key with this `SubjectPublicKeyInfo`.
 pub fn key_digest(public: &[u8]) -> KeyDigest {
     Sha256::digest(public).into()
-}
-
-/// Returns the name of a machine's proxy, which no pod can have.
-pub fn instance(name: &str) -> String {
-    format!("external:{name}")
 }
 
 /// Bytes in hexadecimal digits.

@@ -9,7 +9,7 @@ use smidge_xds::mesh::id::{InvalidId, TrustDomain};
 
 /// Maximum length of a namespace: that of a DNS label.
 const LABEL: usize = 63;
-/// Maximum length of a name, as of every object.
+/// Maximum length of a name: that of an object.
 const NAME: usize = 253;
 
 /// Namespace and name of a machine, written `namespace/name`; both are valid names of Kubernetes.
@@ -54,7 +54,12 @@ impl FromStr for MachineId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text.split_once('/') {
-            Some((namespace, name)) if is_label(namespace) && is_name(name) => {
+            Some((namespace, name))
+                if namespace.len() <= LABEL
+                    && is_label(namespace)
+                    && name.len() <= NAME
+                    && name.split('.').all(is_label) =>
+            {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err(InvalidId {
@@ -66,17 +71,9 @@ impl FromStr for MachineId {
     }
 }
 
-fn is_name(text: &str) -> bool {
-    text.len() <= NAME && text.split('.').all(is_label)
-}
-
 fn is_label(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    text.len() <= LABEL
-        && text.bytes().all(is_inner)
-        && !text.is_empty()
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]
@@ -95,7 +92,7 @@ mod tests {
 
     #[test]
     fn whatever_else_is_no_machine() {
-        let long = format!("shop/{}", "a".repeat(64));
+        let long = format!("shop/{}", "a".repeat(254));
         for text in [
             "",
             "/",

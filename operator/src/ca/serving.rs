@@ -29,6 +29,10 @@ use super::{
 };
 use crate::clock::Clock;
 
+/// The DNS name in the certificate of a control plane without Kubernetes, which has no Service whose name it could have.
+/// It is never resolved: proxies connect to an address or name of their own, and demand this one.
+pub const STANDALONE_SERVER_NAME: &str = "smidge.standalone";
+
 /// Error of issuing or loading a serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {

@@ -9,7 +9,6 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
-use smidge_crds::config::pinned_key;
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},
     server::Proxies,
@@ -36,9 +35,6 @@ use crate::{
     source::{Edit, folder},
     status::{programmed::AckCounts, status_loop, write::InInputs},
 };
-
-/// DNS name in the certificate of the xDS server, which proxies require.
-pub const SERVER_NAME: &str = "smidge.standalone";
 
 /// Settings of a control plane without an API server.
 #[derive(Debug, Clone, clap::Args)]
@@ -100,7 +96,7 @@ fn access(
     let Core { settings, clock, authorities } = core;
     let listener = listen("xds", settings.xds_listen)?;
     let failed = |source| Error::Tls { server: "xds", source };
-    let names = vec![SERVER_NAME.to_owned()];
+    let names = vec![ca::STANDALONE_SERVER_NAME.to_owned()];
     let certificate = Arc::new(authorities.control_plane_certificate(names).map_err(failed)?);
     let verifier = authorities.machine_verifier().map_err(failed)?;
     let tls = certificate.tls_asking(&[b"h2"], verifier).map_err(failed)?;
@@ -120,12 +116,7 @@ fn access(
 
 /// Finds a machine among the objects of the folder, which are the only cluster.
 fn machine(clusters: &Clusters, namespace: &str, name: &str) -> Option<Machine> {
-    let inputs = clusters.values().next()?;
-    let object = inputs.external_workloads.get(&(namespace.to_owned(), name.to_owned()))?;
-    let service_account = object.spec.service_account.clone().unwrap_or_else(|| "default".to_owned());
-    // A pin that cannot be read would pin nothing: such a machine is not admitted.
-    let pinned_key = pinned_key(&object.spec).ok()?;
-    Some(Machine { service_account, pinned_key })
+    Machine::find(clusters.values().next()?, namespace, name)
 }
 
 /// Starts the loop that keeps statuses up to date in the inputs, from where the pages show them.

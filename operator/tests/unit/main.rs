@@ -22,6 +22,7 @@ mod folder;
 mod inject;
 mod inject_webhook;
 mod leader;
+mod machine;
 mod pages;
 mod peers;
 mod reasons;

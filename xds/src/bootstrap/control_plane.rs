@@ -19,12 +19,21 @@ pub struct ControlPlane {
     pub host: String,
     /// The port of xDS.
     pub port: u16,
+    /// Further hosts and ports that serve the same, if `host` is not a name for all of them.
+    pub alternatives: Vec<(String, u16)>,
     /// The one DNS name that the control plane's certificate must have.
     pub server_name: String,
     /// The roots of the control plane's authority, each one PEM block: the active one and the standby ones.
     pub roots: Vec<String>,
     /// The credential by which the proxy authenticates itself.
     pub credential: Credential,
+}
+
+/// Returns the host as it is resolved. The final dot keeps the resolver from trying every search domain first; an
+/// address has none.
+fn resolvable(host: &str) -> String {
+    let is_address = host.parse::<IpAddr>().is_ok();
+    if is_address { host.to_owned() } else { format!("{}.", host.trim_end_matches('.')) }
 }
 
 impl ControlPlane {
@@ -50,10 +59,15 @@ impl ControlPlane {
     }
 
     pub(super) fn cluster(&self, family: Family) -> Value {
-        // The final dot keeps the resolver from trying every search domain first; an address has none.
-        let is_address = self.host.parse::<IpAddr>().is_ok();
-        let host =
-            if is_address { self.host.clone() } else { format!("{}.", self.host.trim_end_matches('.')) };
+        let own = (self.host.clone(), self.port);
+        let servers: Vec<Value> = std::iter::once(&own)
+            .chain(&self.alternatives)
+            .map(|(host, port)| {
+                json!({"endpoint": {"address": {
+                    "socket_address": {"address": resolvable(host), "port_value": port},
+                }}})
+            })
+            .collect();
         let lookup = match family {
             Family::V4 => "V4_PREFERRED",
             Family::V6 => "AUTO",
@@ -67,9 +81,7 @@ impl ControlPlane {
                 "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "5s"},
             }},
             "connect_timeout": "5s",
-            "load_assignment": {"cluster_name": NAME, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
-                "socket_address": {"address": host, "port_value": self.port},
-            }}}]}]},
+            "load_assignment": {"cluster_name": NAME, "endpoints": [{"lb_endpoints": servers}]},
             "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 300}},
             "circuit_breakers": {"thresholds": [{
                 "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000,

@@ -101,6 +101,7 @@ pub fn injected(folder: &Path) -> Value {
         address: "127.0.0.1".to_owned(),
         family: Family::V4,
         control_plane: ControlPlane {
+            alternatives: Vec::new(),
             host: "127.0.0.1".to_owned(),
             port: 15012,
             server_name: "smidge.smidge-system.svc".to_owned(),

@@ -66,6 +66,7 @@ impl Proxy {
             address: "127.0.0.1".to_owned(),
             family: Family::V4,
             control_plane: ControlPlane {
+                alternatives: Vec::new(),
                 host: "127.0.0.1".to_owned(),
                 port: server.port,
                 server_name: server_name.to_owned(),

@@ -8,9 +8,10 @@ use std::{
 use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _, SanType};
 use rustls_pki_types::CertificateDer;
+use serde_json::json;
 use smidge::auth::{
     Metrics,
-    machines::{Machine, MachineAuthenticator, Settings, key_digest},
+    machines::{Hex, Machine, MachineAuthenticator, Settings, key_digest},
     reason::Reason,
 };
 use smidge_testing::{api_server::Hands, tokens::NOW};
@@ -234,4 +235,24 @@ async fn a_stream_ends_when_its_object_says_something_else_and_not_before() {
 /// A folder that only its owner may read.
 fn private_folder() -> tempfile::TempDir {
     tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
+#[test]
+fn a_machine_is_read_from_an_object_with_a_valid_identity() {
+    let read = |spec: serde_json::Value| Machine::read(&serde_json::from_value(spec).unwrap());
+    let account = |name: &str| Some(Machine { service_account: name.to_owned(), pinned_key: None });
+    assert_eq!(read(json!({})), account("default"));
+    assert_eq!(read(json!({"serviceAccount": ""})), account("default"));
+    assert_eq!(read(json!({"serviceAccount": "db"})), account("db"));
+    for name in ["db/sa/admin", "DB", "..", "d b"] {
+        assert_eq!(read(json!({"serviceAccount": name})), None, "{name}");
+    }
+    let key = KeyPair::generate().unwrap();
+    let digest = key_digest(&key.subject_public_key_info());
+    let pin = format!("sha256:{}", Hex(&digest));
+    let pinned = read(json!({"credential": {"publicKey": pin}})).unwrap();
+    assert_eq!(pinned.pinned_key, Some(digest));
+    for pin in ["", "sha256:", &pin[..pin.len() - 1], &pin.replace("sha256", "sha512")] {
+        assert_eq!(read(json!({"credential": {"publicKey": pin}})), None, "{pin:?} pins nothing");
+    }
 }

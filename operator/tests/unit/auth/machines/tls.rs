@@ -8,7 +8,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use smidge::{
-    ca::{self, Authorities, MACHINE_LIFETIME, MachineId, MachineIssuer, Secrets, ServingCertificate, pem},
+    ca::{
+        self, Authorities, MACHINE_LIFETIME, MachineId, MachineIssuer, STANDALONE_SERVER_NAME as NAME,
+        Secrets, ServingCertificate, pem,
+    },
     clock::Clock,
     tls,
 };
@@ -31,7 +34,6 @@ use tonic::{Code, Status};
 
 use super::{Harness, Machine, machine, private_folder};
 
-const NAME: &str = "smidge.standalone";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
