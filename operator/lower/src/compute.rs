@@ -56,18 +56,15 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
     Some(match node {
         Node::TrustDomain => Value::TrustDomain(context.setting(|inputs| inputs.trust_domain.clone())),
         Node::ClusterDomain => Value::Text(context.setting(|inputs| inputs.cluster_domain.as_str().into())),
-        Node::SystemNamespace => {
-            Value::Text(context.setting(|inputs| inputs.system_namespace.as_str().into()))
-        }
+        Node::SystemNamespace => Value::Text(context.setting(|it| it.system_namespace.as_str().into())),
         Node::MeshWide => Value::MeshWide(settings::mesh_wide(context)),
         Node::Modes(namespace) => Value::Modes(settings::modes(namespace, context)?),
         Node::Absent(kind) => report_absent(kind, context)?,
         Node::Unreadable(kind, key) => report_unreadable(kind, key, context)?,
         Node::Object(kind, key) => object(kind, key, context)?,
-        Node::Pod(key) => Value::Pod(workload::kube_pod(key, context)?.into()),
-        Node::ExternalClaims(key) => Value::Claims(external_workload::claims(key, context)?.into()),
-        Node::AddressHolder(_) => Value::Holder(external_workload::holder(context)?),
-        Node::ExternalWorkload(key) => Value::Pod(external_workload::external_workload(key, context)?.into()),
+        Node::Pod(_) | Node::ExternalClaims(_) | Node::AddressHolder(_) | Node::ExternalInstance(_) => {
+            pod(node, context)?
+        }
         Node::Binding(key) => Value::Identities(binding::binding(key, context)?.into()),
         Node::Target(key) => Value::TargetGrant(target::target(key, context)?.into()),
         Node::RuledPorts(_) => Value::RuledPorts(target::ruled_ports(context).into()),
@@ -115,6 +112,17 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         | Node::SlicesOfService(_)
         | Node::SplitsOfRoot(_)
         | Node::SplitsToService(_) => return None,
+    })
+}
+
+/// Computes a pod, an ExternalWorkload, or who has an address.
+fn pod(node: &Node, context: &mut Context<'_>) -> Option<Value> {
+    Some(match node {
+        Node::Pod(key) => Value::Pod(workload::kube_pod(key, context)?.into()),
+        Node::ExternalClaims(key) => Value::Claims(external_workload::claims(key, context)?.into()),
+        Node::AddressHolder(_) => Value::Holder(external_workload::holder(context)?),
+        Node::ExternalInstance(key) => Value::Pod(external_workload::external_workload(key, context)?.into()),
+        _ => return None,
     })
 }
 

@@ -141,7 +141,7 @@ impl<'a> Context<'a> {
     /// The pod of that name, unless it has ended, or the ExternalWorkload of that instance.
     pub fn pod(&mut self, key: &Key) -> Option<Arc<KubePod>> {
         let node = match external_workload::name(&key.1) {
-            Some(name) => Node::ExternalWorkload((key.0.clone(), name.to_owned())),
+            Some(name) => Node::ExternalInstance((key.0.clone(), name.to_owned())),
             None => Node::Pod(key.clone()),
         };
         read!(self, node, Pod)

@@ -6,8 +6,8 @@
 //! ```text
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide, InjectsNamespace → Modes
 //! objects       Object → GroupsWithMatch    Slice → SlicesOfService
-//! pods          Pod → PodsAtAddress    ExternalClaims → AddressHolder    PodsAtAddress, AddressHolder → ExternalWorkload
-//!               Pod, ExternalWorkload → PodsWithLabel, PodsInNamespace, PodsOfAccount
+//! pods          Pod → PodsAtAddress    ExternalClaims → AddressHolder    PodsAtAddress, AddressHolder → ExternalInstance
+//!               Pod, ExternalInstance → PodsWithLabel, PodsInNamespace, PodsOfAccount
 //! SMI targets   Binding → Target → RuledPorts
 //! Services      KubeService, ExternalName → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Splits → HasSplit, SplitsToService, Protocols
@@ -57,7 +57,7 @@ pub(crate) enum Node {
     /// The ExternalWorkload that holds an address.
     AddressHolder(IpAddr),
     /// An ExternalWorkload: a pod as far as all nodes below are concerned, and a member of their sets of pods.
-    ExternalWorkload(Key),
+    ExternalInstance(Key),
     /// *Set*: the pods of a namespace that carry a label with a value.
     PodsWithLabel(String, String, String),
     /// *Set*: the pods of a namespace.
@@ -176,7 +176,7 @@ impl Node {
             | Self::Object(..)
             | Self::Pod(_)
             | Self::ExternalClaims(_)
-            | Self::ExternalWorkload(_)
+            | Self::ExternalInstance(_)
             | Self::Binding(_)
             | Self::Target(_)
             | Self::Slice(_)
@@ -193,7 +193,7 @@ impl Node {
             Self::Object(_, key)
             | Self::Pod(key)
             | Self::ExternalClaims(key)
-            | Self::ExternalWorkload(key)
+            | Self::ExternalInstance(key)
             | Self::Binding(key)
             | Self::Target(key)
             | Self::Slice(key)

@@ -51,7 +51,7 @@ macro_rules! table_of_kinds {
                 mesh_configs: smidge_crds::config::MeshConfigSpec, |_| vec![Node::MeshWide], none;
                 /// Workloads on machines that no Kubernetes manages.
                 external_workloads: smidge_crds::config::ExternalWorkloadSpec,
-                    |key| vec![Node::ExternalClaims(key.clone()), Node::ExternalWorkload(key)], none;
+                    |key| vec![Node::ExternalClaims(key.clone()), Node::ExternalInstance(key)], none;
             }
         }
     };

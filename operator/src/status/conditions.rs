@@ -151,19 +151,8 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         reason: reason.to_owned(),
         message,
     };
-    if facts.object.kind == UdpRouteSpec::KIND {
-        return judged(false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it".into());
-    }
-    if facts.object.kind == ExternalWorkloadSpec::KIND {
-        if !accepted.holds {
-            return judged(
-                false,
-                &accepted.reason,
-                "not all of it is sent to proxies: Accepted is False".into(),
-            );
-        }
-        let message = "sent to proxies as an endpoint of the Services that select it, which is not counted";
-        return judged(true, "NotCounted", message.into());
+    if let Some((holds, reason, message)) = uncounted(&facts.object.kind, accepted) {
+        return judged(holds, reason, message.into());
     }
     let AckCount { in_effect, concerned, acknowledged, refused, .. } = *facts.acks;
     // The object that has won the conflict may be programmed; this one is not.
@@ -204,6 +193,22 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         (_, 0) => judged(false, REJECTED, count),
         (_, _) => judged(overdue, REJECTED, count),
     }
+}
+
+/// Returns the condition, as status, reason and message, of kinds whose content no acknowledgement is counted for.
+fn uncounted<'a>(kind: &str, accepted: &'a Judgement) -> Option<(bool, &'a str, &'static str)> {
+    if kind == UdpRouteSpec::KIND {
+        return Some((false, "UdpNotProxied", "UDP is not proxied; nothing allows or denies it"));
+    }
+    if kind != ExternalWorkloadSpec::KIND {
+        return None;
+    }
+    Some(if accepted.holds {
+        let message = "sent to proxies as an endpoint of the Services that select it, which is not counted";
+        (true, "NotCounted", message)
+    } else {
+        (false, &accepted.reason, "not all of it is sent to proxies: Accepted is False")
+    })
 }
 
 /// Keeps the condition of a generation that all proxies have acknowledged: later refusals or delays are not caused by

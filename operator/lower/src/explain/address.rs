@@ -40,19 +40,19 @@ impl<'a> Call<'a> {
         let owners = self.owners(number);
         let mut through: BTreeMap<&ServiceId, Members<'_>> = BTreeMap::new();
         let mut plain: BTreeMap<&ClassId, &Class> = BTreeMap::new();
-        let mut has_outside = false;
+        let (mut has_outside, mut has_plain_pod) = (false, false);
         for pod in pods {
             let Some((id, class)) = pod.class else {
                 has_outside = true;
                 continue;
             };
             let owner = owners.iter().find(|owner| owns(**owner, std::slice::from_ref(pod)));
-            match owner {
-                Some((service, port)) => {
-                    let members = through.entry(&service.id);
-                    members.or_insert_with(|| (service, port, BTreeMap::new())).2.insert(id, class);
-                }
-                None => drop(plain.insert(id, class)),
+            if let Some((service, port)) = owner {
+                let members = through.entry(&service.id);
+                members.or_insert_with(|| (service, port, BTreeMap::new())).2.insert(id, class);
+            } else {
+                has_plain_pod |= !pod.addresses.is_empty();
+                plain.insert(id, class);
             }
         }
         for (service, port, members) in through.into_values() {
@@ -66,7 +66,7 @@ impl<'a> Call<'a> {
             shares.push(to_pods(number, destinations));
             if self.is_meshed() {
                 let identities = plain.values().map(|class| &class.identity).collect();
-                self.note_plaintext(&identities, number);
+                self.note_plaintext(&identities, number, has_plain_pod);
             }
         }
         if has_outside {
@@ -75,25 +75,35 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Notes the reason for which a call to a pod's own address is outside the mesh, and the remedy.
-    fn note_plaintext(&mut self, identities: &BTreeSet<&SpiffeId>, number: u16) {
+    /// Notes the reason for which a call to a pod's own address is outside the mesh, and the remedy. A headless Service
+    /// leads to pods only, not to ExternalWorkloads.
+    fn note_plaintext(&mut self, identities: &BTreeSet<&SpiffeId>, number: u16, are_pods: bool) {
         let through: BTreeSet<String> = self
             .leading_to(|server| identities.contains(&server.identity) && server.port == number)
             .map(|(service, port, _)| format!("port {port} of Service {}", service.id))
             .collect();
-        let remedy = match through.first() {
-            Some(service) => {
+        let remedy = match (through.first(), are_pods) {
+            (Some(service), true) => {
                 format!("call {service} instead, or add a headless Service that lists port {number}")
             }
-            None => {
+            (Some(service), false) => format!("call {service} instead"),
+            (None, true) => {
                 format!("add a headless Service that lists port {number}, or a Service for calls to any pod")
             }
+            (None, false) => "add a Service with a cluster IP that selects it".to_owned(),
         };
-        self.notes.push(format!(
-            "no headless Service lists port {number} for {}, so no call to the pods' own addresses at this port is part \
-             of the mesh: {remedy}",
-            self.goal
-        ));
+        self.notes.push(if are_pods {
+            format!(
+                "no headless Service lists port {number} for {}, so no call to the pods' own addresses at this port is \
+                 part of the mesh: {remedy}",
+                self.goal
+            )
+        } else {
+            format!(
+                "no call to the own address of an ExternalWorkload such as {} is part of the mesh: {remedy}",
+                self.goal
+            )
+        });
     }
 
     /// Returns the ports of Services that lead to some servers, each with its number.
@@ -147,7 +157,7 @@ impl<'a> Call<'a> {
             destinations.dedup();
             shares.push(to_pods(number, destinations));
             if !plain.is_empty() && self.is_meshed() {
-                self.note_plaintext(&plain, number);
+                self.note_plaintext(&plain, number, true);
             }
         }
         Ok(shares)

@@ -147,6 +147,13 @@ fn found() -> Vec<Case> {
             acks: nothing(),
             ..case("UDP with a port that is none")
         },
+        Case { kind: "ExternalWorkload", acks: nothing(), ..case("a machine, which is an endpoint") },
+        Case {
+            kind: "ExternalWorkload",
+            findings: vec![Reason::InvalidPort],
+            acks: nothing(),
+            ..case("a machine with a port that is none")
+        },
         Case {
             acks: AckCount { generation: None, in_effect: false, ..acks(0, 0, 0) },
             findings: vec![Reason::Malformed],
