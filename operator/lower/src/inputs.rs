@@ -21,7 +21,7 @@ use crate::{finding::Finding, table::table_of_kinds};
 pub type Key = (String, String);
 
 /// Returns true if an object can have a name: most kinds, ServiceAccounts included, are named like DNS subdomains.
-pub fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     let is_outer = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 253 && name.chars().all(is_inner) && name.starts_with(is_outer) && name.ends_with(is_outer)

@@ -4,6 +4,7 @@
 
 pub(super) mod endpoints;
 pub(super) mod external_workload;
+pub mod machine;
 pub(super) mod mesh_service;
 pub(super) mod metadata;
 pub(super) mod protocol;

@@ -35,7 +35,7 @@ mod value;
 
 pub use self::{
     cluster::{Bindings, bindings},
-    kubernetes::{settings::injects_strictly, workload},
+    kubernetes::{machine, settings::injects_strictly, workload},
     lowering::{Lowering, lower},
     smi::regex,
     source::Lowered,

@@ -9,10 +9,6 @@ use std::{fmt, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use sha2::{Digest as _, Sha256};
-use smidge_crds::{
-    config::{ExternalWorkloadSpec, pinned_key},
-    object::Kind as _,
-};
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, SpiffeId, TrustDomain},
     server::{Admission, Authenticator, Presented, Refusal},
@@ -24,40 +20,11 @@ use super::{metrics::Metrics, reason::Reason};
 use crate::{
     ca::MachineId,
     clock::Clock,
-    inputs::{Inputs, is_name},
-    lower::external_workload,
+    lower::{
+        external_workload,
+        machine::{KIND, KeyDigest, Machine},
+    },
 };
-
-/// SHA-256 of a key's `SubjectPublicKeyInfo`.
-pub type KeyDigest = [u8; 32];
-
-/// Properties of a machine's object that decide on its identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
-    /// The `ServiceAccount` of its namespace whose identity it has; a valid name.
-    pub service_account: String,
-    /// The only key that it may have; `None`: any that the authority has certified for it.
-    pub pinned_key: Option<KeyDigest>,
-}
-
-impl Machine {
-    /// Reads the specification of a machine's object. `None` if it has no valid identity; lowering reports that.
-    pub fn read(spec: &ExternalWorkloadSpec) -> Option<Self> {
-        let account = spec.service_account.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
-        let pinned_key = pinned_key(spec).ok()?;
-        is_name(account).then(|| Self { service_account: account.to_owned(), pinned_key })
-    }
-
-    /// Finds a machine among the objects of a cluster.
-    pub fn find(inputs: &Inputs, namespace: &str, name: &str) -> Option<Self> {
-        let object = inputs.external_workloads.get(&(namespace.to_owned(), name.to_owned()))?;
-        Self::read(&object.spec)
-    }
-
-    fn accepts(&self, key: &KeyDigest) -> bool {
-        self.pinned_key.is_none_or(|pinned| pinned == *key)
-    }
-}
 
 /// Finds a machine by namespace and name among the published objects. Called for each stream, and for each connected
 /// machine after each change.
@@ -125,7 +92,7 @@ impl<T: Send + Sync + 'static> MachineAuthenticator<T> {
                 namespace: machine.namespace().to_owned(),
                 service_account: found.service_account.clone(),
             },
-            workload_kind: ExternalWorkloadSpec::KIND.to_owned(),
+            workload_kind: KIND.to_owned(),
             workload_name: machine.name().to_owned(),
             expires_in: Duration::from_secs((not_after - now).try_into().unwrap_or_default()),
             gone: self.gone(machine, found.service_account, key),

@@ -98,7 +98,7 @@ impl Authorities {
         clock: Clock,
         metrics: Metrics,
     ) -> Result<Self, RootError> {
-        let mut opened = Self::open(secrets, domain, clock, metrics).await?;
+        let mut opened = Box::pin(Self::open(secrets, domain, clock, metrics)).await?;
         let Self { secrets, domain, clock, metrics, .. } = &opened;
         let machines =
             Authority::open(secrets, AuthorityName::Machines, domain, clock.now(), metrics).await?;

@@ -18,7 +18,7 @@ pub mod certificate;
 /// Arguments of `smidge machine`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }

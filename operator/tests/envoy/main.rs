@@ -18,4 +18,5 @@ mod golden;
 mod golden_ads;
 mod inject;
 mod inject_probes;
+mod machine;
 mod redirect;

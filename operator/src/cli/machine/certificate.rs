@@ -104,7 +104,7 @@ pub fn issue(args: &Args) -> anyhow::Result<Report> {
     let domain = TrustDomain(args.trust_domain.clone());
     let now = OffsetDateTime::now_utc();
     // Before anything is written: without an authority there is nothing to write.
-    let issuer = block_on(async {
+    let authority = block_on(async {
         let secrets = Secrets::existing_folder(&args.state).await?;
         Ok(Box::pin(MachineIssuer::open(&secrets, domain.clone(), now)).await?)
     })?;
@@ -117,7 +117,7 @@ pub fn issue(args: &Args) -> anyhow::Result<Report> {
     let key_path = folder.join(KEY_FILE);
     let (pair, is_new_key) = key(&key_path)?;
     let lifetime = Duration::days(args.days.into());
-    let issued = issuer.issue(&args.machine, &*pair, lifetime, now)?;
+    let issued = authority.issue(&args.machine, &*pair, lifetime, now)?;
     let MachineCertificate { chain, not_after } = issued;
     let [sds, certificate] = [CERTIFICATE_SDS_FILE, CERTIFICATE_FILE].map(|file| folder.join(file));
     replace(&sds, certificate_sds(&seen).as_bytes())?;

@@ -11,9 +11,10 @@ use rustls_pki_types::CertificateDer;
 use serde_json::json;
 use smidge::auth::{
     Metrics,
-    machines::{Hex, Machine, MachineAuthenticator, Settings, key_digest},
+    machines::{Hex, MachineAuthenticator, Settings, key_digest},
     reason::Reason,
 };
+use smidge::lower::machine::Machine;
 use smidge_testing::{api_server::Hands, tokens::NOW};
 use smidge_xds::{
     mesh::id::{ClusterId, TrustDomain},

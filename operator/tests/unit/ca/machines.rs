@@ -36,8 +36,8 @@ fn certificate(
     hands: &Hands,
 ) -> Vec<CertificateDer<'static>> {
     let (machine, pair): (MachineId, _) = ("shop/db-1".parse().unwrap(), issue::pair().unwrap());
-    let issued = issuer.issue(&machine, &*pair, lifetime, hands.now()).unwrap();
-    pem::certificates(issued.chain.as_bytes()).unwrap()
+    let made = issuer.issue(&machine, &*pair, lifetime, hands.now()).unwrap();
+    pem::certificates(made.chain.as_bytes()).unwrap()
 }
 
 /// Returns true if a server that asks for certificates of machines accepts the client with `chain`.

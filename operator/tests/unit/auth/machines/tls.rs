@@ -92,9 +92,9 @@ impl ControlPlane {
     async fn certificate(&self, machine: &str, key: &KeyPair) -> Chain {
         let secrets = Secrets::existing_folder(self.folder.path()).await.unwrap();
         let now = OffsetDateTime::now_utc();
-        let issuer = MachineIssuer::open(&secrets, TrustDomain::default(), now).await.unwrap();
+        let authority = MachineIssuer::open(&secrets, TrustDomain::default(), now).await.unwrap();
         let machine: MachineId = machine.parse().unwrap();
-        let issued = issuer.issue(&machine, key, MACHINE_LIFETIME, now).unwrap();
+        let issued = authority.issue(&machine, key, MACHINE_LIFETIME, now).unwrap();
         (
             pem::certificates(issued.chain.as_bytes()).unwrap(),
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
