@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion};
 use prometheus_client::registry::Registry;
 use smidge::{
     publish::{Metrics, Outputs, publish},
-    source::Edit,
+    source::{Edit, Scope},
 };
 use smidge_xds::{mesh::id::ClusterId, server::SnapshotHub, snapshot::Snapshot};
 use tokio::{
