@@ -29,7 +29,8 @@ pub mod text;
 /// Arguments of `smidge explain`.
 ///
 /// With -f the files are read as by `smidge check`; without, the objects of the cluster of the current kubeconfig are
-/// listed (this needs the right to list pods, Services, EndpointSlices, namespaces, SMI's kinds and MeshConfigs).
+/// listed (this needs the right to list pods, Services, EndpointSlices, namespaces, SMI's kinds, MeshConfigs and
+/// ExternalWorkloads).
 ///
 /// Anything that the question leaves out may have any value: the verdict is "allowed" if every value is allowed,
 /// "partial" if some are, and "denied" if none is. Without --port the question is about every port.
