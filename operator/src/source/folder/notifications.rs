@@ -106,10 +106,9 @@ impl State {
                     writing.remove(path);
                 }
             }
-            // What is created is closed, linked or moved next, or is a folder.
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Metadata(_)) => {}
             EventKind::Access(_) => return,
-            EventKind::Any | EventKind::Other | EventKind::Modify(_) => {}
+            // What is created is closed, linked or moved next, or is a folder.
+            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => {}
         }
         drop(writing);
         self.changed.notify_one();
