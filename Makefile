@@ -1,7 +1,7 @@
 # Tasks of this repository. `make help` lists them; each target installs what it needs.
 #
 # The work is in the programs that are called here: cargo, e2e/mesh (installs), e2e/cluster/cluster (the cluster),
-# e2e/demo/demo (the tour), e2e/suite (the tests). Continuous integration runs `make check test`.
+# e2e/quickstart/quickstart and e2e/demo/demo (the tours), e2e/suite (the tests). Continuous integration runs `make check test`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,6 +15,14 @@ CRDS := charts/smidge/files/crds.yaml
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: quickstart
+quickstart: ## from a bare clone to a running mesh without Kubernetes, with a tour: minutes; also without root
+	@e2e/quickstart/quickstart up
+
+.PHONY: quickstart-down
+quickstart-down: ## end all that `make quickstart` has started
+	@e2e/quickstart/quickstart down
 
 .PHONY: demo
 demo: ## from a bare clone to a running bookstore in a real cluster, with a tour

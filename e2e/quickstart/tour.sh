@@ -27,7 +27,7 @@ settle() {
     done
 }
 
-tour() {
+show_all() {
     chapter "1. Who may? The policy allows the bookbuyer only."
     who_may
     chapter "2. Why not? What \`smidge explain\` says about the thief's 403."

@@ -8,6 +8,7 @@
 //! folder (or a link to it) where they belong together.
 
 mod file;
+mod holders;
 mod listing;
 mod merge;
 mod notifications;
@@ -42,8 +43,6 @@ use crate::{inputs::Inputs, kinds::Change};
 /// Name of the folder among the lists that must be read before anything is served.
 pub const LIST: &str = "folder";
 
-/// Delay after a notification, in which those of the same change arrive.
-const SETTLE: Duration = Duration::from_millis(2);
 /// Interval between looks at all files, for file systems that notify of nothing.
 const LOOK: Duration = Duration::from_secs(2);
 /// Interval between readings of all files, whatever their stamps.
@@ -205,7 +204,7 @@ impl Source {
 
     /// Sends an edit for each change until the receiver is dropped.
     pub async fn run(mut self, edits: mpsc::Sender<Edit>) {
-        let mut read_all = Instant::now();
+        let (mut look, mut read_all) = (Instant::now(), Instant::now());
         let mut failed = None;
         loop {
             let started = Instant::now();
@@ -213,20 +212,27 @@ impl Source {
             if everything {
                 read_all = started + READ_ALL;
             }
+            let only = self.notifications.take_changed().filter(|_| !everything && started < look);
+            if only.is_none() {
+                look = started + LOOK;
+            }
             let writing = self.notifications.writing(started);
-            let attention = Attention { everything, writing, time: SystemTime::now() };
+            let attention = Attention { only, everything, writing, time: SystemTime::now() };
             let read = tokio::task::block_in_place(|| self.folder.read(&attention, started));
             self.metrics.reads.inc();
             let again = self.report(read, &mut failed);
-            let (changed, again) = (again.0, again.1.unwrap_or(started + LOOK));
+            let (changed, again) = (again.0, again.1.unwrap_or(look));
+            if again < look {
+                look = again;
+            }
             if changed && edits.send(self.edit()).await.is_err() {
                 return;
             }
             // However often files change, two thirds of a core remain for the rest.
             sleep(started.elapsed() * 2).await;
             tokio::select! {
-                () = self.notifications.changed() => sleep(SETTLE).await,
-                () = sleep_until(again.min(started + LOOK).min(read_all)) => {}
+                () = self.notifications.changed() => {}
+                () = sleep_until(again.min(look).min(read_all)) => {}
                 () = edits.closed() => return,
             }
         }
@@ -265,12 +271,12 @@ impl Source {
     }
 
     /// Returns the edit that makes the objects in effect those of the inputs.
-    fn edit(&self) -> Edit {
-        let files = self.folder.inputs();
+    fn edit(&mut self) -> Edit {
+        let replacements = self.folder.take_replacements();
         let findings = Arc::new(self.folder.findings());
         info!(files = self.folder.files(), objects = self.folder.objects(), "manifests read");
         let apply = move |inputs: &mut Inputs| {
-            let change = merge::replace(inputs, &files);
+            let change = merge::replace(inputs, &replacements);
             if *inputs.reported == *findings {
                 return change;
             }

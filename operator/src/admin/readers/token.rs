@@ -4,8 +4,8 @@
 //! that the time of a comparison tells nothing about it.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fmt::Write as _,
+    fs, io,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -79,6 +79,7 @@ impl Token {
     }
 
     /// Admits a request with this token, or returns the response that refuses it.
+    #[expect(clippy::result_large_err, reason = "the caller sends it at once")]
     pub(super) fn admit(&self, headers: &HeaderMap, path: &str) -> Result<(), Response> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());
@@ -99,7 +100,7 @@ impl Token {
 fn create(path: &Path, text: &str) -> io::Result<()> {
     let draft = path.with_extension(format!("{}", std::process::id()));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    let linked = file.write_all(text.as_bytes()).and_then(|()| fs::hard_link(&draft, path));
+    let linked = io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| fs::hard_link(&draft, path));
     fs::remove_file(&draft)?;
     linked
 }
@@ -120,5 +121,9 @@ pub fn read(state: &Path) -> Result<Zeroizing<String>, TokenError> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -1,35 +1,31 @@
-//! Puts the objects of all files into the inputs, at the cost of a comparison for each that is the same.
+//! Puts objects of files into the inputs, at the cost of these objects.
 //!
-//! Used by `folder` as the edit that it sends. An object that did not change keeps its place in memory and its status,
-//! so that lowering and status do nothing for it. Judges no object.
+//! Used by `folder` as the edit that it sends. An object that is the same keeps its place in memory and its status, so
+//! that lowering and status do nothing for it. Judges no object.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use smidge_crds::object::{Kind, Object};
 
-use super::LIST;
+use super::{LIST, holders::Name};
 use crate::{
     inputs::{Inputs, Key, Objects, Shared},
     kinds::{self, Change, References, Row, Visitor, Watched},
 };
 
-/// Replaces the objects in `inputs` by those of `files`; of two files with an object, the later one counts.
-pub(super) fn replace(inputs: &mut Inputs, files: &[Arc<Inputs>]) -> Change {
-    let mut replace = Replace { inputs, files, change: Change::StatusOnly };
+/// Objects to be replaced, by kind and name, each with the file that has it; `None` if no file has it any more.
+pub(super) type Replacements = BTreeMap<Name, Option<Arc<Inputs>>>;
+
+/// Replaces the objects.
+pub(super) fn replace(inputs: &mut Inputs, replacements: &Replacements) -> Change {
+    let mut replace = Replace { inputs, replacements, change: Change::StatusOnly };
     kinds::visit(&mut replace);
     replace.change
 }
 
-/// Returns the objects that more than one file has: kind, name and the positions of the files.
-pub(super) fn duplicates(files: &[Arc<Inputs>]) -> Vec<(&'static str, Key, Vec<usize>)> {
-    let mut duplicates = Duplicates { files, found: Vec::new() };
-    kinds::visit(&mut duplicates);
-    duplicates.found
-}
-
 struct Replace<'a> {
     inputs: &'a mut Inputs,
-    files: &'a [Arc<Inputs>],
+    replacements: &'a Replacements,
     change: Change,
 }
 
@@ -41,19 +37,22 @@ impl Replace<'_> {
         row: &Row<K>,
         next: impl Fn(Option<&Shared<K>>, &Shared<K>) -> Option<Shared<K>>,
     ) {
-        let mut wanted: BTreeMap<&Key, &Shared<K>> = BTreeMap::new();
-        for file in self.files {
-            wanted.extend((row.objects)(file));
-        }
+        let first = (row.name, Key::default());
+        let of_kind = self.replacements.range(first..).take_while(|((kind, _), _)| *kind == row.name);
         let list: &mut Objects<K> = (row.objects_mut)(self.inputs);
-        let gone: Vec<Key> = list.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
-        for key in &gone {
-            list.remove(key);
-            self.change = Change::Semantic;
-        }
-        for (key, object) in wanted {
-            if let Some(replacement) = next(list.get(key), object) {
-                list.insert(key.clone(), replacement);
+        for ((_, key), file) in of_kind {
+            let object = file.as_deref().and_then(|file| (row.objects)(file).get(key));
+            let changed = match object {
+                None => list.remove(key).is_some(),
+                Some(object) => match next(list.get(key), object) {
+                    None => false,
+                    Some(replacement) => {
+                        list.insert(key.clone(), replacement);
+                        true
+                    }
+                },
+            };
+            if changed {
                 self.change = Change::Semantic;
             }
         }
@@ -80,23 +79,5 @@ impl Visitor for Replace<'_> {
             next.status = present.status.clone().or(next.status);
             Some(next.into())
         });
-    }
-}
-
-struct Duplicates<'a> {
-    files: &'a [Arc<Inputs>],
-    found: Vec<(&'static str, Key, Vec<usize>)>,
-}
-
-impl Visitor for Duplicates<'_> {
-    fn kind<K: Watched>(&mut self, row: &Row<K>) {
-        let mut holders: BTreeMap<&Key, Vec<usize>> = BTreeMap::new();
-        for (position, file) in self.files.iter().enumerate() {
-            for key in (row.objects)(file).keys() {
-                holders.entry(key).or_default().push(position);
-            }
-        }
-        let several = holders.into_iter().filter(|(_, positions)| positions.len() > 1);
-        self.found.extend(several.map(|(key, positions)| (row.name, key.clone(), positions)));
     }
 }

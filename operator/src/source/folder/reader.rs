@@ -19,13 +19,11 @@ use tokio::time::{Duration, Instant};
 use super::{
     FolderError, Limits,
     file::{Digest, File, problem},
+    holders::{Holders, Name},
     listing::{Stamp, list},
-    merge,
+    merge::Replacements,
 };
-use crate::{
-    finding::{Finding, ObjectRef, Reason},
-    inputs::Inputs,
-};
+use crate::finding::{Finding, ObjectRef, Reason};
 
 /// Time for which a file that is gone keeps its objects: editors move a file away before they write the new one.
 const GRACE: Duration = Duration::from_millis(250);
@@ -45,6 +43,9 @@ pub(super) struct Folder {
     namespace: String,
     limits: Limits,
     files: BTreeMap<PathBuf, Entry>,
+    holders: Holders,
+    /// Objects that may differ since `take_replacements` was called.
+    touched: BTreeSet<Name>,
     /// Findings about the folder itself.
     problems: Vec<Finding>,
 }
@@ -58,9 +59,11 @@ struct Entry {
     unsettled: usize,
 }
 
-/// Files to look at more closely, or not at all.
+/// Files to look at, and how closely.
 #[derive(Debug, Clone)]
 pub(super) struct Attention {
+    /// Files that have changed, if nothing else has: they were closed or moved, so their content is whole.
+    pub only: Option<BTreeSet<PathBuf>>,
     /// Read every file, whatever its stamp.
     pub everything: bool,
     /// Files that a program is writing: their present content is not looked at.
@@ -89,7 +92,15 @@ pub(super) struct Read {
 impl Folder {
     /// Creates the state of a folder that was not read yet. Objects that name no namespace are in `namespace`.
     pub fn new(root: PathBuf, namespace: String, limits: Limits) -> Self {
-        Self { root, namespace, limits, files: BTreeMap::new(), problems: Vec::new() }
+        Self {
+            root,
+            namespace,
+            limits,
+            files: BTreeMap::new(),
+            holders: Holders::default(),
+            touched: BTreeSet::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// Reads what has changed. After an error, everything that was read before stays in effect.
@@ -103,6 +114,9 @@ impl Folder {
     }
 
     fn read_stable(&mut self, attention: &Attention, now: Instant) -> Result<Read, FolderError> {
+        if let Some(changed) = attention.only.as_ref().and_then(|only| self.read_only(only, attention)) {
+            return Ok(Read { changed, again: None });
+        }
         let place = |source| FolderError::of(&self.root, source);
         for _ in 0..ATTEMPTS {
             let before = identity(&self.root).map_err(place)?;
@@ -117,6 +131,24 @@ impl Folder {
             return Ok(self.take(listing, attention, now));
         }
         Err(FolderError::Unstable { path: self.root.clone() })
+    }
+
+    /// Reads some files without listing the folder. Returns `None` if that is not enough: a file is new or gone, or
+    /// something has failed before.
+    fn read_only(&mut self, only: &BTreeSet<PathBuf>, attention: &Attention) -> Option<bool> {
+        if !self.problems.is_empty() || self.files.is_empty() {
+            return None;
+        }
+        let mut changed = false;
+        for path in only {
+            self.files.get(path)?;
+            let metadata = fs::metadata(self.root.join(path)).ok().filter(Metadata::is_file)?;
+            match self.look(path, Stamp::of(&metadata), attention) {
+                Looked::Read { is_new } => changed |= is_new,
+                Looked::Unsettled => return None,
+            }
+        }
+        Some(changed)
     }
 
     fn take(&mut self, listing: super::listing::Listing, attention: &Attention, now: Instant) -> Read {
@@ -139,7 +171,8 @@ impl Folder {
             }
             present.insert(path);
         }
-        self.files.retain(|path, entry| {
+        let Self { files, holders, touched, .. } = self;
+        files.retain(|path, entry| {
             if present.contains(path) || failed.iter().any(|failed| path.starts_with(failed)) {
                 entry.gone_since = None;
                 return true;
@@ -149,7 +182,10 @@ impl Folder {
             if keep {
                 again = Some(again.map_or(since + GRACE, |at: Instant| at.min(since + GRACE)));
             }
-            changed |= !keep;
+            if !keep {
+                changed = true;
+                touched.extend(holders.replace(path, entry.file.inputs().map(|it| &**it), None));
+            }
             keep
         });
         changed |= self.problems != problems;
@@ -171,12 +207,14 @@ impl Folder {
         if entry.stamp == Some(stamp) && !attention.everything {
             return Looked::Read { is_new: false };
         }
-        let is_young = stamp.age(attention.time).is_some_and(|age| age < SETTLED);
+        let is_whole = attention.only.as_ref().is_some_and(|only| only.contains(path));
+        let is_young = !is_whole && stamp.age(attention.time).is_some_and(|age| age < SETTLED);
         if is_young && entry.file.inputs().is_some() && entry.unsettled < UNSETTLED {
             entry.unsettled += 1;
             return Looked::Unsettled;
         }
         entry.unsettled = 0;
+        let before = entry.file.inputs().cloned();
         let is_new = match content(&self.root.join(path), stamp, &self.limits) {
             Ok(Some(content)) => {
                 entry.stamp = Some(stamp);
@@ -191,6 +229,15 @@ impl Folder {
                 entry.file.fail(&error.to_string())
             }
         };
+        let after = entry.file.inputs();
+        let is_same = match (&before, after) {
+            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        if !is_same {
+            let (before, after) = (before.as_deref(), after.map(|it| &**it));
+            self.touched.extend(self.holders.replace(path, before, after));
+        }
         Looked::Read { is_new }
     }
 
@@ -200,13 +247,14 @@ impl Folder {
         problem(&self.root.display().to_string(), "they are left out", &what)
     }
 
-    /// Returns the objects in effect, in the order of their files.
-    pub fn inputs(&self) -> Vec<Arc<Inputs>> {
-        self.effective().map(|(_, inputs)| Arc::clone(inputs)).collect()
-    }
-
-    fn effective(&self) -> impl Iterator<Item = (&File, &Arc<Inputs>)> {
-        self.files.values().filter_map(|entry| Some((&entry.file, entry.file.inputs()?)))
+    /// Returns the objects that may differ since the last call, each with the file that counts for it.
+    pub fn take_replacements(&mut self) -> Replacements {
+        let touched = std::mem::take(&mut self.touched);
+        let file = |name: &Name| {
+            let entry = self.files.get(self.holders.file(name)?)?;
+            entry.file.inputs().cloned()
+        };
+        touched.into_iter().map(|name| (name.clone(), file(&name))).collect()
     }
 
     /// Number of objects in effect, objects of kinds that are not read included.
@@ -223,19 +271,13 @@ impl Folder {
     pub fn findings(&self) -> Vec<Finding> {
         let of_files = self.files.values().flat_map(|entry| entry.file.findings());
         let mut all: Vec<Finding> = self.problems.iter().chain(of_files).cloned().collect();
-        let names: Vec<&Path> = self
-            .files
-            .iter()
-            .filter(|(_, entry)| entry.file.inputs().is_some())
-            .map(|(path, _)| path.as_path())
-            .collect();
-        let twice = merge::duplicates(&self.inputs()).into_iter().take(DUPLICATES);
-        all.extend(twice.filter_map(|(kind, (namespace, name), positions)| {
-            let held: Vec<_> = positions.iter().filter_map(|position| names.get(*position)).collect();
-            let (last, others) = held.split_last()?;
-            let others: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
+        let several = self.holders.several().take(DUPLICATES);
+        all.extend(several.filter_map(|((kind, (namespace, name)), files)| {
+            let last = files.last()?;
+            let others: Vec<_> =
+                files.iter().filter(|path| *path != last).map(|path| path.display().to_string()).collect();
             let message = format!("is also in {}: the one in {} counts", others.join(", "), last.display());
-            let finding = Finding::new(ObjectRef::new(kind, namespace, name), Reason::Conflicted, message);
+            let finding = Finding::new(ObjectRef::new(*kind, namespace, name), Reason::Conflicted, message);
             Some(finding.hint("leave it in one file"))
         }));
         all.sort();
