@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU8, Ordering::Relaxed},
@@ -25,7 +26,7 @@ pub fn until(what: &str, state: impl Fn() -> String, mut is_true: impl FnMut() -
     let started = Instant::now();
     while !is_true() {
         assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}\n{}", state());
-        thread::sleep(INTERVAL);
+        thread::park_timeout(INTERVAL);
     }
     started.elapsed()
 }
@@ -38,7 +39,7 @@ pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, high | 0x80, low, NUMBER.fetch_add(1, Relaxed))
 }
 
-/// How a control plane is started.
+/// Settings of a process to start.
 #[derive(Debug, Clone)]
 pub struct Start {
     pub program: PathBuf,
@@ -48,12 +49,18 @@ pub struct Start {
     pub pages: SocketAddr,
     /// File of its log.
     pub log: PathBuf,
+    /// User and group of the process, if it is another one than that of the test.
+    pub user: Option<u32>,
 }
 
 impl Start {
     /// Starts the process.
     pub fn run(&self) -> ControlPlane {
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        let child = command
             .arg("run")
             .args(["--dir".as_ref(), self.dir.as_os_str(), "--state".as_ref(), self.state.as_os_str()])
             .args(["--xds-listen", &self.xds.to_string(), "--admin-listen", &self.pages.to_string()])
@@ -84,6 +91,13 @@ impl ControlPlane {
     /// Returns the id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns the end of its log.
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// Returns its log.
@@ -120,13 +134,13 @@ impl ControlPlane {
 
     /// Waits until it serves, and returns the time that took.
     pub fn ready(&self) -> Duration {
-        until("the control plane is ready", || self.log(), || self.page("/readyz").is_some())
+        until("the control plane is ready", || self.log_end(), || self.page("/readyz").is_some())
     }
 
     /// Waits until its log has a line with all of `words`.
     pub fn logs(&self, words: &[&str]) {
         let has = |line: &str| words.iter().all(|word| line.contains(word));
-        until(&format!("a line with {words:?}"), || self.log(), || self.log().lines().any(has));
+        until(&format!("a line with {words:?}"), || self.log_end(), || self.log().lines().any(has));
     }
 
     /// Returns a page, if it is answered with 200. Those for debugging are asked for with the token in the state.

@@ -52,6 +52,7 @@ impl Replicas {
                 xds: address(15_100, number),
                 pages: address(15_200, number),
                 log: place.join(format!("control-plane-{number}.log")),
+                user: None,
             };
             replicas.all.push(start.run());
         }
@@ -105,7 +106,9 @@ fn prove(envoy: &Path) {
 
     let machines: Vec<Machine> =
         SERVERS.iter().chain([&CALLER]).map(|name| Machine::start(envoy, name, &replicas)).collect();
-    machines.iter().for_each(|machine| machine.ready(&replicas));
+    for machine in &machines {
+        machine.ready(&replicas);
+    }
     // The one that is killed is that of the caller.
     let of_caller = |it: &ControlPlane| it.proxies().iter().any(|proxy| proxy.contains(CALLER));
     let one = replicas.all.iter().position(of_caller).unwrap();

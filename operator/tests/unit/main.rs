@@ -27,5 +27,6 @@ mod pages;
 mod peers;
 mod reasons;
 mod sources;
+mod standalone;
 mod status;
 mod webhook_callers;

@@ -37,7 +37,7 @@ const REQUESTS: usize = 100;
 /// Maximum number of requests of a run.
 const MAX_REQUESTS: usize = 200_000;
 /// Time limit of one request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const COMMANDS: &str = r#"mount -t tmpfs tmpfs /run
 ip link set lo up
@@ -167,7 +167,7 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
 fn get(address: &str, port: u16, path: &str) -> Result<String, String> {
     let failed = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect((address, port)).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT)).map_err(failed)?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: api.shop\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
