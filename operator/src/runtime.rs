@@ -8,7 +8,7 @@ mod pipeline;
 pub mod sidecar;
 pub mod standalone;
 mod status;
-mod watches;
+pub mod watches;
 mod webhooks;
 mod xds;
 

@@ -16,6 +16,7 @@
 
 pub mod api_server;
 pub mod attack;
+pub mod control_plane;
 pub mod corpus;
 pub mod reviews;
 pub mod tls;

@@ -13,7 +13,7 @@ mod chance;
 mod explained;
 mod generated;
 mod judge;
-mod network;
+pub mod network;
 mod path;
 mod pattern;
 mod random;

@@ -4,7 +4,12 @@
 //! local; calls to Services go to the proxy's outbound port and calls to the judged workload to its inbound one, so
 //! that the product's configuration is served unchanged.
 
-use std::{env, process::Command};
+use std::{env, fs::File, process::Command, thread};
+
+use rustix::{
+    fd::AsFd as _,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 /// Set in the process inside the namespace: the name of its test.
 const INSIDE: &str = "SMIDGE_PROOF_INSIDE";
@@ -34,10 +39,12 @@ pub struct Network<'a> {
 
 /// Runs `proof` where one proxy is judged.
 pub fn isolated(test: &str, proof: impl FnOnce()) {
-    isolated_in(&Network { commands: COMMANDS, variables: &[("RULES", RULES)] }, test, proof);
+    let network = Network { commands: COMMANDS, variables: &[("RULES", RULES)] };
+    isolated_in(&network, &format!("differential::{test}"), proof);
 }
 
-/// Runs `proof` in a network namespace: the test of this name, in another process. If that is not possible, it prints
+/// Runs `proof` in a network namespace: the test of this name, with its modules, in
+/// another process. If that is not possible, it prints
 /// so and passes, but fails under `CI=true`.
 pub fn isolated_in(network: &Network<'_>, test: &str, proof: impl FnOnce()) {
     if env::var(INSIDE).as_deref() == Ok(test) {
@@ -52,10 +59,22 @@ pub fn isolated_in(network: &Network<'_>, test: &str, proof: impl FnOnce()) {
     let status = Command::new("unshare")
         .args(["--net", "--mount", "bash", "-euc", network.commands])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", &format!("differential::{test}"), "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(INSIDE, test)
         .envs(network.variables.iter().copied())
         .status()
         .unwrap();
     assert!(status.success(), "{test} failed; its output is above");
+}
+
+/// Runs `work` in a named network namespace.
+pub fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        });
+        inside.join().unwrap()
+    })
 }

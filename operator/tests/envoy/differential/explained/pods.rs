@@ -6,7 +6,6 @@
 //! translated as by kube-proxy.
 
 use std::{
-    fs::File,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
@@ -16,10 +15,6 @@ use std::{
     thread,
 };
 
-use rustix::{
-    fd::AsFd as _,
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
 use smidge::redirect::{self, Exclusions, ProxySockets};
 
 use crate::differential::{
@@ -82,21 +77,12 @@ pub fn isolated(test: &str, proof: impl FnOnce()) {
     let redirection = redirect::nftables(&Exclusions::default(), ProxySockets::OfUser(PROXY.0));
     let network =
         Network { commands: COMMANDS, variables: &[("RULES", RULES), ("REDIRECTION", &redirection)] };
-    network::isolated_in(&network, test, proof);
+    network::isolated_in(&network, &format!("differential::{test}"), proof);
 }
 
 /// Runs `work` in a pod.
 pub fn within<T: Send>(pod: &str, work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            if pod != OUTSIDE {
-                let namespace = File::open(format!("/run/netns/{pod}")).unwrap();
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            }
-            work()
-        });
-        inside.join().unwrap()
-    })
+    if pod == OUTSIDE { work() } else { network::within(pod, work) }
 }
 
 /// Starts the proxy of a pod in its network.
