@@ -88,7 +88,7 @@ impl Bench {
     pub fn slot<'a>(&self, pods: impl IntoIterator<Item = (&'a Pod, String)>) -> anyhow::Result<()> {
         let slots = pods.into_iter().map(|(pod, account)| {
             let node = format!("{}.{}", pod.name, pod.namespace);
-            Ok(Slot { node, token: self.signer.token(pod, &account)? })
+            Ok(Slot { node, token: self.signer.token(pod, &account)?, tls: None })
         });
         self.fleet.slot(slots.collect::<anyhow::Result<Vec<Slot>>>()?)
     }
@@ -273,6 +273,11 @@ pub async fn roots(cluster: &Cluster, authority: &str) -> anyhow::Result<Vec<Str
     let path = format!("{}/smidge-root-{authority}", cluster.path("Secret", "smidge-system")?);
     let secret = cluster.call(Method::GET, &path, None).await?;
     let data = secret.get("data").and_then(Value::as_object).context("a Secret without data")?;
+    certificates(data)
+}
+
+/// Returns the certificates in the data of an authority's Secret, in PEM.
+pub fn certificates(data: &serde_json::Map<String, Value>) -> anyhow::Result<Vec<String>> {
     let certificates = data.iter().filter(|(name, _)| ["active.crt", "standby.crt"].contains(&name.as_str()));
     let texts = certificates.map(|(_, value)| {
         let bytes = BASE64_STANDARD.decode(value.as_str().unwrap_or_default())?;

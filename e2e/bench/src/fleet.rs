@@ -46,8 +46,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Slot {
     /// Node id, as `<pod>.<namespace>`.
     pub node: String,
-    /// Token of its pod.
+    /// Token of its pod; empty for a machine.
     pub token: String,
+    /// TLS configuration with its client certificate, if it has one: that of a machine.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// Server that proxies connect to.

@@ -23,6 +23,7 @@ mod costs;
 mod fairness;
 mod figures;
 mod fleet;
+mod folder;
 mod growth;
 mod hostile;
 mod http2;
@@ -71,6 +72,8 @@ enum Cli {
     Run(RunArgs),
     /// Measure the operator with access enforced, and then permissive, where every proxy sees every Service.
     Permissive(RunArgs),
+    /// Measure an edit of a file of a folder, beside the same edit in an API server.
+    Folder(RunArgs),
     /// Measure the effect of attacks on the operator's ports.
     Hostile(RunArgs),
     /// Attack until the process is killed; `hostile` starts it.
@@ -171,6 +174,7 @@ fn main() -> anyhow::Result<()> {
         Cli::Plot { data, out } => plot::draw(&growth::read(&data)?, &out),
         Cli::Run(args) => block_on(run(args, Scenarios::All)),
         Cli::Permissive(args) => block_on(run(args, Scenarios::Permissive)),
+        Cli::Folder(args) => block_on(run(args, Scenarios::Folder)),
         Cli::Hostile(args) => block_on(run(args, Scenarios::Hostile)),
         Cli::Attack(args) => block_on(hostile::attack(args)),
         Cli::Growth(args) => block_on(growth::run(args)),
@@ -189,6 +193,7 @@ enum Scenarios {
     /// Those to which the targets apply.
     All,
     Permissive,
+    Folder,
     Hostile,
 }
 
@@ -226,6 +231,7 @@ async fn run(args: RunArgs, scenarios: Scenarios) -> anyhow::Result<()> {
     let outcome = match scenarios {
         Scenarios::All => scenario::all(&mut bench, proxy_counts, &mut results).await,
         Scenarios::Permissive => permissive::all(&mut bench, proxy_counts.usual, &mut results).await,
+        Scenarios::Folder => folder::all(&mut bench, proxy_counts.few, &mut results).await,
         Scenarios::Hostile => hostile::all(&mut bench, proxy_counts.usual, attack, &mut results).await,
     };
     results.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));

@@ -81,7 +81,7 @@ async fn cold_start(bench: &mut Bench) -> anyhow::Result<Row> {
         let first = bench.operator.started.elapsed();
         let listed = bench
             .operator
-            .logged_after("all watches synced")
+            .logged_after("every object was read")
             .context("the log has no time at which all was read")?;
         whole.push(first.as_secs_f64());
         after.push(first.saturating_sub(listed).as_secs_f64());
@@ -150,7 +150,7 @@ fn receivers_of(shape: Shape, service: usize, proxies: usize) -> (usize, String)
 }
 
 /// Measures an edit of the weights of a Service's split.
-async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
+pub async fn split(bench: &mut Bench, id: &str, service: usize, proxies: usize) -> anyhow::Result<Row> {
     let (receivers, description) = receivers_of(bench.settings.shape, service, proxies);
     let mut row = Row::new(id, &format!("TrafficSplit edit → {description}"));
     row.set("proxies", proxies as f64);

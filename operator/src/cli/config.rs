@@ -96,7 +96,7 @@ fn read(path: &Path) -> Result<Vec<OsString>, ConfigError> {
     let command = Cli::command();
     let run = command.find_subcommand(COMMAND);
     let names: Vec<&str> =
-        run.into_iter().flat_map(|run| run.get_arguments()).filter_map(clap::Arg::get_long).collect();
+        run.into_iter().flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).collect();
     let mut arguments = Vec::new();
     for (name, value) in settings {
         if !names.contains(&name.as_str()) || name == FLAG.trim_start_matches('-') {

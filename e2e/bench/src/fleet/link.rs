@@ -39,7 +39,10 @@ impl Link {
         let mut socket = TcpStream::connect(*address)?;
         let _ = socket.set_nodelay(true);
         registry.register(&mut socket, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
-        let mut tls = ClientConnection::new(target.tls.clone(), target.server_name.clone())?;
+        let mut tls = ClientConnection::new(
+            who.tls.as_ref().unwrap_or(&target.tls).clone(),
+            target.server_name.clone(),
+        )?;
         tls.set_buffer_limit(None);
         let mut plain = Vec::new();
         let http = Http2::open(&target.server_name.to_str(), &who.token, &mut plain);

@@ -122,8 +122,8 @@ impl Notifications {
         let name = self.root.file_name().unwrap_or_default();
         self.state.followed().link = above.join(name);
         // The exchange of the folder or of the link is an event of the folder above.
-        let watched = watcher.watch(above, RecursiveMode::NonRecursive);
-        if let Err(error) = watched.and_then(|()| watcher.watch(&target, RecursiveMode::Recursive)) {
+        let parent = watcher.watch(above, RecursiveMode::NonRecursive);
+        if let Err(error) = parent.and_then(|()| watcher.watch(&target, RecursiveMode::Recursive)) {
             not_watched(&self.root, &error);
         }
     }
