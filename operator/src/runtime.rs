@@ -148,7 +148,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The folder of manifests cannot be served.
-    #[error(transparent)]
+    #[error("failed to serve the folder of --dir")]
     Folder(#[from] FolderError),
     /// The authorities in the folder of state cannot be used.
     #[error(transparent)]

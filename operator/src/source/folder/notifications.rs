@@ -31,6 +31,8 @@ pub(super) struct Notifications {
     root: PathBuf,
     state: Arc<State>,
     watcher: Option<RecommendedWatcher>,
+    /// True if the last attempt to watch has succeeded. A part of the folder that cannot be watched makes it fail.
+    is_watched: bool,
 }
 
 #[derive(Default)]
@@ -75,7 +77,7 @@ impl Notifications {
         let receiver = Arc::clone(&state);
         let watcher = notify::recommended_watcher(move |event| receiver.take(event));
         let watcher = watcher.inspect_err(|error| not_watched(path, error)).ok();
-        let mut notifications = Self { root: path.to_owned(), state, watcher };
+        let mut notifications = Self { root: path.to_owned(), state, watcher, is_watched: true };
         notifications.follow();
         notifications
     }
@@ -104,12 +106,12 @@ impl Notifications {
         writing.keys().filter_map(|path| path.strip_prefix(target).ok()).map(Path::to_owned).collect()
     }
 
-    /// Watches the target of the path, if it is another one than before.
+    /// Watches the target of the path, if it is another one than before, or could not be watched.
     fn follow(&mut self) {
         let target = self.root.canonicalize().ok();
         let Some(watcher) = &mut self.watcher else { return };
         let before = std::mem::replace(&mut self.state.followed().target, target.clone());
-        if target == before {
+        if target == before && self.is_watched {
             return;
         }
         if let Some(before) = before {
@@ -123,7 +125,11 @@ impl Notifications {
         self.state.followed().link = above.join(name);
         // The exchange of the folder or of the link is an event of the folder above.
         let parent = watcher.watch(above, RecursiveMode::NonRecursive);
-        if let Err(error) = parent.and_then(|()| watcher.watch(&target, RecursiveMode::Recursive)) {
+        let attempt = parent.and_then(|()| watcher.watch(&target, RecursiveMode::Recursive));
+        let was_watched = std::mem::replace(&mut self.is_watched, attempt.is_ok());
+        if let Err(error) = attempt
+            && was_watched
+        {
             not_watched(&self.root, &error);
         }
     }
