@@ -20,3 +20,4 @@ mod inject;
 mod inject_probes;
 mod machine;
 mod redirect;
+mod sandbox;

@@ -26,5 +26,6 @@ mod machine;
 mod pages;
 mod peers;
 mod reasons;
+mod sandbox;
 mod status;
 mod webhook_callers;
