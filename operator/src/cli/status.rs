@@ -1,4 +1,4 @@
-//! `smidge status`: shows what a control plane without an API server says about its objects and proxies.
+//! `smidge status`: shows what a control plane without an API server reports about its objects and proxies.
 //!
 //! Asks the debug pages of the running process, with the token in its state folder. Adds no rule: the conditions are
 //! those that `smidge run` would write to an API server.
