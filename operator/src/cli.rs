@@ -17,6 +17,7 @@ pub mod manifests;
 pub mod redirect;
 pub mod render;
 pub mod run;
+pub mod sandbox;
 pub mod status;
 pub mod terminal;
 
@@ -44,6 +45,8 @@ pub enum Command {
     Explain(explain::Args),
     /// Print the names and addresses of Services, for machines without the DNS of a cluster.
     Hosts(hosts::Args),
+    /// Run manifests as a sandbox on this machine, and call as any workload.
+    Try(Box<sandbox::Args>),
     /// Print manifests with the proxy injected.
     Inject(Box<inject::Args>),
     /// Show the status of the objects and proxies of a control plane without an API server.
@@ -52,6 +55,9 @@ pub enum Command {
     Machine(machine::Args),
     /// Redirect a pod's traffic to its proxy (runs inside the pod).
     Redirect(redirect::Args),
+    /// A part of a sandbox; `try` runs it.
+    #[command(hide = true)]
+    SandboxPart(sandbox::part::Args),
 }
 
 /// Reads the arguments of this process, and of `smidge run`, the configuration file that they name. Ends the process if
@@ -80,5 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Machine(args) => machine::run(args),
         Command::Redirect(args) => redirect::run(args),
+        Command::Try(args) => sandbox::run(args),
+        Command::SandboxPart(args) => sandbox::part::run(args),
     }
 }

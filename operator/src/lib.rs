@@ -21,6 +21,7 @@ pub mod publish;
 pub mod queue;
 pub mod report;
 pub mod runtime;
+pub mod sandbox;
 pub mod shares;
 pub mod source;
 pub mod status;

@@ -21,3 +21,4 @@ mod inject_probes;
 mod machine;
 mod redirect;
 mod replicas;
+mod sandbox;

@@ -26,6 +26,7 @@ mod machine;
 mod pages;
 mod peers;
 mod reasons;
+mod sandbox;
 mod sources;
 mod standalone;
 mod status;
