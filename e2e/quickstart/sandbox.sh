@@ -8,7 +8,7 @@
 readonly WORK=${SMIDGE_QUICKSTART:-/var/tmp/smidge-quickstart-$EUID}
 readonly MESH=$WORK/mesh
 readonly STATE_FOLDER=$WORK/state
-readonly PROGRAMS=${SMIDGE_PROGRAMS:-${CARGO_TARGET_DIR:-$ROOT/target}/release}
+readonly PROGRAMS=${SMIDGE_PROGRAMS:-${CARGO_TARGET_DIR:-$ROOT/target}/debug}
 readonly SMIDGE=$PROGRAMS/smidge
 readonly BOOKSTORE=$PROGRAMS/bookstore
 readonly CONTROL_PLANE=10.77.0.1
