@@ -31,7 +31,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::{
     notifications::Notifications,
@@ -274,7 +274,7 @@ impl Source {
     fn edit(&mut self) -> Edit {
         let replacements = self.folder.take_replacements();
         let findings = Arc::new(self.folder.findings());
-        info!(files = self.folder.files(), objects = self.folder.objects(), "manifests read");
+        debug!(files = self.folder.files(), objects = self.folder.objects(), "manifests read");
         let apply = move |inputs: &mut Inputs| {
             let change = merge::replace(inputs, &replacements);
             if *inputs.reported == *findings {

@@ -20,7 +20,7 @@ use super::{
     FolderError, Limits,
     file::{Digest, File, problem},
     holders::{Holders, Name},
-    listing::{Stamp, list},
+    listing::{Listing, Stamp, list},
     merge::Replacements,
 };
 use crate::finding::{Finding, ObjectRef, Reason};
@@ -46,6 +46,8 @@ pub(super) struct Folder {
     holders: Holders,
     /// Objects that may differ since `take_replacements` was called.
     touched: BTreeSet<Name>,
+    /// True if objects or findings may differ since then. A look that ends early must not lose what it has read.
+    is_changed: bool,
     /// Findings about the folder itself.
     problems: Vec<Finding>,
 }
@@ -73,9 +75,10 @@ pub(super) struct Attention {
 }
 
 /// Result of looking at a file.
+#[derive(PartialEq, Eq)]
 enum Looked {
-    /// It was read, or is as it was; true if its objects or findings may have changed.
-    Read { is_new: bool },
+    /// It was read, or is as it was.
+    Read,
     /// It changes right now.
     Unsettled,
 }
@@ -83,7 +86,7 @@ enum Looked {
 /// Result of reading a folder.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// True if objects or findings may have changed.
+    /// True if objects or findings may have changed since the last call of `take_replacements`.
     pub changed: bool,
     /// The time at which to read again, whatever happens.
     pub again: Option<Instant>,
@@ -99,6 +102,7 @@ impl Folder {
             files: BTreeMap::new(),
             holders: Holders::default(),
             touched: BTreeSet::new(),
+            is_changed: false,
             problems: Vec::new(),
         }
     }
@@ -114,8 +118,8 @@ impl Folder {
     }
 
     fn read_stable(&mut self, attention: &Attention, now: Instant) -> Result<Read, FolderError> {
-        if let Some(changed) = attention.only.as_ref().and_then(|only| self.read_only(only, attention)) {
-            return Ok(Read { changed, again: None });
+        if attention.only.as_ref().is_some_and(|only| self.read_only(only, attention)) {
+            return Ok(Read { changed: self.is_changed, again: None });
         }
         let place = |source| FolderError::of(&self.root, source);
         for _ in 0..ATTEMPTS {
@@ -133,27 +137,21 @@ impl Folder {
         Err(FolderError::Unstable { path: self.root.clone() })
     }
 
-    /// Reads some files without listing the folder. Returns `None` if that is not enough: a file is new or gone, or
+    /// Reads some files without listing the folder. Returns false if that is not enough: a file is new or gone, or
     /// something has failed before.
-    fn read_only(&mut self, only: &BTreeSet<PathBuf>, attention: &Attention) -> Option<bool> {
+    fn read_only(&mut self, only: &BTreeSet<PathBuf>, attention: &Attention) -> bool {
         if !self.problems.is_empty() || self.files.is_empty() {
-            return None;
+            return false;
         }
-        let mut changed = false;
-        for path in only {
-            self.files.get(path)?;
-            let metadata = fs::metadata(self.root.join(path)).ok().filter(Metadata::is_file)?;
-            match self.look(path, Stamp::of(&metadata), attention) {
-                Looked::Read { is_new } => changed |= is_new,
-                Looked::Unsettled => return None,
-            }
-        }
-        Some(changed)
+        only.iter().all(|path| {
+            let metadata = fs::metadata(self.root.join(path)).ok().filter(Metadata::is_file);
+            let Some(metadata) = metadata.filter(|_| self.files.contains_key(path)) else { return false };
+            self.look(path, Stamp::of(&metadata), attention) == Looked::Read
+        })
     }
 
-    fn take(&mut self, listing: super::listing::Listing, attention: &Attention, now: Instant) -> Read {
+    fn take(&mut self, listing: Listing, attention: &Attention, now: Instant) -> Read {
         let mut problems = Vec::new();
-        let mut changed = false;
         let failed: Vec<&Path> = listing.failed.iter().map(|(path, _)| path.as_path()).collect();
         for (path, error) in &listing.failed {
             let name = path.display().to_string();
@@ -165,13 +163,12 @@ impl Folder {
         let mut present = BTreeSet::new();
         let mut again = None;
         for (path, stamp) in listing.files {
-            match self.look(&path, stamp, attention) {
-                Looked::Read { is_new } => changed |= is_new,
-                Looked::Unsettled => again = Some(now + SETTLED),
+            if self.look(&path, stamp, attention) == Looked::Unsettled {
+                again = Some(now + SETTLED);
             }
             present.insert(path);
         }
-        let Self { files, holders, touched, .. } = self;
+        let Self { files, holders, touched, is_changed, .. } = self;
         files.retain(|path, entry| {
             if present.contains(path) || failed.iter().any(|failed| path.starts_with(failed)) {
                 entry.gone_since = None;
@@ -183,20 +180,20 @@ impl Folder {
                 again = Some(again.map_or(since + GRACE, |at: Instant| at.min(since + GRACE)));
             }
             if !keep {
-                changed = true;
+                *is_changed = true;
                 touched.extend(holders.replace(path, entry.file.inputs().map(|it| &**it), None));
             }
             keep
         });
-        changed |= self.problems != problems;
+        self.is_changed |= self.problems != problems;
         self.problems = problems;
-        Read { changed, again }
+        Read { changed: self.is_changed, again }
     }
 
     /// Reads a file if it has changed.
     fn look(&mut self, path: &Path, stamp: Stamp, attention: &Attention) -> Looked {
         if attention.writing.contains(path) {
-            return Looked::Read { is_new: false };
+            return Looked::Read;
         }
         let entry = self.files.entry(path.to_owned()).or_insert_with(|| Entry {
             file: File::new(path.display().to_string(), self.namespace.clone()),
@@ -205,7 +202,7 @@ impl Folder {
             unsettled: 0,
         });
         if entry.stamp == Some(stamp) && !attention.everything {
-            return Looked::Read { is_new: false };
+            return Looked::Read;
         }
         let is_whole = attention.only.as_ref().is_some_and(|only| only.contains(path));
         let is_young = !is_whole && stamp.age(attention.time).is_some_and(|age| age < SETTLED);
@@ -215,7 +212,7 @@ impl Folder {
         }
         entry.unsettled = 0;
         let before = entry.file.inputs().cloned();
-        let is_new = match content(&self.root.join(path), stamp, &self.limits) {
+        self.is_changed |= match content(&self.root.join(path), stamp, &self.limits) {
             Ok(Some(content)) => {
                 entry.stamp = Some(stamp);
                 entry.file.take(&content)
@@ -238,7 +235,7 @@ impl Folder {
             let (before, after) = (before.as_deref(), after.map(|it| &**it));
             self.touched.extend(self.holders.replace(path, before, after));
         }
-        Looked::Read { is_new }
+        Looked::Read
     }
 
     fn too_many(&self, left_out: usize) -> Finding {
@@ -250,6 +247,7 @@ impl Folder {
     /// Returns the objects that may differ since the last call, each with the file that counts for it.
     pub fn take_replacements(&mut self) -> Replacements {
         let touched = std::mem::take(&mut self.touched);
+        self.is_changed = false;
         let file = |name: &Name| {
             let entry = self.files.get(self.holders.file(name)?)?;
             entry.file.inputs().cloned()
@@ -324,4 +322,37 @@ fn content(path: &Path, stamp: Stamp, limits: &Limits) -> io::Result<Option<Vec<
     let mut content = Vec::new();
     (&mut file).take(limits.bytes).read_to_end(&mut content)?;
     Ok(is_same(file.metadata()?).then_some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str) -> String {
+        format!(
+            "{{apiVersion: specs.smi-spec.io/v1alpha4, kind: TCPRoute, metadata: {{name: {name}}}, spec: {{}}}}"
+        )
+    }
+
+    /// A look at some files that finds another one gone continues with the whole folder, where the first is as it was.
+    #[test]
+    fn what_a_look_has_read_before_it_ends_early_is_not_lost() {
+        let place = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(place.path().join(name), text).unwrap();
+        let names = |names: &[&str]| names.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        let look =
+            |only| Attention { only, everything: false, writing: BTreeSet::new(), time: SystemTime::now() };
+        write("a.yaml", &route("one"));
+        write("b.yaml", &route("two"));
+        let mut folder = Folder::new(place.path().to_owned(), "default".to_owned(), Limits::default());
+        let now = Instant::now();
+        assert!(folder.read(&look(None), now).unwrap().changed);
+        assert_eq!(folder.take_replacements().len(), 2);
+        write("a.yaml", &route("other"));
+        fs::remove_file(place.path().join("b.yaml")).unwrap();
+        let read = folder.read(&look(Some(names(&["a.yaml", "b.yaml"]))), now).unwrap();
+        assert!(read.changed, "the change of a.yaml would wait for the next one");
+        assert_eq!(folder.take_replacements().len(), 2, "one object is gone, and one is new");
+        assert!(!folder.read(&look(None), now).unwrap().changed);
+    }
 }
