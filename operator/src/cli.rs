@@ -14,6 +14,7 @@ pub mod hosts;
 pub mod inject;
 pub mod machine;
 pub mod manifests;
+pub mod output;
 pub mod redirect;
 pub mod render;
 pub mod run;

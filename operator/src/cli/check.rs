@@ -14,6 +14,7 @@ use smidge_xds::mesh::id::ClusterId;
 
 use super::{
     manifests::Manifests,
+    output::Output,
     terminal::{Colour, Shown, coloured, is_colourful},
 };
 use crate::{
@@ -40,15 +41,6 @@ pub struct Args {
     pub output: Output,
 }
 
-/// Format of the findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// One line for each finding, errors first.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 /// Result of `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -62,15 +54,7 @@ pub struct Report {
 pub fn run(args: Args) -> ExitCode {
     let Args { manifests, output } = args;
     let report = check(&manifests);
-    let mut stdout = io::stdout().lock();
-    let written = match output {
-        Output::Json => serde_json::to_writer_pretty(&mut stdout, &report)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(stdout)),
-        Output::Text => print(&report, is_colourful(), &mut stdout),
-    };
-    // A closed pipe (`| head`) is not an error.
-    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+    if output.write(&report, |out| print(&report, is_colourful(), out)).is_err() {
         return ExitCode::from(2);
     }
     ExitCode::from(report.exit_code())

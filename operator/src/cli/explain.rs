@@ -3,11 +3,7 @@
 //! Reads files as `smidge check` does, or lists the cluster of the current kubeconfig, and prints the answer of
 //! `explain`.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, io, process::ExitCode};
 
 use anyhow::Context as _;
 use smidge_xds::mesh::id::ClusterId;
@@ -15,6 +11,7 @@ use smidge_xds::mesh::id::ClusterId;
 use super::{
     check::{Report, print as print_report},
     manifests::Manifests,
+    output::Output,
     terminal::{Shown, is_colourful},
 };
 use crate::{
@@ -64,15 +61,6 @@ pub struct Args {
     pub output: Output,
 }
 
-/// Format of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 /// Runs `smidge explain`.
 #[allow(clippy::needless_pass_by_value)] // All commands take their arguments alike.
 pub fn run(args: Args) -> ExitCode {
@@ -94,20 +82,10 @@ fn run_or_fail(args: &Args) -> anyhow::Result<u8> {
     }
     let is_whole = offline.unreadable.is_empty();
     let answer = answer(offline, &args.question())?;
-    let mut stdout = io::stdout().lock();
-    let written = match args.output {
-        Output::Text => text::print(&answer, is_colourful(), &mut stdout),
-        Output::Json => serde_json::to_writer_pretty(&mut stdout, &answer)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(stdout)),
-    };
-    match written {
-        // A closed pipe (`| head`) is not an error.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to write"),
-        // Objects that could not be read might have changed the answer.
-        _ if !is_whole => Ok(2),
-        _ => Ok(exit_code(&answer)),
-    }
+    let written = args.output.write(&answer, |out| text::print(&answer, is_colourful(), out));
+    written.context("failed to write")?;
+    // Objects that could not be read might have changed the answer.
+    Ok(if is_whole { exit_code(&answer) } else { 2 })
 }
 
 /// Returns the exit status: 0 allowed, 1 denied or allowed in part.

@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail};
 
 use super::{
     manifests::Manifests,
+    output::Output,
     terminal::{Shown, is_colourful},
 };
 use crate::{
@@ -63,15 +64,6 @@ pub struct Args {
     /// Output format of --expect.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-/// Format of the judgements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// A line for each call.
-    Text,
-    /// One JSON list.
-    Json,
 }
 
 /// Runs `smidge try`.

@@ -19,7 +19,10 @@ use serde_json::Value;
 use smidge_crds::status::Status;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::terminal::{Colour, Shown, coloured, is_colourful};
+use super::{
+    output::Output,
+    terminal::{Colour, Shown, coloured, is_colourful},
+};
 use crate::{
     admin::{
         status::ObjectStatus,
@@ -48,15 +51,6 @@ pub struct Args {
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-/// Format of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// One line for each object, finding and proxy.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// Errors of asking.
@@ -102,14 +96,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut stdout = io::stdout().lock();
-    let written = match output {
-        Output::Json => serde_json::to_writer_pretty(&mut stdout, &report)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(stdout)),
-        Output::Text => print(&report, is_colourful(), &mut stdout),
-    };
-    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+    if output.write(&report, |out| print(&report, is_colourful(), out)).is_err() {
         return ExitCode::from(2);
     }
     ExitCode::from(u8::from(!report.is_ready()))

@@ -26,6 +26,7 @@ use super::block_on;
 use crate::{
     auth::machines::{Hex, key_digest},
     ca::{MachineCertificate, MachineId, MachineIssuer, Secrets, issue, pem},
+    cli::output::Output,
 };
 
 /// Bits of a key's mode that give access to every user of the machine.
@@ -57,15 +58,6 @@ pub struct Args {
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-/// Format of the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// Report of what was written.

@@ -51,10 +51,8 @@ pub fn run(sandbox: &Sandbox, all: Vec<Expectation>, output: Output) -> anyhow::
         }
         judged.push(judgement);
     }
-    if output == Output::Json {
-        serde_json::to_writer_pretty(&mut stdout, &judged)?;
-        writeln!(stdout)?;
-    }
+    // As text, each was printed when it was judged.
+    output.write(&judged, |_| Ok(()))?;
     Ok(status(&judged))
 }
 
