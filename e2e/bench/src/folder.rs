@@ -95,11 +95,13 @@ fn write(shape: Shape, mesh: &Path) -> anyhow::Result<String> {
     let mut split = String::new();
     let mut files: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     for object in shape.objects() {
+        // Machines take the place of pods.
+        if matches!(object.kind, "Pod" | "EndpointSlice") {
+            continue;
+        }
         let text = manifest(&object)?;
         match object.kind {
             "TrafficSplit" if object.name == Shape::name(Shape::HOT) => split = text,
-            // Machines take their place.
-            "Pod" | "EndpointSlice" => {}
             "Namespace" | "HTTPRouteGroup" => {
                 files.entry("namespaces".to_owned()).or_default().push_str(&text);
             }
