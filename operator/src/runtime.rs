@@ -57,6 +57,10 @@ pub struct Settings {
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     pub proxy_image: String,
+    /// Version of that Envoy, for example 1.40.0; by default the one in the image's tag. Before 1.37, and if it is not
+    /// known, no statistics of traffic are collected.
+    #[arg(long, env = "SMIDGE_PROXY_VERSION")]
+    pub proxy_version: Option<String>,
     /// Image of the init container that redirects traffic: that of this program.
     #[arg(long, env = "SMIDGE_INIT_IMAGE", required_unless_present = "dir")]
     pub init_image: Option<String>,
@@ -113,6 +117,7 @@ impl Settings {
     ) -> injector::Settings {
         self.sidecar.apply(injector::Settings {
             proxy_image: self.proxy_image.clone(),
+            proxy_version: self.proxy_version.clone(),
             init_image: self.init_image.clone().unwrap_or_default(),
             image_pull_policy: self.image_pull_policy.clone(),
             trust_domain: self.trust_domain.clone(),

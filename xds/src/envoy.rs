@@ -14,4 +14,5 @@ pub mod rbac;
 pub mod request;
 pub mod route;
 pub mod tls;
+pub mod traffic;
 pub mod wire;

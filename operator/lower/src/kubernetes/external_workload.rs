@@ -13,7 +13,7 @@ use std::{
 use smidge_crds::config::{ExternalPort, ExternalWorkloadSpec, pinned_key};
 use smidge_mesh::{
     id::{ProxyId, SpiffeId},
-    proxy,
+    proxy::{self, TrafficStats},
     service::Protocol,
 };
 
@@ -93,6 +93,7 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         },
         addresses,
         owner: (KIND.to_owned(), key.1.clone()),
+        traffic: TrafficStats::None,
         ports,
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);
