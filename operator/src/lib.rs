@@ -26,6 +26,7 @@ pub mod shares;
 pub mod source;
 pub mod status;
 pub mod tls;
+pub mod traffic_api;
 pub mod webhook;
 
 pub use smidge_injector::{self as injector, redirect};

@@ -8,6 +8,7 @@ mod pipeline;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+mod traffic_api;
 pub mod watches;
 mod webhooks;
 mod xds;
@@ -84,6 +85,10 @@ pub struct Settings {
     /// these authorities is accepted.
     #[arg(long = "webhook-client-name", requires = "webhook_client_ca", value_name = "NAME")]
     pub webhook_client_names: Vec<String>,
+    /// Address of the server of TrafficMetrics, which the API server calls for the API group metrics.smi-spec.io. Without
+    /// it, there is no such server.
+    #[arg(long, env = "SMIDGE_TRAFFIC_API_LISTEN", value_name = "ADDRESS", conflicts_with = "dir")]
+    pub traffic_api_listen: Option<SocketAddr>,
     /// Address of the operator's own pages. With --dir, the default is 127.0.0.1:15014.
     #[arg(
         long,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Core, Error, Settings, Tasks, listen, pages,
     pipeline::{self, Feed, Pipeline},
-    status, watches, webhooks,
+    status, traffic_api, watches, webhooks,
     xds::{self, Access},
 };
 use crate::{
@@ -49,6 +49,7 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     let sources = (&kubernetes, &pipeline);
     status::status(&core, sources, (&proxies, &authenticator), &mut registry, tasks)?;
     webhooks::webhooks(&core, sources, callers, &mut registry, tasks)?;
+    traffic_api::traffic_api(&core, &kubernetes, traffic_api::Silent, tasks)?;
     let domain = TrustDomain(core.settings.trust_domain.clone());
     let cluster = ClusterId(core.settings.cluster_name.clone());
     let readers =
