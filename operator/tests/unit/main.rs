@@ -30,4 +30,5 @@ mod sandbox;
 mod sources;
 mod standalone;
 mod status;
+mod traffic;
 mod webhook_callers;
