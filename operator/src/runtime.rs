@@ -8,6 +8,7 @@ mod pipeline;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+mod traffic;
 mod traffic_api;
 pub mod watches;
 mod webhooks;

@@ -3,11 +3,11 @@
 //!
 //! Called by `runtime::kubernetes` at the start, with the source of the figures.
 
-use std::{future::ready, sync::Arc};
+use std::sync::Arc;
 
 use smidge_traffic_metrics::{
     api::{GROUP, Version},
-    traffic::{Question, SourceError, Traffic, TrafficSource},
+    traffic::TrafficSource,
 };
 use tokio::sync::watch;
 use tracing::error;
@@ -21,15 +21,6 @@ use crate::{
 
 /// Service that the API server calls.
 const SERVICE: &str = "smidge-traffic-api";
-
-/// Source without any traffic.
-pub(super) struct Silent;
-
-impl TrafficSource for Silent {
-    fn traffic(&self, _: &Question) -> impl Future<Output = Result<Traffic, SourceError>> + Send {
-        ready(Ok(Traffic::default()))
-    }
-}
 
 /// Starts the server, if it has an address.
 pub(super) fn traffic_api<S: TrafficSource + 'static>(
