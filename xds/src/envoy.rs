@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod endpoints;
 pub mod filter;
 pub mod listener;
+pub mod log_filter;
 pub mod names;
 pub mod predicate;
 pub mod rbac;

@@ -1,10 +1,12 @@
-//! Turns the labels of a call into its outcome: success, failure or refusal.
+//! Turns the labels of a call into its outcome: success, failure or refusal, or none.
 //!
 //! Pure. Used by `store` once for each series.
 //!
 //! | label | outcome |
 //! | --- | --- |
-//! | `denied` is `denied` | refused, whatever the rest is |
+//! | policy denied it (`enforced`, the `termination` of a connection, a refusal of the caller's own proxy) | refused, whatever the rest is |
+//! | an attempt that found no server (code 0, flag `UF`), and not the last one | none: another attempt follows |
+//! | a refusal of the caller's own proxy as the Service has no server | failure |
 //! | gRPC status 2, 4, 12, 13, 14, 15 (`UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`) | failure |
 //! | any other gRPC status | success |
 //! | no answer (code 0), or code 500 and above | failure |
@@ -14,7 +16,7 @@
 //! The gRPC statuses are those that OpenTelemetry's conventions count as errors of a server; the others are the
 //! caller's own doing, as 4xx is: `CANCELLED`, `PERMISSION_DENIED`, and `RESOURCE_EXHAUSTED`, which corresponds to 429.
 
-use crate::series::{DENIED_ENFORCED, Labels, Metric};
+use crate::series::{ATTEMPTS, DENIED, Labels, Metric, NO_ENDPOINT, TCP_DENIED};
 
 /// Outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +27,8 @@ pub enum Outcome {
     Failure,
     /// Policy refused it.
     Refused,
+    /// It was an attempt that is followed by another, which counts.
+    Repeated,
 }
 
 /// Response flags of answers that ended early by a fault behind the proxy.
@@ -32,11 +36,14 @@ const FAULTS: [&str; 7] = ["UC", "UR", "LR", "UT", "SI", "UPE", "OM"];
 
 /// Returns the outcome of the calls of a counter.
 pub fn outcome(metric: Metric, labels: &Labels<'_>) -> Outcome {
-    if metric == Metric::OutboundRefused || labels.denied == DENIED_ENFORCED {
-        return Outcome::Refused;
-    }
-    if metric == Metric::InboundConnections {
-        return Outcome::Success;
+    match metric {
+        Metric::OutboundRefused if labels.chain.starts_with(NO_ENDPOINT) => return Outcome::Failure,
+        Metric::OutboundRefused => return Outcome::Refused,
+        Metric::InboundConnections if labels.termination.starts_with(TCP_DENIED) => return Outcome::Refused,
+        Metric::InboundConnections => return Outcome::Success,
+        _ if labels.enforced == DENIED => return Outcome::Refused,
+        _ if is_repeated(labels) => return Outcome::Repeated,
+        _ => {}
     }
     if let Ok(status) = labels.grpc.parse::<u8>() {
         let is_fault = matches!(status, 2 | 4 | 12..=15);
@@ -47,12 +54,18 @@ pub fn outcome(metric: Metric, labels: &Labels<'_>) -> Outcome {
     if (1..500).contains(&code) && !is_cut { Outcome::Success } else { Outcome::Failure }
 }
 
+/// Returns true for an attempt that found no server and is followed by another.
+fn is_repeated(labels: &Labels<'_>) -> bool {
+    let attempt: u8 = labels.attempt.parse().unwrap_or(ATTEMPTS);
+    labels.code == "0" && attempt < ATTEMPTS && labels.flags.split(',').any(|flag| flag.trim() == "UF")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(code: &str, flags: &str, grpc: &str, denied: &str) -> Outcome {
-        let labels = Labels { code, flags, grpc, denied, ..Labels::default() };
+    fn of(code: &str, flags: &str, grpc: &str, enforced: &str) -> Outcome {
+        let labels = Labels { code, flags, grpc, enforced, ..Labels::default() };
         outcome(Metric::InboundRequests, &labels)
     }
 
@@ -85,5 +98,21 @@ mod tests {
         assert_eq!(of("500", "-", "", "shadow"), Outcome::Failure);
         assert_eq!(outcome(Metric::OutboundRefused, &Labels::default()), Outcome::Refused);
         assert_eq!(outcome(Metric::InboundConnections, &Labels::default()), Outcome::Success);
+        let denied = Labels { termination: "rbac_access_denied_matched_policy[none]", ..Labels::default() };
+        assert_eq!(outcome(Metric::InboundConnections, &denied), Outcome::Refused);
+        let unserved = Labels { chain: "no-endpoint/80/http", ..Labels::default() };
+        assert_eq!(outcome(Metric::OutboundRefused, &unserved), Outcome::Failure);
+    }
+
+    #[test]
+    fn only_the_last_attempt_counts() {
+        let of = |code, attempt| {
+            let labels = Labels { code, flags: "UF", attempt, ..Labels::default() };
+            outcome(Metric::OutboundRequests, &labels)
+        };
+        assert_eq!([of("0", "1"), of("0", "2")], [Outcome::Repeated; 2]);
+        for last in [of("0", "3"), of("0", ""), of("0", "many"), of("503", "1")] {
+            assert_eq!(last, Outcome::Failure);
+        }
     }
 }

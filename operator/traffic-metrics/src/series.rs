@@ -49,8 +49,17 @@ pub const CODE: &str = "code";
 pub const FLAGS: &str = "flags";
 /// Label with the number of the gRPC status; empty for plain HTTP.
 pub const GRPC: &str = "grpc";
-/// Label with the decision of access control: [`DENIED_ENFORCED`], [`DENIED_SHADOW`], or empty.
-pub const DENIED: &str = "denied";
+/// Label with the decision of access control: [`DENIED`], `allowed`, or empty where none was made.
+pub const ENFORCED: &str = "enforced";
+/// Label with the decision that access control would make in mode `audit`, in the same words.
+pub const SHADOW: &str = "shadow";
+/// Label with the reason for which a TCP connection was ended by the proxy; it begins with [`TCP_DENIED`] if policy
+/// refused it.
+pub const TERMINATION: &str = "termination";
+/// Label with the number of the attempt at a request: 1 and more.
+pub const ATTEMPT: &str = "attempt";
+/// Label with the filter chain that refused a call; it begins with [`NO_ENDPOINT`] if there is no server for it.
+pub const CHAIN: &str = "chain";
 /// Label with the cluster that took the call: `namespace/name/port` of a Service.
 pub const SERVICE: &str = "service";
 /// Label with the Service that was called, in the same form.
@@ -58,10 +67,14 @@ pub const ROOT: &str = "root";
 /// Label with the address that was dialled: `ip:port`.
 pub const ADDRESS: &str = "address";
 
-/// Value of [`DENIED`] for a call that was refused.
-pub const DENIED_ENFORCED: &str = "denied";
-/// Value of [`DENIED`] for a call that access mode `audit` let through.
-pub const DENIED_SHADOW: &str = "shadow";
+/// Value of [`ENFORCED`] and [`SHADOW`] for a call that policy refuses.
+pub const DENIED: &str = "denied";
+/// Start of [`TERMINATION`] for a connection that policy refused.
+pub const TCP_DENIED: &str = "rbac_access_denied";
+/// Start of [`CHAIN`] for a call of a Service without servers.
+pub const NO_ENDPOINT: &str = "no-endpoint/";
+/// Maximum number of attempts at a request: an earlier one that found no server is followed by another.
+pub const ATTEMPTS: u8 = 3;
 
 impl Metric {
     /// All series.
@@ -89,12 +102,12 @@ impl Metric {
     /// Returns the labels; an absent one is the same as an empty one.
     pub fn labels(self) -> &'static [&'static str] {
         match self {
-            Self::InboundRequests => &[PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, DENIED],
+            Self::InboundRequests => &[PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ENFORCED, SHADOW],
             Self::InboundLatency => &[PEER_ID, PEER_SUBJECT],
-            Self::OutboundRequests => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC],
+            Self::OutboundRequests => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ATTEMPT],
             Self::OutboundLatency => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT],
-            Self::OutboundRefused => &[ADDRESS],
-            Self::InboundConnections => &[PEER_ID, PEER_SUBJECT, DENIED],
+            Self::OutboundRefused => &[ADDRESS, CHAIN],
+            Self::InboundConnections => &[PEER_ID, PEER_SUBJECT, TERMINATION, SHADOW],
         }
     }
 
@@ -113,7 +126,11 @@ pub struct Labels<'a> {
     pub code: &'a str,
     pub flags: &'a str,
     pub grpc: &'a str,
-    pub denied: &'a str,
+    pub enforced: &'a str,
+    pub shadow: &'a str,
+    pub termination: &'a str,
+    pub attempt: &'a str,
+    pub chain: &'a str,
     pub service: &'a str,
     pub root: &'a str,
     pub address: &'a str,
@@ -304,7 +321,11 @@ impl<'a> Labels<'a> {
             CODE => &mut self.code,
             FLAGS => &mut self.flags,
             GRPC => &mut self.grpc,
-            DENIED => &mut self.denied,
+            ENFORCED => &mut self.enforced,
+            SHADOW => &mut self.shadow,
+            TERMINATION => &mut self.termination,
+            ATTEMPT => &mut self.attempt,
+            CHAIN => &mut self.chain,
             SERVICE => &mut self.service,
             ROOT => &mut self.root,
             ADDRESS => &mut self.address,

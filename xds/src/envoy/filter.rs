@@ -272,7 +272,7 @@ fn discovered_router() -> HttpFilter {
 
 /// Builds the extension to which the outbound listeners refer.
 pub fn outbound_router(stats: TrafficStats) -> TypedExtensionConfig {
-    let upstream_log = traffic::outbound_requests(stats).into_iter().collect();
+    let upstream_log = traffic::outbound_requests(stats);
     wire::extension(names::OUTBOUND_ROUTER, Router { upstream_log, ..plain_router() })
 }
 

@@ -7,9 +7,7 @@
 
 use envoy_types::pb::{
     envoy::{
-        config::accesslog::v3::{
-            AccessLog, AccessLogFilter, LogTypeFilter, access_log, access_log_filter::FilterSpecifier,
-        },
+        config::accesslog::v3::{AccessLog, AccessLogFilter, access_log},
         data::accesslog::v3::AccessLogType,
         extensions::access_loggers::stats::v3::{
             Config,
@@ -20,7 +18,10 @@ use envoy_types::pb::{
     google::protobuf::{UInt32Value, UInt64Value},
 };
 
-use super::wire;
+use super::{
+    log_filter::{self, all, of_type},
+    wire,
+};
 use crate::mesh::proxy::TrafficStats;
 
 /// Prefix of the names of all of these statistics.
@@ -67,62 +68,54 @@ const OF_TCP_POLICY: [Label; 2] = [
     ("shadow", "%DYNAMIC_METADATA(envoy.filters.network.rbac:shadow_engine_result)%"),
 ];
 
-/// Builds the logger of the requests to a workload.
-pub fn inbound_requests(stats: TrafficStats) -> Option<AccessLog> {
+/// Builds the loggers of the requests to a workload. A request that policy denies has no latency.
+pub fn inbound_requests(stats: TrafficStats) -> Vec<AccessLog> {
     let counted = counter(INBOUND_REQUESTS, &[&CLIENT[..], &OUTCOME, &OF_HTTP_POLICY].concat());
     let timed = histogram(INBOUND_LATENCY, &CLIENT);
-    logger(stats, AccessLogType::DownstreamEnd, vec![counted], vec![timed])
+    let end = of_type(AccessLogType::DownstreamEnd);
+    let is_served =
+        log_filter::decision("envoy.filters.http.rbac", "enforced_engine_result", "allowed", true);
+    let served = all(vec![end.clone(), is_served]);
+    logger(stats, end, counted).into_iter().chain(logger(stats, served, timed)).collect()
 }
 
 /// Builds the logger of the connections to a workload's TCP port.
 pub fn inbound_connections(stats: TrafficStats) -> Option<AccessLog> {
     let counted = counter(INBOUND_CONNECTIONS, &[&CLIENT[..], &OF_TCP_POLICY].concat());
-    logger(stats, AccessLogType::TcpConnectionEnd, vec![counted], Vec::new())
+    logger(stats, of_type(AccessLogType::TcpConnectionEnd), counted)
 }
 
-/// Builds the logger of the requests that a workload sends: of those for which its proxy chose a server.
-pub fn outbound_requests(stats: TrafficStats) -> Option<AccessLog> {
+/// Builds the loggers of the requests that a workload sends: of those for which its proxy chose a server. An attempt that
+/// got no answer has no latency.
+pub fn outbound_requests(stats: TrafficStats) -> Vec<AccessLog> {
     let counted = counter(OUTBOUND_REQUESTS, &[&SERVICE[..], &SERVER, &OUTCOME, &[ATTEMPT]].concat());
     let timed = histogram(OUTBOUND_LATENCY, &[&SERVICE[..], &SERVER].concat());
-    logger(stats, AccessLogType::UpstreamEnd, vec![counted], vec![timed])
+    let end = of_type(AccessLogType::UpstreamEnd);
+    let answered = all(vec![end.clone(), log_filter::has_status()]);
+    logger(stats, end, counted).into_iter().chain(logger(stats, answered, timed)).collect()
 }
 
 /// Builds the logger of the requests that a workload's own proxy refuses.
 pub fn refused_requests(stats: TrafficStats) -> Option<AccessLog> {
-    refused(stats, AccessLogType::DownstreamEnd)
+    logger(stats, of_type(AccessLogType::DownstreamEnd), counter(OUTBOUND_REFUSED, &REFUSED))
 }
 
 /// Builds the logger of the connections that a workload's own proxy refuses.
 pub fn refused_connections(stats: TrafficStats) -> Option<AccessLog> {
-    refused(stats, AccessLogType::TcpConnectionEnd)
+    logger(stats, of_type(AccessLogType::TcpConnectionEnd), counter(OUTBOUND_REFUSED, &REFUSED))
 }
 
-fn refused(stats: TrafficStats, at: AccessLogType) -> Option<AccessLog> {
-    let counted = counter(OUTBOUND_REFUSED, &REFUSED);
-    logger(stats, at, vec![counted], Vec::new())
-}
-
-/// Builds a logger. Without its filter it would count calls more than once, as loggers are also called at other times.
-fn logger(
-    stats: TrafficStats,
-    at: AccessLogType,
-    counters: Vec<Counter>,
-    histograms: Vec<Histogram>,
-) -> Option<AccessLog> {
+/// Builds a logger, for calls that the filter matches.
+fn logger(stats: TrafficStats, filter: AccessLogFilter, counted: Config) -> Option<AccessLog> {
     let config = match stats {
         TrafficStats::None => return None,
         #[expect(deprecated, reason = "the only field that Envoy before 1.39 accepts")]
-        TrafficStats::Unbounded => {
-            Config { stat_prefix: PREFIX.to_owned(), counters, histograms, ..Config::default() }
-        }
-        TrafficStats::Bounded => {
-            Config { stats_scope: Some(scope()), counters, histograms, ..Config::default() }
-        }
+        TrafficStats::Unbounded => Config { stat_prefix: PREFIX.to_owned(), ..counted },
+        TrafficStats::Bounded => Config { stats_scope: Some(scope()), ..counted },
     };
-    let types = LogTypeFilter { types: vec![at as i32], exclude: false };
     Some(AccessLog {
         name: "envoy.access_loggers.stats".to_owned(),
-        filter: Some(AccessLogFilter { filter_specifier: Some(FilterSpecifier::LogTypeFilter(types)) }),
+        filter: Some(filter),
         config_type: Some(access_log::ConfigType::TypedConfig(wire::any(&config))),
     })
 }
@@ -140,17 +133,16 @@ fn scope() -> Scope {
     }
 }
 
-fn counter(name: &str, labels: &[Label]) -> Counter {
-    Counter {
-        stat: Some(stat(name, labels)),
-        value_fixed: Some(UInt64Value { value: 1 }),
-        ..Counter::default()
-    }
+fn counter(name: &str, labels: &[Label]) -> Config {
+    let one = Some(UInt64Value { value: 1 });
+    let counter = Counter { stat: Some(stat(name, labels)), value_fixed: one, ..Counter::default() };
+    Config { counters: vec![counter], ..Config::default() }
 }
 
-fn histogram(name: &str, labels: &[Label]) -> Histogram {
-    let value_format = "%DURATION%".to_owned();
-    Histogram { stat: Some(stat(name, labels)), unit: Unit::Milliseconds as i32, value_format }
+fn histogram(name: &str, labels: &[Label]) -> Config {
+    let (stat, value_format) = (Some(stat(name, labels)), "%DURATION%".to_owned());
+    let histogram = Histogram { stat, unit: Unit::Milliseconds as i32, value_format };
+    Config { histograms: vec![histogram], ..Config::default() }
 }
 
 fn stat(name: &str, labels: &[Label]) -> Stat {

@@ -275,6 +275,7 @@ fn add_to(totals: &mut Totals, flow: &Arc<Flow>, outcome: Outcome, value: &Value
                 Outcome::Success => added.success = *calls,
                 Outcome::Failure => added.failure = *calls,
                 Outcome::Refused => added.refused = *calls,
+                Outcome::Repeated => {}
             }
             figures.add(&added);
         }

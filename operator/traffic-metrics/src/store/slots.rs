@@ -72,6 +72,7 @@ impl Slots {
             Outcome::Success => success,
             Outcome::Failure => failure,
             Outcome::Refused => refused,
+            Outcome::Repeated => return,
         };
         *count = count.saturating_add(narrow(calls));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smidge_traffic_metrics::{
     answer,
-    series::{ADDRESS, CODE, DENIED, FLAGS, GRPC, Metric, PEER_ID, PEER_SUBJECT, ROOT, SERVICE},
+    series::{ADDRESS, CODE, ENFORCED, FLAGS, GRPC, Metric, PEER_ID, PEER_SUBJECT, ROOT, SERVICE},
     store::{Limits, Store},
     traffic::{BUCKETS, Direction, Edge, Figures, Kind, ObjectName, Peer, Side, Traffic},
 };
@@ -55,7 +55,7 @@ fn store(objects: &Objects) -> Store {
     ];
     let of_db = [
         counter(Metric::InboundRequests, &[FRONT[0], FRONT[1], (CODE, "200")], 7),
-        counter(Metric::InboundRequests, &[FRONT[0], FRONT[1], (CODE, "403"), (DENIED, "denied")], 2),
+        counter(Metric::InboundRequests, &[FRONT[0], FRONT[1], (CODE, "403"), (ENFORCED, "denied")], 2),
         counter(Metric::InboundConnections, &[], 1),
         histogram(Metric::InboundLatency, &FRONT, latency),
     ];
