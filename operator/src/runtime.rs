@@ -27,10 +27,7 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{
-    admin::token::TokenError, ca, clock::Clock, injector, peers, source::folder::FolderError,
-    webhook::callers::CallersError,
-};
+use crate::{ca, clock::Clock, injector, peers, source::folder::FolderError, webhook::callers::CallersError};
 
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -164,9 +161,6 @@ pub enum Error {
     /// The authorities in the folder of state cannot be used.
     #[error(transparent)]
     Authorities(ca::root::RootError),
-    /// The token for the debug pages cannot be used.
-    #[error(transparent)]
-    Token(#[from] TokenError),
     /// A serving certificate could not be issued.
     #[error("failed to set up TLS for {server}")]
     Tls {

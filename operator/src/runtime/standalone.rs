@@ -45,7 +45,8 @@ pub struct Standalone {
     /// Folder of manifests to serve, in place of the objects of an API server. Changes take effect at once.
     #[arg(long, env = "SMIDGE_DIR", value_name = "DIR", requires = "state")]
     pub dir: Option<PathBuf>,
-    /// Folder of the certificate authorities, and of the token for the debug pages. It is created for its owner alone.
+    /// Folder of the certificate authorities, from which the token for the debug pages is derived as well. It is created
+    /// for its owner alone.
     /// Replicas need the same content.
     #[arg(long, env = "SMIDGE_STATE_DIR", value_name = "DIR", requires = "dir")]
     pub state: Option<PathBuf>,
@@ -63,7 +64,7 @@ pub(super) async fn start(
     let limits = folder::Limits::default();
     let source = folder::Source::open(dir, cluster.clone(), DEFAULT_NAMESPACE, limits, metrics)?;
     let core = open(settings, state, &mut registry).await?;
-    let readers = Readers::Token(Token::open(state)?);
+    let readers = Readers::Token(Token::new(core.authorities.debug_key().as_slice()));
 
     let maintained = Arc::clone(&core.authorities);
     tasks.spawn("authorities", async move { maintained.run().await });
