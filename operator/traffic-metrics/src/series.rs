@@ -258,7 +258,7 @@ fn decode_point(metric: Metric, message: &[u8]) -> Result<Point<'_>, Defect> {
                     None => others = others.wrapping_add(digest(&(key, value))),
                 }
             }
-            (2, Field::Fixed64(nanoseconds)) => start = nanoseconds,
+            (2, Field::Fixed64(time)) => start = nanoseconds(time),
             (3, Field::Fixed64(nanoseconds)) => time = nanoseconds,
             (6, Field::Fixed64(value)) if !metric.is_histogram() => count = Some(value),
             (6, Field::Bytes(packed)) if metric.is_histogram() => buckets = packed,
@@ -334,6 +334,13 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// Returns a start time in nanoseconds since 1970. Envoy 1.40 writes it in microseconds, which would be a date of 1970.
+fn nanoseconds(start: u64) -> u64 {
+    /// From 2001 to 5138 in microseconds; in nanoseconds, the first years after 1970.
+    const MICROSECONDS: std::ops::Range<u64> = 1_000_000_000_000_000..100_000_000_000_000_000;
+    if MICROSECONDS.contains(&start) { start.saturating_mul(1_000) } else { start }
+}
+
 /// Returns 128 bits by which a series is found. Two series of one proxy that share them would be counted as one; a proxy
 /// that constructs such labels falsifies its own figures only.
 fn digest(value: &impl std::hash::Hash) -> u128 {
@@ -344,4 +351,16 @@ fn digest(value: &impl std::hash::Hash) -> u128 {
         u128::from(hasher.finish())
     };
     half(0) << 64 | half(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_in_microseconds_is_recognized() {
+        assert_eq!(nanoseconds(1_795_985_226_526_000), 1_795_985_226_526_000_000);
+        assert_eq!(nanoseconds(1_795_985_226_526_000_000), 1_795_985_226_526_000_000);
+        assert_eq!(nanoseconds(0), 0);
+    }
 }
