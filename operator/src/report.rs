@@ -206,7 +206,9 @@ fn log_lines<'f>(findings: &[&'f Finding]) -> (Vec<&'f Finding>, LeftOut) {
         }
     }
     counts.retain(|_, count| *count > LINES);
-    counts.values_mut().for_each(|count| *count -= LINES);
+    for count in counts.values_mut() {
+        *count -= LINES;
+    }
     (logged, counts)
 }
 

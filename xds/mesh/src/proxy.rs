@@ -34,7 +34,6 @@ impl TrafficStats {
     pub const ALL: [Self; 3] = [Self::None, Self::Unbounded, Self::Bounded];
 
     /// Returns true if nothing is counted.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
     pub fn is_none(&self) -> bool {
         *self == Self::None
     }

@@ -68,8 +68,8 @@ impl ViewImpact {
         for traffic in TrafficStats::ALL {
             // A kind of proxy that is new or gone concerns no view that was there before.
             if old.counting(traffic).next().is_some() && new.counting(traffic).next().is_some() {
-                let changed = impact.patch.counting.entry(traffic).or_default();
-                let change = compare(old.counting(traffic), new.counting(traffic), changed);
+                let resources = impact.patch.counting.entry(traffic).or_default();
+                let change = compare(old.counting(traffic), new.counting(traffic), resources);
                 impact.raise_every_view(change);
             }
         }

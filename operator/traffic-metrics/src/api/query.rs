@@ -229,7 +229,7 @@ mod tests {
             limit: Some(500),
             continue_token: "abc".to_owned(),
             watch: true,
-            timeout: Some(Duration::from_secs(60)),
+            timeout: Some(Duration::from_mins(1)),
             bookmarks: true,
             initial_events: true,
             include_object: IncludeObject::Object,

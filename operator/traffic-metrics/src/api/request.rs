@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn every_path_of_the_document_is_read_and_written() {
-        let paths: [(&str, &str, Option<&str>, Option<&str>, bool); 9] = [
+        type Read = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, bool);
+        let paths: [Read; 9] = [
             ("deployments", "deployments", None, None, false),
             ("namespaces", "namespaces", None, None, false),
             ("namespaces/shop", "namespaces", None, Some("shop"), false),

@@ -22,7 +22,7 @@ use smidge_testing::{tls, webhook};
 use super::super::stored::{Kind, kinds};
 
 /// Time limit for the API server to serve everything that it has at its start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// Interval of looks at it.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Metadata that an API server writes; kubectl leaves out the first one, and the others are not the user's to choose.
@@ -167,7 +167,9 @@ impl Server {
         let Some(kind) = kind else { return Ok(()) };
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         let metadata = metadata.ok_or_else(|| refusal("no metadata"))?;
-        OF_SERVER.iter().for_each(|field| drop(metadata.remove(*field)));
+        for field in OF_SERVER {
+            metadata.remove(field);
+        }
         let written = metadata.get("namespace").and_then(Value::as_str).filter(|name| !name.is_empty());
         let namespace = written.unwrap_or(documents::DEFAULT_NAMESPACE).to_owned();
         if kind.name == "Namespace" {
