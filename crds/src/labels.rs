@@ -32,6 +32,8 @@ pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
 
 /// Annotation of an injected pod: the version of Smidge that injected it.
 pub const VERSION: &str = "smidge.mesh/version";
+/// Annotation of an injected pod: the version of its Envoy, for example `1.40.0`, which decides what it can count.
+pub const PROXY_VERSION: &str = "smidge.mesh/proxy-version";
 /// Annotation of an injected pod: the SDS file that names the path of the proxy's token; reaches the proxy through the
 /// downward API.
 pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
@@ -48,12 +50,13 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Annotations of a pod alone: those that users set, and those that injection writes.
-pub const POD_ANNOTATIONS: [&str; 7] = [
+pub const POD_ANNOTATIONS: [&str; 8] = [
     EXCLUDE_INBOUND_PORTS,
     EXCLUDE_OUTBOUND_PORTS,
     EXCLUDE_OUTBOUND_CIDRS,
     INJECTED,
     VERSION,
+    PROXY_VERSION,
     TOKEN_SDS,
     PROBES,
 ];

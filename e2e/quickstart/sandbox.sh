@@ -1,4 +1,5 @@
-# What the quickstart runs: namespaces, the control plane, programs and their Envoys.
+# What the quickstart runs: namespaces, the control plane, programs and their Envoys. The parts that `smidge try` has as
+# well, networks and what a proxy needs, are made by the same program.
 #
 # A process namespace holds everything, so that ending its first process ends all of it, and the network namespaces go
 # with it. For users other than root there is a user namespace around it, in which all processes have one user: the
@@ -12,7 +13,6 @@ readonly PROGRAMS=${SMIDGE_PROGRAMS:-${CARGO_TARGET_DIR:-$ROOT/target}/debug}
 readonly SMIDGE=$PROGRAMS/smidge
 readonly BOOKSTORE=$PROGRAMS/bookstore
 readonly CONTROL_PLANE=10.77.0.1
-readonly MARK=1337
 readonly PROXY_USER=1337
 # Workloads: name, namespace, address and arguments of the program.
 readonly WORKLOADS=(
@@ -31,7 +31,7 @@ start() {
     chmod 755 "$WORK"
     cp -r "$ROOT/examples/bookstore/standalone" "$MESH"
     start_holder
-    inside "$HERE/network" "$CONTROL_PLANE" "$OUTSIDER_ADDRESS" "${WORKLOADS[@]}"
+    network
     hosts
     start_control_plane
     local workload
@@ -43,6 +43,16 @@ start() {
         # shellcheck disable=SC2086
         wait_for "the proxy of ${workload%% *} is ready" ready $workload
     done
+}
+
+# Makes a network for each workload, and one for the outsider.
+network() {
+    local workload name address machines=("outsider=$OUTSIDER_ADDRESS")
+    for workload in "${WORKLOADS[@]}"; do
+        read -r name _ address _ <<<"$workload"
+        machines+=("$name=$address")
+    done
+    inside "$SMIDGE" sandbox-part network "$CONTROL_PLANE" "${machines[@]}"
 }
 
 # Starts the first process of the namespaces. Its number is that outside of them.
@@ -134,20 +144,16 @@ kill_control_plane() {
 }
 
 start_workload() {
-    local name=$1 namespace=$2 address=$3 credentials=$WORK/machines/$1 mark=() user=() proxy=()
+    local name=$1 namespace=$2 address=$3 credentials=$WORK/machines/$1 users=() user=()
     shift 3
     if ((EUID == 0)); then
         user=(setpriv --reuid "$PROXY_USER" --regid "$PROXY_USER" --clear-groups --)
     else
-        mark=(--proxy-mark "$MARK")
-        proxy=("${mark[@]}")
+        users=(--one-user)
     fi
-    as "$name" "$SMIDGE" redirect "${mark[@]}" >>"$WORK/log/redirect" 2>&1
     mkdir -p "$WORK/machines"
-    "$SMIDGE" machine certificate "$namespace/$name" --state "$STATE_FOLDER" --out "$credentials" >>"$WORK/log/machines"
-    "$SMIDGE" machine bootstrap "$namespace/$name" --state "$STATE_FOLDER" --credentials "$credentials" \
-        --control-plane "$CONTROL_PLANE:15012" --address "$address" "${proxy[@]}" >"$credentials/envoy.json"
-    ((EUID != 0)) || chown -R "$PROXY_USER:$PROXY_USER" "$credentials"
+    inside "$SMIDGE" sandbox-part prepare "$name" "$namespace/$name" "$address" "$credentials" \
+        --state "$STATE_FOLDER" --control-plane "$CONTROL_PLANE:15012" "${users[@]}"
     background "$name.envoy" nsenter --net="/run/netns/$name" -- "${user[@]}" "$(envoy_bin "$ENVOY_VERSION")/envoy" \
         --config-path "$credentials/envoy.json" --concurrency 1 --disable-hot-restart --log-level warning
     background "$name" nsenter --net="/run/netns/$name" -- "$BOOKSTORE" "$@"

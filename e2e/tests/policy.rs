@@ -19,6 +19,7 @@ use smidge_e2e::{
 const KNOWN: Duration = Duration::from_secs(20);
 
 const WEBHOOK: u16 = 9443;
+const TRAFFIC_API: u16 = 9444;
 const XDS: u16 = 15012;
 const PEER: u16 = 15013;
 const ADMIN: u16 = 15014;
@@ -56,7 +57,7 @@ async fn reaches(pod: &Pod, operator: &Pod, open: &[u16]) -> anyhow::Result<()> 
         let what = format!("{} to reach {port} of the operator", pod.name);
         until(&what, KNOWN, async || knock(pod, &operator.address, *port).await).await?;
     }
-    for port in [WEBHOOK, XDS, PEER, ADMIN].into_iter().filter(|port| !open.contains(port)) {
+    for port in [WEBHOOK, TRAFFIC_API, XDS, PEER, ADMIN].into_iter().filter(|port| !open.contains(port)) {
         let knocked = knock(pod, &operator.address, port).await;
         anyhow::ensure!(knocked.is_err(), "{} reaches {port} of the operator", pod.name);
     }
@@ -66,7 +67,7 @@ async fn reaches(pod: &Pod, operator: &Pod, open: &[u16]) -> anyhow::Result<()> 
 /// Returns the operator once it listens on every port: a port that is closed below is closed by policy.
 async fn operator(cluster: &Cluster) -> anyhow::Result<Pod> {
     let operator = Operator::of(cluster).replicas().await?.pop().context("an operator without a pod")?;
-    for port in [WEBHOOK, XDS, PEER, ADMIN] {
+    for port in [WEBHOOK, TRAFFIC_API, XDS, PEER, ADMIN] {
         knock(&operator, "127.0.0.1", port).await?;
     }
     Ok(operator)
@@ -87,9 +88,9 @@ async fn with_second_ns(
 #[tokio::test]
 async fn strangers_reach_no_port_and_pods_of_the_mesh_reach_xds() -> anyhow::Result<()> {
     // The address of a Service leads to the same ports.
-    let names =
-        ["smidge", "smidge-webhook"].map(|service| format!("{service}.{NAMESPACE}.svc.cluster.local"));
-    let [service, webhook] = &names;
+    let names = ["smidge", "smidge-webhook", "smidge-traffic-api"]
+        .map(|service| format!("{service}.{NAMESPACE}.svc.cluster.local"));
+    let [service, webhook, traffic_api] = &names;
     with_temp_ns(&[], async |mesh| {
         let operator = operator(&mesh.cluster).await?;
         mesh.apply(&outsider("beside")).await?;
@@ -101,7 +102,7 @@ async fn strangers_reach_no_port_and_pods_of_the_mesh_reach_xds() -> anyhow::Res
             elsewhere.apply(&outsider("stranger")).await?;
             let stranger = Pod::one(elsewhere, "stranger").await?;
             reaches(&stranger, &operator, &[]).await?;
-            for (name, port) in [(service, XDS), (service, ADMIN), (webhook, 443)] {
+            for (name, port) in [(service, XDS), (service, ADMIN), (webhook, 443), (traffic_api, 443)] {
                 let knocked = knock(&stranger, name, port).await;
                 anyhow::ensure!(knocked.is_err(), "a stranger reaches {name}:{port}");
             }

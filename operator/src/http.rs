@@ -56,7 +56,11 @@ pub const CONNECTIONS: (usize, usize) = (1024, 256);
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// Activity of a connection: number of requests in progress, and the time since which there are none.
+/// Time until which a response is sent piece by piece, as an extension of it: its connection is not idle before.
+#[derive(Debug, Clone, Copy)]
+pub struct ActiveUntil(pub Instant);
+
+/// Activity of a connection: number of requests in progress, and the time since which there are none, or will be.
 #[derive(Debug)]
 struct Activity {
     under_way: usize,
@@ -71,13 +75,19 @@ impl UnderWay {
         activity.lock().unwrap_or_else(PoisonError::into_inner).under_way += 1;
         Self(Arc::clone(activity))
     }
+
+    /// Extends the activity of the connection by a response that is sent piece by piece.
+    fn extend(&self, until: Option<&ActiveUntil>) {
+        let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        activity.since = until.map_or(activity.since, |until| activity.since.max(until.0));
+    }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         activity.under_way -= 1;
-        activity.since = Instant::now();
+        activity.since = activity.since.max(Instant::now());
     }
 }
 
@@ -117,6 +127,9 @@ where
         let answer = router.call(request);
         async move {
             let answer = answer.await;
+            if let Ok(answer) = &answer {
+                under_way.extend(answer.extensions().get());
+            }
             drop(under_way);
             answer
         }

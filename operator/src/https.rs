@@ -25,12 +25,17 @@ const HANDSHAKES: usize = 256;
 /// Time limit of calls in progress after the stop signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Names in the certificate that the client of a connection has presented, as an extension of its requests.
+/// Names in the certificate that the client of a connection has presented, as an extension of its requests. The
+/// configuration's verifier decides whether the certificate was verified before.
 #[derive(Debug, Clone)]
 pub struct ClientNames(pub(crate) Arc<BTreeSet<String>>);
 
+/// Certificate chain that the client of a connection has presented, its own first, as an extension of its requests.
+#[derive(Debug, Clone)]
+pub struct ClientChain(pub Arc<Vec<CertificateDer<'static>>>);
+
 impl ClientNames {
-    /// Reads the common names and the DNS names from a certificate whose signature was verified.
+    /// Reads the common names and the DNS names from a certificate.
     fn of(leaf: &CertificateDer<'_>) -> Self {
         let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return Self(Arc::default()) };
         let common = leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok());
@@ -96,7 +101,8 @@ fn start(
     match chain.first().map(ClientNames::of) {
         None => http::start(connections, places, (stream, peer), (router, stopped), span),
         Some(names) => {
-            let router = router.clone().layer(Extension(names));
+            let chain = ClientChain(Arc::new(chain.to_vec()));
+            let router = router.clone().layer(Extension(names)).layer(Extension(chain));
             http::start(connections, places, (stream, peer), (&router, stopped), span);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `source` fills `inputs`, `lower` turns them into a mesh and findings, `publish` makes a snapshot of it that
 //! `smidge_xds::server` serves; `report` shows the findings to users, and `explain` answers which workload may call
-//! which. `ca` and `auth` are identity, `injector` adds proxies to pods, `admission` judges objects that users want to
+//! which. `traffic` has what proxies have counted. `ca` and `auth` are identity, `injector` adds proxies to pods, `admission` judges objects that users want to
 //! store, `webhook` serves both to the API server, `cli` is the command line.
 //!
 //! Does not contain Envoy's messages: those belong to `smidge_xds`.
@@ -26,6 +26,8 @@ pub mod shares;
 pub mod source;
 pub mod status;
 pub mod tls;
+pub mod traffic;
+pub mod traffic_api;
 pub mod webhook;
 
 pub use smidge_injector::{self as injector, redirect};

@@ -1,6 +1,7 @@
 //! Turns findings into reports for the owners of the objects: a log line, an Event on the object, and a metric.
 //!
-//! Receives findings from `publish`. Reports each finding once: one that persists is not repeated, one that recurs is.
+//! Receives findings from `publish`. Reports each finding once: one that persists is not repeated, one that recurs is. Of
+//! many that are new at once, the log has a few for each reason and the number of the others.
 //! Of several replicas the leader writes the Events; findings that were there while another one led count as reported.
 //! Writes nothing but Events, and a failure to write one has no effect but a log line.
 
@@ -27,7 +28,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    finding::{Finding, ObjectRef, Severity, brief},
+    finding::{Finding, ObjectRef, Reason, Severity, brief},
     kinds::{self, Row, Visitor, Watched},
     lease::{self, Leader},
 };
@@ -85,8 +86,11 @@ pub async fn report(
         let leader = *leader.borrow_and_update();
         let current = findings.borrow_and_update().clone();
         metrics.set(&current);
-        for finding in reported.unreported(&current, leader, Instant::now()) {
-            report_finding(events.as_ref(), finding).await;
+        let unreported = reported.unreported(&current, leader, Instant::now());
+        log(&unreported);
+        let Some(events) = &events else { continue };
+        for finding in unreported {
+            write_event(events, finding).await;
         }
     }
 }
@@ -173,10 +177,44 @@ pub async fn refusals(client: Option<Client>, mut nacks: mpsc::Receiver<Nack>) {
     }
 }
 
-async fn report_finding(events: Option<&(Recorder, Client)>, finding: &Finding) {
+/// Maximum number of lines about findings of the same severity and reason that are new at once. One edit may give each
+/// of any number of objects the same one.
+const LINES: usize = 5;
+
+/// Writes findings to the log.
+fn log(findings: &[&Finding]) {
+    let (logged, left_out) = log_lines(findings);
+    for Finding { object, severity, reason, message, .. } in logged {
+        info!(%object, %severity, %reason, "{message}");
+    }
+    for ((severity, reason), count) in left_out {
+        info!(%severity, %reason, count, "further findings of this reason: `/debug/findings` has all of them");
+    }
+}
+
+/// Findings that are left out of the log, by severity and reason.
+type LeftOut = BTreeMap<(Severity, Reason), usize>;
+
+/// Returns the findings to write to the log, in their order, and the number of the others.
+fn log_lines<'f>(findings: &[&'f Finding]) -> (Vec<&'f Finding>, LeftOut) {
+    let (mut logged, mut counts) = (Vec::new(), LeftOut::new());
+    for finding in findings {
+        let count = counts.entry((finding.severity, finding.reason)).or_default();
+        *count += 1;
+        if *count <= LINES {
+            logged.push(*finding);
+        }
+    }
+    counts.retain(|_, count| *count > LINES);
+    for count in counts.values_mut() {
+        *count -= LINES;
+    }
+    (logged, counts)
+}
+
+/// Writes the Event about a finding.
+async fn write_event((recorder, client): &(Recorder, Client), finding: &Finding) {
     let object = &finding.object;
-    info!(%object, severity = %finding.severity, reason = %finding.reason, "{}", finding.message);
-    let Some((recorder, client)) = events else { return };
     let Some(reference) = reference(client, object).await else { return };
     if let Err(error) = recorder.publish(&event(finding), &reference).await {
         warn!(%object, reason = %finding.reason, %error, "failed to write an Event");
@@ -258,7 +296,6 @@ fn fit(note: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Reason;
 
     fn finding(name: &str) -> Finding {
         Finding::new(ObjectRef::new("TrafficTarget", "shop", name), Reason::Empty, "no source")
@@ -277,6 +314,20 @@ mod tests {
         assert!(reported.unreported(&both, Leader::Me, at(102)).is_empty());
         assert!(reported.unreported(&[], Leader::Me, at(103)).is_empty());
         assert_eq!(reported.unreported(&both, Leader::Me, at(104)).len(), 2, "what comes back is told again");
+    }
+
+    #[test]
+    fn many_findings_of_one_reason_are_a_few_lines_and_a_number() {
+        let mut findings: Vec<Finding> = (0..500).map(|number| finding(&format!("t{number}"))).collect();
+        let object = ObjectRef::new("ExternalWorkload", "shop", "one");
+        findings.push(Finding::new(object, Reason::AddressConflict, "another one has it"));
+        let (logged, left_out) = log_lines(&findings.iter().collect::<Vec<_>>());
+        let expected: Vec<&Finding> = findings[..LINES].iter().chain(findings.last()).collect();
+        assert_eq!(logged, expected);
+        assert_eq!(left_out, LeftOut::from([((findings[0].severity, Reason::Empty), 500 - LINES)]));
+
+        let (logged, left_out) = log_lines(&findings[..LINES].iter().collect::<Vec<_>>());
+        assert_eq!((logged.len(), left_out.len()), (LINES, 0));
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod pipeline;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+mod traffic;
+mod traffic_api;
 pub mod watches;
 mod webhooks;
 mod xds;
@@ -25,10 +27,7 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{
-    admin::token::TokenError, ca, clock::Clock, injector, peers, source::folder::FolderError,
-    webhook::callers::CallersError,
-};
+use crate::{ca, clock::Clock, injector, peers, source::folder::FolderError, webhook::callers::CallersError};
 
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -57,6 +56,10 @@ pub struct Settings {
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     pub proxy_image: String,
+    /// Version of that Envoy, for example 1.40.0; by default the one in the image's tag. Before 1.37, and if it is not
+    /// known, no statistics of traffic are collected.
+    #[arg(long, env = "SMIDGE_PROXY_VERSION")]
+    pub proxy_version: Option<String>,
     /// Image of the init container that redirects traffic: that of this program.
     #[arg(long, env = "SMIDGE_INIT_IMAGE", required_unless_present = "dir")]
     pub init_image: Option<String>,
@@ -80,6 +83,10 @@ pub struct Settings {
     /// these authorities is accepted.
     #[arg(long = "webhook-client-name", requires = "webhook_client_ca", value_name = "NAME")]
     pub webhook_client_names: Vec<String>,
+    /// Address of the server of TrafficMetrics, which the API server calls for the API group metrics.smi-spec.io. Without
+    /// it, there is no such server.
+    #[arg(long, env = "SMIDGE_TRAFFIC_API_LISTEN", value_name = "ADDRESS", conflicts_with = "dir")]
+    pub traffic_api_listen: Option<SocketAddr>,
     /// Address of the operator's own pages. With --dir, the default is 127.0.0.1:15014.
     #[arg(
         long,
@@ -113,6 +120,7 @@ impl Settings {
     ) -> injector::Settings {
         self.sidecar.apply(injector::Settings {
             proxy_image: self.proxy_image.clone(),
+            proxy_version: self.proxy_version.clone(),
             init_image: self.init_image.clone().unwrap_or_default(),
             image_pull_policy: self.image_pull_policy.clone(),
             trust_domain: self.trust_domain.clone(),
@@ -153,9 +161,6 @@ pub enum Error {
     /// The authorities in the folder of state cannot be used.
     #[error(transparent)]
     Authorities(ca::root::RootError),
-    /// The token for the debug pages cannot be used.
-    #[error(transparent)]
-    Token(#[from] TokenError),
     /// A serving certificate could not be issued.
     #[error("failed to set up TLS for {server}")]
     Tls {

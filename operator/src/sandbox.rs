@@ -1,7 +1,7 @@
 //! A sandbox: turns manifests into a running mesh on this machine, in which commands and calls run as any workload.
 //!
-//! `plan` decides what runs, `namespaces` makes its networks, `processes` starts the control plane and the proxies, `echo`
-//! answers in place of applications, `call` makes calls, `expectations` judges them, and `follow` passes edits on. Called
+//! `plan` decides what runs, `namespaces` makes its networks, `processes` starts the control plane and the proxies with what
+//! `prepare` makes for each, `echo` answers in place of applications, `call` makes calls, `expectations` judges them, and `follow` passes edits on. Called
 //! by `cli`. Leaves nothing behind: everything is in namespaces that end with it. Does not explain policy.
 
 pub mod call;
@@ -10,6 +10,7 @@ pub mod expectations;
 pub mod follow;
 pub mod namespaces;
 pub mod plan;
+pub mod prepare;
 pub mod processes;
 
 use std::{

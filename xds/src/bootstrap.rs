@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use crate::{
     envoy::names,
-    mesh::proxy::{READINESS_PORT, STATS_PORT},
+    mesh::proxy::{READINESS_PORT, STATS_PORT, TrafficStats},
 };
 
 mod control_plane;
 mod credential;
 mod probe;
 mod stats;
+mod traffic;
 
 pub use control_plane::ControlPlane;
 pub use credential::{
@@ -23,6 +24,7 @@ pub use credential::{
     certificate_sds, token_sds,
 };
 pub use probe::{Check, Probe};
+pub use traffic::{BUCKETS_MS, PUSH_SECONDS};
 
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
 pub const READINESS_PATH: &str = "/healthz/ready";
@@ -111,6 +113,8 @@ pub struct BootstrapInput {
     /// Mark of the proxy's connections to others (`SO_MARK`), by which the redirection lets them through where it cannot
     /// tell by the user. Those to its own workload have a source address that tells.
     pub socket_mark: Option<u32>,
+    /// The statistics of traffic that the proxy counts and pushes to the control plane.
+    pub traffic: TrafficStats,
 }
 
 /// Builds the bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
@@ -124,6 +128,7 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
         control_plane,
         probes,
         socket_mark,
+        traffic,
     } = input;
     let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
     clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
@@ -155,9 +160,10 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
         [
             ("dynamic_resources", control_plane.dynamic_resources()),
             ("static_resources", resources),
-            ("stats_config", stats::config()),
+            ("stats_config", stats::config(*traffic)),
         ],
     );
+    let all = if traffic.is_none() { all } else { with(all, control_plane.traffic_sink(*traffic)) };
     match socket_mark {
         Some(mark) => with(all, [("cluster_manager", marked(*mark))]),
         None => all,

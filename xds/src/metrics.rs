@@ -22,6 +22,8 @@ pub struct Metrics {
     pub(crate) view_updates: Counter,
     /// Number of times that reading from a stream was paused by its request rate limit.
     pub(crate) throttled: Counter,
+    /// Number of messages with statistics that were refused, as their proxy has sent too many.
+    pub(crate) pushes_throttled: Counter,
     /// Number of leaf certificates that failed to be issued to a stream.
     pub(crate) certificate_failures: Counter,
     refused: Family<Label, Counter>,
@@ -60,6 +62,7 @@ impl Metrics {
             streams: Gauge::default(),
             view_updates: Counter::default(),
             throttled: Counter::default(),
+            pushes_throttled: Counter::default(),
             certificate_failures: Counter::default(),
             refused: family(),
             kinds,
@@ -74,6 +77,11 @@ impl Metrics {
             "streams_throttled",
             "Times that reading from a stream was paused by its request rate limit",
             metrics.throttled.clone(),
+        );
+        registry.register(
+            "pushes_throttled",
+            "Messages with statistics that were refused, as their proxy has sent too many",
+            metrics.pushes_throttled.clone(),
         );
         registry.register("streams_refused", "Streams refused, by reason", metrics.refused.clone());
         registry.register(

@@ -8,7 +8,12 @@ mod drain;
 mod previous;
 mod service;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use imbl::OrdMap;
 
@@ -19,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     envoy::{
         cluster,
+        filter::{self, Options},
         listener::outbound::{self, Closed},
         names, tls,
     },
@@ -27,6 +33,7 @@ use crate::{
         Mesh,
         change::{Changes, changes},
         id::{ClassId, ServiceId},
+        proxy::TrafficStats,
         service::{Protocol, Service},
     },
     reach,
@@ -170,6 +177,9 @@ pub struct Resources {
     mesh: Mesh,
     index: Index,
     shared: Arc<Vec<Arc<Resource>>>,
+    /// The virtual outbound listener and the router of requests, by the statistics that proxies can count: for each kind
+    /// of proxy that a class has.
+    counting: BTreeMap<TrafficStats, [Arc<Resource>; 2]>,
     services: OrdMap<ServiceId, Arc<ServicePart>>,
     classes: OrdMap<ClassId, Arc<ClassPart>>,
     drains: Drains,
@@ -264,7 +274,18 @@ impl Resources {
             old.flat_map(|service| listener_addresses(service))
                 .eq(new.flat_map(|service| listener_addresses(service)))
         });
-        if is_entered_alike && !changes.mesh_wide && !previous.shared.is_empty() {
+        let mut proxies: BTreeSet<TrafficStats> =
+            if changes.classes.is_empty() && !previous.counting.is_empty() {
+                previous.counting.keys().copied().collect()
+            } else {
+                self.mesh.classes.values().map(|class| class.traffic).collect()
+            };
+        // A mesh without classes has one as well, so that its configuration can be shown.
+        if proxies.is_empty() {
+            proxies.insert(TrafficStats::None);
+        }
+        let has_all = proxies.iter().eq(previous.counting.keys());
+        if is_entered_alike && !changes.mesh_wide && !previous.shared.is_empty() && has_all {
             return;
         }
         let mut addresses = outbound::Addresses::new();
@@ -272,13 +293,26 @@ impl Resources {
             addresses.entry(port).or_default().extend(ips);
         }
         addresses.retain(|_, ips| !ips.is_empty());
+        self.counting = proxies
+            .into_iter()
+            .map(|traffic| {
+                let kept = Previous::new(previous.counting(traffic));
+                let options = Options { settings: &self.mesh.settings, traffic };
+                let listener = outbound::virtual_listener(&addresses, options);
+                let router = filter::outbound_router(traffic);
+                let made = [
+                    kept.make(ResourceType::Listener, &listener.name, &listener),
+                    kept.make(ResourceType::Extension, &router.name, &router),
+                ];
+                self.built.encoded += kept.encoded();
+                (traffic, made)
+            })
+            .collect();
         let kept = Previous::new(previous.shared());
         let clusters = [cluster::passthrough(), cluster::inbound(&self.mesh.settings), cluster::blackhole()];
         let clusters =
             clusters.iter().map(|cluster| kept.make(ResourceType::Cluster, &cluster.name, cluster));
         let mut shared: Vec<Arc<Resource>> = clusters.collect();
-        let listener = outbound::virtual_listener(&addresses, &self.mesh.settings);
-        shared.push(kept.make(ResourceType::Listener, &listener.name, &listener));
         let trust = tls::trust(&self.mesh.trust);
         shared.extend(trust.map(|secret| kept.make(ResourceType::Secret, names::TRUST, &secret)));
         self.shared = Arc::new(shared);
@@ -287,7 +321,8 @@ impl Resources {
 
     /// Returns every resource, with its class if it is of the inbound side.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&ClassId>, &Arc<Resource>)> {
-        let shared = self.shared.iter().chain(self.services.values().flat_map(|part| part.iter()));
+        let shared = self.shared.iter().chain(self.counting.values().flatten());
+        let shared = shared.chain(self.services.values().flat_map(|part| part.iter()));
         let classes =
             self.classes.iter().flat_map(|(id, part)| part.iter().map(move |resource| (Some(id), resource)));
         shared.map(|resource| (None, resource)).chain(classes)
@@ -306,6 +341,11 @@ impl Resources {
     /// Returns the resources that every proxy sees.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.shared.iter()
+    }
+
+    /// Returns the resources that every proxy sees that can count this.
+    pub(crate) fn counting(&self, traffic: TrafficStats) -> impl Iterator<Item = &Arc<Resource>> {
+        self.counting.get(&traffic).into_iter().flatten()
     }
 
     /// Returns the resources of a Service.

@@ -1,7 +1,8 @@
-//! Serves delta xDS over gRPC around `delta::Session`: authenticates streams, and carries views and certificates.
+//! Serves delta xDS over gRPC around `delta::Session`: authenticates streams, and carries views and certificates. Passes
+//! on the statistics that proxies push on the same port.
 //!
-//! Fed by `operator::publish` (snapshots), `operator::auth` and `operator::ca` (which implement its two traits); serves
-//! Envoy. The caller terminates TLS: connections arrive ready for HTTP/2, so a serving certificate may change at any
+//! Fed by `operator::publish` (snapshots), `operator::auth`, `operator::ca` and `operator::traffic` (which implement its
+//! three traits); serves Envoy. The caller terminates TLS: connections arrive ready for HTTP/2, so a serving certificate may change at any
 //! time. Reads no environment and no clock except timers, and knows nothing of Kubernetes.
 
 mod auth;
@@ -10,6 +11,7 @@ mod codec;
 mod compute_limiter;
 mod connect_limiter;
 mod proxies;
+mod reports;
 mod request_rate;
 mod snapshot_hub;
 mod stream;
@@ -24,13 +26,15 @@ pub use compute_limiter::ComputeLimiter;
 use connect_limiter::ConnectLimiter;
 use futures::Stream;
 pub use proxies::{AckState, AckWatcher, Connected, NackMessages, Proxies};
+use reports::Pushes;
+pub use reports::Reports;
 pub use snapshot_hub::SnapshotHub;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
     time::Instant,
 };
-use tonic::{Status, Streaming, transport::server::Connected as Connection};
+use tonic::{Status, Streaming, body::Body, codegen::http, transport::server::Connected as Connection};
 
 use crate::{
     delta::{Refused, Request, changes::Memo},
@@ -50,6 +54,8 @@ pub struct Server<A, C, S> {
     pub metrics: Metrics,
     /// Connected proxies.
     pub proxies: Proxies,
+    /// Receives the statistics that proxies push.
+    pub reports: Arc<dyn Reports>,
     /// Receives every refused response while the channel has room: a slow reader misses some.
     pub nacks: mpsc::Sender<Nack>,
     /// Limits concurrent verification of tokens and issuing of certificates. The caller that accepts the connections
@@ -115,6 +121,7 @@ struct Shared<A, C, S> {
     server: Server<A, C, S>,
     memo: Memo,
     connect_limiter: ConnectLimiter,
+    pushes: Pushes,
     drain: watch::Receiver<bool>,
 }
 
@@ -129,7 +136,13 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
         let settings = self.settings.clone();
         let (draining, drain) = watch::channel(false);
         let connect_limiter = ConnectLimiter::new(settings.initialising_streams);
-        let open = Arc::new(Shared { server: self, memo: Memo::default(), connect_limiter, drain });
+        let open = Arc::new(Shared {
+            server: self,
+            memo: Memo::default(),
+            connect_limiter,
+            pushes: Pushes::default(),
+            drain,
+        });
         let (interval, timeout) = settings.keepalive;
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(interval))
@@ -154,22 +167,28 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Server<A, C, S> 
     }
 }
 
+impl<A: Authenticator, C, S> Shared<A, C, S> {
+    /// Authenticates a request. Unauthenticated peers must not queue ahead of authenticated ones. gRPC runs this in a
+    /// task of its own, as `ComputeLimiter` requires, which ends with the connection: a peer that disconnects while it
+    /// queues leaves nothing behind.
+    async fn admit(&self, presented: &Presented<'_>) -> Result<Admission, Status> {
+        let Server { authenticator, compute_limiter, .. } = &self.server;
+        compute_limiter.run(authenticator.admit(presented)).await.map_err(|refusal| self.refuse(&refusal))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Status {
+        tracing::info!(%refusal, "stream refused");
+        self.server.metrics.refuse(refusal.reason);
+        refusal.reason.status()
+    }
+}
+
 impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<A, C, S> {
     async fn open(self: Arc<Self>, request: tonic::Request<Streaming<Request>>) -> Result<Responses, Status> {
         let chain = request.peer_certs();
         let (metadata, _, requests) = request.into_parts();
-        let Server { authenticator, compute_limiter, metrics, .. } = &self.server;
-        let refuse = |refusal: Refusal| {
-            tracing::info!(%refusal, "stream refused");
-            metrics.refuse(refusal.reason);
-            refusal.reason.status()
-        };
-        // Unauthenticated peers must not queue ahead of authenticated ones. gRPC runs this in a task of its own, as
-        // `ComputeLimiter` requires, which ends with the connection: a peer that disconnects while it queues leaves
-        // nothing behind.
         let chain = chain.as_deref().map(Vec::as_slice).unwrap_or_default();
-        let presented = Presented { metadata: &metadata, chain };
-        let mut admission = compute_limiter.run(authenticator.admit(&presented)).await.map_err(refuse)?;
+        let mut admission = self.admit(&Presented { metadata: &metadata, chain }).await?;
         drop(metadata);
         let judged = Instant::now();
         let permit = self.connect_limiter.acquire().await;
@@ -177,6 +196,27 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Open for Shared<
             return Err(RefusalReason::Unavailable.status());
         }
         admission.expires_in = admission.expires_in.saturating_sub(judged.elapsed());
-        stream::run(Arc::clone(&self), admission, requests, permit).map_err(refuse)
+        stream::run(Arc::clone(&self), admission, requests, permit).map_err(|refusal| self.refuse(&refusal))
+    }
+
+    async fn export(self: Arc<Self>, request: http::Request<Body>, max_request: usize) -> Result<(), Status> {
+        let (request, body) = reports::split(request);
+        let chain = request.peer_certs();
+        let chain = chain.as_deref().map(Vec::as_slice).unwrap_or_default();
+        let presented = Presented { metadata: request.metadata(), chain };
+        let key = reports::key(&presented);
+        let proxy = match self.pushes.known(&key) {
+            Some(proxy) => proxy,
+            None => self.pushes.remember(key, self.admit(&presented).await?),
+        };
+        drop(request);
+        let Some(mut receiving) = self.pushes.admit(&proxy) else {
+            self.server.metrics.pushes_throttled.inc();
+            return Err(Status::resource_exhausted("too many messages"));
+        };
+        let message = receiving.receive(body, max_request).await?;
+        let Server { reports, compute_limiter, .. } = &self.server;
+        compute_limiter.run(async { reports.report(&proxy, message) }).await;
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 pub use difference::Difference;
 use imbl::OrdMap;
-use view_impact::{ViewChange, ViewImpact};
+use view_impact::{Patch, ViewChange, ViewImpact};
 
 use crate::{
     mesh::{
@@ -24,7 +24,7 @@ use crate::{
     },
     provenance::Provenance,
     reach::Reach,
-    resources::{Resource, Resources},
+    resources::Resources,
     view::{self, Named, View},
 };
 
@@ -77,7 +77,7 @@ struct LazyView {
     view: OnceLock<Arc<View>>,
     earlier: Option<Arc<View>>,
     /// Resources to replace in the earlier view to make this one; `None` if the view must be built anew.
-    patch: Option<Arc<Vec<Arc<Resource>>>>,
+    patch: Option<Patch>,
 }
 
 impl Snapshot {
@@ -94,7 +94,7 @@ impl Snapshot {
             ViewChange::Same => previous.shared_view.clone(),
             ViewChange::Patched => {
                 let mut patched = previous.shared_view.clone();
-                view::patch(&mut patched, &impact.patch);
+                view::patch(&mut patched, impact.patch.common.iter());
                 patched
             }
             ViewChange::Fresh => {
@@ -129,7 +129,7 @@ impl Snapshot {
         for (class, fate) in due.into_iter().filter(|(class, _)| self.mesh.classes.contains_key(class)) {
             let before = previous.views.get(&class);
             let direct = before.and_then(|before| before.view.get());
-            let patch = direct.filter(|_| fate == ViewChange::Patched).map(|_| Arc::clone(&impact.patch));
+            let patch = direct.filter(|_| fate == ViewChange::Patched).map(|_| impact.patch.clone());
             let earlier = direct.or_else(|| before?.earlier.as_ref()).map(Arc::clone);
             self.concerned.instances += index.count(&class);
             self.concerned.classes.insert(class.clone());
@@ -194,7 +194,8 @@ impl Snapshot {
         let fresh = match (&awaited.earlier, &awaited.patch) {
             (Some(earlier), Some(patch)) => {
                 let mut patched = earlier.resources.clone();
-                view::patch(&mut patched, patch);
+                let traffic = self.mesh.classes.get(class)?.traffic;
+                view::patch(&mut patched, patch.of(traffic));
                 patched
             }
             _ => view::view(&self.mesh, &self.resources, &self.reach, &self.shared_view, class)?,

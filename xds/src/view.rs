@@ -116,7 +116,7 @@ fn same(old: &Arc<Resource>, new: &Arc<Resource>) -> bool {
 }
 
 /// Replaces the resources of known names by those in `resources`; adds no name.
-pub(crate) fn patch(named: &mut Named, resources: &[Arc<Resource>]) {
+pub(crate) fn patch<'a>(named: &mut Named, resources: impl IntoIterator<Item = &'a Arc<Resource>>) {
     for resource in resources {
         let sought = Sought(resource.kind, &resource.name);
         if named.get(&sought).is_some_and(|known| !Arc::ptr_eq(known, resource)) {
@@ -166,6 +166,7 @@ pub(crate) fn view(
 ) -> Option<Named> {
     let class = mesh.classes.get(id)?;
     let mut named = shared_view.clone();
+    extend(&mut named, resources.counting(class.traffic));
     extend(&mut named, resources.class(id));
     for (service, number) in reach.of(&class.identity) {
         call(&mut named, mesh, resources, service, *number);

@@ -42,6 +42,11 @@ kinds:
 {{- with .Values.webhook -}}{{ .clientCA }}{{- end -}}
 {{- end -}}
 
+{{- /* Not empty if TrafficMetrics are served. Values of an older release do not have the setting. */ -}}
+{{- define "smidge.trafficMetrics" -}}
+{{- with .Values.trafficMetrics -}}{{- if .enabled -}}true{{- end -}}{{- end -}}
+{{- end -}}
+
 {{- /* Peers of a NetworkPolicy for the API server; empty, which means all peers, if no value names it. */ -}}
 {{- define "smidge.apiServerPeers" -}}
 {{- $peers := .from -}}

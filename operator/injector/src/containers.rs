@@ -10,7 +10,7 @@ use smidge_xds::{
         BootstrapInput, ControlPlane, Credential, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE,
         bootstrap,
     },
-    mesh::proxy::{READINESS_PORT, STATS_PORT},
+    mesh::proxy::{READINESS_PORT, STATS_PORT, TrafficStats},
 };
 
 use super::{Settings, TOKEN_SDS, probes::literal};
@@ -110,6 +110,7 @@ pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32, resource
 fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
     BootstrapInput {
         socket_mark: None,
+        traffic: settings.version().map_or(TrafficStats::None, TrafficStats::of_version),
         instance: "$(POD_NAME)".to_owned(),
         namespace: "$(POD_NAMESPACE)".to_owned(),
         cluster: literal(&settings.cluster_name),

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM};
-use smidge_xds::bootstrap::Family;
+use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM, PROXY_VERSION};
+use smidge_xds::{bootstrap::Family, mesh::proxy};
 
 mod annotations;
 mod containers;
@@ -38,6 +38,8 @@ const OPT_OUT: (&str, &str) = (labels::INJECT, labels::INJECT_DISABLED);
 pub struct Settings {
     /// Image of the sidecar, a stock Envoy whose binary is `/usr/local/bin/envoy`.
     pub proxy_image: String,
+    /// Version of that Envoy, for example `1.40.0`; `None`: the one in the image's tag.
+    pub proxy_version: Option<String>,
     /// Image of the init container that redirects traffic, whose entry point is this program.
     pub init_image: String,
     /// Pull policy of both images.
@@ -74,6 +76,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            proxy_version: None,
             proxy_image: "envoyproxy/envoy:distroless-v1.40.0".to_owned(),
             init_image: concat!("ghcr.io/smidge-mesh/smidge:", env!("CARGO_PKG_VERSION")).to_owned(),
             image_pull_policy: "IfNotPresent".to_owned(),
@@ -96,6 +99,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns the version of the proxies, if it is known.
+    fn version(&self) -> Option<&str> {
+        self.proxy_version.as_deref().or_else(|| proxy::version_of_image(&self.proxy_image))
+    }
+
     /// Returns the audience of a proxy's token.
     pub fn audience(&self) -> String {
         format!("smidge/{}/{}", self.trust_domain, self.cluster_name)
@@ -213,7 +221,7 @@ fn try_inject(
     ];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
-    annotate(&mut pod, originals);
+    annotate(&mut pod, settings, originals);
     Ok(Decision::Inject { pod, warnings })
 }
 
@@ -247,7 +255,7 @@ fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     array(spec, "volumes").push(containers::volume(settings));
 }
 
-fn annotate(pod: &mut Value, originals: Map<String, Value>) {
+fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>) {
     let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations"))
     else {
         return;
@@ -255,6 +263,9 @@ fn annotate(pod: &mut Value, originals: Map<String, Value>) {
     let mut set = |name: &str, value: String| annotations.insert(name.to_owned(), Value::String(value));
     set(INJECTED, "true".to_owned());
     set(VERSION, env!("CARGO_PKG_VERSION").to_owned());
+    if let Some(version) = settings.version() {
+        set(PROXY_VERSION, version.to_owned());
+    }
     set(TOKEN_SDS, smidge_xds::bootstrap::token_sds(CREDENTIAL_FOLDER));
     if !originals.is_empty() {
         set(PROBES, Value::Object(originals).to_string());

@@ -18,6 +18,7 @@ use smidge_mesh::{
     id::{ProxyId, ServiceId, SpiffeId, TrustDomain},
     matches::Matches,
     matches::PathEnd,
+    proxy::TrafficStats,
     service::{self, Endpoint, Protocol},
     settings::Settings,
     workload::{self, Class},
@@ -150,6 +151,8 @@ pub(super) struct MeshPod {
     pub addresses: Vec<IpAddr>,
     /// Kind and name of the object that it is an instance of.
     pub owner: (String, String),
+    /// Statistics of traffic that its proxy can count.
+    pub traffic: TrafficStats,
     /// TCP ports that the application declares.
     pub ports: Vec<DeclaredPort>,
 }

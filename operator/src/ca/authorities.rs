@@ -139,6 +139,11 @@ impl Authorities {
         self.key.derive("probes")
     }
 
+    /// Derives the key of the token for the debug pages, where there is no API server.
+    pub fn debug_key(&self) -> Zeroizing<[u8; MeshKey::LENGTH]> {
+        self.key.debug_key()
+    }
+
     /// Returns the source of leaves for the xDS server.
     pub fn leaves(&self) -> LeafSource {
         LeafSource::new(

@@ -40,6 +40,15 @@ pub enum RootError {
         /// Name of the Secret of its roots.
         secret: String,
     },
+    /// The key of the mesh was never created.
+    #[error(
+        "no key of the mesh: Secret {secret} does not exist (hint: the control plane creates it when it starts for the first \
+         time)"
+    )]
+    NoKey {
+        /// Name of its Secret.
+        secret: &'static str,
+    },
     /// A certificate could not be issued.
     #[error("failed to make a certificate of the {authority} authority")]
     Issue {
@@ -130,6 +139,16 @@ pub async fn mesh_key(secrets: &Secrets) -> Result<MeshKey, RootError> {
         Ok(secret::write_mesh_key(MESH_KEY, bytes.as_ref()))
     };
     read_or_create(secrets, MESH_KEY, |found| secret::read_mesh_key(MESH_KEY, found), make).await
+}
+
+/// Returns the key of the mesh, and creates none.
+pub async fn existing_mesh_key(secrets: &Secrets) -> Result<MeshKey, RootError> {
+    let Some(mut found) = secrets.get(MESH_KEY).await? else {
+        return Err(RootError::NoKey { secret: MESH_KEY });
+    };
+    let key = secret::read_mesh_key(MESH_KEY, &found);
+    secret::wipe(&mut found);
+    Ok(key?)
 }
 
 async fn read_or_create<T>(

@@ -40,6 +40,11 @@ impl MeshKey {
         );
         derived
     }
+
+    /// Derives the key of the token for the debug pages of a control plane without an API server.
+    pub fn debug_key(&self) -> Zeroizing<[u8; Self::LENGTH]> {
+        self.derive("debug pages")
+    }
 }
 
 impl fmt::Debug for MeshKey {

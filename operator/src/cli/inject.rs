@@ -35,6 +35,9 @@ pub struct Args {
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, default_value_t = Settings::default().proxy_image)]
     proxy_image: String,
+    /// Version of that Envoy, for example 1.40.0; by default the one in the image's tag.
+    #[arg(long)]
+    proxy_version: Option<String>,
     /// Image of the init container: that of this program.
     #[arg(long, default_value_t = Settings::default().init_image)]
     init_image: String,
@@ -61,6 +64,7 @@ pub fn run(args: Box<Args>) -> ExitCode {
         control_plane_roots,
         probe_key,
         proxy_image,
+        proxy_version,
         init_image,
         sidecar,
         trust_domain,
@@ -94,6 +98,7 @@ pub fn run(args: Box<Args>) -> ExitCode {
         &manifests,
         &sidecar.apply(Settings {
             proxy_image,
+            proxy_version,
             init_image,
             trust_domain,
             cluster_name,

@@ -9,7 +9,7 @@ use std::{
     fs,
     io::IsTerminal as _,
     os::unix::process::ExitStatusExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{ExitCode, ExitStatus},
 };
 
@@ -29,6 +29,7 @@ use crate::{
         plan::{MOST_WORKLOADS, adapted, plan},
         processes::Programs,
     },
+    source::files,
 };
 
 mod expect;
@@ -170,9 +171,9 @@ fn is_interactive() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// Returns the first file of the manifests.
-fn first_file(paths: &[PathBuf]) -> Option<&Path> {
-    paths.first().map(PathBuf::as_path)
+/// Returns the first file of the manifests: of a folder, the first one that is read.
+fn first_file(paths: &[PathBuf]) -> Option<PathBuf> {
+    files::read(paths).0.into_iter().next().map(|source| PathBuf::from(source.name))
 }
 
 /// Returns true if output may be coloured.

@@ -1,12 +1,12 @@
 //! `smidge status`: shows the status of the objects and proxies of a control plane without an API server.
 //!
-//! Asks the debug pages of the running process, with the token in its state folder. Adds no rule: the conditions are
+//! Asks the debug pages of the running process, with the token of its state folder. Adds no rule: the conditions are
 //! those that `smidge run` would write to an API server.
 
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -17,16 +17,18 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smidge_crds::status::Status;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, runtime::Runtime, time::timeout};
+use zeroize::Zeroizing;
 
 use super::{
     output::Output,
     terminal::{Colour, Shown, coloured, is_colourful},
 };
 use crate::{
-    admin::{
-        status::ObjectStatus,
-        token::{self, TokenError},
+    admin::{status::ObjectStatus, token},
+    ca::{
+        Secrets, StoreError,
+        root::{self, RootError},
     },
     status::conditions::{READY, of},
 };
@@ -51,13 +53,18 @@ pub struct Args {
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// Print the token for the debug pages (`Authorization: Bearer TOKEN`), and ask nothing.
+    #[arg(long)]
+    pub print_token: bool,
 }
 
 /// Errors of asking.
 #[derive(Debug, thiserror::Error)]
 enum StatusError {
     #[error(transparent)]
-    Token(#[from] TokenError),
+    State(#[from] StoreError),
+    #[error(transparent)]
+    Key(#[from] RootError),
     #[error("failed to set up the process")]
     Process(#[source] io::Error),
     #[error(
@@ -88,9 +95,21 @@ struct Report {
 
 /// Runs `smidge status`.
 pub fn run(args: Args) -> ExitCode {
-    let Args { state, address, output } = args;
-    let report = match read(&state, address) {
-        Ok(report) => report,
+    let Args { state, address, output, print_token } = args;
+    let asked = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            let token = token(&state).await?;
+            if print_token {
+                return Ok(Asked::Token(token));
+            }
+            read(address, &token).await.map(Asked::Report)
+        })
+    });
+    let report = match asked {
+        Ok(Asked::Report(report)) => report,
+        Ok(Asked::Token(token)) => {
+            return ExitCode::from(if writeln!(io::stdout(), "{}", *token).is_ok() { 0 } else { 2 });
+        }
         Err(error) => {
             eprintln!("error: {:#}", anyhow::Error::from(error));
             return ExitCode::from(2);
@@ -102,15 +121,28 @@ pub fn run(args: Args) -> ExitCode {
     ExitCode::from(u8::from(!report.is_ready()))
 }
 
-fn read(state: &std::path::Path, address: SocketAddr) -> Result<Report, StatusError> {
-    let token = token::read(state)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(StatusError::Process)?.block_on(async {
-        Ok(Report {
-            objects: page(address, &token, "/debug/status").await?,
-            findings: page(address, &token, "/debug/findings").await?,
-            proxies: page(address, &token, "/debug/proxies").await?,
-        })
+/// Answer to the user: the pages, or the token.
+enum Asked {
+    Report(Report),
+    Token(Zeroizing<String>),
+}
+
+fn runtime() -> Result<Runtime, StatusError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StatusError::Process)
+}
+
+/// Derives the token from the state, which must exist.
+async fn token(state: &Path) -> Result<Zeroizing<String>, StatusError> {
+    let secrets = Secrets::existing_folder(state).await?;
+    let key = root::existing_mesh_key(&secrets).await?;
+    Ok(token::text(key.debug_key().as_slice()))
+}
+
+async fn read(address: SocketAddr, token: &str) -> Result<Report, StatusError> {
+    Ok(Report {
+        objects: page(address, token, "/debug/status").await?,
+        findings: page(address, token, "/debug/findings").await?,
+        proxies: page(address, token, "/debug/proxies").await?,
     })
 }
 

@@ -30,7 +30,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
@@ -90,6 +90,9 @@ pub struct PeerPoller {
     /// Number of replicas that have reported.
     pub reporting: Gauge,
 }
+
+type Sender = SendRequest<Empty<Bytes>>;
+type Connection = http1::Connection<TokioIo<TlsStream<TcpStream>>, Empty<Bytes>>;
 
 /// Client of other replicas.
 pub struct PeerClient {
@@ -221,12 +224,10 @@ impl PeerClient {
         }
     }
 
-    /// Polls over one connection until it fails; `report` receives the counts.
-    pub async fn ask(
+    async fn connect(
         &self,
         address: SocketAddr,
-        mut report: impl FnMut(AckCounts),
-    ) -> Result<(), FetchError> {
+    ) -> Result<(Sender, Connection, Zeroizing<String>), FetchError> {
         let token =
             tokio::fs::read_to_string(&self.token).await.map(Zeroizing::new).map_err(FetchError::Token)?;
         let connected = async {
@@ -234,7 +235,41 @@ impl PeerClient {
             let stream = self.tls.connect(self.server_name.clone(), stream).await?;
             Ok::<_, FetchError>(http1::handshake(TokioIo::new(stream)).await?)
         };
-        let (mut sender, connection) = timeout(CONNECT_TIMEOUT, connected).await??;
+        let (sender, connection) = timeout(CONNECT_TIMEOUT, connected).await??;
+        Ok((sender, connection, token))
+    }
+
+    /// Requests a path of one replica, over a connection of its own. The caller limits the time; an answer of more than
+    /// `max` bytes is an error.
+    pub async fn get(&self, address: SocketAddr, path: &str, max: usize) -> Result<Bytes, FetchError> {
+        let (mut sender, connection, token) = self.connect(address).await?;
+        let asking = async {
+            let request = Request::get(path).header(header::HOST, "smidge");
+            let request = request.header(header::AUTHORIZATION, bearer(&token)?).body(Empty::new());
+            let request = request.map_err(|error| FetchError::Body(error.into()))?;
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), max).collect().await.map_err(FetchError::Body)?;
+            if status == StatusCode::OK { Ok(body.to_bytes()) } else { Err(FetchError::Status(status)) }
+        };
+        // The connection ends by itself once it is answered.
+        let (mut asking, mut connection) = (std::pin::pin!(asking), std::pin::pin!(connection));
+        tokio::select! {
+            answer = &mut asking => answer,
+            ended = &mut connection => {
+                ended?;
+                asking.await
+            }
+        }
+    }
+
+    /// Polls over one connection until it fails; `report` receives the counts.
+    pub async fn ask(
+        &self,
+        address: SocketAddr,
+        mut report: impl FnMut(AckCounts),
+    ) -> Result<(), FetchError> {
+        let (mut sender, connection, token) = self.connect(address).await?;
         debug!(%address, "requesting peer");
         let asking = async {
             let mut tag = None;
@@ -253,17 +288,23 @@ impl PeerClient {
     }
 }
 
-/// Sends one request; returns `None` if the counts of the replica are those of `tag`.
-async fn question(
-    sender: &mut SendRequest<Empty<Bytes>>,
-    token: &str,
-    tag: Option<&str>,
-) -> Result<Option<(AckCounts, Option<String>)>, FetchError> {
+/// Returns the value of the header with a token.
+fn bearer(token: &str) -> Result<header::HeaderValue, FetchError> {
     let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut bearer =
         header::HeaderValue::from_str(&bearer).map_err(|error| FetchError::Body(error.into()))?;
     // The value is left out of logs and of HTTP header tables.
     bearer.set_sensitive(true);
+    Ok(bearer)
+}
+
+/// Sends one request; returns `None` if the counts of the replica are those of `tag`.
+async fn question(
+    sender: &mut Sender,
+    token: &str,
+    tag: Option<&str>,
+) -> Result<Option<(AckCounts, Option<String>)>, FetchError> {
+    let bearer = bearer(token)?;
     let mut request = Request::get(PATH).header(header::HOST, "smidge").header(header::AUTHORIZATION, bearer);
     if let Some(tag) = tag {
         request = request.header(header::IF_NONE_MATCH, tag);

@@ -84,7 +84,7 @@ async fn answer(State(Shared { replica, slots }): State<Shared>, headers: Header
 
 impl Replica {
     /// Accepts a request of another replica. The status code of a refusal is all that the client receives.
-    async fn admit(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());
         if values.next().is_some() {

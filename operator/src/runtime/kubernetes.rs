@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Core, Error, Settings, Tasks, listen, pages,
     pipeline::{self, Feed, Pipeline},
-    status, watches, webhooks,
+    status, traffic, traffic_api, watches, webhooks,
     xds::{self, Access},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     lease::{Leader, candidate::Candidate},
     report,
+    traffic::{EmbeddedSource, Receiver},
     webhook::callers::Callers,
 };
 
@@ -44,11 +45,14 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     tasks.spawn("authorities", async move { maintained.run().await });
     let (kubernetes, pipeline) = watch(&core, client, &mut registry, tasks);
     let authenticator = authenticator(&core, &kubernetes, &mut registry, tasks);
-    let access = access(&core, &kubernetes, Arc::clone(&authenticator), tasks)?;
+    let receiver = traffic::receiver(&pipeline, &mut registry, tasks);
+    let access = access(&core, &kubernetes, (Arc::clone(&authenticator), Arc::clone(&receiver)), tasks)?;
     let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
     let sources = (&kubernetes, &pipeline);
-    status::status(&core, sources, (&proxies, &authenticator), &mut registry, tasks)?;
+    let own = (&proxies, &authenticator, receiver);
+    let source: EmbeddedSource = status::status(&core, sources, own, &mut registry, tasks)?;
     webhooks::webhooks(&core, sources, callers, &mut registry, tasks)?;
+    traffic_api::traffic_api(&core, &kubernetes, source, tasks)?;
     let domain = TrustDomain(core.settings.trust_domain.clone());
     let cluster = ClusterId(core.settings.cluster_name.clone());
     let readers =
@@ -111,7 +115,7 @@ fn authenticator(
 fn access(
     core: &Core,
     kubernetes: &Kubernetes,
-    authenticator: Arc<auth::TokenAuthenticator>,
+    (authenticator, reports): (Arc<auth::TokenAuthenticator>, Arc<Receiver>),
     tasks: &mut Tasks,
 ) -> Result<Access<Arc<auth::TokenAuthenticator>>, Error> {
     let Core { settings, authorities, .. } = core;
@@ -123,5 +127,5 @@ fn access(
     tasks.spawn("xds certificate", certificate.run());
     let (nacks, refused) = mpsc::channel(256);
     tasks.spawn("refusals", report::refusals(Some(kubernetes.client.clone()), refused));
-    Ok(Access { listener, tls, authenticator, nacks })
+    Ok(Access { listener, tls, authenticator, reports, nacks })
 }

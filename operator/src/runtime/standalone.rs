@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Core, Error, Settings, Tasks, listen, pages,
     pipeline::{self, Feed, Pipeline},
+    traffic,
     xds::{self, Access},
 };
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
     report,
     source::{Edit, folder},
     status::{programmed::AckCounts, status_loop, write::InInputs},
+    traffic::{EmbeddedSource, Receiver},
 };
 
 /// Settings of a control plane without an API server.
@@ -43,7 +45,8 @@ pub struct Standalone {
     /// Folder of manifests to serve, in place of the objects of an API server. Changes take effect at once.
     #[arg(long, env = "SMIDGE_DIR", value_name = "DIR", requires = "state")]
     pub dir: Option<PathBuf>,
-    /// Folder of the certificate authorities, and of the token for the debug pages. It is created for its owner alone.
+    /// Folder of the certificate authorities, from which the token for the debug pages is derived as well. It is created
+    /// for its owner alone.
     /// Replicas need the same content.
     #[arg(long, env = "SMIDGE_STATE_DIR", value_name = "DIR", requires = "dir")]
     pub state: Option<PathBuf>,
@@ -61,7 +64,7 @@ pub(super) async fn start(
     let limits = folder::Limits::default();
     let source = folder::Source::open(dir, cluster.clone(), DEFAULT_NAMESPACE, limits, metrics)?;
     let core = open(settings, state, &mut registry).await?;
-    let readers = Readers::Token(Token::open(state)?);
+    let readers = Readers::Token(Token::new(core.authorities.debug_key().as_slice()));
 
     let maintained = Arc::clone(&core.authorities);
     tasks.spawn("authorities", async move { maintained.run().await });
@@ -72,7 +75,10 @@ pub(super) async fn start(
     let (_, leads) = watch::channel(Leader::Me);
     let metrics = report::Metrics::register(&mut registry);
     tasks.spawn("report", report::report(None, pipeline.findings.clone(), leads.clone(), metrics));
-    let access = access(&core, &pipeline, &mut registry, tasks)?;
+    let receiver = traffic::receiver(&pipeline, &mut registry, tasks);
+    // Answers what the API of TrafficMetrics is asked. Replicas of a folder do not know each other.
+    let _traffic = EmbeddedSource::new(Arc::clone(&receiver), None);
+    let access = access((&core, &pipeline), receiver, &mut registry, tasks)?;
     let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
     status(&core, (&pipeline, &proxies, leads), sender, &mut registry, tasks);
     pages::pages(&core, &pipeline, (proxies, readers), registry, tasks)
@@ -89,8 +95,8 @@ async fn open(settings: Settings, state: &Path, registry: &mut Registry) -> Resu
 }
 
 fn access(
-    core: &Core,
-    pipeline: &Pipeline,
+    (core, pipeline): (&Core, &Pipeline),
+    reports: Arc<Receiver>,
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Result<Access<MachineAuthenticator<Clusters>>, Error> {
@@ -112,7 +118,7 @@ fn access(
         clock: clock.clone(),
         metrics: auth::Metrics::register(registry.sub_registry_with_prefix("auth")),
     });
-    Ok(Access { listener, tls, authenticator, nacks })
+    Ok(Access { listener, tls, authenticator, reports, nacks })
 }
 
 /// Finds a machine among the objects of the folder, which are the only cluster.

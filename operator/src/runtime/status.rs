@@ -1,4 +1,4 @@
-//! Starts the task that keeps statuses up to date, and those that carry counts between replicas.
+//! Starts the task that keeps statuses up to date, and those that carry counts and traffic between replicas.
 //!
 //! Called by `runtime` at the start.
 
@@ -21,21 +21,26 @@ use crate::{
         programmed::AckCounts,
         status_loop::{self, Sources},
     },
+    traffic::{
+        EmbeddedSource, Receiver,
+        replicas::{self, Replicas},
+    },
 };
 
 /// Service whose name is in the certificate by which replicas authenticate each other's servers: the control plane's.
 const SERVICE: &str = "smidge";
 
-/// Starts the tasks that write statuses, and the server and the client of counts.
+/// Starts the tasks that write statuses, and the server and the client of counts and of traffic. Returns the source of
+/// the traffic of all replicas.
 pub(super) fn status(
     core: &Core,
     (kubernetes, pipeline): (&Kubernetes, &Pipeline),
-    (proxies, authenticator): (&Proxies, &Arc<TokenAuthenticator>),
+    (proxies, authenticator, receiver): (&Proxies, &Arc<TokenAuthenticator>, Arc<Receiver>),
     registry: &mut Registry,
     tasks: &mut Tasks,
-) -> Result<(), Error> {
+) -> Result<EmbeddedSource, Error> {
     let (own, counts) = watch::channel(AckCounts::default());
-    let (replicas, others) = watch::channel(Arc::default());
+    let (counted, others) = watch::channel(Arc::default());
     let sources = Sources {
         published: pipeline.published.clone(),
         proxies: proxies.clone(),
@@ -62,9 +67,11 @@ pub(super) fn status(
         namespace: settings.system_namespace.clone(),
         name: settings.pod_name.clone(),
     };
+    let traffic = replicas::router(replica.clone(), Arc::clone(&receiver));
+    let router = serve::router(replica).merge(traffic);
     let stop = tasks.stopping();
     tasks.spawn("replicas", async move {
-        if let Err(error) = https::serve(listener, config, serve::router(replica), stop).await {
+        if let Err(error) = https::serve(listener, config, router, stop).await {
             error!(%error, "peer server failed");
         }
     });
@@ -72,14 +79,21 @@ pub(super) fn status(
     let name = names.first().map(String::as_str).unwrap_or_default();
     let port = settings.peer_listen.port();
     let asker = PeerClient::new(&authorities.control_plane_roots(), name, settings.peer_token.clone(), port);
+    let asker = Arc::new(asker.map_err(Error::Replicas)?);
+    let others = Replicas {
+        client: Arc::clone(&asker),
+        published: pipeline.published.clone(),
+        name: settings.pod_name.clone(),
+        port,
+    };
     let fetcher = PeerPoller {
         published: pipeline.published.clone(),
         leader: kubernetes.leader.clone(),
         name: settings.pod_name.clone(),
-        asker: Arc::new(asker.map_err(Error::Replicas)?),
-        replicas,
+        asker,
+        replicas: counted,
         reporting: fetch::reporting(registry),
     };
     tasks.spawn("other replicas", fetcher.run());
-    Ok(())
+    Ok(EmbeddedSource::new(receiver, Some(others)))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
-use smidge_xds::server::{self, Authenticator, ComputeLimiter, Nack, Proxies, Server};
+use smidge_xds::server::{self, Authenticator, ComputeLimiter, Nack, Proxies, Reports, Server};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::error;
@@ -22,6 +22,8 @@ pub(super) struct Access<A> {
     pub tls: Arc<ServerConfig>,
     /// Authenticates streams.
     pub authenticator: A,
+    /// Receives the statistics that proxies push.
+    pub reports: Arc<dyn Reports>,
     /// Receives the responses that proxies refuse.
     pub nacks: mpsc::Sender<Nack>,
 }
@@ -34,7 +36,7 @@ pub(super) fn xds<A: Authenticator>(
     registry: &mut Registry,
     tasks: &mut Tasks,
 ) -> Proxies {
-    let Access { listener, tls: config, authenticator, nacks } = access;
+    let Access { listener, tls: config, authenticator, reports, nacks } = access;
     // Shared by all computations that a large number of proxies can cause at once.
     let compute_limiter = ComputeLimiter::half();
     let (accepted, connections) = mpsc::channel(64);
@@ -49,6 +51,7 @@ pub(super) fn xds<A: Authenticator>(
         hub: pipeline.hub.clone(),
         metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
         proxies: proxies.clone(),
+        reports,
         nacks,
         compute_limiter,
         settings: server::Settings::default(),

@@ -1,6 +1,6 @@
 //! Turns a plan into namespaces: one of processes and mounts around all of it, and a network for each workload.
 //!
-//! Runs `unshare`, `nsenter`, `ip` and `mount`. The first process ends when the pipe from this process closes, however
+//! Runs `unshare`, `nsenter`, `ip` and `mount`. The quickstart makes its networks by `network`, too. The first process ends when the pipe from this process closes, however
 //! this process ends, and everything in the namespaces ends with it; their files are in their memory. For users other
 //! than root there is a user namespace around it. Starts nothing of the mesh.
 
@@ -8,6 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::{self, BufRead as _, BufReader, Read as _},
+    net::Ipv4Addr,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -17,8 +18,8 @@ use super::plan::{CONTROL_PLANE, Workload};
 /// Folder of the sandbox, as seen in its namespaces.
 pub const FOLDER: &str = "/run/smidge";
 
-/// Makes the network: a bridge, which has the control plane's address, and a network for each workload.
 const NETWORK: &str = r#"set -eu
+PATH=$PATH:/usr/sbin:/sbin
 control_plane=$1
 shift
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -133,17 +134,8 @@ impl Namespaces {
             }
             return Err(NamespacesError::Refused { output: output.trim().to_owned() });
         }
-        let mut command = self.command("sh");
-        command.args(["-c", NETWORK, "sh", &CONTROL_PLANE.to_string()]);
-        for workload in workloads {
-            command.args([network_of(workload), workload.address.to_string()]);
-        }
-        let failed = |source| NamespacesError::Run { program: "nsenter", package: "util-linux", source };
-        let output = command.stdin(Stdio::null()).output().map_err(failed)?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(NamespacesError::Network { output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+        let machines = workloads.iter().map(|workload| (network_of(workload), workload.address));
+        network(self.command("sh"), CONTROL_PLANE, machines)
     }
 
     /// Returns true if the user is root, so that processes may have other users.
@@ -181,6 +173,25 @@ impl Namespaces {
     pub fn folder(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{FOLDER}", self.holder))
     }
+}
+
+/// Makes the networks by commands of `shell`, which is in a network and a mount namespace of its own: a bridge, which has
+/// the address of the control plane, and a network for each machine, by name and address.
+pub fn network(
+    mut shell: Command,
+    control_plane: Ipv4Addr,
+    machines: impl Iterator<Item = (String, Ipv4Addr)>,
+) -> Result<(), NamespacesError> {
+    shell.args(["-c", NETWORK, "sh", &control_plane.to_string()]);
+    for (name, address) in machines {
+        shell.args([name, address.to_string()]);
+    }
+    let failed = |source| NamespacesError::Run { program: "sh or nsenter", package: "util-linux", source };
+    let output = shell.stdin(Stdio::null()).output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(NamespacesError::Network { output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 impl Drop for Namespaces {

@@ -17,26 +17,15 @@ use serde_json::Value;
 use super::{
     namespaces::{FOLDER, Namespaces, child_of, network_of},
     plan::{CONTROL_PLANE, Workload},
+    prepare::{PROXY, Preparation, prepare},
 };
 
-/// User and group of the proxies, and the mark of their sockets where all processes have one user.
-const PROXY: &str = "1337";
 /// Port of the control plane.
 const PORT: u16 = 15012;
 /// Time limit of the start.
 const START: Duration = Duration::from_mins(1);
 /// Interval between two looks at what is awaited.
 const LOOK: Duration = Duration::from_millis(30);
-
-/// Prepares a workload: redirection, certificate and bootstrap.
-const PREPARE: &str = r#"set -eu
-smidge=$1 network=$2 machine=$3 address=$4 folder=$5 control_plane=$6 mark=$7 user=$8
-nsenter --net="/run/netns/$network" -- "$smidge" redirect ${mark:+--proxy-mark "$mark"}
-"$smidge" machine certificate "$machine" --state /run/smidge/state --out "$folder" >/dev/null
-"$smidge" machine bootstrap "$machine" --state /run/smidge/state --credentials "$folder" \
-    --control-plane "$control_plane" --address "$address" ${mark:+--proxy-mark "$mark"} >"$folder/envoy.json"
-[ -n "$mark" ] || chown -R "$user:$user" "$folder"
-"#;
 
 /// Programs of a sandbox.
 #[derive(Debug, Clone)]
@@ -197,12 +186,17 @@ impl Launcher<'_> {
 
     fn prepare(&self, workload: &Workload) -> Result<(), ProcessesError> {
         let name = workload.full_name();
-        let mut command = self.namespaces.command("sh");
-        command.args(["-c", PREPARE, "sh"]).arg(&self.programs.smidge);
-        command.args([network_of(workload), name.clone(), workload.address.to_string()]);
-        command.args([credentials(workload), format!("{CONTROL_PLANE}:{PORT}")]);
-        command.args([if self.namespaces.is_root() { "" } else { PROXY }, PROXY]);
-        let output = finished(&mut command)
+        let preparation = Preparation {
+            network: network_of(workload),
+            machine: name.clone(),
+            address: workload.address,
+            folder: credentials(workload).into(),
+            state: format!("{FOLDER}/state").into(),
+            control_plane: format!("{CONTROL_PLANE}:{PORT}"),
+            one_user: !self.namespaces.is_root(),
+        };
+        let shell = self.namespaces.command("sh");
+        let output = prepare(shell, self.programs.smidge.as_os_str(), &preparation)
             .map_err(|source| ProcessesError::Start { what: format!("the proxy of {name}"), source })?;
         if output.status.success() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Keeps the `caBundle` of every object that refers to a webhook of the operator equal to that of the serving
-//! authority.
+//! Keeps the `caBundle` of every object that refers to a webhook of the operator, or to its API of TrafficMetrics, equal
+//! to that of the serving authority.
 //!
 //! Watches one object and applies the bundle, by server-side apply as a manager of its own, whenever the two differ: at
 //! the start, after a rotation, after an edit by another manager. Does not create the object (the chart does), and
@@ -12,6 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::{
     api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::{
     Api, Client,
@@ -27,7 +28,7 @@ const MANAGER: &str = "smidge-ca-bundle";
 /// Delay after an apply that failed, unless the object changes before.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// An object that refers to a webhook of the operator.
+/// An object that refers to a server of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// The MutatingWebhookConfiguration of this name.
@@ -40,6 +41,15 @@ pub enum Holder {
         /// Full name of the definition.
         name: String,
         /// Service of the webhooks.
+        service: String,
+        /// Namespace of that Service.
+        namespace: String,
+    },
+    /// The APIService of this name, as long as it refers to the Service `service` in `namespace`.
+    ApiService {
+        /// Name: version and group.
+        name: String,
+        /// Service of the API.
         service: String,
         /// Namespace of that Service.
         namespace: String,
@@ -90,7 +100,10 @@ pub async fn run(client: Client, holder: Holder, mut bundle: watch::Receiver<Str
 impl Holder {
     fn name(&self) -> &str {
         match self {
-            Self::Mutating(name) | Self::Validating(name) | Self::Definition { name, .. } => name,
+            Self::Mutating(name)
+            | Self::Validating(name)
+            | Self::Definition { name, .. }
+            | Self::ApiService { name, .. } => name,
         }
     }
 
@@ -99,6 +112,7 @@ impl Holder {
             Self::Mutating(_) => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
             Self::Validating(_) => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
             Self::Definition { .. } => ApiResource::erase::<CustomResourceDefinition>(&()),
+            Self::ApiService { .. } => ApiResource::erase::<APIService>(&()),
         }
     }
 
@@ -113,6 +127,9 @@ impl Holder {
             Self::Mutating(_) | Self::Validating(_) => ("webhooks", of_webhooks(object, &bundle)?),
             Self::Definition { service, namespace, .. } => {
                 ("spec", of_definition(object, service, namespace, &bundle)?)
+            }
+            Self::ApiService { service, namespace, .. } => {
+                ("spec", of_api_service(object, service, namespace, &bundle)?)
             }
         };
         let ApiResource { api_version, kind, .. } = self.resource();
@@ -145,15 +162,26 @@ fn of_webhooks(object: &Value, bundle: &str) -> Option<Value> {
     Some(Value::Array(entries))
 }
 
+/// Returns true if a reference to a Service is to this one.
+fn is_to(called: Option<&Value>, service: &str, namespace: &str) -> bool {
+    let is = |field: &str, word: &str| {
+        called.and_then(|called| called.get(field)).is_some_and(|found| found == word)
+    };
+    is("name", service) && is("namespace", namespace)
+}
+
 /// Returns the bundle alone. The strategy and the Service remain with their manager, which can then change them
 /// independently.
 fn of_definition(object: &Value, service: &str, namespace: &str, bundle: &str) -> Option<Value> {
     let config = object.pointer("/spec/conversion/webhook/clientConfig");
-    let called = config.and_then(|config| config.get("service"));
-    let is = |field: &str, word: &str| {
-        called.and_then(|called| called.get(field)).is_some_and(|found| found == word)
-    };
-    let is_ours = is("name", service) && is("namespace", namespace);
+    let is_ours = is_to(config.and_then(|config| config.get("service")), service, namespace);
     (is_ours && !is_fine(config, bundle))
         .then(|| json!({"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}))
+}
+
+/// Returns the bundle alone, as for a definition.
+fn of_api_service(object: &Value, service: &str, namespace: &str, bundle: &str) -> Option<Value> {
+    let spec = object.get("spec");
+    let is_ours = is_to(spec.and_then(|spec| spec.get("service")), service, namespace);
+    (is_ours && !is_fine(spec, bundle)).then(|| json!({"caBundle": bundle}))
 }

@@ -15,7 +15,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -35,6 +35,10 @@ pub struct Objects {
     pub review: Mutex<Option<Value>>,
     /// True if every access review allows.
     pub allowed: AtomicBool,
+    /// Documents by path, for any other request to read. A list answers requests for all of it.
+    pub documents: Mutex<BTreeMap<String, Value>>,
+    /// Paths with parameters of the requests for documents so far.
+    pub document_reads: Mutex<Vec<String>>,
     /// The specs of all access reviews so far.
     pub access_reviews: Mutex<Vec<Value>>,
     pub secret_writes: AtomicU64,
@@ -42,6 +46,8 @@ pub struct Objects {
     pub reviews: AtomicU64,
     /// True while token reviews are held back.
     held: watch::Sender<bool>,
+    /// True while access reviews are held back.
+    access_held: watch::Sender<bool>,
     pub pod_reads: AtomicU64,
     /// While set, everything answers 500.
     pub down: AtomicBool,
@@ -53,6 +59,11 @@ impl Objects {
     /// Holds token reviews back, or releases them.
     pub fn hold_reviews(&self, hold: bool) {
         self.held.send_replace(hold);
+    }
+
+    /// Holds access reviews back, or releases them.
+    pub fn hold_access_reviews(&self, hold: bool) {
+        self.access_held.send_replace(hold);
     }
 }
 
@@ -85,6 +96,7 @@ impl ApiServer {
             .route("/openid/v1/jwks", get(jwks))
             .route("/apis/authentication.k8s.io/v1/tokenreviews", post(review))
             .route("/apis/authorization.k8s.io/v1/subjectaccessreviews", post(access_review))
+            .fallback(document)
             .with_state(Arc::clone(&objects));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -220,6 +232,16 @@ async fn review(State(objects): Shared, Json(mut asked): Json<Value>) -> Respons
 
 async fn access_review(State(objects): Shared, Json(mut asked): Json<Value>) -> Response {
     objects.access_reviews.lock().unwrap().push(asked["spec"].clone());
+    drop(objects.access_held.subscribe().wait_for(|held| !held).await);
     asked["status"] = json!({"allowed": objects.allowed.load(SeqCst)});
     down(&objects).unwrap_or_else(|| (StatusCode::CREATED, Json(asked)).into_response())
+}
+
+async fn document(State(objects): Shared, uri: Uri) -> Response {
+    objects.document_reads.lock().unwrap().push(uri.to_string());
+    let found = objects.documents.lock().unwrap().get(uri.path()).cloned();
+    down(&objects).unwrap_or_else(|| match found {
+        Some(found) => Json(found).into_response(),
+        None => status(StatusCode::NOT_FOUND, "NotFound"),
+    })
 }

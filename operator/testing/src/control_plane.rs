@@ -8,8 +8,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -69,7 +72,7 @@ impl Start {
             .stderr(File::create(&self.log).unwrap())
             .spawn()
             .unwrap();
-        ControlPlane { start: self.clone(), child }
+        ControlPlane { start: self.clone(), child, token: OnceLock::new() }
     }
 }
 
@@ -77,6 +80,7 @@ impl Start {
 pub struct ControlPlane {
     pub start: Start,
     child: Child,
+    token: OnceLock<String>,
 }
 
 impl Drop for ControlPlane {
@@ -143,13 +147,29 @@ impl ControlPlane {
         until(&format!("a line with {words:?}"), || self.log_end(), || self.log().lines().any(has));
     }
 
-    /// Returns a page, if it is answered with 200. Those for debugging are asked for with the token in the state.
+    /// Returns the token for its debug pages; empty as long as it has no state.
+    fn token(&self) -> String {
+        if let Some(token) = self.token.get() {
+            return token.clone();
+        }
+        let mut command = Command::new(&self.start.program);
+        command.args(["status", "--print-token", "--state"]).arg(&self.start.state).stdin(Stdio::null());
+        if let Some(user) = self.start.user {
+            command.uid(user).gid(user);
+        }
+        let Output { status, stdout, .. } = command.output().unwrap();
+        if !status.success() {
+            return String::new();
+        }
+        self.token.get_or_init(|| String::from_utf8(stdout).unwrap().trim().to_owned()).clone()
+    }
+
+    /// Returns a page, if it is answered with 200. Those for debugging are asked for with the token of the state.
     pub fn page(&self, path: &str) -> Option<String> {
-        let token = fs::read_to_string(self.start.state.join("debug-token")).unwrap_or_default();
+        let token = if path.starts_with("/debug/") { self.token() } else { String::new() };
         let mut stream = TcpStream::connect(self.start.pages).ok()?;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: pages\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
-            token.trim()
+            "GET {path} HTTP/1.1\r\nhost: pages\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();

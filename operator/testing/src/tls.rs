@@ -9,11 +9,19 @@ use rcgen::{
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring::default_provider,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
 /// Returns the configuration of a server with this name, and the roots of its clients.
 pub fn self_signed(name: &str) -> (ServerConfig, RootCertStore) {
+    let (server, pem) = self_signed_pem(name);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    (server, roots)
+}
+
+/// Returns the configuration of a server with this name or address, and its certificate as PEM.
+pub fn self_signed_pem(name: &str) -> (ServerConfig, String) {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -22,9 +30,7 @@ pub fn self_signed(name: &str) -> (ServerConfig, RootCertStore) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    (server, roots)
+    (server, made.cert.pem())
 }
 
 /// An authority that signs certificates of clients.

@@ -41,13 +41,18 @@ pub type Body = BoxBody<Bytes, Infallible>;
 
 /// Serves the webhooks without a cluster, at an address of loopback, until the test ends.
 pub async fn serve(tls: Arc<ServerConfig>, callers: Option<Callers>) -> SocketAddr {
+    serve_at("127.0.0.1", tls, callers).await
+}
+
+/// Serves the webhooks without a cluster, at an address of this machine, until the test ends.
+pub async fn serve_at(ip: &str, tls: Arc<ServerConfig>, callers: Option<Callers>) -> SocketAddr {
     let views = Views {
         injector: watch::channel(Arc::new(Settings::default())).1,
         clusters: watch::channel(BTreeMap::new()).1,
         awaited: watch::channel(BTreeSet::new()).1,
         injections: Metrics::default(),
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(https::serve(listener, tls, webhook::router(views, callers), std::future::pending()));
     address

@@ -56,8 +56,17 @@ async fn serve(state: &Path, objects: watch::Receiver<Inputs>) -> (SocketAddr, f
     let certificate = Arc::new(authorities.control_plane_certificate(names).unwrap());
     let config = certificate.tls_asking(&[b"h2"], authorities.machine_verifier().unwrap()).unwrap();
     let (server, handles) = fixture::server(None);
-    let Server { authenticator: _, certificates, hub, metrics, proxies, nacks, compute_limiter, settings } =
-        server;
+    let Server {
+        authenticator: _,
+        certificates,
+        hub,
+        metrics,
+        proxies,
+        reports,
+        nacks,
+        compute_limiter,
+        settings,
+    } = server;
     let authenticator = MachineAuthenticator::new(Settings {
         domain: TrustDomain::default(),
         cluster: ClusterId::default(),
@@ -70,8 +79,17 @@ async fn serve(state: &Path, objects: watch::Receiver<Inputs>) -> (SocketAddr, f
     let address = listener.local_addr().unwrap();
     let (accepted, connections) = mpsc::channel(64);
     tokio::spawn(tls::accept(listener, config, compute_limiter.clone(), 100, accepted));
-    let server =
-        Server { authenticator, certificates, hub, metrics, proxies, nacks, compute_limiter, settings };
+    let server = Server {
+        authenticator,
+        certificates,
+        hub,
+        metrics,
+        proxies,
+        reports,
+        nacks,
+        compute_limiter,
+        settings,
+    };
     tokio::spawn(server.serve(ReceiverStream::new(connections), std::future::pending()));
     (address, handles)
 }

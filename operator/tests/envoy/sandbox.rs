@@ -117,8 +117,10 @@ struct Prompt {
 
 impl Prompt {
     fn start(envoy: &Path, folder: &Path) -> Self {
-        let mut command = command(envoy, folder);
-        command.env_remove("VISUAL");
+        Self::of(command(envoy, folder).env_remove("VISUAL"))
+    }
+
+    fn of(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, input, output: BufReader::new(output) }
@@ -127,9 +129,14 @@ impl Prompt {
     /// Returns the first line of the answer.
     fn ask(&mut self, line: &str) -> String {
         writeln!(self.input, "{line}").unwrap();
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).unwrap();
-        answer
+        self.next()
+    }
+
+    /// Returns the next line of the answer.
+    fn next(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
     }
 }
 
@@ -218,4 +225,64 @@ fn an_edit_is_in_force_at_once_and_nothing_is_left_after_the_end() {
         assert_eq!(status.success(), !is_killed, "{status}");
         until("its processes have ended", || is_empty(&namespaces[0]));
     }
+}
+
+/// Writes an editor that replaces text in the file of its last argument, and writes down the name of that.
+fn editor(place: &Path, from: &str, to: &str) -> String {
+    let (script, edited) = (place.join("editor"), place.join("edited"));
+    let text = format!("sed -i 's|{from}|{to}|' \"$2\" && echo \"$1 $2\" >>{}\n", edited.display());
+    fs::write(&script, text).unwrap();
+    // As other programs have it: the variable may have arguments.
+    format!("sh {} --wait", script.display())
+}
+
+#[test]
+fn the_prompt_lists_proxies_and_opens_the_first_file_in_the_editor() {
+    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let (folder, place) = (bookstore(), TempDir::new().unwrap());
+    let first = folder.path().join("policy-bookstore.yaml");
+    // The path of the first source only: the name of the ServiceAccount, and not that of its namespace.
+    let editor = editor(place.path(), "      name: bookbuyer$", "      name: bookthief");
+    let mut prompt = Prompt::of(command(&envoy, folder.path()).env_remove("VISUAL").env("EDITOR", &editor));
+    let mut lines = vec![prompt.ask("proxies")];
+    lines.extend((0..5).map(|_| prompt.next()));
+    let mut names: Vec<&str> = lines.iter().map(|line| line.split("  ").next().unwrap()).collect();
+    names.sort_unstable();
+    let expected = [
+        "bookbuyer/bookbuyer",
+        "bookstore/bookstore-v1",
+        "bookstore/bookstore-v2",
+        "bookthief/bookthief",
+        "bookwarehouse/bookwarehouse",
+        "bookwarehouse/store",
+    ];
+    assert_eq!(names, expected, "{lines:?}");
+    for line in &lines {
+        let [_, address, ports, memory] = line.trim_end().split("  ").collect::<Vec<_>>()[..] else {
+            panic!("{line:?} has not four columns")
+        };
+        assert!(address.starts_with("198.19.128.") && ports.starts_with("ports "), "{line:?}");
+        let memory: u64 = memory.strip_suffix(" MiB").unwrap().parse().unwrap();
+        assert!((1..1000).contains(&memory), "{line:?}");
+    }
+
+    let call = "call bookbuyer bookstore/bookstore GET /books";
+    assert!(prompt.ask(call).starts_with("allowed"));
+    writeln!(prompt.input, "edit").unwrap();
+    until("the edit is in force", || prompt.ask(call).starts_with("denied"));
+    let edited = fs::read_to_string(place.path().join("edited")).unwrap();
+    assert_eq!(edited, format!("--wait {}\n", first.display()));
+    assert!(fs::read_to_string(&first).unwrap().contains("      name: bookthief\n"));
+}
+
+#[test]
+fn an_editor_that_fails_is_reported_and_the_prompt_goes_on() {
+    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let folder = bookstore();
+    // The first variable takes precedence.
+    let mut prompt =
+        Prompt::of(command(&envoy, folder.path()).env("VISUAL", "exit 3;").env("EDITOR", "true"));
+    let answer = prompt.ask("edit");
+    assert!(answer.starts_with("error: exit 3; ended with exit status: 3"), "{answer}");
+    assert!(prompt.ask("call bookbuyer bookstore/bookstore GET /books").starts_with("allowed"));
 }

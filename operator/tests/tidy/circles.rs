@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{hold, product, workspace};
 
 /// The crates, by the folder of their sources.
-pub const CRATES: [&str; 10] = [
+pub const CRATES: [&str; 11] = [
     "crds/src",
     "e2e/bench/src",
     "e2e/src",
@@ -15,6 +15,7 @@ pub const CRATES: [&str; 10] = [
     "operator/lower/src",
     "operator/src",
     "operator/testing/src",
+    "operator/traffic-metrics/src",
     "xds/mesh/src",
     "xds/src",
     "xds/testing/src",

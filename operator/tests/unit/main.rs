@@ -30,4 +30,6 @@ mod sandbox;
 mod sources;
 mod standalone;
 mod status;
+mod traffic;
+mod traffic_api;
 mod webhook_callers;

@@ -41,7 +41,7 @@ use tokio::{
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const TIMEOUT: Duration = Duration::from_secs(10);
-const NAME: &str = "smidge.shop.svc";
+pub const NAME: &str = "smidge.shop.svc";
 
 fn object() -> ObjectRef {
     ObjectRef::new("TrafficTarget", "shop", "web")
@@ -53,11 +53,11 @@ fn ack_counts(acknowledged: usize) -> AckCounts {
 }
 
 /// Two replicas, of which one, `web-1`, serves on loopback. Their ServiceAccount is `web`.
-struct Two {
+pub struct Two {
     harness: Harness,
     own: watch::Sender<AckCounts>,
-    published: watch::Sender<Option<Arc<Published>>>,
-    address: SocketAddr,
+    pub published: watch::Sender<Option<Arc<Published>>>,
+    pub address: SocketAddr,
     roots: Vec<String>,
     folder: TempDir,
     stop: oneshot::Sender<()>,
@@ -75,6 +75,11 @@ fn turn() -> Arc<Published> {
 
 impl Two {
     async fn start() -> Self {
+        Self::start_with(router).await
+    }
+
+    /// Starts with other paths than those of counts.
+    pub async fn start_with(router: impl FnOnce(Replica) -> axum::Router) -> Self {
         let harness = Harness::new().await;
         let secrets = Secrets::new(harness.server.client.clone(), "smidge-system");
         let secrets =
@@ -109,7 +114,7 @@ impl Two {
     }
 
     /// Returns a client with a token of these claims, which accepts a server of this name.
-    fn asker(&self, claims: &serde_json::Value, name: &str) -> PeerClient {
+    pub fn asker(&self, claims: &serde_json::Value, name: &str) -> PeerClient {
         let path = self.folder.path().join("token");
         std::fs::write(&path, self.harness.signer.sign(claims)).unwrap();
         PeerClient::new(&self.roots, name, path, self.address.port()).unwrap()
@@ -123,7 +128,7 @@ impl Two {
     }
 }
 
-fn replicas_claims() -> serde_json::Value {
+pub fn replicas_claims() -> serde_json::Value {
     let mut claims = claims();
     claims["aud"] = json!(["smidge/cluster.local/local/replica"]);
     claims

@@ -2,10 +2,12 @@
 //!
 //! Each golden case of lowering and each file of the corpus is served twice: by a stand-in for the API server to the
 //! watches of the operator, in the form in which an API server stores it, and in a folder as it was written; once with
-//! the objects as they are, and once with what a cluster would add to them: pods, labels and EndpointSlices.
+//! the objects as they are, and once with what a cluster would add to them: pods, labels and EndpointSlices. `real` does
+//! the same with a real API server.
 
 mod api_server;
 mod cases;
+mod real;
 mod stored;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
@@ -34,13 +36,11 @@ use tokio::{sync::mpsc, time::timeout};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Returns the inputs that the operator reads of an API server with these objects.
-async fn of_api_server(server: &ApiServer, objects: Vec<Value>) -> Inputs {
-    server.store(objects);
+/// Returns the inputs that the operator reads of an API server.
+async fn of_api_server(client: &kube::Client) -> Inputs {
     let (sender, edits) = mpsc::channel(64);
     let mut tasks = FuturesUnordered::new();
-    let watches =
-        watches::spawn(&ClusterId::default(), &server.client, &sender, |_, watch| tasks.push(watch));
+    let watches = watches::spawn(&ClusterId::default(), client, &sender, |_, watch| tasks.push(watch));
     drop(sender);
     let mut awaited = watches.kinds.clone();
     let read = applied(edits, |completed| {
@@ -116,9 +116,9 @@ fn differing<'a>(one: &'a Bytes, other: &'a Bytes) -> Vec<&'a String> {
     one.keys().chain(other.keys()).filter(|name| one.get(*name) != other.get(*name)).collect()
 }
 
-/// A comparison, and the sizes of what was compared.
+/// A comparison, by the sizes of what was compared.
+#[derive(Default)]
 struct Comparison {
-    server: ApiServer,
     sizes: Sizes,
 }
 
@@ -130,15 +130,17 @@ struct Sizes {
 }
 
 impl Comparison {
-    async fn start() -> Self {
-        Self { server: ApiServer::start().await, sizes: Sizes::default() }
+    /// Compares a folder with a stand-in for an API server that has these objects.
+    async fn compare_stored(&mut self, case: &str, folder: &Path, server: &ApiServer, objects: Vec<Value>) {
+        self.sizes.objects += objects.len();
+        server.store(objects);
+        self.compare(case, folder, &server.client).await;
     }
 
-    /// Compares what proxies get of a folder and of an API server with the objects in it.
-    async fn compare(&mut self, case: &str, folder: &Path, objects: Vec<Value>) {
-        self.sizes.objects += objects.len();
+    /// Compares what proxies get of a folder and of an API server.
+    async fn compare(&mut self, case: &str, folder: &Path, client: &kube::Client) {
         let by_folder = Served::of(of_folder(folder).await);
-        let by_server = Served::of(of_api_server(&self.server, objects).await);
+        let by_server = Served::of(of_api_server(client).await);
         if by_folder.mesh != by_server.mesh {
             let [one, other] = [&by_folder.mesh, &by_server.mesh].map(|mesh| format!("{mesh:#?}"));
             let first = one.lines().zip(other.lines()).position(|(one, other)| one != other).unwrap_or(0);
@@ -161,32 +163,37 @@ impl Comparison {
 
 /// Compares the cases as they are written.
 async fn compare_as_written(cases: BTreeMap<String, String>) -> Sizes {
-    let mut comparison = Comparison::start().await;
+    let (server, mut comparison) = (ApiServer::start().await, Comparison::default());
     for (case, text) in cases {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("in.yaml"), &text).unwrap();
-        comparison.compare(&case, folder.path(), stored::as_written(&text)).await;
+        comparison.compare_stored(&case, folder.path(), &server, stored::as_written(&text)).await;
     }
     comparison.sizes
 }
 
 /// Compares the cases with what a cluster would add, spread over files of a folder.
 async fn compare_as_running(cases: BTreeMap<String, String>) -> Sizes {
-    let mut comparison = Comparison::start().await;
+    let (server, mut comparison) = (ApiServer::start().await, Comparison::default());
     for (case, text) in cases {
         let folder = TempDir::new().unwrap();
         let objects = cases::running(&text);
         // Without a file there would be no folder to serve.
         fs::write(folder.path().join("0.yaml"), "# one of several files\n").unwrap();
-        // In the order of their names: of two objects with the same name, the one in the later file counts.
-        for (number, objects) in objects.chunks(3).enumerate() {
-            let documents: Vec<_> = objects.iter().map(|object| documents::print(object).unwrap()).collect();
-            fs::write(folder.path().join(format!("{number:04}.yaml")), documents.join("\n---\n")).unwrap();
-        }
+        write(folder.path(), &objects);
         let objects = objects.into_iter().filter_map(stored::stored).collect();
-        comparison.compare(&case, folder.path(), objects).await;
+        comparison.compare_stored(&case, folder.path(), &server, objects).await;
     }
     comparison.sizes
+}
+
+/// Writes objects into several files.
+fn write(folder: &Path, objects: &[Value]) {
+    // In the order of their names: of two objects with the same name, the one in the later file counts.
+    for (number, objects) in objects.chunks(3).enumerate() {
+        let documents: Vec<_> = objects.iter().map(|object| documents::print(object).unwrap()).collect();
+        fs::write(folder.join(format!("{number:04}.yaml")), documents.join("\n---\n")).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,12 +217,12 @@ async fn the_corpus_is_the_same_from_a_folder_and_from_an_api_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_corpus_is_the_same_from_a_folder_and_from_an_api_server() {
     let Some(cases) = cases::corpus() else { return };
-    let mut comparison = Comparison::start().await;
+    let (server, mut comparison) = (ApiServer::start().await, Comparison::default());
     let folder = TempDir::new().unwrap();
     for (number, text) in cases.values().enumerate() {
         fs::write(folder.path().join(format!("{number:04}.yaml")), text).unwrap();
     }
     let objects = cases.values().flat_map(|text| stored::as_written(text)).collect();
-    comparison.compare("the corpus", folder.path(), objects).await;
+    comparison.compare_stored("the corpus", folder.path(), &server, objects).await;
     assert!(comparison.sizes.objects > 100, "{:?}", comparison.sizes);
 }

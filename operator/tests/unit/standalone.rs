@@ -4,9 +4,10 @@
 //! What takes effect of a folder that changes is tested in `folder`, and what the state may hold in `ca`.
 
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::{PermissionsExt as _, chown},
+    fs::{self, DirBuilder},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -193,11 +194,46 @@ fn a_state_that_others_may_read_or_that_is_damaged_is_refused_until_it_is_repair
         assert_eq!(fs::read(secret).unwrap(), text[..text.len() / 2], "a damaged file was touched");
         fs::write(secret, &text).unwrap();
     }
-    let token = start.state.join("debug-token");
-    set_mode(&token, 0o644);
-    is_refused(&start, &[token.to_str().unwrap(), "mode 644", "expected 600", "hint: chmod 600"]);
-    set_mode(&token, 0o600);
     start.run().ready();
+}
+
+#[test]
+fn debug_pages_are_for_those_who_can_read_the_state() {
+    let (place, start) = place();
+    let print = |state: &Path| {
+        let mut command = Command::new(&start.program);
+        let output = command.args(["status", "--print-token", "--state"]).arg(state).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+    };
+    let copy = place.path().join("copy");
+    DirBuilder::new().mode(0o700).create(&copy).unwrap();
+    let (code, _, words) = print(&copy);
+    let words = String::from_utf8(words).unwrap();
+    assert!(code == Some(2) && words.contains("hint: the control plane creates it"), "{words}");
+    assert_eq!(fs::read_dir(&copy).unwrap().count(), 0, "the command has made a key of its own");
+
+    let control_plane = start.run();
+    control_plane.ready();
+    let (code, token, _) = print(&start.state);
+    assert_eq!((code, token.trim().len()), (Some(0), 64), "{token}");
+    let answer = |token: &str| {
+        let mut stream = TcpStream::connect(start.pages).unwrap();
+        let head = "GET /debug/mesh HTTP/1.1\r\nhost: pages\r\nconnection: close\r\n";
+        write!(stream, "{head}authorization: Bearer {token}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(answer(token.trim()).starts_with("HTTP/1.1 200"), "{}", answer(token.trim()));
+    for other in ["", "x", &token.trim()[1..], &"0".repeat(64)] {
+        let answer = answer(other);
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("--print-token"), "{answer}");
+    }
+    for entry in fs::read_dir(&start.state).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(print(&copy).1, token, "a replica with a copy of the state has another token");
 }
 
 #[test]

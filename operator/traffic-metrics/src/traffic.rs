@@ -5,13 +5,15 @@
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// Upper bounds of the latency histogram, in milliseconds. A last bucket counts what is slower.
 pub const BOUNDS_MS: [u64; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
 /// Number of buckets.
 pub const BUCKETS: usize = BOUNDS_MS.len() + 1;
 
 /// Kinds of objects that have traffic (SMI TrafficMetrics, "Kubernetes API").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// All pods of a namespace.
     Namespace,
@@ -38,7 +40,7 @@ pub enum Kind {
 }
 
 /// Namespace and name of an object; the namespace of a Namespace or Node is empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ObjectName {
     /// The namespace.
     pub namespace: String,
@@ -65,7 +67,7 @@ pub enum Side {
 }
 
 /// Other end of calls, as far as it is known. All empty: a caller without an identity (plaintext).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Peer {
     /// Its kind, for example `Deployment`; `Service` if only the Service that was called is known.
     pub kind: String,
@@ -107,7 +109,7 @@ pub struct Figures {
 pub type Traffic = BTreeMap<ObjectName, BTreeMap<Edge, Figures>>;
 
 /// Question about objects of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
     /// Their kind.
     pub kind: Kind,
@@ -147,10 +149,15 @@ pub trait TrafficSource: Send + Sync {
 impl Figures {
     /// Adds other figures.
     pub fn add(&mut self, other: &Self) {
-        self.success += other.success;
-        self.failure += other.failure;
-        self.refused += other.refused;
-        self.latency.iter_mut().zip(&other.latency).for_each(|(sum, one)| *sum += one);
+        self.combine(other, u64::saturating_add);
+    }
+
+    /// Replaces each figure by the result of `combine` with that of `other`.
+    pub(crate) fn combine(&mut self, other: &Self, combine: impl Fn(u64, u64) -> u64) {
+        self.success = combine(self.success, other.success);
+        self.failure = combine(self.failure, other.failure);
+        self.refused = combine(self.refused, other.refused);
+        self.latency.iter_mut().zip(&other.latency).for_each(|(own, other)| *own = combine(*own, *other));
     }
 
     /// Returns the latency below which this share (0 to 1) of the answered calls was, in milliseconds: interpolated

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     access::{AccessMode, MtlsMode},
     id::{ClassId, SpiffeId},
+    proxy::TrafficStats,
     service::Protocol,
 };
 
@@ -38,4 +39,7 @@ pub struct Class {
     pub access: AccessMode,
     /// The mTLS mode: whether plaintext callers are accepted.
     pub mtls: MtlsMode,
+    /// The statistics of traffic that the proxies can count.
+    #[serde(skip_serializing_if = "TrafficStats::is_none")]
+    pub traffic: TrafficStats,
 }

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Family, credential::Credential, with};
+use super::{Family, credential::Credential, traffic, with};
+use crate::mesh::proxy::TrafficStats;
 
 /// The name of the cluster and of the connection's statistics.
 const NAME: &str = "xds";
@@ -56,6 +57,11 @@ impl ControlPlane {
             "lds_config": over_ads,
             "cds_config": over_ads,
         })
+    }
+
+    /// Builds the fields that push statistics of traffic.
+    pub(super) fn traffic_sink(&self, counted: TrafficStats) -> [(&'static str, Value); 3] {
+        traffic::fields(NAME, &self.server_name, counted)
     }
 
     pub(super) fn cluster(&self, family: Family) -> Value {

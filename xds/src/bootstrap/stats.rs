@@ -6,6 +6,9 @@
 
 use serde_json::{Value, json};
 
+use super::{traffic, with};
+use crate::mesh::proxy::TrafficStats;
+
 /// Statistics of a Service's cluster that are not needed: limits that are not set, balancing that is not used, and how
 /// its endpoints were received, which the control plane reports for every proxy in one place. Clusters of Services have
 /// a slash in their names. Its traffic, its TLS handshakes and the number of its endpoints stay.
@@ -29,9 +32,9 @@ const OF_A_CLUSTER: &[&str] = &[
 
 /// Builds the list of excluded statistics. A prefix that ends with a dot costs Envoy nothing; each other pattern is
 /// tried once for each name.
-pub(super) fn config() -> Value {
+pub(super) fn config(counted: TrafficStats) -> Value {
     let of_a_cluster = format!(r"cluster\.[^/.]+/.*\.({})", OF_A_CLUSTER.join("|"));
-    json!({"stats_matcher": {"exclusion_list": {"patterns": [
+    let config = json!({"stats_matcher": {"exclusion_list": {"patterns": [
         {"prefix": "extension_config_discovery.network_filter.outbound/"},
         {"prefix": "http.outbound.rds."},
         {"prefix": "sds.servers/"},
@@ -42,7 +45,11 @@ pub(super) fn config() -> Value {
         {"contains": ".ssl.curves."},
         {"contains": ".ssl.sigalgs."},
         {"safe_regex": {"regex": of_a_cluster}},
-    ]}}})
+    ]}}});
+    match counted {
+        TrafficStats::None => config,
+        _ => with(config, [("histogram_bucket_settings", traffic::buckets())]),
+    }
 }
 
 /// Counts the traffic of a cluster from its first connection on: most workloads call few of those that they may.

@@ -5,20 +5,18 @@
 
 use envoy_types::pb::envoy::{
     config::accesslog::v3::{
-        AccessLog, AccessLogFilter, AndFilter, ComparisonFilter, DurationFilter, LogTypeFilter,
-        MetadataFilter, OrFilter, access_log, access_log_filter::FilterSpecifier, comparison_filter,
+        AccessLog, AccessLogFilter, ComparisonFilter, DurationFilter, access_log,
+        access_log_filter::FilterSpecifier, comparison_filter,
     },
     config::core::v3::RuntimeUInt32,
     data::accesslog::v3::AccessLogType,
     extensions::access_loggers::stream::v3::{StdoutAccessLog, stdout_access_log},
-    r#type::matcher::v3::{
-        MetadataMatcher, StringMatcher, ValueMatcher,
-        metadata_matcher::{PathSegment, path_segment},
-        string_matcher, value_matcher,
-    },
 };
 
-use super::wire;
+use super::{
+    log_filter::{self, all, any, filter, of_type},
+    wire,
+};
 
 const HTTP: &str = "envoy.filters.http.rbac";
 const TCP: &str = "envoy.filters.network.rbac";
@@ -61,25 +59,7 @@ fn log(text: &str, filter: AccessLogFilter) -> AccessLog {
 
 /// Matches calls that a filter would deny, by the metadata that it adds when it judges without enforcing.
 fn denied(rbac: &str) -> AccessLogFilter {
-    let key = path_segment::Segment::Key("shadow_engine_result".to_owned());
-    let denied = StringMatcher {
-        match_pattern: Some(string_matcher::MatchPattern::Exact("denied".to_owned())),
-        ..StringMatcher::default()
-    };
-    let value = ValueMatcher { match_pattern: Some(value_matcher::MatchPattern::StringMatch(denied)) };
-    filter(FilterSpecifier::MetadataFilter(MetadataFilter {
-        matcher: Some(MetadataMatcher {
-            filter: rbac.to_owned(),
-            path: vec![PathSegment { segment: Some(key) }],
-            value: Some(value),
-            invert: false,
-        }),
-        match_if_key_not_found: wire::flag(false),
-    }))
-}
-
-fn of_type(kind: AccessLogType) -> AccessLogFilter {
-    filter(FilterSpecifier::LogTypeFilter(LogTypeFilter { types: vec![kind as i32], exclude: false }))
+    log_filter::decision(rbac, "shadow_engine_result", "denied", false)
 }
 
 fn shorter_than(seconds: i64) -> AccessLogFilter {
@@ -88,16 +68,4 @@ fn shorter_than(seconds: i64) -> AccessLogFilter {
         RuntimeUInt32 { default_value: milliseconds, runtime_key: "smidge.audit_patience".to_owned() };
     let comparison = ComparisonFilter { op: comparison_filter::Op::Le as i32, value: Some(value) };
     filter(FilterSpecifier::DurationFilter(DurationFilter { comparison: Some(comparison) }))
-}
-
-fn all(filters: Vec<AccessLogFilter>) -> AccessLogFilter {
-    filter(FilterSpecifier::AndFilter(AndFilter { filters }))
-}
-
-fn any(filters: Vec<AccessLogFilter>) -> AccessLogFilter {
-    filter(FilterSpecifier::OrFilter(OrFilter { filters }))
-}
-
-fn filter(specifier: FilterSpecifier) -> AccessLogFilter {
-    AccessLogFilter { filter_specifier: Some(specifier) }
 }

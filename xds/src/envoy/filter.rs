@@ -35,15 +35,25 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
-use super::{answer, audit, names, rbac, request, route, wire};
+use super::{answer, audit, names, rbac, request, route, traffic, wire};
 use crate::mesh::{
     id::ServiceId,
+    proxy::TrafficStats,
     route::{Backend, RouteRule},
     settings::Settings,
 };
 
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
+
+/// Options of filters that a whole mesh has, and those of one proxy's version.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The settings of the mesh.
+    pub settings: &'a Settings,
+    /// The statistics of traffic that the proxy can count.
+    pub traffic: TrafficStats,
+}
 
 /// Builds the filter for the requests of a Service's port, with the route of that name.
 pub fn outbound_http(service: &ServiceId, port: u16, settings: &Settings) -> Filter {
@@ -60,18 +70,19 @@ pub fn outbound_http(service: &ServiceId, port: u16, settings: &Settings) -> Fil
             service.name, service.namespace
         ))),
         local_reply_config: Some(answer::of_caller()),
-        ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![router()], settings)
+        ..manager(names::OUTBOUND, RouteSpecifier::Rds(rds), vec![discovered_router()], settings)
     };
     typed(HTTP, &manager)
 }
 
 /// Builds the filter that gives one answer to every request and then ends the connection: a caller that calls again
 /// finds the listener that a grant may have added since.
-pub fn refuse_http(name: &str, code: u32, text: &str, settings: &Settings) -> Filter {
-    refuse(name, code, text, None, settings)
+pub fn refuse_http(name: &str, code: u32, text: &str, options: Options<'_>) -> Filter {
+    refuse(name, code, text, None, options)
 }
 
-fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, settings: &Settings) -> Filter {
+fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, options: Options<'_>) -> Filter {
+    let Options { settings, traffic } = options;
     let manager = HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_requests_per_connection: wire::number(1),
@@ -79,6 +90,7 @@ fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, set
             ..request::limits(settings)
         }),
         local_reply_config: Some(answer::of_refusal(code, text)),
+        access_log: traffic::refused_requests(traffic).into_iter().collect(),
         ..manager(name, RouteSpecifier::RouteConfig(route::none(name)), vec![router()], settings)
     };
     typed(HTTP, &manager)
@@ -86,13 +98,20 @@ fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, set
 
 /// Builds the filter that does the same where the protocol is not known. A client that waits for the server to send
 /// first is closed after a second; bytes that are not HTTP are closed at once.
-pub fn refuse_any(name: &str, code: u32, text: &str, settings: &Settings) -> Filter {
-    refuse(name, code, text, wire::seconds(1), settings)
+pub fn refuse_any(name: &str, code: u32, text: &str, options: Options<'_>) -> Filter {
+    refuse(name, code, text, wire::seconds(1), options)
+}
+
+/// Builds the filter that closes every connection of a caller whose own proxy refuses it.
+pub fn refuse_tcp(options: Options<'_>) -> Filter {
+    let access_log = traffic::refused_connections(options.traffic).into_iter().collect();
+    typed(TCP, &TcpProxy { access_log, ..tcp_proxy(names::BLACKHOLE) })
 }
 
 /// Builds the filter for the requests to the workload's own port, which are authorised first. `plain` is true for callers
 /// in plaintext, who have no identity.
-pub fn inbound_http(port: u16, plain: bool, settings: &Settings) -> Filter {
+pub fn inbound_http(port: u16, plain: bool, options: Options<'_>) -> Filter {
+    let Options { settings, traffic } = options;
     let name = names::inbound_http(port);
     let filters = vec![
         request::own_headers(settings.names_caller && !plain),
@@ -114,7 +133,7 @@ pub fn inbound_http(port: u16, plain: bool, settings: &Settings) -> Filter {
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
         common_http_protocol_options: Some(request::strict_names(settings)),
         local_reply_config: Some(answer::of_workload(plain)),
-        access_log: vec![audit::http()],
+        access_log: std::iter::once(audit::http()).chain(traffic::inbound_requests(traffic)).collect(),
         ..manager(&name, RouteSpecifier::RouteConfig(routes), filters, settings)
     };
     typed(HTTP, &manager)
@@ -126,8 +145,8 @@ pub fn inbound_rbac(port: u16) -> Filter {
 }
 
 /// Builds the filter that lets authorised connections through to the workload.
-pub fn inbound_tcp() -> Filter {
-    typed(TCP, &inbound_proxy())
+pub fn inbound_tcp(stats: TrafficStats) -> Filter {
+    typed(TCP, &inbound_proxy(stats))
 }
 
 /// Builds the filter that lets plaintext connections through to the workload, or not, as the extension of that name
@@ -138,14 +157,14 @@ pub fn inbound_plain(port: u16) -> Filter {
 }
 
 /// Builds the extension to which `inbound_plain` refers.
-pub fn plain(port: u16, is_let_in: bool) -> TypedExtensionConfig {
-    let proxy = if is_let_in { inbound_proxy() } else { tcp_proxy(names::BLACKHOLE) };
+pub fn plain(port: u16, is_let_in: bool, stats: TrafficStats) -> TypedExtensionConfig {
+    let proxy = if is_let_in { inbound_proxy(stats) } else { tcp_proxy(names::BLACKHOLE) };
     wire::extension(&names::plain_filter(port), proxy)
 }
 
-fn inbound_proxy() -> TcpProxy {
+fn inbound_proxy(stats: TrafficStats) -> TcpProxy {
     TcpProxy {
-        access_log: vec![audit::tcp()],
+        access_log: std::iter::once(audit::tcp()).chain(traffic::inbound_connections(stats)).collect(),
         access_log_options: Some(TcpAccessLogOptions {
             access_log_flush_interval: wire::seconds(audit::TCP_FLUSH_SECONDS),
             ..TcpAccessLogOptions::default()
@@ -233,7 +252,28 @@ fn manager(
 }
 
 fn router() -> HttpFilter {
-    http_filter("envoy.filters.http.router", &Router { suppress_envoy_headers: true, ..Router::default() })
+    http_filter("envoy.filters.http.router", &plain_router())
+}
+
+fn plain_router() -> Router {
+    Router { suppress_envoy_headers: true, ..Router::default() }
+}
+
+/// Builds the filter that forwards the requests of a Service's port, as the extension of that name defines: one for all
+/// Services, so that what it counts is in one place.
+fn discovered_router() -> HttpFilter {
+    let source = wire::discovered(Some(&plain_router()));
+    HttpFilter {
+        name: names::OUTBOUND_ROUTER.to_owned(),
+        config_type: Some(http_filter::ConfigType::ConfigDiscovery(source)),
+        ..HttpFilter::default()
+    }
+}
+
+/// Builds the extension to which the outbound listeners refer.
+pub fn outbound_router(stats: TrafficStats) -> TypedExtensionConfig {
+    let upstream_log = traffic::outbound_requests(stats);
+    wire::extension(names::OUTBOUND_ROUTER, Router { upstream_log, ..plain_router() })
 }
 
 /// Builds an HTTP filter of that name.

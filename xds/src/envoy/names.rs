@@ -21,6 +21,8 @@ pub const BLACKHOLE: &str = "blackhole";
 pub const IDENTITY: &str = "identity";
 /// The validation context by which servers verify clients.
 pub const TRUST: &str = "trust";
+/// The router of all requests that a workload sends to Services.
+pub const OUTBOUND_ROUTER: &str = "outbound/router";
 /// Pattern of the server names of mesh traffic.
 pub const SNI_SUFFIX: &str = "*.smidge";
 

@@ -56,6 +56,8 @@ pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule])
         };
         VirtualHost { matcher: Some(matcher), ..VirtualHost::default() }
     };
+    // The number of the attempt is read by the statistics of traffic, and removed by the server's proxy.
+    let host = VirtualHost { include_request_attempt_count: true, ..host };
     RouteConfiguration { request_headers_to_remove: vec![PATH_HEADER.to_owned()], ..by_host(&name, host) }
 }
 

@@ -80,7 +80,7 @@ fn rules<'a>(class: &Class, grants: &'a [Arc<Grant>], port: u16) -> Rules<'a> {
 /// Builds the filter that lets plaintext callers in at a TCP port, or not: enforcement refuses them, as they have no
 /// identity.
 fn plain(class: &Class, port: u16, kept: &Previous<'_>) -> Arc<Resource> {
-    let filter = filter::plain(port, !class.access.is_enforced());
+    let filter = filter::plain(port, !class.access.is_enforced(), class.traffic);
     kept.make(ResourceType::Extension, &names::plain_filter(port), &filter)
 }
 

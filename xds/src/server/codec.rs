@@ -1,4 +1,4 @@
-//! The gRPC method and codec of the aggregated discovery service, delta variant.
+//! The gRPC method and codec of the aggregated discovery service, delta variant, and the answers of `reports`.
 //!
 //! Written by hand rather than taken from generated code, so that a response goes from the shared resources into the
 //! frame that is sent without a copy in between, and so that neither a key nor the memory of a large response remains
@@ -27,6 +27,7 @@ use tonic::{
     server::NamedService,
 };
 
+use super::reports::EXPORT;
 use crate::delta::{Request, Response};
 
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -34,12 +35,18 @@ const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/Delt
 /// Responses of a stream.
 pub(super) type Responses = Pin<Box<dyn Stream<Item = Result<Response, Status>> + Send>>;
 
-/// Opens streams.
+/// Opens streams, and receives statistics.
 pub(super) trait Open: Send + Sync + 'static {
     fn open(
         self: Arc<Self>,
         request: tonic::Request<tonic::Streaming<Request>>,
     ) -> impl Future<Output = Result<Responses, Status>> + Send;
+
+    fn export(
+        self: Arc<Self>,
+        request: http::Request<Body>,
+        max_request: usize,
+    ) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
 /// The gRPC service around an implementation of `Open`.
@@ -71,6 +78,12 @@ impl<O: Open> Service<http::Request<Body>> for Ads<O> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let Self { open, max_request } = self.clone();
         Box::pin(async move {
+            if request.uri().path() == EXPORT {
+                return Ok(open
+                    .export(request, max_request)
+                    .await
+                    .map_or_else(Status::into_http, |()| empty()));
+            }
             if request.uri().path() != DELTA {
                 // State-of-the-world xDS is refused as well: one protocol, tested well, is enough.
                 return Ok(Status::unimplemented("only delta ADS is served").into_http());
@@ -92,7 +105,7 @@ const BUFFER: usize = 1024;
 /// Size from which a frame is sent although further responses are ready, in bytes.
 const FLUSH: usize = 32 * 1024;
 /// Size of the prefix of a gRPC message, in bytes: the flag of compression, and the length.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 type Frame = hyper::body::Frame<Bytes>;
 
@@ -140,6 +153,15 @@ fn append(response: &Response, frame: &mut BytesMut) {
     // A response is far below 4 GB: it holds a part of what this process holds.
     frame.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
     response.encode(frame);
+}
+
+/// Builds the answer of a unary method whose message is empty.
+fn empty() -> http::Response<Body> {
+    let frames = [Frame::data(Bytes::from_static(&[0; PREFIX])), end(&Status::new(Code::Ok, ""))];
+    let frames = stream::iter(frames.map(Ok::<Frame, Infallible>));
+    let mut answer = http::Response::new(Body::new(StreamBody::new(frames)));
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    answer
 }
 
 /// Builds the trailers that end a stream.

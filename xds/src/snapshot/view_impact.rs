@@ -9,6 +9,7 @@ use crate::{
     mesh::{
         change::Changes,
         id::{ClassId, ServiceId},
+        proxy::TrafficStats,
     },
     reach::{Moved, Reach, is_reached_alike},
     resources::{Resource, Resources},
@@ -34,7 +35,21 @@ pub(super) struct ViewImpact {
     /// Change of the views of some classes.
     pub classes: BTreeMap<ClassId, ViewChange>,
     /// Resources with other content.
-    pub patch: Arc<Vec<Arc<Resource>>>,
+    pub patch: Patch,
+}
+
+/// Resources with other content: those that are the same for every proxy, and those of each kind of proxy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patch {
+    pub common: Arc<Vec<Arc<Resource>>>,
+    pub counting: BTreeMap<TrafficStats, Vec<Arc<Resource>>>,
+}
+
+impl Patch {
+    /// Returns those that a kind of proxy may have.
+    pub fn of(&self, traffic: TrafficStats) -> impl Iterator<Item = &Arc<Resource>> {
+        self.common.iter().chain(self.counting.get(&traffic).into_iter().flatten())
+    }
 }
 
 impl ViewImpact {
@@ -50,6 +65,14 @@ impl ViewImpact {
             impact.every_view = ViewChange::Fresh;
         }
         impact.raise_every_view(compare(old.shared(), new.shared(), &mut patch));
+        for traffic in TrafficStats::ALL {
+            // A kind of proxy that is new or gone concerns no view that was there before.
+            if old.counting(traffic).next().is_some() && new.counting(traffic).next().is_some() {
+                let resources = impact.patch.counting.entry(traffic).or_default();
+                let change = compare(old.counting(traffic), new.counting(traffic), resources);
+                impact.raise_every_view(change);
+            }
+        }
         for identity in moved.identities.iter().chain(changes.grants.iter().map(|change| change.key)) {
             for class in new.index().classes(identity) {
                 impact.raise(class, ViewChange::Fresh);
@@ -70,7 +93,7 @@ impl ViewImpact {
             let fate = if is_reached_alike(change) { same_names } else { ViewChange::Fresh };
             impact.raise_viewers(change.key, fate, reach, new);
         }
-        impact.patch = Arc::new(patch);
+        impact.patch.common = Arc::new(patch);
         impact
     }
 

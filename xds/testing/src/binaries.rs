@@ -1,6 +1,11 @@
 //! Finds the Envoy binaries of this machine, for tests that use a real one.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use smidge_xds::mesh::proxy::TrafficStats;
 
 /// Returns every Envoy binary that is found. Finding none is a failure under `CI=true`, and elsewhere a skip that is
 /// printed.
@@ -32,4 +37,15 @@ fn cached() -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
+}
+
+/// Returns the version of a binary, by the name of its folder.
+pub fn version(envoy: &Path) -> String {
+    let folder = envoy.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    folder.strip_prefix("envoy-").unwrap_or_default().to_owned()
+}
+
+/// Returns the statistics of traffic that a binary can count.
+pub fn traffic(envoy: &Path) -> TrafficStats {
+    TrafficStats::of_version(&version(envoy))
 }

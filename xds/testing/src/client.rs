@@ -77,7 +77,8 @@ impl Net {
         (self.open_over(None, Arc::clone(&stopped), token).await.unwrap(), stopped)
     }
 
-    async fn channel(&self, window: Option<u32>, stopped: Arc<AtomicBool>) -> Channel {
+    /// Connects without a stream. The connection reads no more bytes once the flag is set.
+    pub async fn channel(&self, window: Option<u32>, stopped: Arc<AtomicBool>) -> Channel {
         let (near, far) = tokio::io::duplex(1 << 16);
         let near = Stoppable(near, stopped);
         self.connections.send(Ok(far)).unwrap();

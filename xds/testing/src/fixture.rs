@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures::FutureExt;
+use hyper::body::Bytes;
 use prometheus_client::registry::Registry;
 use smidge_xds::{
     mesh::id::{ClusterId, ProxyId, SpiffeId},
@@ -17,7 +18,7 @@ use smidge_xds::{
     resources::{Resource, ResourceType, Version},
     server::{
         Admission, Authenticator, CertSource, ComputeLimiter, Credentials, Holder, IssueError, Nack,
-        Presented, Proxies, Refusal, RefusalReason, Server, Settings, SnapshotHub,
+        Presented, Proxies, Refusal, RefusalReason, Reports, Server, Settings, SnapshotHub,
     },
     snapshot::Recipients,
     view::{Named, View},
@@ -61,6 +62,15 @@ pub fn filled<'a>(
 pub struct Tokens {
     pub expires_in: Duration,
     pub gone: watch::Sender<bool>,
+    /// Number of verifications.
+    pub judged: Arc<AtomicU64>,
+}
+
+impl Tokens {
+    /// Returns the number of tokens that were verified.
+    pub fn admitted(&self) -> u64 {
+        self.judged.load(Ordering::SeqCst)
+    }
 }
 
 impl Authenticator for Tokens {
@@ -73,6 +83,7 @@ impl Authenticator for Tokens {
         if name == "unjudged" {
             std::future::pending::<()>().await;
         }
+        self.judged.fetch_add(1, Ordering::SeqCst);
         let mut gone = self.gone.subscribe();
         Ok(Admission {
             proxy: proxy(name),
@@ -124,6 +135,16 @@ impl CertSource for Leaves {
     }
 }
 
+/// Messages with statistics, by the proxy that has pushed them.
+#[derive(Debug, Clone, Default)]
+pub struct Messages(pub Arc<Mutex<Vec<(ProxyId, Bytes)>>>);
+
+impl Reports for Messages {
+    fn report(&self, proxy: &ProxyId, message: Bytes) {
+        self.0.lock().unwrap().push((proxy.clone(), message));
+    }
+}
+
 /// Handles of a server: its inputs, and the means to observe it.
 pub struct Handles {
     pub hub: SnapshotHub<Snapshot>,
@@ -132,6 +153,7 @@ pub struct Handles {
     pub metrics: Metrics,
     pub registry: Registry,
     pub proxies: Proxies,
+    pub reports: Messages,
     pub nacks: mpsc::Receiver<Nack>,
 }
 
@@ -163,7 +185,11 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
     let mut registry = Registry::default();
     let handles = Handles {
         hub: SnapshotHub::new(|snapshot: &Snapshot, proxy| snapshot.get(proxy).cloned()),
-        tokens: Tokens { expires_in: Duration::from_hours(10), gone: watch::Sender::new(false) },
+        tokens: Tokens {
+            expires_in: Duration::from_hours(10),
+            gone: watch::Sender::new(false),
+            judged: Arc::default(),
+        },
         leaves: Leaves {
             asked: Arc::default(),
             issued: Arc::default(),
@@ -174,6 +200,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
         metrics: Metrics::register(&mut registry),
         registry,
         proxies: Proxies::default(),
+        reports: Messages::default(),
         nacks,
     };
     let server = Server {
@@ -182,6 +209,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
         hub: handles.hub.clone(),
         metrics: handles.metrics.clone(),
         proxies: handles.proxies.clone(),
+        reports: Arc::new(handles.reports.clone()),
         nacks: nack_sender,
         compute_limiter: ComputeLimiter::half(),
         settings: Settings::default(),

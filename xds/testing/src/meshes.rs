@@ -13,6 +13,7 @@ use smidge_xds::mesh::{
     id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
     matches::Matches,
     matches::{HttpMatch, PathEnd, PathRegex},
+    proxy::TrafficStats,
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort},
     source::SourceRef,
@@ -37,6 +38,8 @@ pub fn all() -> BTreeMap<&'static str, Mesh> {
         ("mtls-permissive", mtls_permissive()),
         ("no-grants", no_grants()),
         ("open", open()),
+        ("stats-bounded", stats(TrafficStats::Bounded)),
+        ("stats-unbounded", stats(TrafficStats::Unbounded)),
         ("tcp", tcp()),
         ("tcp-split", tcp_split(&[90, 10, 0])),
         ("tcp-split-all-zero", tcp_split(&[0, 0, 0])),
@@ -53,6 +56,13 @@ pub fn http() -> Mesh {
     service(&mut mesh, "api", 80, Protocol::Http, &[("api", 8080)]);
     service(&mut mesh, "db", 5432, Protocol::Tcp, &[("db", 5432)]);
     grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
+    mesh
+}
+
+/// Builds `http` with proxies that count their traffic.
+pub fn stats(traffic: TrafficStats) -> Mesh {
+    let mut mesh = http();
+    each_class(&mut mesh, |class| class.traffic = traffic);
     mesh
 }
 
@@ -228,6 +238,7 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
             ports: ports.iter().copied().collect(),
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
+            traffic: TrafficStats::None,
         }),
     );
     let workload = Workload { identity, kind: "Deployment".to_owned(), name: name.to_owned(), class };

@@ -73,13 +73,18 @@ impl Envoy {
 
     /// Returns one of its statistics, by the end of the name: the beginning differs between versions.
     pub fn stat(&self, name: &str) -> Option<u64> {
+        let answer = self.page(&format!("/stats?filter={name}"))?;
+        answer.lines().find_map(|line| line.split_once(&format!("{name}: "))?.1.parse().ok())
+    }
+
+    /// Returns a page of its admin interface.
+    pub fn page(&self, target: &str) -> Option<String> {
         let mut stream = UnixStream::connect(self.folder.path().join("admin")).ok()?;
-        let request =
-            format!("GET /stats?filter={name} HTTP/1.1\r\nHost: admin\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: admin\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        answer.lines().find_map(|line| line.split_once(&format!("{name}: "))?.1.parse().ok())
+        Some(answer)
     }
 
     /// Returns its log of warnings and errors.

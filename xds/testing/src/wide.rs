@@ -15,6 +15,7 @@ use smidge_xds::{
         Mesh,
         access::{AccessMode, MtlsMode},
         id::{ClassId, ServiceId, TrustDomain},
+        proxy::TrafficStats,
         route::Route,
         service::{Endpoint, Protocol, Server, Service, ServicePort},
         trust::Bundle,
@@ -53,6 +54,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         ports: BTreeMap::from([(8080, protocol)]),
         access: AccessMode::Permissive,
         mtls: MtlsMode::Strict,
+        traffic: TrafficStats::None,
     };
     mesh.classes.insert(class.clone(), Arc::new(inbound));
     let workload = Arc::new(Workload {
@@ -95,6 +97,7 @@ fn address(net: u8, number: usize) -> IpAddr {
 pub fn injected(folder: &Path) -> Value {
     let input = BootstrapInput {
         socket_mark: None,
+        traffic: TrafficStats::None,
         instance: PROXY.to_owned(),
         namespace: NAMESPACE.to_owned(),
         cluster: "test".to_owned(),

@@ -27,6 +27,7 @@ use smidge_xds::bootstrap::{
     BootstrapInput, CERTIFICATE_FILE, CERTIFICATE_SDS_FILE, ControlPlane, Credential, Family, KEY_FILE,
     READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap, certificate_sds, token_sds,
 };
+use smidge_xds::mesh::proxy::TrafficStats;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
@@ -60,6 +61,7 @@ impl Proxy {
     ) -> Self {
         let input = BootstrapInput {
             socket_mark: None,
+            traffic: TrafficStats::None,
             instance: "web-0".to_owned(),
             namespace: "shop".to_owned(),
             cluster: "local".to_owned(),

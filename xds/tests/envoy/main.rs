@@ -23,4 +23,5 @@ mod requests;
 mod route_verdicts;
 mod settings;
 mod statistics;
+mod traffic;
 mod transparency;

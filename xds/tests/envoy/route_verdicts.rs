@@ -112,7 +112,7 @@ impl Running {
                 ResourceType::Listener if &*resource.name == "outbound/10.96.0.10:80" => {
                     put(folder.path(), "listeners", resource.kind.type_url(), vec![moved(printed(), at)]);
                 }
-                ResourceType::Route => {
+                ResourceType::Route | ResourceType::Extension => {
                     put(folder.path(), &resource.name, resource.kind.type_url(), vec![printed()]);
                 }
                 _ => {}

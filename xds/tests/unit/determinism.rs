@@ -265,6 +265,7 @@ fn own(view: &View) -> Vec<String> {
         "Secret trust",
         "Listener inbound",
         "Listener outbound",
+        "Extension outbound/router",
     ];
     assert!(everybody.iter().all(|name| names.iter().any(|it| it == name)), "{names:?} lacks something");
     names.into_iter().filter(|name| !everybody.contains(&name.as_str())).collect()

@@ -18,5 +18,6 @@ mod determinism;
 mod drain;
 mod fairness;
 mod golden;
+mod reports;
 mod steps;
 mod unknown_names;

@@ -8,7 +8,10 @@ use smidge_crds::conversion;
 /// Suggests the version of an SMI kind, by the shape of the object: the newest that has all fields in these places.
 pub(super) fn hint(kind: &str, object: &Map<String, Value>) -> Option<String> {
     if matches!(kind, "TrafficMetrics" | "TrafficMetricsList") {
-        return Some("if SMI's is meant: it is a metrics API's response, not an object to apply".to_owned());
+        return Some(
+            "if SMI's is meant: it is an answer of the API metrics.smi-spec.io, not an object to apply"
+                .to_owned(),
+        );
     }
     let group = conversion::group(kind)?;
     let versions = conversion::served(group, kind);

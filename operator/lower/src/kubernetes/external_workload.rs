@@ -10,14 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use smidge_crds::config::{ExternalPort, ExternalWorkloadSpec, pinned_key};
+use smidge_crds::config::{ExternalPort, ExternalWorkloadSpec};
 use smidge_mesh::{
     id::{ProxyId, SpiffeId},
-    proxy,
+    proxy::{self, TrafficStats},
     service::Protocol,
 };
 
 use super::{
+    machine::{KIND, Machine},
     metadata::{self, Place},
     workload,
 };
@@ -25,13 +26,11 @@ use crate::{
     context::Context,
     external_workload,
     finding::{Finding, ObjectRef, Reason},
-    inputs::{Key, is_name},
+    inputs::Key,
     node::Node,
     value::{DeclaredPort, ExternalClaims, KubePod, MeshPod},
 };
 
-/// The kind, as messages and the mesh have it.
-const KIND: &str = "ExternalWorkload";
 /// Maximum number of addresses that are read.
 const ADDRESSES: usize = 16;
 /// Maximum number of ports, each of which has a copy of the workload's rules.
@@ -77,7 +76,8 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
     if addresses.is_empty() && !read.is_elsewhere {
         return None;
     }
-    let Reader { account, ports, .. } = read;
+    let Reader { identity, ports, .. } = read;
+    let account = identity?.service_account;
     let instance = (key.0.clone(), external_workload::instance(&key.1));
     let member = MeshPod {
         id: ProxyId {
@@ -93,6 +93,7 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         },
         addresses,
         owner: (KIND.to_owned(), key.1.clone()),
+        traffic: TrafficStats::None,
         ports,
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);
@@ -126,10 +127,8 @@ fn own(key: &Key, read: &Reader, context: &mut Context<'_>) -> Vec<IpAddr> {
 /// An ExternalWorkload as read by itself.
 struct Reader {
     object: ObjectRef,
-    /// The ServiceAccount.
-    account: String,
-    /// True if it can have a certificate: of that account, and for a key that can exist.
-    has_identity: bool,
+    /// Identity, if it can have a certificate: of a ServiceAccount, and for a key that can exist.
+    identity: Option<Machine>,
     /// Addresses in the network of the pods, at most one of each family.
     addresses: Vec<IpAddr>,
     /// True if it is in another network.
@@ -140,11 +139,9 @@ struct Reader {
 
 impl Reader {
     fn read(key: &Key, spec: &ExternalWorkloadSpec) -> Self {
-        let account = spec.service_account.clone().filter(|name| !name.is_empty());
         let mut reader = Self {
             object: ObjectRef::new(KIND, &key.0, &key.1),
-            account: account.unwrap_or_else(|| "default".to_owned()),
-            has_identity: true,
+            identity: None,
             addresses: Vec::new(),
             is_elsewhere: false,
             ports: Vec::new(),
@@ -159,7 +156,7 @@ impl Reader {
 
     /// Returns true if it has an identity, and somewhere to be reached.
     fn is_valid(&self) -> bool {
-        self.has_identity && (self.is_elsewhere || !self.addresses.is_empty())
+        self.identity.is_some() && (self.is_elsewhere || !self.addresses.is_empty())
     }
 
     fn report(&mut self, reason: Reason, field: impl Into<String>, message: impl Into<String>) {
@@ -167,19 +164,9 @@ impl Reader {
     }
 
     fn read_identity(&mut self, spec: &ExternalWorkloadSpec) {
-        if !is_name(&self.account) {
-            let message = format!(
-                "{:?} is no name of a ServiceAccount: expected lower-case letters, digits, '-' and '.'; without an \
-                 identity, the workload is not in the mesh",
-                self.account
-            );
-            self.report(Reason::InvalidName, "spec.serviceAccount", message);
-            self.has_identity = false;
-        }
-        if let Err(error) = pinned_key(spec) {
-            let message = format!("{error}; as no key can be that one, the workload is not in the mesh");
-            self.report(Reason::InvalidCredential, "spec.credential.publicKey", message);
-            self.has_identity = false;
+        match Machine::examine(spec) {
+            Ok(machine) => self.identity = Some(machine),
+            Err(defects) => defects.into_iter().for_each(|it| self.report(it.reason, it.field, it.message)),
         }
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
 use smidge_mesh::{
     id::{ClassId, ClusterId, ProxyId, SpiffeId},
-    proxy,
+    proxy::{self, TrafficStats},
     service::Protocol,
     workload::{Class, Workload},
 };
@@ -192,6 +192,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
         },
         addresses: addresses(pod),
         owner: owner(pod),
+        traffic: traffic(pod),
         ports: declared(pod)
             .filter(|port| is_tcp(port))
             .map(|port| DeclaredPort {
@@ -201,6 +202,12 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
             })
             .collect(),
     }
+}
+
+/// Returns the statistics of traffic that the proxy of a pod can count, by the version that injection has written.
+fn traffic(pod: &Pod) -> TrafficStats {
+    let version = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::PROXY_VERSION));
+    version.map_or(TrafficStats::None, |version| TrafficStats::of_version(version))
 }
 
 /// Returns the workload instance of a pod, and its class.
@@ -228,7 +235,7 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Arc<Work
         (port, declared.unwrap_or_else(|| protocol::of_workload(&identity, port, context)))
     };
     let ports = ports.into_iter().map(protocol_of).collect();
-    let class = Class { identity: identity.clone(), ports, access, mtls };
+    let class = Class { identity: identity.clone(), ports, access, mtls, traffic: member.traffic };
     let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
@@ -295,11 +302,14 @@ fn reserved(object: ObjectRef, port: u16) -> Finding {
 /// not: a change of it must move no proxy to another class. Clusters may differ in their modes, so a class belongs to
 /// one cluster.
 fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
-    let Class { identity, ports, access: _, mtls } = class;
+    let Class { identity, ports, access: _, mtls, traffic } = class;
     let mut text = format!("{cluster} {identity} {mtls:?}");
     for (port, protocol) in ports {
         // Writing to a String cannot fail.
         let _ = write!(text, " {port}={protocol:?}");
+    }
+    if !traffic.is_none() {
+        let _ = write!(text, " {traffic:?}");
     }
     let digest = Sha256::digest(text.as_bytes());
     let mut short = String::new();

@@ -1,14 +1,10 @@
-//! Token for the debug pages of a control plane without an API server: whoever can read its file may read the pages.
+//! Token for the debug pages of a control plane without an API server: whoever can read its state may read the pages.
 //!
-//! Used by `readers` and by `smidge status`. The file is made once, for its owner alone; it is compared by a digest, so
-//! that the time of a comparison tells nothing about it.
+//! Pure. Used by `readers` and by `smidge status`. The token is derived from the key of the mesh: it needs no file of its
+//! own, and all replicas with the same state have the same one. It is compared by a digest, so that the time of a
+//! comparison tells nothing about it.
 
-use std::{
-    fmt::Write as _,
-    fs, io,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::fmt::Write as _;
 
 use axum::{
     http::{
@@ -22,41 +18,6 @@ use zeroize::Zeroizing;
 
 use crate::auth;
 
-/// File of the token, in the folder of the control plane's state.
-pub const FILE: &str = "debug-token";
-/// Maximum length of the file, in bytes.
-const LENGTH: u64 = 256;
-
-/// Error of reading or making the token.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// The file cannot be read or made.
-    #[error("failed to {verb} {}", path.display())]
-    File {
-        /// `read` or `create`.
-        verb: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Error of the operating system.
-        #[source]
-        source: io::Error,
-    },
-    /// Others than its owner can read it.
-    #[error("{} has the mode {mode:o}: expected 600 (hint: chmod 600 it, or delete it for a new one)", path.display())]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// The mode found.
-        mode: u32,
-    },
-    /// It is empty.
-    #[error("{} is empty (hint: delete it for a new one)", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
 /// Digest of the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -64,18 +25,9 @@ pub struct Token {
 }
 
 impl Token {
-    /// Reads the token in the folder `state`; makes it if there is none.
-    pub fn open(state: &Path) -> Result<Self, TokenError> {
-        let path = state.join(FILE);
-        let text = Zeroizing::new(hexadecimal(&rand::random::<[u8; 32]>()));
-        match create(&path, &text) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(TokenError::File { verb: "create", path, source: error });
-            }
-            _ => {}
-        }
-        let text = read(state)?;
-        Ok(Self { digest: Sha256::digest(text.as_bytes()).into() })
+    /// Creates the token that is derived from `key`.
+    pub fn new(key: &[u8]) -> Self {
+        Self { digest: Sha256::digest(text(key).as_bytes()).into() }
     }
 
     /// Admits a request with this token, or returns the response that refuses it.
@@ -88,40 +40,18 @@ impl Token {
             return Ok(());
         }
         let words = format!(
-            "reading {path} needs the token in the file {FILE} of the control plane's state (hint: `smidge status`, or send \
-             \"Authorization: Bearer TOKEN\")\n"
+            "reading {path} needs the token of the control plane's state (hint: `smidge status`, or send \"Authorization: \
+             Bearer TOKEN\" with what `smidge status --state DIR --print-token` prints)\n"
         );
         Err((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], words).into_response())
     }
 }
 
-/// Makes the file, unless there is one: with its content from the first moment, so that of two processes that start at
-/// once, one makes it and the other reads it.
-fn create(path: &Path, text: &str) -> io::Result<()> {
-    let draft = path.with_extension(format!("{}", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    let linked = io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    linked
-}
-
-/// Returns the text of the token in the folder `state`.
-pub fn read(state: &Path) -> Result<Zeroizing<String>, TokenError> {
-    let path = state.join(FILE);
-    let failed = |source| TokenError::File { verb: "read", path: path.clone(), source };
-    let mode = fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(TokenError::Mode { path, mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    let file = fs::File::open(&path).map_err(failed)?;
-    io::Read::read_to_string(&mut io::Read::take(file, LENGTH), &mut text).map_err(failed)?;
-    let bare = Zeroizing::new(text.trim().to_owned());
-    if bare.is_empty() { Err(TokenError::Empty { path }) } else { Ok(bare) }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
+/// Returns the text of the token that is derived from `key`, in hexadecimal digits.
+pub fn text(key: &[u8]) -> Zeroizing<String> {
+    // At full length, because a text that grows leaves its old allocation behind unwiped.
+    let text = Zeroizing::new(String::with_capacity(2 * key.len()));
+    key.iter().fold(text, |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

@@ -14,7 +14,10 @@ use anyhow::Context as _;
 use serde_json::Value;
 use smidge_xds::{
     bootstrap::{BootstrapInput, ControlPlane, Credential, Family},
-    mesh::id::{InvalidId, TrustDomain},
+    mesh::{
+        id::{InvalidId, TrustDomain},
+        proxy::TrafficStats,
+    },
 };
 use time::OffsetDateTime;
 
@@ -121,6 +124,7 @@ pub fn bootstrap(args: &Args) -> anyhow::Result<Value> {
         },
         probes: Vec::new(),
         socket_mark: args.proxy_mark,
+        traffic: TrafficStats::None,
     }))
 }
 

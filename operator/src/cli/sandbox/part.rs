@@ -1,11 +1,13 @@
-//! `smidge sandbox-part`: the parts of a sandbox that run in its networks. Started by `sandbox`, not by users.
+//! `smidge sandbox-part`: the parts of a sandbox that run in its networks. Started by `sandbox` and by the quickstart, not
+//! by users.
 //!
-//! Turns arguments into a server, into calls, or into a wait. Decides nothing.
+//! Turns arguments into networks, into what a proxy needs, into a server, into calls, or into a wait. Decides nothing.
 
 use std::{
+    env,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::Duration,
 };
 
@@ -13,7 +15,10 @@ use anyhow::Context as _;
 use smidge_xds::{bootstrap::READINESS_PATH, mesh::proxy::READINESS_PORT};
 
 use super::super::terminal::Shown;
-use crate::sandbox::{call, echo};
+use crate::sandbox::{
+    call, echo, namespaces,
+    prepare::{Preparation, prepare},
+};
 
 /// Maximum length of the calls to make, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -38,6 +43,16 @@ pub enum Part {
         /// The ports.
         ports: Vec<u16>,
     },
+    /// Make a network for each machine, in a network and a mount namespace that has none.
+    Network {
+        /// Address of the control plane, which this network has.
+        control_plane: Ipv4Addr,
+        /// The machines: NAME=ADDRESS.
+        #[arg(value_parser = machine)]
+        machines: Vec<(String, Ipv4Addr)>,
+    },
+    /// Prepare a machine for its proxy.
+    Prepare(Preparation),
     /// Make the calls of standard input, and print the outcome.
     Call,
     /// Succeed if the proxies at these addresses are ready.
@@ -52,6 +67,10 @@ pub enum Part {
 pub fn run(args: Args) -> ExitCode {
     let done = match args.part {
         Part::Echo { name, ports } => serve(name, &ports),
+        Part::Network { control_plane, machines } => {
+            namespaces::network(Command::new("sh"), control_plane, machines.into_iter()).map_err(Into::into)
+        }
+        Part::Prepare(machine) => prepared(&machine),
         Part::Call => calls(),
         Part::Ready { addresses } => addresses.iter().try_for_each(|address| ready(*address)),
     };
@@ -62,6 +81,20 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn machine(text: &str) -> Result<(String, Ipv4Addr), String> {
+    let (name, address) = text.split_once('=').ok_or("expected NAME=ADDRESS")?;
+    let address = address.parse().map_err(|error| format!("{address:?}: {error}"))?;
+    Ok((name.to_owned(), address))
+}
+
+fn prepared(machine: &Preparation) -> anyhow::Result<()> {
+    let smidge = env::current_exe().context("failed to find this program")?;
+    let output = prepare(Command::new("sh"), smidge.as_os_str(), machine)?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "failed to prepare {}: {}", machine.machine, words.trim());
+    Ok(())
 }
 
 fn serve(name: String, ports: &[u16]) -> anyhow::Result<()> {

@@ -2,14 +2,16 @@
 //!
 //! The test runs itself again in a network namespace. There every address of the offline cluster (198.18.0.0/15) is
 //! local; calls to Services go to the proxy's outbound port and calls to the judged workload to its inbound one, so
-//! that the product's configuration is served unchanged.
+//! that the product's configuration is served unchanged. For proofs of several proxies there are several namespaces, each
+//! with the redirection of the product.
 
-use std::{env, fs::File, process::Command, thread};
+use std::{env, fs::File, os::unix::process::CommandExt as _, path::Path, process::Command, thread};
 
 use rustix::{
     fd::AsFd as _,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
+use smidge::redirect::{self, Exclusions, ProxySockets};
 
 /// Set in the process inside the namespace: the name of its test.
 const INSIDE: &str = "SMIDGE_PROOF_INSIDE";
@@ -30,6 +32,58 @@ ip route add local 198.18.0.0/15 dev lo
 sysctl -q -w net.ipv4.ip_local_port_range="1024 65535" || true
 nft -f - <<<"$RULES"
 exec "$0" "$@""#;
+
+/// Makes namespaces, between which this one routes.
+const HOSTS: &str = r#"mount -t tmpfs tmpfs /run
+ip link set lo up
+ip address add 169.254.1.1/32 dev lo
+ip address add "$OWN/32" dev lo
+sysctl -q -w net.ipv4.ip_forward=1
+while read -r name address; do
+  ip netns add "$name"
+  ip link add "$name" type veth peer name eth0 netns "$name"
+  ip link set "$name" up
+  ip route add "$address" dev "$name" src "$OWN"
+  ip -n "$name" link set lo up
+  ip -n "$name" address add "$address/32" dev eth0
+  ip -n "$name" link set eth0 up
+  ip -n "$name" route add 169.254.1.1 dev eth0
+  ip -n "$name" route add default via 169.254.1.1
+  ip netns exec "$name" nft -f - <<<"$REDIRECTION"
+done <<<"$HOSTS""#;
+
+/// The user and the group of the proxies of [`Hosts`]. The test runs as the same user in another group.
+const PROXY: (u32, u32) = (0, redirect::PROXY_GROUP);
+
+/// Network namespaces with the redirection of the product, between which that of the test routes.
+pub struct Hosts<'a> {
+    /// Address of the test's own namespace.
+    pub own: &'a str,
+    /// Names and addresses of the others.
+    pub all: &'a [(&'a str, &'a str)],
+    /// Further commands for the test's own.
+    pub commands: &'a str,
+    /// Variables that they read.
+    pub variables: &'a [(&'a str, &'a str)],
+}
+
+/// Runs `proof` where these namespaces are; the name of the test as for [`isolated_in`].
+pub fn isolated_among(hosts: &Hosts<'_>, test: &str, proof: impl FnOnce()) {
+    let redirection = redirect::nftables(&Exclusions::default(), ProxySockets::OfUser(PROXY.0));
+    let all: Vec<String> = hosts.all.iter().map(|(name, address)| format!("{name} {address}")).collect();
+    let all = all.join("\n");
+    let own = [("OWN", hosts.own), ("HOSTS", &all), ("REDIRECTION", &redirection)];
+    let variables: Vec<_> = own.into_iter().chain(hosts.variables.iter().copied()).collect();
+    let commands = format!("{HOSTS}\n{}\nexec \"$0\" \"$@\"", hosts.commands);
+    isolated_in(&Network { commands: &commands, variables: &variables }, test, proof);
+}
+
+/// Returns the command that runs an Envoy in one of [`Hosts`].
+pub fn envoy_in(namespace: &str, binary: &Path) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(binary).gid(PROXY.1);
+    command
+}
 
 /// Commands that set up a network namespace and then run the program in it, and the variables that they read.
 pub struct Network<'a> {

@@ -5,7 +5,6 @@ use std::{
     fmt, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -16,11 +15,10 @@ use std::{
     time::Duration,
 };
 
-use smidge::redirect::{self, Exclusions, ProxySockets};
 use smidge_testing::control_plane::until;
 
 use super::Replicas;
-use crate::differential::network::{self, Network};
+use crate::differential::network::{self, Hosts};
 
 pub const CALLER: &str = "web";
 pub const SERVERS: [&str; 2] = ["api-v1", "api-v2"];
@@ -30,8 +28,6 @@ pub const CONTROL_PLANE: &str = "198.19.0.1";
 const SERVICE: (&str, u16) = ("198.18.1.1", 80);
 /// Port of the servers.
 const PORT: u16 = 8080;
-/// The user and the group of the proxies. The test runs as the same user in another group.
-const PROXY: (u32, u32) = (0, redirect::PROXY_GROUP);
 /// Requests of a step.
 const REQUESTS: usize = 100;
 /// Maximum number of requests of a run.
@@ -39,33 +35,11 @@ const MAX_REQUESTS: usize = 200_000;
 /// Time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-const COMMANDS: &str = r#"mount -t tmpfs tmpfs /run
-ip link set lo up
-ip address add 169.254.1.1/32 dev lo
-ip address add 198.19.0.1/32 dev lo
-sysctl -q -w net.ipv4.ip_forward=1
-machine() {
-  ip netns add "$1"
-  ip link add "$1" type veth peer name eth0 netns "$1"
-  ip link set "$1" up
-  ip route add "$2" dev "$1" src 198.19.0.1
-  ip -n "$1" link set lo up
-  ip -n "$1" address add "$2/32" dev eth0
-  ip -n "$1" link set eth0 up
-  ip -n "$1" route add 169.254.1.1 dev eth0
-  ip -n "$1" route add default via 169.254.1.1
-  ip netns exec "$1" nft -f - <<<"$REDIRECTION"
-}
-machine web 198.19.2.1
-machine api-v1 198.19.1.1
-machine api-v2 198.19.1.2
-exec "$0" "$@""#;
-
 /// Runs `proof` where these machines are.
 pub fn isolated(test: &str, proof: impl FnOnce()) {
-    let redirection = redirect::nftables(&Exclusions::default(), ProxySockets::OfUser(PROXY.0));
-    let network = Network { commands: COMMANDS, variables: &[("REDIRECTION", &redirection)] };
-    network::isolated_in(&network, test, proof);
+    let all = [CALLER, SERVERS[0], SERVERS[1]].map(|name| (name, address(name)));
+    let hosts = Hosts { own: CONTROL_PLANE, all: &all, commands: "", variables: &[] };
+    network::isolated_among(&hosts, test, proof);
 }
 
 fn address(name: &str) -> &'static str {
@@ -114,12 +88,9 @@ impl Machine {
         let bootstrap = place.join(format!("{name}.json"));
         fs::write(&bootstrap, smidge(&arguments)).unwrap();
         let log = place.join(format!("{name}.log"));
-        let proxy = Command::new("ip")
-            .args(["netns", "exec", name])
-            .arg(envoy)
+        let proxy = network::envoy_in(name, envoy)
             .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "--config-path"])
             .arg(bootstrap)
-            .gid(PROXY.1)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).unwrap())

@@ -11,7 +11,10 @@ use std::{
 
 use super::{HTTP, chain, http_inspector, listener_filter, words};
 use crate::{
-    envoy::{filter, names, tls, wire},
+    envoy::{
+        filter::{self, Options},
+        names, tls, wire,
+    },
     mesh::{access::MtlsMode, proxy, service::Protocol, settings::Settings, workload::Class},
 };
 use envoy_types::pb::envoy::{
@@ -40,14 +43,15 @@ pub type Marks = BTreeMap<u16, String>;
 /// Builds the listener of a class.
 pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     // The access mode is not in here: a switch of it must end no connection.
-    let Class { identity: _, ports, access: _, mtls } = class;
+    let Class { identity: _, ports, access: _, mtls, traffic } = class;
+    let options = Options { settings, traffic: *traffic };
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
     // A caller must not reach the proxy by a port that a workload declares.
     for (port, protocol) in ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port)) {
-        filter_chains.extend(meshed(*port, *protocol, *mtls, marks.get(port), settings));
+        filter_chains.extend(meshed(*port, *protocol, *mtls, marks.get(port), options));
         if permissive {
-            filter_chains.extend(plain(*port, *protocol, marks.get(port), settings));
+            filter_chains.extend(plain(*port, *protocol, marks.get(port), options));
         }
     }
     let mut listener_filters = vec![
@@ -104,10 +108,10 @@ fn meshed(
     protocol: Protocol,
     mtls: MtlsMode,
     mark: Option<&String>,
-    settings: &Settings,
+    options: Options<'_>,
 ) -> Vec<FilterChain> {
     let chain =
-        |protocol, name: String| meshed_chain(port, mtls, name, filters(port, protocol, settings), protocol);
+        |protocol, name: String| meshed_chain(port, mtls, name, filters(port, protocol, options), protocol);
     let tls = |protocol, side: &str| chain(protocol, name(port, side, mark));
     match protocol {
         Protocol::Http | Protocol::Tcp => vec![tls(protocol, "mtls")],
@@ -145,8 +149,8 @@ fn meshed_chain(
 }
 
 /// Builds the chains for connections from outside the mesh. They have no principal, so no grant lets them through.
-fn plain(port: u16, protocol: Protocol, mark: Option<&String>, settings: &Settings) -> Vec<FilterChain> {
-    let filters = |protocol| plain_filters(port, protocol, settings);
+fn plain(port: u16, protocol: Protocol, mark: Option<&String>, options: Options<'_>) -> Vec<FilterChain> {
+    let filters = |protocol| plain_filters(port, protocol, options);
     let plain = |protocol| chain(name(port, "plain", mark), at(port), filters(protocol));
     match protocol {
         Protocol::Http | Protocol::Tcp => vec![plain(protocol)],
@@ -171,16 +175,18 @@ fn closed(port: u16) -> FilterChain {
     chain(format!("{port}/closed"), at(port), vec![filter::tcp(names::BLACKHOLE)])
 }
 
-fn filters(port: u16, protocol: Protocol, settings: &Settings) -> Vec<Filter> {
+fn filters(port: u16, protocol: Protocol, options: Options<'_>) -> Vec<Filter> {
     match protocol {
-        Protocol::Http => vec![filter::inbound_http(port, false, settings)],
-        Protocol::Tcp | Protocol::Detect => vec![filter::inbound_rbac(port), filter::inbound_tcp()],
+        Protocol::Http => vec![filter::inbound_http(port, false, options)],
+        Protocol::Tcp | Protocol::Detect => {
+            vec![filter::inbound_rbac(port), filter::inbound_tcp(options.traffic)]
+        }
     }
 }
 
-fn plain_filters(port: u16, protocol: Protocol, settings: &Settings) -> Vec<Filter> {
+fn plain_filters(port: u16, protocol: Protocol, options: Options<'_>) -> Vec<Filter> {
     match protocol {
-        Protocol::Http => vec![filter::inbound_http(port, true, settings)],
+        Protocol::Http => vec![filter::inbound_http(port, true, options)],
         Protocol::Tcp | Protocol::Detect => plain_tcp(port),
     }
 }

@@ -15,7 +15,10 @@ use envoy_types::pb::envoy::config::{
 
 use super::{DETECTION, HTTP, chain, http_inspector, words};
 use crate::{
-    envoy::{filter, names, wire},
+    envoy::{
+        filter::{self, Options},
+        names, wire,
+    },
     mesh::{id::ServiceId, proxy, service::Protocol, settings::Settings},
 };
 
@@ -71,14 +74,14 @@ pub fn service(
 }
 
 /// Builds the listener to which connections are redirected.
-pub fn virtual_listener(addresses: &Addresses, settings: &Settings) -> Listener {
+pub fn virtual_listener(addresses: &Addresses, options: Options<'_>) -> Listener {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let own = to(proxy::OUTBOUND_PORT, [&loopback]);
     let mut filter_chains = vec![chain("own".to_owned(), own, vec![filter::tcp(names::BLACKHOLE)])];
     filter_chains.extend(
         addresses
             .iter()
-            .map(|((port, protocol, closed), ips)| refuse(*port, *protocol, *closed, ips, settings)),
+            .map(|((port, protocol, closed), ips)| refuse(*port, *protocol, *closed, ips, options)),
     );
     Listener {
         filter_chains,
@@ -97,16 +100,16 @@ fn refuse(
     protocol: Protocol,
     closed: Closed,
     ips: &BTreeSet<IpAddr>,
-    settings: &Settings,
+    options: Options<'_>,
 ) -> FilterChain {
     let (kind, code, text) = match closed {
         Closed::ByPolicy => ("refuse", 403, REFUSAL),
         Closed::ForWantOfServers => ("no-endpoint", 503, NO_ENDPOINT),
     };
     let (name, filter) = match protocol {
-        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text, settings)),
-        Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::tcp(names::BLACKHOLE)),
-        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(kind, code, text, settings)),
+        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text, options)),
+        Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::refuse_tcp(options)),
+        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(kind, code, text, options)),
     };
     chain(name, to(port, ips), vec![filter])
 }

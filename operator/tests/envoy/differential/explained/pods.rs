@@ -8,19 +8,15 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::process::CommandExt as _,
     path::Path,
-    process::Command,
     sync::Arc,
     thread,
 };
 
-use smidge::redirect::{self, Exclusions, ProxySockets};
-
 use crate::differential::{
     caller::Authority,
     judge::Judge,
-    network::{self, Network},
+    network::{self, Hosts},
 };
 
 /// The pod that calls, those that are called through their proxies, and the one without a proxy.
@@ -37,8 +33,6 @@ pub const OUTSIDE_SERVICE: &str = "198.18.1.9";
 pub const PORTS: [u16; 10] = [70, 80, 90, 6000, 7000, 7001, 8080, 8081, 9000, 9001];
 /// The header with the pod that has answered.
 pub const SERVED: &str = "x-served";
-/// The user and the group of the proxies. The test runs as the same user in another group.
-const PROXY: (u32, u32) = (0, redirect::PROXY_GROUP);
 
 const RULES: &str = "table ip proof {
   chain prerouting {
@@ -48,36 +42,19 @@ const RULES: &str = "table ip proof {
 }
 }";
 
-const COMMANDS: &str = r#"mount -t tmpfs tmpfs /run
-ip link set lo up
-ip address add 169.254.1.1/32 dev lo
-ip address add 198.19.1.3/32 dev lo
-ip route add local 198.18.0.0/16 dev lo
-sysctl -q -w net.ipv4.ip_forward=1
-nft -f - <<<"$RULES"
-pod() {
-  ip netns add "$1"
-  ip link add "$1" type veth peer name eth0 netns "$1"
-  ip link set "$1" up
-  ip route add "$2" dev "$1" src 198.19.1.3
-  ip -n "$1" link set lo up
-  ip -n "$1" address add "$2/32" dev eth0
-  ip -n "$1" link set eth0 up
-  ip -n "$1" route add 169.254.1.1 dev eth0
-  ip -n "$1" route add default via 169.254.1.1
-  ip netns exec "$1" nft -f - <<<"$REDIRECTION"
-}
-pod web 198.19.2.1
-pod api 198.19.1.1
-pod store 198.19.1.2
-exec "$0" "$@""#;
+const COMMANDS: &str = r#"ip route add local 198.18.0.0/16 dev lo
+nft -f - <<<"$RULES""#;
 
 /// Runs `proof` where these pods are.
 pub fn isolated(test: &str, proof: impl FnOnce()) {
-    let redirection = redirect::nftables(&Exclusions::default(), ProxySockets::OfUser(PROXY.0));
-    let network =
-        Network { commands: COMMANDS, variables: &[("RULES", RULES), ("REDIRECTION", &redirection)] };
-    network::isolated_in(&network, &format!("differential::{test}"), proof);
+    let [api, store] = CALLED;
+    let hosts = Hosts {
+        own: OUTSIDE_ADDRESS,
+        all: &[(CALLER, CALLER_ADDRESS), (api, CALLED_ADDRESSES[0]), (store, CALLED_ADDRESSES[1])],
+        commands: COMMANDS,
+        variables: &[("RULES", RULES)],
+    };
+    network::isolated_among(&hosts, &format!("differential::{test}"), proof);
 }
 
 /// Runs `work` in a pod.
@@ -87,8 +64,7 @@ pub fn within<T: Send>(pod: &str, work: impl FnOnce() -> T + Send) -> T {
 
 /// Starts the proxy of a pod in its network.
 pub fn proxy(binary: &Path, authority: &Arc<Authority>, pod: &str) -> Judge {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", pod]).arg(binary).gid(PROXY.1);
+    let command = network::envoy_in(pod, binary);
     Judge::start_as(command, Arc::clone(authority), &format!("spiffe://cluster.local/ns/shop/sa/{pod}"))
 }
 

@@ -1,0 +1,210 @@
+//! Serves the aggregated API `metrics.smi-spec.io`: authenticates the API server, authorizes its user, and answers with
+//! the traffic of objects.
+//!
+//! Served by `https`; started by `runtime`, which passes the source of figures. The crate `smidge_traffic_metrics` reads
+//! requests and writes answers; this module does the I/O between them, and bounds its cost. Does not count traffic.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{
+        HeaderValue, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse as _, Response},
+};
+use kube::Client;
+use rustls_pki_types::UnixTime;
+use smidge_traffic_metrics::{
+    api::{
+        accept,
+        answer::{self, Part},
+        discovery, openapi,
+        request::{self, Figures},
+        status::Status,
+        timestamp::Timestamp,
+    },
+    traffic::{Traffic, TrafficSource},
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, watch as channel},
+    time::timeout,
+};
+use tracing::warn;
+
+use crate::{clock::Clock, https::ClientChain};
+
+mod authorize;
+pub mod configuration;
+pub mod front_proxy;
+pub mod handshake;
+mod objects;
+mod watch;
+
+use authorize::Authorizer;
+use front_proxy::{Trusted, User};
+use objects::Objects;
+use watch::Watches;
+
+/// Time limit of a request, up to the first byte of its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit of the source.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of answers that are computed at once.
+const ANSWERS: usize = 16;
+/// Time limit of the wait for a place among them.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Interval between the states that a watch compares, in a cluster.
+pub const WATCH_PERIOD: Duration = Duration::from_secs(10);
+
+/// Parts of the server that its creator has.
+pub struct Parts<S> {
+    /// Source of the figures.
+    pub source: S,
+    /// Client of the API server, for objects and reviews.
+    pub client: Client,
+    /// The clock.
+    pub clock: Clock,
+    /// The front proxies that are trusted, kept by `configuration`.
+    pub trusted: channel::Receiver<Arc<Trusted>>,
+    /// Interval between the states that a watch compares.
+    pub watch_period: Duration,
+}
+
+struct Shared<S> {
+    source: S,
+    watch_period: Duration,
+    clock: Clock,
+    trusted: channel::Receiver<Arc<Trusted>>,
+    authorizer: Authorizer,
+    objects: Objects,
+    answers: Semaphore,
+    watches: Watches,
+}
+
+/// Builds the router of the API. Every path needs the client certificate of the API server.
+pub fn router<S: TrafficSource + 'static>(parts: Parts<S>) -> Router {
+    let Parts { source, client, clock, trusted, watch_period } = parts;
+    let shared = Shared {
+        source,
+        watch_period,
+        clock,
+        trusted,
+        authorizer: Authorizer::new(client.clone()),
+        objects: Objects::new(client),
+        answers: Semaphore::new(ANSWERS),
+        watches: Watches::default(),
+    };
+    Router::new().fallback(respond::<S>).with_state(Arc::new(shared))
+}
+
+async fn respond<S: TrafficSource + 'static>(
+    State(shared): State<Arc<Shared<S>>>,
+    request: Request,
+) -> Response {
+    // The body is not read: no request of the API has one.
+    let (parts, _) = request.into_parts();
+    let answering = Shared::answer(&shared, &parts);
+    let answer = timeout(REQUEST_TIMEOUT, answering).await.unwrap_or_else(|_| Err(Status::timeout()));
+    answer.unwrap_or_else(|status| refuse(&status))
+}
+
+/// Writes an error.
+fn refuse(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (code, json(status.json())).into_response();
+    if let Some(seconds) = status.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn json(text: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+impl<S: TrafficSource + 'static> Shared<S> {
+    async fn answer(shared: &Arc<Self>, parts: &axum::http::request::Parts) -> Result<Response, Status> {
+        let user = shared.authenticate(parts)?;
+        let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+        let document = match request::parse(parts.method.as_str(), path, query)? {
+            request::Request::Figures(figures) => {
+                shared.authorizer.authorize(&user, &figures).await?;
+                return Self::figures(shared, figures, parts, &user).await;
+            }
+            // The API server reads these for its own documents, under a name without rights.
+            request::Request::Group => discovery::group(),
+            request::Request::Resources(version) => discovery::resources(version),
+            request::Request::OpenApi2 => openapi::v2(),
+            request::Request::OpenApi3 => openapi::v3_index(),
+            request::Request::OpenApi3Of(version) => openapi::v3(version),
+        };
+        Ok(json(document.to_string().into_bytes()))
+    }
+
+    /// Returns the user whose request the API server passes on.
+    fn authenticate(&self, parts: &axum::http::request::Parts) -> Result<User, Status> {
+        let trusted = self.trusted.borrow().clone();
+        let seconds = u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let chain = parts.extensions.get::<ClientChain>().map(|chain| chain.0.as_slice()).unwrap_or_default();
+        if !trusted.accepts(chain, now) {
+            return Err(Status::unauthorized());
+        }
+        trusted.user(&parts.headers).ok_or_else(Status::unauthorized)
+    }
+
+    async fn figures(
+        shared: &Arc<Self>,
+        figures: Figures,
+        parts: &axum::http::request::Parts,
+        user: &User,
+    ) -> Result<Response, Status> {
+        let values = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let accepted = values.collect::<Vec<_>>().join(",");
+        let is_watch = figures.is_watch();
+        let form = accept::choose(&accepted, !is_watch && answer::is_list(&figures))?;
+        if is_watch {
+            return watch::start(Arc::clone(shared), figures, form, user).await;
+        }
+        let _turn = shared.turn().await?;
+        let (part, traffic) = shared.read(&figures).await?;
+        let at = shared.now();
+        // On a blocking thread: a namespace can have thousands of objects.
+        let writing =
+            tokio::task::spawn_blocking(move || answer::write(&figures, form, (&part, &traffic), at));
+        writing.await.map_err(|_| Status::internal("the answer could not be written"))?.map(json)
+    }
+
+    /// Waits for a place among the answers that are computed.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let turn = timeout(QUEUE_TIMEOUT, self.answers.acquire()).await.ok().and_then(Result::ok);
+        turn.ok_or_else(|| Status::too_many("too many requests are being answered; try again"))
+    }
+
+    /// Reads the objects that are asked about, and their traffic.
+    async fn read(&self, figures: &Figures) -> Result<(Part, Traffic), Status> {
+        let question = figures.question();
+        let traffic = async {
+            let answer = timeout(SOURCE_TIMEOUT, self.source.traffic(&question)).await;
+            let failed = || Status::unavailable("the traffic could not be read; try again");
+            // The reason may have addresses of pods, so it is for the log alone.
+            let answer = answer.map_err(|_| {
+                warn!(limit = ?SOURCE_TIMEOUT, "source of traffic timed out");
+                failed()
+            })?;
+            answer.map_err(|error| {
+                warn!(%error, "failed to read traffic");
+                failed()
+            })
+        };
+        futures::try_join!(self.objects.read(figures), traffic)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default())
+    }
+}

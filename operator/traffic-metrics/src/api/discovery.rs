@@ -1,0 +1,48 @@
+//! Documents by which clients discover the API: its versions and resources.
+//!
+//! Pure. Made from the table of resources; the same for every user.
+
+use serde_json::{Value, json};
+
+use super::{GROUP, Version, resource::RESOURCES};
+
+/// Returns the `APIGroup`.
+pub fn group() -> Value {
+    let version =
+        |version: Version| json!({"groupVersion": version.api_version(), "version": version.name()});
+    json!({
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": GROUP,
+        "versions": Version::ALL.map(version),
+        "preferredVersion": version(Version::V1Alpha2),
+    })
+}
+
+/// Returns the `APIResourceList` of a version. There are no short names: they are those of the objects themselves.
+pub fn resources(version: Version) -> Value {
+    let rows = RESOURCES.iter().flat_map(|resource| {
+        let whole = json!({
+            "name": resource.plural,
+            "singularName": resource.singular,
+            "namespaced": resource.namespaced,
+            "kind": "TrafficMetrics",
+            "verbs": ["get", "list", "watch"],
+            "categories": ["smi"],
+        });
+        let edges = json!({
+            "name": format!("{}/edges", resource.plural),
+            "singularName": "",
+            "namespaced": resource.namespaced,
+            "kind": "TrafficMetricsList",
+            "verbs": ["get"],
+        });
+        [whole, edges]
+    });
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": version.api_version(),
+        "resources": rows.collect::<Vec<Value>>(),
+    })
+}

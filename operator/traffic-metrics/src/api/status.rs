@@ -1,0 +1,171 @@
+//! Errors of the API, as clients of Kubernetes read them: `metav1.Status`.
+//!
+//! Pure. Made by `request`, `query` and `accept`, and by the server for what it refuses. A message has nothing of the
+//! cluster that the request does not have itself.
+
+use serde::Serialize;
+
+use super::{GROUP, resource::Resource};
+
+/// An answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Empty,
+    #[serde(rename = "status")]
+    outcome: &'static str,
+    message: String,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Box<Details>>,
+    /// The HTTP status.
+    pub code: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Empty {}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Details {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    group: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    retry_after_seconds: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Delay after which a client tries again, in seconds.
+const RETRY_AFTER: u32 = 1;
+
+impl Status {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind: "Status",
+            api_version: "v1",
+            metadata: Empty {},
+            outcome: "Failure",
+            message: message.into(),
+            reason,
+            details: None,
+            code,
+        }
+    }
+
+    fn of(mut self, resource: &Resource, name: Option<&str>) -> Self {
+        let name = name.unwrap_or_default().to_owned();
+        let details = Details { name, group: GROUP, kind: resource.plural, ..Details::default() };
+        self.details = Some(Box::new(details));
+        self
+    }
+
+    fn again(mut self) -> Self {
+        self.details.get_or_insert_default().retry_after_seconds = RETRY_AFTER;
+        self
+    }
+
+    /// Returns the message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the delay after which the client may try again, in seconds.
+    pub fn retry_after(&self) -> Option<u32> {
+        self.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0)
+    }
+
+    /// There is no such path.
+    pub fn no_such_path() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource")
+    }
+
+    /// There is no such object.
+    pub fn no_such_object(resource: &Resource, name: &str) -> Self {
+        let message = format!("{}.{GROUP} {name:?} not found", resource.plural);
+        Self::new(404, "NotFound", message).of(resource, Some(name))
+    }
+
+    /// The method is not one of reading.
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource: expected GET";
+        Self::new(405, "MethodNotAllowed", message)
+    }
+
+    /// The request is not understood.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// The client was not authenticated by the API server.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// The user may not read this.
+    pub fn forbidden(
+        (resource, name): (&'static Resource, Option<&str>),
+        (user, verb): (&str, &str),
+        (subresource, namespace): (&str, Option<&str>),
+    ) -> Self {
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let scope = match namespace {
+            Some(namespace) => format!("in the namespace {namespace:?}"),
+            None => "at the cluster scope".to_owned(),
+        };
+        let named = name.map_or_else(String::new, |name| format!(" {name:?}"));
+        let message = format!(
+            "{}.{GROUP}{named} is forbidden: User {user:?} cannot {verb} resource \
+             \"{}{slash}{subresource}\" in API group {GROUP:?} {scope}",
+            resource.plural, resource.plural
+        );
+        Self::new(403, "Forbidden", message).of(resource, name)
+    }
+
+    /// The client accepts no form that the server has.
+    pub fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json, \
+                       application/json;as=Table;v=v1;g=meta.k8s.io, \
+                       application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    /// The list has changed since its first part was read.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// The client, or all of them together, request too much.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new(429, "TooManyRequests", message).again()
+    }
+
+    /// The server failed.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(500, "InternalError", message)
+    }
+
+    /// Something that the server needs does not answer.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message).again()
+    }
+
+    /// The answer took too long.
+    pub fn timeout() -> Self {
+        Self::new(504, "Timeout", "the request took too long").again()
+    }
+
+    /// Returns the JSON text.
+    pub fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,10 @@
+//! Pushes of proxies in, traffic of objects out: rules, bounds, and replicas.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod bounds;
+mod directory;
+mod otlp;
+mod replicas;
+mod rules;
+mod windows;

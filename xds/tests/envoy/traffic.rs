@@ -1,0 +1,118 @@
+//! Statistics by which a real Envoy counts its traffic: requests and connections by the peer that its certificate names,
+//! refused calls, and calls that found no server.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use smidge_xds::{
+    mesh::{
+        Mesh,
+        access::{Payload, Ports},
+        id::TrustDomain,
+        proxy::TrafficStats,
+        service::Protocol,
+        trust::Bundle,
+    },
+    snapshot::Snapshot,
+};
+use smidge_xds_testing::{
+    binaries,
+    caller::{Authority, plain, request},
+    inbound::{Inbound, at, echo, echo_server, spiffe},
+    meshes,
+    outbound::Outbound,
+    process::{self, Envoy},
+};
+
+#[test]
+fn requests_are_counted_by_peer_and_outcome() {
+    for binary in counting() {
+        let [http, tcp] = process::reserved_ports();
+        let authority = Authority::generate();
+        let mut mesh = mesh(&authority, binaries::traffic(&binary));
+        meshes::workload(&mut mesh, "api", 10, &[(http, Protocol::Http), (tcp, Protocol::Tcp)]);
+        meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
+        meshes::each_class(&mut mesh, |class| class.traffic = binaries::traffic(&binary));
+        let snapshot = Snapshot::next(Arc::new(mesh), None);
+        let inbound = Inbound::start(&binary, authority, &[http, tcp], &snapshot, echo_server(""));
+        let call = |name: &str| {
+            let leaf = inbound.authority.issue(&spiffe(name));
+            request(leaf.connect(at(http)).unwrap(), "GET /books HTTP/1.1\nHost: api\n").unwrap().0
+        };
+        assert_eq!((0..3).map(|_| call("web")).collect::<Vec<_>>(), [200; 3]);
+        assert_eq!((0..2).map(|_| call("cron")).collect::<Vec<_>>(), [403; 2]);
+        drop(echo(inbound.authority.issue(&spiffe("web")).connect(at(tcp)).unwrap()).unwrap());
+
+        let web = ["peer_id=\"spiffe://cluster.local/ns/shop/sa/web\""];
+        let cron = ["peer_id=\"spiffe://cluster.local/ns/shop/sa/cron\""];
+        let envoy = &inbound.envoy;
+        expect(envoy, "inbound_requests", &[&web[..], &["code=\"200\"", "enforced=\"allowed\""]].concat(), 3);
+        expect(envoy, "inbound_requests", &[&cron[..], &["code=\"403\"", "enforced=\"denied\""]].concat(), 2);
+        expect(envoy, "inbound_connections", &web, 1);
+        expect(envoy, "inbound_latency_ms_count", &web, 3);
+    }
+}
+
+#[test]
+fn a_call_that_finds_no_server_is_counted_with_its_service() {
+    for binary in counting() {
+        let [port, closed] = process::reserved_ports();
+        let authority = Authority::generate();
+        let mesh = mesh(&authority, binaries::traffic(&binary));
+        let snapshot = Snapshot::next(Arc::new(mesh), None);
+        let view = snapshot.view(&meshes::proxy("web")).unwrap();
+        let listeners = view.resources.keys().filter(|(_, name)| name.starts_with("outbound/10."));
+        let listener = listeners.map(|(_, name)| name.to_string()).next().unwrap();
+        let outbound = Outbound::start(&binary, &authority, (&listener, port), &snapshot, at(closed));
+        let head = "GET /books HTTP/1.1\nHost: api\n";
+        let (status, _) = request(plain(outbound.address()).unwrap(), head).unwrap();
+        assert_eq!(status, 503);
+        // Three attempts at one request.
+        let labels = [
+            "attempt=\"3\"",
+            "root=\"shop/api/80\"",
+            "service=\"shop/api/80\"",
+            "flags=\"UF\"",
+            "peer_id=\"\"",
+        ];
+        expect(&outbound.envoy, "outbound_requests", &labels, 1);
+    }
+}
+
+/// Returns the binaries that can count.
+fn counting() -> impl Iterator<Item = std::path::PathBuf> {
+    let can = |envoy: &Path| !binaries::traffic(envoy).is_none();
+    binaries::envoys().into_iter().filter(move |envoy| can(envoy))
+}
+
+fn mesh(authority: &Authority, traffic: TrafficStats) -> Mesh {
+    let mut mesh = meshes::stats(traffic);
+    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
+    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+    mesh
+}
+
+/// Waits until a series with these labels has the value.
+fn expect(envoy: &Envoy, name: &str, labels: &[&str], value: u64) {
+    let page = || envoy.page("/stats/prometheus?filter=smidge").unwrap_or_default();
+    let has = |line: &str| {
+        line.starts_with(&format!("envoy_smidge_{name}{{"))
+            && labels.iter().all(|label| line.contains(label))
+            && line.ends_with(&format!("}} {value}"))
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !page().lines().any(has) {
+        assert!(
+            Instant::now() < deadline,
+            "no {name} of {labels:?} is {value}:\n{}\n{}",
+            page(),
+            envoy.log()
+        );
+        thread::yield_now();
+    }
+}
