@@ -41,8 +41,12 @@ fn pod(case: &str) -> Value {
 }
 
 fn decide(pod: &Value) -> Decision {
+    decide_with(pod, &settings())
+}
+
+fn decide_with(pod: &Value, settings: &Settings) -> Decision {
     let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
-    injector::inject(pod, namespace, None, &settings())
+    injector::inject(pod, namespace, None, settings)
 }
 
 /// Content of the golden files: the decision with the bootstrap taken out, and the bootstrap.
@@ -158,8 +162,11 @@ fn every_bootstrap_is_valid_to_envoy() {
     let envoys = binaries::envoys();
     let credentials = envoy::credentials("a token");
     for case in cases() {
-        let Decision::Inject { pod, .. } = decide(&pod(&case)) else { continue };
+        let pod = pod(&case);
         for binary in &envoys {
+            // The bootstrap is for the version of the proxy.
+            let settings = Settings { proxy_version: Some(binaries::version(binary)), ..settings() };
+            let Decision::Inject { pod, .. } = decide_with(&pod, &settings) else { continue };
             let config = envoy::expanded(&pod, credentials.path());
             validate(binary, &config).unwrap_or_else(|said| panic!("{case}, {}: {said}", binary.display()));
         }

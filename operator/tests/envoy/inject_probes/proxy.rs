@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
-use smidge_xds_testing::process::reserved_ports;
+use smidge_xds_testing::{binaries, process::reserved_ports};
 use tempfile::TempDir;
 
 use super::{DEADLINE, envoy};
@@ -40,12 +40,17 @@ impl Proxy {
 
     /// Does the same with a configuration that the test has changed.
     pub fn start_with(binary: &Path, pod: &Value, change: impl Fn(&mut Value)) -> Self {
-        let decision = injector::inject(pod, "shop", None, &Settings::default());
+        let settings = Settings { proxy_version: Some(binaries::version(binary)), ..Settings::default() };
+        let decision = injector::inject(pod, "shop", None, &settings);
         let Decision::Inject { pod, .. } = decision else { panic!("{decision:?}") };
         let credentials = envoy::credentials("token");
         let mut config: Value = serde_json::from_str(&envoy::expanded(&pod, credentials.path())).unwrap();
         let [readiness, stats] = reserved_ports();
-        config.as_object_mut().unwrap().remove("dynamic_resources");
+        // Both need the control plane.
+        config
+            .as_object_mut()
+            .unwrap()
+            .retain(|field, _| field != "dynamic_resources" && field != "stats_sinks");
         let pipe = json!({"pipe": {"path": format!("@smidge-probes-{readiness}")}});
         config["admin"]["address"] = pipe.clone();
         let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();

@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
 use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
-use smidge_xds_testing::meshes;
+use smidge_xds_testing::{binaries, meshes};
 
 use super::{envoy, pod::Running};
 
@@ -29,12 +29,14 @@ pub fn start(binary: &Path, address: &str) -> Running {
     fs::set_permissions("/run/envoy", fs::Permissions::from_mode(0o755)).unwrap();
     let pod =
         json!({"metadata": {"name": "web-0"}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
-    let Decision::Inject { pod, .. } = injector::inject(&pod, "shop", None, &Settings::default()) else {
+    let settings = Settings { proxy_version: Some(binaries::version(binary)), ..Settings::default() };
+    let Decision::Inject { pod, .. } = injector::inject(&pod, "shop", None, &settings) else {
         panic!("not injected")
     };
     let credentials = envoy::credentials("token");
     let mut config: Value = serde_json::from_str(&envoy::expanded(&pod, credentials.path())).unwrap();
-    config.as_object_mut().unwrap().remove("dynamic_resources");
+    // Both need the control plane.
+    config.as_object_mut().unwrap().retain(|field, _| field != "dynamic_resources" && field != "stats_sinks");
     for listener in config["static_resources"]["listeners"].as_array_mut().unwrap() {
         listener["address"]["socket_address"]["address"] = json!(address);
     }
