@@ -24,7 +24,6 @@ pub use credential::{
     certificate_sds, token_sds,
 };
 pub use probe::{Check, Probe};
-pub use traffic::{BUCKETS_MS, PUSH_SECONDS};
 
 /// The path of [`READINESS_PORT`] that answers 200 once the proxy has its first configuration.
 pub const READINESS_PATH: &str = "/healthz/ready";

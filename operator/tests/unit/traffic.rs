@@ -1,11 +1,17 @@
 //! Traffic of what is published: pods and machines, Services by address, TrafficSplits, and the part of another replica.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Bytes;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 use smidge::{
+    injector::{self, Decision},
     inputs::{Clusters, Inputs},
     traffic::{
         EmbeddedSource, Metrics, Receiver,
@@ -16,16 +22,18 @@ use smidge::{
 use smidge_traffic_metrics::{
     directory::{Directory, Instance, Owner, ProxyName, Split},
     exchange,
-    series::{ADDRESS, CODE, Metric, PEER_SUBJECT},
+    series::{ADDRESS, CODE, Metric, PEER_SUBJECT, POINTS_PER_MESSAGE, PUSH_INTERVAL},
     store::Limits,
-    traffic::{Direction, Figures, Kind, ObjectName, Question, Traffic, TrafficSource},
+    traffic::{BOUNDS_MS, Direction, Figures, Kind, ObjectName, Question, Traffic, TrafficSource},
 };
 use smidge_xds::{
     mesh::{
         Mesh,
         id::{ClusterId, ProxyId},
+        proxy::TrafficStats,
         source::SourceRef,
     },
+    render,
     server::Reports,
     snapshot::Snapshot,
 };
@@ -184,4 +192,50 @@ async fn replicas_answer_together_and_only_replicas_are_answered() {
     let proxy = EmbeddedSource::new(own, Some(replicas(&smidge_testing::tokens::claims())));
     let partial = success(&proxy.traffic(&pods()).await.unwrap());
     assert_eq!(partial, BTreeMap::from([("front-7d9-a".to_owned(), 3)]), "a token of a proxy");
+}
+
+#[test]
+fn proxies_are_configured_to_send_what_is_read() {
+    let Decision::Inject { pod, .. } = injector::inject(
+        &json!({"metadata": {"name": "web-0"}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}}),
+        "shop",
+        None,
+        &injector::Settings::default(),
+    ) else {
+        panic!("not injected")
+    };
+    let bootstrap: Value =
+        serde_json::from_str(pod.pointer("/spec/initContainers/1/args/1").unwrap().as_str().unwrap())
+            .unwrap();
+    let buckets = bootstrap.pointer("/stats_config/histogram_bucket_settings/0/buckets").unwrap();
+    assert_eq!(*buckets, json!(BOUNDS_MS));
+    let interval = format!("{}s", PUSH_INTERVAL.as_secs());
+    assert_eq!(bootstrap.pointer("/stats_flush_interval").unwrap(), &json!(interval));
+    let sink = bootstrap.pointer("/stats_sinks/0/typed_config").unwrap();
+    assert_eq!(sink["max_data_points_per_request"], POINTS_PER_MESSAGE);
+
+    let mut sent = BTreeMap::new();
+    let snapshot = Snapshot::next(Arc::new(meshes::stats(TrafficStats::Bounded)), None);
+    for (_, resource) in snapshot.resources().iter() {
+        labels(&render::resource(resource).unwrap(), &mut sent);
+    }
+    for metric in Metric::ALL {
+        let name = metric.name();
+        assert!(sink.to_string().contains(&format!("\"metric_name\":\"{name}\"")), "{name} is not pushed");
+        let read: BTreeSet<String> = metric.labels().iter().map(|&label| label.to_owned()).collect();
+        assert_eq!(sent.get(name.strip_prefix("smidge_").unwrap()), Some(&read), "labels of {name}");
+    }
+}
+
+/// Adds the labels of each statistic in a configuration.
+fn labels(value: &Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    if let (Some(name), Some(Value::Array(tags))) = (value.get("name"), value.get("tags")) {
+        let names = tags.iter().map(|tag| tag["name"].as_str().unwrap().to_owned()).collect();
+        found.insert(name.as_str().unwrap().to_owned(), names);
+    }
+    match value {
+        Value::Array(all) => all.iter().for_each(|it| labels(it, found)),
+        Value::Object(all) => all.values().for_each(|it| labels(it, found)),
+        _ => {}
+    }
 }

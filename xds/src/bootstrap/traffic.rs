@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::{envoy::traffic as counted, mesh::proxy::TrafficStats};
 
 /// Interval of pushes, in seconds.
-pub const PUSH_SECONDS: u32 = 10;
+const PUSH_SECONDS: u32 = 10;
 /// Time after which a series without traffic may be forgotten, in seconds; a multiple of the interval of pushes.
 const EVICTION_SECONDS: u32 = 600;
 /// Maximum number of series in one push; more follow in another.
 const MAX_POINTS: u32 = 1_000;
 /// Upper bounds of the buckets of latency, in milliseconds.
-pub const BUCKETS_MS: [u32; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
+const BUCKETS_MS: [u32; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
 
 /// Builds the fields of the bootstrap that push over the cluster of this name.
 pub(super) fn fields(cluster: &str, authority: &str, traffic: TrafficStats) -> [(&'static str, Value); 3] {

@@ -13,6 +13,7 @@ use smidge_xds::{
         Mesh,
         access::{AccessMode, MtlsMode, Payload, Ports},
         id::{ProxyId, TrustDomain},
+        proxy::TrafficStats,
         route::{Backend, Route, RouteRule},
         service::Protocol,
         source::SourceRef,
@@ -42,6 +43,8 @@ enum Step {
     NoGrants(usize),
     Access(usize, u8),
     Mtls(usize, bool),
+    /// The proxies of a workload are of a version that counts other statistics.
+    Traffic(usize, usize),
     Root(bool),
     Settings(bool),
     /// A proxy reads its view.
@@ -61,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => name().prop_map(Step::NoGrants),
         2 => (name(), 0..3_u8).prop_map(|(it, mode)| Step::Access(it, mode)),
         1 => (name(), any::<bool>()).prop_map(|(it, strict)| Step::Mtls(it, strict)),
+        2 => (name(), 0..TrafficStats::ALL.len()).prop_map(|(it, kind)| Step::Traffic(it, kind)),
         1 => any::<bool>().prop_map(Step::Root),
         1 => any::<bool>().prop_map(Step::Settings),
         4 => name().prop_map(Step::ReadView),
@@ -146,6 +150,11 @@ fn decide(mesh: &mut Mesh, step: &Step) {
             if let Some(class) = class(mesh, NAMES[*it]) {
                 class.access =
                     [AccessMode::Enforce, AccessMode::Audit, AccessMode::Permissive][usize::from(*mode)];
+            }
+        }
+        Step::Traffic(it, kind) => {
+            if let Some(class) = class(mesh, NAMES[*it]) {
+                class.traffic = TrafficStats::ALL[*kind];
             }
         }
         Step::Mtls(it, strict) => {
