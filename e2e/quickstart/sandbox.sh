@@ -34,6 +34,7 @@ start() {
     network
     hosts
     start_control_plane
+    prepare_workloads
     local workload
     for workload in "${WORKLOADS[@]}"; do
         # shellcheck disable=SC2086 # the words of one line
@@ -143,17 +144,24 @@ kill_control_plane() {
     done'
 }
 
-start_workload() {
-    local name=$1 namespace=$2 address=$3 credentials=$WORK/machines/$1 users=() user=()
-    shift 3
-    if ((EUID == 0)); then
-        user=(setpriv --reuid "$PROXY_USER" --regid "$PROXY_USER" --clear-groups --)
-    else
-        users=(--one-user)
-    fi
+# Prepares all machines at once: each has a network and a folder of its own.
+prepare_workloads() {
+    local workload name namespace address preparing=() users=() process
+    ((EUID == 0)) || users=(--one-user)
     mkdir -p "$WORK/machines"
-    inside "$SMIDGE" sandbox-part prepare "$name" "$namespace/$name" "$address" "$credentials" \
-        --state "$STATE_FOLDER" --control-plane "$CONTROL_PLANE:15012" "${users[@]}"
+    for workload in "${WORKLOADS[@]}"; do
+        read -r name namespace address _ <<<"$workload"
+        inside "$SMIDGE" sandbox-part prepare "$name" "$namespace/$name" "$address" "$WORK/machines/$name" \
+            --state "$STATE_FOLDER" --control-plane "$CONTROL_PLANE:15012" "${users[@]}" &
+        preparing+=($!)
+    done
+    for process in "${preparing[@]}"; do wait "$process"; done
+}
+
+start_workload() {
+    local name=$1 credentials=$WORK/machines/$1 user=()
+    shift 3
+    ((EUID != 0)) || user=(setpriv --reuid "$PROXY_USER" --regid "$PROXY_USER" --clear-groups --)
     background "$name.envoy" nsenter --net="/run/netns/$name" -- "${user[@]}" "$(envoy_bin "$ENVOY_VERSION")/envoy" \
         --config-path "$credentials/envoy.json" --concurrency 1 --disable-hot-restart --log-level warning
     background "$name" nsenter --net="/run/netns/$name" -- "$BOOKSTORE" "$@"

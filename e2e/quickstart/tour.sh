@@ -7,7 +7,7 @@ told() { printf '    %s\n' "$*"; }
 chapter() { printf '\n%s\n' "${BOLD}$*${PLAIN}"; }
 
 # Prints what a Python expression over the last report, `r`, comes to.
-report() { "$PYTHON" -c 'import json,sys; r=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$ANSWERS" "$1"; }
+report() { "${PYTHON[@]}" -c 'import json,sys; r=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$ANSWERS" "$1"; }
 
 # Calls as a workload, keeps the report, and succeeds if it meets a condition.
 answers() {
@@ -71,7 +71,7 @@ identities() {
 
 # The URI of the certificate that the proxy of a workload presents.
 identity() {
-    as "$1" "$PYTHON" "$HERE/admin" /certs '{n["uri"] for c in page["certificates"] for x in c.get("cert_chain", [])
+    as "$1" "${PYTHON[@]}" "$HERE/admin" /certs '{n["uri"] for c in page["certificates"] for x in c.get("cert_chain", [])
         for n in x.get("subject_alt_names", []) if "/sa/" in n.get("uri", "")}' | grep . || die "$1 has no identity"
 }
 
@@ -106,7 +106,7 @@ moving_split() {
         weigh $weights
         settle "every proxy has the weights $weights" updated_since "$edited"
         local took=$((UPDATED - edited))
-        answers 'r["status"] == {"200": r["requests"]}' bookbuyer call --url "$SHOP/books" --count 1000 --concurrency 4 \
+        answers 'r["status"] == {"200": r["requests"]}' bookbuyer call --url "$SHOP/books" --count 500 --concurrency 4 \
             --output json || die "requests failed: $(cat "$ANSWERS")"
         told "weights $(printf '%-7s' "${weights/ //}") at the last proxy after ${BOLD}$took ms$PLAIN: of" \
             "$(report 'r["requests"]') requests v1 answered $(percent v1), v2 $(percent v2)"
@@ -123,7 +123,7 @@ updated_since() {
     local workload at
     UPDATED=0
     for workload in "${WORKLOADS[@]}"; do
-        at=$(as "${workload%% *}" "$PYTHON" "$HERE/admin" '/config_dump?resource=dynamic_route_configs' \
+        at=$(as "${workload%% *}" "${PYTHON[@]}" "$HERE/admin" '/config_dump?resource=dynamic_route_configs' \
             '[milliseconds(c["last_updated"]) for c in page.get("configs", [])
                 if c["route_config"]["name"] == "bookstore/bookstore/14001"]')
         [[ -n $at ]] || continue

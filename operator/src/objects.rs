@@ -52,10 +52,13 @@ impl Visitor for Refresh<'_> {
     fn custom<Spec: Kind>(&mut self, row: &Row<Object<Spec>>, references: References<Spec>) {
         let objects = (row.objects)(self.inputs);
         let keys = match self.scope {
-            Scope::Object(kind, key) if *kind == row.name => vec![key.clone()],
+            Scope::Objects(named) => {
+                let of_kind =
+                    named.range((row.name, Key::default())..).take_while(|(kind, _)| *kind == row.name);
+                of_kind.map(|(_, key)| key.clone()).collect()
+            }
             Scope::Kind(kind) if *kind == row.name => self.forget(row.name, objects),
-            Scope::Object(..) | Scope::Kind(_) => return,
-            Scope::All => self.forget(row.name, objects),
+            Scope::Kind(_) => return,
         };
         for key in keys {
             let object = ObjectRef::new(row.name, &key.0, &key.1);

@@ -7,6 +7,8 @@ pub mod files;
 pub mod folder;
 pub mod kubernetes;
 
+use std::collections::BTreeSet;
+
 use smidge_mesh::id::ClusterId;
 
 use crate::{
@@ -29,10 +31,15 @@ pub struct Edit {
 /// Objects that an edit changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// The object of a kind, as in `TrafficSplit`, and a name.
-    Object(&'static str, Key),
+    /// Objects by kind, as in `TrafficSplit`, and name.
+    Objects(BTreeSet<(&'static str, Key)>),
     /// All objects of a kind.
     Kind(&'static str),
-    /// Objects of any kind.
-    All,
+}
+
+impl Scope {
+    /// Returns the scope of one object.
+    pub fn object(kind: &'static str, key: Key) -> Self {
+        Self::Objects(BTreeSet::from([(kind, key)]))
+    }
 }

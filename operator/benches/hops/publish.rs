@@ -74,7 +74,7 @@ impl Publisher {
             self.published += 1;
             let edit = Edit {
                 cluster: ClusterId::default(),
-                scope: Scope::Object(object.kind, (object.namespace.clone(), object.name.clone())),
+                scope: Scope::object(object.kind, (object.namespace.clone(), object.name.clone())),
                 apply: Box::new(move |inputs| {
                     scenario::add(inputs, object);
                     smidge::kinds::Change::Semantic

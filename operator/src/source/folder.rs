@@ -274,6 +274,7 @@ impl Source {
     fn edit(&mut self) -> Edit {
         let replacements = self.folder.take_replacements();
         let findings = Arc::new(self.folder.findings());
+        let scope = Scope::Objects(replacements.keys().cloned().collect());
         debug!(files = self.folder.files(), objects = self.folder.objects(), "manifests read");
         let apply = move |inputs: &mut Inputs| {
             let change = merge::replace(inputs, &replacements);
@@ -284,6 +285,6 @@ impl Source {
             Change::Semantic
         };
         let cluster = self.cluster.clone();
-        Edit { cluster, scope: Scope::All, apply: Box::new(apply), completes: Some(LIST) }
+        Edit { cluster, scope, apply: Box::new(apply), completes: Some(LIST) }
     }
 }

@@ -164,7 +164,7 @@ fn put<K: Watched>(kind: &Kind<K>, read: Read<K>) -> Edit {
         Ok(object) => (kind.on_event)(ObjectEvent::Put(&read.key, object)),
         Err(_) => (kind.on_event)(ObjectEvent::Gone(&read.key)),
     }
-    let scope = Scope::Object(name, read.key.clone());
+    let scope = Scope::object(name, read.key.clone());
     let apply = Box::new(move |inputs: &mut Inputs| keep(inputs, field, name, read));
     Edit { cluster, scope, apply, completes: None }
 }
@@ -189,7 +189,7 @@ fn keep<K: Watched>(inputs: &mut Inputs, field: Field<K>, name: &'static str, re
 fn remove<K: Watched>(kind: &Kind<K>, key: Key) -> Edit {
     let (cluster, field, name) = (kind.cluster.clone(), kind.field, kind.name);
     (kind.on_event)(ObjectEvent::Gone(&key));
-    let scope = Scope::Object(name, key.clone());
+    let scope = Scope::object(name, key.clone());
     let apply = move |inputs: &mut Inputs| {
         field(inputs).remove(&key);
         inputs.unreadable.remove(&(name.to_owned(), key));

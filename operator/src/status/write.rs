@@ -121,7 +121,7 @@ impl StatusWriter for InInputs {
         let gone = || WriteError::Gone { object: object.clone() };
         let kind = smidge_crds::KINDS.iter().find(|row| row.kind == object.kind).ok_or_else(gone)?.kind;
         let key = (object.namespace.clone(), object.name.clone());
-        let scope = Scope::Object(kind, key.clone());
+        let scope = Scope::object(kind, key.clone());
         let status = status.clone();
         let apply = move |inputs: &mut Inputs| {
             kinds::visit(&mut SetStatus { inputs, kind, key: &key, status: &status });

@@ -13,8 +13,9 @@ use std::{
 use prometheus_client::registry::Registry;
 use smidge::{
     inputs::Inputs,
+    objects::{KnownObjects, refresh},
     source::{
-        Edit,
+        Edit, Scope,
         folder::{FolderError, Limits, Metrics, Source},
     },
 };
@@ -34,6 +35,8 @@ struct Served {
     inputs: watch::Receiver<Inputs>,
     /// Names of the routes after each edit.
     steps: Arc<Mutex<Vec<BTreeSet<String>>>>,
+    /// Objects that each edit names.
+    scopes: Arc<Mutex<Vec<usize>>>,
     task: JoinHandle<()>,
 }
 
@@ -68,19 +71,33 @@ fn serve_within(limits: Limits, prepare: impl FnOnce(&Path)) -> Served {
     let (edits, mut receiver) = mpsc::channel(16);
     let (inputs, seen) = watch::channel(Inputs::default());
     let steps = Arc::<Mutex<Vec<_>>>::default();
-    let kept = Arc::clone(&steps);
+    let scopes = Arc::<Mutex<Vec<_>>>::default();
+    let (kept, named) = (Arc::clone(&steps), Arc::clone(&scopes));
     let task = tokio::spawn(async move {
         let apply = async {
-            while let Some(Edit { apply, .. }) = receiver.recv().await {
+            let mut known = KnownObjects::default();
+            while let Some(Edit { apply, scope, .. }) = receiver.recv().await {
                 inputs.send_modify(|inputs| {
                     apply(inputs);
+                    refresh(&mut known, inputs, &scope);
+                    assert_eq!(known, all_known(inputs), "the edit does not name all that it changes");
                     kept.lock().unwrap().push(routes(inputs));
+                    let Scope::Objects(objects) = scope else { panic!("expected names, not {scope:?}") };
+                    named.lock().unwrap().push(objects.len());
                 });
             }
         };
         tokio::join!(source.run(edits), apply);
     });
-    Served { parent, inputs: seen, steps, task }
+    Served { parent, inputs: seen, steps, scopes, task }
+}
+
+fn all_known(inputs: &Inputs) -> KnownObjects {
+    let mut known = KnownObjects::default();
+    for row in smidge_crds::KINDS {
+        refresh(&mut known, inputs, &Scope::Kind(row.kind));
+    }
+    known
 }
 
 fn routes(inputs: &Inputs) -> BTreeSet<String> {
@@ -164,6 +181,23 @@ async fn changes_take_effect_and_only_they() {
     served.has(&["one", "two", "four"]).await;
     assert!(served.inputs.borrow().tcp_routes.contains_key(&("default".to_owned(), "four".to_owned())));
     served.reports_nothing().await;
+}
+
+/// What follows of an edit costs what its objects cost, however many files there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_names_the_objects_of_its_file_alone() {
+    let mut served = serve(|folder| {
+        fs::create_dir_all(folder).unwrap();
+        for file in 0..200 {
+            put(folder, &format!("{file:03}.yaml"), &route(&format!("r{file}"), 1));
+        }
+    });
+    served.until("all files are read", |inputs| inputs.tcp_routes.len() == 200).await;
+    put(&served.folder(), "100.yaml", &(route("r100", 2) + &route("new", 1)));
+    served.until("there is one route more", |inputs| inputs.tcp_routes.len() == 201).await;
+    fs::remove_file(served.folder().join("007.yaml")).unwrap();
+    served.until("there is one route less", |inputs| inputs.tcp_routes.len() == 200).await;
+    assert_eq!(*served.scopes.lock().unwrap(), [200, 2, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
