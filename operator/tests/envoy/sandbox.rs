@@ -81,7 +81,7 @@ fn the_bookstore_does_what_the_documented_file_expects() {
 
 #[test]
 fn what_is_not_as_expected_is_an_error_with_its_reason() {
-    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let Some(envoy) = binaries::envoys().pop() else { return };
     let folder = bookstore();
     let path = folder.path().join("expectations.txt");
     let expectations = "- {from: bookthief, to: bookstore/bookstore, path: /books, expect: allowed}\n\
@@ -97,7 +97,7 @@ fn what_is_not_as_expected_is_an_error_with_its_reason() {
 
 #[test]
 fn a_command_runs_as_a_workload_with_the_names_of_services() {
-    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let Some(envoy) = binaries::envoys().pop() else { return };
     let folder = bookstore();
     // No program but the shell: it resolves nothing, so the names are read as a program reads them.
     let script = "grep -q ' bookstore.bookstore bookstore$' /etc/hosts && cat split.yaml && exit 7";
@@ -192,7 +192,7 @@ fn until(what: &str, mut is_done: impl FnMut() -> bool) {
 
 #[test]
 fn an_edit_is_in_force_at_once_and_nothing_is_left_after_the_end() {
-    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let Some(envoy) = binaries::envoys().pop() else { return };
     for is_killed in [false, true] {
         let folder = bookstore();
         let mut prompt = Prompt::start(&envoy, folder.path());
@@ -238,7 +238,7 @@ fn editor(place: &Path, from: &str, to: &str) -> String {
 
 #[test]
 fn the_prompt_lists_proxies_and_opens_the_first_file_in_the_editor() {
-    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let Some(envoy) = binaries::envoys().pop() else { return };
     let (folder, place) = (bookstore(), TempDir::new().unwrap());
     let first = folder.path().join("policy-bookstore.yaml");
     // The path of the first source only: the name of the ServiceAccount, and not that of its namespace.
@@ -277,7 +277,7 @@ fn the_prompt_lists_proxies_and_opens_the_first_file_in_the_editor() {
 
 #[test]
 fn an_editor_that_fails_is_reported_and_the_prompt_goes_on() {
-    let Some(envoy) = binaries::envoys().into_iter().next() else { return };
+    let Some(envoy) = binaries::envoys().pop() else { return };
     let folder = bookstore();
     // The first variable takes precedence.
     let mut prompt =

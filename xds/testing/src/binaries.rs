@@ -7,10 +7,10 @@ use std::{
 
 use smidge_xds::mesh::proxy::TrafficStats;
 
-/// Returns every Envoy binary that is found. Finding none is a failure under `CI=true`, and elsewhere a skip that is
+/// Returns every Envoy binary that is found, the oldest version first. Finding none is a failure under `CI=true`, and elsewhere a skip that is
 /// printed.
 pub fn envoys() -> Vec<PathBuf> {
-    let found: Vec<PathBuf> = match env::var("SMIDGE_ENVOYS") {
+    let mut found: Vec<PathBuf> = match env::var("SMIDGE_ENVOYS") {
         Ok(list) => list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect(),
         Err(_) => cached(),
     };
@@ -21,22 +21,26 @@ pub fn envoys() -> Vec<PathBuf> {
         );
         println!("skipped: no Envoy in SMIDGE_ENVOYS or ~/.cache/smidge/bin/envoy-*/envoy");
     }
+    found.sort_by_key(|envoy| numbers(envoy));
     found
+}
+
+/// Returns the numbers of a binary's version, by which versions are ordered.
+fn numbers(envoy: &Path) -> Vec<u32> {
+    version(envoy).split('.').map(|number| number.parse().unwrap_or_default()).collect()
 }
 
 fn cached() -> Vec<PathBuf> {
     let home = env::var("HOME").unwrap_or_default();
     let folders = fs::read_dir(PathBuf::from(home).join(".cache/smidge/bin"));
-    let mut found: Vec<PathBuf> = folders
+    folders
         .into_iter()
         .flatten()
         .flatten()
         .filter(|folder| folder.file_name().to_string_lossy().starts_with("envoy-"))
         .map(|folder| folder.path().join("envoy"))
         .filter(|path| path.is_file())
-        .collect();
-    found.sort();
-    found
+        .collect()
 }
 
 /// Returns the version of a binary, by the name of its folder.

@@ -183,7 +183,7 @@ impl Read {
             method: request.method.clone(),
             path: request.path.as_ref().map(|path| match path {
                 Path::Read(read) => read.clone(),
-                Path::Refused(why) => format!("refused: {why}"),
+                Path::RefusedAtDestination(_, why) | Path::Refused(why) => format!("refused: {why}"),
             }),
             headers: request.headers.clone(),
         }

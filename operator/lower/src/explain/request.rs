@@ -1,6 +1,6 @@
 //! Reads the request of a question, and evaluates whether a match of a route accepts it.
 //!
-//! The path is read as the proxies read it: without its query, normalised, and refused where it hides a slash. A part
+//! The path is read as the proxies read it: without its query, normalised, and refused where it hides a slash, by which of the two proxies. A part
 //! that the question leaves out may have any value, so a result has three values. Knows no grant and no caller.
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -27,15 +27,15 @@ pub struct Request {
 pub enum Path {
     /// Normalised, without the query.
     Read(String),
-    /// Answered with 400 for every caller, with the reason.
+    /// Normalised as the caller's proxy reads it, by which a split may choose; the destination's proxy answers 400 to every
+    /// caller, with the reason.
+    RefusedAtDestination(String, &'static str),
+    /// Answered by the caller's proxy, with the reason.
     Refused(&'static str),
 }
 
 /// Reason for which `*` is refused.
 const NO_PATH: &str = "* is no path that proxies forward";
-/// Reasons for which the destination's proxy alone refuses a path.
-const ESCAPED_SLASH: &str = "it holds an escaped slash";
-const AMBIGUOUS: &str = "it has a segment that is empty, \".\" or \"..\" before a \";\"";
 
 /// Result of matching a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ pub enum Fit {
 impl Request {
     /// Returns the reason for which the caller's proxy answers the request itself, if it reads the port as HTTP.
     pub fn early_refusal(&self) -> Option<String> {
-        let is_late = matches!(self.path, Some(Path::Refused(ESCAPED_SLASH | AMBIGUOUS)));
+        let is_late = matches!(self.path, Some(Path::RefusedAtDestination(..)));
         self.refusal().filter(|_| !is_late || self.method.as_deref() == Some("CONNECT"))
     }
 
@@ -63,7 +63,7 @@ impl Request {
             );
         }
         match &self.path {
-            Some(Path::Refused(why)) => {
+            Some(Path::Refused(why) | Path::RefusedAtDestination(_, why)) => {
                 let status = if *why == NO_PATH { 404 } else { 400 };
                 Some(format!("the path is answered with {status}, whoever asks: {why}"))
             }
@@ -84,9 +84,6 @@ pub fn read_path(written: &str) -> Path {
         return Path::Refused(NO_PATH);
     }
     let lower = path.to_ascii_lowercase();
-    if lower.contains("%2f") || lower.contains("%5c") {
-        return Path::Refused(ESCAPED_SLASH);
-    }
     if lower.contains("%00") {
         return Path::Refused("it holds an escaped zero byte");
     }
@@ -121,10 +118,14 @@ pub fn read_path(written: &str) -> Path {
             read.push_str(segment);
         }
     }
-    if is_ambiguous(&read) {
-        return Path::Refused(AMBIGUOUS);
+    let read = if read.is_empty() { "/".to_owned() } else { read };
+    if lower.contains("%2f") || lower.contains("%5c") {
+        Path::RefusedAtDestination(read, "it holds an escaped slash")
+    } else if is_ambiguous(&read) {
+        Path::RefusedAtDestination(read, "it has a segment that is empty, \".\" or \"..\" before a \";\"")
+    } else {
+        Path::Read(read)
     }
-    Path::Read(if read.is_empty() { "/".to_owned() } else { read })
 }
 
 /// Returns true if servers that drop parameters would read the path as another one; `smidge_xds` makes proxies refuse
@@ -215,8 +216,12 @@ fn fit_path(path: &PathRegex, request: &Request) -> (Fit, String) {
             (Fit::Always, String::new())
         }
         None => (Fit::Sometimes, format!("the path {how} {pattern:?}")),
-        Some(Path::Read(read)) if is_match(pattern, *end, read) => (Fit::Always, String::new()),
-        Some(Path::Read(read)) => (Fit::Never, format!("path {read:?} does not {not} {pattern:?}")),
+        Some(Path::Read(read) | Path::RefusedAtDestination(read, _)) if is_match(pattern, *end, read) => {
+            (Fit::Always, String::new())
+        }
+        Some(Path::Read(read) | Path::RefusedAtDestination(read, _)) => {
+            (Fit::Never, format!("path {read:?} does not {not} {pattern:?}"))
+        }
         Some(Path::Refused(why)) => (Fit::Never, format!("the path is refused: {why}")),
     }
 }
@@ -313,8 +318,15 @@ mod tests {
             "/a%00",
             "/a#b",
         ] {
-            assert!(matches!(read_path(written), Path::Refused(_)), "{written}");
+            assert!(!matches!(read_path(written), Path::Read(_)), "{written}");
         }
+        // What the caller's proxy reads, and routes by.
+        let of_caller = |written| match read_path(written) {
+            Path::RefusedAtDestination(read, _) => read,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of_caller("/x/..//a%5Cb"), "/a%5Cb");
+        assert_eq!(of_caller("/a/%2e%2e;/b"), "/a/..;/b");
         assert_eq!(read_path("/a?b=%2f"), Path::Read("/a".to_owned()));
     }
 

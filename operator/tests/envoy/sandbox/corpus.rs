@@ -88,7 +88,7 @@ fn calls(plan: &Plan) -> Vec<Value> {
 
 #[test]
 fn the_wire_does_what_explain_answers() {
-    let (Some(corpus), Some(envoy)) = (corpus::corpus(), binaries::envoys().into_iter().next()) else {
+    let (Some(corpus), Some(envoy)) = (corpus::corpus(), binaries::envoys().pop()) else {
         return;
     };
     let mut verdicts = BTreeSet::new();
