@@ -12,6 +12,7 @@ pub mod nacking_client;
 pub mod namespace;
 pub mod operator;
 pub mod pod;
+pub mod prometheus;
 pub mod raw;
 pub mod report;
 pub mod settings;

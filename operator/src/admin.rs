@@ -19,7 +19,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use prometheus_client::{
+    encoding::text::{encode_eof, encode_registry},
+    registry::Registry,
+};
 pub use readers::{Readers, token};
 use render::{Renderer, peer};
 pub use serve::{CONNECTIONS, listen, serve};
@@ -41,10 +44,23 @@ pub struct Pages {
     pub published: watch::Receiver<Option<Arc<Published>>>,
     /// The connected proxies.
     pub proxies: Proxies,
-    /// Every metric.
+    /// Every metric of the operator itself.
     pub registry: Arc<Registry>,
+    /// Metrics of the traffic of the mesh.
+    pub traffic: Arc<Registry>,
+    /// Clients that may read the latter.
+    pub traffic_readers: PrometheusReaders,
     /// Authorizer of the debug pages.
     pub readers: Arc<Readers>,
+}
+
+/// Clients that may read the traffic of the mesh as metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PrometheusReaders {
+    /// All that reach the port, for which a NetworkPolicy decides: `/metrics` and `/metrics/traffic` have it.
+    Network,
+    /// Those who may `get` the path `/metrics/traffic`, with a token as for the debug pages; `/metrics` does not have it.
+    Rbac,
 }
 
 #[derive(Clone)]
@@ -60,13 +76,20 @@ pub fn router(pages: Pages) -> Router {
         .route("/debug/mesh", get(mesh))
         .route("/debug/findings", get(findings))
         .route("/debug/status", get(status))
-        .route("/debug/proxies", get(proxies))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared.pages.readers), admitted));
+        .route("/debug/proxies", get(proxies));
+    let traffic = Router::new().route("/metrics/traffic", get(traffic));
+    let (closed, open) = match shared.pages.traffic_readers {
+        PrometheusReaders::Network => (debug, traffic),
+        PrometheusReaders::Rbac => (debug.merge(traffic), Router::new()),
+    };
+    let closed =
+        closed.route_layer(middleware::from_fn_with_state(Arc::clone(&shared.pages.readers), admitted));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .merge(debug)
+        .merge(closed)
+        .merge(open)
         .with_state(shared)
 }
 
@@ -87,13 +110,20 @@ async fn ready(State(Shared { pages, .. }): State<Shared>) -> impl IntoResponse 
 }
 
 async fn metrics(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let render = move || -> Result<Vec<u8>, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &pages.registry)?;
-        Ok(text.into_bytes())
-    };
-    renderer.page(peer(&request), content_type, render).await
+    let is_open = pages.traffic_readers == PrometheusReaders::Network;
+    let registries = [pages.registry].into_iter().chain(is_open.then_some(pages.traffic)).collect();
+    renderer.page(peer(&request), OPEN_METRICS, move || open_metrics(registries)).await
+}
+
+async fn traffic(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
+    renderer.page(peer(&request), OPEN_METRICS, move || open_metrics(vec![pages.traffic])).await
+}
+
+fn open_metrics(registries: Vec<Arc<Registry>>) -> Result<Vec<u8>, fmt::Error> {
+    let mut text = String::new();
+    registries.into_iter().try_for_each(|registry| encode_registry(&mut text, &registry))?;
+    encode_eof(&mut text)?;
+    Ok(text.into_bytes())
 }
 
 async fn mesh(State(Shared { pages, renderer }): State<Shared>, request: Request) -> Response {
@@ -127,3 +157,4 @@ async fn proxies(State(Shared { pages, renderer }): State<Shared>, request: Requ
 }
 
 const JSON: &str = "application/json";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -3,7 +3,8 @@
 //! Called by the xDS server for each stream, before it answers anything. A stream must present the token that the
 //! kubelet projected into its pod: for our audience, bound to the pod by name and UID, signed by the cluster's issuer.
 //! Where there is no Kubernetes, `machines` judges the client certificate of the connection instead. `token`, `keys`,
-//! `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server.
+//! `claims` and `reason` are pure; `issuer`, `review` and `pods` query the API server. `rights` is for readers of pages and
+//! figures.
 //!
 //! Does not read what the proxy states about itself: the server compares that with the `Admission`. Tokens are never
 //! logged, and clients learn nothing but a gRPC code.
@@ -16,6 +17,7 @@ mod metrics;
 pub mod pods;
 pub mod reason;
 pub(crate) mod review;
+pub mod rights;
 pub mod token;
 
 use std::{sync::Arc, time::Duration};

@@ -27,7 +27,10 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{ca, clock::Clock, injector, peers, source::folder::FolderError, webhook::callers::CallersError};
+use crate::{
+    admin::PrometheusReaders, ca, clock::Clock, injector, peers, source::folder::FolderError,
+    traffic::exposition::NameSets, webhook::callers::CallersError,
+};
 
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -87,6 +90,17 @@ pub struct Settings {
     /// it, there is no such server.
     #[arg(long, env = "SMIDGE_TRAFFIC_API_LISTEN", value_name = "ADDRESS", conflicts_with = "dir")]
     pub traffic_api_listen: Option<SocketAddr>,
+    /// Names under which Prometheus reads the traffic of the mesh: some of smidge, osm, istio, linkerd, or none.
+    #[arg(
+        long,
+        env = "SMIDGE_PROMETHEUS_NAMES",
+        value_name = "SETS",
+        default_value = "smidge,osm,istio,linkerd"
+    )]
+    pub prometheus_names: NameSets,
+    /// Clients that may read the traffic of the mesh as metrics.
+    #[arg(long, env = "SMIDGE_PROMETHEUS_READERS", value_enum, default_value_t = PrometheusReaders::Network)]
+    pub prometheus_readers: PrometheusReaders,
     /// Address of the operator's own pages. With --dir, the default is 127.0.0.1:15014.
     #[arg(
         long,

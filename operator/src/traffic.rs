@@ -1,10 +1,12 @@
 //! Receives the statistics of proxies, and answers what traffic objects had, from all replicas together.
 //!
 //! The I/O around `smidge_traffic_metrics`: `receiver` takes the pushes that `smidge_xds::server` admits, `directory`
-//! looks objects up in what was published, `replicas` requests the parts of the other replicas, `metrics` counts. The
+//! looks objects up in what was published, `replicas` requests the parts of the other replicas, `exposition` shows
+//! Prometheus what this replica received, `metrics` counts. The
 //! API of TrafficMetrics queries [`EmbeddedSource`]. Does not know OTLP, and turns nothing into SMI's form.
 
 pub mod directory;
+pub mod exposition;
 pub mod metrics;
 pub mod receiver;
 pub mod replicas;

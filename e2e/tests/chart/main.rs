@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 mod client_ca;
 mod network_policy;
+mod prometheus;
 mod sidecar;
 mod traffic_metrics;
 
@@ -80,6 +81,7 @@ fn the_release_is_these_objects() {
             "APIService/v1alpha2.metrics.smi-spec.io",
             "ClusterRole/smidge",
             "ClusterRole/smidge-debug",
+            "ClusterRole/smidge-scrape",
             "ClusterRole/smidge-traffic-metrics-view",
             "ClusterRoleBinding/smidge",
             "Deployment/smidge",

@@ -1,4 +1,4 @@
-//! Decides which users may read the debug pages: those whom the cluster's RBAC allows to `get` the page's path.
+//! Decides which users may read the debug pages, and where it is set the traffic's metrics: those whom the cluster's RBAC allows to `get` the page's path.
 //!
 //! Called by `admin` before such a page is made. The API server authenticates the token and authorizes its user, unless
 //! the issuer's keys rule out that the issuer signed it; a verdict is cached for a short time under a hash of path and
@@ -7,12 +7,7 @@
 
 pub mod token;
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     http::{
@@ -23,17 +18,22 @@ use axum::{
 };
 use k8s_openapi::api::{
     authentication::v1::UserInfo,
-    authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    authorization::v1::{NonResourceAttributes, SubjectAccessReviewSpec},
 };
-use kube::{Api, Client, api::PostParams};
+use kube::Client;
 use sha2::{Digest as _, Sha256};
 use smidge_xds::mesh::id::{ClusterId, TrustDomain};
-use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::render::busy;
 use crate::{
-    auth::{self, issuer::Issuer, reason::Reason, token::Token},
+    auth::{
+        self,
+        issuer::Issuer,
+        reason::Reason,
+        rights::{self, Verdicts},
+        token::Token,
+    },
     queue::Queue,
 };
 
@@ -57,9 +57,6 @@ enum Verdict {
     /// The token belongs to this user, who may not read the page.
     No(String),
 }
-
-/// Verdict, and the time until which it is cached.
-type Answer = (Verdict, Instant);
 
 /// Authorizer of requests for the debug pages.
 pub enum Readers {
@@ -95,14 +92,14 @@ pub struct OfCluster {
     issuer: Arc<Issuer>,
     audience: String,
     queue: Queue,
-    known: Mutex<HashMap<[u8; 32], Answer>>,
+    known: Verdicts<Verdict>,
 }
 
 impl OfCluster {
     fn new(client: Client, issuer: Arc<Issuer>, domain: &TrustDomain, cluster: &ClusterId) -> Self {
         let audience = auth::debug_audience(domain, cluster);
         let queue = Queue::new(AT_ONCE.0, AT_ONCE.1);
-        Self { client, issuer, audience, queue, known: Mutex::default() }
+        Self { client, issuer, audience, queue, known: Verdicts::new(KEPT) }
     }
 
     async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<(), Response> {
@@ -115,7 +112,7 @@ impl OfCluster {
         let Some(token) = token else { return Err(self.unknown(path)) };
         let key =
             Sha256::new_with_prefix(path).chain_update([0]).chain_update(token.expose()).finalize().into();
-        let verdict = self.recall(&key);
+        let verdict = self.known.recall(&key);
         let verdict =
             if let Some(verdict) = verdict { verdict } else { self.learn(peer, key, &token, path).await? };
         match verdict {
@@ -144,25 +141,8 @@ impl OfCluster {
             let why = "the API server did not review the token and its permissions; try again\n";
             return Err(busy(why).await);
         };
-        self.keep(key, verdict.clone());
+        self.known.keep(key, verdict.clone(), if verdict == Verdict::Yes { YES } else { NO });
         Ok(verdict)
-    }
-
-    fn recall(&self, key: &[u8; 32]) -> Option<Verdict> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(_, until)| Instant::now() < *until).map(|(verdict, _)| verdict.clone())
-    }
-
-    fn keep(&self, key: [u8; 32], verdict: Verdict) {
-        let now = Instant::now();
-        let until = now + if verdict == Verdict::Yes { YES } else { NO };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (_, until)| now < *until);
-        if known.len() >= KEPT {
-            let first = known.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key);
-            first.map(|key| known.remove(&key));
-        }
-        known.insert(key, (verdict, until));
     }
 
     /// Returns the verdict of the API server; an error if it gives none.
@@ -177,12 +157,8 @@ impl OfCluster {
         };
         let name = user.username.clone().unwrap_or_default();
         let question = may_get(user, path);
-        let api = Api::<SubjectAccessReview>::all(self.client.clone());
-        let answer = timeout(auth::REVIEW_TIMEOUT, api.create(&PostParams::default(), &question)).await;
-        let answer = answer.map_err(|_| warn!("SubjectAccessReview timed out"))?;
-        let answer = answer.map_err(|error| warn!(%error, "SubjectAccessReview failed"))?;
-        let status = answer.status.unwrap_or_default();
-        if status.allowed && status.denied != Some(true) {
+        let verdict = rights::review(&self.client, question, auth::REVIEW_TIMEOUT).await;
+        if verdict.ok_or(())? {
             info!(user = ?name, path, "debug page request allowed");
             return Ok(Verdict::Yes);
         }
@@ -192,8 +168,9 @@ impl OfCluster {
 
     fn unknown(&self, path: &str) -> Response {
         let words = format!(
-            "reading {path} needs a token (hint: bind the ClusterRole smidge-debug to a ServiceAccount, and send \
+            "reading {path} needs a token (hint: bind the ClusterRole {} to a ServiceAccount, and send \
              \"Authorization: Bearer TOKEN\" with what `kubectl -n NAMESPACE create token ACCOUNT --audience {}` prints)\n",
+            role(path),
             self.audience
         );
         (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], words).into_response()
@@ -202,24 +179,27 @@ impl OfCluster {
 
 fn forbidden(user: &str, path: &str) -> Response {
     let words = format!(
-        "user {user:?} may not get {path} (hint: `kubectl create clusterrolebinding NAME --clusterrole smidge-debug \
-         --serviceaccount NAMESPACE:ACCOUNT`)\n"
+        "user {user:?} may not get {path} (hint: `kubectl create clusterrolebinding NAME --clusterrole {} \
+         --serviceaccount NAMESPACE:ACCOUNT`)\n",
+        role(path)
     );
     (StatusCode::FORBIDDEN, words).into_response()
 }
 
-fn may_get(user: UserInfo, path: &str) -> SubjectAccessReview {
+/// Returns the ClusterRole of the chart that may get a page.
+fn role(path: &str) -> &'static str {
+    if path.starts_with("/metrics") { "smidge-scrape" } else { "smidge-debug" }
+}
+
+fn may_get(user: UserInfo, path: &str) -> SubjectAccessReviewSpec {
     let UserInfo { extra, groups, uid, username } = user;
     let page = NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) };
-    SubjectAccessReview {
-        spec: SubjectAccessReviewSpec {
-            extra,
-            groups,
-            non_resource_attributes: Some(page),
-            resource_attributes: None,
-            uid,
-            user: username,
-        },
-        ..SubjectAccessReview::default()
+    SubjectAccessReviewSpec {
+        extra,
+        groups,
+        non_resource_attributes: Some(page),
+        resource_attributes: None,
+        uid,
+        user: username,
     }
 }

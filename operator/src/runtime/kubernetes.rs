@@ -49,7 +49,7 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     let access = access(&core, &kubernetes, (Arc::clone(&authenticator), Arc::clone(&receiver)), tasks)?;
     let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
     let sources = (&kubernetes, &pipeline);
-    let own = (&proxies, &authenticator, receiver);
+    let own = (&proxies, &authenticator, Arc::clone(&receiver));
     let source: EmbeddedSource = status::status(&core, sources, own, &mut registry, tasks)?;
     webhooks::webhooks(&core, sources, callers, &mut registry, tasks)?;
     traffic_api::traffic_api(&core, &kubernetes, source, tasks)?;
@@ -57,7 +57,7 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     let cluster = ClusterId(core.settings.cluster_name.clone());
     let readers =
         admin::Readers::of_cluster(kubernetes.client.clone(), authenticator.issuer(), &domain, &cluster);
-    pages::pages(&core, &pipeline, (proxies, readers), registry, tasks)
+    pages::pages(&core, &pipeline, (proxies, readers, receiver), registry, tasks)
 }
 
 async fn open(settings: Settings, client: &Client, registry: &mut Registry) -> Core {

@@ -9,19 +9,23 @@ use smidge_xds::server::Proxies;
 use tracing::info;
 
 use super::{Core, Error, Tasks, pipeline::Pipeline};
-use crate::admin::{self, Readers};
+use crate::{
+    admin::{self, Readers},
+    traffic::{Receiver, exposition},
+};
 
 /// Starts the server of the pages. `readers` decides who may read the debug pages.
 pub(super) fn pages(
     core: &Core,
     pipeline: &Pipeline,
-    (proxies, readers): (Proxies, Readers),
+    (proxies, readers, receiver): (Proxies, Readers, Arc<Receiver>),
     registry: Registry,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
     let (server, address) = ("pages", core.settings.admin_listen);
     let listener = admin::listen(address).map_err(|source| Error::Listen { server, address, source })?;
     info!(server, %address, "listening");
+    let (names, domain) = (core.settings.prometheus_names.clone(), core.settings.cluster_domain.clone());
     let router = admin::router(admin::Pages {
         awaited: pipeline.awaited.clone(),
         snapshots: pipeline.snapshots.clone(),
@@ -29,6 +33,8 @@ pub(super) fn pages(
         published: pipeline.published.clone(),
         proxies,
         registry: Arc::new(registry),
+        traffic: Arc::new(exposition::registry(receiver, names, domain)),
+        traffic_readers: core.settings.prometheus_readers,
         readers: Arc::new(readers),
     });
     let stop = tasks.stopping();

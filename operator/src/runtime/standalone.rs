@@ -78,10 +78,10 @@ pub(super) async fn start(
     let receiver = traffic::receiver(&pipeline, &mut registry, tasks);
     // Answers what the API of TrafficMetrics is asked. Replicas of a folder do not know each other.
     let _traffic = EmbeddedSource::new(Arc::clone(&receiver), None);
-    let access = access((&core, &pipeline), receiver, &mut registry, tasks)?;
+    let access = access((&core, &pipeline), Arc::clone(&receiver), &mut registry, tasks)?;
     let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
     status(&core, (&pipeline, &proxies, leads), sender, &mut registry, tasks);
-    pages::pages(&core, &pipeline, (proxies, readers), registry, tasks)
+    pages::pages(&core, &pipeline, (proxies, readers, receiver), registry, tasks)
 }
 
 async fn open(settings: Settings, state: &Path, registry: &mut Registry) -> Result<Core, Error> {

@@ -17,6 +17,7 @@ pub struct Metrics {
     proxies: Gauge,
     series: Gauge,
     bytes: Gauge,
+    counters: Gauge,
     /// Number of times that another replica did not answer in time.
     pub(super) unanswered: Counter,
 }
@@ -46,6 +47,11 @@ impl Metrics {
         registry.register("series", "Series of proxies that are held", metrics.series.clone());
         let help = "Memory of the statistics that are held";
         registry.register_with_unit("held", help, Unit::Bytes, metrics.bytes.clone());
+        registry.register(
+            "counters",
+            "Counters of traffic that are shown to Prometheus",
+            metrics.counters.clone(),
+        );
         let help = "Times that another replica did not answer in time, so that an answer was partial";
         registry.register("replicas_unanswered", help, metrics.unanswered.clone());
         metrics
@@ -64,5 +70,6 @@ impl Metrics {
         self.proxies.set(number(size.proxies));
         self.series.set(number(size.series));
         self.bytes.set(number(size.bytes));
+        self.counters.set(number(size.counters));
     }
 }

@@ -4,14 +4,16 @@
 //! seconds since this replica started. Knows no other replica.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::body::Bytes;
 use smidge_traffic_metrics::{
+    counters::Key,
     directory::{Directory, ProxyName},
     exchange::{self, Part},
+    series::Value,
     store::{Limits, Store},
     traffic::Question,
 };
@@ -66,6 +68,11 @@ impl Receiver {
             }
             last = end;
         }
+    }
+
+    /// Returns the counters for Prometheus, with their values.
+    pub fn counters(&self) -> Vec<(Arc<Key>, Value)> {
+        self.store().counters().values()
     }
 
     /// Returns where objects are looked up.

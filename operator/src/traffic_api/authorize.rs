@@ -4,25 +4,20 @@
 //! is asked again, as for every aggregated API, because the path by which it authorizes is not always that of the
 //! resource (`namespaces/NAME/edges`). A verdict is cached for a few seconds.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
-};
-use kube::{Api, Client, api::PostParams};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec};
+use kube::Client;
 use sha2::{Digest as _, Sha256};
 use smidge_traffic_metrics::api::{GROUP, request::Figures, status::Status};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::front_proxy::User;
+use crate::auth::rights::{self, Verdicts};
 
 /// Maximum number of concurrent reviews.
 const AT_ONCE: usize = 16;
@@ -35,23 +30,16 @@ const DENIED: Duration = Duration::from_secs(1);
 /// Maximum number of cached verdicts.
 const KEPT: usize = 1000;
 
-/// Verdict, and the time until which it is cached.
-type Verdict = (bool, Instant);
-
 /// Authorizer of requests for figures.
 pub(super) struct Authorizer {
     client: Client,
     slots: Semaphore,
-    known: Verdicts,
+    known: Verdicts<bool>,
 }
-
-/// Cached verdicts, by a hash of the question.
-#[derive(Default)]
-struct Verdicts(Mutex<HashMap<[u8; 32], Verdict>>);
 
 impl Authorizer {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, slots: Semaphore::new(AT_ONCE), known: Verdicts::default() }
+        Self { client, slots: Semaphore::new(AT_ONCE), known: Verdicts::new(KEPT) }
     }
 
     /// Returns an error unless the user may read the figures.
@@ -62,13 +50,8 @@ impl Authorizer {
         let allowed = if let Some(allowed) = self.known.recall(&key) {
             allowed
         } else {
-            let reviewing = timeout(REVIEW_TIMEOUT, self.review(spec)).await;
-            let allowed = reviewing.unwrap_or_else(|_| {
-                warn!(limit = ?REVIEW_TIMEOUT, "SubjectAccessReview timed out");
-                None
-            });
-            let allowed = allowed.ok_or_else(failed)?;
-            self.known.keep(key, allowed);
+            let allowed = self.review(spec).await.ok_or_else(failed)?;
+            self.known.keep(key, allowed, if allowed { ALLOWED } else { DENIED });
             allowed
         };
         if allowed {
@@ -85,34 +68,9 @@ impl Authorizer {
 
     /// Returns the verdict of the API server; `None` if it gives none.
     async fn review(&self, spec: SubjectAccessReviewSpec) -> Option<bool> {
-        let _slot = self.slots.acquire().await.ok()?;
-        let api = Api::<SubjectAccessReview>::all(self.client.clone());
-        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let answer = api.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|error| warn!(%error, "SubjectAccessReview failed")).ok()?;
-        let SubjectAccessReviewStatus { allowed, denied, .. } = answer.status?;
-        Some(allowed && denied != Some(true))
-    }
-}
-
-impl Verdicts {
-    fn recall(&self, key: &[u8; 32]) -> Option<bool> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(_, until)| Instant::now() < *until).map(|(allowed, _)| *allowed)
-    }
-
-    fn keep(&self, key: [u8; 32], allowed: bool) {
-        let now = Instant::now();
-        let until = now + if allowed { ALLOWED } else { DENIED };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEPT {
-            known.retain(|_, (_, until)| now < *until);
-        }
-        if known.len() >= KEPT {
-            let first = known.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key);
-            first.map(|key| known.remove(&key));
-        }
-        known.insert(key, (allowed, until));
+        let end = Instant::now() + REVIEW_TIMEOUT;
+        let _slot = timeout_at(end, self.slots.acquire()).await.ok()?.ok()?;
+        rights::review(&self.client, spec, end.saturating_duration_since(Instant::now())).await
     }
 }
 
@@ -135,29 +93,5 @@ fn question(user: &User, figures: &Figures) -> SubjectAccessReviewSpec {
         resource_attributes: Some(attributes),
         uid: Some(uid),
         user: Some(name),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn cached_verdicts_end_and_their_number_is_bounded() {
-        let known = Verdicts::default();
-        let key = |number: usize| {
-            let mut key = [0; 32];
-            key[..8].copy_from_slice(&number.to_le_bytes());
-            key
-        };
-        known.keep(key(0), true);
-        known.keep(key(1), false);
-        assert_eq!((known.recall(&key(0)), known.recall(&key(1))), (Some(true), Some(false)));
-        tokio::time::advance(DENIED).await;
-        assert_eq!((known.recall(&key(0)), known.recall(&key(1))), (Some(true), None));
-        (0..2 * KEPT).for_each(|number| known.keep(key(number), true));
-        assert_eq!(known.0.lock().unwrap().len(), KEPT);
-        tokio::time::advance(ALLOWED).await;
-        assert_eq!(known.recall(&key(2 * KEPT - 1)), None);
     }
 }

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use serde_json::{Value, json};
 use smidge::{
-    admin::{self, Pages, Readers},
+    admin::{self, Pages, PrometheusReaders, Readers},
     auth::issuer::Issuer,
 };
 use smidge_testing::{
@@ -54,6 +54,13 @@ struct Served {
 
 /// Serves the real pages with a mesh of `services` Services, in a cluster where every user may read.
 async fn serve(services: usize) -> Served {
+    serve_traffic(services, PrometheusReaders::Network).await
+}
+
+/// Serves the same with metrics of the traffic for these readers.
+async fn serve_traffic(services: usize, traffic_readers: PrometheusReaders) -> Served {
+    let mut traffic = Registry::default();
+    traffic.register("calls", "Calls of the mesh", Gauge::<i64>::default());
     let api = ApiServer::start().await;
     *api.objects.review.lock().unwrap() = Some(reviewed());
     api.objects.allowed.store(true, SeqCst);
@@ -72,6 +79,8 @@ async fn serve(services: usize) -> Served {
         published: watch::channel(None).1,
         proxies: Proxies::default(),
         registry: Arc::new(Registry::default()),
+        traffic: Arc::new(traffic),
+        traffic_readers,
         readers: Arc::new(readers),
     });
     let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();

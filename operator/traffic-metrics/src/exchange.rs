@@ -133,7 +133,7 @@ fn proxy_part(
     from: u64,
     keep: impl Fn(&Instance, &Flow) -> bool,
 ) -> Option<ProxyPart> {
-    let instance = proxy.instance.as_deref();
+    let instance = proxy.instance();
     let known = instance.map_or_else(|| unknown(name), Instance::clone);
     let keep = |flow: &Flow| keep(&known, flow);
     if !proxy.flows().any(keep) {

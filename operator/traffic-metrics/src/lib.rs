@@ -5,12 +5,15 @@
 //!
 //! A push goes through `series` (points), `peer` and `outcome` (their labels) into `store` (windows of each proxy);
 //! `exchange` carries windows between replicas and combines them, `answer` turns them into the `traffic` of objects, which
-//! `subject` finds by what `directory` knows of proxies.
+//! `subject` finds by what `directory` knows of proxies. `counters` sums the same up for Prometheus, under the names of
+//! `families`.
 
 pub mod answer;
 pub mod api;
+pub mod counters;
 pub mod directory;
 pub mod exchange;
+pub mod families;
 pub mod flow;
 pub mod outcome;
 pub mod peer;

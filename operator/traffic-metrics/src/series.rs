@@ -141,8 +141,32 @@ pub struct Labels<'a> {
 pub enum Value {
     /// Of a counter.
     Count(u64),
-    /// Of a histogram: number of values by bucket, not cumulative over buckets.
-    Buckets(Box<[u64; BUCKETS]>),
+    /// Of a histogram.
+    Histogram(Box<Histogram>),
+}
+
+impl Value {
+    /// Adds another value of the same form.
+    pub fn add(&mut self, more: &Self) {
+        match (self, more) {
+            (Self::Count(count), Self::Count(more)) => *count = count.saturating_add(*more),
+            (Self::Histogram(value), Self::Histogram(more)) => {
+                let both = value.buckets.iter_mut().zip(more.buckets);
+                both.for_each(|(count, more)| *count = count.saturating_add(more));
+                value.sum = value.sum.saturating_add(more.sum);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Value of a histogram of latencies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Histogram {
+    /// Number of latencies by bucket ([`BOUNDS_MS`]), not cumulative over buckets.
+    pub buckets: [u64; BUCKETS],
+    /// Their sum, in microseconds. An estimate: Envoy computes it from its own, finer buckets.
+    pub sum: u64,
 }
 
 /// One series of a push.
@@ -248,7 +272,7 @@ fn decode_point(metric: Metric, message: &[u8]) -> Result<Point<'_>, Defect> {
     let attributes = if metric.is_histogram() { 9 } else { 7 };
     let (mut labels, mut others) = (Labels::default(), 0_u128);
     let (mut start, mut time, mut count) = (0, 0, None);
-    let (mut buckets, mut bounds) = (&b""[..], &b""[..]);
+    let (mut buckets, mut bounds, mut sum) = (&b""[..], &b""[..], 0.0);
     for field in Fields::of(message) {
         match field.map_err(|_| Defect::Malformed)? {
             (number, Field::Bytes(attribute)) if number == attributes => {
@@ -261,13 +285,14 @@ fn decode_point(metric: Metric, message: &[u8]) -> Result<Point<'_>, Defect> {
             (2, Field::Fixed64(time)) => start = nanoseconds(time),
             (3, Field::Fixed64(nanoseconds)) => time = nanoseconds,
             (6, Field::Fixed64(value)) if !metric.is_histogram() => count = Some(value),
+            (5, Field::Fixed64(bits)) if metric.is_histogram() => sum = f64::from_bits(bits),
             (6, Field::Bytes(packed)) if metric.is_histogram() => buckets = packed,
             (7, Field::Bytes(packed)) if metric.is_histogram() => bounds = packed,
             _ => {}
         }
     }
     let value = if metric.is_histogram() {
-        Value::Buckets(decode_buckets(buckets, bounds)?)
+        Value::Histogram(decode_histogram(buckets, bounds, sum)?)
     } else {
         // Signed on the wire; a counter is never negative.
         Value::Count(count.filter(|count| i64::try_from(*count).is_ok()).ok_or(Defect::Malformed)?)
@@ -276,7 +301,7 @@ fn decode_point(metric: Metric, message: &[u8]) -> Result<Point<'_>, Defect> {
     Ok(Point { metric, labels, digest, start, time, value })
 }
 
-fn decode_buckets(buckets: &[u8], bounds: &[u8]) -> Result<Box<[u64; BUCKETS]>, Defect> {
+fn decode_histogram(buckets: &[u8], bounds: &[u8], sum: f64) -> Result<Box<Histogram>, Defect> {
     #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^52")]
     let expected = BOUNDS_MS.iter().map(|bound| (*bound as f64).to_bits());
     if bounds.len() != 8 * BOUNDS_MS.len() || !packed(bounds).eq(expected) {
@@ -285,9 +310,13 @@ fn decode_buckets(buckets: &[u8], bounds: &[u8]) -> Result<Box<[u64; BUCKETS]>, 
     if buckets.len() != 8 * BUCKETS {
         return Err(Defect::Malformed);
     }
-    let mut counts = Box::new([0; BUCKETS]);
-    counts.iter_mut().zip(packed(buckets)).for_each(|(count, read)| *count = read);
-    Ok(counts)
+    let mut histogram = Box::<Histogram>::default();
+    histogram.buckets.iter_mut().zip(packed(buckets)).for_each(|(count, read)| *count = read);
+    // Milliseconds. A conversion of a float is 0 for what is not a number, and the nearest value for what is out of range.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
+    let microseconds = (sum * 1_000.0) as u64;
+    histogram.sum = microseconds;
+    Ok(histogram)
 }
 
 /// Reads key and text of an attribute.

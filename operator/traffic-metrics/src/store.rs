@@ -2,24 +2,28 @@
 //!
 //! Pure: time is a parameter. Fed by `operator::traffic::receiver` with the pushes of this replica's proxies; read by
 //! `exchange`, for this replica and for others. `proxy` turns cumulative values into differences, `slots` keeps these by
-//! time, `run` has what joins the parts of several replicas. The bounds are those of [`Limits`]; what exceeds them is
+//! time, `run` has what joins the parts of several replicas; `counters` sums up for Prometheus. The bounds are those of [`Limits`]; what exceeds them is
 //! dropped and counted. The reasons for this design are in docs/design/021-traffic-store.md.
 
 pub mod proxy;
 pub mod run;
 pub mod slots;
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use crate::{
+    counters::Counters,
     directory::{Directory, ProxyName},
     series::{self, Defect},
 };
-use proxy::Proxy;
+use proxy::{Proxy, Push};
 use slots::LONGEST;
 
 /// Shortest and longest window that is answered; others are changed to these. A push each 10 s allows no shorter one.
 pub const WINDOWS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(LONGEST));
+
+/// Maximum length of the page with counters under one set of names, in bytes.
+const COUNTER_BYTES: usize = 15 << 20;
 
 /// Bounds of a store.
 #[derive(Debug, Clone)]
@@ -35,11 +39,24 @@ pub struct Limits {
     pub bytes: usize,
     /// Maximum memory of the proxies of one namespace, in bytes. Default 128 MiB.
     pub namespace_bytes: usize,
+    /// Maximum length of the page with the counters for Prometheus, under one set of names, in bytes. Default 15 MiB, so
+    /// that the page with four sets has 60 MiB at most: 1,400 pairs of workloads, or four times as many with one.
+    pub counter_bytes: usize,
+    /// Maximum share of the counters of the proxies of one namespace, in bytes. Default a quarter.
+    pub namespace_counter_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { proxies: 20_000, series: 4_096, flows: 512, bytes: 256 << 20, namespace_bytes: 128 << 20 }
+        Self {
+            proxies: 20_000,
+            series: 4_096,
+            flows: 512,
+            bytes: 256 << 20,
+            namespace_bytes: 128 << 20,
+            counter_bytes: COUNTER_BYTES,
+            namespace_counter_bytes: COUNTER_BYTES / 4,
+        }
     }
 }
 
@@ -58,11 +75,13 @@ pub enum DropReason {
     Bytes,
     /// There are too many proxies.
     Proxies,
+    /// There are too many counters for Prometheus, in the namespace or in all. Windows have the point.
+    Counters,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Message,
         Self::Point(Defect::Malformed),
         Self::Point(Defect::UnknownMetric),
@@ -73,6 +92,7 @@ impl DropReason {
         Self::Series,
         Self::Bytes,
         Self::Proxies,
+        Self::Counters,
     ];
 
     /// Returns the reason as the value of a metric's label.
@@ -88,6 +108,7 @@ impl DropReason {
             Self::Series => "TooManySeries",
             Self::Bytes => "TooManyBytes",
             Self::Proxies => "TooManyProxies",
+            Self::Counters => "TooManyCounters",
         }
     }
 }
@@ -104,6 +125,8 @@ pub struct Size {
     pub series: usize,
     /// Memory, in bytes, as it is counted for the bounds.
     pub bytes: usize,
+    /// Number of counters for Prometheus.
+    pub counters: usize,
 }
 
 /// Store of one replica.
@@ -113,12 +136,14 @@ pub struct Store {
     proxies: BTreeMap<ProxyName, Proxy>,
     size: Size,
     namespaces: BTreeMap<String, usize>,
+    counters: Counters,
 }
 
 impl Store {
     /// Creates an empty store.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, proxies: BTreeMap::new(), size: Size::default(), namespaces: BTreeMap::new() }
+        let (proxies, namespaces) = (BTreeMap::new(), BTreeMap::new());
+        Self { limits, proxies, size: Size::default(), namespaces, counters: Counters::default() }
     }
 
     /// Returns what it holds.
@@ -135,7 +160,7 @@ impl Store {
         now: Duration,
     ) -> Dropped {
         let mut dropped = Dropped::new();
-        let mut room = self.room(&name.namespace);
+        let room = self.room(&name.namespace);
         let is_known = self.proxies.contains_key(name);
         let refusal = match (is_known, self.proxies.len() < self.limits.proxies) {
             (false, false) => Some(DropReason::Proxies),
@@ -147,15 +172,14 @@ impl Store {
         }
         let proxy = self.proxies.entry(name.clone()).or_default();
         let before = if is_known { (proxy.series(), proxy.bytes()) } else { (0, 0) };
-        if let Some(instance) = directory.instance(name)
-            && proxy.instance.as_deref() != Some(&instance)
-        {
-            proxy.instance = Some(Arc::new(instance));
+        if let Some(instance) = directory.instance(name) {
+            proxy.set_instance(instance);
         }
-        let limits = &self.limits;
+        let (limits, counters) = (&self.limits, &mut self.counters);
+        let mut push = Push { name, now: now.as_secs(), limits, room, counters, directory };
         let read = series::decode(message, |point| {
             let taken = match point {
-                Ok(point) => proxy.take(&point, now.as_secs(), limits, &mut room),
+                Ok(point) => proxy.take(&point, &mut push),
                 Err(defect) => Err(DropReason::Point(defect)),
             };
             if let Err(reason) = taken {
@@ -176,6 +200,7 @@ impl Store {
             self.remove(name);
         }
         self.size.proxies = self.proxies.len();
+        self.size.counters = self.counters.len();
         dropped
     }
 
@@ -197,7 +222,14 @@ impl Store {
         for (namespace, before, after) in changed {
             self.resize(&namespace, before, after);
         }
+        self.counters.sweep(now.as_secs());
         self.size.proxies = self.proxies.len();
+        self.size.counters = self.counters.len();
+    }
+
+    /// Returns the counters for Prometheus.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Returns the proxies after `after`, or all of them, in order.

@@ -39,18 +39,34 @@ pub struct Args {
     /// Warehouse, as http://HOST:PORT; without it nothing is restocked.
     #[arg(long)]
     warehouse: Option<Uri>,
+    /// Time before each answer about books, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    delay_ms: u64,
+    /// Answer every Nth request for books with 500; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fail_every: u64,
 }
 
 struct Shop {
     name: String,
     restock: Option<Ask>,
     sold: AtomicU64,
+    delay: Duration,
+    fail_every: u64,
+    asked: AtomicU64,
 }
 
 /// Runs the bookstore until a signal ends the process.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let restock = args.warehouse.map(|uri| restocking(&uri, &args.name)).transpose()?;
-    let shop = Arc::new(Shop { name: args.name, restock, sold: AtomicU64::new(0) });
+    let shop = Arc::new(Shop {
+        name: args.name,
+        restock,
+        sold: AtomicU64::new(0),
+        delay: Duration::from_millis(args.delay_ms),
+        fail_every: args.fail_every,
+        asked: AtomicU64::new(0),
+    });
     serve::http(args.port, router(shop)).await
 }
 
@@ -77,6 +93,13 @@ fn restocking(warehouse: &Uri, name: &str) -> anyhow::Result<Ask> {
 }
 
 async fn books(State(shop): State<Arc<Shop>>) -> Response {
+    tokio::time::sleep(shop.delay).await;
+    let asked = shop.asked.fetch_add(1, Ordering::Relaxed) + 1;
+    if asked.checked_rem(shop.fail_every) == Some(0) {
+        let body =
+            json!({"version": shop.name, "error": format!("request {asked} fails, as --fail-every states")});
+        return shop.answer(StatusCode::INTERNAL_SERVER_ERROR, &body);
+    }
     shop.answer(StatusCode::OK, &json!({"version": shop.name, "sold": shop.sold.load(Ordering::Relaxed)}))
 }
 

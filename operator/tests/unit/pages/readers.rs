@@ -3,9 +3,10 @@
 use std::{net::Ipv4Addr, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use serde_json::json;
+use smidge::admin::PrometheusReaders;
 use smidge_testing::tokens::{Signer, claims};
 
-use super::{DEADLINE, KUBELET, SIGNER, Served, bearer, get, reviewed, serve, token};
+use super::{DEADLINE, KUBELET, SIGNER, Served, bearer, get, reviewed, serve, serve_traffic, token};
 
 const DEBUG: [&str; 3] = ["/debug/mesh", "/debug/findings", "/debug/proxies"];
 
@@ -171,4 +172,25 @@ async fn no_more_than_a_hundred_answers_are_kept() {
     assert_eq!(reviews(&served), (101, 101));
     assert_eq!(status(&served, DEBUG[1], &tokens[0]).await, "200");
     assert_eq!(reviews(&served), (102, 102), "the first one was forgotten");
+}
+
+#[tokio::test]
+async fn traffic_is_among_the_metrics_unless_a_right_is_demanded() {
+    let path = "/metrics/traffic";
+    let open = serve_traffic(1, PrometheusReaders::Network).await;
+    for page in ["/metrics", path] {
+        let answer = get(&open, KUBELET, page, "").await;
+        assert!(answer.contains("\ncalls 0\n") && answer.trim_end().ends_with("# EOF"), "{page}: {answer}");
+    }
+    let closed = serve_traffic(1, PrometheusReaders::Rbac).await;
+    assert!(!get(&closed, KUBELET, "/metrics", "").await.contains("calls"));
+    let refusal = get(&closed, KUBELET, path, "").await;
+    assert!(
+        refusal.starts_with("HTTP/1.1 401 ") && refusal.contains("ClusterRole smidge-scrape"),
+        "{refusal}"
+    );
+    assert!(!refusal.contains("calls"));
+    assert_eq!(status(&closed, path, &token("a")).await, "200");
+    closed.api.objects.allowed.store(false, SeqCst);
+    assert_eq!(status(&closed, path, &token("b")).await, "403");
 }

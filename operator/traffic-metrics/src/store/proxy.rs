@@ -13,7 +13,8 @@ use super::{
     slots::LONGEST,
 };
 use crate::{
-    directory::Instance,
+    counters::{Answer, Calls, Counter, Counters, Key},
+    directory::{Directory, Instance, ProxyName},
     flow::Flow,
     outcome::{Outcome, outcome},
     series::{Point, Value},
@@ -45,6 +46,8 @@ struct Series {
     flow: Arc<Flow>,
     outcome: Outcome,
     value: Value,
+    /// Counter for Prometheus that its differences are added to.
+    counter: Option<Arc<Counter>>,
     /// Times of the last push that had it, and of the first one with this value.
     seen: u64,
     changed: u64,
@@ -57,17 +60,52 @@ impl Series {
         previous.saturating_sub(self.seen) > LAPSE && self.seen.saturating_sub(self.changed) >= IDLE
     }
 
+    /// Finds the counter that its differences are added to, also before there is any: one that exists at zero is seen to
+    /// increase. An attempt that another one follows is not counted.
+    fn attach(
+        &mut self,
+        point: &Point<'_>,
+        instance: Option<&Instance>,
+        push: &mut Push<'_>,
+    ) -> Result<(), DropReason> {
+        if self.counter.is_some() || self.outcome == Outcome::Repeated {
+            return Ok(());
+        }
+        let Point { metric, ref labels, .. } = *point;
+        let calls = Calls::of(&self.flow, &push.name.namespace, instance, push.directory);
+        let answer = (!metric.is_histogram()).then(|| Answer::of(metric, labels, self.outcome));
+        let limits = (push.limits.counter_bytes, push.limits.namespace_counter_bytes);
+        self.counter = push.counters.counter(Key { calls, answer }, limits, push.now);
+        if self.counter.is_some() { Ok(()) } else { Err(DropReason::Counters) }
+    }
+
     /// Returns true if it does not come back.
     fn has_ended(&self, previous: u64) -> bool {
         self.is_evicted(previous) || previous.saturating_sub(self.seen) > ABSENT
     }
 }
 
+/// A push of a proxy, and what is needed to take it.
+pub struct Push<'a> {
+    /// The proxy.
+    pub name: &'a ProxyName,
+    /// Time at which it was received, in seconds.
+    pub now: u64,
+    /// The bounds of the store.
+    pub limits: &'a Limits,
+    /// Number of bytes that new series may take; they are subtracted.
+    pub room: usize,
+    /// The counters for Prometheus.
+    pub counters: &'a mut Counters,
+    /// Where the Services of refused calls are looked up.
+    pub directory: &'a dyn Directory,
+}
+
 /// Statistics of one proxy; by default, of one that has not pushed anything.
 #[derive(Debug, Default)]
 pub struct Proxy {
     /// Its objects, as last known.
-    pub instance: Option<Arc<Instance>>,
+    instance: Option<Arc<Instance>>,
     /// Its runs, the oldest first; the last one goes on.
     pub runs: VecDeque<Run>,
     series: HashMap<u128, Series>,
@@ -111,16 +149,23 @@ impl Proxy {
         self.age(now);
     }
 
-    /// Takes a point that was received at `now`, in seconds. `room` is the number of bytes that new series may take; they
-    /// are subtracted.
-    pub fn take(
-        &mut self,
-        point: &Point<'_>,
-        now: u64,
-        limits: &Limits,
-        room: &mut usize,
-    ) -> Result<(), DropReason> {
+    /// Returns its objects, as last known.
+    pub fn instance(&self) -> Option<&Instance> {
+        self.instance.as_deref()
+    }
+
+    /// Sets its objects: what it counts from now on is theirs.
+    pub fn set_instance(&mut self, instance: Instance) {
+        if self.instance() != Some(&instance) {
+            self.instance = Some(Arc::new(instance));
+            self.series.values_mut().for_each(|series| series.counter = None);
+        }
+    }
+
+    /// Takes a point of a push.
+    pub fn take(&mut self, point: &Point<'_>, push: &mut Push<'_>) -> Result<(), DropReason> {
         let Point { start, time, .. } = *point;
+        let now = push.now;
         let is_new_push = match self.runs.back_mut() {
             Some(run) if !run.is_over(start, time) => {
                 if time < run.to {
@@ -140,7 +185,7 @@ impl Proxy {
         if is_new_push {
             self.sweep(time, now);
         }
-        self.count(point, now, limits, room)
+        self.count(point, push)
     }
 
     fn begin(&mut self, run: Run) {
@@ -173,7 +218,8 @@ impl Proxy {
             self.swept = time;
             let previous = self.runs.back().map_or(0, |run| run.previous);
             self.series.retain(|_, series| !series.has_ended(previous));
-            self.histograms = self.series.values().filter(|it| matches!(it.value, Value::Buckets(_))).count();
+            self.histograms =
+                self.series.values().filter(|it| matches!(it.value, Value::Histogram(_))).count();
             for run in self.runs.iter_mut().filter(|run| run.received.0 + LONGEST < now) {
                 run.first.clear();
             }
@@ -187,21 +233,17 @@ impl Proxy {
     }
 
     /// Adds the difference of a point to its series' last value.
-    fn count(
-        &mut self,
-        point: &Point<'_>,
-        now: u64,
-        limits: &Limits,
-        room: &mut usize,
-    ) -> Result<(), DropReason> {
+    fn count(&mut self, point: &Point<'_>, push: &mut Push<'_>) -> Result<(), DropReason> {
         let Point { digest, time, ref value, .. } = *point;
+        let now = push.now;
         let is_new = !self.series.contains_key(&digest);
         if is_new {
-            self.insert(point, limits, room)?;
+            self.insert(point, push)?;
         }
         let (Some(series), Some(run)) = (self.series.get_mut(&digest), self.runs.back_mut()) else {
             return Ok(());
         };
+        let counted = series.attach(point, self.instance.as_deref(), push);
         let is_continued = !is_new && !series.is_evicted(run.previous);
         let previous = std::mem::replace(&mut series.value, value.clone());
         if previous != *value {
@@ -210,19 +252,24 @@ impl Proxy {
         series.seen = time;
         if is_new && run.is_baseline(time) {
             add_to(&mut run.first, &series.flow, series.outcome, value);
-            return Ok(());
+            return counted;
         }
-        match difference(value, is_continued.then_some(&previous)) {
+        let more = difference(value, is_continued.then_some(&previous));
+        if let Some(counter) = &series.counter {
+            counter.add(&more);
+        }
+        match more {
             Value::Count(0) => {}
             Value::Count(calls) => run.slots.count(now, &series.flow, series.outcome, calls),
-            Value::Buckets(buckets) if buckets.iter().all(|count| *count == 0) => {}
-            Value::Buckets(buckets) => run.slots.observe(now, &series.flow, &buckets),
+            Value::Histogram(more) if more.buckets.iter().all(|count| *count == 0) => {}
+            Value::Histogram(more) => run.slots.observe(now, &series.flow, &more.buckets),
         }
-        Ok(())
+        counted
     }
 
     /// Keeps a series that is new.
-    fn insert(&mut self, point: &Point<'_>, limits: &Limits, room: &mut usize) -> Result<(), DropReason> {
+    fn insert(&mut self, point: &Point<'_>, push: &mut Push<'_>) -> Result<(), DropReason> {
+        let limits = push.limits;
         let Point { metric, ref labels, digest, time, ref value, .. } = *point;
         if self.series.len() >= limits.series {
             return Err(DropReason::Series);
@@ -237,7 +284,7 @@ impl Proxy {
         if known.is_none() {
             bytes += FLOW_BYTES + flow.text_len();
         }
-        *room = room.checked_sub(bytes).ok_or(DropReason::Bytes)?;
+        push.room = push.room.checked_sub(bytes).ok_or(DropReason::Bytes)?;
         let flow = known.unwrap_or_else(|| {
             self.flow_bytes += FLOW_BYTES + flow.text_len();
             let flow = Arc::new(flow);
@@ -249,6 +296,7 @@ impl Proxy {
             flow,
             outcome: outcome(metric, labels),
             value: value.clone(),
+            counter: None,
             seen: time,
             changed: time,
         };
@@ -279,7 +327,7 @@ fn add_to(totals: &mut Totals, flow: &Arc<Flow>, outcome: Outcome, value: &Value
             }
             figures.add(&added);
         }
-        Value::Buckets(latency) => figures.add(&Figures { latency: **latency, ..Figures::default() }),
+        Value::Histogram(latency) => figures.add(&Figures { latency: latency.buckets, ..Figures::default() }),
     }
 }
 
@@ -289,15 +337,17 @@ fn difference(value: &Value, previous: Option<&Value>) -> Value {
         (Value::Count(value), Some(Value::Count(previous))) => {
             Value::Count(value.checked_sub(*previous).unwrap_or(*value))
         }
-        (Value::Buckets(value), Some(Value::Buckets(previous))) => {
+        (Value::Histogram(value), Some(Value::Histogram(previous))) => {
             let mut difference = value.clone();
-            for (count, previous) in difference.iter_mut().zip(previous.iter()) {
-                match count.checked_sub(*previous) {
+            for (count, previous) in difference.buckets.iter_mut().zip(previous.buckets) {
+                match count.checked_sub(previous) {
                     Some(more) => *count = more,
-                    None => return Value::Buckets(value.clone()),
+                    None => return Value::Histogram(value.clone()),
                 }
             }
-            Value::Buckets(difference)
+            // The sum is an estimate, and may be smaller than the one before.
+            difference.sum = value.sum.saturating_sub(previous.sum);
+            Value::Histogram(difference)
         }
         (value, _) => value.clone(),
     }

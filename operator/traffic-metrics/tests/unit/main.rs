@@ -5,6 +5,7 @@
 mod bounds;
 mod directory;
 mod otlp;
+mod prometheus;
 mod replicas;
 mod rules;
 mod windows;

@@ -1,7 +1,7 @@
 //! Builds the messages that Envoy's OTLP sink sends, for tests.
 
 use smidge_traffic_metrics::{
-    series::{Metric, Value},
+    series::{Histogram, Metric, Value},
     traffic::{BOUNDS_MS, BUCKETS},
 };
 
@@ -46,7 +46,8 @@ pub fn counter(metric: Metric, labels: &[(&'static str, &str)], count: u64) -> S
 
 /// A sample of a histogram.
 pub fn histogram(metric: Metric, labels: &[(&'static str, &str)], buckets: [u64; BUCKETS]) -> Sample {
-    Sample { value: Value::Buckets(Box::new(buckets)), ..counter(metric, labels, 0) }
+    let histogram = Histogram { buckets, sum: 0 };
+    Sample { value: Value::Histogram(Box::new(histogram)), ..counter(metric, labels, 0) }
 }
 
 /// Builds the point of a sample.
@@ -60,9 +61,11 @@ pub fn point((start, time): (u64, u64), sample: &Sample, bounds: &[f64]) -> Vec<
     fixed(&mut point, 3, time);
     match &sample.value {
         Value::Count(count) => fixed(&mut point, 6, *count),
-        Value::Buckets(buckets) => {
-            fixed(&mut point, 4, buckets.iter().sum());
-            let packed: Vec<u8> = buckets.iter().flat_map(|count| count.to_le_bytes()).collect();
+        Value::Histogram(histogram) => {
+            fixed(&mut point, 4, histogram.buckets.iter().sum());
+            let sum = f64::from(u32::try_from(histogram.sum).unwrap()) / 1_000.0;
+            fixed(&mut point, 5, sum.to_bits());
+            let packed: Vec<u8> = histogram.buckets.iter().flat_map(|count| count.to_le_bytes()).collect();
             bytes(&mut point, 6, &packed);
             let packed: Vec<u8> = bounds.iter().flat_map(|bound| bound.to_le_bytes()).collect();
             bytes(&mut point, 7, &packed);

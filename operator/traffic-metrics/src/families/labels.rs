@@ -1,0 +1,188 @@
+//! Labels of the metrics: each a name, and how its value follows from a counter.
+//!
+//! Pure. Used by the table in `families`. A value is empty where it is not known, and the label is then absent; Istio's
+//! names have `unknown` instead, as its queries compare with that.
+
+use crate::{
+    counters::{Key, Protocol},
+    outcome::Outcome,
+    traffic::{ObjectName, Peer, Side},
+};
+
+/// A label. The second parameter of `value` is the domain of the cluster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Label {
+    pub(super) name: &'static str,
+    pub(super) value: fn(&Key, &str) -> String,
+}
+
+const fn label(name: &'static str, value: fn(&Key, &str) -> String) -> Label {
+    Label { name, value }
+}
+
+/// Who has called whom.
+pub(super) const PARTIES: &[Label] = &[
+    label("reporter", |key, _| reporter(key)),
+    label("source_namespace", |key, _| key.calls.source.namespace.clone()),
+    label("source_kind", |key, _| key.calls.source.kind.clone()),
+    label("source_workload", |key, _| key.calls.source.name.clone()),
+    label("source_service_account", |key, _| key.calls.source.service_account.clone()),
+    label("destination_namespace", |key, _| key.calls.destination.namespace.clone()),
+    label("destination_kind", |key, _| key.calls.destination.kind.clone()),
+    label("destination_workload", |key, _| key.calls.destination.name.clone()),
+    label("destination_service_account", |key, _| key.calls.destination.service_account.clone()),
+    label("service_namespace", |key, _| service(key, |it| it.namespace.clone())),
+    label("service", |key, _| service(key, |it| it.name.clone())),
+    label("backend", |key, _| key.calls.backend.as_ref().map(|it| it.name.clone()).unwrap_or_default()),
+    label("mtls", |key, _| is_mutual(key).to_string()),
+];
+
+/// How it ended.
+pub(super) const ANSWER: &[Label] =
+    &[label("outcome", |key, _| outcome(key)), label("response_flags", |key, _| flag(key))];
+
+/// What was answered to a request.
+pub(super) const REQUEST: &[Label] = &[
+    label("protocol", |key, _| protocol(key)),
+    label("response_code", |key, _| code(key)),
+    label("grpc_status", |key, _| grpc(key)),
+];
+
+/// Those of Open Service Mesh without pods.
+pub(super) const OSM: &[Label] = &[
+    label("source_namespace", |key, _| key.calls.source.namespace.clone()),
+    label("source_kind", |key, _| key.calls.source.kind.clone()),
+    label("source_name", |key, _| key.calls.source.name.clone()),
+    label("destination_namespace", |key, _| key.calls.destination.namespace.clone()),
+    label("destination_kind", |key, _| key.calls.destination.kind.clone()),
+    label("destination_name", |key, _| key.calls.destination.name.clone()),
+];
+
+pub(super) const OSM_ANSWER: &[Label] = &[label("response_code", |key, _| code(key))];
+
+/// Those of Istio that do not need what only Istio has (revisions, canonical names).
+pub(super) const ISTIO: &[Label] = &[
+    label("reporter", |key, _| reporter(key)),
+    label("source_workload", |key, _| known(&key.calls.source.name)),
+    label("source_workload_namespace", |key, _| known(&key.calls.source.namespace)),
+    label("destination_workload", |key, _| known(&key.calls.destination.name)),
+    label("destination_workload_namespace", |key, _| known(&key.calls.destination.namespace)),
+    label("destination_service", |key, domain| {
+        known(&service(key, |it| format!("{}.{}.svc.{domain}", it.name, it.namespace)))
+    }),
+    label("destination_service_name", |key, _| known(&service(key, |it| it.name.clone()))),
+    label("destination_service_namespace", |key, _| known(&service(key, |it| it.namespace.clone()))),
+    label("connection_security_policy", |key, _| {
+        // Istio's own callers do not report it.
+        let policy = if is_mutual(key) { "mutual_tls" } else { "none" };
+        if key.calls.side == Side::Server { policy.to_owned() } else { known("") }
+    }),
+];
+
+pub(super) const ISTIO_ANSWER: &[Label] = &[
+    label("request_protocol", |key, _| protocol(key)),
+    label("response_code", |key, _| code(key)),
+    label("grpc_response_status", |key, _| grpc(key)),
+    label("response_flags", |key, _| flag(key)),
+];
+
+/// Those of Linkerd: the workload whose proxy has counted, by its kind, and the other one.
+pub(super) const LINKERD: &[Label] = &[
+    label("direction", |key, _| {
+        if key.calls.side == Side::Server { "inbound".to_owned() } else { "outbound".to_owned() }
+    }),
+    label("namespace", |key, _| own(key).namespace.clone()),
+    label("deployment", |key, _| of_kind(own(key), "Deployment")),
+    label("statefulset", |key, _| of_kind(own(key), "StatefulSet")),
+    label("daemonset", |key, _| of_kind(own(key), "DaemonSet")),
+    label("k8s_job", |key, _| of_kind(own(key), "Job")),
+    label("serviceaccount", |key, _| own(key).service_account.clone()),
+    label("dst_namespace", |key, _| of_callee(key, |it| it.namespace.clone())),
+    label("dst_deployment", |key, _| of_callee(key, |it| of_kind(it, "Deployment"))),
+    label("dst_statefulset", |key, _| of_callee(key, |it| of_kind(it, "StatefulSet"))),
+    label("dst_daemonset", |key, _| of_callee(key, |it| of_kind(it, "DaemonSet"))),
+    label("dst_service", |key, _| key.calls.backend.as_ref().map(|it| it.name.clone()).unwrap_or_default()),
+    label("tls", |key, _| is_mutual(key).to_string()),
+];
+
+pub(super) const LINKERD_ANSWER: &[Label] = &[
+    label("classification", |key, _| {
+        let is_failure = key.answer.is_some_and(|answer| answer.outcome == Outcome::Failure);
+        if is_failure { "failure".to_owned() } else { "success".to_owned() }
+    }),
+    label("status_code", |key, _| code(key)),
+    label("grpc_status", |key, _| grpc(key)),
+];
+
+fn reporter(key: &Key) -> String {
+    match key.calls.side {
+        Side::Client => "source".to_owned(),
+        Side::Server => "destination".to_owned(),
+    }
+}
+
+fn service(key: &Key, part: impl Fn(&ObjectName) -> String) -> String {
+    key.calls.service.as_ref().map(part).unwrap_or_default()
+}
+
+/// The workload whose proxy has counted.
+fn own(key: &Key) -> &Peer {
+    match key.calls.side {
+        Side::Client => &key.calls.source,
+        Side::Server => &key.calls.destination,
+    }
+}
+
+fn of_callee(key: &Key, part: impl Fn(&Peer) -> String) -> String {
+    if key.calls.side == Side::Client { part(&key.calls.destination) } else { String::new() }
+}
+
+fn of_kind(peer: &Peer, kind: &str) -> String {
+    if peer.kind == kind { peer.name.clone() } else { String::new() }
+}
+
+/// Returns true if both ends have proven an identity.
+fn is_mutual(key: &Key) -> bool {
+    let peer = match key.calls.side {
+        Side::Client => &key.calls.destination,
+        Side::Server => &key.calls.source,
+    };
+    !peer.service_account.is_empty()
+}
+
+fn outcome(key: &Key) -> String {
+    let outcome = key.answer.map(|answer| answer.outcome);
+    let word = match outcome {
+        Some(Outcome::Success) => "success",
+        Some(Outcome::Failure) => "failure",
+        Some(Outcome::Refused) => "refused",
+        Some(Outcome::Repeated) | None => "",
+    };
+    word.to_owned()
+}
+
+fn protocol(key: &Key) -> String {
+    let word = match key.answer.map(|answer| answer.protocol) {
+        Some(Protocol::Http) => "http",
+        Some(Protocol::Grpc) => "grpc",
+        Some(Protocol::Tcp) => "tcp",
+        None => "",
+    };
+    word.to_owned()
+}
+
+fn code(key: &Key) -> String {
+    key.answer.map(|answer| answer.code.to_string()).unwrap_or_default()
+}
+
+fn grpc(key: &Key) -> String {
+    key.answer.and_then(|answer| answer.grpc).map(|status| status.to_string()).unwrap_or_default()
+}
+
+fn flag(key: &Key) -> String {
+    key.answer.map(|answer| answer.flag.to_owned()).unwrap_or_default()
+}
+
+fn known(value: &str) -> String {
+    if value.is_empty() { "unknown".to_owned() } else { value.to_owned() }
+}
