@@ -42,7 +42,8 @@ pub(crate) struct KindMetrics {
 }
 
 impl Metrics {
-    /// Adds the metrics to `registry`.
+    /// Adds the metrics to `registry`. Every kind and every reason exists from the start, at zero: the first increase of a
+    /// counter that did not exist before is no increase to Prometheus.
     pub fn register(registry: &mut Registry) -> Self {
         let family = Family::<Label, Counter>::default;
         let (responses, resources, removals, bytes, nacks) =
@@ -83,6 +84,9 @@ impl Metrics {
             "Messages with statistics that were refused, as their proxy has sent too many",
             metrics.pushes_throttled.clone(),
         );
+        for reason in RefusalReason::ALL {
+            drop(metrics.refused.get_or_create(&[("reason", reason.as_str())]));
+        }
         registry.register("streams_refused", "Streams refused, by reason", metrics.refused.clone());
         registry.register(
             "certificate_failures",

@@ -28,6 +28,19 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::NoToken,
+        Self::InvalidToken,
+        Self::ExpiredToken,
+        Self::WorkloadNotFound,
+        Self::NodeIdMismatch,
+        Self::NotInMesh,
+        Self::TooManyStreams,
+        Self::TooManyInitialVersions,
+        Self::Unavailable,
+    ];
+
     /// Returns the word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -14,6 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+mod alerts;
 mod client_ca;
 mod network_policy;
 mod prometheus;
@@ -348,6 +349,9 @@ fn values_that_mean_nothing_are_refused_by_name() {
         ("webhook.clientNames={kube-apiserver}", "clientCA"),
         ("webhook.clientCa=x", "clientCa"),
         ("trafficMetrics.enable=false", "enable"),
+        ("prometheusRule.enable=true", "enable"),
+        ("prometheusRule.runbookURL=docs/runbooks", "runbookURL"),
+        ("prometheusRule.runbookURL=https://docs.example.com/", "runbookURL"),
         // In a NetworkPolicy an empty list and an empty peer mean every client, which no user who writes them intends.
         ("networkPolicy.xds.from=[]", "xds.from"),
         ("networkPolicy.metrics.from=[{}]", "metrics.from"),

@@ -46,9 +46,11 @@ impl Metrics {
         metrics
     }
 
-    /// Records the end of validity of a certificate.
+    /// Records the end of validity of a certificate. From then on its failed renewals exist, at zero.
     pub fn ends(&self, authority: &'static str, certificate: &'static str, at: OffsetDateTime) {
-        self.expiry.get_or_create(&Certificate { authority, certificate }).set(at.unix_timestamp());
+        let labels = Certificate { authority, certificate };
+        self.expiry.get_or_create(&labels).set(at.unix_timestamp());
+        drop(self.renewal_failures.get_or_create(&labels));
     }
 
     /// Counts a failed renewal.

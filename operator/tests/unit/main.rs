@@ -13,6 +13,7 @@
 )]
 
 mod admission;
+mod alerts;
 mod auth;
 mod ca;
 mod check;
