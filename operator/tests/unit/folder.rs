@@ -183,7 +183,7 @@ async fn changes_take_effect_and_only_they() {
     served.reports_nothing().await;
 }
 
-/// What follows of an edit costs what its objects cost, however many files there are.
+/// Checks that what follows of an edit costs what its objects cost, however many files there are.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_names_the_objects_of_its_file_alone() {
     let mut served = serve(|folder| {
