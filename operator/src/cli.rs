@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub mod check;
 mod config;
 pub mod crds;
+pub mod edges;
 pub mod explain;
 pub mod hosts;
 pub mod inject;
@@ -19,8 +20,10 @@ pub mod redirect;
 pub mod render;
 pub mod run;
 pub mod sandbox;
+pub mod stat;
 pub mod status;
 pub mod terminal;
+pub mod traffic;
 
 /// Smidge: SMI in, Envoy out.
 #[derive(Debug, Parser)]
@@ -44,6 +47,10 @@ pub enum Command {
     Render(render::Args),
     /// Show whether one workload may call another, and why.
     Explain(explain::Args),
+    /// Show success rate, calls per second and latency of workloads, Services, namespaces or TrafficSplits.
+    Stat(stat::Args),
+    /// Show who calls whom.
+    Edges(edges::Args),
     /// Print the names and addresses of Services, for machines without the DNS of a cluster.
     Hosts(hosts::Args),
     /// Run manifests as a sandbox on this machine, and call as any workload.
@@ -82,6 +89,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Render(args) => render::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Stat(args) => stat::run(args),
+        Command::Edges(args) => edges::run(args),
         Command::Hosts(args) => hosts::run(args),
         Command::Inject(args) => inject::run(args),
         Command::Status(args) => status::run(args),

@@ -30,6 +30,7 @@ mod reasons;
 mod sandbox;
 mod sources;
 mod standalone;
+mod stat;
 mod status;
 mod traffic;
 mod traffic_api;

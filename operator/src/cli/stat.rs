@@ -1,0 +1,50 @@
+//! `smidge stat`: shows success rate, calls per second and latency of objects, as TrafficMetrics have them.
+//!
+//! Reads the aggregated API with the rights of the user; `report` turns the items into rows. Measures nothing itself.
+
+use std::process::ExitCode;
+
+use super::{
+    output::Output,
+    terminal::is_colourful,
+    traffic::{
+        Query,
+        cluster::{ReadError, Reader},
+        json, refresh,
+        target::Target,
+    },
+};
+
+mod report;
+
+use report::Report;
+
+/// Arguments of `smidge stat`.
+///
+/// The figures are those of the API metrics.smi-spec.io, in the cluster of the current kubeconfig: calls that the
+/// objects received, refused ones apart. A TrafficSplit has a line for each backend, with its weight and the share of
+/// the calls that it took. An object without calls has "-".
+///
+/// Exit status: 0 success, 2 invalid arguments, or the figures could not be read.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The objects.
+    #[command(flatten)]
+    pub query: Query,
+}
+
+/// Runs `smidge stat`.
+#[allow(clippy::needless_pass_by_value)] // All commands take their arguments alike.
+pub fn run(args: Args) -> ExitCode {
+    let Args { query } = args;
+    refresh::run(&query, async |reader: &mut Reader, target: &Target| output(&query, reader, target).await)
+}
+
+async fn output(query: &Query, reader: &mut Reader, target: &Target) -> Result<String, ReadError> {
+    let report = Report::new(target, reader.wholes(target).await?.items);
+    Ok(match query.output {
+        Output::Text => report.text(query.watch, is_colourful()),
+        Output::Json => json(&report, query),
+    })
+}

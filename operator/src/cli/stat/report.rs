@@ -1,0 +1,145 @@
+//! Turns the items of a list into the rows of `smidge stat`, and these into text.
+//!
+//! Pure. Rows are in the order of kubectl: by namespace and name, backends in that of their TrafficSplit.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use crate::cli::traffic::{
+    Time,
+    calls::{Calls, NONE, Rates, percent},
+    columns::{Cell, lines},
+    page::Item,
+    target::Target,
+};
+
+/// Figures of objects.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// Plural name of their kind.
+    resource: &'static str,
+    #[serde(flatten)]
+    time: Time,
+    items: Vec<Row>,
+    #[serde(skip)]
+    length: Duration,
+    #[serde(skip)]
+    empty: String,
+    #[serde(skip)]
+    namespaced: bool,
+    #[serde(skip)]
+    has_backends: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    namespace: String,
+    name: String,
+    #[serde(flatten)]
+    backend: Option<BackendRow>,
+    #[serde(flatten)]
+    rates: Rates,
+    #[serde(flatten)]
+    calls: Calls,
+}
+
+/// Backend of a TrafficSplit.
+#[derive(Debug, Serialize)]
+struct BackendRow {
+    backend: String,
+    weight: u64,
+    /// Share of the weights of the split, in percent; `None` if they are zero.
+    weight_percent: Option<f64>,
+    /// Share of the calls of the split, refused ones included, in percent; `None` without calls.
+    share_percent: Option<f64>,
+}
+
+/// Sums of a TrafficSplit.
+#[derive(Default)]
+struct Sums {
+    weight: u64,
+    calls: u64,
+}
+
+impl Report {
+    /// Makes the rows of all items of a list.
+    pub(super) fn new(target: &Target, mut items: Vec<Item>) -> Self {
+        let time = Time::of(&items, target.window);
+        let length = items.first().and_then(|item| item.window).unwrap_or(target.window);
+        items.sort_by(|a, b| key(a).cmp(&key(b)));
+        let mut sums: BTreeMap<(&str, &str), Sums> = BTreeMap::new();
+        for item in &items {
+            let sum = sums.entry(key(item)).or_default();
+            sum.calls = sum.calls.saturating_add(item.calls.total());
+            sum.weight = sum.weight.saturating_add(item.backend.as_ref().map_or(0, |it| it.weight));
+        }
+        let row = |item: &Item| Row {
+            namespace: item.object.namespace.clone(),
+            name: item.object.name.clone(),
+            backend: item.backend.as_ref().zip(sums.get(&key(item))).map(|(backend, sums)| BackendRow {
+                backend: backend.name.clone(),
+                weight: backend.weight,
+                weight_percent: percent(backend.weight, sums.weight),
+                share_percent: percent(item.calls.total(), sums.calls),
+            }),
+            rates: item.calls.rates(item.window.unwrap_or(length)),
+            calls: item.calls,
+        };
+        Self {
+            resource: target.resource.plural,
+            items: items.iter().map(row).collect(),
+            time,
+            length,
+            empty: format!("no {}", target.described()),
+            namespaced: target.resource.namespaced,
+            has_backends: target.resource.has_backends(),
+        }
+    }
+
+    /// Returns the table; a refresh begins with its time.
+    pub(super) fn text(&self, is_refresh: bool, is_colourful: bool) -> String {
+        let heading = if is_refresh { self.time.heading() } else { String::new() };
+        if self.items.is_empty() {
+            return format!("{heading}{}\n", self.empty);
+        }
+        let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
+        let mut headings = vec!["NAME"];
+        if self.namespaced {
+            headings.insert(0, "NAMESPACE");
+        }
+        if self.has_backends {
+            headings.extend(["BACKEND", "WEIGHT", "SHARE"]);
+        }
+        headings.extend(["SUCCESS", "RPS", "P50", "P90", "P99"]);
+        headings.extend(has_refused.then_some("REFUSED"));
+        let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
+        format!("{heading}{}", lines(&headings, &rows, is_colourful))
+    }
+
+    fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
+        cells.push(Cell::text(&row.name));
+        if self.has_backends {
+            let share = |percent: Option<f64>| percent.map(|percent| format!("{percent:.2}%"));
+            let [name, weight, taken] = row.backend.as_ref().map_or_else(
+                || [NONE; 3].map(str::to_owned),
+                |BackendRow { backend, weight, weight_percent, share_percent }| {
+                    let of = share(*weight_percent).map_or_else(String::new, |share| format!(" ({share})"));
+                    let taken = share(*share_percent).unwrap_or_else(|| NONE.to_owned());
+                    [backend.clone(), format!("{weight}{of}"), taken]
+                },
+            );
+            cells.extend([Cell::text(name), Cell::number(weight), Cell::number(taken)]);
+        }
+        cells.extend(row.calls.rate_cells(self.length));
+        cells.extend(row.calls.latency_cells());
+        cells.extend(has_refused.then(|| row.calls.refused_cell()));
+        cells
+    }
+}
+
+fn key(item: &Item) -> (&str, &str) {
+    (&item.object.namespace, &item.object.name)
+}
