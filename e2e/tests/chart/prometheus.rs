@@ -1,4 +1,4 @@
-//! How Prometheus finds the operator's metrics, and who may read the traffic among them.
+//! Tests how Prometheus finds the metrics of the operator, and who may read the traffic among them.
 
 use serde_json::{Value, json};
 

@@ -71,7 +71,7 @@ pub struct Answer {
     pub flag: &'static str,
 }
 
-/// What a counter counts.
+/// Key of a counter: the calls that it counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The calls.

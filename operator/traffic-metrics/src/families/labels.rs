@@ -20,7 +20,7 @@ const fn label(name: &'static str, value: fn(&Key, &str) -> String) -> Label {
     Label { name, value }
 }
 
-/// Who has called whom.
+/// Labels with caller, server and Service.
 pub(super) const PARTIES: &[Label] = &[
     label("reporter", |key, _| reporter(key)),
     label("source_namespace", |key, _| key.calls.source.namespace.clone()),
@@ -37,18 +37,18 @@ pub(super) const PARTIES: &[Label] = &[
     label("mtls", |key, _| is_mutual(key).to_string()),
 ];
 
-/// How it ended.
+/// Labels with the outcome.
 pub(super) const ANSWER: &[Label] =
     &[label("outcome", |key, _| outcome(key)), label("response_flags", |key, _| flag(key))];
 
-/// What was answered to a request.
+/// Labels with the answer to a request.
 pub(super) const REQUEST: &[Label] = &[
     label("protocol", |key, _| protocol(key)),
     label("response_code", |key, _| code(key)),
     label("grpc_status", |key, _| grpc(key)),
 ];
 
-/// Those of Open Service Mesh without pods.
+/// Labels of Open Service Mesh, without those of pods.
 pub(super) const OSM: &[Label] = &[
     label("source_namespace", |key, _| key.calls.source.namespace.clone()),
     label("source_kind", |key, _| key.calls.source.kind.clone()),
@@ -60,7 +60,7 @@ pub(super) const OSM: &[Label] = &[
 
 pub(super) const OSM_ANSWER: &[Label] = &[label("response_code", |key, _| code(key))];
 
-/// Those of Istio that do not need what only Istio has (revisions, canonical names).
+/// Labels of Istio that do not need what only Istio has (revisions, canonical names).
 pub(super) const ISTIO: &[Label] = &[
     label("reporter", |key, _| reporter(key)),
     label("source_workload", |key, _| known(&key.calls.source.name)),
@@ -86,7 +86,7 @@ pub(super) const ISTIO_ANSWER: &[Label] = &[
     label("response_flags", |key, _| flag(key)),
 ];
 
-/// Those of Linkerd: the workload whose proxy has counted, by its kind, and the other one.
+/// Labels of Linkerd: the workload whose proxy has counted, by its kind, and the other one.
 pub(super) const LINKERD: &[Label] = &[
     label("direction", |key, _| {
         if key.calls.side == Side::Server { "inbound".to_owned() } else { "outbound".to_owned() }

@@ -97,7 +97,7 @@ pub struct Push<'a> {
     pub room: usize,
     /// The counters for Prometheus.
     pub counters: &'a mut Counters,
-    /// Where the Services of refused calls are looked up.
+    /// Directory that has the Services of refused calls.
     pub directory: &'a dyn Directory,
 }
 
