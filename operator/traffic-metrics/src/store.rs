@@ -40,7 +40,7 @@ pub struct Limits {
     /// Maximum memory of the proxies of one namespace, in bytes. Default 128 MiB.
     pub namespace_bytes: usize,
     /// Maximum length of the page with the counters for Prometheus, under one set of names, in bytes. Default 15 MiB, so
-    /// that the page with four sets has 60 MiB at most: 1,400 pairs of workloads, or four times as many with one.
+    /// that the page with four sets has 60 MiB at most: about 1,400 pairs of workloads for each replica.
     pub counter_bytes: usize,
     /// Maximum share of the counters of the proxies of one namespace, in bytes. Default a quarter.
     pub namespace_counter_bytes: usize,
