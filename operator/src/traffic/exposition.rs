@@ -108,10 +108,27 @@ impl Exposition {
     }
 }
 
+/// Maximum number of values in a bucket that is shown: the encoder adds all buckets up, and a proxy may report any number.
+const MOST: u64 = u64::MAX >> 8;
+
 /// Returns sum, number and buckets with their upper bounds, in milliseconds. The encoder makes the buckets cumulative.
 #[expect(clippy::cast_precision_loss, reason = "bounds and sums are far below 2^52")]
 fn buckets(histogram: &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
     let bounds = BOUNDS_MS.iter().map(|bound| *bound as f64).chain([f64::INFINITY]);
-    let count = histogram.buckets.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
-    (histogram.sum as f64 / 1_000.0, count, bounds.zip(histogram.buckets).collect())
+    let counts = histogram.buckets.map(|count| count.min(MOST));
+    (histogram.sum as f64 / 1_000.0, counts.iter().sum(), bounds.zip(counts).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use smidge_traffic_metrics::traffic::BUCKETS;
+
+    use super::*;
+
+    #[test]
+    fn buckets_that_a_proxy_made_up_do_not_overflow() {
+        let (_, count, buckets) = buckets(&Histogram { buckets: [u64::MAX; BUCKETS], sum: u64::MAX });
+        let sum = buckets.iter().try_fold(0_u64, |sum, (_, count)| sum.checked_add(*count));
+        assert_eq!(sum, Some(count));
+    }
 }
