@@ -53,4 +53,5 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo::of::<split::TrafficSplitSpec>(ALL, Some(Shape::Split)),
     KindInfo::of::<config::MeshConfigSpec>(&["v1alpha1"], None),
     KindInfo::of::<config::ExternalWorkloadSpec>(&["v1alpha1"], None),
+    KindInfo::of::<config::MetricsPolicySpec>(&["v1alpha1"], None),
 ];

@@ -23,6 +23,7 @@ pub mod sandbox;
 pub mod stat;
 pub mod status;
 pub mod terminal;
+pub mod top;
 pub mod traffic;
 
 /// Smidge: SMI in, Envoy out.
@@ -51,6 +52,8 @@ pub enum Command {
     Stat(stat::Args),
     /// Show who calls whom.
     Edges(edges::Args),
+    /// Show the calls of workloads by route, those with most calls first.
+    Top(top::Args),
     /// Print the names and addresses of Services, for machines without the DNS of a cluster.
     Hosts(hosts::Args),
     /// Run manifests as a sandbox on this machine, and call as any workload.
@@ -91,6 +94,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Edges(args) => edges::run(args),
+        Command::Top(args) => top::run(args),
         Command::Hosts(args) => hosts::run(args),
         Command::Inject(args) => inject::run(args),
         Command::Status(args) => status::run(args),

@@ -60,7 +60,7 @@ impl Provenance {
             next.replace(&was, is);
         }
         for identity in changes.identities(after) {
-            next.replace(&grants(identity, before, earlier), grants(identity, after, pool));
+            next.replace(&inbound(identity, before, earlier), inbound(identity, after, pool));
         }
         next
     }
@@ -111,6 +111,18 @@ fn routes(id: &ServiceId, service: &Service, pool: &Resources) -> Attributed {
         for origin in port.route.origins() {
             let resources = made.map(|port| port.forwarding.clone()).unwrap_or_default();
             stated.insert((origin.clone(), Location::Port(id.clone(), *number)), resources);
+        }
+    }
+    stated
+}
+
+/// Returns what the classes of an identity are made of: its grants, and the objects that have its routes measured.
+fn inbound(identity: &SpiffeId, mesh: &Mesh, pool: &Resources) -> Attributed {
+    let mut stated = grants(identity, mesh, pool);
+    for (id, class) in pool.index().classes(identity).filter_map(|id| Some((id, mesh.classes.get(id)?))) {
+        for routes in &class.routes {
+            let made = pool.class(id).filter(|resource| &*resource.name == names::INBOUND_ROUTES);
+            stated.insert((routes.origin.clone(), Location::Class(id.clone())), made.cloned().collect());
         }
     }
     stated

@@ -14,7 +14,7 @@ use super::{
     engine::{Role, Schema},
     kubernetes::{endpoints, external_workload, mesh_service, protocol, service, settings, workload},
     node::Node,
-    smi::{self, binding, effect, split, target},
+    smi::{self, binding, effect, metrics_policy, split, target},
     source::{Lower, Source},
     table::table_of_kinds,
     value::Value,
@@ -91,6 +91,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
         Node::ServedPorts(pod) => Value::ServedPorts(service::served_ports(pod, context).into()),
         Node::Workload(pod) => Value::Workload(workload::workload(pod, context)?),
+        Node::MetricsPolicy(key) => Value::Measured(metrics_policy::metrics_policy(key, context)?.into()),
         Node::Class(_) => Value::Class(workload::class(context)?),
         Node::IdentityPorts(_) => Value::IdentityPorts(workload::identity_ports(context).into()),
         Node::TargetEffect(key) => {
@@ -109,9 +110,11 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         | Node::PodsWithLabel(..)
         | Node::PodsInNamespace(_)
         | Node::PodsOfAccount(..)
+        | Node::PodsOfWorkload(..)
         | Node::SlicesOfService(_)
         | Node::SplitsOfRoot(_)
-        | Node::SplitsToService(_) => return None,
+        | Node::SplitsToService(_)
+        | Node::PoliciesOfNamespace(_) => return None,
     })
 }
 

@@ -18,7 +18,7 @@ use smidge_crds::{
 };
 use smidge_mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
-    id::{ClusterId, ServiceId, SpiffeId, TrustDomain},
+    id::{ClassId, ClusterId, ServiceId, SpiffeId, TrustDomain},
     service::{Endpoint, Protocol},
     workload::Class,
 };
@@ -28,8 +28,8 @@ use super::{
     node::Node,
     source::Lower,
     value::{
-        ExternalClaims, Group, IdentityPorts, KubePod, KubeService, Load, MeshWide, Protocols, RuledPorts,
-        SplitSpec, Splits, TargetGrant, TargetsOverBudget, variant,
+        ExternalClaims, Group, IdentityPorts, KubePod, KubeService, Load, Measured, MeshWide, Protocols,
+        RuledPorts, SplitSpec, Splits, TargetGrant, TargetsOverBudget, variant,
     },
 };
 use crate::{
@@ -322,6 +322,28 @@ impl<'a> Context<'a> {
     /// The ports of an identity's workloads; `None` if it has none in the mesh.
     pub fn identity_ports(&mut self, identity: &SpiffeId) -> Option<Arc<IdentityPorts>> {
         read!(self, Node::IdentityPorts(identity.clone()), IdentityPorts)
+    }
+
+    /// The pods of the workload with a namespace, kind and name.
+    pub fn pods_of_workload(&mut self, (namespace, kind, name): (&str, &str, &str)) -> Vec<Key> {
+        let set = Node::PodsOfWorkload(namespace.to_owned(), kind.to_owned(), name.to_owned());
+        self.members(set).iter().filter_map(|pod| pod.key()).collect()
+    }
+
+    /// The class of a pod's workload instance; `None` if the pod is not in the mesh.
+    pub fn class_of_pod(&mut self, pod: &Key) -> Option<(ClassId, Arc<Class>)> {
+        let (workload, class) = read!(self, Node::Workload(pod.clone()), Workload)?;
+        Some((workload.class.clone(), class))
+    }
+
+    /// The routes that a contributing MetricsPolicy, or one that was read as a member of a set, has measured.
+    pub fn measured(&self, policy: &Node) -> Option<Arc<Measured>> {
+        variant!(self.value(policy)?, Measured).map(Arc::clone)
+    }
+
+    /// The MetricsPolicies about a namespace as a whole.
+    pub fn policies_of_namespace(&mut self, namespace: &str) -> Vec<Arc<Node>> {
+        self.members(Node::PoliciesOfNamespace(namespace.to_owned()))
     }
 
     /// Class of a workload instance that contributes.

@@ -194,6 +194,8 @@ reasons! {
     Conflicted => Error, Accepted, Warn;
     /// No pod of the Services or of the destination is in the mesh.
     NotInMesh => Warning, ResolvedRefs, Pass;
+    /// Proxies that do not count the traffic that a MetricsPolicy has measured.
+    NotCounted => Warning, Nothing, Pass;
     /// Some pods of a Service are not in the mesh and are left out.
     PartiallyInMesh => Warning, Nothing, Pass;
     /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is not a member.

@@ -14,6 +14,7 @@
 //! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
 //! grants        TargetsOverBudget → Grants → IsGranted
 //! the mesh      ClaimedAddresses → AddressOwner → Service        ServedPorts → Workload → Class
+//! metrics       Workload, PodsOfWorkload, Grants → MetricsPolicy → PoliciesOfNamespace, Class
 //! effects       Class → IdentityPorts → TargetEffect
 //! ```
 
@@ -64,6 +65,8 @@ pub(crate) enum Node {
     PodsInNamespace(String),
     /// *Set*: the pods of a namespace that run under a ServiceAccount.
     PodsOfAccount(String, String),
+    /// *Set*: the pods of the workload with a namespace, kind and name.
+    PodsOfWorkload(String, String, String),
     /// The identities that an IdentityBinding resolves to.
     Binding(Key),
     /// The grant of a TrafficTarget, and its destinations.
@@ -121,6 +124,10 @@ pub(crate) enum Node {
     ServedPorts(Key),
     /// A workload instance of the mesh.
     Workload(Key),
+    /// The routes that a MetricsPolicy has measured.
+    MetricsPolicy(Key),
+    /// *Set*: the MetricsPolicies about a namespace as a whole.
+    PoliciesOfNamespace(String),
     /// A class of the mesh.
     Class(ClassId),
     /// The ports of an identity's workloads.
@@ -138,9 +145,11 @@ impl Node {
             | Self::PodsWithLabel(..)
             | Self::PodsInNamespace(_)
             | Self::PodsOfAccount(..)
+            | Self::PodsOfWorkload(..)
             | Self::SlicesOfService(_)
             | Self::SplitsOfRoot(_)
-            | Self::SplitsToService(_) => Role::Set,
+            | Self::SplitsToService(_)
+            | Self::PoliciesOfNamespace(_) => Role::Set,
             Self::AddressHolder(_)
             | Self::RuledPorts(_)
             | Self::Endpoints(_)
@@ -181,7 +190,8 @@ impl Node {
             | Self::Target(_)
             | Self::Slice(_)
             | Self::KubeService(_)
-            | Self::SplitSpec(_) => Role::Source,
+            | Self::SplitSpec(_)
+            | Self::MetricsPolicy(_) => Role::Source,
         }
     }
 
@@ -197,7 +207,8 @@ impl Node {
             | Self::Binding(key)
             | Self::Target(key)
             | Self::Slice(key)
-            | Self::SplitSpec(key) => key.clone(),
+            | Self::SplitSpec(key)
+            | Self::MetricsPolicy(key) => key.clone(),
             _ => return None,
         })
     }

@@ -5,6 +5,7 @@
 pub(super) mod binding;
 pub(super) mod effect;
 mod header;
+pub mod metrics_policy;
 mod mixed;
 pub mod regex;
 pub(super) mod route;

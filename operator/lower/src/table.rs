@@ -52,6 +52,9 @@ macro_rules! table_of_kinds {
                 /// Workloads on machines that no Kubernetes manages.
                 external_workloads: smidge_crds::config::ExternalWorkloadSpec,
                     |key| vec![Node::ExternalClaims(key.clone()), Node::ExternalInstance(key)], none;
+                /// Objects whose calls are measured by route.
+                metrics_policies: smidge_crds::config::MetricsPolicySpec, |key| vec![Node::MetricsPolicy(key)],
+                    smi::metrics_policy::references;
             }
         }
     };

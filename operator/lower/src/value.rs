@@ -21,6 +21,7 @@ use smidge_mesh::{
     proxy::TrafficStats,
     service::{self, Endpoint, Protocol},
     settings::Settings,
+    source::SourceRef,
     workload::{self, Class},
 };
 
@@ -65,6 +66,7 @@ pub(super) enum Value {
     ServedPorts(Arc<BTreeMap<u16, Option<Protocol>>>),
     IdentityPorts(Arc<IdentityPorts>),
     Workload((Arc<workload::Workload>, Arc<Class>)),
+    Measured(Arc<Measured>),
     Class(Arc<Class>),
 }
 
@@ -153,6 +155,8 @@ pub(super) struct MeshPod {
     pub owner: (String, String),
     /// Statistics of traffic that its proxy can count.
     pub traffic: TrafficStats,
+    /// True if it is a pod of a manifest, whose proxy gets its version when it is injected.
+    pub is_planned: bool,
     /// TCP ports that the application declares.
     pub ports: Vec<DeclaredPort>,
 }
@@ -223,6 +227,14 @@ impl Group {
     pub fn named(&self, name: &str) -> Option<&Part> {
         self.by_name.get(name)
     }
+}
+
+/// Routes that a MetricsPolicy has measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    pub origin: SourceRef,
+    /// The matches in order; `None`: those that the TrafficTargets of each identity name.
+    pub matches: Option<Vec<Matches>>,
 }
 
 /// Grant of a TrafficTarget, and the destinations that it applies to.

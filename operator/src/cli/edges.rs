@@ -3,7 +3,9 @@
 //! Reads the edges of one object or of each in a list, with the rights of the user; `report` chooses between the two sides of
 //! a call. Measures nothing itself.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::process::ExitCode;
+
+use smidge_traffic_metrics::api::request::Subresource;
 
 use super::{
     output::Output,
@@ -11,7 +13,7 @@ use super::{
     traffic::{
         Query,
         cluster::{Items, ReadError, Reader},
-        json, refresh,
+        json, parts, refresh,
         target::Target,
     },
 };
@@ -19,9 +21,6 @@ use super::{
 mod report;
 
 use report::Report;
-
-/// Maximum number of objects whose edges are read, a request for each.
-const MAX_OBJECTS: usize = 200;
 
 /// Arguments of `smidge edges`.
 ///
@@ -48,37 +47,10 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn output(query: &Query, reader: &mut Reader, target: &Target) -> Result<String, ReadError> {
-    let Items { items, left_out } = match &target.name {
-        Some(name) => {
-            reader.one(&target.edges(target.namespace.as_deref().unwrap_or_default(), name)).await?
-        }
-        None => of_each(reader, target).await?,
-    };
+    let Items { items, left_out } = parts::read(reader, target, Subresource::Edges).await?;
     let report = Report::new(target, items, left_out);
     Ok(match query.output {
         Output::Text => report.text(query.watch, is_colourful()),
         Output::Json => json(&report, query),
     })
-}
-
-/// Reads the edges of each object. One that was deleted since it was listed has none.
-async fn of_each(reader: &mut Reader, target: &Target) -> Result<Items, ReadError> {
-    let listed = reader.wholes(target).await?.items;
-    let names: BTreeSet<_> = listed.iter().map(|it| (&it.object.namespace, &it.object.name)).collect();
-    if names.len() > MAX_OBJECTS {
-        let bound = format!("{MAX_OBJECTS} objects, whose edges are requested one by one");
-        return Err(ReadError::TooMuch { path: target.wholes().path(), bound });
-    }
-    let mut all = Items::default();
-    for (namespace, name) in names {
-        match reader.one(&target.edges(namespace, name)).await {
-            Ok(Items { items, left_out }) => {
-                all.items.extend(items);
-                all.left_out = all.left_out.saturating_add(left_out);
-            }
-            Err(ReadError::Refused(refusal)) if refusal.code == 404 => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(all)
 }

@@ -1,7 +1,8 @@
-//! Common part of `smidge stat` and `smidge edges`: arguments, requests for TrafficMetrics, tables, refreshing.
+//! Common part of `smidge stat`, `smidge edges` and `smidge top`: arguments, requests for TrafficMetrics, tables, refreshing.
 //!
 //! Asks the aggregated API as any client does, so that RBAC applies; keeps and computes no traffic. `target`, `page`,
-//! `refusal`, `calls`, `columns` and `frame` decide everything without effects; `cluster` and `refresh` have them.
+//! `refusal`, `calls`, `columns` and `frame` decide everything without effects; `cluster`, `parts` and `refresh` have
+//! them.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod columns;
 mod frame;
 pub mod page;
+pub mod parts;
 pub mod refresh;
 pub mod refusal;
 pub mod target;

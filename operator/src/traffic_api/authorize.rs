@@ -58,11 +58,10 @@ impl Authorizer {
             return Ok(());
         }
         info!(user = user.name, path = figures.path(), "request for traffic metrics forbidden");
-        let subresource = if figures.edges { "edges" } else { "" };
         Err(Status::forbidden(
             (figures.resource, figures.object_name()),
             (&user.name, figures.verb()),
-            (subresource, figures.authorized_namespace()),
+            (figures.subresource.as_str(), figures.authorized_namespace()),
         ))
     }
 
@@ -81,7 +80,7 @@ fn question(user: &User, figures: &Figures) -> SubjectAccessReviewSpec {
         name: figures.object_name().map(str::to_owned),
         namespace: figures.authorized_namespace().map(str::to_owned),
         resource: Some(figures.resource.plural.to_owned()),
-        subresource: figures.edges.then(|| "edges".to_owned()),
+        subresource: Some(figures.subresource.as_str().to_owned()).filter(|word| !word.is_empty()),
         verb: Some(figures.verb().to_owned()),
         version: Some(figures.version.name().to_owned()),
         ..ResourceAttributes::default()

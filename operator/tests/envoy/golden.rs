@@ -19,6 +19,7 @@ use smidge::{
 use smidge_xds::mesh::{
     Mesh,
     id::{ClusterId, ProxyId},
+    proxy::TrafficStats,
 };
 use smidge_xds_testing::binaries;
 
@@ -129,9 +130,18 @@ fn every_envoy_takes_every_configuration() {
     assert!(files.len() > 50, "the configurations are not where they were");
     let refusals: Vec<String> = binaries::envoys()
         .iter()
-        .flat_map(|envoy| files.iter().filter_map(|file| refusal(envoy, file)).collect::<Vec<_>>())
+        .flat_map(|envoy| {
+            let written_for = files.iter().filter(|file| is_for(envoy, file));
+            written_for.filter_map(|file| refusal(envoy, file)).collect::<Vec<_>>()
+        })
         .collect();
     assert!(refusals.is_empty(), "{}", refusals.join("\n\n"));
+}
+
+/// Returns true if a configuration is one for this version: those with statistics of traffic are for the latest ones.
+fn is_for(envoy: &Path, file: &Path) -> bool {
+    let counts = fs::read_to_string(file).unwrap().contains("envoy.access_loggers.stats");
+    !counts || binaries::traffic(envoy) == TrafficStats::Bounded
 }
 
 /// Returns the error with which Envoy refuses a file.

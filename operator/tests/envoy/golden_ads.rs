@@ -19,7 +19,11 @@ use smidge::{
     documents::{self, Source},
     lower::lower,
 };
-use smidge_xds::{mesh::id::ClusterId, snapshot::Snapshot, view::View};
+use smidge_xds::{
+    mesh::{id::ClusterId, proxy::TrafficStats},
+    snapshot::Snapshot,
+    view::View,
+};
 use tempfile::TempDir;
 
 /// Proxy that receives every view in turn.
@@ -66,7 +70,8 @@ async fn every_envoy_takes_every_golden_case_over_ads() {
         let serving = Serving::start(server, folder.path());
         let envoy = Envoy::start(&binary, folder.path(), PROXY);
         let mut limit = 4 * TIMEOUT;
-        for (what, view) in &views {
+        let counts = binaries::traffic(&binary) == TrafficStats::Bounded;
+        for (what, view) in views.iter().filter(|(_, view)| counts || !has_statistics(view)) {
             handles.publish(&[(PROXY, view)]);
             settle(&handles, &envoy, view, what, limit).await;
             limit = TIMEOUT;
@@ -74,6 +79,12 @@ async fn every_envoy_takes_every_golden_case_over_ads() {
         println!("{}: {} views", binary.display(), views.len());
         serving.stop().await;
     }
+}
+
+/// Returns true if proxies of this view count their traffic, which only the latest versions can.
+fn has_statistics(view: &View) -> bool {
+    let name = b"envoy.access_loggers.stats";
+    view.resources.values().any(|resource| resource.body.windows(name.len()).any(|it| it == name))
 }
 
 /// Waits until the proxy has acknowledged `view` and nothing of it is still warming; panics on a refusal.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use smidge_xds::view::View;
+use smidge_xds::{mesh::proxy::TrafficStats, view::View};
 use smidge_xds_testing::{
     binaries, fixture,
     proxies::{Envoy, Serving, until},
@@ -28,7 +28,13 @@ async fn memory(binary: &Path, view: &Arc<View>) -> u64 {
     let (server, handles) = fixture::server(None);
     handles.publish(&[(PROXY, view)]);
     let serving = Serving::start(server, folder.path());
-    let envoy = Envoy::start_with(binary, folder.path(), PROXY, &wide::injected(folder.path()), 2);
+    let envoy = Envoy::start_with(
+        binary,
+        folder.path(),
+        PROXY,
+        &wide::injected(folder.path(), TrafficStats::None),
+        2,
+    );
     let state = || (handles.proxies.list(), envoy.log());
     let has_taken = || {
         let connected = handles.proxies.list();

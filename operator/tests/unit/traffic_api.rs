@@ -91,7 +91,7 @@ fn calls(success: u64) -> Traffic {
         name: "gateway".to_owned(),
         ..Peer::default()
     };
-    let edge = Edge { direction: Direction::From, side: Side::Server, peer, backend: None };
+    let edge = Edge { direction: Direction::From, side: Side::Server, peer, backend: None, route: None };
     let figures = Figures { success, ..Figures::default() };
     let name = ObjectName { namespace: "shop".to_owned(), name: "web".to_owned() };
     Traffic::from([(name, BTreeMap::from([(edge, figures)]))])

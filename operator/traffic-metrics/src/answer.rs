@@ -54,8 +54,13 @@ fn edges(
     flow: &Flow,
     directory: &dyn Directory,
 ) -> Vec<(ObjectName, Edge)> {
-    let from_caller =
-        |backend| Edge { direction: Direction::From, side: Side::Client, peer: workload(instance), backend };
+    let from_caller = |backend| Edge {
+        direction: Direction::From,
+        side: Side::Client,
+        peer: workload(instance),
+        backend,
+        route: None,
+    };
     match question.kind {
         Kind::Service => {
             let called = called(flow, directory).into_iter().filter(|service| matches(question, service));
@@ -78,8 +83,12 @@ fn edges(
 
 /// Returns the edge of the workload's own proxy.
 fn own_edge(flow: &Flow, directory: &dyn Directory) -> Edge {
+    let mut measured = None;
     let (direction, side, peer) = match flow {
-        Flow::Inbound { peer } => (Direction::From, Side::Server, peer.clone()),
+        Flow::Inbound { peer, route } => {
+            measured = Some(route.clone()).filter(|route| !route.is_empty());
+            (Direction::From, Side::Server, peer.clone())
+        }
         Flow::Outbound { service, root, peer } => {
             let called = service.as_ref().or(root.as_ref());
             let peer = if *peer == Peer::default() { service_peer(called) } else { peer.clone() };
@@ -90,7 +99,7 @@ fn own_edge(flow: &Flow, directory: &dyn Directory) -> Edge {
             (Direction::To, Side::Client, service_peer(service.as_ref()))
         }
     };
-    Edge { direction, side, peer, backend: None }
+    Edge { direction, side, peer, backend: None, route: measured }
 }
 
 fn workload(instance: &Instance) -> Peer {

@@ -41,6 +41,8 @@ pub struct Calls {
     pub destination: Peer,
     /// The Service that was called. Known at the caller's side only.
     pub service: Option<ObjectName>,
+    /// The route, as `namespace/group/match`; empty where none is measured. Known at the server's side only.
+    pub route: String,
     /// The Service whose endpoints took the calls: a backend of a TrafficSplit, or the one that was called.
     pub backend: Option<ObjectName>,
 }
@@ -112,21 +114,23 @@ impl Calls {
             },
         );
         match flow {
-            Flow::Inbound { peer } => {
-                let (source, destination) = (plain(peer), own);
-                Self { side: Side::Server, source, destination, service: None, backend: None }
+            Flow::Inbound { peer, route } => {
+                let (source, destination, route) = (plain(peer), own, plain_text(route));
+                Self { side: Side::Server, source, destination, service: None, route, backend: None }
             }
             Flow::Outbound { service, root, peer } => Self {
                 side: Side::Client,
                 source: own,
                 destination: plain(peer),
                 service: root.as_ref().or(service.as_ref()).map(plain_name),
+                route: String::new(),
                 backend: service.as_ref().map(plain_name),
             },
             Flow::Refused { address } => {
                 let service = address.and_then(|address| directory.service_at(address));
                 let destination = Peer::default();
-                Self { side: Side::Client, source: own, destination, service, backend: None }
+                let (side, route) = (Side::Client, String::new());
+                Self { side, source: own, destination, service, route, backend: None }
             }
         }
     }
@@ -148,28 +152,31 @@ impl Key {
         };
         let of_name =
             |name: &Option<ObjectName>| name.as_ref().map_or(0, |it| it.namespace.len() + it.name.len());
-        let Calls { source, destination, service, backend, .. } = &self.calls;
-        let texts = of_peer(source) + of_peer(destination) + of_name(service) + of_name(backend);
+        let Calls { side: _, source, destination, service, route, backend } = &self.calls;
+        let texts =
+            of_peer(source) + of_peer(destination) + of_name(service) + of_name(backend) + route.len();
         (LINE + 2 * texts) * if self.answer.is_some() { 1 } else { LINES }
     }
 }
 
 /// Returns a peer whose texts need no escape in a label.
 fn plain(peer: &Peer) -> Peer {
-    let text = |text: &str| text.replace(['"', '\\'], "?");
     Peer {
-        kind: text(&peer.kind),
-        namespace: text(&peer.namespace),
-        name: text(&peer.name),
-        service_account: text(&peer.service_account),
+        kind: plain_text(&peer.kind),
+        namespace: plain_text(&peer.namespace),
+        name: plain_text(&peer.name),
+        service_account: plain_text(&peer.service_account),
     }
+}
+
+/// Returns a text that needs no escape in a label.
+fn plain_text(text: &str) -> String {
+    text.replace(['"', '\\'], "?")
 }
 
 /// Returns a name that needs no escape in a label.
 fn plain_name(name: &ObjectName) -> ObjectName {
-    let Peer { namespace, name, .. } =
-        plain(&Peer { namespace: name.namespace.clone(), name: name.name.clone(), ..Peer::default() });
-    ObjectName { namespace, name }
+    ObjectName { namespace: plain_text(&name.namespace), name: plain_text(&name.name) }
 }
 
 impl Answer {

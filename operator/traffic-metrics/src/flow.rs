@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    peer::{clean, peer},
+    peer::{MAX_NAME, clean, peer},
     series::{Labels, Metric},
     traffic::{ObjectName, Peer},
 };
+
+/// Maximum length of a route, in bytes: two names, and that of a match.
+const MAX_ROUTE: usize = 512;
 
 /// Calls of a proxy's workload with one peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +22,9 @@ pub enum Flow {
     Inbound {
         /// The caller.
         peer: Peer,
+        /// The route, as `namespace/group/match`; empty where none is measured.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        route: String,
     },
     /// Calls that the workload made.
     Outbound {
@@ -41,7 +47,8 @@ impl Flow {
     pub fn of(metric: Metric, labels: &Labels<'_>) -> Self {
         match metric {
             Metric::InboundRequests | Metric::InboundLatency | Metric::InboundConnections => {
-                Self::Inbound { peer: peer(labels.peer_id, labels.peer_subject) }
+                let peer = peer(labels.peer_id, labels.peer_subject);
+                Self::Inbound { peer, route: clean(labels.route, MAX_ROUTE) }
             }
             Metric::OutboundRequests | Metric::OutboundLatency => Self::Outbound {
                 service: service(labels.service),
@@ -56,7 +63,7 @@ impl Flow {
     #[must_use]
     pub fn unnamed(&self) -> Self {
         match self {
-            Self::Inbound { .. } => Self::Inbound { peer: Peer::default() },
+            Self::Inbound { .. } => Self::Inbound { peer: Peer::default(), route: String::new() },
             Self::Outbound { .. } => Self::Outbound { service: None, root: None, peer: Peer::default() },
             Self::Refused { .. } => Self::Refused { address: None },
         }
@@ -70,7 +77,7 @@ impl Flow {
         let of_name =
             |name: &Option<ObjectName>| name.as_ref().map_or(0, |it| it.namespace.len() + it.name.len());
         match self {
-            Self::Inbound { peer } => of_peer(peer),
+            Self::Inbound { peer, route } => of_peer(peer) + route.len(),
             Self::Outbound { service, root, peer } => of_name(service) + of_name(root) + of_peer(peer),
             Self::Refused { .. } => 0,
         }
@@ -83,7 +90,7 @@ fn service(cluster: &str) -> Option<ObjectName> {
     let mut parts = cluster.split('/');
     let (namespace, name, port) = (parts.next()?, parts.next()?, parts.next()?);
     port.parse::<u16>().ok()?;
-    Some(ObjectName { namespace: clean(namespace), name: clean(name) })
+    Some(ObjectName { namespace: clean(namespace, MAX_NAME), name: clean(name, MAX_NAME) })
 }
 
 #[cfg(test)]

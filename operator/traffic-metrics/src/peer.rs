@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::traffic::Peer;
 
 /// Maximum length of a name, in bytes: that of a name of Kubernetes.
-const MAX_NAME: usize = 253;
+pub(crate) const MAX_NAME: usize = 253;
 
 /// Returns the peer whose certificate has this URI SAN and this subject, in the form of RFC 2253. A leaf of the mesh has
 /// `OU=<kind of workload>` and `CN=<name of workload>`, in any order, and is in the namespace of the SAN.
@@ -16,10 +16,10 @@ pub fn peer(san: &str, subject: &str) -> Peer {
     let mut peer = Peer::default();
     match account(san) {
         Some((namespace, account)) => {
-            (peer.namespace, peer.service_account) = (clean(namespace), clean(account));
+            (peer.namespace, peer.service_account) = (clean(namespace, MAX_NAME), clean(account, MAX_NAME));
         }
         // A certificate of another kind; the text is all that identifies the peer.
-        None => peer.service_account = clean(san),
+        None => peer.service_account = clean(san, MAX_NAME),
     }
     for part in split(subject) {
         let Some((key, value)) = part.split_once('=') else { continue };
@@ -29,7 +29,7 @@ pub fn peer(san: &str, subject: &str) -> Peer {
             _ => continue,
         };
         if name.is_empty() {
-            *name = clean(&unescape(value));
+            *name = clean(&unescape(value), MAX_NAME);
         }
     }
     peer
@@ -81,11 +81,10 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Returns a text of bounded length on one line, without characters that change how the rest is shown.
-pub(crate) fn clean(text: &str) -> String {
+/// Returns a text of at most `max` bytes on one line, without characters that change how the rest is shown.
+pub(crate) fn clean(text: &str, max: usize) -> String {
     let text = text.trim();
-    let end =
-        (0..=MAX_NAME.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     let shown = |letter: char| {
         let is_hidden = letter.is_control()
             || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');

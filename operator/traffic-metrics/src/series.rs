@@ -4,6 +4,7 @@
 //! Envoy's stats access logger and by the conversions of its OTLP sink. Values are cumulative: a push has all that a
 //! proxy has counted since it started, so one that is lost costs nothing. Read by `store`. Judges no label.
 
+mod labels;
 pub mod wire;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 };
 
 use crate::traffic::{BOUNDS_MS, BUCKETS};
+pub use labels::Labels;
 use wire::{Field, Fields, Malformed, packed};
 
 /// Time between two pushes of a proxy (`stats_flush_interval`).
@@ -53,6 +55,9 @@ pub const GRPC: &str = "grpc";
 pub const ENFORCED: &str = "enforced";
 /// Label with the decision that access control would make in mode `audit`, in the same words.
 pub const SHADOW: &str = "shadow";
+/// Label with the route of the request, the name of a match as `namespace/group/match`; empty where no route is measured
+/// (MetricsPolicy), and for a request that meets none.
+pub const ROUTE: &str = "route";
 /// Label with the reason for which a TCP connection was ended by the proxy; it begins with [`TCP_DENIED`] if policy
 /// refused it.
 pub const TERMINATION: &str = "termination";
@@ -102,8 +107,8 @@ impl Metric {
     /// Returns the labels; an absent one is the same as an empty one.
     pub fn labels(self) -> &'static [&'static str] {
         match self {
-            Self::InboundRequests => &[PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ENFORCED, SHADOW],
-            Self::InboundLatency => &[PEER_ID, PEER_SUBJECT],
+            Self::InboundRequests => &[PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ENFORCED, SHADOW, ROUTE],
+            Self::InboundLatency => &[PEER_ID, PEER_SUBJECT, ROUTE],
             Self::OutboundRequests => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ATTEMPT],
             Self::OutboundLatency => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT],
             Self::OutboundRefused => &[ADDRESS, CHAIN],
@@ -115,25 +120,6 @@ impl Metric {
     pub fn is_histogram(self) -> bool {
         matches!(self, Self::InboundLatency | Self::OutboundLatency)
     }
-}
-
-/// Labels of a point; empty where it has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-#[expect(missing_docs, reason = "the constants of the same names have it")]
-pub struct Labels<'a> {
-    pub peer_id: &'a str,
-    pub peer_subject: &'a str,
-    pub code: &'a str,
-    pub flags: &'a str,
-    pub grpc: &'a str,
-    pub enforced: &'a str,
-    pub shadow: &'a str,
-    pub termination: &'a str,
-    pub attempt: &'a str,
-    pub chain: &'a str,
-    pub service: &'a str,
-    pub root: &'a str,
-    pub address: &'a str,
 }
 
 /// Cumulative value of a point.
@@ -340,27 +326,6 @@ fn decode_attribute(message: &[u8]) -> Result<(&str, &str), Defect> {
     }
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Defect::Malformed);
     Ok((text(key)?, text(value)?))
-}
-
-impl<'a> Labels<'a> {
-    fn get_mut(&mut self, key: &str) -> Option<&mut &'a str> {
-        Some(match key {
-            PEER_ID => &mut self.peer_id,
-            PEER_SUBJECT => &mut self.peer_subject,
-            CODE => &mut self.code,
-            FLAGS => &mut self.flags,
-            GRPC => &mut self.grpc,
-            ENFORCED => &mut self.enforced,
-            SHADOW => &mut self.shadow,
-            TERMINATION => &mut self.termination,
-            ATTEMPT => &mut self.attempt,
-            CHAIN => &mut self.chain,
-            SERVICE => &mut self.service,
-            ROOT => &mut self.root,
-            ADDRESS => &mut self.address,
-            _ => return None,
-        })
-    }
 }
 
 /// Returns a start time in nanoseconds since 1970. Envoy 1.40 writes it in microseconds, which would be a date of 1970.

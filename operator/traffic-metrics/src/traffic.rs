@@ -90,6 +90,8 @@ pub struct Edge {
     pub peer: Peer,
     /// The backend Service that took the calls, for a TrafficSplit.
     pub backend: Option<ObjectName>,
+    /// The route of the calls, as `namespace/group/match`, where the server's proxy measures routes.
+    pub route: Option<String>,
 }
 
 /// Figures of the calls of an edge within a window.

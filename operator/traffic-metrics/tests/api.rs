@@ -38,7 +38,7 @@ fn name(namespace: &str, name: &str) -> ObjectName {
 fn edge(direction: Direction, side: Side, peer: (&str, &str, &str, &str), backend: Option<&str>) -> Edge {
     let [kind, namespace, own, service_account] = [peer.0, peer.1, peer.2, peer.3].map(str::to_owned);
     let peer = Peer { kind, namespace, name: own, service_account };
-    Edge { direction, side, peer, backend: backend.map(|backend| name("shop", backend)) }
+    Edge { direction, side, peer, backend: backend.map(|backend| name("shop", backend)), route: None }
 }
 
 fn figures(success: u64, failure: u64, refused: u64, latency: &[(usize, u64)]) -> Figures {

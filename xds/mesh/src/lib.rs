@@ -59,7 +59,7 @@ impl Mesh {
 }
 
 impl Mesh {
-    /// Returns all matches to which grants and routes refer, each once.
+    /// Returns all matches to which grants, routes and classes refer, each once.
     fn matches(&self) -> BTreeSet<&Matches> {
         let grants = self.grants.values().flat_map(|grants| grants.iter());
         let granted = grants.filter_map(|grant| match &grant.payload {
@@ -68,7 +68,10 @@ impl Mesh {
         });
         let ports = self.services.values().flat_map(|service| service.ports.values());
         let rules = ports.flat_map(|port| &port.route.rules);
-        granted.chain(rules.filter_map(|rule| rule.matches.as_ref())).flatten().collect()
+        let routed = rules.filter_map(|rule| rule.matches.as_ref());
+        let measured =
+            self.classes.values().flat_map(|class| &class.routes).flat_map(|routes| &routes.matches);
+        granted.chain(routed).flatten().chain(measured).collect()
     }
 }
 

@@ -10,8 +10,10 @@ use serde::Serialize;
 use super::{
     access::{AccessMode, MtlsMode},
     id::{ClassId, SpiffeId},
+    matches::Matches,
     proxy::TrafficStats,
     service::Protocol,
+    source::SourceRef,
 };
 
 /// Workload instance that runs a proxy.
@@ -42,4 +44,17 @@ pub struct Class {
     /// The statistics of traffic that the proxies can count.
     #[serde(skip_serializing_if = "TrafficStats::is_none")]
     pub traffic: TrafficStats,
+    /// The routes by which the statistics tell requests apart, in the order in which they are tried. They change only
+    /// what is counted, so they do not distinguish classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<MeasuredRoutes>,
+}
+
+/// Routes that one object has measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MeasuredRoutes {
+    /// The object.
+    pub origin: SourceRef,
+    /// The matches, in order.
+    pub matches: Vec<Matches>,
 }

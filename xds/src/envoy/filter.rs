@@ -11,7 +11,7 @@ use envoy_types::pb::{
             route::v3::RouteConfiguration,
         },
         extensions::filters::{
-            http::{rbac::v3::Rbac as HttpRbac, router::v3::Router},
+            http::router::v3::Router,
             network::{
                 http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter, Rds,
@@ -113,18 +113,16 @@ pub fn refuse_tcp(options: Options<'_>) -> Filter {
 pub fn inbound_http(port: u16, plain: bool, options: Options<'_>) -> Filter {
     let Options { settings, traffic } = options;
     let name = names::inbound_http(port);
-    let filters = vec![
+    let mut filters = vec![
         request::own_headers(settings.names_caller && !plain),
         request::refuse_ambiguous(),
         request::path_state(),
-        HttpFilter {
-            config_type: Some(http_filter::ConfigType::ConfigDiscovery(wire::discovered::<HttpRbac>(Some(
-                &rbac::http_denial(),
-            )))),
-            ..HttpFilter { name: name.clone(), ..HttpFilter::default() }
-        },
-        router(),
     ];
+    if !traffic.is_none() {
+        // Before the rules, so that refused requests have a route as well.
+        filters.push(discovered_http(names::INBOUND_ROUTES, &rbac::routes(std::iter::empty())));
+    }
+    filters.extend([discovered_http(&name, &rbac::http_denial()), router()]);
     let routes: RouteConfiguration = route::inbound();
     let manager = HttpConnectionManager {
         // The rules must judge the path that the workload will read.
@@ -262,12 +260,7 @@ fn plain_router() -> Router {
 /// Builds the filter that forwards the requests of a Service's port, as the extension of that name defines: one for all
 /// Services, so that what it counts is in one place.
 fn discovered_router() -> HttpFilter {
-    let source = wire::discovered(Some(&plain_router()));
-    HttpFilter {
-        name: names::OUTBOUND_ROUTER.to_owned(),
-        config_type: Some(http_filter::ConfigType::ConfigDiscovery(source)),
-        ..HttpFilter::default()
-    }
+    discovered_http(names::OUTBOUND_ROUTER, &plain_router())
 }
 
 /// Builds the extension to which the outbound listeners refer.
@@ -283,6 +276,11 @@ pub fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
         config_type: Some(http_filter::ConfigType::TypedConfig(wire::any(config))),
         ..HttpFilter::default()
     }
+}
+
+fn discovered_http<M: Message + Name>(name: &str, default: &M) -> HttpFilter {
+    let config_type = Some(http_filter::ConfigType::ConfigDiscovery(wire::discovered(Some(default))));
+    HttpFilter { name: name.to_owned(), config_type, ..HttpFilter::default() }
 }
 
 fn discovered<M: Message + Name>(name: &str, default: Option<&M>) -> Filter {

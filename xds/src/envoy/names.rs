@@ -46,6 +46,9 @@ pub fn inbound_http(port: u16) -> String {
     format!("{INBOUND}/{port}/http")
 }
 
+/// The filter that names the route of each request that a workload receives, where routes are measured.
+pub const INBOUND_ROUTES: &str = "inbound/routes";
+
 /// Returns the name of the filter that authorises the connections to an inbound port.
 pub fn inbound_tcp(port: u16) -> String {
     format!("{INBOUND}/{port}/tcp")

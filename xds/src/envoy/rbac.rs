@@ -42,6 +42,11 @@ use crate::mesh::{
 /// The filter state that holds the request's normalised path without its query (`request::path_state` sets it).
 pub const PATH_STATE: &str = "smidge.path";
 
+/// Prefix of the metadata and of the statistics of the rules that name routes.
+const ROUTE: &str = "route_";
+/// The metadata that names the route of a request, in an access log; empty where no route is measured.
+pub const ROUTE_STATE: &str = "%DYNAMIC_METADATA(envoy.filters.http.rbac:route_shadow_effective_policy_id)%";
+
 /// The rules of one inbound port.
 #[derive(Debug, Clone, Copy)]
 pub enum Rules<'a> {
@@ -65,6 +70,23 @@ pub fn http(rules: Rules) -> http::Rbac {
             None => http_denial(),
         },
     }
+}
+
+/// Builds the rules that name the route of a request and refuse nothing: shadow rules, whose decision is the name of the
+/// first match that the request meets. The metadata of the request has it under `ROUTE_STATE`.
+pub fn routes<'a>(all: impl Iterator<Item = &'a Matches>) -> http::Rbac {
+    let mut known = BTreeSet::new();
+    let matches = all.flat_map(Matches::iter).filter(|it| known.insert(&it.name));
+    let named = |it: &Arc<HttpMatch>| FieldMatcher {
+        predicate: Some(predicate::request(it, path).unwrap_or_else(predicate::always)),
+        on_match: Some(decision(it.name.clone(), rbac::rbac::Action::Allow)),
+    };
+    let matchers: Vec<FieldMatcher> = matches.map(named).collect();
+    let shadow_matcher = (!matchers.is_empty()).then_some(Matcher {
+        matcher_type: Some(MatcherType::MatcherList(MatcherList { matchers })),
+        on_no_match: None,
+    });
+    http::Rbac { shadow_matcher, shadow_rules_stat_prefix: ROUTE.to_owned(), ..http::Rbac::default() }
 }
 
 /// Builds the rules of a TCP port.

@@ -20,7 +20,7 @@ use envoy_types::pb::{
 
 use super::{
     log_filter::{self, all, of_type},
-    wire,
+    rbac, wire,
 };
 use crate::mesh::proxy::TrafficStats;
 
@@ -59,6 +59,8 @@ const REFUSED: [Label; 2] = [("address", "%DOWNSTREAM_LOCAL_ADDRESS%"), ("chain"
 /// The number of the attempt, which the router writes: one that found no server may be followed by another for the same
 /// request.
 const ATTEMPT: Label = ("attempt", "%REQ(X-ENVOY-ATTEMPT-COUNT)%");
+/// The route of the request, where routes are measured (`rbac::routes`).
+const ROUTE: Label = ("route", rbac::ROUTE_STATE);
 const OF_HTTP_POLICY: [Label; 2] = [
     ("enforced", "%DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_engine_result)%"),
     ("shadow", "%DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_engine_result)%"),
@@ -70,8 +72,8 @@ const OF_TCP_POLICY: [Label; 2] = [
 
 /// Builds the loggers of the requests to a workload. A request that policy denies has no latency.
 pub fn inbound_requests(stats: TrafficStats) -> Vec<AccessLog> {
-    let counted = counter(INBOUND_REQUESTS, &[&CLIENT[..], &OUTCOME, &OF_HTTP_POLICY].concat());
-    let timed = histogram(INBOUND_LATENCY, &CLIENT);
+    let counted = counter(INBOUND_REQUESTS, &[&CLIENT[..], &OUTCOME, &OF_HTTP_POLICY, &[ROUTE]].concat());
+    let timed = histogram(INBOUND_LATENCY, &[&CLIENT[..], &[ROUTE]].concat());
     let end = of_type(AccessLogType::DownstreamEnd);
     let is_served =
         log_filter::decision("envoy.filters.http.rbac", "enforced_engine_result", "allowed", true);

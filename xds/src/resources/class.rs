@@ -39,6 +39,9 @@ impl ClassPart {
         let tcp = || ports().filter(|(_, protocol)| protocol.has_tcp()).map(|(port, _)| *port);
         let http = ports().filter(|(_, protocol)| protocol.has_http()).map(|(port, _)| *port);
         let mut built = vec![listener(class, marks, &mesh.settings, kept)];
+        if !class.traffic.is_none() && http.clone().next().is_some() {
+            built.push(routes(class, kept));
+        }
         built.extend(http.map(|port| requests(class, grants, port, kept)));
         built.extend(tcp().map(|port| connections(class, grants, port, kept)));
         built.extend(tcp().filter_map(|port| clients(class, grants, port, &mesh.trust, kept)));
@@ -60,6 +63,13 @@ fn requests(class: &Class, grants: &[Arc<Grant>], port: u16, kept: &Previous<'_>
     let name = names::inbound_http(port);
     let filter = wire::extension(&name, rbac::http(rules(class, grants, port)));
     kept.make(ResourceType::Extension, &name, &filter)
+}
+
+/// Builds what names the route of a request, for statistics.
+fn routes(class: &Class, kept: &Previous<'_>) -> Arc<Resource> {
+    let matches = class.routes.iter().flat_map(|routes| &routes.matches);
+    let filter = wire::extension(names::INBOUND_ROUTES, rbac::routes(matches));
+    kept.make(ResourceType::Extension, names::INBOUND_ROUTES, &filter)
 }
 
 /// Builds the rules by which a port authorises connections.

@@ -18,7 +18,7 @@ use smidge_xds::mesh::{
     service::{Endpoint, Protocol, Server, Service, ServicePort},
     source::SourceRef,
     trust::{Bundle, Trust},
-    workload::{Class, Workload},
+    workload::{Class, MeasuredRoutes, Workload},
 };
 
 /// Namespace of every object in these meshes.
@@ -39,6 +39,7 @@ pub fn all() -> BTreeMap<&'static str, Mesh> {
         ("no-grants", no_grants()),
         ("open", open()),
         ("stats-bounded", stats(TrafficStats::Bounded)),
+        ("stats-routes", stats_routes()),
         ("stats-unbounded", stats(TrafficStats::Unbounded)),
         ("tcp", tcp()),
         ("tcp-split", tcp_split(&[90, 10, 0])),
@@ -64,6 +65,27 @@ pub fn stats(traffic: TrafficStats) -> Mesh {
     let mut mesh = http();
     each_class(&mut mesh, |class| class.traffic = traffic);
     mesh
+}
+
+/// Builds `http` with a server whose requests are counted by route.
+pub fn stats_routes() -> Mesh {
+    let mut mesh = stats(TrafficStats::Bounded);
+    each_class(&mut mesh, |class| class.routes = vec![measured()]);
+    mesh
+}
+
+/// Returns the routes `buy` (`POST` of anything) and `look` (`/books` and below), and one for every request of the
+/// method `PUT`.
+pub fn measured() -> MeasuredRoutes {
+    let path = |pattern: &str| Some(PathRegex { pattern: pattern.to_owned(), end: PathEnd::Open });
+    let methods = |method: &str| Some(BTreeSet::from([method.to_owned()]));
+    let list = [
+        HttpMatch { methods: methods("POST"), ..http_match("buy") },
+        HttpMatch { path: path("/books"), ..http_match("look") },
+        HttpMatch { methods: methods("PUT"), ..http_match("write") },
+    ];
+    let matches = Matches::new(format!("{NAMESPACE}/api"), list.into_iter().map(Arc::new));
+    MeasuredRoutes { origin: SourceRef::new("MetricsPolicy", NAMESPACE, "api"), matches: vec![matches] }
 }
 
 /// Builds `http` with every condition that a match can have.
@@ -239,6 +261,7 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
             traffic: TrafficStats::None,
+            routes: Vec::new(),
         }),
     );
     let workload = Workload { identity, kind: "Deployment".to_owned(), name: name.to_owned(), class };

@@ -55,6 +55,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         access: AccessMode::Permissive,
         mtls: MtlsMode::Strict,
         traffic: TrafficStats::None,
+        routes: Vec::new(),
     };
     mesh.classes.insert(class.clone(), Arc::new(inbound));
     let workload = Arc::new(Workload {
@@ -94,10 +95,10 @@ fn address(net: u8, number: usize) -> IpAddr {
 }
 
 /// Builds the bootstrap as it is injected, except that the server and the admin interface are at sockets in `folder`.
-pub fn injected(folder: &Path) -> Value {
+pub fn injected(folder: &Path, traffic: TrafficStats) -> Value {
     let input = BootstrapInput {
         socket_mark: None,
-        traffic: TrafficStats::None,
+        traffic,
         instance: PROXY.to_owned(),
         namespace: NAMESPACE.to_owned(),
         cluster: "test".to_owned(),

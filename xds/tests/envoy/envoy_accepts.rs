@@ -26,7 +26,8 @@ fn envoy_accepts_every_golden_configuration() {
 fn is_for(envoy: &Path, file: &Path) -> bool {
     let has = binaries::traffic(envoy);
     let file = file.to_string_lossy();
-    (has == TrafficStats::Bounded || !file.contains("/stats-bounded/"))
+    let is_bounded = ["/stats-bounded/", "/stats-routes/"].iter().any(|case| file.contains(case));
+    (has == TrafficStats::Bounded || !is_bounded)
         && (has == TrafficStats::Unbounded || !file.contains("/stats-unbounded/"))
 }
 

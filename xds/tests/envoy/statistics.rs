@@ -5,7 +5,10 @@ use smidge_xds_testing::{binaries, fixture, proxies, wide};
 use std::{path::Path, sync::Arc, time::Duration};
 
 use proxies::{Envoy, Serving, until};
-use smidge_xds::{mesh::service::Protocol, snapshot::Snapshot};
+use smidge_xds::{
+    mesh::{proxy::TrafficStats, service::Protocol},
+    snapshot::Snapshot,
+};
 use tempfile::TempDir;
 use wide::PROXY;
 
@@ -39,7 +42,13 @@ async fn statistics(binary: &Path, services: usize, protocol: Protocol) -> Vec<S
     let (server, mut handles) = fixture::server(Some(wide::leaf()));
     let serving = Serving::start(server, folder.path());
     handles.publish(&[(PROXY, &view)]);
-    let envoy = Envoy::start_with(binary, folder.path(), PROXY, &wide::injected(folder.path()), 1);
+    let envoy = Envoy::start_with(
+        binary,
+        folder.path(),
+        PROXY,
+        &wide::injected(folder.path(), TrafficStats::None),
+        1,
+    );
     let has_all = || {
         let connected = handles.proxies.list();
         let has_taken = connected.iter().any(|it| it.settled && it.acknowledged.is_some());

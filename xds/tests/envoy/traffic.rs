@@ -59,6 +59,43 @@ fn requests_are_counted_by_peer_and_outcome() {
 }
 
 #[test]
+fn requests_are_counted_by_route() {
+    for binary in counting() {
+        let [http] = process::reserved_ports();
+        let authority = Authority::generate();
+        let mut mesh = mesh(&authority, binaries::traffic(&binary));
+        meshes::workload(&mut mesh, "api", 10, &[(http, Protocol::Http)]);
+        meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
+        meshes::each_class(&mut mesh, |class| {
+            class.traffic = binaries::traffic(&binary);
+            class.routes = vec![meshes::measured()];
+        });
+        let snapshot = Snapshot::next(Arc::new(mesh), None);
+        let inbound = Inbound::start(&binary, authority, &[http], &snapshot, echo_server(""));
+        let call = |name: &str, line: &str| {
+            let leaf = inbound.authority.issue(&spiffe(name));
+            let head = format!("{line} HTTP/1.1\nHost: api\n");
+            request(leaf.connect(at(http)).unwrap(), &head).unwrap().0
+        };
+        // The first match in order counts a request that meets two.
+        for line in ["POST /books", "GET /books?x=/buy", "GET /books/1", "PUT /", "GET /other"] {
+            assert_eq!(call("web", line), 200, "{line}");
+        }
+        assert_eq!(call("cron", "GET /books"), 403);
+
+        let envoy = &inbound.envoy;
+        let of = |name: &str| format!("route=\"{name}\"");
+        for (route, count) in [("shop/api/buy", 1), ("shop/api/look", 2), ("shop/api/write", 1)] {
+            expect(envoy, "inbound_requests", &[&of(route), "code=\"200\""], count);
+            expect(envoy, "inbound_latency_ms_count", &[&of(route)], count);
+        }
+        expect(envoy, "inbound_requests", &[&of("shop/api/look"), "enforced=\"denied\""], 1);
+        // What no match meets has no route.
+        expect(envoy, "inbound_requests", &[&of(""), "code=\"200\""], 1);
+    }
+}
+
+#[test]
 fn a_call_that_finds_no_server_is_counted_with_its_service() {
     for binary in counting() {
         let [port, closed] = process::reserved_ports();

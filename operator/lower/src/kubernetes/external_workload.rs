@@ -94,6 +94,7 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         addresses,
         owner: (KIND.to_owned(), key.1.clone()),
         traffic: TrafficStats::None,
+        is_planned: false,
         ports,
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);

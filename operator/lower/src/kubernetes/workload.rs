@@ -28,6 +28,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::Key,
     node::Node,
+    smi::metrics_policy,
     value::{DeclaredPort, IdentityPorts, KubePod, MeshPod},
 };
 
@@ -94,6 +95,7 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
         context.report(not_injected_here(&key.0, pod));
     }
     let (kind, name) = owner(pod);
+    context.contribute_to(Node::PodsOfWorkload(key.0.clone(), kind.clone(), name.clone()));
     let object = ObjectRef::new(kind, &key.0, name);
     report_metadata(&object, pod, is_member, context);
     if is_member {
@@ -193,6 +195,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
         addresses: addresses(pod),
         owner: owner(pod),
         traffic: traffic(pod),
+        is_planned: pod.metadata.uid.is_none() && proxy_version(pod).is_none(),
         ports: declared(pod)
             .filter(|port| is_tcp(port))
             .map(|port| DeclaredPort {
@@ -206,8 +209,12 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
 
 /// Returns the statistics of traffic that the proxy of a pod can count, by the version that injection has written.
 fn traffic(pod: &Pod) -> TrafficStats {
-    let version = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::PROXY_VERSION));
-    version.map_or(TrafficStats::None, |version| TrafficStats::of_version(version))
+    proxy_version(pod).map_or(TrafficStats::None, TrafficStats::of_version)
+}
+
+fn proxy_version(pod: &Pod) -> Option<&str> {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(labels::PROXY_VERSION)).map(String::as_str)
 }
 
 /// Returns the workload instance of a pod, and its class.
@@ -235,17 +242,25 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Arc<Work
         (port, declared.unwrap_or_else(|| protocol::of_workload(&identity, port, context)))
     };
     let ports = ports.into_iter().map(protocol_of).collect();
-    let class = Class { identity: identity.clone(), ports, access, mtls, traffic: member.traffic };
+    // What is measured is added by the class, as its instances share it.
+    let routes = Vec::new();
+    let class = Class { identity: identity.clone(), ports, access, mtls, traffic: member.traffic, routes };
     let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
     Some((Workload { identity, kind, name, class: id }.into(), class.into()))
 }
 
-/// Returns the class of the instances that contribute to it: they all have the same value.
+/// Returns the class of the instances that contribute to it, which all have the same value, with the routes that are
+/// measured for any of them.
 pub(crate) fn class(context: &mut Context<'_>) -> Option<Arc<Class>> {
-    let class = context.contributors().last().and_then(|instance| context.class(instance))?;
+    let contributors = context.contributors();
+    let mut class = contributors.iter().find_map(|instance| context.class(instance))?;
     context.contribute_to(Node::IdentityPorts(class.identity.clone()));
+    let routes = metrics_policy::routes(&class, contributors, context);
+    if !routes.is_empty() {
+        Arc::make_mut(&mut class).routes = routes;
+    }
     Some(class)
 }
 
@@ -298,11 +313,11 @@ fn reserved(object: ObjectRef, port: u16) -> Finding {
     .hint("let the application listen on another port")
 }
 
-/// Returns the name of a class: its account, and a digest of all that determines its listener. The access mode does
-/// not: a change of it must move no proxy to another class. Clusters may differ in their modes, so a class belongs to
+/// Returns the name of a class: its account, and a digest of all that determines its listener. The access mode and the
+/// measured routes do not: a change of them must move no proxy to another class. Clusters may differ in their modes, so a class belongs to
 /// one cluster.
 fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
-    let Class { identity, ports, access: _, mtls, traffic } = class;
+    let Class { identity, ports, access: _, mtls, traffic, routes: _ } = class;
     let mut text = format!("{cluster} {identity} {mtls:?}");
     for (port, protocol) in ports {
         // Writing to a String cannot fail.

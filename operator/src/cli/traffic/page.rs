@@ -17,7 +17,7 @@ use super::calls::Calls;
 
 mod wire;
 
-use wire::{WireBackend, WireEdge, WireItem, WireKind, WireList, WireMetric, WireObject};
+use wire::{WireBackend, WireEdge, WireItem, WireKind, WireList, WireMetric, WireObject, WireRoute};
 
 /// Maximum length of a value in a message, in characters.
 const MAX_SHOWN: usize = 100;
@@ -65,6 +65,8 @@ pub struct Item {
     pub edge: Edge,
     /// The backend, for a TrafficSplit.
     pub backend: Option<Backend>,
+    /// The route, as `group/match`; `None` for an item that has none.
+    pub route: Option<String>,
     /// Time of the answer, as written; empty if it is missing.
     pub timestamp: String,
     /// Length of the time that is reported; `None` if it is missing.
@@ -147,7 +149,7 @@ impl Page {
 
 impl Item {
     fn read(item: WireItem) -> Result<Self, PageError> {
-        let WireItem { metadata, timestamp, window, resource, edge, backend, metrics } = item;
+        let WireItem { metadata, timestamp, window, resource, edge, backend, route, metrics } = item;
         let mut object = Object::from(resource.unwrap_or_default());
         let own = Object::from(metadata.unwrap_or_default());
         if object.name.is_empty() {
@@ -173,7 +175,8 @@ impl Item {
             Some(_) => return Err(read.missing("backend.name", "the name of a Service")),
             None => None,
         };
-        Ok(Self { edge, backend, timestamp: timestamp.unwrap_or_default(), window, calls, object })
+        let route = route.map(|WireRoute { name, match_name }| format!("{name}/{match_name}"));
+        Ok(Self { edge, backend, route, timestamp: timestamp.unwrap_or_default(), window, calls, object })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Turns `KIND[/NAME] [NAME]`, as kubectl has them, into the resource and the object that are asked about.
 //!
-//! Pure. Used by `stat` and `edges`, before anything is requested. Does not know which objects exist.
+//! Pure. Used by `stat`, `edges` and `top`, before anything is requested. Does not know which objects exist.
 
 use std::time::Duration;
 
 use smidge_traffic_metrics::api::{
     GROUP, Version,
     query::Parameters,
-    request::{Figures, is_name},
+    request::{Figures, Subresource, is_name},
     resource::{RESOURCES, Resource},
 };
 
@@ -57,6 +57,14 @@ pub enum TargetError {
     NameOfAll {
         /// The name.
         name: String,
+    },
+    /// A kind whose calls are not reported by route.
+    #[error(
+        "KIND is {kind}, which have no routes: expected a kind of pods (hint: the workloads behind them have)"
+    )]
+    NoRoutes {
+        /// The plural name of the kind.
+        kind: &'static str,
     },
     /// One object, and a selection.
     #[error("NAME is {name:?} with -l: expected one of them")]
@@ -138,15 +146,15 @@ impl Target {
             resource: self.resource,
             namespace: self.namespace.clone(),
             name: self.name.clone(),
-            edges: false,
+            subresource: Subresource::None,
             parameters: Parameters { window: self.window, ..Parameters::default() },
         }
     }
 
-    /// Returns the request for the edges of one of the objects.
-    pub fn edges(&self, namespace: &str, name: &str) -> Figures {
+    /// Returns the request for a part of one of the objects.
+    pub fn part(&self, subresource: Subresource, namespace: &str, name: &str) -> Figures {
         let namespace = Some(namespace.to_owned()).filter(|_| self.resource.namespaced);
-        Figures { namespace, name: Some(name.to_owned()), edges: true, ..self.wholes() }
+        Figures { namespace, name: Some(name.to_owned()), subresource, ..self.wholes() }
     }
 
     /// Returns a text for messages: `deployments in the namespace shop`, `deployment shop/web`.
@@ -281,11 +289,14 @@ mod tests {
     #[test]
     fn edges_are_those_of_one_object() {
         let target = Target::parse(&query("ns", None), "shop").unwrap();
-        assert_eq!(target.edges("", "web").path(), "/apis/metrics.smi-spec.io/v1alpha2/namespaces/web/edges");
+        assert_eq!(
+            target.part(Subresource::Edges, "", "web").path(),
+            "/apis/metrics.smi-spec.io/v1alpha2/namespaces/web/edges"
+        );
         assert_eq!(target.described(), "namespaces");
         let target = Target::parse(&query("po", None), "shop").unwrap();
         let path = "/apis/metrics.smi-spec.io/v1alpha2/namespaces/shop/pods/web/edges";
-        assert_eq!(target.edges("shop", "web").path(), path);
+        assert_eq!(target.part(Subresource::Edges, "shop", "web").path(), path);
         assert_eq!(target.described(), "pods in the namespace shop");
     }
 }

@@ -63,7 +63,12 @@ fn edges(direction: char) -> impl Fn(Peer, Figures) -> (Edge, Figures) {
         'f' => (Direction::From, Side::Client),
         _ => (Direction::To, Side::Client),
     };
-    move |peer, figures| (Edge { direction, side, peer, backend: None }, figures)
+    move |peer, figures| (Edge { direction, side, peer, backend: None, route: None }, figures)
+}
+
+/// Returns an edge of a route.
+fn on(route: &str, (edge, figures): (Edge, Figures)) -> (Edge, Figures) {
+    (Edge { route: Some(route.to_owned()), ..edge }, figures)
 }
 
 /// Traffic of the objects of a kind.
@@ -89,8 +94,9 @@ pub fn traffic(kind: Kind) -> Traffic {
             (
                 "shop/web",
                 vec![
-                    from(deployment("front/gateway"), counts(980, 20, 0)),
-                    from(account("batch/cron"), counts(0, 0, 3)),
+                    on("shop/books/look", from(deployment("front/gateway"), counts(900, 0, 0))),
+                    on("shop/books/buy", from(deployment("front/gateway"), counts(80, 20, 0))),
+                    on("shop/books/buy", from(account("batch/cron"), counts(0, 0, 3))),
                     from(Peer::default(), counts(20, 0, 12)),
                     to(deployment("shop/db"), counts(500, 0, 0)),
                 ],

@@ -9,7 +9,7 @@ use super::{
     accept::{Form, Meta},
     assemble::{self, Subject},
     object::{ListMetadata, TrafficMetrics, TrafficMetricsList},
-    request::Figures,
+    request::{Figures, Subresource},
     status::Status,
     table::{self, Partial},
     timestamp::Timestamp,
@@ -39,7 +39,7 @@ struct PartialList {
 
 /// Returns true if the answer is a list.
 pub fn is_list(request: &Figures) -> bool {
-    request.name.is_none() || request.edges || request.resource.has_backends()
+    request.name.is_none() || request.subresource != Subresource::None || request.resource.has_backends()
 }
 
 /// Writes the answer. For one object, `part` has just that.
@@ -49,9 +49,10 @@ pub fn write(
     (part, traffic): (&Part, &Traffic),
     at: Timestamp,
 ) -> Result<Vec<u8>, Status> {
-    let (items, left_out) = match (&request.name, part.subjects.first(), request.edges) {
+    let (items, left_out) = match (&request.name, part.subjects.first(), request.subresource) {
         (Some(name), None, _) => return Err(Status::no_such_object(request.resource, name)),
-        (_, Some(subject), true) => assemble::edges(request, subject, traffic, at),
+        (_, Some(subject), Subresource::Edges) => assemble::edges(request, subject, traffic, at),
+        (_, Some(subject), Subresource::Routes) => (assemble::routes(request, subject, traffic, at), 0),
         _ => (assemble::wholes(request, &part.subjects, traffic, at), 0),
     };
     let left_out = Some(left_out as u64).filter(|number| *number > 0);

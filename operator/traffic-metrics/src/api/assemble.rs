@@ -79,7 +79,12 @@ pub fn edges(
     at: Timestamp,
 ) -> (Vec<TrafficMetrics>, usize) {
     let frame = Frame { request, subject, at };
-    let mut found: Vec<(&Edge, &Figures)> = traffic.get(&subject.name).into_iter().flatten().collect();
+    // Routes of one peer are one edge.
+    let mut joined = BTreeMap::<Edge, Figures>::new();
+    for (edge, figures) in traffic.get(&subject.name).into_iter().flatten() {
+        joined.entry(Edge { route: None, ..edge.clone() }).or_default().add(figures);
+    }
+    let mut found: Vec<(&Edge, &Figures)> = joined.iter().collect();
     let left_out = found.len().saturating_sub(MAX_EDGES);
     if left_out > 0 {
         found.sort_by_key(|(_, figures)| std::cmp::Reverse(calls(figures)));
@@ -100,6 +105,32 @@ pub fn edges(
         frame.item(shown, backend, figures)
     };
     (found.into_iter().map(item).collect(), left_out)
+}
+
+/// Returns the items for the routes of one object: the calls that it received, by the match that they met, and last
+/// those that met none.
+pub fn routes(
+    request: &request::Figures,
+    subject: &Subject,
+    traffic: &Traffic,
+    at: Timestamp,
+) -> Vec<TrafficMetrics> {
+    let frame = Frame { request, subject, at };
+    let none = BTreeMap::new();
+    let edges = traffic.get(&subject.name).unwrap_or(&none);
+    let mut names: Vec<Option<&str>> = edges.keys().map(|edge| edge.route.as_deref()).collect();
+    // Without a name last, and first in the order of `Option`.
+    names.sort_by_key(|name| (name.is_none(), *name));
+    names.dedup();
+    let mut items = Vec::new();
+    for name in names {
+        let figures = sum(request.resource, edges, |edge| edge.route.as_deref() == name);
+        if figures != Figures::default() || name.is_some() {
+            let route = name.map(object::Route::of);
+            items.push(TrafficMetrics { route, ..frame.item(frame.whole(), None, &figures) });
+        }
+    }
+    items
 }
 
 /// Returns the number of calls.
@@ -187,6 +218,7 @@ impl Frame<'_> {
             resource: reference(request.resource, &subject.name),
             edge,
             backend,
+            route: None,
             metrics: object::metrics(figures),
             figures: *figures,
         }

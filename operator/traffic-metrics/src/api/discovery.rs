@@ -30,14 +30,17 @@ pub fn resources(version: Version) -> Value {
             "verbs": ["get", "list", "watch"],
             "categories": ["smi"],
         });
-        let edges = json!({
-            "name": format!("{}/edges", resource.plural),
-            "singularName": "",
-            "namespaced": resource.namespaced,
-            "kind": "TrafficMetricsList",
-            "verbs": ["get"],
-        });
-        [whole, edges]
+        let part = |name: &str| {
+            json!({
+                "name": format!("{}/{name}", resource.plural),
+                "singularName": "",
+                "namespaced": resource.namespaced,
+                "kind": "TrafficMetricsList",
+                "verbs": ["get"],
+            })
+        };
+        let routes = resource.has_routes().then(|| part("routes"));
+        [whole, part("edges")].into_iter().chain(routes)
     });
     json!({
         "kind": "APIResourceList",

@@ -30,6 +30,9 @@ pub struct TrafficMetrics {
     /// The backend, for a TrafficSplit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
+    /// The route, for an item that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
     /// The figures.
     pub metrics: Vec<Metric>,
     /// The same as numbers, for tables.
@@ -96,6 +99,29 @@ pub struct Backend {
     pub name: String,
     /// Its weight; 0 for one that the split does not have any more.
     pub weight: u64,
+}
+
+/// Route of calls: a match of an HTTPRouteGroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// `HTTPRouteGroup`.
+    pub kind: &'static str,
+    /// The namespace of the group.
+    pub namespace: String,
+    /// The name of the group.
+    pub name: String,
+    /// The name of the match.
+    #[serde(rename = "match")]
+    pub match_name: String,
+}
+
+impl Route {
+    /// Returns the route of a name `namespace/group/match`.
+    pub fn of(name: &str) -> Self {
+        let mut parts = name.splitn(3, '/').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        Self { kind: "HTTPRouteGroup", namespace: next(), name: next(), match_name: next() }
+    }
 }
 
 /// One figure.

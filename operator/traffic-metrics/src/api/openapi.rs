@@ -81,8 +81,11 @@ fn paths(dialect: Dialect, version: Version) -> impl Iterator<Item = (String, Va
         let mut all = vec![
             (format!("{base}{scope}/{plural}"), operation("list", "TrafficMetricsList", scoped, "")),
             (format!("{one}/edges"), operation("get", "TrafficMetricsList", &named, "Edges")),
-            (one, operation("get", "TrafficMetrics", &named, "")),
+            (one.clone(), operation("get", "TrafficMetrics", &named, "")),
         ];
+        if resource.has_routes() {
+            all.push((format!("{one}/routes"), operation("get", "TrafficMetricsList", &named, "Routes")));
+        }
         if resource.namespaced {
             let everywhere = operation("list", "TrafficMetricsList", &[], "ForAllNamespaces");
             all.push((format!("{base}/{plural}"), everywhere));

@@ -41,10 +41,38 @@ pub struct Figures {
     pub namespace: Option<String>,
     /// The name in the path; `None`: a list.
     pub name: Option<String>,
-    /// True if the edges of the object are asked for.
-    pub edges: bool,
+    /// The part of the object that is asked for.
+    pub subresource: Subresource,
     /// The parameters.
     pub parameters: Parameters,
+}
+
+/// Part of an object that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Subresource {
+    /// The object as a whole.
+    #[default]
+    None,
+    /// Its edges: one for each peer, direction and side.
+    Edges,
+    /// Its routes: the calls that it received, by the match that they met.
+    Routes,
+}
+
+impl Subresource {
+    /// Returns the word in a path and in a rule of RBAC; empty for the whole.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Edges => "edges",
+            Self::Routes => "routes",
+        }
+    }
+
+    /// Returns the subresource of a word.
+    fn find(word: &str) -> Option<Self> {
+        [Self::Edges, Self::Routes].into_iter().find(|it| it.as_str() == word)
+    }
 }
 
 impl Figures {
@@ -80,8 +108,9 @@ impl Figures {
         let base = format!("/apis/{}", self.version.api_version());
         let scope = self.namespace.as_ref().map_or_else(String::new, |it| format!("/namespaces/{it}"));
         let object = self.name.as_ref().map_or_else(String::new, |it| format!("/{it}"));
-        let edges = if self.edges { "/edges" } else { "" };
-        format!("{base}{scope}/{}{object}{edges}", self.resource.plural)
+        let subresource = self.subresource.as_str();
+        let separator = if subresource.is_empty() { "" } else { "/" };
+        format!("{base}{scope}/{}{object}{separator}{subresource}", self.resource.plural)
     }
 
     /// Returns the question to a source.
@@ -128,23 +157,29 @@ fn find_version(name: &str) -> Result<Version, Status> {
 
 /// Reads the path after the version.
 fn figures(version: Version, parts: &[&str]) -> Result<Figures, Status> {
-    let (plural, namespace, name, edges) = match *parts {
-        [plural] => (plural, None, None, false),
-        // The subresource comes before a resource of that name, of which there is none.
-        [plural @ ("namespaces" | "nodes"), name] => (plural, None, Some(name), false),
-        [plural @ ("namespaces" | "nodes"), name, "edges"] => (plural, None, Some(name), true),
-        ["namespaces", namespace, plural] => (plural, Some(namespace), None, false),
-        ["namespaces", namespace, plural, name] => (plural, Some(namespace), Some(name), false),
-        ["namespaces", namespace, plural, name, "edges"] => (plural, Some(namespace), Some(name), true),
+    let none = Subresource::None;
+    let (plural, namespace, name, subresource) = match *parts {
+        [plural] => (plural, None, None, none),
+        [plural @ ("namespaces" | "nodes"), name] => (plural, None, Some(name), none),
+        // A subresource comes before a resource of that name, of which there is none.
+        [plural @ ("namespaces" | "nodes"), name, word] if let Some(it) = Subresource::find(word) => {
+            (plural, None, Some(name), it)
+        }
+        ["namespaces", namespace, plural] => (plural, Some(namespace), None, none),
+        ["namespaces", namespace, plural, name] => (plural, Some(namespace), Some(name), none),
+        ["namespaces", namespace, plural, name, word] if let Some(it) = Subresource::find(word) => {
+            (plural, Some(namespace), Some(name), it)
+        }
         _ => return Err(Status::no_such_path()),
     };
     let resource = resource::find(plural).ok_or_else(Status::no_such_path)?;
     let is_scope_right = resource.namespaced || namespace.is_none();
-    if !is_scope_right || [namespace, name].into_iter().flatten().any(|name| !is_name(name)) {
+    let has_it = subresource != Subresource::Routes || resource.has_routes();
+    if !is_scope_right || !has_it || [namespace, name].into_iter().flatten().any(|name| !is_name(name)) {
         return Err(Status::no_such_path());
     }
     let [namespace, name] = [namespace, name].map(|name| name.map(str::to_owned));
-    Ok(Figures { version, resource, namespace, name, edges, parameters: Parameters::default() })
+    Ok(Figures { version, resource, namespace, name, subresource, parameters: Parameters::default() })
 }
 
 /// Returns true if an object can have this name.
@@ -169,23 +204,26 @@ mod tests {
 
     #[test]
     fn every_path_of_the_document_is_read_and_written() {
-        type Read = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, bool);
-        let paths: [Read; 9] = [
-            ("deployments", "deployments", None, None, false),
-            ("namespaces", "namespaces", None, None, false),
-            ("namespaces/shop", "namespaces", None, Some("shop"), false),
-            ("namespaces/shop/edges", "namespaces", None, Some("shop"), true),
-            ("namespaces/shop/pods", "pods", Some("shop"), None, false),
-            ("namespaces/shop/pods/web", "pods", Some("shop"), Some("web"), false),
-            ("namespaces/shop/pods/web/edges", "pods", Some("shop"), Some("web"), true),
-            ("nodes/one.example.org", "nodes", None, Some("one.example.org"), false),
-            ("nodes/one/edges", "nodes", None, Some("one"), true),
+        type Read = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, Subresource);
+        let (none, edges, routes) = (Subresource::None, Subresource::Edges, Subresource::Routes);
+        let paths: [Read; 11] = [
+            ("deployments", "deployments", None, None, none),
+            ("namespaces", "namespaces", None, None, none),
+            ("namespaces/shop", "namespaces", None, Some("shop"), none),
+            ("namespaces/shop/edges", "namespaces", None, Some("shop"), edges),
+            ("namespaces/shop/pods", "pods", Some("shop"), None, none),
+            ("namespaces/shop/pods/web", "pods", Some("shop"), Some("web"), none),
+            ("namespaces/shop/pods/web/edges", "pods", Some("shop"), Some("web"), edges),
+            ("nodes/one.example.org", "nodes", None, Some("one.example.org"), none),
+            ("namespaces/shop/routes", "namespaces", None, Some("shop"), routes),
+            ("namespaces/shop/pods/web/routes", "pods", Some("shop"), Some("web"), routes),
+            ("nodes/one/edges", "nodes", None, Some("one"), edges),
         ];
-        for (path, plural, namespace, name, edges) in paths {
+        for (path, plural, namespace, name, subresource) in paths {
             let path = format!("{BASE}/{path}");
             let figures = read(&path);
             let found = (figures.resource.plural, figures.namespace.as_deref(), figures.name.as_deref());
-            assert_eq!((found, figures.edges), ((plural, namespace, name), edges), "{path}");
+            assert_eq!((found, figures.subresource), ((plural, namespace, name), subresource), "{path}");
             assert_eq!(figures.path(), path);
         }
         assert_eq!(read(&format!("{BASE}/namespaces/shop")).authorized_namespace(), Some("shop"));
@@ -220,6 +258,8 @@ mod tests {
             "pods/a",
             "namespaces/a/pods/b/log",
             "namespaces/a/pods/b/edges/c",
+            "namespaces/a/services/b/routes",
+            "namespaces/a/trafficsplits/b/routes",
             "namespaces//pods",
             "namespaces/A/pods",
             "namespaces/../pods",

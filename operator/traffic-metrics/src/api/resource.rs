@@ -31,6 +31,11 @@ impl Resource {
     pub fn has_backends(&self) -> bool {
         self.kind == Kind::TrafficSplit
     }
+
+    /// Returns true if the traffic is reported by route, which the servers' proxies measure.
+    pub fn has_routes(&self) -> bool {
+        self.side == Side::Server
+    }
 }
 
 const fn row(

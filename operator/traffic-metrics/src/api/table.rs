@@ -8,7 +8,7 @@ use super::{
     accept::Meta,
     object::{ListMetadata, Metadata, Reference, TrafficMetrics},
     query::IncludeObject,
-    request,
+    request::{self, Subresource},
 };
 use crate::traffic::Figures;
 
@@ -102,7 +102,15 @@ pub fn table<'a>(
 
 fn columns(request: &request::Figures) -> Vec<Column> {
     let mut all = vec![column("Name", ("string", "name"), "Name of the object that has the traffic", 0)];
-    if request.edges {
+    if request.subresource == Subresource::Routes {
+        all.push(column(
+            "Route",
+            TEXT,
+            "Match of an HTTPRouteGroup that the calls met; - for those that met none",
+            0,
+        ));
+    }
+    if request.subresource == Subresource::Edges {
         all.push(column("Direction", TEXT, "to: the object calls the peer; from: the peer calls it", 0));
         all.push(column("Peer", TEXT, "Other end of the calls", 0));
         all.push(column("Side", TEXT, "Side whose proxy has counted: client or server", 1));
@@ -125,7 +133,11 @@ fn columns(request: &request::Figures) -> Vec<Column> {
 
 fn cells(request: &request::Figures, item: &TrafficMetrics) -> Vec<serde_json::Value> {
     let mut all = vec![item.metadata.name.clone().into()];
-    if request.edges {
+    if request.subresource == Subresource::Routes {
+        let route = item.route.as_ref().map(|it| format!("{}/{}", it.name, it.match_name));
+        all.push(route.unwrap_or_else(|| "-".to_owned()).into());
+    }
+    if request.subresource == Subresource::Edges {
         let peer = item.edge.resource.as_ref().map_or_else(|| "unknown".to_owned(), peer);
         all.extend([item.edge.direction.into(), peer.into(), item.edge.side.into()]);
     }

@@ -34,6 +34,7 @@ pub(super) const PARTIES: &[Label] = &[
     label("service_namespace", |key, _| service(key, |it| it.namespace.clone())),
     label("service", |key, _| service(key, |it| it.name.clone())),
     label("backend", |key, _| key.calls.backend.as_ref().map(|it| it.name.clone()).unwrap_or_default()),
+    label("route", |key, _| key.calls.route.clone()),
     label("mtls", |key, _| is_mutual(key).to_string()),
 ];
 

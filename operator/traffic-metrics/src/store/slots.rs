@@ -145,7 +145,7 @@ mod tests {
     use crate::traffic::Peer;
 
     fn flow() -> Arc<Flow> {
-        Arc::new(Flow::Inbound { peer: Peer::default() })
+        Arc::new(Flow::Inbound { peer: Peer::default(), route: String::new() })
     }
 
     fn success(slots: &Slots, from: u64) -> u64 {

@@ -84,7 +84,7 @@ fn edges(traffic: &Traffic, object: &ObjectName) -> Vec<(Edge, Figures)> {
 }
 
 fn edge(direction: Direction, side: Side, peer: Peer) -> Edge {
-    Edge { direction, side, peer, backend: None }
+    Edge { direction, side, peer, backend: None, route: None }
 }
 
 #[test]

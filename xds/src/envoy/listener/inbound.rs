@@ -43,7 +43,7 @@ pub type Marks = BTreeMap<u16, String>;
 /// Builds the listener of a class.
 pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     // The access mode is not in here: a switch of it must end no connection.
-    let Class { identity: _, ports, access: _, mtls, traffic } = class;
+    let Class { identity: _, ports, access: _, mtls, traffic, routes: _ } = class;
     let options = Options { settings, traffic: *traffic };
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();

@@ -34,6 +34,7 @@ pub(super) struct WireItem {
     pub(super) resource: Option<WireObject>,
     pub(super) edge: Option<WireEdge>,
     pub(super) backend: Option<WireBackend>,
+    pub(super) route: Option<WireRoute>,
     pub(super) metrics: Option<Vec<WireMetric>>,
 }
 
@@ -55,6 +56,14 @@ pub(super) struct WireEdge {
 pub(super) struct WireBackend {
     pub(super) name: Option<String>,
     pub(super) weight: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireRoute {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default, rename = "match")]
+    pub(super) match_name: String,
 }
 
 #[derive(Deserialize)]

@@ -25,6 +25,7 @@ pub(super) fn schemas(dialect: Dialect, version: Version) -> Vec<(String, Value)
         ("ObjectReference", object_reference()),
         ("Edge", edge(&refer)),
         ("Backend", backend()),
+        ("Route", route()),
         ("Metric", metric()),
     ];
     let parts = parts.map(|(kind, (description, properties))| {
@@ -46,6 +47,7 @@ fn one(refer: &impl Fn(&str) -> Value) -> Fields {
         ("resource", part(refer("ObjectReference"), "The object that has the traffic.")),
         ("edge", part(refer("Edge"), "The other end of the calls, and the side that has counted.")),
         ("backend", part(refer("Backend"), "The backend that took the calls, for a TrafficSplit.")),
+        ("route", part(refer("Route"), "The route of the calls, for an item of the routes of an object.")),
         ("metrics", items(refer("Metric"), "The figures.")),
     ];
     ("Traffic of an object of Kubernetes, or of an edge of it, within a window.", properties)
@@ -85,6 +87,16 @@ fn backend() -> Fields {
         ("weight", json!({"type": "integer", "format": "int64", "description": "Weight of the backend."})),
     ];
     ("Backend of a TrafficSplit.", properties)
+}
+
+fn route() -> Fields {
+    let properties = vec![
+        ("kind", text("HTTPRouteGroup.")),
+        ("namespace", text("Namespace of the HTTPRouteGroup.")),
+        ("name", text("Name of the HTTPRouteGroup.")),
+        ("match", text("Name of the match.")),
+    ];
+    ("Match that calls met, of those that a MetricsPolicy has measured.", properties)
 }
 
 fn metric() -> Fields {

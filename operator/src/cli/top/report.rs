@@ -1,0 +1,104 @@
+//! Turns the routes of objects into the rows of `smidge top`, and these into text.
+//!
+//! Pure. Rows with most calls come first, refused ones included.
+
+use std::{cmp::Reverse, time::Duration};
+
+use serde::Serialize;
+
+use crate::cli::traffic::{
+    Time,
+    calls::{Calls, NONE, Rates},
+    columns::{Cell, lines},
+    page::Item,
+    target::Target,
+};
+
+/// Note below a table in which no call has a route.
+const NOT_MEASURED: &str =
+    "note: no route is measured (hint: a MetricsPolicy has the calls of an object measured by route)";
+
+/// Figures of routes.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// Plural name of the kind of the objects.
+    resource: &'static str,
+    #[serde(flatten)]
+    time: Time,
+    items: Vec<Row>,
+    #[serde(skip)]
+    length: Duration,
+    #[serde(skip)]
+    empty: String,
+    #[serde(skip)]
+    namespaced: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    namespace: String,
+    name: String,
+    /// The match, as `group/match`; `null` for calls that met none.
+    route: Option<String>,
+    #[serde(flatten)]
+    rates: Rates,
+    #[serde(flatten)]
+    calls: Calls,
+}
+
+impl Report {
+    /// Makes the rows of all items.
+    pub(super) fn new(target: &Target, items: Vec<Item>) -> Self {
+        let time = Time::of(&items, target.window);
+        let length = items.first().and_then(|item| item.window).unwrap_or(target.window);
+        let row = |Item { object, route, calls, window, .. }: Item| Row {
+            namespace: object.namespace,
+            name: object.name,
+            route,
+            rates: calls.rates(window.unwrap_or(length)),
+            calls,
+        };
+        let mut items: Vec<Row> = items.into_iter().map(row).collect();
+        items.sort_by(|a, b| key(a).cmp(&key(b)));
+        Self {
+            resource: target.resource.plural,
+            items,
+            time,
+            length,
+            empty: format!("no calls of {}", target.described()),
+            namespaced: target.resource.namespaced,
+        }
+    }
+
+    /// Returns the table; a refresh begins with its time.
+    pub(super) fn text(&self, is_refresh: bool, is_colourful: bool) -> String {
+        let heading = if is_refresh { self.time.heading() } else { String::new() };
+        if self.items.is_empty() {
+            return format!("{heading}{}\n", self.empty);
+        }
+        let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
+        let mut headings = vec!["NAME", "ROUTE", "SUCCESS", "RPS", "P50", "P90", "P99"];
+        if self.namespaced {
+            headings.insert(0, "NAMESPACE");
+        }
+        headings.extend(has_refused.then_some("REFUSED"));
+        let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
+        let is_measured = self.items.iter().any(|row| row.route.is_some());
+        let note = if is_measured { String::new() } else { format!("{NOT_MEASURED}\n") };
+        format!("{heading}{}{note}", lines(&headings, &rows, is_colourful))
+    }
+
+    fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
+        cells.extend([Cell::text(&row.name), Cell::text(row.route.as_deref().unwrap_or(NONE))]);
+        cells.extend(row.calls.rate_cells(self.length));
+        cells.extend(row.calls.latency_cells());
+        cells.extend(has_refused.then(|| row.calls.refused_cell()));
+        cells
+    }
+}
+
+fn key(row: &Row) -> (Reverse<u64>, &str, &str, Option<&str>) {
+    (Reverse(row.calls.total()), &row.namespace, &row.name, row.route.as_deref())
+}
