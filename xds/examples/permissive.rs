@@ -3,9 +3,9 @@
 //! `permissive ENVOY SERVICES...` serves meshes of these sizes, with ten endpoints per Service, from the product's
 //! server to an Envoy with the product's bootstrap, and prints a row for each: memory, CPU time, time until
 //! everything is accepted, number of statistics, bytes on the wire. The connection is a Unix socket without TLS; both
-//! processes share the CPUs of the machine. Two more arguments help to find the causes:
-//! `only=Cluster,Endpoints,Secret` sends no other kinds, and one that begins with `{` is merged into the bootstrap
-//! (RFC 7396). Asserts nothing about the figures.
+//! processes share the CPUs of the machine. Further arguments help to find the causes: `statistics` has the proxy count its
+//! traffic, `only=Cluster,Endpoints,Secret` sends no other kinds, and one that begins with `{` is merged into the
+//! bootstrap (RFC 7396). Asserts nothing about the figures.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,13 +24,13 @@ use std::{
 
 use serde_json::{Value, json};
 use smidge_xds::{
-    mesh::service::Protocol,
+    mesh::{proxy::TrafficStats, service::Protocol},
     resources::ResourceType,
     snapshot::Snapshot,
     view::{Named, View},
 };
 use smidge_xds_testing::{
-    fixture,
+    binaries, fixture, meshes,
     proxies::{self, Envoy, Serving},
     wide::{self, PROXY},
 };
@@ -41,19 +41,22 @@ const TIMEOUT: Duration = Duration::from_mins(10);
 const WORKERS: u16 = 2;
 
 /// Changes to the configuration that a proxy would get.
-#[derive(Default)]
 struct Changed {
     only: Option<String>,
     bootstrap: Option<Value>,
+    traffic: TrafficStats,
 }
 
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let binary = PathBuf::from(arguments.next().expect("the first argument is an Envoy"));
-    let (mut changed, mut sizes) = (Changed::default(), Vec::new());
+    let mut sizes = Vec::new();
+    let mut changed = Changed { only: None, bootstrap: None, traffic: TrafficStats::None };
     for argument in arguments {
-        if let Some(kinds) = argument.strip_prefix("only=") {
+        if argument == "statistics" {
+            changed.traffic = binaries::traffic(&binary);
+        } else if let Some(kinds) = argument.strip_prefix("only=") {
             changed.only = Some(kinds.to_owned());
         } else if argument.starts_with('{') {
             changed.bootstrap = Some(serde_json::from_str(&argument).expect("JSON"));
@@ -70,7 +73,9 @@ async fn main() {
 }
 
 async fn measure(binary: &Path, services: usize, changed: &Changed) {
-    let snapshot = Snapshot::next(Arc::new(wide::mesh(services, Protocol::Http)), None);
+    let mut mesh = wide::mesh(services, Protocol::Http);
+    meshes::each_class(&mut mesh, |class| class.traffic = changed.traffic);
+    let snapshot = Snapshot::next(Arc::new(mesh), None);
     let mut view = snapshot.view(&fixture::proxy(PROXY)).unwrap();
     if let Some(kinds) = &changed.only {
         let is_kept = |kind: &ResourceType| kinds.split(',').any(|it| it == format!("{kind:?}"));
@@ -78,7 +83,7 @@ async fn measure(binary: &Path, services: usize, changed: &Changed) {
         view = Arc::new(View::from(kept.map(|(key, it)| (key.clone(), Arc::clone(it))).collect::<Named>()));
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut bootstrap = wide::injected(folder.path());
+    let mut bootstrap = wide::injected(folder.path(), changed.traffic);
     if let Some(patch) = &changed.bootstrap {
         merge(&mut bootstrap, patch);
     }

@@ -7,6 +7,8 @@
 mod connecting;
 mod expectation;
 mod link;
+mod pushing;
+mod totals;
 
 use std::{
     io,
@@ -28,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::{
     behaviour::Behaviour,
     names::Names,
+    push::Push,
     sidecar::Sidecar,
     wire::{self, Kind},
 };
@@ -35,9 +38,13 @@ pub use connecting::Connected;
 use connecting::{Connecting, RETRY_DELAY};
 use expectation::Expectation;
 use link::Link;
+use pushing::Pushing;
+pub use totals::Totals;
 
 /// Token by which the controlling thread wakes the poll. No proxy has it.
 const WAKE: Token = Token(usize::MAX);
+/// Shortest wait for the next push: those that are due by then are sent together.
+const PUSH_DELAY: Duration = Duration::from_millis(2);
 /// Time limit for the thread to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -65,28 +72,6 @@ pub struct Target {
     pub window: usize,
 }
 
-/// Totals that the proxies have received.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Totals {
-    pub messages: u64,
-    /// Bytes of these messages, without any framing.
-    pub bytes: u64,
-    /// Bytes that were read from sockets: the same with the framing of gRPC, HTTP/2 and TLS, and the handshakes.
-    pub wire: u64,
-    /// Bytes in the sockets of proxies that read nothing.
-    pub unread: u64,
-    /// Number of resources by kind, in the order of `Kind::ALL`.
-    pub resources: [u64; 6],
-    /// Bytes of the resource bodies.
-    pub bodies: u64,
-    pub removed: u64,
-    pub open: u64,
-    /// Number of streams that the server ended.
-    pub ended: u64,
-    /// Number of resources held now.
-    pub held: u64,
-}
-
 enum Command {
     Slots(Vec<Slot>),
     Connect {
@@ -100,6 +85,8 @@ enum Command {
         count: usize,
         reply: oneshot::Sender<Vec<Instant>>,
     },
+    /// Has that number of proxies push statistics once in a period, or none.
+    Push(Option<(Push, usize, Duration)>),
     Totals(oneshot::Sender<Totals>),
     /// Closes every connection; with `true`, proxies drop the resources that they hold.
     Disconnect(bool, oneshot::Sender<()>),
@@ -191,6 +178,11 @@ impl Fleet {
         Ok(answer)
     }
 
+    /// Has the first `count` proxies push statistics once in `period`, until `push` is called with `None`.
+    pub fn push(&self, pushing: Option<(Push, usize, Duration)>) -> anyhow::Result<()> {
+        self.send(Command::Push(pushing))
+    }
+
     /// Returns the totals received so far.
     pub async fn totals(&self) -> anyhow::Result<Totals> {
         self.ask(Command::Totals).await
@@ -218,8 +210,11 @@ struct Crew {
     links: Vec<Option<Link>>,
     names: Names,
     totals: Totals,
+    /// Number of pushes that their connection did not take.
+    not_taken: u64,
     expected: Option<Expectation>,
     connecting: Option<Connecting>,
+    pushing: Option<Pushing>,
     progress: Arc<AtomicUsize>,
     buffer: Vec<u8>,
 }
@@ -233,15 +228,18 @@ fn run(poll: Poll, behaviour: Behaviour, progress: Arc<AtomicUsize>, orders: &mp
         links: Vec::new(),
         names: Names::default(),
         totals: Totals::default(),
+        not_taken: 0,
         expected: None,
         connecting: None,
+        pushing: None,
         progress,
         buffer: vec![0; 256 * 1024],
     };
     let mut events = Events::with_capacity(1024);
     loop {
-        let waits = crew.connecting.as_ref().is_some_and(Connecting::waits);
-        match crew.poll.poll(&mut events, waits.then_some(RETRY_DELAY)) {
+        let retry = crew.connecting.as_ref().is_some_and(Connecting::waits).then_some(RETRY_DELAY);
+        let push = crew.pushing.as_ref().map(|pushing| pushing.wait().max(PUSH_DELAY));
+        match crew.poll.poll(&mut events, retry.into_iter().chain(push).min()) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
             _ => {}
         }
@@ -259,6 +257,7 @@ fn run(poll: Poll, behaviour: Behaviour, progress: Arc<AtomicUsize>, orders: &mp
             }
         }
         crew.fill();
+        crew.push();
     }
 }
 
@@ -279,7 +278,15 @@ impl Crew {
                 let name = self.names.id(name.as_bytes());
                 self.expected = Some(Expectation::new((kind, name), self.slots.len(), count, reply));
             }
+            Command::Push(pushing) => {
+                self.pushing = pushing.map(|(push, count, period)| Pushing::start(push, count, period));
+            }
             Command::Totals(reply) => {
+                let calls = self.links.iter().flatten().map(Link::calls);
+                let (answered, reset) =
+                    calls.fold((0, 0), |(answered, reset), it| (answered + it.answered, reset + it.reset));
+                self.totals.pushes_answered = answered;
+                self.totals.pushes_failed = reset + self.not_taken;
                 self.totals.open = self.links.iter().flatten().count() as u64;
                 self.totals.held = self.sidecars.iter().map(Sidecar::holds).sum::<usize>() as u64;
                 let Self { links, buffer, .. } = self;
@@ -308,6 +315,22 @@ impl Crew {
             match Link::open(slot, &self.slots[slot], &connecting.target, self.poll.registry()) {
                 Ok(link) => self.links[slot] = Some(link),
                 Err(_) => connecting.retry(slot),
+            }
+        }
+    }
+
+    /// Sends the pushes that are due.
+    fn push(&mut self) {
+        let (Some(pushing), Some(connecting)) = (&mut self.pushing, &self.connecting) else { return };
+        let authority = connecting.target.server_name.to_str();
+        while let Some((slot, message)) = pushing.next() {
+            let token = self.slots.get(slot).map_or("", |slot| &slot.token);
+            let link = self.links.get_mut(slot).and_then(Option::as_mut);
+            if link.is_some_and(|link| link.call((&authority, token), &message)) {
+                self.totals.pushes += 1;
+                self.totals.push_bytes += message.len() as u64;
+            } else {
+                self.not_taken += 1;
             }
         }
     }

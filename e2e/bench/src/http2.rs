@@ -1,11 +1,16 @@
-//! Client side of HTTP/2 with one gRPC stream, without I/O: turns received bytes into messages and bytes to send.
+//! Client side of HTTP/2 with one gRPC stream and unary calls beside it, without I/O: turns received bytes into messages
+//! and bytes to send.
 //!
-//! Used by `fleet` for every simulated proxy. Does what one long-lived stream needs and nothing else: no header is
-//! decoded (a stream that is refused ends, which is all that needs to be known), nothing is prioritised or padded, and
-//! the receive window is opened once, wide enough for everything that is ever sent.
+//! Used by `fleet` for every simulated proxy. Does what one long-lived stream and small calls need and nothing else: no
+//! header is decoded (a stream that is refused ends, which is all that needs to be known), nothing is prioritised or
+//! padded, and the receive window is opened once, wide enough for everything that is ever sent.
 
-/// The only stream of a connection.
+/// The long-lived stream of a connection.
 const STREAM: u32 = 1;
+/// Method of that stream.
+const DISCOVERY: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// Method of the calls: a push of statistics.
+const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 /// Maximum size of a window.
 const WIDE: u32 = 0x7fff_ffff;
 /// Initial window of a peer (RFC 9113, 6.9.2), and maximum size of a frame.
@@ -34,6 +39,17 @@ pub struct Http2 {
     initial_window: i64,
     /// Bytes that wait for a window.
     waiting: Vec<u8>,
+    /// Stream of the last call.
+    last: u32,
+    /// Number of calls that were answered, and of those that were reset.
+    pub calls: Calls,
+}
+
+/// Ends of calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Calls {
+    pub answered: u64,
+    pub reset: u64,
 }
 
 impl Http2 {
@@ -46,7 +62,7 @@ impl Http2 {
         out.extend_from_slice(&WIDE.to_be_bytes());
         header(8, 0, 0, 4, out);
         out.extend_from_slice(&(WIDE - 65_535).to_be_bytes());
-        let headers = headers(authority, token);
+        let headers = headers(DISCOVERY, authority, token);
         header(1, 4, STREAM, headers.len(), out);
         out.extend_from_slice(&headers);
         Self {
@@ -56,7 +72,33 @@ impl Http2 {
             stream_window: WINDOW,
             initial_window: WINDOW,
             waiting: Vec::new(),
+            last: STREAM,
+            calls: Calls::default(),
         }
+    }
+
+    /// Appends a call with this message to `out`, which is not answered yet. Returns false, and calls nothing, if the
+    /// windows do not allow the whole message now.
+    pub fn call(&mut self, (authority, token): (&str, &str), message: &[u8], out: &mut Vec<u8>) -> bool {
+        let len = i64::try_from(message.len()).unwrap_or(i64::MAX) + 5;
+        if len > self.connection_window.min(self.initial_window) || !self.waiting.is_empty() {
+            return false;
+        }
+        self.connection_window -= len;
+        self.last += 2;
+        let headers = headers(EXPORT, authority, token);
+        header(1, 4, self.last, headers.len(), out);
+        out.extend_from_slice(&headers);
+        let mut whole = vec![0];
+        whole.extend_from_slice(&u32::try_from(message.len()).unwrap_or_default().to_be_bytes());
+        whole.extend_from_slice(message);
+        for part in whole.chunks(FRAME) {
+            header(0, 0, self.last, part.len(), out);
+            out.extend_from_slice(part);
+        }
+        // END_STREAM, in a frame without data.
+        header(0, 1, self.last, 0, out);
+        true
     }
 
     /// Queues a gRPC message, and appends to `out` what the windows allow.
@@ -101,6 +143,11 @@ impl Http2 {
 
     fn on_frame(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>, visit: &mut impl FnMut(&[u8])) -> State {
         let Frame { kind, flags, stream, payload } = *frame;
+        if stream != 0 && stream != STREAM {
+            self.calls.answered += u64::from(kind <= 1 && flags & 1 == 1);
+            self.calls.reset += u64::from(kind == 3);
+            return State::Open;
+        }
         match kind {
             0 => self.on_data(payload, visit),
             4 if flags & 1 == 0 => {
@@ -181,12 +228,12 @@ fn number(bytes: &[u8]) -> i64 {
 }
 
 /// Builds the header block of the request, without any indexing or compression (RFC 7541, 6.2.2).
-fn headers(authority: &str, token: &str) -> Vec<u8> {
+fn headers(path: &str, authority: &str, token: &str) -> Vec<u8> {
     let bearer = format!("Bearer {token}");
     let pairs = [
         (":method", "POST"),
         (":scheme", "https"),
-        (":path", "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"),
+        (":path", path),
         (":authority", authority),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
@@ -259,6 +306,21 @@ mod tests {
             assert_eq!(sizes, [3, 40_000]);
             assert_eq!(out.len(), 9, "the settings are acknowledged");
         }
+    }
+
+    #[test]
+    fn calls_beside_the_stream_are_counted_when_they_end() {
+        let mut out = Vec::new();
+        let mut http = Http2::open("a", "t", &mut out);
+        assert!(http.call(("a", "t"), &[1; 20_000], &mut out));
+        assert!(http.call(("a", "t"), &[1; 20_000], &mut out));
+        assert!(!http.call(("a", "t"), &[1; 40_000], &mut out), "beyond the window of the connection");
+        let mut bytes = Vec::new();
+        header(1, 4, 3, 0, &mut bytes);
+        header(1, 5, 3, 0, &mut bytes);
+        header(3, 0, 5, 0, &mut bytes);
+        assert_eq!(http.receive(&bytes, &mut out, |_| ()), State::Open);
+        assert_eq!((http.calls.answered, http.calls.reset), (1, 1));
     }
 
     #[test]

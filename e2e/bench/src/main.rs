@@ -33,6 +33,7 @@ mod names;
 mod permissive;
 mod plot;
 mod process;
+mod push;
 mod report;
 mod results;
 mod review;
@@ -44,6 +45,7 @@ mod slots;
 mod targets;
 mod tls;
 mod token;
+mod traffic;
 mod wire;
 
 use std::{
@@ -74,6 +76,8 @@ enum Cli {
     Permissive(RunArgs),
     /// Measure an edit of a file of a folder, beside the same edit in an API server.
     Folder(RunArgs),
+    /// Measure what the statistics that proxies push cost the operator.
+    Traffic(RunArgs),
     /// Measure the effect of attacks on the operator's ports.
     Hostile(RunArgs),
     /// Attack until the process is killed; `hostile` starts it.
@@ -153,7 +157,7 @@ struct RunArgs {
     /// Time limit of the changes of one kind, in seconds.
     #[arg(long, default_value = "30", value_parser = seconds)]
     budget: Duration,
-    /// Duration of each attack of `hostile`, in seconds.
+    /// Duration of each attack of `hostile`, and of each measurement of `traffic`, in seconds.
     #[arg(long, default_value = "60", value_parser = seconds)]
     attack: Duration,
     /// File with the results of `sidecars measure`, for the tables.
@@ -175,6 +179,7 @@ fn main() -> anyhow::Result<()> {
         Cli::Run(args) => block_on(run(args, Scenarios::All)),
         Cli::Permissive(args) => block_on(run(args, Scenarios::Permissive)),
         Cli::Folder(args) => block_on(run(args, Scenarios::Folder)),
+        Cli::Traffic(args) => block_on(run(args, Scenarios::Traffic)),
         Cli::Hostile(args) => block_on(run(args, Scenarios::Hostile)),
         Cli::Attack(args) => block_on(hostile::attack(args)),
         Cli::Growth(args) => block_on(growth::run(args)),
@@ -195,6 +200,7 @@ enum Scenarios {
     Permissive,
     Folder,
     Hostile,
+    Traffic,
 }
 
 async fn run(args: RunArgs, scenarios: Scenarios) -> anyhow::Result<()> {
@@ -232,6 +238,7 @@ async fn run(args: RunArgs, scenarios: Scenarios) -> anyhow::Result<()> {
         Scenarios::All => scenario::all(&mut bench, proxy_counts, &mut results).await,
         Scenarios::Permissive => permissive::all(&mut bench, proxy_counts.usual, &mut results).await,
         Scenarios::Folder => folder::all(&mut bench, proxy_counts.few, &mut results).await,
+        Scenarios::Traffic => traffic::all(&mut bench, proxy_counts.usual, attack, &mut results).await,
         Scenarios::Hostile => hostile::all(&mut bench, proxy_counts.usual, attack, &mut results).await,
     };
     results.note("took", format!("{:.0} s", started.elapsed().as_secs_f64()));

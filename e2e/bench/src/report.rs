@@ -36,7 +36,7 @@ const SIDECARS: [(&str, &str, Option<&str>); 7] = [
 ];
 
 /// Figures of the other rows, if they have them: label, figure, unit. The rest is in the JSON only.
-const OTHERS: [(&str, &str, &str); 30] = [
+const OTHERS: [(&str, &str, &str); 37] = [
     ("first proxy configured after the lists", "lists_to_first_proxy_s", " s"),
     ("after the start", "start_to_first_proxy_s", " s"),
     ("last configured", "configured_max_ms", " ms"),
@@ -67,6 +67,13 @@ const OTHERS: [(&str, &str, &str); 30] = [
     ("streams woken", "woken", ""),
     ("behind them", "behind_ms", " ms"),
     ("per second", "per_second", ""),
+    ("CPU for each second", "cpu_ms_per_s", " ms"),
+    ("series of each", "series", ""),
+    ("bytes of a push", "push_bytes", ""),
+    ("pushes each second", "pushes_per_s", ""),
+    ("answered", "pushes_answered_per_s", ""),
+    ("dropped each second", "dropped_per_s", ""),
+    ("page", "page_mb", " MB"),
 ];
 
 /// Returns all tables. Without targets, theirs is left out.
@@ -104,6 +111,19 @@ pub fn sidecars(rows: &[&Row]) -> String {
     }
     table.text()
         + "\n× is against the minimal path of the same round: the median of the rounds, and the quarters around it.\n"
+}
+
+/// Returns the table of what statistics cost: each ratio with its quartiles.
+pub fn statistics(row: &Row) -> String {
+    let heads = ["p50", "p90", "p99", "CPU of both", "requests/s", "CPU at that"];
+    let figures = ["p50", "p90", "p99", "proxies_cpu", "per_second", "full_cpu"];
+    let mut table = Table::new("ratio within a round", &heads);
+    let cells = figures.map(|figure| {
+        let part = |which: &str| row.get(&format!("{figure}_ratio{which}")).unwrap_or_default();
+        format!("{:.3} ({:.3}–{:.3})", part(""), part("_low"), part("_high"))
+    });
+    table.line(&row.what, cells.to_vec());
+    table.text()
 }
 
 fn changes_table(rows: &[&Row]) -> String {

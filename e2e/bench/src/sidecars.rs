@@ -13,6 +13,7 @@ mod minimal;
 mod ours;
 mod path;
 mod pods;
+mod reports;
 mod server;
 mod tally;
 
@@ -22,7 +23,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::{path::Way, tally::Tally};
+use self::{
+    path::{Programs, Way},
+    tally::Tally,
+};
 use crate::machine;
 
 /// Subcommands: the measurement, and the programs that it starts.
@@ -32,6 +36,8 @@ pub enum Command {
     Measure(Args),
     /// Run the server; `measure` starts it.
     Server { address: SocketAddr },
+    /// Run what receives the statistics of a proxy; `measure` starts it.
+    Reports,
     /// Run the client; `measure` starts it.
     Load(load::Args),
 }
@@ -57,7 +63,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1.5)]
     saturated: f64,
     /// Also measure ours without some of its parts: fields of the configuration or filters, joined by `+`, or
-    /// `discovery`; may be repeated.
+    /// `discovery`, or `statistics`; may be repeated.
     #[arg(long, value_name = "PART+…")]
     without: Vec<String>,
     /// Folder of the results.
@@ -74,6 +80,7 @@ pub struct Args {
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Server { address } => server::serve(*address),
+        Command::Reports => reports::serve(),
         Command::Load(args) => load::run(args),
         Command::Measure(args) => measure(args),
     }
@@ -87,15 +94,18 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     fs::create_dir(folder)?;
     identity::write(folder)?;
     let envoy = path::mount(&args.envoy, folder)?;
+    let version = path::version(&envoy)?;
+    let programs = Programs { folder, envoy: &envoy, version: &version, smidge: &args.smidge };
     let mut ways = vec![Way::bare(folder)?];
     for name in [tally::MINIMAL, tally::CONTROL] {
-        ways.push(Way::minimal(name, folder, &envoy, &args.smidge)?);
+        ways.push(Way::minimal(name, &programs)?);
     }
-    ways.push(Way::ours(tally::OURS, folder, &envoy, &args.smidge, &[])?);
+    ways.push(Way::ours(tally::OURS, &programs, &[])?);
+    ways.push(Way::ours(tally::UNCOUNTED, &programs, &[ours::STATISTICS.to_owned()])?);
     for parts in &args.without {
         let name = format!("ours without {parts}");
         let parts: Vec<String> = parts.split('+').map(str::to_owned).collect();
-        ways.push(Way::ours(&name, folder, &envoy, &args.smidge, &parts)?);
+        ways.push(Way::ours(&name, &programs, &parts)?);
     }
     let mut tally = Tally::default();
     for round in 0..args.rounds {

@@ -215,7 +215,7 @@ pub fn write_response(kind: Kind, name: &str, version: &str, body: usize, out: &
     field(5, version.as_bytes(), out);
 }
 
-fn header(number: u8, len: usize, out: &mut Vec<u8>) {
+pub fn header(number: u8, len: usize, out: &mut Vec<u8>) {
     out.push(number << 3 | 2);
     let mut left = len;
     while left >= 0x80 {
@@ -225,7 +225,7 @@ fn header(number: u8, len: usize, out: &mut Vec<u8>) {
     out.push(u8::try_from(left).unwrap_or_default());
 }
 
-fn field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
+pub fn field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
     header(number, bytes.len(), out);
     out.extend_from_slice(bytes);
 }

@@ -10,7 +10,7 @@ use rustls::ClientConnection;
 
 use super::{Slot, Target};
 use crate::{
-    http2::{Http2, State},
+    http2::{Calls, Http2, State},
     sidecar::Outbox,
 };
 
@@ -92,6 +92,18 @@ impl Link {
                 return Ok(true);
             }
         }
+    }
+
+    /// Calls with a message, as the proxy with this authority and token; returns false if the windows do not allow it.
+    pub fn call(&mut self, caller: (&str, &str), message: &[u8]) -> bool {
+        let mut plain = Vec::new();
+        let is_called = self.http.call(caller, message, &mut plain);
+        is_called && self.tls.writer().write_all(&plain).is_ok() && self.write().is_ok()
+    }
+
+    /// Returns the calls that have ended.
+    pub fn calls(&self) -> Calls {
+        self.http.calls
     }
 
     /// Returns the number of received bytes that are unread; at most the size of the buffer.

@@ -14,12 +14,19 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{identity, pods::Side};
+use super::{identity, pods::Side, reports};
 
 /// Objects of the mesh.
 const MESH: &str = include_str!("mesh.yaml");
 /// Part name that keeps everything but secrets static.
 pub const DISCOVERY: &str = "discovery";
+/// Part name that has the proxies count and push nothing.
+pub const STATISTICS: &str = "statistics";
+/// Version of an Envoy for which there are no statistics.
+const WITHOUT_STATISTICS: &str = "1.36.0";
+
+/// Name of the control plane's cluster.
+const CONTROL_PLANE: &str = "xds";
 
 /// Start parameters of a proxy.
 pub struct Proxy {
@@ -32,6 +39,8 @@ pub struct Proxy {
 /// Paths of program and files.
 pub struct Places<'a> {
     pub smidge: &'a Path,
+    /// Version of Envoy.
+    pub version: &'a str,
     /// Folder with the certificates.
     pub keys: &'a Path,
     /// Folder for the files of this side.
@@ -43,7 +52,9 @@ pub fn proxy(side: Side, places: &Places<'_>, without: &[String]) -> anyhow::Res
     fs::create_dir_all(&places.folder)?;
     let mesh = places.folder.join("mesh.yaml");
     fs::write(&mesh, MESH)?;
-    let Proxy { mut config, args } = injected(side, places.smidge, &mesh)?;
+    let is_counting = !without.iter().any(|name| name == STATISTICS);
+    let version = if is_counting { places.version } else { WITHOUT_STATISTICS };
+    let Proxy { mut config, args } = injected(side, places.smidge, version, &mesh)?;
     let rendered = Command::new(places.smidge)
         .args(["render", "--output", "json", "--workload", &format!("shop/{}", side.name()), "--filename"])
         .arg(&mesh)
@@ -62,16 +73,36 @@ pub fn proxy(side: Side, places: &Places<'_>, without: &[String]) -> anyhow::Res
     for kind in ["clusters", "listeners"] {
         let all = config["static_resources"][kind].as_array_mut().context("no static resources")?;
         all.extend(served["static_resources"][kind].as_array().cloned().unwrap_or_default());
-        all.retain(|it| it["name"] != "xds");
+        all.retain(|it| it["name"] != CONTROL_PLANE);
+    }
+    if let (true, Some(clusters)) = (is_counting, config["static_resources"]["clusters"].as_array_mut()) {
+        clusters.push(receiver());
     }
     Ok(Proxy { config, args })
 }
 
-/// Returns the start parameters that the injector writes for the sidecar.
-fn injected(side: Side, smidge: &Path, mesh: &Path) -> anyhow::Result<Proxy> {
-    let output = Command::new(smidge).args(["inject", "--filename"]).arg(mesh).output()?;
+/// Builds the control plane's cluster, which leads to what receives statistics in its place (`sidecars::reports`).
+fn receiver() -> Value {
+    let (address, port) = (reports::ADDRESS.ip(), reports::ADDRESS.port());
+    let address = json!({"socket_address": {"address": address, "port_value": port}});
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
+    json!({
+        "name": CONTROL_PLANE, "type": "STATIC",
+        "load_assignment": {"cluster_name": CONTROL_PLANE, "endpoints": endpoints},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }},
+    })
+}
+
+/// Returns the start parameters that the injector writes for the sidecar. `mesh` becomes what it has injected.
+fn injected(side: Side, smidge: &Path, version: &str, mesh: &Path) -> anyhow::Result<Proxy> {
+    let mut inject = Command::new(smidge);
+    let output = inject.args(["inject", "--proxy-version", version, "--filename"]).arg(mesh).output()?;
     anyhow::ensure!(output.status.success(), "smidge inject: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
+    fs::write(mesh, &text)?;
     for document in text.split("---\n").filter(|document| document.contains("kind: Pod\n")) {
         let pod: Value = serde_saphyr::from_str(document)?;
         if pod["metadata"]["name"] == side.name() {

@@ -38,13 +38,35 @@ pub struct Way {
     to: String,
     /// True if the server's proxy enforces access.
     judges: bool,
+    /// True if the proxies push statistics.
+    counts: bool,
+}
+
+/// Programs and files that all paths share.
+#[derive(Debug, Clone, Copy)]
+pub struct Programs<'a> {
+    /// Folder with the certificates, and of the paths.
+    pub folder: &'a Path,
+    pub envoy: &'a Path,
+    /// Version of that Envoy.
+    pub version: &'a str,
+    pub smidge: &'a Path,
 }
 
 /// Processes that run while a path is measured: the server, and the proxies.
 struct Up {
-    /// Held for its drop.
-    _server: Running,
+    /// Server, and what receives statistics; held for their drop.
+    _others: Vec<Running>,
     proxies: Vec<(Side, Running)>,
+}
+
+/// Returns the version of an Envoy.
+pub fn version(envoy: &Path) -> anyhow::Result<String> {
+    let output = Command::new(envoy).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // "PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL"
+    let version = text.split_once("version: ").and_then(|(_, build)| build.split('/').nth(1));
+    version.map(str::to_owned).with_context(|| format!("no version in {text:?}"))
 }
 
 /// Mounts a program where every user can read it: home folders are closed to most.
@@ -64,11 +86,12 @@ impl Way {
     }
 
     /// Creates the path with the minimal configuration of two Envoys.
-    pub fn minimal(name: &str, folder: &Path, envoy: &Path, smidge: &Path) -> anyhow::Result<Self> {
+    pub fn minimal(name: &str, programs: &Programs<'_>) -> anyhow::Result<Self> {
+        let Programs { folder, envoy, smidge, version } = *programs;
         let mut way = Self::make(name, folder, envoy)?;
         way.pods.redirect(smidge)?;
         // The arguments that the injector gives the sidecar, so that both have the same threads.
-        let places = ours::Places { smidge, keys: folder, folder: way.folder.clone() };
+        let places = ours::Places { smidge, version, keys: folder, folder: way.folder.clone() };
         for side in Side::BOTH {
             let args = ours::proxy(side, &places, &[])?.args;
             way.add(side, &minimal::bootstrap(side, folder), args)?;
@@ -77,21 +100,17 @@ impl Way {
     }
 
     /// Creates the path with the configuration that Smidge serves, without some parts.
-    pub fn ours(
-        name: &str,
-        folder: &Path,
-        envoy: &Path,
-        smidge: &Path,
-        without: &[String],
-    ) -> anyhow::Result<Self> {
+    pub fn ours(name: &str, programs: &Programs<'_>, without: &[String]) -> anyhow::Result<Self> {
+        let Programs { folder, envoy, smidge, version } = *programs;
         let mut way = Self::make(name, folder, envoy)?;
         way.pods.redirect(smidge)?;
         for side in Side::BOTH {
-            let places = ours::Places { smidge, keys: folder, folder: way.folder.join(side.name()) };
+            let places = ours::Places { smidge, version, keys: folder, folder: way.folder.join(side.name()) };
             let ours::Proxy { config, args } = ours::proxy(side, &places, without)?;
             way.add(side, &config, args)?;
         }
         way.judges = !without.iter().any(|part| part.starts_with("inbound/"));
+        way.counts = !without.iter().any(|part| part == ours::STATISTICS);
         Ok(way)
     }
 
@@ -102,7 +121,7 @@ impl Way {
         fs::create_dir(&folder)?;
         let pods = Pods::make(&format!("p{number}"))?;
         let (name, to, envoy) = (name.to_owned(), SERVICE.to_owned(), envoy.to_owned());
-        Ok(Self { name, pods, folder, envoy, proxies: Vec::new(), to, judges: false })
+        Ok(Self { name, pods, folder, envoy, proxies: Vec::new(), to, judges: false, counts: false })
     }
 
     fn add(&mut self, side: Side, config: &Value, mut args: Vec<String>) -> anyhow::Result<()> {
@@ -126,13 +145,19 @@ impl Way {
     fn start(&self) -> anyhow::Result<Up> {
         let mut command = self.pods.command(Side::Server, &std::env::current_exe()?);
         command.args(["sidecars", "server", &format!("0.0.0.0:{PORT}")]);
-        let server = Running::start(command, &self.folder.join("server.log"))?;
+        let mut others = vec![Running::start(command, &self.folder.join("server.log"))?];
+        for side in Side::BOTH.into_iter().filter(|_| self.counts) {
+            let mut command = self.pods.command(side, &std::env::current_exe()?);
+            command.args(["sidecars", "reports"]);
+            let log = self.folder.join(format!("{}-reports.log", side.name()));
+            others.push(Running::start(command, &log)?);
+        }
         let proxies = self.proxies.iter().map(|(side, args)| {
             let mut command = self.pods.proxy(*side, &self.envoy);
             command.args(args);
             Ok((*side, Running::start(command, &self.log(*side))?))
         });
-        Ok(Up { _server: server, proxies: proxies.collect::<anyhow::Result<_>>()? })
+        Ok(Up { _others: others, proxies: proxies.collect::<anyhow::Result<_>>()? })
     }
 
     fn log(&self, side: Side) -> PathBuf {

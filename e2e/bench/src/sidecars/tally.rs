@@ -16,6 +16,7 @@ pub const BARE: &str = "no proxy";
 pub const MINIMAL: &str = "minimal";
 pub const CONTROL: &str = "minimal again";
 pub const OURS: &str = "ours";
+pub const UNCOUNTED: &str = "ours without statistics";
 
 /// One measurement.
 #[derive(Debug, Clone, Default)]
@@ -99,9 +100,29 @@ impl Tally {
         self.paths.iter().map(row).collect()
     }
 
-    /// Returns the table, in Markdown.
+    /// Builds the row of what statistics cost: ours against itself without them, of the whole times.
+    fn statistics(&self) -> Row {
+        let mut row = Row::new("statistics", "ours against ours without statistics");
+        let figures: [(&str, fn(&Sample) -> f64); 6] = [
+            ("p50", |sample| sample.time(0.5)),
+            ("p90", |sample| sample.time(0.9)),
+            ("p99", |sample| sample.time(0.99)),
+            ("proxies_cpu", |sample| sample.steady.proxies_cpu),
+            ("per_second", |sample| sample.full.as_ref().map_or(0.0, |full| full.per_second)),
+            ("full_cpu", |sample| sample.full.as_ref().map_or(0.0, |full| full.proxies_cpu)),
+        ];
+        for (name, figure) in figures {
+            let [ours, theirs] =
+                [OURS, UNCOUNTED].map(|path| self.samples(path).iter().map(figure).collect::<Vec<_>>());
+            ratio(&mut row, name, &ours, &theirs);
+        }
+        row
+    }
+
+    /// Returns the tables, in Markdown.
     pub fn table(&self) -> String {
-        report::sidecars(&self.rows().iter().collect::<Vec<_>>())
+        let (rows, statistics) = (self.rows(), self.statistics());
+        report::sidecars(&rows.iter().collect::<Vec<_>>()) + "\n" + &report::statistics(&statistics)
     }
 
     /// Writes the results as JSON, and as a Markdown page.
@@ -113,7 +134,9 @@ impl Tally {
              answered for {saturated} s"
         );
         about.insert("shape".to_owned(), shape);
-        let run = json!({"about": about, "rows": self.rows()});
+        let mut rows = self.rows();
+        rows.push(self.statistics());
+        let run = json!({"about": about, "rows": rows});
         results::write(&args.out, &args.name, &run, &results::page(&about, &self.table()))?;
         eprintln!("    written: {}/{}.json", args.out.display(), args.name);
         Ok(())
