@@ -24,7 +24,7 @@ use tonic::{Status, Streaming};
 use super::{
     Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, Refusal, RefusalReason,
     Shared, codec::Responses, connect_limiter::ConnectPermit, proxies::Entry, request_rate::RequestRate,
-    snapshot_hub::Subscription,
+    snapshot_hub::Subscription, versions::EnvoyVersion,
 };
 use crate::{
     backoff::Backoff,
@@ -258,6 +258,9 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             None => self.introduced,
         };
         if right {
+            if let Some(node) = &request.node {
+                self.entry.record_version(EnvoyVersion::named(node));
+            }
             self.introduced = true;
             return Ok(());
         }
