@@ -29,7 +29,7 @@ pub fn build(registry: &mut Registry) {
 #[derive(Debug)]
 struct Process;
 
-/// What is known of a process at one time.
+/// Resources of a process at one time.
 struct Usage {
     cpu_seconds: f64,
     resident_bytes: u64,

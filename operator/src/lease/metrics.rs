@@ -1,6 +1,6 @@
 //! Shows whether this replica leads, as a metric.
 //!
-//! Registered by `runtime`; read from the channel on which `candidate` publishes the leader.
+//! Impure. Registered by `runtime`; read from the channel on which `candidate` publishes the leader.
 
 use std::fmt;
 

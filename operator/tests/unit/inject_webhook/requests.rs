@@ -1,4 +1,4 @@
-//! What the requests of webhooks are counted as.
+//! Counts of the requests of webhooks, by what they were and how they ended.
 
 use serde_json::{Value, json};
 use smidge::webhook::metrics::{Metrics, Outcome};

@@ -1,4 +1,4 @@
-//! What the metrics of watches show of an API server that answers, and of one that does not.
+//! Metrics of the watches of an API server that answers, and of one that does not.
 
 use std::time::Duration;
 
