@@ -22,6 +22,7 @@ pub(super) fn content() -> Content {
         rows: vec![
             Row { title: "At present", panels: present() },
             Row { title: "Proxies", panels: proxies() },
+            Row { title: "Sent to proxies", panels: sent() },
             Row { title: "Configuration", panels: configuration() },
             Row { title: "Certificates", panels: certificates() },
             Row { title: "API server", panels: api_server() },
@@ -167,7 +168,7 @@ fn proxies() -> Vec<Panel> {
     ]
 }
 
-fn configuration() -> Vec<Panel> {
+fn sent() -> Vec<Panel> {
     vec![
         one(
             "Pushes",
@@ -193,6 +194,22 @@ fn configuration() -> Vec<Panel> {
             r#"sum by (kind) (increase(smidge_xds_nacks_total{job=~"$job"}[$__rate_interval])) > 0"#,
             "{{kind}}",
         ),
+        panel(
+            "Time to acknowledge",
+            "Time from a response to the ACK or NACK of its proxy, by kind of resource.",
+            Form::Lines,
+            Unit::Seconds,
+            quantiles(
+                "smidge_xds_acknowledgement_duration_seconds",
+                "kind, ",
+                ["{{kind}} p50", "{{kind}} p99"],
+            ),
+        ),
+    ]
+}
+
+fn configuration() -> Vec<Panel> {
+    vec![
         panel(
             "Time to publish",
             "Time from a batch of changes of objects to the snapshot that proxies get.",

@@ -4,16 +4,11 @@ use smidge_xds_testing::{client, fixture};
 use std::{sync::atomic::Ordering, time::Duration};
 
 use client::{Net, node, sent, soon};
-use envoy_types::pb::envoy::{
-    config::core::v3::{BuildVersion, Node, node::UserAgentVersionType},
-    service::discovery::v3::DeltaDiscoveryRequest,
-    r#type::v3::SemanticVersion,
-};
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, KEY, filled, proxy, server, view};
-use prometheus_client::{encoding::text::encode, registry::Registry};
 use smidge_xds::{
     resources::ResourceType,
-    server::{AckState, AckWatcher, versions},
+    server::{AckState, AckWatcher},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -120,36 +115,6 @@ async fn who_comes_back_unchanged_is_sent_nothing() {
     assert_eq!(handles.leaves.issued.load(Ordering::SeqCst), 1, "a good leaf was replaced");
     let [connected] = &handles.proxies.list()[..] else { panic!("{:?}", handles.proxies) };
     assert!(connected.settled && connected.acknowledged.is_some(), "{connected:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn proxies_count_by_the_version_that_they_name() {
-    let (net, handles) = start();
-    let empty = view(&[]);
-    handles.publish(&[("one", &empty), ("two", &empty)]);
-    let version = SemanticVersion { major_number: 1, minor_number: 40, patch: 2 };
-    let build = BuildVersion { version: Some(version), metadata: None };
-    let named = Node {
-        user_agent_name: "envoy".to_owned(),
-        user_agent_version_type: Some(UserAgentVersionType::UserAgentBuildVersion(build)),
-        ..node("one")
-    };
-    let mut client = net.connect("one").await;
-    client.send(DeltaDiscoveryRequest { node: Some(named), ..DeltaDiscoveryRequest::default() }).await;
-    client.want(ResourceType::Secret, &["identity"], &[]).await;
-    client.next().await;
-    let mut other = net.connect("two").await;
-    other.want(ResourceType::Secret, &["identity"], &[]).await;
-    other.next().await;
-    let versions = handles.proxies.versions().into_iter();
-    let versions: Vec<_> = versions.map(|(it, count)| (it.map(|it| it.to_string()), count)).collect();
-    assert_eq!(versions, [(None, 1), (Some("1.40.2".to_owned()), 1)]);
-    let mut registry = Registry::default();
-    versions::register(&mut registry, handles.proxies.clone());
-    let mut page = String::new();
-    encode(&mut page, &registry).unwrap();
-    assert!(page.contains("proxies{version=\"1.40.2\"} 1\n"), "{page}");
-    assert!(page.contains("proxies{version=\"unknown\"} 1\n"), "{page}");
 }
 
 #[tokio::test(start_paused = true)]
