@@ -4,6 +4,7 @@
 //! by construction (mesh, findings, connected proxies), and changes nothing. The debug pages are a map of the mesh, so
 //! `readers` decides which users may read them; `render` and `serve` bound the cost of requests.
 
+pub mod process;
 mod readers;
 mod render;
 mod serve;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub mod check;
 mod config;
 pub mod crds;
+pub mod dashboards;
 pub mod edges;
 pub mod explain;
 pub mod hosts;
@@ -42,6 +43,8 @@ pub enum Command {
     Run(Box<run::Args>),
     /// Print the custom resource definitions.
     Crds(crds::Args),
+    /// Print a dashboard for Grafana.
+    Dashboards(dashboards::Args),
     /// Check manifests and print findings.
     Check(check::Args),
     /// Print the Envoy configuration of one workload.
@@ -89,6 +92,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Crds(args) => crds::run(args),
+        Command::Dashboards(args) => dashboards::run(&args),
         Command::Check(args) => check::run(args),
         Command::Render(args) => render::run(args),
         Command::Explain(args) => explain::run(args),

@@ -6,6 +6,7 @@
 //! duration.
 
 pub mod candidate;
+pub mod metrics;
 
 use std::time::Duration;
 

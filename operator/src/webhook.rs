@@ -38,10 +38,12 @@ pub mod callers;
 pub mod conversion;
 mod cost;
 pub mod injection;
+pub mod metrics;
 pub mod review;
 pub mod validation;
 
 use injection::Strictness;
+use metrics::{Metrics, Outcome};
 
 /// Maximum size of a body, in bytes: an object has at most 3 MiB, and a review may include the old object.
 const BODY_BYTES: usize = 8 << 20;
@@ -81,6 +83,8 @@ pub struct Views {
     pub awaited: watch::Receiver<BTreeSet<&'static str>>,
     /// Metrics of injection.
     pub injections: injection::Metrics,
+    /// Metrics of all requests.
+    pub requests: Metrics,
 }
 
 #[derive(Clone)]
@@ -109,7 +113,9 @@ pub fn router(views: Views, callers: Option<Callers>) -> Router {
     if let Some(callers) = callers {
         reviews = reviews.route_layer(middleware::from_fn_with_state(callers, callers::known));
     }
-    reviews.route("/convert", post(convert)).layer(middleware::from_fn(bounded)).with_state(Shared {
+    let measured = middleware::from_fn_with_state(views.requests.clone(), metrics::measured);
+    let all = reviews.route("/convert", post(convert)).layer(middleware::from_fn(bounded)).layer(measured);
+    all.with_state(Shared {
         views,
         verdicts: Queue::new(VERDICTS.0, VERDICTS.1),
         injections: Queue::new(INJECTIONS.0, INJECTIONS.1),
@@ -125,9 +131,10 @@ async fn bounded(request: Request, next: Next) -> Response {
 }
 
 async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, held: Held) -> Response {
+    let operation = review::operation(&held.body);
     let reckoned = cost::parsed(&held.body);
     if reckoned > PARSED.1 {
-        return too_large();
+        return metrics::noted(too_large(), operation);
     }
     if let Some(namespace) = review::namespace(&held.body) {
         views.await_namespace(namespace).await;
@@ -137,33 +144,40 @@ async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, h
         let find = |name: &str| views.namespace(name);
         respond(injection::answer(body, &settings, views.strictness(), &views.injections, find))
     };
-    computed(&injections, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
+    let answer = computed(&injections, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy);
+    metrics::noted(answer, operation)
 }
 
 async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: Held) -> Response {
-    let answer = |body: &[u8]| match conversion::answer(body) {
-        Ok(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+    let answer = |body: &[u8]| match conversion::judged(body) {
+        Ok((answer, is_converted)) => {
+            let outcome = if is_converted { Outcome::Allowed } else { Outcome::Denied };
+            metrics::with(([(CONTENT_TYPE, "application/json")], answer).into_response(), outcome)
+        }
         Err(error) => not_understood(&error),
     };
     // Of objects only the outermost maps are parsed (`tests/convert_memory.rs`).
     let reckoned = held.body.len().saturating_mul(CONVERTED);
-    computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy)
+    let answer = computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy);
+    metrics::noted(answer, Some("CONVERT".to_owned()))
 }
 
 /// Answers with a verdict. If that takes too long, the object is admitted, and its owner sees the findings in its
 /// status.
 async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, held: Held) -> Response {
-    let uid = review::uid(&held.body);
-    let unjudged = || uid.map_or_else(busy, |uid| Json(validation::unjudged(&uid)).into_response());
+    let (uid, operation) = (review::uid(&held.body), review::operation(&held.body));
+    let unjudged = || {
+        let admitted =
+            |uid: String| metrics::with(Json(validation::unjudged(&uid)).into_response(), Outcome::Unjudged);
+        uid.map_or_else(busy, admitted)
+    };
     let reckoned = cost::parsed(&held.body);
     if reckoned > PARSED.1 {
-        return unjudged();
+        return metrics::noted(unjudged(), operation);
     }
     let answer = move |body: &[u8]| respond(validation::answer(body, |namespaces| views.current(namespaces)));
-    match timeout(VERDICT_TIMEOUT, computed(&verdicts, &rooms, (held, reckoned), answer)).await {
-        Ok(Some(answer)) => answer,
-        _ => unjudged(),
-    }
+    let verdict = timeout(VERDICT_TIMEOUT, computed(&verdicts, &rooms, (held, reckoned), answer)).await;
+    metrics::noted(verdict.ok().flatten().unwrap_or_else(unjudged), operation)
 }
 
 /// Computes `answer` of a body on a blocking thread, where it delays no other task. Returns `None` if its turn does not
@@ -204,7 +218,10 @@ fn too_large() -> Response {
 
 fn respond(answer: Result<Value, review::Error>) -> Response {
     match answer {
-        Ok(answer) => Json(answer).into_response(),
+        Ok(answer) => {
+            let outcome = Outcome::of_answer(&answer);
+            metrics::with(Json(answer).into_response(), outcome)
+        }
         Err(error) => not_understood(&error),
     }
 }

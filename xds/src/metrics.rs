@@ -4,7 +4,7 @@
 //! name of a resource, nothing that a client chose.
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -32,13 +32,32 @@ pub struct Metrics {
 }
 
 /// The metrics of one kind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct KindMetrics {
     pub(crate) responses: Counter,
     pub(crate) resources: Counter,
     pub(crate) removals: Counter,
     pub(crate) bytes: Counter,
     pub(crate) nacks: Counter,
+    /// Time from a response to its ACK or NACK, in seconds.
+    pub(crate) acknowledgement: Histogram,
+}
+
+/// Bounds of the histogram, in seconds.
+const BOUNDS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+impl Default for KindMetrics {
+    fn default() -> Self {
+        let counter = Counter::default;
+        Self {
+            responses: counter(),
+            resources: counter(),
+            removals: counter(),
+            bytes: counter(),
+            nacks: counter(),
+            acknowledgement: Histogram::new(BOUNDS),
+        }
+    }
 }
 
 impl Metrics {
@@ -48,6 +67,8 @@ impl Metrics {
         let family = Family::<Label, Counter>::default;
         let (responses, resources, removals, bytes, nacks) =
             (family(), family(), family(), family(), family());
+        let acknowledgements =
+            Family::<Label, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BOUNDS));
         let mut kinds = PerType::<KindMetrics>::default();
         for kind in ResourceType::ALL {
             let label = [("kind", short_name(kind))];
@@ -57,6 +78,7 @@ impl Metrics {
                 removals: removals.get_or_create(&label).clone(),
                 bytes: bytes.get_or_create(&label).clone(),
                 nacks: nacks.get_or_create(&label).clone(),
+                acknowledgement: acknowledgements.get_or_create(&label).clone(),
             };
         }
         let metrics = Self {
@@ -97,6 +119,8 @@ impl Metrics {
         registry.register("resources_sent", "Resources sent, by kind", resources);
         registry.register("resources_removed", "Names sent as not existing, by kind", removals);
         registry.register_with_unit("response", "Bytes of responses sent, by kind", Unit::Bytes, bytes);
+        let help = "Time from a response to the answer of its proxy, an ACK or a NACK, by kind";
+        registry.register_with_unit("acknowledgement_duration", help, Unit::Seconds, acknowledgements);
         registry.register("nacks", "Responses that a proxy rejected, by kind", nacks);
         metrics
     }

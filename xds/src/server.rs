@@ -15,6 +15,7 @@ mod reports;
 mod request_rate;
 mod snapshot_hub;
 mod stream;
+pub mod versions;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 mod alerts;
 mod client_ca;
+mod dashboards;
 mod network_policy;
 mod prometheus;
 mod sidecar;

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     admin, auth, ca,
     clock::Clock,
-    lease::{Leader, candidate::Candidate},
-    report,
+    lease::{self, Leader, candidate::Candidate},
+    report, source,
     traffic::{EmbeddedSource, Receiver},
     webhook::callers::Callers,
 };
@@ -38,26 +38,28 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     let file = settings.webhook_client_ca.as_deref();
     let callers = file.map(|file| Callers::read(file, names)).transpose()?;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
-    let mut registry = Registry::with_prefix("smidge");
-    let core = open(settings, &client, &mut registry).await;
+    let mut root = admin::process::registry();
+    let registry = root.sub_registry_with_prefix("smidge");
+    admin::process::build(registry);
+    let core = open(settings, &client, registry).await;
 
     let maintained = Arc::clone(&core.authorities);
     tasks.spawn("authorities", async move { maintained.run().await });
-    let (kubernetes, pipeline) = watch(&core, client, &mut registry, tasks);
-    let authenticator = authenticator(&core, &kubernetes, &mut registry, tasks);
-    let receiver = traffic::receiver(&pipeline, &mut registry, tasks);
+    let (kubernetes, pipeline) = watch(&core, client, registry, tasks);
+    let authenticator = authenticator(&core, &kubernetes, registry, tasks);
+    let receiver = traffic::receiver(&pipeline, registry, tasks);
     let access = access(&core, &kubernetes, (Arc::clone(&authenticator), Arc::clone(&receiver)), tasks)?;
-    let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
+    let proxies = xds::xds(&core, &pipeline, access, registry, tasks);
     let sources = (&kubernetes, &pipeline);
     let own = (&proxies, &authenticator, Arc::clone(&receiver));
-    let source: EmbeddedSource = status::status(&core, sources, own, &mut registry, tasks)?;
-    webhooks::webhooks(&core, sources, callers, &mut registry, tasks)?;
+    let source: EmbeddedSource = status::status(&core, sources, own, registry, tasks)?;
+    webhooks::webhooks(&core, sources, callers, registry, tasks)?;
     traffic_api::traffic_api(&core, &kubernetes, source, tasks)?;
     let domain = TrustDomain(core.settings.trust_domain.clone());
     let cluster = ClusterId(core.settings.cluster_name.clone());
     let readers =
         admin::Readers::of_cluster(kubernetes.client.clone(), authenticator.issuer(), &domain, &cluster);
-    pages::pages(&core, &pipeline, (proxies, readers, receiver), registry, tasks)
+    pages::pages(&core, &pipeline, (proxies, readers, receiver), root, tasks)
 }
 
 async fn open(settings: Settings, client: &Client, registry: &mut Registry) -> Core {
@@ -73,9 +75,13 @@ async fn open(settings: Settings, client: &Client, registry: &mut Registry) -> C
 fn watch(core: &Core, client: Client, registry: &mut Registry, tasks: &mut Tasks) -> (Kubernetes, Pipeline) {
     let (sender, edits) = mpsc::channel(1024);
     let cluster = ClusterId(core.settings.cluster_name.clone());
-    let watches = watches::spawn(&cluster, &client, &sender, |name, task| tasks.spawn(name, task));
+    let metrics =
+        source::kubernetes::Metrics::register(registry.sub_registry_with_prefix("watch"), core.clock.clone());
+    let watches =
+        watches::spawn(&cluster, &client, (&sender, &metrics), |name, task| tasks.spawn(name, task));
     let pipeline = pipeline::pipeline(core, Feed { edits, awaited: watches.kinds }, registry, tasks);
     let (leader, led) = watch::channel(Leader::None);
+    lease::metrics::register(registry, led.clone());
     let metrics = report::Metrics::register(registry);
     let reporting = report::report(Some(client.clone()), pipeline.findings.clone(), led.clone(), metrics);
     tasks.spawn("report", reporting);

@@ -22,7 +22,7 @@ use super::{
     xds::{self, Access},
 };
 use crate::{
-    admin::{Readers, token::Token},
+    admin::{Readers, process, token::Token},
     auth::{
         self,
         machines::{self, MachineAuthenticator},
@@ -58,12 +58,14 @@ pub(super) async fn start(
     (dir, state): (&Path, &Path),
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
-    let mut registry = Registry::with_prefix("smidge");
+    let mut root = process::registry();
+    let registry = root.sub_registry_with_prefix("smidge");
+    process::build(registry);
     let cluster = ClusterId(settings.cluster_name.clone());
-    let metrics = folder::Metrics::register(&mut registry);
+    let metrics = folder::Metrics::register(registry);
     let limits = folder::Limits::default();
     let source = folder::Source::open(dir, cluster.clone(), DEFAULT_NAMESPACE, limits, metrics)?;
-    let core = open(settings, state, &mut registry).await?;
+    let core = open(settings, state, registry).await?;
     let readers = Readers::Token(Token::new(core.authorities.debug_key().as_slice()));
 
     let maintained = Arc::clone(&core.authorities);
@@ -71,17 +73,17 @@ pub(super) async fn start(
     let (sender, edits) = mpsc::channel(64);
     tasks.spawn("folder", source.run(sender.clone()));
     let feed = Feed { edits, awaited: [folder::LIST].into() };
-    let pipeline = pipeline::pipeline(&core, feed, &mut registry, tasks);
+    let pipeline = pipeline::pipeline(&core, feed, registry, tasks);
     let (_, leads) = watch::channel(Leader::Me);
-    let metrics = report::Metrics::register(&mut registry);
+    let metrics = report::Metrics::register(registry);
     tasks.spawn("report", report::report(None, pipeline.findings.clone(), leads.clone(), metrics));
-    let receiver = traffic::receiver(&pipeline, &mut registry, tasks);
+    let receiver = traffic::receiver(&pipeline, registry, tasks);
     // Answers what the API of TrafficMetrics is asked. Replicas of a folder do not know each other.
     let _traffic = EmbeddedSource::new(Arc::clone(&receiver), None);
-    let access = access((&core, &pipeline), Arc::clone(&receiver), &mut registry, tasks)?;
-    let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
-    status(&core, (&pipeline, &proxies, leads), sender, &mut registry, tasks);
-    pages::pages(&core, &pipeline, (proxies, readers, receiver), registry, tasks)
+    let access = access((&core, &pipeline), Arc::clone(&receiver), registry, tasks)?;
+    let proxies = xds::xds(&core, &pipeline, access, registry, tasks);
+    status(&core, (&pipeline, &proxies, leads), sender, registry, tasks);
+    pages::pages(&core, &pipeline, (proxies, readers, receiver), root, tasks)
 }
 
 async fn open(settings: Settings, state: &Path, registry: &mut Registry) -> Result<Core, Error> {

@@ -23,7 +23,7 @@ use crate::{
     kinds::{self, Row, Visitor, Watched},
     source::{
         Edit,
-        kubernetes::{EventHandler, Kind, ObjectEvent, watch},
+        kubernetes::{EventHandler, Kind, Metrics, ObjectEvent, watch},
     },
 };
 
@@ -42,7 +42,7 @@ pub struct Watches {
 pub fn spawn(
     cluster: &ClusterId,
     client: &Client,
-    edits: &mpsc::Sender<Edit>,
+    (edits, metrics): (&mpsc::Sender<Edit>, &Metrics),
     spawn: impl FnMut(String, BoxFuture<'static, ()>),
 ) -> Watches {
     let store = Store::default();
@@ -52,7 +52,7 @@ pub fn spawn(
         store.get(&(namespace.to_owned(), name.to_owned())).cloned()
     };
     let pods = Arc::new(Pods::new(Box::new(lookup), client.clone()));
-    let mut spawner = Spawner { cluster, client, edits, spawn, names: BTreeSet::new() };
+    let mut spawner = Spawner { cluster, client, edits, metrics, spawn, names: BTreeSet::new() };
     kinds::visit(&mut spawner);
     spawner.watch(Pod::KIND, |inputs| &mut inputs.pods, trim_pod, Box::new(follow(store, Arc::clone(&pods))));
     Watches { kinds: spawner.names, pods }
@@ -62,6 +62,7 @@ struct Spawner<'a, F> {
     cluster: &'a ClusterId,
     client: &'a Client,
     edits: &'a mpsc::Sender<Edit>,
+    metrics: &'a Metrics,
     spawn: F,
     names: BTreeSet<&'static str>,
 }
@@ -74,7 +75,8 @@ impl<F: FnMut(String, BoxFuture<'static, ()>)> Spawner<'_, F> {
         trim: fn(&mut K),
         on_event: EventHandler<K>,
     ) {
-        let kind = Kind { cluster: self.cluster.clone(), name, field, trim, on_event };
+        let (cluster, metrics) = (self.cluster.clone(), self.metrics.of(name));
+        let kind = Kind { cluster, name, field, trim, on_event, metrics };
         let watch = watch(self.client.clone(), kind, self.edits.clone());
         (self.spawn)(format!("watch {name}"), Box::pin(watch));
         self.names.insert(name);

@@ -17,7 +17,7 @@ use crate::{
         self, Views,
         ca_bundle::{self, Holder},
         callers::Callers,
-        injection,
+        injection, metrics,
     },
 };
 
@@ -37,6 +37,7 @@ pub(super) fn webhooks(
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
     let injections = injection::Metrics::register(registry.sub_registry_with_prefix("injector"));
+    let requests = metrics::Metrics::register(registry.sub_registry_with_prefix("webhook"));
     let Core { settings, authorities, .. } = core;
     let client = &kubernetes.client;
     let listener = listen("webhooks", settings.webhook_listen)?;
@@ -59,6 +60,7 @@ pub(super) fn webhooks(
         clusters: pipeline.clusters.clone(),
         awaited: pipeline.awaited.clone(),
         injections,
+        requests,
     };
     tasks.spawn("webhooks", async move {
         // Held for as long as the server runs: the roots would change with the authority's, which no code does yet.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
-use smidge_xds::server::{self, Authenticator, ComputeLimiter, Nack, Proxies, Reports, Server};
+use smidge_xds::server::{self, Authenticator, ComputeLimiter, Nack, Proxies, Reports, Server, versions};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::error;
@@ -45,11 +45,13 @@ pub(super) fn xds<A: Authenticator>(
         tls::accept(listener, config, compute_limiter.clone(), tls::CONCURRENT, accepted),
     );
     let proxies = Proxies::default();
+    let registry = registry.sub_registry_with_prefix("xds");
+    versions::register(registry, proxies.clone());
     let server = Server {
         authenticator,
         certificates: core.authorities.leaves(),
         hub: pipeline.hub.clone(),
-        metrics: smidge_xds::metrics::Metrics::register(registry.sub_registry_with_prefix("xds")),
+        metrics: smidge_xds::metrics::Metrics::register(registry),
         proxies: proxies.clone(),
         reports,
         nacks,

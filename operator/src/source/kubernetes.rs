@@ -4,6 +4,7 @@
 //! own but the list in progress, and judges nothing: an object that cannot be read is passed on as unreadable.
 
 mod lenient_list;
+mod metrics;
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use kube::{
 use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
+
+pub use metrics::{Metrics, OfKind};
 
 use super::{Edit, Scope};
 use crate::{
@@ -41,6 +44,8 @@ pub struct Kind<K> {
     pub trim: fn(&mut K),
     /// Receives every change before it becomes an edit.
     pub on_event: EventHandler<K>,
+    /// Counts what the watch receives.
+    pub metrics: OfKind,
 }
 
 /// Handler of events that cannot wait for the next snapshot.
@@ -61,6 +66,7 @@ pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sende
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut listing = Vec::new();
+    let metrics = &kind.metrics;
     while let Some(event) = events.next().await {
         let edit = match event {
             Ok(Event::Init) => {
@@ -71,21 +77,38 @@ pub async fn watch<K: Watched>(client: Client, kind: Kind<K>, edits: mpsc::Sende
                 listing.push(read(&kind, object));
                 None
             }
-            Ok(Event::InitDone) => Some(replace(&kind, std::mem::take(&mut listing))),
-            Ok(Event::Apply(object)) => Some(put(&kind, read(&kind, object))),
-            Ok(Event::Delete(object)) => Some(remove(&kind, key(&object))),
+            Ok(Event::InitDone) => {
+                metrics.listed();
+                Some(replace(&kind, std::mem::take(&mut listing)))
+            }
+            Ok(Event::Apply(object)) => {
+                metrics.changed();
+                Some(put(&kind, read(&kind, object)))
+            }
+            Ok(Event::Delete(object)) => {
+                metrics.changed();
+                Some(remove(&kind, key(&object)))
+            }
             Err(error) if is_absent(&error) => {
                 debug!(kind = kind.name, "kind not installed");
+                metrics.listed();
                 Some(absent(&kind))
             }
             Err(error) if is_unreadable(&error) => {
                 warn!(kind = kind.name, %error, "failed to decode list, listing objects one by one");
-                listed_leniently(&kind, lenient_list::list(&client).await)
+                let listed = listed_leniently(&kind, lenient_list::list(&client).await);
+                if listed.is_some() {
+                    metrics.listed();
+                } else {
+                    metrics.failed();
+                }
+                listed
             }
             Err(error) => {
                 // The watcher retries with backoff and lists again; the objects that were read before stay in effect
                 // meanwhile.
                 warn!(kind = kind.name, %error, "failed to watch");
+                metrics.failed();
                 None
             }
         };

@@ -25,6 +25,11 @@ const MAX_OBJECT: usize = 2 << 20;
 /// Answers a review. One object that cannot be converted fails all of it, as the API server has no use for a part. One
 /// object at a time is parsed: only the text of the answer is held in addition to the body.
 pub fn answer(body: &[u8]) -> Result<Vec<u8>, Error> {
+    judged(body).map(|(answer, _)| answer)
+}
+
+/// Answers a review as [`answer`] does; returns true with the answer if every object was converted.
+pub(super) fn judged(body: &[u8]) -> Result<(Vec<u8>, bool), Error> {
     let Conversion { uid, desired_api_version: wanted, objects } = review::conversion(body)?;
     let mut each = Each { wanted: &wanted, list: vec![b'['], failure: None };
     let read = match objects {
@@ -33,11 +38,11 @@ pub fn answer(body: &[u8]) -> Result<Vec<u8>, Error> {
     };
     let Each { mut list, failure, .. } = each;
     if let Some(message) = failure {
-        return review::not_converted(&uid, &message);
+        return Ok((review::not_converted(&uid, &message)?, false));
     }
     read?;
     list.push(b']');
-    review::converted(&uid, serde_json::from_slice(&list)?)
+    Ok((review::converted(&uid, serde_json::from_slice(&list)?)?, true))
 }
 
 /// Converts a list while it is read.

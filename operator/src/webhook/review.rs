@@ -120,6 +120,11 @@ pub fn namespace(body: &[u8]) -> Option<String> {
     find(body, &["request", "namespace"])
 }
 
+/// Returns the operation of an AdmissionReview, without reading more than its start.
+pub fn operation(body: &[u8]) -> Option<String> {
+    find(body, &["request", "operation"])
+}
+
 fn find(body: &[u8], path: &[&str]) -> Option<String> {
     let mut found = None;
     let start = body.get(..START).unwrap_or(body);

@@ -51,6 +51,7 @@ pub async fn serve_at(ip: &str, tls: Arc<ServerConfig>, callers: Option<Callers>
         clusters: watch::channel(BTreeMap::new()).1,
         awaited: watch::channel(BTreeSet::new()).1,
         injections: Metrics::default(),
+        requests: webhook::metrics::Metrics::default(),
     };
     let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -14,12 +14,21 @@ use std::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use regex::Regex;
 use serde_json::Value;
-use smidge::{peers::fetch, webhook::injection};
+use smidge::{
+    clock::Clock,
+    lease::{self, Leader},
+    peers::fetch,
+    runtime::watches,
+    source::kubernetes::Metrics as Watches,
+    webhook::{self, injection},
+};
 use smidge_testing::control_plane::{Start, own_address, put, until};
+use smidge_xds::mesh::id::ClusterId;
 use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
 
 /// Labels of a target, which a scrape adds, and that of the buckets of histograms.
-const OF_TARGETS: [&str; 6] = ["cluster", "job", "namespace", "instance", "pod", "le"];
+pub(super) const OF_TARGETS: [&str; 6] = ["cluster", "job", "namespace", "instance", "pod", "le"];
 
 /// Metrics of others, with the labels that Kubernetes 1.34 and Prometheus declare for them.
 const OF_OTHERS: [(&str, &[&str]); 4] = [
@@ -56,11 +65,11 @@ fn read(path: &Path) -> Value {
     serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
@@ -81,7 +90,7 @@ fn tests() -> Vec<PathBuf> {
     files
 }
 
-fn promtool() -> Option<Command> {
+pub(super) fn promtool() -> Option<Command> {
     let set = std::env::var_os("PROMTOOL").map(PathBuf::from);
     let cached = || {
         Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/smidge/bin/prometheus-debian/promtool"))
@@ -97,7 +106,7 @@ fn promtool() -> Option<Command> {
     found.map(Command::new)
 }
 
-fn passes(command: &mut Command) {
+pub(super) fn passes(command: &mut Command) {
     let output = command.output().unwrap();
     let printed = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&printed));
@@ -138,7 +147,7 @@ fn each_alert_is_tested_to_fire_and_not_to_fire() {
 }
 
 /// Metrics by name, each with the values of its labels.
-type Metrics = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+pub(super) type Metrics = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 /// Reads the metrics of a page, by the names of their samples.
 fn metrics_of(page: &str) -> Metrics {
@@ -156,7 +165,8 @@ fn metrics_of(page: &str) -> Metrics {
 
 /// Returns the metrics of operators: those of a control plane over a folder, from its page, and those that only one in
 /// Kubernetes has, as that registers them.
-fn metrics() -> Metrics {
+#[tokio::main(flavor = "current_thread")]
+pub(super) async fn metrics() -> Metrics {
     let place = TempDir::new().unwrap();
     let path = |name: &str| place.path().join(name);
     let address = own_address();
@@ -178,6 +188,12 @@ fn metrics() -> Metrics {
     let mut registry = Registry::with_prefix("smidge");
     fetch::reporting(&mut registry);
     injection::Metrics::register(registry.sub_registry_with_prefix("injector"));
+    webhook::metrics::Metrics::register(registry.sub_registry_with_prefix("webhook"));
+    lease::metrics::register(&mut registry, watch::channel(Leader::None).1);
+    let watched = Watches::register(registry.sub_registry_with_prefix("watch"), Clock::system());
+    // None of the watches runs.
+    let client = kube::Client::try_from(kube::Config::new("http://192.0.2.1".parse().unwrap())).unwrap();
+    drop(watches::spawn(&ClusterId::default(), &client, (&mpsc::channel(1).0, &watched), |_, _| ()));
     let mut in_kubernetes = String::new();
     encode(&mut in_kubernetes, &registry).unwrap();
     let mut metrics = metrics_of(&page());
@@ -196,7 +212,7 @@ fn labels_of(metrics: &Metrics, name: &str) -> BTreeSet<String> {
 }
 
 /// Returns the metrics of an expression, each with its matchers of labels: name, operator, value.
-fn selectors(expr: &str) -> Vec<(String, Vec<[String; 3]>)> {
+pub(super) fn selectors(expr: &str) -> Vec<(String, Vec<[String; 3]>)> {
     // Labels that are named outside of braces, and texts, are no metrics.
     let grouped = Regex::new(r"\b(by|on|without|ignoring) \([^)]*\)").unwrap();
     let texts = Regex::new(r#"(, )?"[^"]*"(, )?"#).unwrap();

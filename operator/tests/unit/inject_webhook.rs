@@ -31,6 +31,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 mod apart;
 mod namespace;
+mod requests;
 
 fn a_review(pod: &Value) -> Value {
     json!({
@@ -162,6 +163,7 @@ fn an_answer_takes_little_time() {
 struct Served {
     address: std::net::SocketAddr,
     roots: RootCertStore,
+    requests: webhook::metrics::Metrics,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -180,16 +182,18 @@ async fn serve_clusters(clusters: watch::Receiver<Clusters>) -> Served {
     let (tls, roots) = tls::self_signed("smidge-webhook.smidge-system.svc");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let requests = webhook::metrics::Metrics::default();
     let views = Views {
         injector: watch::channel(Arc::new(Settings::default())).1,
         clusters,
         awaited: watch::channel(BTreeSet::new()).1,
         injections: Metrics::default(),
+        requests: requests.clone(),
     };
     let (stop, stopped) = oneshot::channel();
     let until = async { drop(stopped.await) };
     let ended = tokio::spawn(https::serve(listener, Arc::new(tls), webhook::router(views, None), until));
-    Served { address, roots, stop, ended }
+    Served { address, roots, requests, stop, ended }
 }
 
 /// Time limit of a step, longer than any takes on a busy machine.

@@ -18,6 +18,7 @@ mod auth;
 mod ca;
 mod check;
 mod convert_webhook;
+mod dashboards;
 mod explain;
 mod folder;
 mod inject;

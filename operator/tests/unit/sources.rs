@@ -9,6 +9,7 @@ mod api_server;
 mod cases;
 mod real;
 mod stored;
+mod watched;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use smidge::{
+    clock::Clock,
     documents,
     inputs::Inputs,
     lower::lower,
@@ -24,6 +26,7 @@ use smidge::{
     source::{
         Edit,
         folder::{self, Limits, Source},
+        kubernetes::Metrics,
     },
 };
 use smidge_xds::{
@@ -40,7 +43,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 async fn of_api_server(client: &kube::Client) -> Inputs {
     let (sender, edits) = mpsc::channel(64);
     let mut tasks = FuturesUnordered::new();
-    let watches = watches::spawn(&ClusterId::default(), client, &sender, |_, watch| tasks.push(watch));
+    let metrics = Metrics::register(&mut Registry::default(), Clock::system());
+    let spawn = |_, watch| tasks.push(watch);
+    let watches = watches::spawn(&ClusterId::default(), client, (&sender, &metrics), spawn);
     drop(sender);
     let mut awaited = watches.kinds.clone();
     let read = applied(edits, |completed| {

@@ -61,32 +61,41 @@ pub struct Family {
     labels: &'static [&'static [Label]],
 }
 
+/// Requests under the name of Smidge's own.
+pub const REQUESTS: Family = Family {
+    names: Names::Smidge,
+    name: "smidge_requests",
+    help: "HTTP and gRPC requests, by caller, server, Service and answer",
+    is_histogram: false,
+    counts: is_request,
+    labels: &[labels::PARTIES, labels::ANSWER, labels::REQUEST],
+};
+
+/// Latency of requests under the name of Smidge's own.
+pub const DURATION: Family = Family {
+    names: Names::Smidge,
+    name: "smidge_request_duration_milliseconds",
+    help: "Latency of the requests that were answered, in milliseconds",
+    is_histogram: true,
+    counts: is_latency,
+    labels: &[labels::PARTIES],
+};
+
+/// TCP connections under the name of Smidge's own.
+pub const CONNECTIONS: Family = Family {
+    names: Names::Smidge,
+    name: "smidge_tcp_connections",
+    help: "TCP connections that have ended, by caller, server and outcome",
+    is_histogram: false,
+    counts: is_connection,
+    labels: &[labels::PARTIES, labels::ANSWER],
+};
+
 /// All metrics.
 pub const FAMILIES: [Family; 10] = [
-    Family {
-        names: Names::Smidge,
-        name: "smidge_requests",
-        help: "HTTP and gRPC requests, by caller, server, Service and answer",
-        is_histogram: false,
-        counts: is_request,
-        labels: &[labels::PARTIES, labels::ANSWER, labels::REQUEST],
-    },
-    Family {
-        names: Names::Smidge,
-        name: "smidge_request_duration_milliseconds",
-        help: "Latency of the requests that were answered, in milliseconds",
-        is_histogram: true,
-        counts: is_latency,
-        labels: &[labels::PARTIES],
-    },
-    Family {
-        names: Names::Smidge,
-        name: "smidge_tcp_connections",
-        help: "TCP connections that have ended, by caller, server and outcome",
-        is_histogram: false,
-        counts: is_connection,
-        labels: &[labels::PARTIES, labels::ANSWER],
-    },
+    REQUESTS,
+    DURATION,
+    CONNECTIONS,
     Family {
         names: Names::Osm,
         name: "osm_request",
@@ -159,6 +168,22 @@ impl Family {
         self.labels.iter().flat_map(|group| group.iter()).map(|label| label.name)
     }
 
+    /// Returns true if its samples may have this label. Constant, so that the compiler can check a query.
+    pub const fn has_label(&self, name: &str) -> bool {
+        let mut groups = self.labels;
+        while let [group, more @ ..] = groups {
+            let mut labels = *group;
+            while let [label, rest @ ..] = labels {
+                if is_same(label.name.as_bytes(), name.as_bytes()) {
+                    return true;
+                }
+                labels = rest;
+            }
+            groups = more;
+        }
+        false
+    }
+
     /// Returns its samples: the sum of the counters that have the same labels. `cluster_domain` completes the names of
     /// Services, for example `cluster.local`.
     pub fn samples(&self, counters: &[(Arc<Key>, Value)], cluster_domain: &str) -> BTreeMap<LabelSet, Value> {
@@ -173,6 +198,14 @@ impl Family {
             }
         }
         samples
+    }
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match (one, other) {
+        ([], []) => true,
+        ([first, one @ ..], [second, other @ ..]) => *first == *second && is_same(one, other),
+        _ => false,
     }
 }
 

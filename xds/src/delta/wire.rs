@@ -43,6 +43,31 @@ pub struct Node {
     /// `<instance>.<namespace>`.
     #[prost(string, tag = "1")]
     pub id: String,
+    /// The build of Envoy. Its metadata is not read.
+    #[prost(message, optional, tag = "8")]
+    pub build: Option<BuildVersion>,
+}
+
+/// The part of `envoy.config.core.v3.BuildVersion` that is read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BuildVersion {
+    /// The version.
+    #[prost(message, optional, tag = "1")]
+    pub version: Option<SemanticVersion>,
+}
+
+/// A version, as in `envoy.type.v3.SemanticVersion`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SemanticVersion {
+    /// The first number.
+    #[prost(uint32, tag = "1")]
+    pub major: u32,
+    /// The second number.
+    #[prost(uint32, tag = "2")]
+    pub minor: u32,
+    /// The third number.
+    #[prost(uint32, tag = "3")]
+    pub patch: u32,
 }
 
 /// Error by which the client refused a response.

@@ -13,6 +13,7 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
+use super::versions::EnvoyVersion;
 use crate::{
     delta::{Refused, Session},
     mesh::id::{ProxyId, SpiffeId},
@@ -53,6 +54,8 @@ pub struct Connected {
     /// Identity in its certificate.
     #[serde(serialize_with = "as_text")]
     pub identity: SpiffeId,
+    /// Version of its Envoy as it has named it, for example 1.40.0.
+    pub envoy: Option<EnvoyVersion>,
     /// Number of the stream since the server started: a higher number connected later.
     pub stream: u64,
     /// True if it has acknowledged everything that was to be sent.
@@ -167,6 +170,21 @@ impl Proxies {
         connected.iter().map(|connected| lock(connected).clone()).collect()
     }
 
+    /// Returns the number of connected proxies by the version that each has named. Of several streams of one proxy the
+    /// latest one counts.
+    pub fn versions(&self) -> BTreeMap<Option<EnvoyVersion>, usize> {
+        let latest: Vec<_> = {
+            let connected = lock(&self.0.connected);
+            let streams = connected.by_proxy.values().filter_map(|own| own.last_key_value());
+            streams.filter_map(|(stream, _)| connected.by_number.get(stream).cloned()).collect()
+        };
+        let mut versions = BTreeMap::new();
+        for connected in latest {
+            *versions.entry(lock(&connected).envoy).or_default() += 1;
+        }
+        versions
+    }
+
     /// Returns the number of connected streams.
     pub fn len(&self) -> usize {
         lock(&self.0.connected).by_number.len()
@@ -185,6 +203,7 @@ impl Proxies {
         let connected = Arc::new(Mutex::new(Connected {
             proxy: proxy.clone(),
             identity,
+            envoy: None,
             stream,
             settled: false,
             acknowledged: None,
@@ -244,6 +263,11 @@ impl Entry {
             self.proxies.changed(&self.proxy);
         }
         settled
+    }
+
+    /// Records the version that the proxy has named.
+    pub(super) fn record_version(&self, envoy: Option<EnvoyVersion>) {
+        lock(&self.connected).envoy = envoy;
     }
 
     pub(super) fn record_nack(&self, refused: &Refused) {

@@ -24,13 +24,13 @@ use tonic::{Status, Streaming};
 use super::{
     Admission, Authenticator, CertSource, Credentials, Holder, IssueError, Nack, Refusal, RefusalReason,
     Shared, codec::Responses, connect_limiter::ConnectPermit, proxies::Entry, request_rate::RequestRate,
-    snapshot_hub::Subscription,
+    snapshot_hub::Subscription, versions::EnvoyVersion,
 };
 use crate::{
     backoff::Backoff,
-    delta::{Request, Response, Secret, SecretNeed, Session},
+    delta::{PerType, Request, Response, Secret, SecretNeed, Session},
     mesh::text::brief,
-    resources::Version,
+    resources::{ResourceType, Version},
 };
 
 /// Maximum number of characters of a peer's text that are repeated.
@@ -97,6 +97,8 @@ struct Stream<A, C, S> {
     permit: Option<ConnectPermit>,
     request_rate: RequestRate,
     leaf: Leaf,
+    /// The response of each kind that has no answer yet: its nonce, and the time of sending.
+    unanswered: PerType<Option<(u64, Instant)>>,
 }
 
 /// The certificate of the stream's proxy.
@@ -141,6 +143,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             permit: Some(permit),
             request_rate: RequestRate::default(),
             leaf: Leaf::default(),
+            unanswered: PerType::default(),
             holder: Arc::new(Holder { proxy, identity, workload_kind, workload_name }),
             shared,
         })
@@ -237,6 +240,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             tracing::warn!(proxy = %self.holder.proxy, "proxy exceeds request rate, reads paused");
             self.shared.server.metrics.throttled.inc();
         }
+        self.measure(request);
         let Some(mut refused) = self.session.on_request(request) else { return Ok(()) };
         // Envoy quotes what it refuses, and a client of this port need not be Envoy.
         refused.message = brief(&refused.message, MAX_MESSAGE);
@@ -258,11 +262,24 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             None => self.introduced,
         };
         if right {
+            if let Some(node) = &request.node {
+                self.entry.record_version(EnvoyVersion::named(node));
+            }
             self.introduced = true;
             return Ok(());
         }
         let claimed = request.node.as_ref().map_or("", |node| node.id.as_str());
         Err(self.refuse(RefusalReason::NodeIdMismatch, claimed))
+    }
+
+    /// Measures the time that the proxy took to answer a response.
+    fn measure(&mut self, request: &Request) {
+        let Some(kind) = ResourceType::from_type_url(&request.type_url) else { return };
+        let is_of = |(nonce, _): &mut (u64, Instant)| request.response_nonce == nonce.to_string();
+        if let Some((_, sent)) = self.unanswered.get_mut(kind).take_if(is_of) {
+            let seconds = sent.elapsed().as_secs_f64();
+            self.shared.server.metrics.of(kind).acknowledgement.observe(seconds);
+        }
     }
 
     fn on_snapshot(&mut self) {
@@ -331,7 +348,8 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         }
     }
 
-    fn count(&self, response: &Response) {
+    fn count(&mut self, response: &Response) {
+        *self.unanswered.get_mut(response.kind) = Some((response.nonce, Instant::now()));
         let metrics = self.shared.server.metrics.of(response.kind);
         metrics.responses.inc();
         metrics.resources.inc_by(response.updated.len() as u64);

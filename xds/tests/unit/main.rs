@@ -18,6 +18,7 @@ mod determinism;
 mod drain;
 mod fairness;
 mod golden;
+mod measured;
 mod reports;
 mod steps;
 mod unknown_names;
