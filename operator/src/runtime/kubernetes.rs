@@ -45,7 +45,7 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     tasks.spawn("authorities", async move { maintained.run().await });
     let (kubernetes, pipeline) = watch(&core, client, &mut registry, tasks);
     let authenticator = authenticator(&core, &kubernetes, &mut registry, tasks);
-    let receiver = traffic::receiver(&pipeline, &mut registry, tasks);
+    let receiver = traffic::receiver(&core.settings, &pipeline, &mut registry, tasks);
     let access = access(&core, &kubernetes, (Arc::clone(&authenticator), Arc::clone(&receiver)), tasks)?;
     let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
     let sources = (&kubernetes, &pipeline);
