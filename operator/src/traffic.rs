@@ -61,7 +61,11 @@ impl TrafficSource for EmbeddedSource {
         if !replicas::is_answerable(question) {
             return Ok(Traffic::new());
         }
-        let late = |_| SourceError::TimedOut { source_name: "the store".to_owned(), limit: WAIT };
+        let late = |_| SourceError::TimedOut {
+            source_name: "the store".to_owned(),
+            about: String::new(),
+            limit: WAIT,
+        };
         let slot = timeout(WAIT, self.slots.acquire()).await.map_err(late)?;
         let _slot = slot.map_err(|error| SourceError::Unavailable(error.to_string()))?;
         let others = async {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::traffic::Peer;
 
 /// Maximum length of a name, in bytes: that of a name of Kubernetes.
-const MAX_NAME: usize = 253;
+pub(crate) const MAX_NAME: usize = 253;
 
 /// Returns the peer whose certificate has this URI SAN and this subject, in the form of RFC 2253. A leaf of the mesh has
 /// `OU=<kind of workload>` and `CN=<name of workload>`, in any order, and is in the namespace of the SAN.
@@ -86,12 +86,17 @@ pub(crate) fn clean(text: &str) -> String {
     let text = text.trim();
     let end =
         (0..=MAX_NAME.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    shown(text.get(..end).unwrap_or_default())
+}
+
+/// Returns a text on one line, without characters that change how the rest is shown.
+pub(crate) fn shown(text: &str) -> String {
     let shown = |letter: char| {
         let is_hidden = letter.is_control()
             || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if is_hidden { '?' } else { letter }
     };
-    text.get(..end).unwrap_or_default().chars().map(shown).collect()
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
