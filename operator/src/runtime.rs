@@ -177,6 +177,9 @@ pub enum Error {
     /// The requests and limits of injected containers contradict each other.
     #[error("invalid settings of injected containers: {0}")]
     Sidecar(String),
+    /// The settings of Prometheus as the source of TrafficMetrics contradict each other.
+    #[error("invalid settings of Prometheus: {0}")]
+    Prometheus(&'static str),
     /// The client certificates of webhook callers could not be set up.
     #[error("failed to set up the client certificates of the webhooks")]
     Callers(#[from] CallersError),

@@ -2,12 +2,13 @@
 //!
 //! The I/O around `smidge_traffic_metrics`: `receiver` takes the pushes that `smidge_xds::server` admits, `directory`
 //! looks objects up in what was published, `replicas` requests the parts of the other replicas, `exposition` shows
-//! Prometheus what this replica received, `metrics` counts. The
-//! API of TrafficMetrics queries [`EmbeddedSource`]. Does not know OTLP, and turns nothing into SMI's form.
+//! Prometheus what this replica received, `metrics` counts. The API of TrafficMetrics queries [`EmbeddedSource`], or
+//! `prometheus` in its place. Does not know OTLP, and turns nothing into SMI's form.
 
 pub mod directory;
 pub mod exposition;
 pub mod metrics;
+pub mod prometheus;
 pub mod receiver;
 pub mod replicas;
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Core, Error, Settings, Tasks, listen, pages,
     pipeline::{self, Feed, Pipeline},
-    status, traffic, traffic_api, watches, webhooks,
+    prometheus, status, traffic, traffic_api, watches, webhooks,
     xds::{self, Access},
 };
 use crate::{
@@ -50,9 +50,12 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     let proxies = xds::xds(&core, &pipeline, access, &mut registry, tasks);
     let sources = (&kubernetes, &pipeline);
     let own = (&proxies, &authenticator, Arc::clone(&receiver));
-    let source: EmbeddedSource = status::status(&core, sources, own, &mut registry, tasks)?;
+    let embedded: EmbeddedSource = status::status(&core, sources, own, &mut registry, tasks)?;
     webhooks::webhooks(&core, sources, callers, &mut registry, tasks)?;
-    traffic_api::traffic_api(&core, &kubernetes, source, tasks)?;
+    match prometheus::source(&core.settings, &receiver)? {
+        Some(source) => traffic_api::traffic_api(&core, &kubernetes, source, tasks)?,
+        None => traffic_api::traffic_api(&core, &kubernetes, embedded, tasks)?,
+    }
     let domain = TrustDomain(core.settings.trust_domain.clone());
     let cluster = ClusterId(core.settings.cluster_name.clone());
     let readers =

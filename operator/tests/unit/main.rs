@@ -26,6 +26,7 @@ mod leader;
 mod machine;
 mod pages;
 mod peers;
+mod prometheus;
 mod reasons;
 mod sandbox;
 mod sources;

@@ -77,7 +77,7 @@ fn directory() -> MeshDirectory {
     )
 }
 
-fn receiver() -> Arc<Receiver> {
+pub fn receiver() -> Arc<Receiver> {
     Arc::new(Receiver::new(Limits::default(), directory(), Metrics::default()))
 }
 

@@ -45,7 +45,7 @@ const MAX_WARNINGS: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     /// It is not in the form of the API of Prometheus.
-    #[error("it is not an answer of the API of Prometheus: {0}")]
+    #[error("it is not an answer of the API of Prometheus: {}", short(&.0.to_string()))]
     Form(#[from] serde_json::Error),
     /// It is an error.
     #[error("it is an error: {0}")]

@@ -274,7 +274,12 @@ fn answers_of_another_form_are_errors() {
         let text = refused("requests received", body);
         assert!(text.contains(expected), "{body}: {text}");
     }
-    assert!(refused("requests received", &"[".repeat(100_000)).contains("not an answer"));
+    let long = json!({"metric": {}, "value": ["v".repeat(10_000), "1"]});
+    for body in
+        [answer(&[long]), "[".repeat(100_000), json!({"status": [], "data": "d".repeat(9_000)}).to_string()]
+    {
+        assert!(refused("requests received", &body).contains("not an answer"));
+    }
     let body = json!({"status": "error", "errorType": "bad_data", "error": "e".repeat(10_000)}).to_string();
     assert!(error_of(body.as_bytes()).unwrap().starts_with("bad_data: eee"));
     assert!(error_of(body.as_bytes()).unwrap().len() < 300);
