@@ -81,7 +81,7 @@ fn tests() -> Vec<PathBuf> {
     files
 }
 
-fn promtool() -> Option<Command> {
+pub fn promtool() -> Option<Command> {
     let set = std::env::var_os("PROMTOOL").map(PathBuf::from);
     let cached = || {
         Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/smidge/bin/prometheus-debian/promtool"))

@@ -1,5 +1,8 @@
 //! Prometheus as the source of traffic, by a stand-in on loopback: what it is asked, and what becomes of every wrong answer.
 
+mod both;
+mod expression;
+
 use std::{
     fs,
     sync::{

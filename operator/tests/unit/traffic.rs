@@ -41,8 +41,7 @@ use smidge_xds_testing::meshes;
 use tokio::sync::watch;
 
 #[path = "../../traffic-metrics/tests/unit/otlp.rs"]
-#[expect(dead_code, reason = "the other crate's tests use the rest")]
-mod otlp;
+pub mod otlp;
 
 use otlp::{counter, push};
 
