@@ -92,7 +92,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, reply: Reply) {
         }
         Reply::Stall(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Reply::Endless(first, rest) => {
             let mut sent = stream.write_all(first.as_bytes()).await;

@@ -235,17 +235,13 @@ fn is_known(label: Label) -> String {
 
 /// Returns a text as a literal of PromQL, whatever it has.
 fn quote(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            // Of C0, DEL and C1, all below U+00A0.
-            _ if letter.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            _ => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
+    let letter = |letter: char| match letter {
+        '"' | '\\' => format!("\\{letter}"),
+        // Of C0, DEL and C1, all below U+00A0.
+        _ if letter.is_control() => format!("\\u{:04x}", u32::from(letter)),
+        _ => letter.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(letter).collect::<String>())
 }
 
 #[cfg(test)]

@@ -302,8 +302,9 @@ impl Reading {
         let edge = |backend| Edge { direction, side, peer: caller.clone(), backend };
         if kind == Kind::Service {
             let second = backend.filter(|backend| Some(backend) != service.as_ref());
-            let called = service.into_iter().chain(second).filter(|service| matches(&self.question, service));
-            return Ok(called.map(|service| (service, edge(None))).collect());
+            let services =
+                service.into_iter().chain(second).filter(|service| matches(&self.question, service));
+            return Ok(services.map(|service| (service, edge(None))).collect());
         }
         let (Some(root), Some(backend)) = (service, backend) else { return Ok(Vec::new()) };
         let of_backend = |split: &&Split| split.root == root && split.backends.contains(&backend);

@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc};
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, LengthLimitError, Limited};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -172,7 +172,7 @@ impl<'a> Client<'a> {
             return Err(QueryError::Status { status, reason: ": redirects are not followed".to_owned() });
         }
         let body = Limited::new(response.into_body(), MAX_ERROR).collect().await;
-        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.map(Collected::to_bytes).unwrap_or_default();
         let reason = error_of(&body).map(|error| format!(": {}", self.without_token(&body, short(&error))));
         Err(QueryError::Status { status, reason: reason.unwrap_or_default() })
     }

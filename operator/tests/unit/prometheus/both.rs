@@ -205,7 +205,9 @@ const DB: [(&str, &str); 2] =
 
 fn buckets(counts: &[(usize, u64)]) -> [u64; BUCKETS] {
     let mut buckets = [0; BUCKETS];
-    counts.iter().for_each(|(index, count)| buckets[*index] = *count);
+    for (index, count) in counts {
+        buckets[*index] = *count;
+    }
     buckets
 }
 

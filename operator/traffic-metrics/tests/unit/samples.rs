@@ -62,64 +62,42 @@ fn of(traffic: &Traffic, name: &ObjectName) -> Vec<(Direction, Side, Peer, Optio
     traffic.get(name).into_iter().flatten().map(row).collect()
 }
 
+/// Labels of the StatefulSet `db` as a caller.
+const FROM_DB: [(&str, &str); 2] = [("source_namespace", "shop"), ("source_workload", "db")];
+const CACHE: [(&str, &str); 3] =
+    [("service_namespace", "shop"), ("service", "cache"), ("backend", "cache-v2")];
+
 #[test]
 fn both_sides_of_a_workload_are_read() {
-    let question = ask(Kind::StatefulSet, Some("shop"), None, 30);
-    let latency = |le: &str, value| sample(&[&WEB, &DB[..3], &[("le", le)]], value);
+    let (succeeded, failed, refused) =
+        (&[("outcome", "success")][..], &[("outcome", "failure")][..], &[("outcome", "refused")][..]);
+    let own = &DB[..3];
+    let requests_received = [
+        sample(&[&WEB, own, succeeded], "7"),
+        sample(&[&WEB, own, failed], "1.6"),
+        sample(&[own, refused], "3"),
+        sample(&[&WEB, succeeded], "9"),
+    ];
+    let latency = |le: &str, value| sample(&[&WEB, own, &[("le", le)]], value);
+    let latency_received = [
+        latency("+Inf", "9"),
+        latency("5", "2"),
+        latency("2.0", "2"),
+        latency("25.0", "8"),
+        latency("1", "0"),
+    ];
+    let requests_sent = [
+        sample(&[&FROM_DB, &DB, succeeded], "4"),
+        sample(&[&FROM_DB, &CACHE, failed], "5"),
+        sample(&[&FROM_DB, refused], "6"),
+    ];
     let traffic = read(
-        &question,
+        &ask(Kind::StatefulSet, Some("shop"), None, 30),
         &[
-            (
-                "requests received",
-                &[
-                    sample(&[&WEB, &DB[..3], &[("outcome", "success")]], "7"),
-                    sample(&[&WEB, &DB[..3], &[("outcome", "failure")]], "1.6"),
-                    sample(&[&DB[..3], &[("outcome", "refused")]], "3"),
-                    sample(&[&WEB, &[("outcome", "success")]], "9"),
-                ],
-            ),
-            ("connections received", &[sample(&[&WEB, &DB[..3], &[("outcome", "success")]], "2")]),
-            (
-                "latency of requests received",
-                &[
-                    latency("+Inf", "9"),
-                    latency("5", "2"),
-                    latency("2.0", "2"),
-                    latency("25.0", "8"),
-                    latency("1", "0"),
-                ],
-            ),
-            (
-                "requests sent",
-                &[
-                    sample(
-                        &[
-                            &[
-                                ("source_namespace", "shop"),
-                                ("source_workload", "db"),
-                                ("outcome", "success"),
-                            ],
-                            &DB,
-                        ],
-                        "4",
-                    ),
-                    sample(
-                        &[&[
-                            ("source_namespace", "shop"),
-                            ("source_workload", "db"),
-                            ("service_namespace", "shop"),
-                            ("service", "cache"),
-                            ("backend", "cache-v2"),
-                            ("outcome", "failure"),
-                        ]],
-                        "5",
-                    ),
-                    sample(
-                        &[&[("source_namespace", "shop"), ("source_workload", "db"), ("outcome", "refused")]],
-                        "6",
-                    ),
-                ],
-            ),
+            ("requests received", &requests_received),
+            ("connections received", &[sample(&[&WEB, own, succeeded], "2")]),
+            ("latency of requests received", &latency_received),
+            ("requests sent", &requests_sent),
         ],
     )
     .unwrap();
