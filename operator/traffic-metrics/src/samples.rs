@@ -63,7 +63,7 @@ pub enum AnswerError {
         label: &'static str,
         /// Its value.
         value: String,
-        /// What it can have.
+        /// Values that it can have.
         expected: &'static str,
     },
     /// A label is too long.

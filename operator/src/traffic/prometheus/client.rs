@@ -72,7 +72,7 @@ pub enum QueryError {
     Status {
         /// The status.
         status: StatusCode,
-        /// What follows it in the message.
+        /// Rest of the message: the error in the body, if it has one.
         reason: String,
     },
 }
