@@ -19,7 +19,7 @@ pub(super) fn receiver(
 ) -> Arc<Receiver> {
     let metrics = Metrics::register(registry.sub_registry_with_prefix("traffic"));
     let directory = MeshDirectory::new(pipeline.clusters.clone(), pipeline.snapshots.clone());
-    let limits = Limits { pod_counters: settings.prometheus.pods, ..Limits::default() };
+    let limits = if settings.prometheus.pods { Limits::with_pod_counters() } else { Limits::default() };
     let receiver = Arc::new(Receiver::new(limits, directory, metrics));
     let swept = Arc::clone(&receiver);
     tasks.spawn("traffic", async move { swept.sweep().await });

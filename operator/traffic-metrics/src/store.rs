@@ -22,8 +22,8 @@ use slots::LONGEST;
 /// Shortest and longest window that is answered; others are changed to these. A push each 10 s allows no shorter one.
 pub const WINDOWS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(LONGEST));
 
-/// Maximum length of the page with counters under one set of names, in bytes.
-const COUNTER_BYTES: usize = 15 << 20;
+/// Maximum length of the page with counters under all four sets of names, in bytes: what one client can be sent has 64 MiB.
+const PAGE_BYTES: usize = 60 << 20;
 
 /// Bounds of a store.
 #[derive(Debug, Clone)]
@@ -56,10 +56,18 @@ impl Default for Limits {
             flows: 512,
             bytes: 256 << 20,
             namespace_bytes: 128 << 20,
-            counter_bytes: COUNTER_BYTES,
-            namespace_counter_bytes: COUNTER_BYTES / 4,
+            counter_bytes: PAGE_BYTES / 4,
+            namespace_counter_bytes: PAGE_BYTES / 16,
             pod_counters: false,
         }
+    }
+}
+
+impl Limits {
+    /// Returns the limits with counters of pods: these and each set of names have 12 MiB, so that the page is no longer.
+    pub fn with_pod_counters() -> Self {
+        let (counter_bytes, namespace_counter_bytes) = (PAGE_BYTES / 5, PAGE_BYTES / 20);
+        Self { counter_bytes, namespace_counter_bytes, pod_counters: true, ..Self::default() }
     }
 }
 

@@ -81,6 +81,7 @@ fn hint(request: &Figures, (code, message): (u16, &str), is_object_missing: bool
             .to_owned(),
         410 => "the list has changed while it was read; try again".to_owned(),
         429 => "the operator computes as much as it can; try again, or ask for less".to_owned(),
+        501 => "the message has the setting by which the operator would have this".to_owned(),
         503 if message.contains("Prometheus") => {
             "the operator answers, its source does not: trafficMetrics.source.prometheus in the chart's values; the \
              operator's log names the host and the query"
@@ -140,6 +141,10 @@ mod tests {
         assert!(
             text("pods", 503, &Answered::unavailable("Prometheus did not answer within 8s").json())
                 .contains("within 8s (hint: the operator answers, its source does not")
+        );
+        assert!(
+            text("pods", 501, &Answered::not_implemented("set a").json())
+                .contains("set a (hint: the message has the setting")
         );
         assert!(
             text("deployments", 429, &Answered::too_many("busy").json()).contains("busy (hint: the operator")

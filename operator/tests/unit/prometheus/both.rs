@@ -144,7 +144,7 @@ struct Replica {
 
 impl Replica {
     async fn start() -> Self {
-        let limits = Limits { pod_counters: true, ..Limits::default() };
+        let limits = Limits::with_pod_counters();
         let receiver = Arc::new(Receiver::new(limits, known(), Metrics::default()));
         let names = "smidge,osm,istio,linkerd".parse().unwrap();
         let registry = exposition::registry(Arc::clone(&receiver), names, "cluster.local".to_owned());

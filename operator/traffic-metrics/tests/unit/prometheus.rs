@@ -137,7 +137,16 @@ fn counters_of_a_pod_end_an_hour_after_it() {
 }
 
 fn with_pods() -> Limits {
-    Limits { pod_counters: true, ..Limits::default() }
+    Limits::with_pod_counters()
+}
+
+/// One client of the page can be sent 64 MiB, of which the operator's own metrics are a part.
+#[test]
+fn the_page_with_pods_is_no_longer_than_without() {
+    let (without, with) = (Limits::default(), with_pods());
+    assert_eq!(4 * without.counter_bytes, 60 << 20);
+    assert_eq!(5 * with.counter_bytes, 60 << 20);
+    assert_eq!((4 * with.namespace_counter_bytes, with.pod_counters), (with.counter_bytes, true));
 }
 
 /// Compares with the committed text, or writes it.

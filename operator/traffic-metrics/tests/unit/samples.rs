@@ -1,5 +1,8 @@
 //! Answers of Prometheus in, traffic out: the edges of each kind, and answers that are wrong or far too large.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use smidge_traffic_metrics::{
     promql::{Query, queries},
@@ -296,4 +299,35 @@ fn edges_are_bounded() {
     assert_eq!(read(&samples[1..]).unwrap()[&object("shop", "db")].len(), MAX_EDGES);
     let error = read(&samples).unwrap_err();
     assert!(error.to_string().contains("more than 100000 edges; ask for one namespace"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// An answer with any part of it replaced is read or refused, in few words.
+    #[test]
+    fn any_answer_is_read_or_refused(
+        from in 0_usize..400,
+        len in 0_usize..40,
+        by in prop::collection::vec(any::<u8>(), 0..20),
+        purpose in prop::sample::select(vec!["requests received", "latency of requests received"]),
+    ) {
+        let samples = [
+            sample(&[&WEB, &DB, &[("outcome", "success"), ("le", "5")]], "7"),
+            sample(&[&DB, &[("outcome", "refused"), ("le", "+Inf")]], "1.5"),
+        ];
+        let mut body = answer(&samples).into_bytes();
+        let from = from.min(body.len());
+        let end = (from + len).min(body.len());
+        body.splice(from..end, by);
+        let (question, objects) = (ask(Kind::StatefulSet, None, None, 30), objects());
+        let mut reading = Reading::new(question.clone(), &objects, "local".to_owned());
+        match reading.read(&find(&question, purpose), &body, &objects) {
+            Ok(warnings) => prop_assert!(warnings.is_empty()),
+            Err(error) => prop_assert!(error.to_string().len() < 1_500, "{}", error),
+        }
+        for figures in reading.traffic().values().flat_map(BTreeMap::values) {
+            prop_assert!(figures.success < 1 << 52 && figures.latency.iter().all(|count| *count < 1 << 52));
+        }
+    }
 }
