@@ -48,7 +48,9 @@ impl FromStr for PrometheusUrl {
             return Err(error("a query or a fragment in the URL", ""));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() || (authority.port().is_some() && authority.port_u16().is_none()) {
+        // A port that is out of range counts as none in the parser's view.
+        let has_port = authority.as_str().len() > authority.host().len();
+        if host.is_empty() || (has_port && authority.port_u16().is_none()) {
             return Err(error("no host, or an invalid port", ""));
         }
         let port = authority.port_u16().unwrap_or(if is_https { 443 } else { 80 });
@@ -98,6 +100,7 @@ mod tests {
             ("http://", "not a URL"),
             ("http://a b", "not a URL"),
             ("http://host:99999", "port"),
+            ("http://host:", "port"),
             ("http://host/?a=b", "query"),
             ("http://host/#a", "fragment"),
             ("http://user:secret@host", "credentials"),
