@@ -5,6 +5,7 @@
 mod kubernetes;
 mod pages;
 mod pipeline;
+pub mod prometheus;
 pub mod sidecar;
 pub mod standalone;
 mod status;
@@ -27,10 +28,7 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use crate::{
-    admin::PrometheusReaders, ca, clock::Clock, injector, peers, source::folder::FolderError,
-    traffic::exposition::NameSets, webhook::callers::CallersError,
-};
+use crate::{ca, clock::Clock, injector, peers, source::folder::FolderError, webhook::callers::CallersError};
 
 /// Time limit for tasks to end after the stop signal. Kubernetes kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -90,17 +88,9 @@ pub struct Settings {
     /// it, there is no such server.
     #[arg(long, env = "SMIDGE_TRAFFIC_API_LISTEN", value_name = "ADDRESS", conflicts_with = "dir")]
     pub traffic_api_listen: Option<SocketAddr>,
-    /// Names under which Prometheus reads the traffic of the mesh: some of smidge, osm, istio, linkerd, or none.
-    #[arg(
-        long,
-        env = "SMIDGE_PROMETHEUS_NAMES",
-        value_name = "SETS",
-        default_value = "smidge,osm,istio,linkerd"
-    )]
-    pub prometheus_names: NameSets,
-    /// Clients that may read the traffic of the mesh as metrics.
-    #[arg(long, env = "SMIDGE_PROMETHEUS_READERS", value_enum, default_value_t = PrometheusReaders::Network)]
-    pub prometheus_readers: PrometheusReaders,
+    /// Settings of what Prometheus reads, and of Prometheus as the source of TrafficMetrics.
+    #[command(flatten)]
+    pub prometheus: prometheus::Prometheus,
     /// Address of the operator's own pages. With --dir, the default is 127.0.0.1:15014.
     #[arg(
         long,
@@ -187,6 +177,9 @@ pub enum Error {
     /// The requests and limits of injected containers contradict each other.
     #[error("invalid settings of injected containers: {0}")]
     Sidecar(String),
+    /// The settings of Prometheus as the source of TrafficMetrics contradict each other.
+    #[error("invalid settings of Prometheus: {0}")]
+    Prometheus(&'static str),
     /// The client certificates of webhook callers could not be set up.
     #[error("failed to set up the client certificates of the webhooks")]
     Callers(#[from] CallersError),

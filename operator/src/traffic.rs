@@ -2,12 +2,13 @@
 //!
 //! The I/O around `smidge_traffic_metrics`: `receiver` takes the pushes that `smidge_xds::server` admits, `directory`
 //! looks objects up in what was published, `replicas` requests the parts of the other replicas, `exposition` shows
-//! Prometheus what this replica received, `metrics` counts. The
-//! API of TrafficMetrics queries [`EmbeddedSource`]. Does not know OTLP, and turns nothing into SMI's form.
+//! Prometheus what this replica received, `metrics` counts. The API of TrafficMetrics queries [`EmbeddedSource`], or
+//! `prometheus` in its place. Does not know OTLP, and turns nothing into SMI's form.
 
 pub mod directory;
 pub mod exposition;
 pub mod metrics;
+pub mod prometheus;
 pub mod receiver;
 pub mod replicas;
 
@@ -61,7 +62,11 @@ impl TrafficSource for EmbeddedSource {
         if !replicas::is_answerable(question) {
             return Ok(Traffic::new());
         }
-        let late = |_| SourceError::TimedOut { source_name: "the store".to_owned(), limit: WAIT };
+        let late = |_| SourceError::TimedOut {
+            source_name: "the store".to_owned(),
+            about: String::new(),
+            limit: WAIT,
+        };
         let slot = timeout(WAIT, self.slots.acquire()).await.map_err(late)?;
         let _slot = slot.map_err(|error| SourceError::Unavailable(error.to_string()))?;
         let others = async {

@@ -26,7 +26,7 @@ use smidge_traffic_metrics::{
         status::Status,
         timestamp::Timestamp,
     },
-    traffic::{Traffic, TrafficSource},
+    traffic::{SourceError, Traffic, TrafficSource},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch as channel},
@@ -56,6 +56,9 @@ const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWERS: usize = 16;
 /// Time limit of the wait for a place among them.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Message of an error whose reason is for the log alone.
+const UNREADABLE: &str = "the traffic could not be read; try again";
 
 /// Interval between the states that a watch compares, in a cluster.
 pub const WATCH_PERIOD: Duration = Duration::from_secs(10);
@@ -120,6 +123,15 @@ fn refuse(status: &Status) -> Response {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// Returns the answer for an error of the source, with as much of it as users may read.
+fn of_source(error: &SourceError) -> Status {
+    match (error, error.for_users()) {
+        (SourceError::Unsupported(text), _) => Status::not_implemented(text),
+        (_, Some(reason)) => Status::unavailable(format!("the traffic could not be read: {reason}")),
+        (_, None) => Status::unavailable(UNREADABLE),
+    }
 }
 
 fn json(text: Vec<u8>) -> Response {
@@ -190,15 +202,13 @@ impl<S: TrafficSource + 'static> Shared<S> {
         let question = figures.question();
         let traffic = async {
             let answer = timeout(SOURCE_TIMEOUT, self.source.traffic(&question)).await;
-            let failed = || Status::unavailable("the traffic could not be read; try again");
-            // The reason may have addresses of pods, so it is for the log alone.
             let answer = answer.map_err(|_| {
                 warn!(limit = ?SOURCE_TIMEOUT, "source of traffic timed out");
-                failed()
+                Status::unavailable(UNREADABLE)
             })?;
             answer.map_err(|error| {
                 warn!(%error, "failed to read traffic");
-                failed()
+                of_source(&error)
             })
         };
         futures::try_join!(self.objects.read(figures), traffic)

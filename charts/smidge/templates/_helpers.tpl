@@ -47,6 +47,15 @@ kinds:
 {{- with .Values.trafficMetrics -}}{{- if .enabled -}}true{{- end -}}{{- end -}}
 {{- end -}}
 
+{{- /* Settings of Prometheus as the source of TrafficMetrics, as JSON; an empty object if it is not the source. */ -}}
+{{- define "smidge.prometheusSource" -}}
+{{- $source := dict -}}
+{{- if include "smidge.trafficMetrics" . -}}
+{{- with (.Values.trafficMetrics.source | default dict).prometheus -}}{{- if .url -}}{{- $source = . -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{ toJson $source }}
+{{- end -}}
+
 {{- /* Peers of a NetworkPolicy for the API server; empty, which means all peers, if no value names it. */ -}}
 {{- define "smidge.apiServerPeers" -}}
 {{- $peers := .from -}}

@@ -68,3 +68,66 @@ fn a_pod_monitor_selects_every_replica() {
     let ports = deployment["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
     assert!(ports.iter().any(|port| port["name"] == endpoint["port"] && port["containerPort"] == 15014));
 }
+
+#[test]
+fn prometheus_is_the_source_if_it_has_an_address() {
+    let Some(helm) = helm() else { return };
+    let by_default = render(&helm, &[]);
+    let deployment = &by_default["Deployment/smidge"];
+    for part in ["--prometheus-url", "--prometheus-pods", "prometheus-token", "prometheus-ca"] {
+        assert!(!deployment.to_string().contains(part), "{part}");
+    }
+    let (url, source) = ("http://prometheus.monitoring:9090/a", "trafficMetrics.source.prometheus");
+    let plain = render(&helm, &[&format!("{source}.url={url}"), &format!("{VALUES}.pods=true")]);
+    let args = arguments(&plain["Deployment/smidge"]);
+    assert!(
+        args.contains(&format!("--prometheus-url={url}")) && args.contains("--prometheus-pods=true"),
+        "{args}"
+    );
+    assert!(!args.contains("--prometheus-token") && !args.contains("--prometheus-ca"), "{args}");
+
+    let ca = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+    let settings = [
+        &*format!("{source}.url=https://prometheus"),
+        &format!("{source}.caBundle={ca}"),
+        &format!("{source}.tokenSecret.name=reader"),
+    ];
+    let objects = render(&helm, &settings);
+    let pod = &objects["Deployment/smidge"]["spec"]["template"]["spec"];
+    let args = arguments(&objects["Deployment/smidge"]);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    for (name, file, volume) in [
+        (
+            "prometheus-token",
+            "token",
+            json!({"secret": {"secretName": "reader", "items": [{"key": "token", "path": "token"}]}}),
+        ),
+        ("prometheus-ca", "ca.crt", json!({"configMap": {"name": "smidge-prometheus-ca"}})),
+    ] {
+        let found = volumes.iter().find(|volume| volume["name"] == name).unwrap();
+        assert!(volume.as_object().unwrap().iter().all(|(key, value)| found[key] == *value), "{found}");
+        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap();
+        let folder = mount["mountPath"].as_str().unwrap();
+        assert!(args.contains(&format!("--{name}={folder}/{file}")) && mount["readOnly"] == true, "{args}");
+    }
+    assert_eq!(objects["ConfigMap/smidge-prometheus-ca"]["data"], json!({"ca.crt": format!("{ca}\n")}));
+
+    for wrong in [
+        "url=prometheus:9090",
+        "url=http://user:secret@prometheus",
+        "url=https://prometheus",
+        "tokenSecret.name=A_b",
+        "caBundle=/etc/ca.crt",
+    ] {
+        assert!(!run(&helm, &[&format!("{source}.{wrong}")]).status.success(), "{wrong}");
+    }
+    // Without the API, there is nothing to be a source of; so is it after a release without the settings.
+    for settings in [
+        [&*format!("{source}.url={url}"), "trafficMetrics.enabled=false"],
+        ["trafficMetrics.source=null", "trafficMetrics.enabled=true"],
+    ] {
+        let objects = render(&helm, &settings);
+        assert!(!arguments(&objects["Deployment/smidge"]).contains("--prometheus-url"));
+    }
+}

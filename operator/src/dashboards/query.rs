@@ -3,7 +3,7 @@
 //!
 //! Pure. Each replica shows what its own proxies have pushed, so every expression adds them up.
 
-use smidge_traffic_metrics::families::{CONNECTIONS, DURATION, Family, REQUESTS};
+use smidge_traffic_metrics::families::{CONNECTIONS, Family, LATENCY, REQUESTS};
 
 /// Returns the label, if all of the families have it.
 const fn of(families: &[Family], label: &'static str) -> &'static str {
@@ -15,7 +15,7 @@ const fn of(families: &[Family], label: &'static str) -> &'static str {
     label
 }
 
-const ALL: &[Family] = &[REQUESTS, DURATION, CONNECTIONS];
+const ALL: &[Family] = &[REQUESTS, LATENCY, CONNECTIONS];
 
 pub(super) const REPORTER: &str = of(ALL, "reporter");
 pub(super) const SOURCE_NAMESPACE: &str = of(ALL, "source_namespace");
@@ -99,7 +99,7 @@ impl Calls {
     /// Returns the latency below which a share of the answers was, in milliseconds, by labels.
     pub(super) fn latency(&self, share: &str, by: &[&str]) -> String {
         let by = [by, &["le"]].concat();
-        format!("histogram_quantile({share}, {})", self.rate(&DURATION.full_name(), "", &by))
+        format!("histogram_quantile({share}, {})", self.rate(&LATENCY.full_name(), "", &by))
     }
 
     /// Returns ended TCP connections per second, by labels.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Core, Error, Settings, Tasks, listen, pages,
     pipeline::{self, Feed, Pipeline},
-    status, traffic, traffic_api, watches, webhooks,
+    prometheus, status, traffic, traffic_api, watches, webhooks,
     xds::{self, Access},
 };
 use crate::{
@@ -47,14 +47,17 @@ pub(super) async fn start(settings: Settings, tasks: &mut Tasks) -> Result<(), E
     tasks.spawn("authorities", async move { maintained.run().await });
     let (kubernetes, pipeline) = watch(&core, client, registry, tasks);
     let authenticator = authenticator(&core, &kubernetes, registry, tasks);
-    let receiver = traffic::receiver(&pipeline, registry, tasks);
+    let receiver = traffic::receiver(&core.settings, &pipeline, registry, tasks);
     let access = access(&core, &kubernetes, (Arc::clone(&authenticator), Arc::clone(&receiver)), tasks)?;
     let proxies = xds::xds(&core, &pipeline, access, registry, tasks);
     let sources = (&kubernetes, &pipeline);
     let own = (&proxies, &authenticator, Arc::clone(&receiver));
-    let source: EmbeddedSource = status::status(&core, sources, own, registry, tasks)?;
+    let embedded: EmbeddedSource = status::status(&core, sources, own, registry, tasks)?;
     webhooks::webhooks(&core, sources, callers, registry, tasks)?;
-    traffic_api::traffic_api(&core, &kubernetes, source, tasks)?;
+    match prometheus::source(&core.settings, &receiver)? {
+        Some(source) => traffic_api::traffic_api(&core, &kubernetes, source, tasks)?,
+        None => traffic_api::traffic_api(&core, &kubernetes, embedded, tasks)?,
+    }
     let domain = TrustDomain(core.settings.trust_domain.clone());
     let cluster = ClusterId(core.settings.cluster_name.clone());
     let readers =

@@ -25,7 +25,7 @@ pub(super) fn pages(
     let (server, address) = ("pages", core.settings.admin_listen);
     let listener = admin::listen(address).map_err(|source| Error::Listen { server, address, source })?;
     info!(server, %address, "listening");
-    let (names, domain) = (core.settings.prometheus_names.clone(), core.settings.cluster_domain.clone());
+    let (names, domain) = (core.settings.prometheus.names.clone(), core.settings.cluster_domain.clone());
     let router = admin::router(admin::Pages {
         awaited: pipeline.awaited.clone(),
         snapshots: pipeline.snapshots.clone(),
@@ -34,7 +34,7 @@ pub(super) fn pages(
         proxies,
         registry: Arc::new(registry),
         traffic: Arc::new(exposition::registry(receiver, names, domain)),
-        traffic_readers: core.settings.prometheus_readers,
+        traffic_readers: core.settings.prometheus.readers,
         readers: Arc::new(readers),
     });
     let stop = tasks.stopping();

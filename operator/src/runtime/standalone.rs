@@ -77,7 +77,7 @@ pub(super) async fn start(
     let (_, leads) = watch::channel(Leader::Me);
     let metrics = report::Metrics::register(registry);
     tasks.spawn("report", report::report(None, pipeline.findings.clone(), leads.clone(), metrics));
-    let receiver = traffic::receiver(&pipeline, registry, tasks);
+    let receiver = traffic::receiver(&core.settings, &pipeline, registry, tasks);
     // Answers what the API of TrafficMetrics is asked. Replicas of a folder do not know each other.
     let _traffic = EmbeddedSource::new(Arc::clone(&receiver), None);
     let access = access((&core, &pipeline), Arc::clone(&receiver), registry, tasks)?;

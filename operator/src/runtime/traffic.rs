@@ -7,14 +7,20 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use smidge_traffic_metrics::store::Limits;
 
-use super::{Tasks, pipeline::Pipeline};
+use super::{Settings, Tasks, pipeline::Pipeline};
 use crate::traffic::{Metrics, Receiver, directory::MeshDirectory};
 
 /// Creates the store of this replica, and starts the task that keeps it small.
-pub(super) fn receiver(pipeline: &Pipeline, registry: &mut Registry, tasks: &mut Tasks) -> Arc<Receiver> {
+pub(super) fn receiver(
+    settings: &Settings,
+    pipeline: &Pipeline,
+    registry: &mut Registry,
+    tasks: &mut Tasks,
+) -> Arc<Receiver> {
     let metrics = Metrics::register(registry.sub_registry_with_prefix("traffic"));
     let directory = MeshDirectory::new(pipeline.clusters.clone(), pipeline.snapshots.clone());
-    let receiver = Arc::new(Receiver::new(Limits::default(), directory, metrics));
+    let limits = if settings.prometheus.pods { Limits::with_pod_counters() } else { Limits::default() };
+    let receiver = Arc::new(Receiver::new(limits, directory, metrics));
     let swept = Arc::clone(&receiver);
     tasks.spawn("traffic", async move { swept.sweep().await });
     receiver

@@ -72,7 +72,7 @@ impl Receiver {
 
     /// Returns the counters for Prometheus, with their values.
     pub fn counters(&self) -> Vec<(Arc<Key>, Value)> {
-        self.store().counters().values()
+        self.store().counters()
     }
 
     /// Returns where objects are looked up.

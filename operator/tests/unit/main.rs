@@ -1,4 +1,4 @@
-//! Tests that need no program beside this one: one binary, as each links the whole crate.
+//! Tests that need no Envoy: one binary, as each links the whole crate. Those with Prometheus or promtool are skipped without it.
 //!
 //! A module for each subject. What measures the memory of its process, or sets what belongs to the process as a whole, is a
 //! program of its own.
@@ -27,6 +27,7 @@ mod leader;
 mod machine;
 mod pages;
 mod peers;
+mod prometheus;
 mod reasons;
 mod sandbox;
 mod sources;

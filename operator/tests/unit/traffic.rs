@@ -41,8 +41,7 @@ use smidge_xds_testing::meshes;
 use tokio::sync::watch;
 
 #[path = "../../traffic-metrics/tests/unit/otlp.rs"]
-#[expect(dead_code, reason = "the other crate's tests use the rest")]
-mod otlp;
+pub mod otlp;
 
 use otlp::{counter, push};
 
@@ -77,7 +76,7 @@ fn directory() -> MeshDirectory {
     )
 }
 
-fn receiver() -> Arc<Receiver> {
+pub fn receiver() -> Arc<Receiver> {
     Arc::new(Receiver::new(Limits::default(), directory(), Metrics::default()))
 }
 

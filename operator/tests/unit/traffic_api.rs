@@ -47,6 +47,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 struct Fixed {
     traffic: watch::Receiver<Option<Traffic>>,
+    failure: watch::Receiver<SourceError>,
     held: watch::Receiver<bool>,
 }
 
@@ -54,7 +55,7 @@ impl TrafficSource for Fixed {
     async fn traffic(&self, _: &Question) -> Result<Traffic, SourceError> {
         drop(self.held.clone().wait_for(|held| !held).await);
         let traffic = self.traffic.borrow().clone();
-        traffic.ok_or_else(|| SourceError::Unavailable("10.0.0.7 refused the connection".to_owned()))
+        traffic.ok_or_else(|| self.failure.borrow().clone())
     }
 }
 
@@ -66,6 +67,7 @@ struct Port {
     front_proxies: Authority,
     trusting: watch::Sender<Arc<Trusted>>,
     traffic: watch::Sender<Option<Traffic>>,
+    failure: watch::Sender<SourceError>,
     held: watch::Sender<bool>,
 }
 
@@ -130,9 +132,11 @@ impl Port {
         let trusted = Trusted::parse(&configuration(&front_proxies, &["front-proxy-client"])).unwrap();
         let (trusting, trusted) = watch::channel(Arc::new(trusted));
         let (traffic, fixed) = watch::channel(Some(calls(7)));
+        let refused = SourceError::Unavailable("10.0.0.7 refused the connection".to_owned());
+        let (failure, failing) = watch::channel(refused);
         let (held, holding) = watch::channel(false);
         let parts = Parts {
-            source: Fixed { traffic: fixed, held: holding },
+            source: Fixed { traffic: fixed, failure: failing, held: holding },
             client: server.client,
             clock: Clock::system(),
             trusted,
@@ -145,7 +149,7 @@ impl Port {
         for root in pem::certificates(authorities.webhook_ca_bundle().as_bytes()).unwrap() {
             roots.add(root).unwrap();
         }
-        Self { address, roots, objects: server.objects, front_proxies, trusting, traffic, held }
+        Self { address, roots, objects: server.objects, front_proxies, trusting, traffic, failure, held }
     }
 
     /// Returns the client certificate of the API server.

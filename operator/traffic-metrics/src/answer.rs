@@ -91,8 +91,7 @@ fn own_edge(flow: &Flow, directory: &dyn Directory) -> Edge {
         }
         Flow::Outbound { service, root, peer } => {
             let called = service.as_ref().or(root.as_ref());
-            let peer = if *peer == Peer::default() { service_peer(called) } else { peer.clone() };
-            (Direction::To, Side::Client, peer)
+            (Direction::To, Side::Client, own_peer(peer.clone(), called))
         }
         Flow::Refused { address } => {
             let service = address.and_then(|address| directory.service_at(address));
@@ -109,6 +108,11 @@ fn workload(instance: &Instance) -> Peer {
         name: instance.workload.name.clone(),
         service_account: instance.service_account.clone(),
     }
+}
+
+/// Returns the peer of calls that a workload made: the Service that was called, if no connection was.
+pub(crate) fn own_peer(server: Peer, called: Option<&ObjectName>) -> Peer {
+    if server == Peer::default() { service_peer(called) } else { server }
 }
 
 fn service_peer(service: Option<&ObjectName>) -> Peer {

@@ -2,7 +2,7 @@
 //!
 //! Pure. Kept by `store`, which adds the difference of each series to its previous value; `families` gives them names.
 //! Pods are not distinguished, so a workload's counters do not end with its pods, and their number does not follow that
-//! of the pods.
+//! of the pods. Where pods are counted as well, `store` keeps a second collection for them, with bounds of its own.
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +29,9 @@ const FLAGS: [&str; 28] = [
     "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX",
     "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO",
 ];
+
+/// Value of a flag of a response that has none.
+const NO_FLAG: &str = "-";
 
 /// Calls from a workload to another, or to a Service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +83,8 @@ pub struct Key {
     pub calls: Calls,
     /// Their answer; `None` for the latency of all that were answered.
     pub answer: Option<Answer>,
+    /// The pod whose proxy has counted; empty where pods are not distinguished.
+    pub pod: String,
 }
 
 /// A counter. Its value never decreases.
@@ -153,8 +158,8 @@ impl Key {
         let of_name =
             |name: &Option<ObjectName>| name.as_ref().map_or(0, |it| it.namespace.len() + it.name.len());
         let Calls { side: _, source, destination, service, route, backend } = &self.calls;
-        let texts =
-            of_peer(source) + of_peer(destination) + of_name(service) + of_name(backend) + route.len();
+        let of_peers = of_peer(source) + of_peer(destination);
+        let texts = of_peers + of_name(service) + of_name(backend) + route.len() + self.pod.len();
         (LINE + 2 * texts) * if self.answer.is_some() { 1 } else { LINES }
     }
 }
@@ -202,9 +207,18 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Returns the answer as counters of pods have it: the outcome, of requests or of connections.
+    #[must_use]
+    pub fn outcome_alone(self) -> Self {
+        let protocol = if self.protocol == Protocol::Tcp { Protocol::Tcp } else { Protocol::Http };
+        Self { protocol, outcome: self.outcome, code: 0, grpc: None, flag: NO_FLAG }
+    }
+}
+
 fn flag(flags: &str) -> &'static str {
     let first = flags.split(',').next().unwrap_or_default().trim();
-    FLAGS.into_iter().find(|flag| *flag == first).unwrap_or("-")
+    FLAGS.into_iter().find(|flag| *flag == first).unwrap_or(NO_FLAG)
 }
 
 impl Counter {

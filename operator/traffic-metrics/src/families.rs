@@ -6,7 +6,7 @@
 //! Under the names of Open Service Mesh and Linkerd, and as Istio's `reporter="destination"`, the server's proxy counts:
 //! a caller cannot spoil the figures of a server that it may not reach.
 
-mod labels;
+pub(crate) mod labels;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -56,51 +56,87 @@ pub struct Family {
     pub help: &'static str,
     /// True for a histogram of milliseconds (`traffic::BOUNDS_MS`); others are counters.
     pub is_histogram: bool,
+    /// True for a metric of pods: it has the counters in which they are distinguished, the others have the rest.
+    pub of_pods: bool,
     /// Returns true for counters that are part of it.
     counts: fn(&Key) -> bool,
     labels: &'static [&'static [Label]],
 }
 
-/// Requests under the name of Smidge's own.
+/// Requests by workload.
 pub const REQUESTS: Family = Family {
     names: Names::Smidge,
     name: "smidge_requests",
     help: "HTTP and gRPC requests, by caller, server, Service and answer",
     is_histogram: false,
+    of_pods: false,
     counts: is_request,
     labels: &[labels::PARTIES, labels::ANSWER, labels::REQUEST],
 };
 
-/// Latency of requests under the name of Smidge's own.
-pub const DURATION: Family = Family {
+/// Latency by workload.
+pub const LATENCY: Family = Family {
     names: Names::Smidge,
     name: "smidge_request_duration_milliseconds",
     help: "Latency of the requests that were answered, in milliseconds",
     is_histogram: true,
+    of_pods: false,
     counts: is_latency,
     labels: &[labels::PARTIES],
 };
 
-/// TCP connections under the name of Smidge's own.
+/// Connections by workload.
 pub const CONNECTIONS: Family = Family {
     names: Names::Smidge,
     name: "smidge_tcp_connections",
     help: "TCP connections that have ended, by caller, server and outcome",
     is_histogram: false,
+    of_pods: false,
     counts: is_connection,
     labels: &[labels::PARTIES, labels::ANSWER],
 };
 
+/// Requests by pod.
+pub(crate) const POD_REQUESTS: Family = Family {
+    name: "smidge_pod_requests",
+    help: "The same requests by the pod whose proxy has counted, without the answer",
+    of_pods: true,
+    labels: &[labels::PODS, labels::PARTIES, labels::OUTCOMES],
+    ..REQUESTS
+};
+
+/// Latency by pod.
+pub(crate) const POD_LATENCY: Family = Family {
+    name: "smidge_pod_request_duration_milliseconds",
+    help: "The same latency by the pod whose proxy has counted",
+    of_pods: true,
+    labels: &[labels::PODS, labels::PARTIES],
+    ..LATENCY
+};
+
+/// Connections by pod.
+pub(crate) const POD_CONNECTIONS: Family = Family {
+    name: "smidge_pod_tcp_connections",
+    help: "The same connections by the pod whose proxy has counted",
+    of_pods: true,
+    labels: &[labels::PODS, labels::PARTIES, labels::OUTCOMES],
+    ..CONNECTIONS
+};
+
 /// All metrics.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 13] = [
     REQUESTS,
-    DURATION,
+    LATENCY,
     CONNECTIONS,
+    POD_REQUESTS,
+    POD_LATENCY,
+    POD_CONNECTIONS,
     Family {
         names: Names::Osm,
         name: "osm_request",
         help: "Requests that a workload received",
         is_histogram: false,
+        of_pods: false,
         counts: |key| is_request(key) && is_received(key),
         labels: &[labels::OSM, labels::OSM_ANSWER],
     },
@@ -109,6 +145,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "osm_request_duration_ms",
         help: "Latency of the requests that a workload received, in milliseconds",
         is_histogram: true,
+        of_pods: false,
         counts: |key| is_latency(key) && is_received(key),
         labels: &[labels::OSM],
     },
@@ -117,6 +154,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "istio_requests",
         help: "Requests, as the caller's proxy (reporter source) and the server's have counted them",
         is_histogram: false,
+        of_pods: false,
         counts: is_request,
         labels: &[labels::ISTIO, labels::ISTIO_ANSWER],
     },
@@ -125,6 +163,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "istio_request_duration_milliseconds",
         help: "Latency of requests in milliseconds, as either proxy has measured it",
         is_histogram: true,
+        of_pods: false,
         counts: is_latency,
         labels: &[labels::ISTIO],
     },
@@ -133,6 +172,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "istio_tcp_connections_closed",
         help: "TCP connections that have ended",
         is_histogram: false,
+        of_pods: false,
         counts: is_connection,
         labels: &[labels::ISTIO],
     },
@@ -141,6 +181,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "response",
         help: "Responses to requests that a workload received (inbound) or sent (outbound)",
         is_histogram: false,
+        of_pods: false,
         counts: is_request,
         labels: &[labels::LINKERD, labels::LINKERD_ANSWER],
     },
@@ -149,6 +190,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "response_latency_ms",
         help: "Latency of responses in milliseconds",
         is_histogram: true,
+        of_pods: false,
         counts: is_latency,
         labels: &[labels::LINKERD],
     },
@@ -161,6 +203,10 @@ impl Family {
     /// Returns the name of what is counted, as queries have it: that of a counter ends with `_total`.
     pub fn full_name(&self) -> String {
         if self.is_histogram { format!("{}_bucket", self.name) } else { format!("{}_total", self.name) }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.of_pods != key.pod.is_empty() && (self.counts)(key)
     }
 
     /// Returns the names of its labels.
@@ -188,7 +234,7 @@ impl Family {
     /// Services, for example `cluster.local`.
     pub fn samples(&self, counters: &[(Arc<Key>, Value)], cluster_domain: &str) -> BTreeMap<LabelSet, Value> {
         let mut samples = BTreeMap::<LabelSet, Value>::new();
-        for (key, value) in counters.iter().filter(|(key, _)| (self.counts)(key)) {
+        for (key, value) in counters.iter().filter(|(key, _)| self.has(key)) {
             let labels = self.labels.iter().flat_map(|group| group.iter());
             let set = labels.map(|label| (label.name, (label.value)(key, cluster_domain)));
             let set = set.filter(|(_, value)| !value.is_empty()).collect();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Maximum length of a route, in bytes: two names, and that of a match.
-const MAX_ROUTE: usize = 512;
+pub(crate) const MAX_ROUTE: usize = 512;
 
 /// Calls of a proxy's workload with one peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! A push goes through `series` (points), `peer` and `outcome` (their labels) into `store` (windows of each proxy);
 //! `exchange` carries windows between replicas and combines them, `answer` turns them into the `traffic` of objects, which
 //! `subject` finds by what `directory` knows of proxies. `counters` sums the same up for Prometheus, under the names of
-//! `families`.
+//! `families`; `promql` queries these metrics, and `samples` turns the answers into the same `traffic`.
 
 pub mod answer;
 pub mod api;
@@ -17,6 +17,8 @@ pub mod families;
 pub mod flow;
 pub mod outcome;
 pub mod peer;
+pub mod promql;
+pub mod samples;
 pub mod series;
 pub mod store;
 mod subject;

@@ -85,12 +85,17 @@ fn hex(digit: u8) -> Option<u8> {
 pub(crate) fn clean(text: &str, max: usize) -> String {
     let text = text.trim();
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    shown(text.get(..end).unwrap_or_default())
+}
+
+/// Returns a text on one line, without characters that change how the rest is shown.
+pub(crate) fn shown(text: &str) -> String {
     let shown = |letter: char| {
         let is_hidden = letter.is_control()
             || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if is_hidden { '?' } else { letter }
     };
-    text.get(..end).unwrap_or_default().chars().map(shown).collect()
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

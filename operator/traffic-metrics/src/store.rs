@@ -9,12 +9,12 @@ pub mod proxy;
 pub mod run;
 pub mod slots;
 
-use std::{collections::BTreeMap, ops::Bound, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 use crate::{
-    counters::Counters,
+    counters::{Counters, Key},
     directory::{Directory, ProxyName},
-    series::{self, Defect},
+    series::{self, Defect, Value},
 };
 use proxy::{Proxy, Push};
 use slots::LONGEST;
@@ -22,8 +22,8 @@ use slots::LONGEST;
 /// Shortest and longest window that is answered; others are changed to these. A push each 10 s allows no shorter one.
 pub const WINDOWS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(LONGEST));
 
-/// Maximum length of the page with counters under one set of names, in bytes.
-const COUNTER_BYTES: usize = 15 << 20;
+/// Maximum length of the page with counters under all four sets of names, in bytes: what one client can be sent has 64 MiB.
+const PAGE_BYTES: usize = 60 << 20;
 
 /// Bounds of a store.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct Limits {
     pub counter_bytes: usize,
     /// Maximum share of the counters of the proxies of one namespace, in bytes. Default a quarter.
     pub namespace_counter_bytes: usize,
+    /// True to keep counters of each pod as well, within the same bounds once more. Default false.
+    pub pod_counters: bool,
 }
 
 impl Default for Limits {
@@ -54,9 +56,18 @@ impl Default for Limits {
             flows: 512,
             bytes: 256 << 20,
             namespace_bytes: 128 << 20,
-            counter_bytes: COUNTER_BYTES,
-            namespace_counter_bytes: COUNTER_BYTES / 4,
+            counter_bytes: PAGE_BYTES / 4,
+            namespace_counter_bytes: PAGE_BYTES / 16,
+            pod_counters: false,
         }
+    }
+}
+
+impl Limits {
+    /// Returns the limits with counters of pods: these and each set of names have 12 MiB, so that the page is no longer.
+    pub fn with_pod_counters() -> Self {
+        let (counter_bytes, namespace_counter_bytes) = (PAGE_BYTES / 5, PAGE_BYTES / 20);
+        Self { counter_bytes, namespace_counter_bytes, pod_counters: true, ..Self::default() }
     }
 }
 
@@ -137,13 +148,15 @@ pub struct Store {
     size: Size,
     namespaces: BTreeMap<String, usize>,
     counters: Counters,
+    pod_counters: Counters,
 }
 
 impl Store {
     /// Creates an empty store.
     pub fn new(limits: Limits) -> Self {
         let (proxies, namespaces) = (BTreeMap::new(), BTreeMap::new());
-        Self { limits, proxies, size: Size::default(), namespaces, counters: Counters::default() }
+        let (counters, pod_counters) = (Counters::default(), Counters::default());
+        Self { limits, proxies, size: Size::default(), namespaces, counters, pod_counters }
     }
 
     /// Returns what it holds.
@@ -176,7 +189,8 @@ impl Store {
             proxy.set_instance(instance);
         }
         let (limits, counters) = (&self.limits, &mut self.counters);
-        let mut push = Push { name, now: now.as_secs(), limits, room, counters, directory };
+        let pod_counters = limits.pod_counters.then_some(&mut self.pod_counters);
+        let mut push = Push { name, now: now.as_secs(), limits, room, counters, pod_counters, directory };
         let read = series::decode(message, |point| {
             let taken = match point {
                 Ok(point) => proxy.take(&point, &mut push),
@@ -199,8 +213,7 @@ impl Store {
         if after.0 == 0 && self.proxies.get(name).is_some_and(|proxy| proxy.received().is_none()) {
             self.remove(name);
         }
-        self.size.proxies = self.proxies.len();
-        self.size.counters = self.counters.len();
+        self.resize_all();
         dropped
     }
 
@@ -223,13 +236,18 @@ impl Store {
             self.resize(&namespace, before, after);
         }
         self.counters.sweep(now.as_secs());
-        self.size.proxies = self.proxies.len();
-        self.size.counters = self.counters.len();
+        self.pod_counters.sweep(now.as_secs());
+        self.resize_all();
     }
 
-    /// Returns the counters for Prometheus.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// Returns the counters for Prometheus with their values: those of workloads, and those of pods if they are kept.
+    pub fn counters(&self) -> Vec<(Arc<Key>, Value)> {
+        [self.counters.values(), self.pod_counters.values()].concat()
+    }
+
+    fn resize_all(&mut self) {
+        self.size.proxies = self.proxies.len();
+        self.size.counters = self.counters.len() + self.pod_counters.len();
     }
 
     /// Returns the proxies after `after`, or all of them, in order.

@@ -123,23 +123,62 @@ pub struct Question {
     pub window: Duration,
 }
 
-/// Error of a source.
+/// Error of a source. `about` is what it was asked for and where, for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// The source does not answer now.
+    /// The source does not answer now. The reason can have addresses of pods.
     #[error("traffic is not available: {0}")]
     Unavailable(String),
     /// The source did not answer in time.
-    #[error("traffic is not available: {source_name} did not answer within {limit:?}")]
+    #[error("traffic is not available: {source_name}{about} did not answer within {limit:?}")]
     TimedOut {
         /// The source.
         source_name: String,
+        /// The query.
+        about: String,
         /// The time limit.
         limit: Duration,
     },
+    /// The source could not be reached, or has answered with an error.
+    #[error("traffic is not available: {source_name}{about} {reason}")]
+    Failed {
+        /// The source.
+        source_name: String,
+        /// The query.
+        about: String,
+        /// A predicate: `answered 422: too many samples`.
+        reason: String,
+    },
     /// The source has answered with something that cannot be read.
-    #[error("traffic is not available: {0}")]
-    Invalid(String),
+    #[error("traffic is not available: the answer of {source_name}{about} cannot be read: {reason}")]
+    Invalid {
+        /// The source.
+        source_name: String,
+        /// The query.
+        about: String,
+        /// The defect.
+        reason: String,
+    },
+    /// The source does not have what is asked for; the text has the setting that changes it.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl SourceError {
+    /// Returns the message for users, who may read nothing but traffic; `None` if there is none that they may read.
+    pub fn for_users(&self) -> Option<String> {
+        match self {
+            Self::Unavailable(_) => None,
+            Self::TimedOut { source_name, limit, .. } => {
+                Some(format!("{source_name} did not answer within {limit:?}"))
+            }
+            Self::Failed { source_name, reason, .. } => Some(format!("{source_name} {reason}")),
+            Self::Invalid { source_name, reason, .. } => {
+                Some(format!("the answer of {source_name} cannot be read: {reason}"))
+            }
+            Self::Unsupported(text) => Some(text.clone()),
+        }
+    }
 }
 
 /// Source of traffic: the embedded store of all replicas, or Prometheus.

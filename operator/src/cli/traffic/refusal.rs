@@ -49,13 +49,13 @@ impl Refusal {
         Self {
             path: request.path(),
             code,
+            hint: hint(request, (code, &message), is_object_missing),
             message: message.chars().take(MAX_SHOWN).collect(),
-            hint: hint(request, code, is_object_missing),
         }
     }
 }
 
-fn hint(request: &Figures, code: u16, is_object_missing: bool) -> String {
+fn hint(request: &Figures, (code, message): (u16, &str), is_object_missing: bool) -> String {
     let plural = request.resource.plural;
     match code {
         401 => "does `kubectl auth whoami` work with this kubeconfig?".to_owned(),
@@ -81,6 +81,12 @@ fn hint(request: &Figures, code: u16, is_object_missing: bool) -> String {
             .to_owned(),
         410 => "the list has changed while it was read; try again".to_owned(),
         429 => "the operator computes as much as it can; try again, or ask for less".to_owned(),
+        501 => "the message has the setting by which the operator would have this".to_owned(),
+        503 if message.contains("Prometheus") => {
+            "the operator answers, its source does not: trafficMetrics.source.prometheus in the chart's values; the \
+             operator's log names the host and the query"
+                .to_owned()
+        }
         502..=504 => format!(
             "is the operator running? `kubectl get apiservice v1alpha2.{GROUP}` shows whether it is reached; \
              trafficMetrics.enabled=true in the chart's values serves the API"
@@ -132,6 +138,14 @@ mod tests {
         );
         let down = text("deployments", 503, b"service unavailable\n");
         assert!(down.contains("503: service unavailable (hint: is the operator running?"), "{down}");
+        assert!(
+            text("pods", 503, &Answered::unavailable("Prometheus did not answer within 8s").json())
+                .contains("within 8s (hint: the operator answers, its source does not")
+        );
+        assert!(
+            text("pods", 501, &Answered::not_implemented("set a").json())
+                .contains("set a (hint: the message has the setting")
+        );
         assert!(
             text("deployments", 429, &Answered::too_many("busy").json()).contains("busy (hint: the operator")
         );

@@ -1,9 +1,10 @@
 //! Answers with the objects of the API server and the traffic of a source.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::json;
+use smidge_traffic_metrics::traffic::SourceError;
 
 use super::{BASE, Port, deployments};
 
@@ -78,6 +79,39 @@ async fn a_split_is_a_list_of_its_backends() {
             &json!({"apex": "web", "name": "web-v2", "weight": 0}),
         ]
     );
+}
+
+#[tokio::test]
+async fn errors_of_a_named_source_reach_users() {
+    let port = Port::open().await;
+    port.traffic.send_replace(None);
+    let path = format!("{BASE}/namespaces/shop/deployments");
+    let (source_name, about) = ("Prometheus".to_owned(), " at prometheus.internal:9090 (latency)".to_owned());
+    let reason = "answered 422: execution: too many samples".to_owned();
+    let late = SourceError::TimedOut {
+        source_name: source_name.clone(),
+        about: about.clone(),
+        limit: Duration::from_secs(8),
+    };
+    for (failure, code, message) in [
+        (late, 503, "the traffic could not be read: Prometheus did not answer within 8s"),
+        (
+            SourceError::Failed { source_name: source_name.clone(), about: about.clone(), reason },
+            503,
+            "the traffic could not be read: Prometheus answered 422: execution: too many samples",
+        ),
+        (
+            SourceError::Invalid { source_name, about, reason: "NaN".to_owned() },
+            503,
+            "the traffic could not be read: the answer of Prometheus cannot be read: NaN",
+        ),
+        (SourceError::Unsupported("set a".to_owned()), 501, "set a"),
+    ] {
+        port.failure.send_replace(failure);
+        let (status, document) = port.ask(&path, &[]).await;
+        assert_eq!((status, &document["message"], &document["code"]), (code, &json!(message), &json!(code)));
+        assert_eq!(document["details"]["retryAfterSeconds"].is_null(), code == 501);
+    }
 }
 
 #[tokio::test]

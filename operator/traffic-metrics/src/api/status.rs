@@ -159,6 +159,11 @@ impl Status {
         Self::new(503, "ServiceUnavailable", message).again()
     }
 
+    /// The server does not have what is asked for, as it is set up.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(501, "NotImplemented", message)
+    }
+
     /// The answer took too long.
     pub fn timeout() -> Self {
         Self::new(504, "Timeout", "the request took too long").again()

@@ -1,6 +1,6 @@
 //! Labels of the metrics: each a name, and how its value follows from a counter.
 //!
-//! Pure. Used by the table in `families`. A value is empty where it is not known, and the label is then absent; Istio's
+//! Pure. Used by the table in `families`, and by `promql`, which queries by these labels. A value is empty where it is not known, and the label is then absent; Istio's
 //! names have `unknown` instead, as its queries compare with that.
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
 
 /// A label. The second parameter of `value` is the domain of the cluster.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Label {
-    pub(super) name: &'static str,
+pub(crate) struct Label {
+    pub(crate) name: &'static str,
     pub(super) value: fn(&Key, &str) -> String,
 }
 
@@ -20,27 +20,69 @@ const fn label(name: &'static str, value: fn(&Key, &str) -> String) -> Label {
     Label { name, value }
 }
 
+pub(crate) const REPORTER: Label = label("reporter", |key, _| reporter(key.calls.side).to_owned());
+pub(crate) const SERVICE_NAMESPACE: Label =
+    label("service_namespace", |key, _| service(key, |it| it.namespace.clone()));
+pub(crate) const SERVICE: Label = label("service", |key, _| service(key, |it| it.name.clone()));
+pub(crate) const BACKEND: Label =
+    label("backend", |key, _| key.calls.backend.as_ref().map(|it| it.name.clone()).unwrap_or_default());
+pub(crate) const ROUTE: Label = label("route", |key, _| key.calls.route.clone());
+pub(crate) const OUTCOME: Label = label("outcome", |key, _| outcome(key).to_owned());
+
+/// Labels of one end of calls.
+pub(crate) struct Party {
+    pub(crate) namespace: Label,
+    pub(crate) kind: Label,
+    pub(crate) workload: Label,
+    pub(crate) service_account: Label,
+    /// The pod, if its proxy has counted. Metrics of pods alone have it.
+    pub(crate) pod: Label,
+}
+
+pub(crate) const SOURCE: Party = Party {
+    namespace: label("source_namespace", |key, _| key.calls.source.namespace.clone()),
+    kind: label("source_kind", |key, _| key.calls.source.kind.clone()),
+    workload: label("source_workload", |key, _| key.calls.source.name.clone()),
+    service_account: label("source_service_account", |key, _| key.calls.source.service_account.clone()),
+    pod: label("source_pod", |key, _| pod(key, Side::Client)),
+};
+
+pub(crate) const DESTINATION: Party = Party {
+    namespace: label("destination_namespace", |key, _| key.calls.destination.namespace.clone()),
+    kind: label("destination_kind", |key, _| key.calls.destination.kind.clone()),
+    workload: label("destination_workload", |key, _| key.calls.destination.name.clone()),
+    service_account: label("destination_service_account", |key, _| {
+        key.calls.destination.service_account.clone()
+    }),
+    pod: label("destination_pod", |key, _| pod(key, Side::Server)),
+};
+
 /// Labels with caller, server and Service.
 pub(super) const PARTIES: &[Label] = &[
-    label("reporter", |key, _| reporter(key)),
-    label("source_namespace", |key, _| key.calls.source.namespace.clone()),
-    label("source_kind", |key, _| key.calls.source.kind.clone()),
-    label("source_workload", |key, _| key.calls.source.name.clone()),
-    label("source_service_account", |key, _| key.calls.source.service_account.clone()),
-    label("destination_namespace", |key, _| key.calls.destination.namespace.clone()),
-    label("destination_kind", |key, _| key.calls.destination.kind.clone()),
-    label("destination_workload", |key, _| key.calls.destination.name.clone()),
-    label("destination_service_account", |key, _| key.calls.destination.service_account.clone()),
-    label("service_namespace", |key, _| service(key, |it| it.namespace.clone())),
-    label("service", |key, _| service(key, |it| it.name.clone())),
-    label("backend", |key, _| key.calls.backend.as_ref().map(|it| it.name.clone()).unwrap_or_default()),
-    label("route", |key, _| key.calls.route.clone()),
+    REPORTER,
+    SOURCE.namespace,
+    SOURCE.kind,
+    SOURCE.workload,
+    SOURCE.service_account,
+    DESTINATION.namespace,
+    DESTINATION.kind,
+    DESTINATION.workload,
+    DESTINATION.service_account,
+    SERVICE_NAMESPACE,
+    SERVICE,
+    BACKEND,
+    ROUTE,
     label("mtls", |key, _| is_mutual(key).to_string()),
 ];
 
-/// Labels with the outcome.
-pub(super) const ANSWER: &[Label] =
-    &[label("outcome", |key, _| outcome(key)), label("response_flags", |key, _| flag(key))];
+/// Labels with the pod whose proxy has counted.
+pub(super) const PODS: &[Label] = &[SOURCE.pod, DESTINATION.pod];
+
+/// Labels with the outcome alone.
+pub(super) const OUTCOMES: &[Label] = &[OUTCOME];
+
+/// Labels with the outcome and its reason.
+pub(super) const ANSWER: &[Label] = &[OUTCOME, label("response_flags", |key, _| flag(key))];
 
 /// Labels with the answer to a request.
 pub(super) const REQUEST: &[Label] = &[
@@ -63,7 +105,7 @@ pub(super) const OSM_ANSWER: &[Label] = &[label("response_code", |key, _| code(k
 
 /// Labels of Istio that do not need what only Istio has (revisions, canonical names).
 pub(super) const ISTIO: &[Label] = &[
-    label("reporter", |key, _| reporter(key)),
+    REPORTER,
     label("source_workload", |key, _| known(&key.calls.source.name)),
     label("source_workload_namespace", |key, _| known(&key.calls.source.namespace)),
     label("destination_workload", |key, _| known(&key.calls.destination.name)),
@@ -115,11 +157,16 @@ pub(super) const LINKERD_ANSWER: &[Label] = &[
     label("grpc_status", |key, _| grpc(key)),
 ];
 
-fn reporter(key: &Key) -> String {
-    match key.calls.side {
-        Side::Client => "source".to_owned(),
-        Side::Server => "destination".to_owned(),
+/// Returns the value of the label `reporter`.
+pub(crate) fn reporter(side: Side) -> &'static str {
+    match side {
+        Side::Client => "source",
+        Side::Server => "destination",
     }
+}
+
+fn pod(key: &Key, side: Side) -> String {
+    if key.calls.side == side { key.pod.clone() } else { String::new() }
 }
 
 fn service(key: &Key, part: impl Fn(&ObjectName) -> String) -> String {
@@ -151,15 +198,18 @@ fn is_mutual(key: &Key) -> bool {
     !peer.service_account.is_empty()
 }
 
-fn outcome(key: &Key) -> String {
-    let outcome = key.answer.map(|answer| answer.outcome);
-    let word = match outcome {
-        Some(Outcome::Success) => "success",
-        Some(Outcome::Failure) => "failure",
-        Some(Outcome::Refused) => "refused",
-        Some(Outcome::Repeated) | None => "",
-    };
-    word.to_owned()
+fn outcome(key: &Key) -> &'static str {
+    key.answer.map(|answer| word(answer.outcome)).unwrap_or_default()
+}
+
+/// Returns the value of the label `outcome`.
+pub(crate) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "success",
+        Outcome::Failure => "failure",
+        Outcome::Refused => "refused",
+        Outcome::Repeated => "",
+    }
 }
 
 fn protocol(key: &Key) -> String {

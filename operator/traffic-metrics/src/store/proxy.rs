@@ -48,6 +48,8 @@ struct Series {
     value: Value,
     /// Counter for Prometheus that its differences are added to.
     counter: Option<Arc<Counter>>,
+    /// The same of its pod, if pods are counted.
+    of_pod: Option<Arc<Counter>>,
     /// Times of the last push that had it, and of the first one with this value.
     seen: u64,
     changed: u64,
@@ -60,7 +62,7 @@ impl Series {
         previous.saturating_sub(self.seen) > LAPSE && self.seen.saturating_sub(self.changed) >= IDLE
     }
 
-    /// Finds the counter that its differences are added to, also before there is any: one that exists at zero is seen to
+    /// Finds the counters that its differences are added to, also before there are any: one that exists at zero is seen to
     /// increase. An attempt that another one follows is not counted.
     fn attach(
         &mut self,
@@ -68,15 +70,30 @@ impl Series {
         instance: Option<&Instance>,
         push: &mut Push<'_>,
     ) -> Result<(), DropReason> {
-        if self.counter.is_some() || self.outcome == Outcome::Repeated {
+        let pods = push.pod_counters.as_deref_mut().filter(|_| self.of_pod.is_none());
+        if (self.counter.is_some() && pods.is_none()) || self.outcome == Outcome::Repeated {
             return Ok(());
         }
         let Point { metric, ref labels, .. } = *point;
         let calls = Calls::of(&self.flow, &push.name.namespace, instance, push.directory);
         let answer = (!metric.is_histogram()).then(|| Answer::of(metric, labels, self.outcome));
         let limits = (push.limits.counter_bytes, push.limits.namespace_counter_bytes);
-        self.counter = push.counters.counter(Key { calls, answer }, limits, push.now);
-        if self.counter.is_some() { Ok(()) } else { Err(DropReason::Counters) }
+        let mut counted = Ok(());
+        if let Some(pods) = pods {
+            // A machine is no pod.
+            let pod = instance.map_or(&push.name.instance, |instance| &instance.pod).clone();
+            if !pod.is_empty() {
+                let key = Key { calls: calls.clone(), answer: answer.map(Answer::outcome_alone), pod };
+                self.of_pod = pods.counter(key, limits, push.now);
+                counted = self.of_pod.as_ref().map(drop).ok_or(DropReason::Counters);
+            }
+        }
+        if self.counter.is_none() {
+            let key = Key { calls, answer, pod: String::new() };
+            self.counter = push.counters.counter(key, limits, push.now);
+            counted = self.counter.as_ref().map(drop).ok_or(DropReason::Counters).and(counted);
+        }
+        counted
     }
 
     /// Returns true if it does not come back.
@@ -97,6 +114,8 @@ pub struct Push<'a> {
     pub room: usize,
     /// The counters for Prometheus.
     pub counters: &'a mut Counters,
+    /// Those of pods, if they are kept.
+    pub pod_counters: Option<&'a mut Counters>,
     /// Directory that has the Services of refused calls.
     pub directory: &'a dyn Directory,
 }
@@ -158,7 +177,7 @@ impl Proxy {
     pub fn set_instance(&mut self, instance: Instance) {
         if self.instance() != Some(&instance) {
             self.instance = Some(Arc::new(instance));
-            self.series.values_mut().for_each(|series| series.counter = None);
+            self.series.values_mut().for_each(|series| (series.counter, series.of_pod) = (None, None));
         }
     }
 
@@ -255,9 +274,7 @@ impl Proxy {
             return counted;
         }
         let more = difference(value, is_continued.then_some(&previous));
-        if let Some(counter) = &series.counter {
-            counter.add(&more);
-        }
+        series.counter.iter().chain(&series.of_pod).for_each(|counter| counter.add(&more));
         match more {
             Value::Count(0) => {}
             Value::Count(calls) => run.slots.count(now, &series.flow, series.outcome, calls),
@@ -297,6 +314,7 @@ impl Proxy {
             outcome: outcome(metric, labels),
             value: value.clone(),
             counter: None,
+            of_pod: None,
             seen: time,
             changed: time,
         };

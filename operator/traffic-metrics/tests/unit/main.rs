@@ -6,6 +6,8 @@ mod bounds;
 mod directory;
 mod otlp;
 mod prometheus;
+mod promql;
 mod replicas;
 mod rules;
+mod samples;
 mod windows;

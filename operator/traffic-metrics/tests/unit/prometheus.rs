@@ -36,7 +36,7 @@ fn report(store: &mut Store, pod: &str, time: u64, samples: &[Sample], known: &O
 
 /// Returns the metrics of a set of names, a sample a line.
 fn page(store: &Store, names: Names) -> String {
-    let counters = store.counters().values();
+    let counters = store.counters();
     let mut page = String::new();
     for family in FAMILIES.iter().filter(|family| family.names == names) {
         for (labels, value) in family.samples(&counters, "cluster.local") {
@@ -52,8 +52,8 @@ fn page(store: &Store, names: Names) -> String {
     page
 }
 
-fn both_sides() -> Store {
-    let mut store = Store::new(Limits::default());
+fn both_sides(limits: Limits) -> Store {
+    let mut store = Store::new(limits);
     let with =
         |base: &[(&'static str, &'static str)], more: &[(&'static str, &'static str)]| [base, more].concat();
     let received = [
@@ -90,27 +90,80 @@ fn both_sides() -> Store {
 
 #[test]
 fn every_set_of_names_has_the_same_calls() {
-    let store = both_sides();
+    let store = both_sides(Limits::default());
     let page: String = Names::ALL.into_iter().map(|names| page(&store, names)).collect();
-    expect(&page);
+    expect("prometheus.txt", &page);
+}
+
+#[test]
+fn pods_are_counted_apart_and_change_nothing_else() {
+    let (without, with) = (both_sides(Limits::default()), both_sides(with_pods()));
+    let of_pods = |line: &&str| line.starts_with("smidge_pod_");
+    let page_of = |names| page(&with, names);
+    expect("pods.txt", &page_of(Names::Smidge).lines().filter(of_pods).collect::<Vec<_>>().join("\n"));
+    for names in Names::ALL {
+        let rest: Vec<_> = page_of(names).lines().filter(|it| !of_pods(it)).map(str::to_owned).collect();
+        assert_eq!(rest, page(&without, names).lines().collect::<Vec<_>>(), "{names:?}");
+    }
+    assert!(with.size().counters > without.size().counters);
+}
+
+#[test]
+fn counters_of_a_pod_end_an_hour_after_it() {
+    let mut store = Store::new(with_pods());
+    let requests = [counter(Metric::InboundRequests, &[(CODE, "200")], 4)];
+    report(&mut store, "db-0", 10, &requests, &objects());
+    let mut unknown = proxy("made-up");
+    unknown.namespace = "other".to_owned();
+    store.report(&unknown, &push(1, 10, &requests), &objects(), Duration::from_secs(10));
+    let pods = |store: &Store| {
+        let keys = store.counters().into_iter().map(|(key, value)| (key.pod.clone(), value));
+        keys.filter(|(pod, _)| !pod.is_empty()).collect::<Vec<_>>()
+    };
+    // One that is not known has the name of its proxy.
+    let names: BTreeSet<String> = pods(&store).into_iter().map(|(pod, _)| pod).collect();
+    assert_eq!(names, BTreeSet::from(["db-0".to_owned(), "made-up".to_owned()]));
+    // The last sweep before the pods are forgotten.
+    store.sweep(Duration::from_hours(1));
+    store.sweep(Duration::from_secs(3_600 + KEPT - 1));
+    assert_eq!((store.size().proxies, pods(&store).len()), (0, 2));
+    store.sweep(Duration::from_secs(3_600 + KEPT));
+    assert!(store.counters().is_empty());
+    // A machine is no pod.
+    let mut machine = objects();
+    machine.instances.get_mut(&proxy("db-0")).unwrap().pod.clear();
+    report(&mut store, "db-0", 20_000, &requests, &machine);
+    assert_eq!((pods(&store).len(), store.counters().len()), (0, 1));
+}
+
+fn with_pods() -> Limits {
+    Limits::with_pod_counters()
+}
+
+/// One client of the page can be sent 64 MiB, of which the operator's own metrics are a part.
+#[test]
+fn the_page_with_pods_is_no_longer_than_without() {
+    let (without, with) = (Limits::default(), with_pods());
+    assert_eq!(4 * without.counter_bytes, 60 << 20);
+    assert_eq!(5 * with.counter_bytes, 60 << 20);
+    assert_eq!((4 * with.namespace_counter_bytes, with.pod_counters), (with.counter_bytes, true));
 }
 
 /// Compares with the committed text, or writes it.
-fn expect(page: &str) {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/unit/prometheus.txt");
+fn expect(name: &str, page: &str) {
+    let file = format!("{}/tests/unit/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(file, page).unwrap();
+        std::fs::write(&file, page).unwrap();
     }
-    assert_eq!(page, std::fs::read_to_string(file).unwrap_or_default(), "UPDATE_EXPECT=1 rewrites {file}");
+    assert_eq!(page, std::fs::read_to_string(&file).unwrap_or_default(), "UPDATE_EXPECT=1 rewrites {file}");
 }
 
 #[test]
 fn counters_exist_before_they_count_and_outlive_their_proxies() {
     let mut store = Store::new(Limits::default());
     let requests = |count| [counter(Metric::InboundRequests, &[(CODE, "200")], count)];
-    let total = |store: &Store| -> Vec<Value> {
-        store.counters().values().into_iter().map(|(_, value)| value).collect()
-    };
+    let total =
+        |store: &Store| -> Vec<Value> { store.counters().into_iter().map(|(_, value)| value).collect() };
     // A proxy that has counted for long: what it counted before is not known to be of this time.
     let old = |time, count| push(1, time, &requests(count));
     store.report(&proxy("db-0"), &old(10_000, 900), &objects(), Duration::from_secs(10_000));
@@ -144,7 +197,6 @@ fn a_pod_that_becomes_known_counts_under_its_name() {
     at(&mut store, 20, 5, &objects());
     let named: Vec<_> = store
         .counters()
-        .values()
         .into_iter()
         .map(|(key, value)| (key.calls.destination.name.clone(), value))
         .collect();
@@ -153,7 +205,7 @@ fn a_pod_that_becomes_known_counts_under_its_name() {
 
 #[test]
 fn text_is_bounded_in_all_and_for_a_namespace() {
-    let limits = Limits { counter_bytes: 100_000, namespace_counter_bytes: 40_000, ..Limits::default() };
+    let limits = Limits { counter_bytes: 100_000, namespace_counter_bytes: 40_000, ..with_pods() };
     let mut store = Store::new(limits);
     let long = "n\"\\".repeat(80);
     let samples: Vec<Sample> = (0..100)
@@ -170,7 +222,14 @@ fn text_is_bounded_in_all_and_for_a_namespace() {
     let lines =
         |text: &str| text.lines().map(|line| line.len() * if line.contains('[') { 16 } else { 1 }).sum();
     for names in Names::ALL {
-        let bytes: usize = lines(&page(&store, names));
+        // Pods have the same bound once more.
+        let page = page(&store, names);
+        let (pods, rest): (Vec<&str>, Vec<&str>) =
+            page.lines().partition(|line| line.starts_with("smidge_pod_"));
+        assert_eq!(pods.is_empty(), names != Names::Smidge);
+        let bytes: usize = lines(&pods.join("\n"));
+        assert!(bytes < 40_000, "{names:?}: {bytes} of pods");
+        let bytes: usize = lines(&rest.join("\n"));
         assert!((1..40_000).contains(&bytes), "{names:?}: {bytes}");
     }
     // Another namespace still has room.
