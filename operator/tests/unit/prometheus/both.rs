@@ -25,7 +25,7 @@ use smidge_traffic_metrics::{
     answer,
     directory::{Instance, Owner, ProxyName},
     exchange,
-    series::{ADDRESS, CODE, ENFORCED, FLAGS, GRPC, Metric, PEER_ID, PEER_SUBJECT, ROOT, SERVICE},
+    series::{ADDRESS, CODE, ENFORCED, FLAGS, GRPC, Metric, PEER_ID, PEER_SUBJECT, ROOT, ROUTE, SERVICE},
     store::Limits,
     traffic::{BUCKETS, Kind, Question, Traffic, TrafficSource as _},
 };
@@ -219,6 +219,8 @@ fn received(more: u64) -> Vec<Sample> {
         counter(Metric::InboundRequests, &[(CODE, "403"), (ENFORCED, "denied")], 5),
         counter(Metric::InboundConnections, &with(&[]), 2 + more),
         histogram(Metric::InboundLatency, &FRONT, buckets(&[(3, 60), (5, 40 + more)])),
+        counter(Metric::InboundRequests, &with(&[(CODE, "200"), (ROUTE, "shop/books/look")]), 10 + more),
+        histogram(Metric::InboundLatency, &with(&[(ROUTE, "shop/books/look")]), buckets(&[(1, 10 + more)])),
     ];
     if more > 0 {
         // Series that begin within the window.
