@@ -40,11 +40,12 @@ async fn routes(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, u64>> 
         namespace.name
     );
     let answer: Value = serde_json::from_str(&namespace.kubectl(&format!("get --raw {path}")).await?)?;
-    let items = answer["items"].as_array().context("no items")?;
+    let items = answer.get("items").and_then(Value::as_array).context("no items")?;
     let route = |item: &Value| {
-        let metric = item["metrics"].as_array()?.iter().find(|it| it["name"] == "success_count")?;
+        let metrics = item.get("metrics")?.as_array()?;
+        let metric = metrics.iter().find(|it| it.get("name").is_some_and(|name| name == "success_count"))?;
         let name = item.pointer("/route/match").and_then(Value::as_str).unwrap_or_default();
-        Some((name.to_owned(), metric["value"].as_str()?.parse().ok()?))
+        Some((name.to_owned(), metric.get("value")?.as_str()?.parse().ok()?))
     };
     items.iter().map(|item| route(item).with_context(|| format!("unexpected item {item}"))).collect()
 }

@@ -72,28 +72,24 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::KubeService(id) => Value::KubeService(service::kube_service(id, context)?.into()),
         Node::Endpoints(id) => Value::Endpoints(endpoints::endpoints(id, context)?.into()),
         Node::SplitSpec(key) => Value::SplitSpec(split::split_spec(key, context)?.into()),
-        Node::SplitsOverBudget(namespace) => {
-            Value::SplitsOverBudget(budget::splits_over_budget(namespace, context).into())
-        }
         Node::Splits(_) => Value::Splits(split::in_effect(context)?.into()),
         Node::Protocols(id) => Value::Protocols(protocol::protocols(id, context)?.into()),
-        Node::InboundPort(identity, _) => budget::inbound_port(identity, context),
-        Node::ServiceLoad(id) => Value::Load(budget::service_load(id, context)?),
-        Node::IdentityLoad(_) => Value::Load(budget::identity_load(context)),
-        Node::TargetsOverBudget(namespace) => {
-            Value::TargetsOverBudget(budget::targets_over_budget(namespace, context).into())
-        }
+        Node::InboundPort(..)
+        | Node::ServiceLoad(_)
+        | Node::IdentityLoad(_)
+        | Node::TargetsOverBudget(_)
+        | Node::SplitsOverBudget(_) => costs(node, context)?,
         Node::Grants(_) => Value::Grants(target::grants(context).into()),
         Node::ClaimedAddresses(id) => {
             Value::ClaimedAddresses(mesh_service::claimed_addresses(id, context)?.into())
         }
         Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
         Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
-        Node::ServedPorts(pod) => Value::ServedPorts(service::served_ports(pod, context).into()),
-        Node::Workload(pod) => Value::Workload(workload::workload(pod, context)?),
-        Node::MetricsPolicy(key) => Value::Measured(metrics_policy::metrics_policy(key, context)?.into()),
-        Node::Class(_) => Value::Class(workload::class(context)?),
-        Node::IdentityPorts(_) => Value::IdentityPorts(workload::identity_ports(context).into()),
+        Node::ServedPorts(_)
+        | Node::Workload(_)
+        | Node::MetricsPolicy(_)
+        | Node::Class(_)
+        | Node::IdentityPorts(_) => inbound(node, context)?,
         Node::TargetEffect(key) => {
             effect::report(key, context);
             Value::Yes
@@ -125,6 +121,34 @@ fn pod(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::ExternalClaims(key) => Value::Claims(external_workload::claims(key, context)?.into()),
         Node::AddressHolder(_) => Value::Holder(external_workload::holder(context)?),
         Node::ExternalInstance(key) => Value::Pod(external_workload::external_workload(key, context)?.into()),
+        _ => return None,
+    })
+}
+
+/// Computes a cost, or what does not fit into a budget.
+fn costs(node: &Node, context: &mut Context<'_>) -> Option<Value> {
+    Some(match node {
+        Node::InboundPort(identity, _) => budget::inbound_port(identity, context),
+        Node::ServiceLoad(id) => Value::Load(budget::service_load(id, context)?),
+        Node::IdentityLoad(_) => Value::Load(budget::identity_load(context)),
+        Node::TargetsOverBudget(namespace) => {
+            Value::TargetsOverBudget(budget::targets_over_budget(namespace, context).into())
+        }
+        Node::SplitsOverBudget(namespace) => {
+            Value::SplitsOverBudget(budget::splits_over_budget(namespace, context).into())
+        }
+        _ => return None,
+    })
+}
+
+/// Computes a part of the inbound side of workloads.
+fn inbound(node: &Node, context: &mut Context<'_>) -> Option<Value> {
+    Some(match node {
+        Node::ServedPorts(pod) => Value::ServedPorts(service::served_ports(pod, context).into()),
+        Node::Workload(pod) => Value::Workload(workload::workload(pod, context)?),
+        Node::MetricsPolicy(key) => Value::Measured(metrics_policy::metrics_policy(key, context)?.into()),
+        Node::Class(_) => Value::Class(workload::class(context)?),
+        Node::IdentityPorts(_) => Value::IdentityPorts(workload::identity_ports(context).into()),
         _ => return None,
     })
 }

@@ -76,12 +76,12 @@ pub fn http(rules: Rules) -> http::Rbac {
 /// first match that the request meets. The metadata of the request has it under `ROUTE_STATE`.
 pub fn routes<'a>(all: impl Iterator<Item = &'a Matches>) -> http::Rbac {
     let mut known = BTreeSet::new();
-    let matches = all.flat_map(Matches::iter).filter(|it| known.insert(&it.name));
+    let routes = all.flat_map(Matches::iter).filter(|it| known.insert(&it.name));
     let named = |it: &Arc<HttpMatch>| FieldMatcher {
         predicate: Some(predicate::request(it, path).unwrap_or_else(predicate::always)),
         on_match: Some(decision(it.name.clone(), rbac::rbac::Action::Allow)),
     };
-    let matchers: Vec<FieldMatcher> = matches.map(named).collect();
+    let matchers: Vec<FieldMatcher> = routes.map(named).collect();
     let shadow_matcher = (!matchers.is_empty()).then_some(Matcher {
         matcher_type: Some(MatcherType::MatcherList(MatcherList { matchers })),
         on_no_match: None,

@@ -251,12 +251,11 @@ impl PolicyReader<'_, '_> {
         let Some(names) = &rule.matches else { return vec![group.all().clone()] };
         let mut parts = Vec::new();
         for (index, name) in names.iter().enumerate() {
-            match group.named(name) {
-                Some(part) => parts.push(part.clone()),
-                None => {
-                    let message = format!("HTTPRouteGroup {} has no match {name:?}", rule.name);
-                    self.report(Reason::MatchNotFound, format!("{field}.matches[{index}]"), message);
-                }
+            if let Some(part) = group.named(name) {
+                parts.push(part.clone());
+            } else {
+                let message = format!("HTTPRouteGroup {} has no match {name:?}", rule.name);
+                self.report(Reason::MatchNotFound, format!("{field}.matches[{index}]"), message);
             }
         }
         parts
