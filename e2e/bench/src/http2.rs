@@ -312,9 +312,9 @@ mod tests {
     fn calls_beside_the_stream_are_counted_when_they_end() {
         let mut out = Vec::new();
         let mut http = Http2::open("a", "t", &mut out);
-        assert!(http.call(("a", "t"), &[1; 20_000], &mut out));
-        assert!(http.call(("a", "t"), &[1; 20_000], &mut out));
-        assert!(!http.call(("a", "t"), &[1; 40_000], &mut out), "beyond the window of the connection");
+        assert!(http.call(("a", "t"), &vec![1; 20_000], &mut out));
+        assert!(http.call(("a", "t"), &vec![1; 20_000], &mut out));
+        assert!(!http.call(("a", "t"), &vec![1; 40_000], &mut out), "beyond the window of the connection");
         let mut bytes = Vec::new();
         header(1, 4, 3, 0, &mut bytes);
         header(1, 5, 3, 0, &mut bytes);

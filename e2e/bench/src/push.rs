@@ -85,7 +85,9 @@ fn message(metrics: &[Vec<Vec<u8>>; 4]) -> Vec<u8> {
     let mut scope = Vec::new();
     for ((name, form), points) in names.into_iter().zip(metrics) {
         let (mut metric, mut data) = (Vec::new(), Vec::new());
-        points.iter().for_each(|point| field(1, point, &mut data));
+        for point in points {
+            field(1, point, &mut data);
+        }
         // AGGREGATION_TEMPORALITY_CUMULATIVE.
         data.extend([2 << 3, 2]);
         field(1, name.as_bytes(), &mut metric);

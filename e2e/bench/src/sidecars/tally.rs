@@ -41,6 +41,9 @@ impl Sample {
     }
 }
 
+/// A figure of a sample, with its name.
+type Figure = (&'static str, fn(&Sample) -> f64);
+
 /// All paths in all rounds.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -103,7 +106,7 @@ impl Tally {
     /// Builds the row of what statistics cost: ours against itself without them, of the whole times.
     fn statistics(&self) -> Row {
         let mut row = Row::new("statistics", "ours against ours without statistics");
-        let figures: [(&str, fn(&Sample) -> f64); 6] = [
+        let figures: [Figure; 6] = [
             ("p50", |sample| sample.time(0.5)),
             ("p90", |sample| sample.time(0.9)),
             ("p99", |sample| sample.time(0.99)),
