@@ -354,7 +354,7 @@ async fn both_sources_answer_the_same() {
     assert_eq!(kinds.len(), 11, "each kind has traffic: {kinds:?}");
     // What was pushed, in numbers, and still within the window.
     let of = |kind, name| success(&embedded(&replicas, &ask(kind, None, None, WINDOW)), name);
-    assert_eq!(of(Kind::StatefulSet, ("shop", "db")), 10 + 10 + 3);
-    assert_eq!(of(Kind::Job, ("shop", "import")), 10 + 10 + 3 + 100);
+    assert_eq!(of(Kind::StatefulSet, ("shop", "db")), 10 + 10 + 10 + 3);
+    assert_eq!(of(Kind::Job, ("shop", "import")), 10 + 10 + 10 + 3 + 100);
     assert_eq!(of(Kind::TrafficSplit, ("shop", "canary")), 10 + 6);
 }
