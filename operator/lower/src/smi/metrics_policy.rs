@@ -4,7 +4,7 @@
 //! policy may measure more workloads than it names, and never less. A defect costs the policy a part of its effect, and
 //! no workload anything.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use smidge_crds::{
     access::Rule,
@@ -61,24 +61,43 @@ pub(crate) fn routes(
     policies.extend(contributors.into_iter().filter(|it| matches!(**it, Node::MetricsPolicy(_))));
     policies.sort();
     policies.dedup();
-    let mut left = MAX_MATCHES;
-    let mut all = Vec::new();
+    let (mut known, mut all) = (BTreeSet::new(), Vec::new());
     for policy in policies {
         let Some(measured) = context.measured(&policy) else { continue };
         let mut matches = match &measured.matches {
             Some(matches) => matches.clone(),
             None => granted(class, context),
         };
+        let written = matches.len();
         matches.retain(|matches| {
-            let number = matches.iter().count();
-            let fits = number <= left;
-            left -= if fits { number } else { 0 };
+            // A match that several policies name is measured once.
+            let new: Vec<String> =
+                matches.iter().map(|it| it.name.clone()).filter(|name| !known.contains(name)).collect();
+            let fits = known.len() + new.len() <= MAX_MATCHES;
+            if fits {
+                known.extend(new);
+            }
             fits
         });
+        if let (true, Some(key)) = (matches.len() < written, policy.key()) {
+            context.report(too_many(&key, class));
+        }
         all.push(MeasuredRoutes { origin: measured.origin.clone(), matches });
     }
     all.retain(|routes| !routes.matches.is_empty());
     all
+}
+
+fn too_many((namespace, name): &Key, class: &Class) -> Finding {
+    let message = format!(
+        "some of its matches are not measured for the workloads of ServiceAccount {}: expected at most {MAX_MATCHES} of all \
+         policies",
+        class.identity.service_account
+    );
+    let object = ObjectRef::new(MetricsPolicySpec::KIND, namespace, name);
+    Finding::new(object, Reason::BudgetExceeded, message)
+        .at("spec.rules")
+        .hint("name fewer matches here, or in the policies whose names come before")
 }
 
 /// Returns the matches that the grants of a class's identity have.
