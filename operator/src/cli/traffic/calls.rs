@@ -1,6 +1,6 @@
 //! Numbers of calls and latencies of one line, and the cells and JSON that are made of them.
 //!
-//! Pure. Read by `page`, shown by `stat` and `edges`. Without calls there is no rate and no latency.
+//! Pure. Read by `page`, shown by `stat`, `edges` and `top`. Without calls there is no rate and no latency.
 
 use std::time::Duration;
 

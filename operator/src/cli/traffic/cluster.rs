@@ -1,6 +1,6 @@
 //! Requests TrafficMetrics from the API server of the current kubeconfig.
 //!
-//! Used by `stat` and `edges`. Reads lists page by page, with a bound on pages and bytes of all requests of one output;
+//! Used by `stat`, `edges` and `top`. Reads lists page by page, with a bound on pages and bytes of all requests of one output;
 //! `page` and `refusal` read the answers.
 
 use std::{io, time::Duration};

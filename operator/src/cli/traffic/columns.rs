@@ -1,6 +1,6 @@
 //! Lays a table out in columns, for people.
 //!
-//! Pure. Used by `stat` and `edges`. Text from outside is escaped before its width is measured, so that it cannot control
+//! Pure. Used by `stat`, `edges` and `top`. Text from outside is escaped before its width is measured, so that it cannot control
 //! the terminal.
 
 use std::fmt::Write as _;
