@@ -13,8 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use smidge_traffic_metrics::{
-    counters::Key,
-    families::{FAMILIES, Family, Names},
+    families::{FAMILIES, Family, Names, ended::Snapshot},
     series::{Histogram, Value},
     traffic::BOUNDS_MS,
 };
@@ -75,9 +74,9 @@ impl Collector for Exposition {
         if self.names.0.is_empty() {
             return Ok(());
         }
-        let counters = self.receiver.counters();
+        let snapshot = self.receiver.counters();
         let families = FAMILIES.iter().filter(|family| self.names.0.contains(&family.names));
-        families.into_iter().try_for_each(|family| self.family(family, &counters, &mut encoder))
+        families.into_iter().try_for_each(|family| self.family(family, &snapshot, &mut encoder))
     }
 }
 
@@ -85,10 +84,10 @@ impl Exposition {
     fn family(
         &self,
         family: &Family,
-        counters: &[(Arc<Key>, Value)],
+        snapshot: &Snapshot,
         encoder: &mut DescriptorEncoder<'_>,
     ) -> fmt::Result {
-        let samples = family.samples(counters, &self.cluster_domain);
+        let samples = family.samples(snapshot, &self.cluster_domain);
         if samples.is_empty() {
             return Ok(());
         }

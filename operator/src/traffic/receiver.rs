@@ -4,16 +4,15 @@
 //! seconds since this replica started. Knows no other replica.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::body::Bytes;
 use smidge_traffic_metrics::{
-    counters::Key,
     directory::{Directory, ProxyName},
     exchange::{self, Part},
-    series::Value,
+    families::ended::Snapshot,
     store::{Limits, Store},
     traffic::Question,
 };
@@ -70,8 +69,8 @@ impl Receiver {
         }
     }
 
-    /// Returns the counters for Prometheus, with their values.
-    pub fn counters(&self) -> Vec<(Arc<Key>, Value)> {
+    /// Returns the counters for Prometheus.
+    pub fn counters(&self) -> Snapshot {
         self.store().counters()
     }
 

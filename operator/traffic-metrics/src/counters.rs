@@ -141,7 +141,7 @@ impl Calls {
     }
 
     /// Returns the namespace of the proxy that has counted.
-    fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         match self.side {
             Side::Client => &self.source.namespace,
             Side::Server => &self.destination.namespace,
@@ -257,11 +257,12 @@ impl Counters {
         Some(counter)
     }
 
-    /// Forgets the counters that no proxy had a series of for [`KEPT`].
-    pub fn sweep(&mut self, now: u64) {
+    /// Ends the counters that no proxy had a series of for [`KEPT`], and returns them.
+    pub fn sweep(&mut self, now: u64) -> Vec<(Arc<Key>, Value)> {
         let Self { kept, bytes, of_namespaces } = self;
         of_namespaces.clear();
         *bytes = 0;
+        let mut ended = Vec::new();
         kept.retain(|key, kept| {
             if Arc::strong_count(&kept.counter) > 1 {
                 kept.used = now;
@@ -270,9 +271,17 @@ impl Counters {
             if is_kept {
                 *bytes += key.bytes();
                 *of_namespaces.entry(key.calls.namespace().to_owned()).or_default() += key.bytes();
+            } else {
+                ended.push((Arc::clone(key), kept.counter.value()));
             }
             is_kept
         });
+        ended
+    }
+
+    /// Returns the keys of the counters, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.kept.keys()
     }
 
     /// Returns the counters with their values, in order.

@@ -6,15 +6,17 @@
 //! Under the names of Open Service Mesh and Linkerd, and as Istio's `reporter="destination"`, the server's proxy counts:
 //! a caller cannot spoil the figures of a server that it may not reach.
 
+pub mod ended;
 pub(crate) mod labels;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use crate::{
     counters::{Key, Protocol},
     series::Value,
     traffic::Side,
 };
+use ended::{Snapshot, add};
 use labels::Label;
 
 /// Sets of names, each of which can be turned off.
@@ -232,18 +234,20 @@ impl Family {
 
     /// Returns its samples: the sum of the counters that have the same labels. `cluster_domain` completes the names of
     /// Services, for example `cluster.local`.
-    pub fn samples(&self, counters: &[(Arc<Key>, Value)], cluster_domain: &str) -> BTreeMap<LabelSet, Value> {
-        let mut samples = BTreeMap::<LabelSet, Value>::new();
-        for (key, value) in counters.iter().filter(|(key, _)| self.has(key)) {
-            let labels = self.labels.iter().flat_map(|group| group.iter());
-            let set = labels.map(|label| (label.name, (label.value)(key, cluster_domain)));
-            let set = set.filter(|(_, value)| !value.is_empty()).collect();
-            match samples.get_mut(&set) {
-                Some(sum) => sum.add(value),
-                None => drop(samples.insert(set, value.clone())),
-            }
+    pub fn samples(&self, snapshot: &Snapshot, cluster_domain: &str) -> BTreeMap<LabelSet, Value> {
+        let mut samples = BTreeMap::new();
+        let existing = snapshot.counters.iter().filter(|(key, _)| self.has(key));
+        let existing = existing.map(|(key, value)| (key, value));
+        for (key, value) in existing.chain(snapshot.ended.of(self)) {
+            add(&mut samples, self.labels_of(key, cluster_domain), value);
         }
         samples
+    }
+
+    fn labels_of(&self, key: &Key, cluster_domain: &str) -> LabelSet {
+        let labels = self.labels.iter().flat_map(|group| group.iter());
+        let set = labels.map(|label| (label.name, (label.value)(key, cluster_domain)));
+        set.filter(|(_, value)| !value.is_empty()).collect()
     }
 }
 

@@ -9,12 +9,13 @@ pub mod proxy;
 pub mod run;
 pub mod slots;
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use crate::{
-    counters::{Counters, Key},
+    counters::Counters,
     directory::{Directory, ProxyName},
-    series::{self, Defect, Value},
+    families::ended::{Ended, Snapshot},
+    series::{self, Defect},
 };
 use proxy::{Proxy, Push};
 use slots::LONGEST;
@@ -149,6 +150,7 @@ pub struct Store {
     namespaces: BTreeMap<String, usize>,
     counters: Counters,
     pod_counters: Counters,
+    ended: Ended,
 }
 
 impl Store {
@@ -156,7 +158,8 @@ impl Store {
     pub fn new(limits: Limits) -> Self {
         let (proxies, namespaces) = (BTreeMap::new(), BTreeMap::new());
         let (counters, pod_counters) = (Counters::default(), Counters::default());
-        Self { limits, proxies, size: Size::default(), namespaces, counters, pod_counters }
+        let (size, ended) = (Size::default(), Ended::default());
+        Self { limits, proxies, size, namespaces, counters, pod_counters, ended }
     }
 
     /// Returns what it holds.
@@ -235,14 +238,17 @@ impl Store {
         for (namespace, before, after) in changed {
             self.resize(&namespace, before, after);
         }
-        self.counters.sweep(now.as_secs());
-        self.pod_counters.sweep(now.as_secs());
+        for counters in [&mut self.counters, &mut self.pod_counters] {
+            let ended = counters.sweep(now.as_secs());
+            self.ended.take(&ended, counters.keys());
+        }
         self.resize_all();
     }
 
-    /// Returns the counters for Prometheus with their values: those of workloads, and those of pods if they are kept.
-    pub fn counters(&self) -> Vec<(Arc<Key>, Value)> {
-        [self.counters.values(), self.pod_counters.values()].concat()
+    /// Returns the counters for Prometheus: those of workloads, and those of pods if they are kept.
+    pub fn counters(&self) -> Snapshot {
+        let counters = [self.counters.values(), self.pod_counters.values()].concat();
+        Snapshot { counters, ended: self.ended.clone() }
     }
 
     fn resize_all(&mut self) {

@@ -1,6 +1,10 @@
 //! Counters for Prometheus: what a push adds to which metric, how long counters last, and their bounds.
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
 
 use smidge_traffic_metrics::{
     counters::KEPT,
@@ -117,7 +121,7 @@ fn counters_of_a_pod_end_an_hour_after_it() {
     unknown.namespace = "other".to_owned();
     store.report(&unknown, &push(1, 10, &requests), &objects(), Duration::from_secs(10));
     let pods = |store: &Store| {
-        let keys = store.counters().into_iter().map(|(key, value)| (key.pod.clone(), value));
+        let keys = store.counters().counters.into_iter().map(|(key, value)| (key.pod.clone(), value));
         keys.filter(|(pod, _)| !pod.is_empty()).collect::<Vec<_>>()
     };
     // One that is not known has the name of its proxy.
@@ -128,12 +132,54 @@ fn counters_of_a_pod_end_an_hour_after_it() {
     store.sweep(Duration::from_secs(3_600 + KEPT - 1));
     assert_eq!((store.size().proxies, pods(&store).len()), (0, 2));
     store.sweep(Duration::from_secs(3_600 + KEPT));
-    assert!(store.counters().is_empty());
+    assert!(store.counters().counters.is_empty());
     // A machine is no pod.
     let mut machine = objects();
     machine.instances.get_mut(&proxy("db-0")).unwrap().pod.clear();
     report(&mut store, "db-0", 20_000, &requests, &machine);
-    assert_eq!((pods(&store).len(), store.counters().len()), (0, 1));
+    assert_eq!((pods(&store).len(), store.counters().counters.len()), (0, 1));
+}
+
+/// Sums of counters: by code for Open Service Mesh, where a flag is not a label, and without the caller for Linkerd.
+#[test]
+fn a_sum_does_not_decrease_when_one_of_its_counters_ends() {
+    let mut store = Store::new(Limits::default());
+    let failed = |labels: &[(&'static str, &str)], flag, count| {
+        let with = [labels, &[(CODE, "503"), (FLAGS, flag)]].concat();
+        counter(Metric::InboundRequests, &with, count)
+    };
+    let sum = |store: &Store, names| -> BTreeMap<String, u64> {
+        let page = page(store, names);
+        let samples = page.lines().filter(|line| line.contains("503"));
+        let samples = samples.filter_map(|line| line.rsplit_once(' '));
+        samples.map(|(labels, value)| (labels.to_owned(), value.parse().unwrap())).collect()
+    };
+    let first = [failed(&FRONT, "UF", 5), failed(&FRONT, "UC", 2), failed(&DB, "UF", 7)];
+    report(&mut store, "db-0", 10, &first, &objects());
+    let before = [Names::Osm, Names::Linkerd].map(|names| sum(&store, names));
+    assert_eq!(before[0].values().copied().collect::<Vec<_>>(), [7, 7], "{before:?}");
+    assert_eq!(before[1].values().copied().collect::<Vec<_>>(), [14], "{before:?}");
+    // One counter goes on; the others end, one after the other.
+    let go_on = |store: &mut Store, time: u64| {
+        let message = push(1, time, &[failed(&FRONT, "UC", 2)]);
+        store.report(&proxy("db-0"), &message, &objects(), Duration::from_secs(time));
+        store.sweep(Duration::from_secs(time));
+    };
+    (1..200).for_each(|minutes| go_on(&mut store, 10 + 60 * minutes));
+    let after = [Names::Osm, Names::Linkerd].map(|names| sum(&store, names));
+    assert_eq!(store.size().counters, 1);
+    assert_eq!(after[0].values().copied().collect::<Vec<_>>(), [7], "the other caller's sum ends: {after:?}");
+    assert_eq!(after[1], before[1]);
+    assert_eq!(sum(&store, Names::Smidge).values().copied().collect::<Vec<_>>(), [2]);
+    // A counter that comes back adds to it, and what ended goes with the last one that has its labels.
+    let again = push(1, 12_000, &[failed(&FRONT, "UC", 2), failed(&FRONT, "UF", 1)]);
+    store.report(&proxy("db-0"), &again, &objects(), Duration::from_secs(12_000));
+    assert_eq!(sum(&store, Names::Osm).values().copied().collect::<Vec<_>>(), [8]);
+    store.sweep(Duration::from_secs(12_200));
+    store.sweep(Duration::from_secs(12_200 + 2 * KEPT));
+    store.sweep(Duration::from_secs(12_200 + 4 * KEPT));
+    let rest = store.counters();
+    assert!(rest.counters.is_empty() && rest.ended.is_empty(), "{rest:?}");
 }
 
 fn with_pods() -> Limits {
@@ -162,8 +208,9 @@ fn expect(name: &str, page: &str) {
 fn counters_exist_before_they_count_and_outlive_their_proxies() {
     let mut store = Store::new(Limits::default());
     let requests = |count| [counter(Metric::InboundRequests, &[(CODE, "200")], count)];
-    let total =
-        |store: &Store| -> Vec<Value> { store.counters().into_iter().map(|(_, value)| value).collect() };
+    let total = |store: &Store| -> Vec<Value> {
+        store.counters().counters.into_iter().map(|(_, value)| value).collect()
+    };
     // A proxy that has counted for long: what it counted before is not known to be of this time.
     let old = |time, count| push(1, time, &requests(count));
     store.report(&proxy("db-0"), &old(10_000, 900), &objects(), Duration::from_secs(10_000));
@@ -197,6 +244,7 @@ fn a_pod_that_becomes_known_counts_under_its_name() {
     at(&mut store, 20, 5, &objects());
     let named: Vec<_> = store
         .counters()
+        .counters
         .into_iter()
         .map(|(key, value)| (key.calls.destination.name.clone(), value))
         .collect();
