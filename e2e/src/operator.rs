@@ -90,6 +90,35 @@ impl Operator {
         Ok(())
     }
 
+    /// Returns the arguments of the operator's program.
+    pub async fn arguments(&self) -> anyhow::Result<Vec<String>> {
+        let spec = self.deployments().get(NAME).await?.spec.context("a Deployment without a spec")?;
+        let containers = spec.template.spec.context("a Deployment without a pod")?.containers;
+        let own = containers.into_iter().find(|container| container.name == NAME);
+        own.and_then(|container| container.args).context("a container without arguments")
+    }
+
+    /// Sets the arguments of the operator's program, and waits until pods with these have replaced the others.
+    pub async fn set_arguments(&self, arguments: &[String]) -> anyhow::Result<()> {
+        let container = json!({"name": NAME, "args": arguments});
+        let patch = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
+        let api = self.deployments();
+        let changed = api.patch(NAME, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
+        until("the Deployment to have new pods", START, async || {
+            let status = api.get(NAME).await?.status.context("a Deployment without a status")?;
+            let is_observed = status.observed_generation >= changed.metadata.generation;
+            anyhow::ensure!(
+                is_observed
+                    && status.replicas == status.updated_replicas
+                    && status.unavailable_replicas.is_none(),
+                "{status:?}"
+            );
+            Ok(())
+        })
+        .await?;
+        self.replicas().await.map(drop)
+    }
+
     /// Returns the log of every container in the replica `pod`.
     pub async fn log(&self, pod: &Pod) -> anyhow::Result<String> {
         let containers = pod.object().await?.spec.context("a pod without a spec")?.containers;

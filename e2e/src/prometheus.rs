@@ -4,7 +4,7 @@
 //! its value.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -49,6 +49,17 @@ impl Drop for Prometheus {
 impl Prometheus {
     /// Starts it to scrape `path` at `port` of the pods. `name` is that of the test.
     pub async fn scrape(name: &str, pods: &[Pod], port: u16, path: &str) -> anyhow::Result<Self> {
+        Self::scrape_at(Ipv4Addr::LOCALHOST.into(), name, pods, port, path).await
+    }
+
+    /// Does the same at an address of this machine that others can reach.
+    pub async fn scrape_at(
+        host: IpAddr,
+        name: &str,
+        pods: &[Pod],
+        port: u16,
+        path: &str,
+    ) -> anyhow::Result<Self> {
         let program =
             std::env::var("PROMETHEUS").context("PROMETHEUS names no program: see `e2e/mesh env`")?;
         let folder = std::env::temp_dir().join(format!("smidge-prometheus-{name}-{}", std::process::id()));
@@ -68,7 +79,7 @@ impl Prometheus {
         });
         std::fs::write(folder.join("prometheus.yml"), config.to_string())?;
         for _ in 0..ATTEMPTS {
-            let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let address = std::net::TcpListener::bind((host, 0))?.local_addr()?;
             let child = Command::new("setpriv")
                 .args(["--pdeathsig", "KILL", &program])
                 .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
@@ -96,6 +107,11 @@ impl Prometheus {
             }
         }
         anyhow::bail!("Prometheus ended {ATTEMPTS} times: {}", log(&folder))
+    }
+
+    /// Returns the address at which it answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Returns the value of a query that has one sample, or none: `None`.
