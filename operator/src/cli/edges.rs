@@ -7,15 +7,11 @@ use std::process::ExitCode;
 
 use smidge_traffic_metrics::api::request::Subresource;
 
-use super::{
-    output::Output,
-    terminal::is_colourful,
-    traffic::{
-        Query,
-        cluster::{Items, ReadError, Reader},
-        json, parts, refresh,
-        target::Target,
-    },
+use super::traffic::{
+    Query,
+    cluster::{Items, Reader},
+    parts, refresh,
+    target::Target,
 };
 
 mod report;
@@ -43,14 +39,8 @@ pub struct Args {
 #[allow(clippy::needless_pass_by_value)] // All commands take their arguments alike.
 pub fn run(args: Args) -> ExitCode {
     let Args { query } = args;
-    refresh::run(&query, async |reader: &mut Reader, target: &Target| output(&query, reader, target).await)
-}
-
-async fn output(query: &Query, reader: &mut Reader, target: &Target) -> Result<String, ReadError> {
-    let Items { items, left_out } = parts::read(reader, target, Subresource::Edges).await?;
-    let report = Report::new(target, items, left_out);
-    Ok(match query.output {
-        Output::Text => report.text(query.watch, is_colourful()),
-        Output::Json => json(&report, query),
+    refresh::run(&query, async |reader: &mut Reader, target: &Target| {
+        let Items { items, left_out } = parts::read(reader, target, Subresource::Edges).await?;
+        Ok(Report::new(target, items, left_out))
     })
 }

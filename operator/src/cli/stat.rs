@@ -4,16 +4,7 @@
 
 use std::process::ExitCode;
 
-use super::{
-    output::Output,
-    terminal::is_colourful,
-    traffic::{
-        Query,
-        cluster::{ReadError, Reader},
-        json, refresh,
-        target::Target,
-    },
-};
+use super::traffic::{Query, cluster::Reader, refresh, target::Target};
 
 mod report;
 
@@ -38,13 +29,7 @@ pub struct Args {
 #[allow(clippy::needless_pass_by_value)] // All commands take their arguments alike.
 pub fn run(args: Args) -> ExitCode {
     let Args { query } = args;
-    refresh::run(&query, async |reader: &mut Reader, target: &Target| output(&query, reader, target).await)
-}
-
-async fn output(query: &Query, reader: &mut Reader, target: &Target) -> Result<String, ReadError> {
-    let report = Report::new(target, reader.wholes(target).await?.items);
-    Ok(match query.output {
-        Output::Text => report.text(query.watch, is_colourful()),
-        Output::Json => json(&report, query),
+    refresh::run(&query, async |reader: &mut Reader, target: &Target| {
+        Ok(Report::new(target, reader.wholes(target).await?.items))
     })
 }

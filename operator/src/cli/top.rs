@@ -7,15 +7,11 @@ use std::process::ExitCode;
 
 use smidge_traffic_metrics::api::request::Subresource;
 
-use super::{
-    output::Output,
-    terminal::is_colourful,
-    traffic::{
-        Query,
-        cluster::{ReadError, Reader},
-        json, parts, refresh,
-        target::{Target, TargetError},
-    },
+use super::traffic::{
+    Query,
+    cluster::Reader,
+    parts, refresh,
+    target::{Target, TargetError},
 };
 
 mod report;
@@ -41,16 +37,10 @@ pub struct Args {
 #[allow(clippy::needless_pass_by_value)] // All commands take their arguments alike.
 pub fn run(args: Args) -> ExitCode {
     let Args { query } = args;
-    refresh::run(&query, async |reader: &mut Reader, target: &Target| output(&query, reader, target).await)
-}
-
-async fn output(query: &Query, reader: &mut Reader, target: &Target) -> Result<String, ReadError> {
-    if !target.resource.has_routes() {
-        return Err(TargetError::NoRoutes { kind: target.resource.plural }.into());
-    }
-    let report = Report::new(target, parts::read(reader, target, Subresource::Routes).await?.items);
-    Ok(match query.output {
-        Output::Text => report.text(query.watch, is_colourful()),
-        Output::Json => json(&report, query),
+    refresh::run(&query, async |reader: &mut Reader, target: &Target| {
+        if !target.resource.has_routes() {
+            return Err(TargetError::NoRoutes { kind: target.resource.plural }.into());
+        }
+        Ok(Report::new(target, parts::read(reader, target, Subresource::Routes).await?.items))
     })
 }

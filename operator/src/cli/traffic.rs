@@ -12,7 +12,10 @@ use smidge_traffic_metrics::api::{
     query::{MAX_WINDOW, MIN_WINDOW},
 };
 
-use super::{output::Output, terminal::Shown};
+use super::{
+    output::Output,
+    terminal::{Shown, is_colourful},
+};
 
 pub mod calls;
 pub mod cluster;
@@ -99,10 +102,24 @@ impl Time {
     }
 }
 
-/// Returns a report as JSON: of a refresh, on one line.
-pub fn json(report: &impl Serialize, query: &Query) -> String {
-    let written =
-        if query.watch { serde_json::to_string(report) } else { serde_json::to_string_pretty(report) };
+/// Figures that a command shows.
+pub trait Report: Serialize {
+    /// Returns the time of the figures.
+    fn time(&self) -> &Time;
+    /// Returns the table.
+    fn table(&self, is_colourful: bool) -> String;
+}
+
+/// Returns a report in the format that was asked for. A table of a refresh begins with its time; JSON is on one line.
+fn shown(report: &impl Report, query: &Query) -> String {
+    let json = match query.output {
+        Output::Text => {
+            let heading = if query.watch { report.time().heading() } else { String::new() };
+            return heading + &report.table(is_colourful());
+        }
+        Output::Json if query.watch => serde_json::to_string(report),
+        Output::Json => serde_json::to_string_pretty(report),
+    };
     // Reports have texts and numbers alone.
-    format!("{}\n", written.unwrap_or_default())
+    format!("{}\n", json.unwrap_or_default())
 }

@@ -13,7 +13,7 @@ use smidge_traffic_metrics::{
 use crate::cli::{
     terminal::Colour,
     traffic::{
-        Time,
+        self, Time,
         calls::{Calls, Rates},
         columns::{Cell, lines},
         page::{Item, Object},
@@ -98,12 +98,16 @@ impl Report {
             empty: format!("no calls to or from {}", target.described()),
         }
     }
+}
 
-    /// Returns the table; a refresh begins with its time.
-    pub(super) fn text(&self, is_refresh: bool, is_colourful: bool) -> String {
-        let heading = if is_refresh { self.time.heading() } else { String::new() };
+impl traffic::Report for Report {
+    fn time(&self) -> &Time {
+        &self.time
+    }
+
+    fn table(&self, is_colourful: bool) -> String {
         if self.items.is_empty() {
-            return format!("{heading}{}\n", self.empty);
+            return format!("{}\n", self.empty);
         }
         let has_backends = self.items.iter().any(|row| row.backend.is_some());
         let mut headings = vec!["FROM", "TO"];
@@ -125,7 +129,7 @@ impl Report {
             cells
         };
         let rows: Vec<Vec<Cell>> = self.items.iter().map(row).collect();
-        let mut text = format!("{heading}{}", lines(&headings, &rows, is_colourful));
+        let mut text = lines(&headings, &rows, is_colourful);
         for note in &self.notes {
             let _ = writeln!(text, "note: {note}");
         }

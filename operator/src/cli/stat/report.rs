@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::cli::traffic::{
-    Time,
+    self, Time,
     calls::{Calls, NONE, Rates, percent},
     columns::{Cell, lines},
     page::Item,
@@ -97,26 +97,6 @@ impl Report {
         }
     }
 
-    /// Returns the table; a refresh begins with its time.
-    pub(super) fn text(&self, is_refresh: bool, is_colourful: bool) -> String {
-        let heading = if is_refresh { self.time.heading() } else { String::new() };
-        if self.items.is_empty() {
-            return format!("{heading}{}\n", self.empty);
-        }
-        let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
-        let mut headings = vec!["NAME"];
-        if self.namespaced {
-            headings.insert(0, "NAMESPACE");
-        }
-        if self.has_backends {
-            headings.extend(["BACKEND", "WEIGHT", "SHARE"]);
-        }
-        headings.extend(["SUCCESS", "RPS", "P50", "P90", "P99"]);
-        headings.extend(has_refused.then_some("REFUSED"));
-        let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
-        format!("{heading}{}", lines(&headings, &rows, is_colourful))
-    }
-
     fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
         let mut cells = Vec::new();
         cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
@@ -137,6 +117,30 @@ impl Report {
         cells.extend(row.calls.latency_cells());
         cells.extend(has_refused.then(|| row.calls.refused_cell()));
         cells
+    }
+}
+
+impl traffic::Report for Report {
+    fn time(&self) -> &Time {
+        &self.time
+    }
+
+    fn table(&self, is_colourful: bool) -> String {
+        if self.items.is_empty() {
+            return format!("{}\n", self.empty);
+        }
+        let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
+        let mut headings = vec!["NAME"];
+        if self.namespaced {
+            headings.insert(0, "NAMESPACE");
+        }
+        if self.has_backends {
+            headings.extend(["BACKEND", "WEIGHT", "SHARE"]);
+        }
+        headings.extend(["SUCCESS", "RPS", "P50", "P90", "P99"]);
+        headings.extend(has_refused.then_some("REFUSED"));
+        let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
+        lines(&headings, &rows, is_colourful)
     }
 }
 

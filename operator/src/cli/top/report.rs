@@ -7,7 +7,7 @@ use std::{cmp::Reverse, time::Duration};
 use serde::Serialize;
 
 use crate::cli::traffic::{
-    Time,
+    self, Time,
     calls::{Calls, NONE, Rates},
     columns::{Cell, lines},
     page::Item,
@@ -70,11 +70,25 @@ impl Report {
         }
     }
 
-    /// Returns the table; a refresh begins with its time.
-    pub(super) fn text(&self, is_refresh: bool, is_colourful: bool) -> String {
-        let heading = if is_refresh { self.time.heading() } else { String::new() };
+    fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
+        cells.extend([Cell::text(&row.name), Cell::text(row.route.as_deref().unwrap_or(NONE))]);
+        cells.extend(row.calls.rate_cells(self.length));
+        cells.extend(row.calls.latency_cells());
+        cells.extend(has_refused.then(|| row.calls.refused_cell()));
+        cells
+    }
+}
+
+impl traffic::Report for Report {
+    fn time(&self) -> &Time {
+        &self.time
+    }
+
+    fn table(&self, is_colourful: bool) -> String {
         if self.items.is_empty() {
-            return format!("{heading}{}\n", self.empty);
+            return format!("{}\n", self.empty);
         }
         let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
         let mut headings = vec!["NAME", "ROUTE", "SUCCESS", "RPS", "P50", "P90", "P99"];
@@ -85,17 +99,7 @@ impl Report {
         let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
         let is_measured = self.items.iter().any(|row| row.route.is_some());
         let note = if is_measured { String::new() } else { format!("{NOT_MEASURED}\n") };
-        format!("{heading}{}{note}", lines(&headings, &rows, is_colourful))
-    }
-
-    fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
-        cells.extend([Cell::text(&row.name), Cell::text(row.route.as_deref().unwrap_or(NONE))]);
-        cells.extend(row.calls.rate_cells(self.length));
-        cells.extend(row.calls.latency_cells());
-        cells.extend(has_refused.then(|| row.calls.refused_cell()));
-        cells
+        format!("{}{note}", lines(&headings, &rows, is_colourful))
     }
 }
 

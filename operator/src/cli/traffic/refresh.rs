@@ -12,9 +12,10 @@ use kube::Client;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Query,
+    Query, Report,
     cluster::{ReadError, Reader, connect},
     frame::{Drawn, Size},
+    shown,
     target::Target,
 };
 use crate::cli::{output::Output, terminal::Shown};
@@ -31,24 +32,26 @@ enum RunError {
     Write(#[from] io::Error),
 }
 
-/// Runs a command: `output` requests the figures and returns the text.
-pub fn run(
+/// Runs a command: `read` requests the figures.
+#[expect(clippy::needless_pass_by_value, reason = "a closure is written where it is passed")]
+pub fn run<R: Report>(
     query: &Query,
-    output: impl AsyncFn(&mut Reader, &Target) -> Result<String, ReadError>,
+    read: impl AsyncFn(&mut Reader, &Target) -> Result<R, ReadError>,
 ) -> ExitCode {
+    let output = async |reader: &mut Reader, target: &Target| Ok(shown(&read(reader, target).await?, query));
     let is_piped = |error: &RunError| matches!(error, RunError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe);
     match run_or_fail(query, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_piped(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", shown(error));
+            eprintln!("error: {}", described(error));
             ExitCode::from(2)
         }
     }
 }
 
 /// Returns the text of an error with its causes, on one line.
-fn shown(error: impl Into<anyhow::Error>) -> String {
+fn described(error: impl Into<anyhow::Error>) -> String {
     Shown(&format!("{:#}", error.into())).to_string()
 }
 
@@ -92,8 +95,8 @@ async fn watch(
                 show(&last)?;
             }
             // Above the figures, as what does not fit on the screen is left out at its end.
-            Err(error) if is_in_place => show(&format!("error: {}\n{last}", shown(error)))?,
-            Err(error) => eprintln!("error: {}", shown(error)),
+            Err(error) if is_in_place => show(&format!("error: {}\n{last}", described(error)))?,
+            Err(error) => eprintln!("error: {}", described(error)),
         }
     }
 }
