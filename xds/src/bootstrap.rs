@@ -29,6 +29,9 @@ pub use probe::{Check, Probe};
 pub const READINESS_PATH: &str = "/healthz/ready";
 /// The request target of [`STATS_PORT`] that answers with metrics; a target with a query is not served.
 const STATS_PATH: &str = "/stats/prometheus";
+/// The page of the admin interface that answers it: the statistics that were ever updated. Most never are, and would be
+/// most of each scrape.
+const USED_STATS: &str = "/stats/prometheus?usedonly";
 /// The listener of [`READINESS_PORT`], and the cluster by which it queries the admin interface.
 const READINESS: &str = "readiness";
 /// The listener of [`STATS_PORT`].
@@ -245,7 +248,7 @@ fn readiness_listener(input: &BootstrapInput) -> Value {
 }
 
 fn stats_listener(input: &BootstrapInput) -> Value {
-    listener(STATS, input, STATS_PORT, Vec::new(), vec![admin_route(METRICS, STATS_PATH, STATS_PATH)])
+    listener(STATS, input, STATS_PORT, Vec::new(), vec![admin_route(METRICS, STATS_PATH, USED_STATS)])
 }
 
 /// Builds a listener that must answer while the proxy is overloaded, else an overloaded pod would be killed for it.

@@ -224,6 +224,12 @@ fn the_metrics_port_serves_metrics_alone() {
         ] {
             assert!(matches!(proxy.metrics(request), Some(404 | 400)), "{request}");
         }
+        let page = proxy.metrics_text();
+        let lines = page.lines().count();
+        println!("{}: {lines} lines, {} bytes", binary.display(), page.len());
+        assert!(page.contains("\nenvoy_server_live{} 1\n") && lines < 600, "{page}");
+        // One that nothing has updated.
+        assert!(!page.contains("envoy_http_downstream_rq_tx_reset"), "{page}");
         // The admin interface answers readiness as well, and the route accepts no query there either.
         assert_eq!(proxy.get("/healthz/ready?filter=server"), Some(404));
     }
