@@ -2,6 +2,7 @@
 //!
 //! Called by `cli::run`; the only place that spawns such tasks. Reads as a list of them; decides nothing.
 
+pub mod access_logs;
 mod kubernetes;
 mod pages;
 mod pipeline;
@@ -70,6 +71,9 @@ pub struct Settings {
     /// Settings of the injected containers.
     #[command(flatten)]
     pub sidecar: sidecar::Sidecar,
+    /// Settings of the access logs of sidecars.
+    #[command(flatten)]
+    pub access_logs: access_logs::AccessLogFlags,
     /// Address of the xDS server.
     #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
     pub xds_listen: SocketAddr,

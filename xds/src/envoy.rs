@@ -2,6 +2,7 @@
 //!
 //! Pure. Called by `resources`, which encodes the messages. Knows nothing of pools, views, versions and streams.
 
+pub mod access_log;
 pub mod answer;
 pub mod audit;
 pub mod cluster;

@@ -299,7 +299,7 @@ impl Resources {
                 let kept = Previous::new(previous.counting(traffic));
                 let options = Options { settings: &self.mesh.settings, traffic };
                 let listener = outbound::virtual_listener(&addresses, options);
-                let router = filter::outbound_router(traffic);
+                let router = filter::outbound_router(options);
                 let made = [
                     kept.make(ResourceType::Listener, &listener.name, &listener),
                     kept.make(ResourceType::Extension, &router.name, &router),

@@ -14,6 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+mod access_logs;
 mod alerts;
 mod client_ca;
 mod dashboards;

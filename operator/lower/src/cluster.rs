@@ -119,6 +119,9 @@ impl Cluster {
         if old.cluster_domain != new.cluster_domain {
             graph.invalidate(Node::ClusterDomain);
         }
+        if old.access_logs != new.access_logs {
+            graph.invalidate(Node::MeshWide);
+        }
         if old.unreadable != new.unreadable {
             // The settings depend on whether the MeshConfig in use can be read.
             graph.invalidate(Node::MeshWide);

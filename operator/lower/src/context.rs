@@ -78,8 +78,10 @@ impl<'a> Context<'a> {
 
     /// Setting that the node is about; a change of the setting invalidates the node.
     pub fn setting<T>(&self, read: fn(&Inputs) -> T) -> T {
-        let is_setting =
-            matches!(**self.node(), Node::TrustDomain | Node::ClusterDomain | Node::SystemNamespace);
+        let is_setting = matches!(
+            **self.node(),
+            Node::TrustDomain | Node::ClusterDomain | Node::SystemNamespace | Node::MeshWide
+        );
         debug_assert!(is_setting, "{:?}", self.node());
         read(&self.source().inputs)
     }

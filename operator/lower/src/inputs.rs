@@ -13,7 +13,10 @@ use std::{
 use imbl::{OrdMap, ordmap::DiffItem};
 
 use smidge_crds::object::Object;
-use smidge_mesh::id::{ClusterId, TrustDomain};
+use smidge_mesh::{
+    id::{ClusterId, TrustDomain},
+    settings::AccessLogs,
+};
 
 use crate::{finding::Finding, table::table_of_kinds};
 
@@ -116,6 +119,8 @@ macro_rules! inputs {
             pub cluster_domain: String,
             /// Namespace in which Smidge itself runs; default `smidge-system`.
             pub system_namespace: String,
+            /// The calls about which proxies write a line; default: none.
+            pub access_logs: AccessLogs,
         }
 
         impl Default for Inputs {
@@ -130,6 +135,7 @@ macro_rules! inputs {
                     trust_domain: TrustDomain::default(),
                     cluster_domain: "cluster.local".to_owned(),
                     system_namespace: "smidge-system".to_owned(),
+                    access_logs: AccessLogs::default(),
                 }
             }
         }

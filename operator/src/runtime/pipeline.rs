@@ -53,6 +53,7 @@ pub(super) fn pipeline(core: &Core, feed: Feed, registry: &mut Registry, tasks: 
         trust_domain: TrustDomain(settings.trust_domain.clone()),
         cluster_domain: settings.cluster_domain.clone(),
         system_namespace: settings.system_namespace.clone(),
+        access_logs: settings.access_logs.setting(),
         ..Inputs::default()
     };
     let clusters = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));

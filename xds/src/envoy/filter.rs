@@ -35,7 +35,7 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
-use super::{answer, audit, names, rbac, request, route, traffic, wire};
+use super::{access_log, answer, audit, names, rbac, request, route, traffic, wire};
 use crate::mesh::{
     id::ServiceId,
     proxy::TrafficStats,
@@ -53,6 +53,19 @@ pub struct Options<'a> {
     pub settings: &'a Settings,
     /// The statistics of traffic that the proxy can count.
     pub traffic: TrafficStats,
+}
+
+/// Answer to the calls that a caller's own proxy does not forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal {
+    /// Prefix of the statistics of these calls.
+    pub name: &'static str,
+    /// Status of a request.
+    pub code: u32,
+    /// Body of the answer to a request.
+    pub text: &'static str,
+    /// True if policy is the reason.
+    pub by_policy: bool,
 }
 
 /// Builds the filter for the requests of a Service's port, with the route of that name.
@@ -77,12 +90,14 @@ pub fn outbound_http(service: &ServiceId, port: u16, settings: &Settings) -> Fil
 
 /// Builds the filter that gives one answer to every request and then ends the connection: a caller that calls again
 /// finds the listener that a grant may have added since.
-pub fn refuse_http(name: &str, code: u32, text: &str, options: Options<'_>) -> Filter {
-    refuse(name, code, text, None, options)
+pub fn refuse_http(refusal: &Refusal, options: Options<'_>) -> Filter {
+    refuse(refusal, None, options)
 }
 
-fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, options: Options<'_>) -> Filter {
+fn refuse(refusal: &Refusal, idle_timeout: Option<Duration>, options: Options<'_>) -> Filter {
     let Options { settings, traffic } = options;
+    let Refusal { name, code, text, by_policy } = *refusal;
+    let logged = access_log::refused_requests(settings.access_logs, by_policy);
     let manager = HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_requests_per_connection: wire::number(1),
@@ -90,7 +105,7 @@ fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, opt
             ..request::limits(settings)
         }),
         local_reply_config: Some(answer::of_refusal(code, text)),
-        access_log: traffic::refused_requests(traffic).into_iter().collect(),
+        access_log: traffic::refused_requests(traffic).into_iter().chain(logged).collect(),
         ..manager(name, RouteSpecifier::RouteConfig(route::none(name)), vec![router()], settings)
     };
     typed(HTTP, &manager)
@@ -98,13 +113,14 @@ fn refuse(name: &str, code: u32, text: &str, idle_timeout: Option<Duration>, opt
 
 /// Builds the filter that does the same where the protocol is not known. A client that waits for the server to send
 /// first is closed after a second; bytes that are not HTTP are closed at once.
-pub fn refuse_any(name: &str, code: u32, text: &str, options: Options<'_>) -> Filter {
-    refuse(name, code, text, wire::seconds(1), options)
+pub fn refuse_any(refusal: &Refusal, options: Options<'_>) -> Filter {
+    refuse(refusal, wire::seconds(1), options)
 }
 
 /// Builds the filter that closes every connection of a caller whose own proxy refuses it.
-pub fn refuse_tcp(options: Options<'_>) -> Filter {
-    let access_log = traffic::refused_connections(options.traffic).into_iter().collect();
+pub fn refuse_tcp(refusal: &Refusal, options: Options<'_>) -> Filter {
+    let logged = access_log::refused_connections(options.settings.access_logs, refusal.by_policy);
+    let access_log = traffic::refused_connections(options.traffic).into_iter().chain(logged).collect();
     typed(TCP, &TcpProxy { access_log, ..tcp_proxy(names::BLACKHOLE) })
 }
 
@@ -131,7 +147,10 @@ pub fn inbound_http(port: u16, plain: bool, options: Options<'_>) -> Filter {
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
         common_http_protocol_options: Some(request::strict_names(settings)),
         local_reply_config: Some(answer::of_workload(plain)),
-        access_log: std::iter::once(audit::http()).chain(traffic::inbound_requests(traffic)).collect(),
+        access_log: std::iter::once(audit::http())
+            .chain(traffic::inbound_requests(traffic))
+            .chain(access_log::inbound_requests(settings.access_logs))
+            .collect(),
         ..manager(&name, RouteSpecifier::RouteConfig(routes), filters, settings)
     };
     typed(HTTP, &manager)
@@ -143,8 +162,8 @@ pub fn inbound_rbac(port: u16) -> Filter {
 }
 
 /// Builds the filter that lets authorised connections through to the workload.
-pub fn inbound_tcp(stats: TrafficStats) -> Filter {
-    typed(TCP, &inbound_proxy(stats))
+pub fn inbound_tcp(options: Options<'_>) -> Filter {
+    typed(TCP, &inbound_proxy(options))
 }
 
 /// Builds the filter that lets plaintext connections through to the workload, or not, as the extension of that name
@@ -155,14 +174,21 @@ pub fn inbound_plain(port: u16) -> Filter {
 }
 
 /// Builds the extension to which `inbound_plain` refers.
-pub fn plain(port: u16, is_let_in: bool, stats: TrafficStats) -> TypedExtensionConfig {
-    let proxy = if is_let_in { inbound_proxy(stats) } else { tcp_proxy(names::BLACKHOLE) };
+pub fn plain(port: u16, is_let_in: bool, options: Options<'_>) -> TypedExtensionConfig {
+    let refused = || {
+        let access_log = access_log::plain_connections(options.settings.access_logs).into_iter().collect();
+        TcpProxy { access_log, ..tcp_proxy(names::BLACKHOLE) }
+    };
+    let proxy = if is_let_in { inbound_proxy(options) } else { refused() };
     wire::extension(&names::plain_filter(port), proxy)
 }
 
-fn inbound_proxy(stats: TrafficStats) -> TcpProxy {
+fn inbound_proxy(options: Options<'_>) -> TcpProxy {
     TcpProxy {
-        access_log: std::iter::once(audit::tcp()).chain(traffic::inbound_connections(stats)).collect(),
+        access_log: std::iter::once(audit::tcp())
+            .chain(traffic::inbound_connections(options.traffic))
+            .chain(access_log::inbound_connections(options.settings.access_logs))
+            .collect(),
         access_log_options: Some(TcpAccessLogOptions {
             access_log_flush_interval: wire::seconds(audit::TCP_FLUSH_SECONDS),
             ..TcpAccessLogOptions::default()
@@ -182,7 +208,13 @@ pub fn tcp(cluster: &str) -> Filter {
 }
 
 /// Builds the extension to which `outbound_tcp` refers. Envoy refuses a weight of 0, so such a backend is left out.
-pub fn split(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -> TypedExtensionConfig {
+pub fn split(
+    service: &ServiceId,
+    port: u16,
+    exact: bool,
+    rules: &[RouteRule],
+    settings: &Settings,
+) -> TypedExtensionConfig {
     // TCP has nothing that a rule could match: its rule is the last one.
     let backends: &[Backend] = rules.last().map_or(&[], |rule| &rule.backends);
     let weighted: Vec<ClusterWeight> = backends
@@ -206,7 +238,8 @@ pub fn split(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule]) -
         },
     };
     let name = names::outbound_filter(service, port);
-    wire::extension(&name, TcpProxy { stat_prefix: names::OUTBOUND.to_owned(), ..proxy })
+    let access_log = access_log::outbound_connections(settings.access_logs).into_iter().collect();
+    wire::extension(&name, TcpProxy { stat_prefix: names::OUTBOUND.to_owned(), access_log, ..proxy })
 }
 
 fn tcp_proxy(cluster: &str) -> TcpProxy {
@@ -264,8 +297,9 @@ fn discovered_router() -> HttpFilter {
 }
 
 /// Builds the extension to which the outbound listeners refer.
-pub fn outbound_router(stats: TrafficStats) -> TypedExtensionConfig {
-    let upstream_log = traffic::outbound_requests(stats);
+pub fn outbound_router(options: Options<'_>) -> TypedExtensionConfig {
+    let mut upstream_log = traffic::outbound_requests(options.traffic);
+    upstream_log.extend(access_log::outbound_requests(options.settings.access_logs));
     wire::extension(names::OUTBOUND_ROUTER, Router { upstream_log, ..plain_router() })
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Previous, Resource, ResourceType, Version, digest};
 use crate::{
     envoy::{
-        filter,
+        filter::{self, Options},
         listener::inbound::{self, Marks},
         names,
         rbac::{self, Rules},
@@ -48,7 +48,9 @@ impl ClassPart {
         if class.mtls == MtlsMode::Permissive {
             // No grant applies to ports that are not named.
             built.push(connections(class, &[], names::OTHER_PORTS, kept));
-            built.extend(tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port, kept)));
+            built.extend(
+                tcp().chain([names::OTHER_PORTS]).map(|port| plain(class, port, &mesh.settings, kept)),
+            );
         }
         Self(built)
     }
@@ -89,8 +91,9 @@ fn rules<'a>(class: &Class, grants: &'a [Arc<Grant>], port: u16) -> Rules<'a> {
 
 /// Builds the filter that lets plaintext callers in at a TCP port, or not: enforcement refuses them, as they have no
 /// identity.
-fn plain(class: &Class, port: u16, kept: &Previous<'_>) -> Arc<Resource> {
-    let filter = filter::plain(port, !class.access.is_enforced(), class.traffic);
+fn plain(class: &Class, port: u16, settings: &Settings, kept: &Previous<'_>) -> Arc<Resource> {
+    let options = Options { settings, traffic: class.traffic };
+    let filter = filter::plain(port, !class.access.is_enforced(), options);
     kept.make(ResourceType::Extension, &names::plain_filter(port), &filter)
 }
 

@@ -85,7 +85,7 @@ impl PortPart {
         let cluster = cluster::service(&service.id, number, settings);
         Self {
             listeners: listeners(service, number, port, settings, kept),
-            forwarding: forwarding(service, number, port, kept),
+            forwarding: forwarding(service, number, port, settings, kept),
             backend: [
                 kept.make(ResourceType::Cluster, &cluster.name, &cluster),
                 assignment(service, number, port, kept),
@@ -112,7 +112,7 @@ impl PortPart {
         let forwarding = if is_read_alike && old.route.rules == route.rules {
             earlier.forwarding.clone()
         } else {
-            forwarding(service, number, port, kept)
+            forwarding(service, number, port, settings, kept)
         };
         let [cluster, assigned] = earlier.backend.clone();
         let assigned =
@@ -153,7 +153,13 @@ fn listeners(
 }
 
 /// Builds what forwards the calls of a port: a route for requests, a filter for connections.
-fn forwarding(service: &Service, number: u16, port: &ServicePort, kept: &Previous<'_>) -> Vec<Arc<Resource>> {
+fn forwarding(
+    service: &Service,
+    number: u16,
+    port: &ServicePort,
+    settings: &Settings,
+    kept: &Previous<'_>,
+) -> Vec<Arc<Resource>> {
     let ServicePort { protocol, exact, route: rules, .. } = port;
     let mut forwarding = Vec::new();
     if protocol.has_http() {
@@ -161,7 +167,7 @@ fn forwarding(service: &Service, number: u16, port: &ServicePort, kept: &Previou
         forwarding.push(kept.make(ResourceType::Route, &route.name, &route));
     }
     if protocol.has_tcp() {
-        let filter = filter::split(&service.id, number, *exact, &rules.rules);
+        let filter = filter::split(&service.id, number, *exact, &rules.rules, settings);
         forwarding.push(kept.make(
             ResourceType::Extension,
             &names::outbound_filter(&service.id, number),

@@ -16,6 +16,7 @@ use smidge_xds::mesh::{
     proxy::TrafficStats,
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort},
+    settings::AccessLogs,
     source::SourceRef,
     trust::{Bundle, Trust},
     workload::{Class, MeasuredRoutes, Workload},
@@ -28,6 +29,8 @@ pub const NAMESPACE: &str = "shop";
 pub fn all() -> BTreeMap<&'static str, Mesh> {
     BTreeMap::from([
         ("access-audit", access_audit()),
+        ("access-logs-all", access_logs(AccessLogs::All("12.5".parse().unwrap()))),
+        ("access-logs-errors", access_logs(AccessLogs::Errors)),
         ("access-permissive", access_permissive()),
         ("headless", headless()),
         ("http", http()),
@@ -201,6 +204,13 @@ pub fn mtls_permissive() -> Mesh {
     let mut mesh = tcp();
     grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
     each_class(&mut mesh, |class| class.mtls = MtlsMode::Permissive);
+    mesh
+}
+
+/// Builds `mtls_permissive` with proxies that log calls.
+pub fn access_logs(logs: AccessLogs) -> Mesh {
+    let mut mesh = mtls_permissive();
+    mesh.settings.access_logs = logs;
     mesh
 }
 

@@ -12,6 +12,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
+mod access_logs;
 mod ads_envoy;
 mod bootstrap;
 mod envoy_accepts;

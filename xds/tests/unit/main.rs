@@ -12,6 +12,7 @@
     reason = "a test ends where it goes wrong"
 )]
 
+mod access_logs;
 mod ads;
 mod delta_model;
 mod determinism;

@@ -17,7 +17,10 @@ use smidge_lower::{
     inputs::{Clusters, Inputs},
     lower,
 };
-use smidge_mesh::id::{ClusterId, TrustDomain};
+use smidge_mesh::{
+    id::{ClusterId, TrustDomain},
+    settings::AccessLogs,
+};
 use smidge_xds_testing::properties;
 use steps::{Pool, Step, step};
 
@@ -65,10 +68,11 @@ fn compare(lowering: &mut Lowering, clusters: &Clusters, taken: &[String]) -> Re
 #[test]
 fn a_setting_that_changes_is_read_again() {
     type Change = fn(&mut Inputs);
-    let settings: [(&str, Change); 3] = [
+    let settings: [(&str, Change); 4] = [
         ("the trust domain", |inputs| inputs.trust_domain = TrustDomain("example.org".to_owned())),
         ("the cluster's domain", |inputs| inputs.cluster_domain = "example.org".to_owned()),
         ("the system namespace", |inputs| inputs.system_namespace = "shop".to_owned()),
+        ("access logs", |inputs| inputs.access_logs = AccessLogs::Errors),
     ];
     for (number, case) in golden().into_iter().enumerate() {
         for (setting, change) in settings {

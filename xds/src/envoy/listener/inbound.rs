@@ -12,6 +12,7 @@ use std::{
 use super::{HTTP, chain, http_inspector, listener_filter, words};
 use crate::{
     envoy::{
+        access_log,
         filter::{self, Options},
         names, tls, wire,
     },
@@ -72,6 +73,7 @@ pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
         listener_filters_timeout: wire::seconds(if permissive { 1 } else { HANDSHAKE }),
         continue_on_listener_filters_timeout: permissive,
         filter_chains,
+        access_log: access_log::unmet_connections(settings.access_logs).into_iter().collect(),
         default_filter_chain: permissive.then(|| others(marks.get(&names::OTHER_PORTS))),
         ..Listener::default()
     }
@@ -179,7 +181,7 @@ fn filters(port: u16, protocol: Protocol, options: Options<'_>) -> Vec<Filter> {
     match protocol {
         Protocol::Http => vec![filter::inbound_http(port, false, options)],
         Protocol::Tcp | Protocol::Detect => {
-            vec![filter::inbound_rbac(port), filter::inbound_tcp(options.traffic)]
+            vec![filter::inbound_rbac(port), filter::inbound_tcp(options)]
         }
     }
 }

@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::config::{
 use super::{DETECTION, HTTP, chain, http_inspector, words};
 use crate::{
     envoy::{
-        filter::{self, Options},
+        filter::{self, Options, Refusal},
         names, wire,
     },
     mesh::{id::ServiceId, proxy, service::Protocol, settings::Settings},
@@ -102,14 +102,17 @@ fn refuse(
     ips: &BTreeSet<IpAddr>,
     options: Options<'_>,
 ) -> FilterChain {
-    let (kind, code, text) = match closed {
-        Closed::ByPolicy => ("refuse", 403, REFUSAL),
-        Closed::ForWantOfServers => ("no-endpoint", 503, NO_ENDPOINT),
+    let refusal = match closed {
+        Closed::ByPolicy => Refusal { name: "refuse", code: 403, text: REFUSAL, by_policy: true },
+        Closed::ForWantOfServers => {
+            Refusal { name: "no-endpoint", code: 503, text: NO_ENDPOINT, by_policy: false }
+        }
     };
+    let kind = refusal.name;
     let (name, filter) = match protocol {
-        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(kind, code, text, options)),
-        Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::refuse_tcp(options)),
-        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(kind, code, text, options)),
+        Protocol::Http => (format!("{kind}/{port}/http"), filter::refuse_http(&refusal, options)),
+        Protocol::Tcp => (format!("{kind}/{port}/tcp"), filter::refuse_tcp(&refusal, options)),
+        Protocol::Detect => (format!("{kind}/{port}/detect"), filter::refuse_any(&refusal, options)),
     };
     chain(name, to(port, ips), vec![filter])
 }
