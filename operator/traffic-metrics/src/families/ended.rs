@@ -19,7 +19,7 @@ pub type Values = Vec<(Arc<Key>, Value)>;
 pub struct Snapshot {
     /// Those that exist.
     pub counters: Values,
-    /// What others have counted before they ended.
+    /// Calls that others have counted before they ended.
     pub ended: Ended,
 }
 

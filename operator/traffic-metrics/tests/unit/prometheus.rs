@@ -173,7 +173,7 @@ fn a_sum_does_not_decrease_when_one_of_its_counters_ends() {
     assert_eq!(sum(&store, Names::Smidge).values().copied().collect::<Vec<_>>(), [2]);
     // A counter that comes back adds to it, and what ended goes with the last one that has its labels.
     let again = push(1, 12_000, &[failed(&FRONT, "UC", 2), failed(&FRONT, "UF", 1)]);
-    store.report(&proxy("db-0"), &again, &objects(), Duration::from_secs(12_000));
+    store.report(&proxy("db-0"), &again, &objects(), Duration::from_mins(200));
     assert_eq!(sum(&store, Names::Osm).values().copied().collect::<Vec<_>>(), [8]);
     store.sweep(Duration::from_secs(12_200));
     store.sweep(Duration::from_secs(12_200 + 2 * KEPT));
