@@ -130,6 +130,15 @@ async fn kubectl_prints_tables_and_knows_the_resources() -> anyhow::Result<()> {
             all.lines().any(|line| line.starts_with(&namespace.name) && line.contains("web")),
             "{all}"
         );
+        // The last line of a split would also have a `web`.
+        for resource in ["deployments", "services", "trafficsplits"] {
+            let names = namespace.kubectl(&format!("get {resource}.metrics.smi-spec.io -o name")).await?;
+            let expected = match resource {
+                "deployments" => 1,
+                _ => 2,
+            };
+            anyhow::ensure!(names.lines().count() == expected, "{resource}: {names}");
+        }
         let wide = namespace.kubectl("get trafficsplit.metrics.smi-spec.io canary -o wide").await?;
         anyhow::ensure!(wide.contains("web-v2") && wide.contains("REFUSED"), "{wide}");
         let selected = namespace.kubectl("get deployments.metrics.smi-spec.io -l app=other -o name").await?;

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{
         HeaderValue, StatusCode,
@@ -26,7 +27,7 @@ use smidge_traffic_metrics::{
         status::Status,
         timestamp::Timestamp,
     },
-    traffic::{SourceError, Traffic, TrafficSource},
+    traffic::{Question, SourceError, Traffic, TrafficSource},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch as channel},
@@ -41,11 +42,14 @@ pub mod configuration;
 pub mod front_proxy;
 pub mod handshake;
 mod objects;
+mod policies;
+mod stored;
 mod watch;
 
 use authorize::Authorizer;
 use front_proxy::{Trusted, User};
 use objects::Objects;
+use policies::Policies;
 use watch::Watches;
 
 /// Time limit of a request, up to the first byte of its answer.
@@ -84,7 +88,9 @@ struct Shared<S> {
     trusted: channel::Receiver<Arc<Trusted>>,
     authorizer: Authorizer,
     objects: Objects,
+    policies: Policies,
     answers: Semaphore,
+    writes: Semaphore,
     watches: Watches,
 }
 
@@ -97,8 +103,10 @@ pub fn router<S: TrafficSource + 'static>(parts: Parts<S>) -> Router {
         clock,
         trusted,
         authorizer: Authorizer::new(client.clone()),
-        objects: Objects::new(client),
+        objects: Objects::new(client.clone()),
+        policies: Policies::new(client),
         answers: Semaphore::new(ANSWERS),
+        writes: Semaphore::new(stored::WRITES),
         watches: Watches::default(),
     };
     Router::new().fallback(respond::<S>).with_state(Arc::new(shared))
@@ -108,11 +116,17 @@ async fn respond<S: TrafficSource + 'static>(
     State(shared): State<Arc<Shared<S>>>,
     request: Request,
 ) -> Response {
-    // The body is not read: no request of the API has one.
-    let (parts, _) = request.into_parts();
-    let answering = Shared::answer(&shared, &parts);
+    // The body is read only of those who may write.
+    let (parts, body) = request.into_parts();
+    let answering = Shared::answer(&shared, &parts, body);
     let answer = timeout(REQUEST_TIMEOUT, answering).await.unwrap_or_else(|_| Err(Status::timeout()));
     answer.unwrap_or_else(|status| refuse(&status))
+}
+
+/// Returns the media types that the client accepts.
+fn accepted(parts: &axum::http::request::Parts) -> String {
+    let values = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",")
 }
 
 /// Writes an error.
@@ -139,13 +153,21 @@ fn json(text: Vec<u8>) -> Response {
 }
 
 impl<S: TrafficSource + 'static> Shared<S> {
-    async fn answer(shared: &Arc<Self>, parts: &axum::http::request::Parts) -> Result<Response, Status> {
+    async fn answer(
+        shared: &Arc<Self>,
+        parts: &axum::http::request::Parts,
+        body: Body,
+    ) -> Result<Response, Status> {
         let user = shared.authenticate(parts)?;
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         let document = match request::parse(parts.method.as_str(), path, query)? {
             request::Request::Figures(figures) => {
-                shared.authorizer.authorize(&user, &figures).await?;
+                shared.authorizer.authorize(&user, &figures.access()).await?;
                 return Self::figures(shared, figures, parts, &user).await;
+            }
+            request::Request::Stored(stored) => {
+                let call = stored::Call { stored, user: &user, headers: &parts.headers };
+                return shared.stored(&call, &accepted(parts), body).await;
             }
             // The API server reads these for its own documents, under a name without rights.
             request::Request::Group => discovery::group(),
@@ -175,8 +197,7 @@ impl<S: TrafficSource + 'static> Shared<S> {
         parts: &axum::http::request::Parts,
         user: &User,
     ) -> Result<Response, Status> {
-        let values = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let accepted = values.collect::<Vec<_>>().join(",");
+        let accepted = accepted(parts);
         let is_watch = figures.is_watch();
         let form = accept::choose(&accepted, !is_watch && answer::is_list(&figures))?;
         if is_watch {
@@ -200,18 +221,20 @@ impl<S: TrafficSource + 'static> Shared<S> {
     /// Reads the objects that are asked about, and their traffic.
     async fn read(&self, figures: &Figures) -> Result<(Part, Traffic), Status> {
         let question = figures.question();
-        let traffic = async {
-            let answer = timeout(SOURCE_TIMEOUT, self.source.traffic(&question)).await;
-            let answer = answer.map_err(|_| {
-                warn!(limit = ?SOURCE_TIMEOUT, "source of traffic timed out");
-                Status::unavailable(UNREADABLE)
-            })?;
-            answer.map_err(|error| {
-                warn!(%error, "failed to read traffic");
-                of_source(&error)
-            })
-        };
-        futures::try_join!(self.objects.read(figures), traffic)
+        futures::try_join!(self.objects.read(figures), self.traffic(&question))
+    }
+
+    /// Asks the source.
+    async fn traffic(&self, question: &Question) -> Result<Traffic, Status> {
+        let answer = timeout(SOURCE_TIMEOUT, self.source.traffic(question)).await;
+        let answer = answer.map_err(|_| {
+            warn!(limit = ?SOURCE_TIMEOUT, "source of traffic timed out");
+            Status::unavailable(UNREADABLE)
+        })?;
+        answer.map_err(|error| {
+            warn!(%error, "failed to read traffic");
+            of_source(&error)
+        })
     }
 
     fn now(&self) -> Timestamp {

@@ -85,6 +85,7 @@ fn the_release_is_these_objects() {
             "ClusterRole/smidge",
             "ClusterRole/smidge-debug",
             "ClusterRole/smidge-scrape",
+            "ClusterRole/smidge-traffic-metrics-edit",
             "ClusterRole/smidge-traffic-metrics-view",
             "ClusterRoleBinding/smidge",
             "Deployment/smidge",
@@ -211,6 +212,7 @@ fn every_right_of_the_operator_is_in_this_list() {
     wanted.extend(kinds.iter().map(|name| format!("{}: patch", name.replacen('.', "/status.", 1))));
     wanted.extend(["namespaces", "pods", "services", "endpointslices.discovery.k8s.io"].map(read));
     wanted.extend(traffic_metrics::READ.map(|name| format!("{name}: get list")));
+    wanted.insert("metricspolicies.smidge.mesh: create delete patch update".to_owned());
     wanted.extend(
         [
             "/.well-known/openid-configuration: get",

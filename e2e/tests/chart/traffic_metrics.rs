@@ -37,12 +37,18 @@ fn the_api_server_finds_both_versions_and_kubernetes_own_resources_first() {
 }
 
 #[test]
-fn viewers_may_read_them() {
+fn viewers_may_read_them_and_editors_write_them() {
     let Some(helm) = helm() else { return };
     let objects = render(&helm, &[]);
     let role = &objects["ClusterRole/smidge-traffic-metrics-view"];
     assert_eq!(role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"], "true");
     assert_eq!(rights(role), ["*.metrics.smi-spec.io: get list watch".to_owned()].into());
+    let role = &objects["ClusterRole/smidge-traffic-metrics-edit"];
+    assert_eq!(role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"], "true");
+    assert_eq!(
+        rights(role),
+        ["trafficmetrics.metrics.smi-spec.io: create delete patch update".to_owned()].into()
+    );
     let binding = &objects["RoleBinding/smidge-traffic-api"];
     assert_eq!(binding["metadata"]["namespace"], "kube-system");
     assert_eq!(binding["roleRef"]["name"], "extension-apiserver-authentication-reader");
@@ -60,5 +66,7 @@ fn without_them_nothing_is_left() {
     for part in ["metrics.smi-spec.io", "traffic-api", "9444", "apiservices", "replicationcontrollers"] {
         assert!(!text.contains(part), "{part}");
     }
-    assert!(!objects.contains_key("ClusterRole/smidge-traffic-metrics-view"));
+    for role in ["view", "edit"] {
+        assert!(!objects.contains_key(&format!("ClusterRole/smidge-traffic-metrics-{role}")));
+    }
 }

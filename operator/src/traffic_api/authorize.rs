@@ -1,4 +1,4 @@
-//! Decides which users may read which figures: those whom the cluster's RBAC allows to.
+//! Decides which users may read which figures, and write which objects: those whom the cluster's RBAC allows to.
 //!
 //! Used by `traffic_api` after the API server was authenticated. The API server has authorized the request already; it
 //! is asked again, as for every aggregated API, because the path by which it authorizes is not always that of the
@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec};
 use kube::Client;
 use sha2::{Digest as _, Sha256};
-use smidge_traffic_metrics::api::{GROUP, request::Figures, status::Status};
+use smidge_traffic_metrics::api::{GROUP, access::Access, status::Status};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -23,7 +23,7 @@ use crate::auth::rights::{self, Verdicts};
 const AT_ONCE: usize = 16;
 /// Time limit of a review, its wait for a turn included.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which a positive verdict is cached. A user that loses the right can still read for this time.
+/// Time for which a positive verdict is cached. A user that loses the right still has it for this time.
 const ALLOWED: Duration = Duration::from_secs(5);
 /// Time for which a negative verdict is cached. Shorter, because the right may just be set up.
 const DENIED: Duration = Duration::from_secs(1);
@@ -42,9 +42,9 @@ impl Authorizer {
         Self { client, slots: Semaphore::new(AT_ONCE), known: Verdicts::new(KEPT) }
     }
 
-    /// Returns an error unless the user may read the figures.
-    pub(super) async fn authorize(&self, user: &User, figures: &Figures) -> Result<(), Status> {
-        let spec = question(user, figures);
+    /// Returns an error unless the user has the right.
+    pub(super) async fn authorize(&self, user: &User, access: &Access<'_>) -> Result<(), Status> {
+        let spec = question(user, access);
         let failed = || Status::internal("the API server did not review the user's permissions; try again");
         let key = Sha256::digest(serde_json::to_vec(&spec).map_err(|_| failed())?).into();
         let allowed = if let Some(allowed) = self.known.recall(&key) {
@@ -57,12 +57,16 @@ impl Authorizer {
         if allowed {
             return Ok(());
         }
-        info!(user = user.name, path = figures.path(), "request for traffic metrics forbidden");
-        Err(Status::forbidden(
-            (figures.resource, figures.object_name()),
-            (&user.name, figures.verb()),
-            (figures.subresource.as_str(), figures.authorized_namespace()),
-        ))
+        let Access { plural, verb, namespace, name, .. } = access;
+        info!(
+            user = user.name,
+            verb,
+            resource = plural,
+            namespace,
+            name,
+            "request for traffic metrics forbidden"
+        );
+        Err(Status::forbidden(&user.name, access))
     }
 
     /// Returns the verdict of the API server; `None` if it gives none.
@@ -73,16 +77,17 @@ impl Authorizer {
     }
 }
 
-fn question(user: &User, figures: &Figures) -> SubjectAccessReviewSpec {
+fn question(user: &User, access: &Access<'_>) -> SubjectAccessReviewSpec {
     let User { name, uid, groups, extra } = user.clone();
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let attributes = ResourceAttributes {
-        group: Some(GROUP.to_owned()),
-        name: figures.object_name().map(str::to_owned),
-        namespace: figures.authorized_namespace().map(str::to_owned),
-        resource: Some(figures.resource.plural.to_owned()),
-        subresource: Some(figures.subresource.as_str().to_owned()).filter(|word| !word.is_empty()),
-        verb: Some(figures.verb().to_owned()),
-        version: Some(figures.version.name().to_owned()),
+        group: text(GROUP),
+        name: access.name.map(str::to_owned),
+        namespace: access.namespace.map(str::to_owned),
+        resource: text(access.plural),
+        subresource: text(access.subresource),
+        verb: text(access.verb),
+        version: text(access.version.name()),
         ..ResourceAttributes::default()
     };
     SubjectAccessReviewSpec {

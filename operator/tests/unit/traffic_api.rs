@@ -4,11 +4,12 @@
 mod api;
 mod callers;
 mod reviews;
+mod stored;
 mod watches;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
@@ -164,6 +165,17 @@ impl Port {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Response<Incoming> {
+        self.send_body(shown, ("GET", path), headers, "").await
+    }
+
+    /// Does the same with another method and a body.
+    async fn send_body(
+        &self,
+        shown: Option<ClientPair>,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Incoming> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.unwrap().with_root_certificates(self.roots.clone());
@@ -176,11 +188,11 @@ impl Port {
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let mut request = Request::get(path).header("host", NAME);
+        let mut request = Request::builder().method(method).uri(path).header("host", NAME);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let sending = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap());
+        let sending = sender.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap());
         timeout(DEADLINE, sending).await.expect("no answer").unwrap()
     }
 
@@ -197,7 +209,7 @@ async fn read(response: Response<Incoming>) -> (u16, Value) {
     assert_eq!(response.headers()["content-type"], "application/json");
     let body = timeout(DEADLINE, response.into_body().collect()).await.expect("no end").unwrap().to_bytes();
     let document: Value = serde_json::from_slice(&body).unwrap();
-    if status != 200 {
+    if ![200, 201].contains(&status) {
         assert_eq!((&document["kind"], &document["code"]), (&json!("Status"), &json!(status)), "{document}");
     }
     (status, document)

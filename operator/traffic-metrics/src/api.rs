@@ -5,6 +5,7 @@
 //! paths, parameters, shapes and errors; does not know where figures come from.
 
 pub mod accept;
+pub mod access;
 pub mod answer;
 pub mod assemble;
 pub mod changes;
@@ -17,6 +18,7 @@ pub mod query;
 pub mod request;
 pub mod resource;
 pub mod status;
+pub mod stored;
 pub mod table;
 pub mod timestamp;
 

@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use smidge_traffic_metrics::{
     api::{
         accept,
@@ -22,6 +22,7 @@ use smidge_traffic_metrics::{
         discovery, openapi,
         request::{self, Request},
         status::Status,
+        stored::{self, policy::Shown},
         timestamp::Timestamp,
     },
     traffic::{Direction, Edge, Figures, Kind, ObjectName, Peer, Side, Traffic},
@@ -105,6 +106,22 @@ fn traffic(kind: Kind) -> Traffic {
     Traffic::from([(own, edges)])
 }
 
+/// MetricsPolicies as the API server has them: one of a Deployment, one of the namespace, one of a kind without figures.
+fn policies() -> [Value; 3] {
+    [("web", "Deployment", "web"), ("all", "Namespace", "shop"), ("nightly", "CronJob", "nightly")].map(
+        |(name, kind, target)| {
+            json!({
+                "apiVersion": "smidge.mesh/v1alpha1", "kind": "MetricsPolicy",
+                "metadata": {
+                    "name": name, "namespace": "shop", "uid": format!("uid-{name}"), "resourceVersion": "76",
+                    "labels": {"team": "shop"}, "finalizers": ["example.org/f"], "managedFields": [{"manager": "kubectl"}],
+                },
+                "spec": {"target": {"kind": kind, "name": target}, "rules": [{"kind": "HTTPRouteGroup", "name": "books"}]},
+            })
+        },
+    )
+}
+
 /// Answers a request as the server does, with the objects of this file.
 fn answer(path: &str, accept: &str) -> Result<Vec<u8>, Status> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -115,6 +132,19 @@ fn answer(path: &str, accept: &str) -> Result<Vec<u8>, Status> {
             all.retain(|subject| request.object_name().is_none_or(|name| subject.name.name == name));
             let part = Part { subjects: all, ..Part::default() };
             return answer::write(&request, form, (&part, &traffic(request.resource.kind)), AT);
+        }
+        Request::Stored(request) => {
+            let form = accept::choose(accept, request.name.is_none())?;
+            let policies: Vec<Shown> = policies().iter().map(Shown::of).collect();
+            let mut part = stored::answer::Part {
+                policies,
+                resource_version: "77".to_owned(),
+                ..stored::answer::Part::default()
+            };
+            part.policies.retain(|it| request.name.as_ref().is_none_or(|name| it.text("name") == name));
+            let questions = stored::answer::questions(&request, &part.policies);
+            let traffic = questions.iter().map(|question| (question.kind, traffic(question.kind))).collect();
+            return stored::answer::write(&request, form, (&part, &traffic), AT);
         }
         Request::Group => discovery::group(),
         Request::Resources(version) => discovery::resources(version),
@@ -198,6 +228,9 @@ fn every_answer_is_its_file() {
         ("split", format!("{base}/namespaces/shop/trafficsplits/canary"), ""),
         ("split-table", format!("{base}/namespaces/shop/trafficsplits"), TABLE),
         ("split-edges", format!("{base}/namespaces/shop/trafficsplits/canary/edges"), TABLE),
+        ("stored", format!("{base}/namespaces/shop/trafficmetrics/web"), ""),
+        ("stored-list-table", format!("{base}/trafficmetrics"), TABLE),
+        ("stored-list", format!("{old}/namespaces/shop/trafficmetrics"), ""),
         ("error-path", format!("{base}/configmaps"), ""),
         ("error-window", format!("{base}/pods?window=2h"), ""),
         ("error-accept", format!("{base}/pods"), "application/yaml"),

@@ -9,7 +9,7 @@ use smidge_crds::conversion;
 pub(super) fn hint(kind: &str, object: &Map<String, Value>) -> Option<String> {
     if matches!(kind, "TrafficMetrics" | "TrafficMetricsList") {
         return Some(
-            "if SMI's is meant: it is an answer of the API metrics.smi-spec.io, not an object to apply"
+            "if SMI's is meant: it is an object of the API metrics.smi-spec.io, which API servers serve; here, write a MetricsPolicy"
                 .to_owned(),
         );
     }

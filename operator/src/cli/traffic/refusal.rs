@@ -119,8 +119,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_hint() {
-        let resource = resource::find("deployments").unwrap();
-        let forbidden = Answered::forbidden((resource, None), ("ann", "list"), ("", Some("shop"))).json();
+        let forbidden = Answered::forbidden("ann", &request("namespaces/shop/deployments").access()).json();
         let forbidden = text("namespaces/shop/deployments", 403, &forbidden);
         assert!(forbidden.contains("User \"ann\" cannot list"), "{forbidden}");
         assert!(forbidden.ends_with(
@@ -128,7 +127,7 @@ mod tests {
         ), "{forbidden}");
         assert!(text("deployments", 403, b"").contains("no message (hint: a ClusterRoleBinding to"));
         assert!(text("namespaces/shop", 403, b"").contains("RoleBinding in the namespace shop"));
-        let missing = Answered::no_such_object(resource, "web").json();
+        let missing = Answered::no_such_object(resource::find("deployments").unwrap(), "web").json();
         let missing = text("namespaces/shop/deployments/web", 404, &missing);
         assert!(missing.contains("\"web\" not found (hint: -n names another"), "{missing}");
         let group = text("namespaces/shop/deployments/web", 404, b"404 page not found\n");

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use smidge_traffic_metrics::api::{
     GROUP, Version,
+    access::is_name,
     query::Parameters,
-    request::{Figures, Subresource, is_name},
+    request::{Figures, Subresource},
     resource::{RESOURCES, Resource},
 };
 

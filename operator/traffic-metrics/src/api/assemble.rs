@@ -166,7 +166,11 @@ fn backend_name(edge: &Edge) -> Option<&str> {
 }
 
 /// Adds the calls that an object received, as the one side has counted them: both sides count each call.
-fn sum(resource: &Resource, edges: &BTreeMap<Edge, Figures>, is_part: impl Fn(&Edge) -> bool) -> Figures {
+pub(super) fn sum(
+    resource: &Resource,
+    edges: &BTreeMap<Edge, Figures>,
+    is_part: impl Fn(&Edge) -> bool,
+) -> Figures {
     let mut all = Figures::default();
     let received =
         edges.iter().filter(|(edge, _)| edge.direction == Direction::From && edge.side == resource.side);

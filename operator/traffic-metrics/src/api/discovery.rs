@@ -4,7 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::{GROUP, Version, resource::RESOURCES};
+use super::{
+    GROUP, Version,
+    resource::{RESOURCES, STORED},
+};
 
 /// Returns the `APIGroup`.
 pub fn group() -> Value {
@@ -20,13 +23,17 @@ pub fn group() -> Value {
 }
 
 /// Returns the `APIResourceList` of a version. There are no short names: they are those of the objects themselves.
+///
+/// Only the resource that can be written has the kind `TrafficMetrics`, although SMI's document shows that kind for all of
+/// them: kubectl maps a resource to its kind, and that to the last resource of the kind, so it would request the same
+/// resource whatever it was asked for.
 pub fn resources(version: Version) -> Value {
     let rows = RESOURCES.iter().flat_map(|resource| {
         let whole = json!({
             "name": resource.plural,
             "singularName": resource.singular,
             "namespaced": resource.namespaced,
-            "kind": "TrafficMetrics",
+            "kind": resource.discovered_kind(),
             "verbs": ["get", "list", "watch"],
             "categories": ["smi"],
         });
@@ -42,10 +49,20 @@ pub fn resources(version: Version) -> Value {
         let routes = resource.has_routes().then(|| part("routes"));
         [whole, part("edges")].into_iter().chain(routes)
     });
+    // No `watch`: the garbage collector and quotas of Kubernetes watch what can be deleted, and know objects by their UIDs,
+    // which are those of the MetricsPolicies here.
+    let stored = json!({
+        "name": STORED,
+        "singularName": STORED,
+        "namespaced": true,
+        "kind": "TrafficMetrics",
+        "verbs": ["create", "delete", "get", "list", "patch", "update"],
+        "categories": ["smi"],
+    });
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": version.api_version(),
-        "resources": rows.collect::<Vec<Value>>(),
+        "resources": rows.chain([stored]).collect::<Vec<Value>>(),
     })
 }

@@ -3,6 +3,7 @@
 //! Pure. Made from the table of resources and one description of TrafficMetrics; the same for every user.
 
 mod schema;
+mod stored;
 
 use serde_json::{Map, Value, json};
 
@@ -68,30 +69,33 @@ fn reference(dialect: Dialect, version: Version, kind: &str) -> Value {
 /// Returns the paths of all resources.
 fn paths(dialect: Dialect, version: Version) -> impl Iterator<Item = (String, Value)> {
     let base = format!("/apis/{}", version.api_version());
-    RESOURCES.iter().flat_map(move |resource| {
-        let plural = resource.plural;
-        let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-        let scoped: &[&str] = if resource.namespaced { &["namespace"] } else { &[] };
-        let named = [scoped, &["name"]].concat();
-        let operation = |action, kind, parameters: &[&str], id: &str| {
-            let id = format!("{action}{}{id}", resource.kind_name);
-            operation(dialect, version, (action, kind), parameters, &id)
-        };
-        let one = format!("{base}{scope}/{plural}/{{name}}");
-        let mut all = vec![
-            (format!("{base}{scope}/{plural}"), operation("list", "TrafficMetricsList", scoped, "")),
-            (format!("{one}/edges"), operation("get", "TrafficMetricsList", &named, "Edges")),
-            (one.clone(), operation("get", "TrafficMetrics", &named, "")),
-        ];
-        if resource.has_routes() {
-            all.push((format!("{one}/routes"), operation("get", "TrafficMetricsList", &named, "Routes")));
-        }
-        if resource.namespaced {
-            let everywhere = operation("list", "TrafficMetricsList", &[], "ForAllNamespaces");
-            all.push((format!("{base}/{plural}"), everywhere));
-        }
-        all
-    })
+    RESOURCES
+        .iter()
+        .flat_map(move |resource| {
+            let plural = resource.plural;
+            let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
+            let scoped: &[&str] = if resource.namespaced { &["namespace"] } else { &[] };
+            let named = [scoped, &["name"]].concat();
+            let operation = |action, kind, parameters: &[&str], id: &str| {
+                let id = format!("{action}{}{id}", resource.kind_name);
+                operation(dialect, version, (action, kind), parameters, &id)
+            };
+            let one = format!("{base}{scope}/{plural}/{{name}}");
+            let mut all = vec![
+                (format!("{base}{scope}/{plural}"), operation("list", "TrafficMetricsList", scoped, "")),
+                (format!("{one}/edges"), operation("get", "TrafficMetricsList", &named, "Edges")),
+                (one.clone(), operation("get", "TrafficMetrics", &named, "")),
+            ];
+            if resource.has_routes() {
+                all.push((format!("{one}/routes"), operation("get", "TrafficMetricsList", &named, "Routes")));
+            }
+            if resource.namespaced {
+                let everywhere = operation("list", "TrafficMetricsList", &[], "ForAllNamespaces");
+                all.push((format!("{base}/{plural}"), everywhere));
+            }
+            all
+        })
+        .chain(stored::paths(dialect, version))
 }
 
 fn operation(
@@ -101,22 +105,8 @@ fn operation(
     parameters: &[&str],
     id: &str,
 ) -> Value {
-    let typed = |mut parameter: Map<String, Value>| {
-        match dialect {
-            Dialect::Swagger => parameter.insert("type".to_owned(), json!("string")),
-            Dialect::OpenApi => parameter.insert("schema".to_owned(), json!({"type": "string"})),
-        };
-        Value::Object(parameter)
-    };
-    let parameter = |pairs: &[(&str, Value)]| typed(map(pairs));
-    let of_path =
-        |name: &&str| parameter(&[("name", json!(name)), ("in", json!("path")), ("required", json!(true))]);
-    let window = parameter(&[
-        ("name", json!("window")),
-        ("in", json!("query")),
-        ("description", json!("Length of the time that is reported, from 10s to 1h; 30s by default.")),
-    ]);
-    let parameters: Vec<Value> = parameters.iter().map(of_path).chain([window]).collect();
+    let of_path = parameters.iter().map(|name| of_path(dialect, name));
+    let parameters: Vec<Value> = of_path.chain([window(dialect)]).collect();
     let schema = reference(dialect, version, kind);
     let answer = match dialect {
         Dialect::Swagger => json!({"description": "OK", "schema": schema}),
@@ -136,6 +126,29 @@ fn operation(
         operation.insert("produces".to_owned(), json!(["application/json"]));
     }
     json!({"get": operation})
+}
+
+/// Returns a parameter with the type of a text.
+fn typed(dialect: Dialect, mut parameter: Map<String, Value>) -> Value {
+    match dialect {
+        Dialect::Swagger => parameter.insert("type".to_owned(), json!("string")),
+        Dialect::OpenApi => parameter.insert("schema".to_owned(), json!({"type": "string"})),
+    };
+    Value::Object(parameter)
+}
+
+/// Returns the parameter of a part of a path.
+fn of_path(dialect: Dialect, name: &str) -> Value {
+    typed(dialect, map(&[("name", json!(name)), ("in", json!("path")), ("required", json!(true))]))
+}
+
+/// Returns the parameter of the window.
+fn window(dialect: Dialect) -> Value {
+    let description = "Length of the time that is reported, from 10s to 1h; 30s by default.";
+    typed(
+        dialect,
+        map(&[("name", json!("window")), ("in", json!("query")), ("description", json!(description))]),
+    )
 }
 
 fn map(pairs: &[(&str, Value)]) -> Map<String, Value> {

@@ -76,6 +76,16 @@ impl Default for Parameters {
 
 /// Reads the parameters from the part of an address after `?`.
 pub fn parse(query: &str) -> Result<Parameters, Status> {
+    let pairs = pairs(query)?;
+    let mut parameters = Parameters { window: window(&pairs)?, ..Parameters::default() };
+    for (key, value) in pairs {
+        parameters.set(&key, value)?;
+    }
+    Ok(parameters)
+}
+
+/// Splits the part of an address after `?` into keys and values, each key once.
+pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Status> {
     if query.len() > MAX_BYTES {
         return Err(Status::bad_request(format!("the parameters have more than {MAX_BYTES} bytes")));
     }
@@ -94,11 +104,7 @@ pub fn parse(query: &str) -> Result<Parameters, Status> {
             pairs.push((key, value));
         }
     }
-    let mut parameters = Parameters { window: window(&pairs)?, ..Parameters::default() };
-    for (key, value) in pairs {
-        parameters.set(&key, value)?;
-    }
-    Ok(parameters)
+    Ok(pairs)
 }
 
 impl Parameters {
@@ -154,7 +160,7 @@ fn field(value: &str) -> Result<Option<String>, Status> {
     }
     let name = value.strip_prefix("metadata.name=").map(|name| name.strip_prefix('=').unwrap_or(name));
     match name {
-        Some(name) if super::request::is_name(name) => Ok(Some(name.to_owned())),
+        Some(name) if super::access::is_name(name) => Ok(Some(name.to_owned())),
         _ => Err(invalid("fieldSelector", value, "metadata.name=NAME, the only field that can be selected")),
     }
 }
@@ -170,16 +176,17 @@ fn number(key: &str, value: &str) -> Result<u32, Status> {
 }
 
 /// Reads a truth value as API servers do: everything but `false` and `0` is true.
-fn is_true(value: &str) -> bool {
+pub(super) fn is_true(value: &str) -> bool {
     !value.eq_ignore_ascii_case("false") && value != "0"
 }
 
-fn invalid(key: &str, value: &str, expected: &str) -> Status {
+/// Returns the error for a parameter.
+pub(super) fn invalid(key: &str, value: &str, expected: &str) -> Status {
     Status::bad_request(format!("invalid {key}={}: expected {expected}", shown(value)))
 }
 
 /// Returns a value for a message, quoted and cut.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     let end = value.floor_char_boundary(MAX_SHOWN);
     let rest = if end < value.len() { "…" } else { "" };
     format!("{:?}{rest}", value.get(..end).unwrap_or_default())

@@ -4,9 +4,11 @@
 
 use super::{
     GROUP, Version,
+    access::{Access, is_name},
     query::{self, Parameters},
-    resource::{self, Resource},
+    resource::{self, Resource, STORED},
     status::Status,
+    stored::{self, Stored},
 };
 use crate::traffic::{Kind, Question};
 
@@ -28,6 +30,8 @@ pub enum Request {
     OpenApi3Of(Version),
     /// Figures.
     Figures(Figures),
+    /// Objects that can be written.
+    Stored(Stored),
 }
 
 /// A request for figures.
@@ -103,6 +107,18 @@ impl Figures {
         }
     }
 
+    /// Returns what the user must have a right for.
+    pub fn access(&self) -> Access<'_> {
+        Access {
+            version: self.version,
+            plural: self.resource.plural,
+            subresource: self.subresource.as_str(),
+            verb: self.verb(),
+            namespace: self.authorized_namespace(),
+            name: self.object_name(),
+        }
+    }
+
     /// Returns the path that leads to these figures, without parameters.
     pub fn path(&self) -> String {
         let base = format!("/apis/{}", self.version.api_version());
@@ -137,6 +153,13 @@ pub fn parse(method: &str, path: &str, query: &str) -> Result<Request, Status> {
         ["openapi", "v3"] => Request::OpenApi3,
         ["openapi", "v3", "apis", GROUP, version] => Request::OpenApi3Of(find_version(version)?),
         ["apis", GROUP, version] => Request::Resources(find_version(version)?),
+        ["apis", GROUP, version, STORED] => {
+            return stored::read(method, find_version(version)?, (None, None), query).map(Request::Stored);
+        }
+        ["apis", GROUP, version, "namespaces", namespace, STORED, name @ ..] if name.len() <= 1 => {
+            let at = (Some(*namespace), name.first().copied());
+            return stored::read(method, find_version(version)?, at, query).map(Request::Stored);
+        }
         ["apis", GROUP, version, rest @ ..] => Request::Figures(figures(find_version(version)?, rest)?),
         _ => return Err(Status::no_such_path()),
     };
@@ -180,13 +203,6 @@ fn figures(version: Version, parts: &[&str]) -> Result<Figures, Status> {
     }
     let [namespace, name] = [namespace, name].map(|name| name.map(str::to_owned));
     Ok(Figures { version, resource, namespace, name, subresource, parameters: Parameters::default() })
-}
-
-/// Returns true if an object can have this name.
-pub fn is_name(name: &str) -> bool {
-    let is_inner =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    !name.is_empty() && name.len() <= 253 && name.bytes().all(is_inner) && !name.starts_with('.')
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// Returns the kind that discovery shows for the resource: one of its own, by which kubectl finds it.
+    pub fn discovered_kind(&self) -> String {
+        format!("{}TrafficMetrics", self.kind_name)
+    }
+
     /// Returns true if the traffic is reported by backend, as that of a TrafficSplit is.
     pub fn has_backends(&self) -> bool {
         self.kind == Kind::TrafficSplit
@@ -77,6 +82,9 @@ pub const RESOURCES: [Resource; 11] = [
         Side::Client,
     ),
 ];
+
+/// The resource whose objects can be written (`stored`). It has no row: its objects measure others.
+pub const STORED: &str = "trafficmetrics";
 
 /// Returns the resource of this name.
 pub fn find(plural: &str) -> Option<&'static Resource> {

@@ -3,9 +3,15 @@
 //! Pure. Made by `request`, `query` and `accept`, and by the server for what it refuses. A message has nothing of the
 //! cluster that the request does not have itself.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use super::{GROUP, resource::Resource};
+use super::{
+    GROUP,
+    access::Access,
+    resource::{Resource, STORED},
+};
 
 /// An answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -17,7 +23,7 @@ pub struct Status {
     #[serde(rename = "status")]
     outcome: &'static str,
     message: String,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Box<Details>>,
     /// The HTTP status.
@@ -36,8 +42,21 @@ struct Details {
     group: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     kind: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<Cause>,
     #[serde(skip_serializing_if = "is_zero")]
     retry_after_seconds: u32,
+}
+
+/// A field that is the cause of an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// `FieldValueInvalid`, `FieldValueRequired`, `FieldValueNotSupported`, or what the API server sends.
+    pub reason: Cow<'static, str>,
+    /// The value, what is expected, and a hint.
+    pub message: String,
+    /// Path of the field.
+    pub field: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -56,15 +75,15 @@ impl Status {
             metadata: Empty {},
             outcome: "Failure",
             message: message.into(),
-            reason,
+            reason: Cow::Borrowed(reason),
             details: None,
             code,
         }
     }
 
-    fn of(mut self, resource: &Resource, name: Option<&str>) -> Self {
+    fn of(mut self, plural: &'static str, name: Option<&str>) -> Self {
         let name = name.unwrap_or_default().to_owned();
-        let details = Details { name, group: GROUP, kind: resource.plural, ..Details::default() };
+        let details = Details { name, group: GROUP, kind: plural, ..Details::default() };
         self.details = Some(Box::new(details));
         self
     }
@@ -92,13 +111,62 @@ impl Status {
     /// There is no such object.
     pub fn no_such_object(resource: &Resource, name: &str) -> Self {
         let message = format!("{}.{GROUP} {name:?} not found", resource.plural);
-        Self::new(404, "NotFound", message).of(resource, Some(name))
+        Self::new(404, "NotFound", message).of(resource.plural, Some(name))
     }
 
     /// The method is not one of reading.
     pub fn method_not_allowed() -> Self {
-        let message = "the server does not allow this method on the requested resource: expected GET";
+        let message = format!(
+            "the server does not allow this method on the requested resource: expected GET (hint: an object is measured in \
+             detail by a TrafficMetrics of the resource {STORED}, which can be written)"
+        );
         Self::new(405, "MethodNotAllowed", message)
+    }
+
+    /// The resource that can be written does not have the method for this path.
+    pub fn not_allowed_on_stored(expected: &str) -> Self {
+        let message = format!("the server does not allow this method on {STORED}: expected {expected}");
+        Self::new(405, "MethodNotAllowed", message)
+    }
+
+    /// The body is too large.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("the body is too large: expected at most {limit} bytes"),
+        )
+    }
+
+    /// The body has a type that the server does not read.
+    pub fn unsupported_media_type(found: &str, expected: &str, hint: &str) -> Self {
+        let message = format!("the body has the type {found:?}: expected {expected}{hint}");
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// An operation of a JSON patch, counted from 0, cannot be done.
+    pub fn invalid_patch(number: usize, reason: &str) -> Self {
+        Self::new(422, "Invalid", format!("operation {number} of the patch cannot be done: {reason}"))
+    }
+
+    /// Fields of a TrafficMetrics have values that it cannot have.
+    pub fn invalid(name: &str, causes: Vec<Cause>) -> Self {
+        let fields: Vec<String> =
+            causes.iter().map(|Cause { field, message, .. }| format!("{field}: {message}")).collect();
+        let fields =
+            if let [one] = fields.as_slice() { one.clone() } else { format!("[{}]", fields.join(", ")) };
+        let message = format!("TrafficMetrics.{GROUP} {name:?} is invalid: {fields}");
+        let mut status = Self::new(422, "Invalid", message).of(STORED, Some(name));
+        status.details.get_or_insert_default().causes = causes;
+        status
+    }
+
+    /// An error of the API server about an object that can be written.
+    pub fn passed_on(code: u16, reason: String, message: String, name: &str, causes: Vec<Cause>) -> Self {
+        let mut status = Self::new(code, "", message).of(STORED, Some(name));
+        status.reason = Cow::Owned(reason);
+        status.details.get_or_insert_default().causes = causes;
+        status
     }
 
     /// The request is not understood.
@@ -111,12 +179,9 @@ impl Status {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// The user may not read this.
-    pub fn forbidden(
-        (resource, name): (&'static Resource, Option<&str>),
-        (user, verb): (&str, &str),
-        (subresource, namespace): (&str, Option<&str>),
-    ) -> Self {
+    /// The user does not have the right.
+    pub fn forbidden(user: &str, access: &Access<'_>) -> Self {
+        let Access { plural, subresource, verb, namespace, name, .. } = *access;
         let slash = if subresource.is_empty() { "" } else { "/" };
         let scope = match namespace {
             Some(namespace) => format!("in the namespace {namespace:?}"),
@@ -124,11 +189,10 @@ impl Status {
         };
         let named = name.map_or_else(String::new, |name| format!(" {name:?}"));
         let message = format!(
-            "{}.{GROUP}{named} is forbidden: User {user:?} cannot {verb} resource \
-             \"{}{slash}{subresource}\" in API group {GROUP:?} {scope}",
-            resource.plural, resource.plural
+            "{plural}.{GROUP}{named} is forbidden: User {user:?} cannot {verb} resource \
+             \"{plural}{slash}{subresource}\" in API group {GROUP:?} {scope}"
         );
-        Self::new(403, "Forbidden", message).of(resource, name)
+        Self::new(403, "Forbidden", message).of(plural, name)
     }
 
     /// The client accepts no form that the server has.

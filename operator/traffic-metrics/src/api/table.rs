@@ -2,10 +2,14 @@
 //!
 //! Pure. Used by `answer`. The columns depend on what is listed: objects, edges, or backends of TrafficSplits.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     accept::Meta,
+    duration,
     object::{ListMetadata, Metadata, Reference, TrafficMetrics},
     query::IncludeObject,
     request::{self, Subresource},
@@ -23,8 +27,9 @@ pub struct Table<'a> {
     rows: Vec<Row<'a>>,
 }
 
+/// A column.
 #[derive(Debug, Serialize)]
-struct Column {
+pub(super) struct Column {
     name: &'static str,
     #[serde(rename = "type")]
     type_name: &'static str,
@@ -36,7 +41,7 @@ struct Column {
 
 #[derive(Debug, Serialize)]
 struct Row<'a> {
-    cells: Vec<serde_json::Value>,
+    cells: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<RowObject<'a>>,
 }
@@ -65,7 +70,8 @@ impl Partial {
     }
 }
 
-const fn column(
+/// Returns a column: its name, the type and format, what it shows, and 1 if it is shown with `-o wide` only.
+pub(super) const fn column(
     name: &'static str,
     (type_name, format): (&'static str, &'static str),
     description: &'static str,
@@ -74,7 +80,8 @@ const fn column(
     Column { name, type_name, format, description, priority }
 }
 
-const TEXT: (&str, &str) = ("string", "");
+/// Type and format of text.
+pub(super) const TEXT: (&str, &str) = ("string", "");
 
 /// Writes the items of an answer to `request`.
 pub fn table<'a>(
@@ -119,7 +126,13 @@ fn columns(request: &request::Figures) -> Vec<Column> {
         all.push(column("Backend", TEXT, "Service that took the calls", 0));
         all.push(column("Weight", ("integer", "int64"), "Weight of the backend in the TrafficSplit", 0));
     }
-    all.extend([
+    all.extend(figure_columns());
+    all
+}
+
+/// Returns the columns of figures.
+pub(super) fn figure_columns() -> [Column; 7] {
+    [
         column("Success rate", TEXT, "Share of the calls that succeeded, of those that were not refused", 0),
         column("RPS", TEXT, "Calls per second, without those that policy refused", 0),
         column("P50", TEXT, "Latency below which 50% of the answers were", 0),
@@ -127,11 +140,10 @@ fn columns(request: &request::Figures) -> Vec<Column> {
         column("P99", TEXT, "Latency below which 99% of the answers were", 0),
         column("Refused", ("integer", "int64"), "Number of calls that policy refused in the window", 1),
         column("Window", TEXT, "Length of the time that is reported", 1),
-    ]);
-    all
+    ]
 }
 
-fn cells(request: &request::Figures, item: &TrafficMetrics) -> Vec<serde_json::Value> {
+fn cells(request: &request::Figures, item: &TrafficMetrics) -> Vec<Value> {
     let mut all = vec![item.metadata.name.clone().into()];
     if request.subresource == Subresource::Routes {
         let route = item.route.as_ref().map(|it| format!("{}/{}", it.name, it.match_name));
@@ -146,20 +158,24 @@ fn cells(request: &request::Figures, item: &TrafficMetrics) -> Vec<serde_json::V
         let name = backend.map_or("unknown", |backend| backend.name.as_str());
         all.extend([name.into(), backend.map_or(0, |backend| backend.weight).into()]);
     }
-    let Figures { success, failure, refused, .. } = item.figures;
+    all.extend(figure_cells(&item.figures, request.parameters.window));
+    all
+}
+
+/// Returns the cells of figures.
+pub(super) fn figure_cells(figures: &Figures, window: Duration) -> [Value; 7] {
+    let Figures { success, failure, refused, .. } = *figures;
     let answered = success.saturating_add(failure);
     #[expect(clippy::cast_precision_loss, reason = "counts of a window are far below 2^52")]
     let [succeeded, calls] = [success as f64, answered as f64];
     let rate = if answered == 0 { "-".to_owned() } else { format!("{:.2}%", succeeded / calls * 100.0) };
-    let per_second = format!("{:.2}", calls / request.parameters.window.as_secs_f64().max(1.0));
-    all.extend([rate.into(), per_second.into()]);
-    let has_latency = item.figures.latency.iter().any(|count| *count > 0);
-    all.extend([0.5, 0.9, 0.99].map(|share| {
-        let latency = item.figures.percentile(share);
+    let per_second = format!("{:.2}", calls / window.as_secs_f64().max(1.0));
+    let has_latency = figures.latency.iter().any(|count| *count > 0);
+    let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| {
+        let latency = figures.percentile(share);
         if has_latency { format!("{latency:.1}ms").into() } else { "-".into() }
-    }));
-    all.extend([refused.into(), item.window.clone().into()]);
-    all
+    });
+    [rate.into(), per_second.into(), p50, p90, p99, refused.into(), duration::format(window).into()]
 }
 
 /// Returns the text of a peer: `Deployment shop/web`, as far as it is known.

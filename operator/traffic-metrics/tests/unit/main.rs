@@ -10,4 +10,5 @@ mod promql;
 mod replicas;
 mod rules;
 mod samples;
+mod stored;
 mod windows;

@@ -57,8 +57,8 @@ pub(super) fn not_served(document: &Document, object: ObjectRef) -> Finding {
         return Finding::new(object, Reason::NotServed, message).at("apiVersion");
     }
     if group == "metrics.smi-spec.io" {
-        let message = format!("{kind} cannot be applied; the object has no effect");
-        let hint = "it is an answer of the API metrics.smi-spec.io, not an object to apply";
+        let message = format!("{kind} is read by API servers only; the object has no effect here");
+        let hint = "write a MetricsPolicy, as which the API metrics.smi-spec.io keeps it";
         return Finding::new(object, Reason::NotServed, message).at("apiVersion").hint(hint);
     }
     let of = if group.is_empty() { "without an API group".to_owned() } else { format!("in {group}") };
