@@ -10,6 +10,7 @@ pub mod prometheus;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+pub mod traces;
 mod traffic;
 mod traffic_api;
 pub mod watches;
@@ -74,6 +75,9 @@ pub struct Settings {
     /// Settings of the access logs of sidecars.
     #[command(flatten)]
     pub access_logs: access_logs::AccessLogFlags,
+    /// Settings of the traces of sidecars.
+    #[command(flatten)]
+    pub traces: traces::TraceFlags,
     /// Address of the xDS server.
     #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
     pub xds_listen: SocketAddr,

@@ -16,5 +16,6 @@ pub mod rbac;
 pub mod request;
 pub mod route;
 pub mod tls;
+pub mod tracing;
 pub mod traffic;
 pub mod wire;

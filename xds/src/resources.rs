@@ -26,7 +26,7 @@ use crate::{
         cluster,
         filter::{self, Options},
         listener::outbound::{self, Closed},
-        names, tls,
+        names, tls, tracing,
     },
     index::Index,
     mesh::{
@@ -309,9 +309,13 @@ impl Resources {
             })
             .collect();
         let kept = Previous::new(previous.shared());
-        let clusters = [cluster::passthrough(), cluster::inbound(&self.mesh.settings), cluster::blackhole()];
-        let clusters =
-            clusters.iter().map(|cluster| kept.make(ResourceType::Cluster, &cluster.name, cluster));
+        let settings = &self.mesh.settings;
+        let clusters = [cluster::passthrough(), cluster::inbound(settings), cluster::blackhole()];
+        let collector = settings.tracing.as_ref().map(tracing::cluster);
+        let clusters = clusters
+            .iter()
+            .chain(&collector)
+            .map(|cluster| kept.make(ResourceType::Cluster, &cluster.name, cluster));
         let mut shared: Vec<Arc<Resource>> = clusters.collect();
         let trust = tls::trust(&self.mesh.trust);
         shared.extend(trust.map(|secret| kept.make(ResourceType::Secret, names::TRUST, &secret)));

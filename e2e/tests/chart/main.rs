@@ -21,6 +21,7 @@ mod dashboards;
 mod network_policy;
 mod prometheus;
 mod sidecar;
+mod tracing;
 mod traffic_metrics;
 
 fn helm() -> Option<PathBuf> {

@@ -13,7 +13,7 @@ use smidge_xds::{
     mesh::proxy::{READINESS_PORT, STATS_PORT, TrafficStats},
 };
 
-use super::{Settings, TOKEN_SDS, probes::literal};
+use super::{Settings, TOKEN_SDS, probes::literal, traces};
 use crate::redirect::{Exclusions, PROXY_GROUP, SHARED_USER};
 
 /// Name of the volume with the proxy's token.
@@ -59,7 +59,13 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32, reso
 /// It has no `preStop` hook: the control plane removes the pod from every proxy's endpoints as soon as it is being
 /// deleted, the application ends its own requests, and Kubernetes stops the sidecar only after every container of the
 /// application has ended.
-pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32, resources: &Value) -> Value {
+pub(super) fn proxy(
+    settings: &Settings,
+    probes: Vec<Probe>,
+    user: u32,
+    resources: &Value,
+    traced: &str,
+) -> Value {
     let ready = |period: u32, failures: u32| {
         json!({
             "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
@@ -86,6 +92,7 @@ pub(super) fn proxy(settings: &Settings, probes: Vec<Probe>, user: u32, resource
             field("POD_NAMESPACE", "metadata.namespace"),
             field("POD_UID", "metadata.uid"),
             field("POD_IP", "status.podIP"),
+            {"name": traces::VARIABLE, "value": traced},
         ],
         "ports": [{"name": "smidge-metrics", "containerPort": STATS_PORT, "protocol": "TCP"}],
         // Ten minutes: without the control plane a pod waits rather than run unprotected.

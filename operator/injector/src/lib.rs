@@ -22,6 +22,7 @@ mod refusal;
 pub mod resources;
 mod restore;
 mod token;
+mod traces;
 mod user;
 
 pub use annotations::{EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION};
@@ -217,7 +218,7 @@ fn try_inject(
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
     let added = [
         containers::init(settings, &exclusions, user, &of_init),
-        containers::proxy(settings, probes, user, &of_proxy),
+        containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod)),
     ];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));

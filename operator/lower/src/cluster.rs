@@ -119,7 +119,7 @@ impl Cluster {
         if old.cluster_domain != new.cluster_domain {
             graph.invalidate(Node::ClusterDomain);
         }
-        if old.access_logs != new.access_logs {
+        if (old.access_logs, &old.tracing) != (new.access_logs, &new.tracing) {
             graph.invalidate(Node::MeshWide);
         }
         if old.unreadable != new.unreadable {
@@ -140,7 +140,7 @@ impl Cluster {
             Node::Grants(id) => put(&mut mesh.grants, id, value.and_then(|it| variant!(it, Grants))),
             Node::MeshWide => {
                 let settings = value.and_then(|it| variant!(it, MeshWide));
-                mesh.settings = settings.map(|it| it.proxies).unwrap_or_default();
+                mesh.settings = settings.map(|it| it.proxies.clone()).unwrap_or_default();
             }
             Node::Workload((namespace, name)) => {
                 let (cluster, namespace, instance) = (cluster.clone(), namespace.clone(), name.clone());

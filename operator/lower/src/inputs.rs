@@ -15,7 +15,7 @@ use imbl::{OrdMap, ordmap::DiffItem};
 use smidge_crds::object::Object;
 use smidge_mesh::{
     id::{ClusterId, TrustDomain},
-    settings::AccessLogs,
+    settings::{AccessLogs, Tracing},
 };
 
 use crate::{finding::Finding, table::table_of_kinds};
@@ -121,6 +121,8 @@ macro_rules! inputs {
             pub system_namespace: String,
             /// The calls about which proxies write a line; default: none.
             pub access_logs: AccessLogs,
+            /// The collector of spans, and the share of requests that is traced; default: none.
+            pub tracing: Option<Tracing>,
         }
 
         impl Default for Inputs {
@@ -136,6 +138,7 @@ macro_rules! inputs {
                     cluster_domain: "cluster.local".to_owned(),
                     system_namespace: "smidge-system".to_owned(),
                     access_logs: AccessLogs::default(),
+                    tracing: None,
                 }
             }
         }

@@ -54,6 +54,7 @@ pub(super) fn pipeline(core: &Core, feed: Feed, registry: &mut Registry, tasks: 
         cluster_domain: settings.cluster_domain.clone(),
         system_namespace: settings.system_namespace.clone(),
         access_logs: settings.access_logs.setting(),
+        tracing: settings.traces.setting(),
         ..Inputs::default()
     };
     let clusters = watch::Sender::new(BTreeMap::from([(cluster.clone(), inputs)]));

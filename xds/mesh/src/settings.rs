@@ -1,5 +1,5 @@
 //! Settings that every proxy of a mesh has: limits of the heads of messages, the header that names the caller, and what
-//! is logged.
+//! is logged and traced.
 //!
 //! Turned into options of every listener and cluster, so that a change of them replaces all of these.
 
@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::Serialize;
 
 /// Settings of a mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// The maximum number of headers of a request or of a response.
     pub max_headers: u32,
@@ -19,12 +19,16 @@ pub struct Settings {
     /// The calls about which proxies write a line.
     #[serde(skip_serializing_if = "AccessLogs::is_off")]
     pub access_logs: AccessLogs,
+    /// The traces of requests; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Servers commonly take 8 to 64 KiB, and Envoy by itself 100 headers and 60 KiB.
-        Self { max_headers: 1_000, max_head_kib: 96, names_caller: false, access_logs: AccessLogs::Off }
+        let access_logs = AccessLogs::Off;
+        Self { max_headers: 1_000, max_head_kib: 96, names_caller: false, access_logs, tracing: None }
     }
 }
 
@@ -46,6 +50,17 @@ impl AccessLogs {
     pub fn is_off(&self) -> bool {
         *self == Self::Off
     }
+}
+
+/// Collector of the spans of requests, and the share of requests that have some: OTLP over gRPC, in plaintext.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tracing {
+    /// Name or address of the collector.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The share of the traces that begin at a proxy. One that others have begun is continued as they decided.
+    pub share: Share,
 }
 
 /// Share of a whole, in millionths. In settings: a percentage from 0 to 100 with at most four decimals, for example `0.1`.

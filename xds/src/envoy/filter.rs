@@ -35,7 +35,7 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
-use super::{access_log, answer, audit, names, rbac, request, route, traffic, wire};
+use super::{access_log, answer, audit, names, rbac, request, route, tracing, traffic, wire};
 use crate::mesh::{
     id::ServiceId,
     proxy::TrafficStats,
@@ -273,6 +273,8 @@ fn manager(
         // A hop inside the mesh is not an edge: the edge determined the origin of the request.
         use_remote_address: wire::flag(false),
         generate_request_id: wire::flag(false),
+        tracing: tracing::manager(settings.tracing.as_ref()),
+        request_id_extension: tracing::request_id(settings.tracing.as_ref()),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: request::WEBSOCKET.to_owned(),
             ..UpgradeConfig::default()

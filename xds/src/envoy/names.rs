@@ -17,6 +17,8 @@ pub const INBOUND: &str = "inbound";
 pub const PASSTHROUGH: &str = "passthrough";
 /// The cluster without endpoints.
 pub const BLACKHOLE: &str = "blackhole";
+/// The cluster of the collector of spans.
+pub const TRACING: &str = "tracing";
 /// The secret with a proxy's own certificate. Never in the pool.
 pub const IDENTITY: &str = "identity";
 /// The validation context by which servers verify clients.

@@ -45,8 +45,11 @@ impl Inbound {
             let cluster = view.get(ResourceType::Cluster, name).unwrap();
             fixed(render::resource(cluster).unwrap(), to)
         };
-        let clusters = json!([cluster("inbound", Some(workload)), cluster("blackhole", None)]);
-        let envoy = Envoy::start(binary, folder, &clusters);
+        // The collector of spans is at its own address.
+        let collector = view.get(ResourceType::Cluster, "tracing").map(|it| render::resource(it).unwrap());
+        let clusters = [cluster("inbound", Some(workload)), cluster("blackhole", None)];
+        let clusters: Vec<Value> = clusters.into_iter().chain(collector).collect();
+        let envoy = Envoy::start(binary, folder, &json!(clusters));
         within("Envoy listens", || plain(at(ports[0])).is_ok());
         Self { authority, envoy, ports: ports.to_vec() }
     }

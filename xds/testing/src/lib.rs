@@ -15,6 +15,7 @@
 pub mod binaries;
 pub mod caller;
 pub mod client;
+pub mod collector;
 pub mod fixture;
 pub mod http1;
 pub mod http2;

@@ -16,7 +16,7 @@ use smidge_xds::mesh::{
     proxy::TrafficStats,
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort},
-    settings::AccessLogs,
+    settings::{AccessLogs, Tracing},
     source::SourceRef,
     trust::{Bundle, Trust},
     workload::{Class, MeasuredRoutes, Workload},
@@ -47,6 +47,7 @@ pub fn all() -> BTreeMap<&'static str, Mesh> {
         ("tcp", tcp()),
         ("tcp-split", tcp_split(&[90, 10, 0])),
         ("tcp-split-all-zero", tcp_split(&[0, 0, 0])),
+        ("tracing", traced()),
         ("two-accounts", two_accounts()),
         ("two-bundles", two_bundles()),
     ])
@@ -211,6 +212,14 @@ pub fn mtls_permissive() -> Mesh {
 pub fn access_logs(logs: AccessLogs) -> Mesh {
     let mut mesh = mtls_permissive();
     mesh.settings.access_logs = logs;
+    mesh
+}
+
+/// Builds `http` with proxies that send spans.
+pub fn traced() -> Mesh {
+    let mut mesh = http();
+    let share = "12.5".parse().unwrap();
+    mesh.settings.tracing = Some(Tracing { host: "otel.observability".to_owned(), port: 4317, share });
     mesh
 }
 

@@ -45,6 +45,8 @@ impl Outbound {
                     printed["bind_to_port"] = json!(true);
                     put(folder.path(), "listeners", url, vec![printed]);
                 }
+                // The collector of spans is at its own address.
+                ResourceType::Cluster if &*resource.name == "tracing" => clusters.push(printed),
                 ResourceType::Cluster => {
                     let is_blackhole = &*resource.name == "blackhole";
                     clusters.push(fixed(printed, (!is_blackhole).then_some(server)));

@@ -53,6 +53,7 @@ impl Envoy {
             .args(["--drain-time-s", "2", "--drain-strategy", "immediate"])
             .args(["--file-flush-interval-msec", "100", "-c"])
             .arg(file)
+            .env("OTEL_RESOURCE_ATTRIBUTES", "service.name=test")
             .stdin(Stdio::null())
             .stdout(File::create(folder.path().join("said")).unwrap())
             .stderr(File::create(folder.path().join("log")).unwrap())

@@ -24,5 +24,6 @@ mod requests;
 mod route_verdicts;
 mod settings;
 mod statistics;
+mod tracing;
 mod traffic;
 mod transparency;

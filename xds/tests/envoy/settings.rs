@@ -33,13 +33,13 @@ use smidge_xds::{
 const CALLER: &str = "x-smidge-caller: spiffe://cluster.local/ns/shop/sa/web\r\n";
 
 /// Builds a mesh in which `web` calls `api`, whose proxy listens at these ports.
-fn mesh(authority: &Authority, ports: &[(u16, Protocol)], settings: Settings) -> Mesh {
+fn mesh(authority: &Authority, ports: &[(u16, Protocol)], settings: &Settings) -> Mesh {
     let mut mesh = meshes::http();
     let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
     Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
     meshes::workload(&mut mesh, "api", 10, ports);
     meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", ports[0].0)]);
-    mesh.settings = settings;
+    mesh.settings = settings.clone();
     mesh
 }
 
@@ -54,8 +54,8 @@ fn limits_are_those_of_the_settings_on_both_sides() {
     let wide = Settings { max_headers: 3_000, max_head_kib: 300, ..Settings::default() };
     for binary in binaries::envoys() {
         for (settings, fits, exceeds) in [
-            (narrow, [headers(10), large(6_000)], [headers(30), large(10_000)]),
-            (wide, [headers(2_500), large(290_000)], [headers(3_500), large(310_000)]),
+            (&narrow, [headers(10), large(6_000)], [headers(30), large(10_000)]),
+            (&wide, [headers(2_500), large(290_000)], [headers(3_500), large(310_000)]),
         ] {
             let [port, outer] = process::reserved_ports();
             let authority = Authority::generate();
@@ -102,7 +102,7 @@ fn naming(binary: &Path, names_caller: bool, mtls: MtlsMode, workload: SocketAdd
     let authority = Authority::generate();
     let settings = Settings { names_caller, ..Settings::default() };
     let ports = [(http, Protocol::Http), (detect, Protocol::Detect)];
-    let mut mesh = mesh(&authority, &ports, settings);
+    let mut mesh = mesh(&authority, &ports, &settings);
     meshes::each_class(&mut mesh, |class| (class.access, class.mtls) = (AccessMode::Permissive, mtls));
     let snapshot = Snapshot::next(Arc::new(mesh), None);
     (Inbound::start(binary, authority, &[http, detect], &snapshot, workload), [http, detect])

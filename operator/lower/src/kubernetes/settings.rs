@@ -32,6 +32,7 @@ const MAX_HEAD_KIB: u32 = 8_192;
 pub(crate) fn mesh_wide(context: &mut Context<'_>) -> MeshWide {
     let mut settings = MeshWide::default();
     settings.proxies.access_logs = context.setting(|inputs| inputs.access_logs);
+    settings.proxies.tracing = context.setting(|inputs| inputs.tracing.clone());
     let default = (String::new(), config::DEFAULT.to_owned());
     if context.unreadable("MeshConfig", &default).is_some() {
         // Its setting for paths is not known, and closed allows less than open.
