@@ -139,8 +139,10 @@ pub(super) struct KubePod {
     pub account: String,
     /// The pod as a member of the mesh, if it is one.
     pub member: Option<Arc<MeshPod>>,
-    /// Its own addresses, if it is not a member.
+    /// The addresses at which it is reached, if it is not a member.
     pub outside: Vec<IpAddr>,
+    /// True if it is in the network of its node, whose addresses are not its own.
+    pub is_in_node_network: bool,
 }
 
 /// A pod that is in the mesh.
@@ -159,6 +161,8 @@ pub(super) struct MeshPod {
     pub is_planned: bool,
     /// TCP ports that the application declares.
     pub ports: Vec<DeclaredPort>,
+    /// Ports that callers reach without its proxy.
+    pub excluded_ports: BTreeSet<u16>,
 }
 
 /// TCP port that an application declares.
@@ -191,11 +195,6 @@ impl MeshPod {
     /// Returns true if it is an ExternalWorkload: no EndpointSlice lists it.
     pub fn is_external(&self) -> bool {
         external_workload::name(&self.key.1).is_some()
-    }
-
-    /// Returns the position of `address` among the addresses of the pod.
-    pub fn position(&self, address: IpAddr) -> Option<usize> {
-        self.addresses.iter().position(|own| *own == address)
     }
 
     /// Returns the number of the TCP port called `name`.

@@ -38,7 +38,7 @@ pub struct ServicePort {
     pub exact: bool,
     /// The servers behind the port, ready or not. They decide which callers see it, so that a rollout changes no view.
     pub servers: BTreeSet<Server>,
-    /// The Service's own endpoints in the mesh, sorted.
+    /// The Service's own endpoints, sorted: those in the mesh, and those that callers reach in plaintext.
     pub endpoints: Vec<Endpoint>,
     /// The route of traffic to this port.
     pub route: Route,
@@ -135,7 +135,7 @@ const TCP: [&str; 24] = [
 /// Endpoint of a Service's port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Endpoint {
-    /// The instance that serves, which includes its cluster.
+    /// The instance that serves, which includes its cluster; it may be in the mesh or not.
     pub proxy: ProxyId,
     /// The address of the instance.
     pub address: IpAddr,
@@ -145,4 +145,25 @@ pub struct Endpoint {
     pub network: String,
     /// The locality of the instance, for locality-aware load balancing: `region/zone`, empty if unknown.
     pub locality: String,
+    /// The transport by which callers connect.
+    #[serde(skip_serializing_if = "Transport::is_mtls")]
+    pub transport: Transport,
+}
+
+/// Transport by which callers connect to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// mTLS, to one of the Service's identities.
+    #[default]
+    Mtls,
+    /// Plaintext: there is no proxy before the port.
+    Plaintext,
+}
+
+impl Transport {
+    /// Returns true for mTLS.
+    pub fn is_mtls(&self) -> bool {
+        *self == Self::Mtls
+    }
 }

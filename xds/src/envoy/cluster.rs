@@ -33,7 +33,8 @@ use crate::mesh::{id::ServiceId, settings::Settings};
 const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(127, 0, 0, 6), Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
-/// Builds the cluster of a Service's own endpoints at one of its ports, reached over mTLS.
+/// Builds the cluster of a Service's own endpoints at one of its ports, reached over mTLS unless an endpoint names another
+/// transport.
 pub fn service(service: &ServiceId, port: u16, settings: &Settings) -> Cluster {
     let name = names::service_port(service, port);
     Cluster {
@@ -44,6 +45,7 @@ pub fn service(service: &ServiceId, port: u16, settings: &Settings) -> Cluster {
             service_name: name.clone(),
         }),
         lb_policy: LbPolicy::LeastRequest as i32,
+        transport_socket_matches: tls::other_sockets(),
         ..meshed(service, port, settings, cluster(&name, DiscoveryType::Eds))
     }
 }

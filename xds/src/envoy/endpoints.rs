@@ -1,18 +1,24 @@
 //! Builds the own endpoints of a Service's port, by locality.
 //!
-//! Every endpoint is in the mesh, so all of them take mTLS. Sets no weights: `route` does.
+//! Names the transport of each: the sockets themselves are those of the cluster. Sets no weights: `route` does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use envoy_types::pb::envoy::config::{
-    core::v3::Locality,
-    endpoint::v3::{
-        ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+use envoy_types::pb::{
+    envoy::config::{
+        core::v3::{Locality, Metadata},
+        endpoint::v3::{
+            ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+        },
     },
+    google::protobuf::{Struct, Value, value::Kind},
 };
 
-use super::wire;
-use crate::mesh::service;
+use super::{tls::PLAINTEXT, wire};
+use crate::mesh::service::{self, Transport};
+
+/// The metadata that Envoy compares with the matches of a cluster's sockets.
+const TRANSPORT_MATCH: &str = "envoy.transport_socket_match";
 
 /// Builds the endpoints to which the cluster `name` subscribes.
 pub fn endpoints(name: &str, endpoints: &[service::Endpoint]) -> ClusterLoadAssignment {
@@ -23,6 +29,7 @@ pub fn endpoints(name: &str, endpoints: &[service::Endpoint]) -> ClusterLoadAssi
                 address: Some(wire::address(endpoint.address, endpoint.port)),
                 ..Endpoint::default()
             })),
+            metadata: transport(endpoint.transport),
             ..LbEndpoint::default()
         });
     }
@@ -38,6 +45,16 @@ pub fn endpoints(name: &str, endpoints: &[service::Endpoint]) -> ClusterLoadAssi
             .collect(),
         ..ClusterLoadAssignment::default()
     }
+}
+
+/// Builds the metadata by which a cluster chooses the socket of an endpoint; none for mTLS, its socket for all others.
+fn transport(transport: Transport) -> Option<Metadata> {
+    if transport.is_mtls() {
+        return None;
+    }
+    let fields = HashMap::from([(PLAINTEXT.to_owned(), Value { kind: Some(Kind::BoolValue(true)) })]);
+    let filter_metadata = HashMap::from([(TRANSPORT_MATCH.to_owned(), Struct { fields })]);
+    Some(Metadata { filter_metadata, ..Metadata::default() })
 }
 
 /// Turns `region/zone` into Envoy's locality; nothing for the empty text.

@@ -3,15 +3,24 @@
 //! Identities of servers and trust bundles are in secrets, so that a new root or a new ServiceAccount changes no
 //! cluster and no listener. Holds public certificates only.
 
-use envoy_types::pb::envoy::{
-    config::core::v3::TransportSocket,
-    extensions::transport_sockets::tls::v3::{
-        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret,
-        SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
-        common_tls_context::ValidationContextType, downstream_tls_context::SessionTicketKeysType, secret,
-        spiffe_cert_validator_config, subject_alt_name_matcher::SanType, tls_parameters::TlsProtocol,
+use std::collections::HashMap;
+
+use envoy_types::pb::{
+    envoy::{
+        config::{cluster::v3::cluster::TransportSocketMatch, core::v3::TransportSocket},
+        extensions::transport_sockets::{
+            raw_buffer::v3::RawBuffer,
+            tls::v3::{
+                CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+                Secret, SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
+                common_tls_context::ValidationContextType, downstream_tls_context::SessionTicketKeysType,
+                secret, spiffe_cert_validator_config, subject_alt_name_matcher::SanType,
+                tls_parameters::TlsProtocol,
+            },
+        },
+        r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
     },
-    r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+    google::protobuf::{Struct, Value, value::Kind},
 };
 
 use super::{names, wire};
@@ -21,6 +30,9 @@ use crate::mesh::{
 };
 
 const SOCKET: &str = "envoy.transport_sockets.tls";
+
+/// The key of an endpoint's metadata, and the name of the socket that it chooses.
+pub const PLAINTEXT: &str = "plaintext";
 
 /// Builds the client's side towards a Service: the server must be one of the Service's identities.
 pub fn upstream(service: &ServiceId, port: u16) -> TransportSocket {
@@ -34,6 +46,17 @@ pub fn upstream(service: &ServiceId, port: u16) -> TransportSocket {
             ..UpstreamTlsContext::default()
         },
     )
+}
+
+/// Builds the sockets of endpoints that callers reach in another way than by mTLS. Every cluster has them, so that no
+/// change of a Service's pods replaces it, and connections stay.
+pub fn other_sockets() -> Vec<TransportSocketMatch> {
+    let fields = HashMap::from([(PLAINTEXT.to_owned(), Value { kind: Some(Kind::BoolValue(true)) })]);
+    vec![TransportSocketMatch {
+        name: PLAINTEXT.to_owned(),
+        r#match: Some(Struct { fields }),
+        transport_socket: Some(wire::transport_socket("envoy.transport_sockets.raw_buffer", RawBuffer {})),
+    }]
 }
 
 /// Builds the server's side: the client must present a certificate that `validation` accepts.

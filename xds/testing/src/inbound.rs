@@ -88,7 +88,7 @@ fn at_ports(mut listener: Value, ports: &[u16]) -> Value {
     let hurried = [
         ("\"access_log_flush_interval\":\"10s\"", "\"access_log_flush_interval\":\"1s\""),
         ("\"default_value\":15000", "\"default_value\":1500"),
-        ("\"listener_filters_timeout\":\"1s\"", "\"listener_filters_timeout\":\"0.1s\""),
+        ("\"listener_filters_timeout\":\"1s\"", "\"listener_filters_timeout\":\"0.5s\""),
     ];
     let hurry = |text: String, (slow, fast): (&str, &str)| text.replace(slow, fast);
     serde_json::from_str(&hurried.into_iter().fold(listener.to_string(), hurry)).unwrap()

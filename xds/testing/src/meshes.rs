@@ -15,7 +15,7 @@ use smidge_xds::mesh::{
     matches::{HttpMatch, PathEnd, PathRegex},
     proxy::TrafficStats,
     route::{Backend, Route, RouteRule},
-    service::{Endpoint, Protocol, Server, Service, ServicePort},
+    service::{Endpoint, Protocol, Server, Service, ServicePort, Transport},
     settings::{AccessLogs, Tracing},
     source::SourceRef,
     trust::{Bundle, Trust},
@@ -297,6 +297,7 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
             port: *port,
             network: String::new(),
             locality: "eu/a".to_owned(),
+            transport: Transport::Mtls,
         }
     };
     let position = mesh.services.keys().position(|it| it.name == name).unwrap_or(mesh.services.len());

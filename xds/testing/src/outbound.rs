@@ -3,14 +3,14 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
 
 use crate::{
     caller::{Authority, plain},
     inbound::{at, spiffe, within},
     meshes,
-    process::{Envoy, fixed, put},
+    process::{self, Envoy, fixed, put},
 };
 
 /// Running Envoy.
@@ -24,9 +24,34 @@ impl Outbound {
     pub fn start(
         binary: &Path,
         authority: &Authority,
-        (listener, port): (&str, u16),
+        listener: (&str, u16),
         snapshot: &Snapshot,
         server: SocketAddr,
+    ) -> Self {
+        Self::run(binary, authority, listener, snapshot, |cluster| fixed(cluster, Some(server)))
+    }
+
+    /// Starts the same with the endpoints of the mesh.
+    pub fn balanced(
+        binary: &Path,
+        authority: &Authority,
+        listener: (&str, u16),
+        snapshot: &Snapshot,
+    ) -> Self {
+        Self::run(binary, authority, listener, snapshot, |cluster| cluster)
+    }
+
+    /// Serves the endpoints of the view in `snapshot`.
+    pub fn put_endpoints(&self, snapshot: &Snapshot) {
+        write_endpoints(self.envoy.folder(), snapshot);
+    }
+
+    fn run(
+        binary: &Path,
+        authority: &Authority,
+        (listener, port): (&str, u16),
+        snapshot: &Snapshot,
+        place: impl Fn(Value) -> Value,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = authority.issue(&spiffe("web")).pems();
@@ -47,16 +72,17 @@ impl Outbound {
                 }
                 // The collector of spans is at its own address.
                 ResourceType::Cluster if &*resource.name == "tracing" => clusters.push(printed),
-                ResourceType::Cluster => {
-                    let is_blackhole = &*resource.name == "blackhole";
-                    clusters.push(fixed(printed, (!is_blackhole).then_some(server)));
+                ResourceType::Cluster if &*resource.name == "blackhole" => {
+                    clusters.push(fixed(printed, None))
                 }
+                ResourceType::Cluster => clusters.push(place(printed)),
                 ResourceType::Extension | ResourceType::Secret | ResourceType::Route => {
                     put(folder.path(), &resource.name, url, vec![printed]);
                 }
                 _ => {}
             }
         }
+        write_endpoints(folder.path(), snapshot);
         let envoy = Envoy::start(binary, folder, &json!(clusters));
         within("Envoy listens", || plain(at(port)).is_ok());
         Self { envoy, port }
@@ -65,5 +91,13 @@ impl Outbound {
     /// Returns the address at which the application calls.
     pub fn address(&self) -> SocketAddr {
         at(self.port)
+    }
+}
+
+fn write_endpoints(folder: &Path, snapshot: &Snapshot) {
+    let view = snapshot.view(&meshes::proxy("web")).unwrap();
+    for resource in view.resources.values().filter(|it| it.kind == ResourceType::Endpoints) {
+        let name = process::endpoints(&resource.name);
+        put(folder, &name, resource.kind.type_url(), vec![render::resource(resource).unwrap()]);
     }
 }

@@ -142,7 +142,14 @@ fn by_file(value: Value, folder: &Path) -> Value {
     let name = object.get("name").or(object.get("route_config_name")).and_then(Value::as_str);
     let name = name.unwrap_or_default().to_owned();
     let from = json!({ "resource_api_version": "V3", "path_config_source": source(folder, &name) });
-    if object.contains_key("sds_config") {
+    if object.contains_key("eds_config") {
+        let service = object.get("service_name").and_then(Value::as_str).unwrap_or_default();
+        let path = source(folder, &endpoints(service));
+        object.insert(
+            "eds_config".to_owned(),
+            json!({ "resource_api_version": "V3", "path_config_source": path }),
+        );
+    } else if object.contains_key("sds_config") {
         object.insert("sds_config".to_owned(), from);
     } else if object.contains_key("route_config_name") {
         object.insert("config_source".to_owned(), from);
@@ -150,6 +157,11 @@ fn by_file(value: Value, folder: &Path) -> Value {
         discovery["config_source"] = from;
     }
     object.into_iter().map(|(key, value)| (key, by_file(value, folder))).collect()
+}
+
+/// Returns the name under which the endpoints of a cluster are served: its route has its name.
+pub fn endpoints(cluster: &str) -> String {
+    format!("{cluster}/endpoints")
 }
 
 fn source(folder: &Path, name: &str) -> Value {

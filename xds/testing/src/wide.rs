@@ -17,7 +17,7 @@ use smidge_xds::{
         id::{ClassId, ServiceId, TrustDomain},
         proxy::TrafficStats,
         route::Route,
-        service::{Endpoint, Protocol, Server, Service, ServicePort},
+        service::{Endpoint, Protocol, Server, Service, ServicePort, Transport},
         trust::Bundle,
         workload::{Class, Workload},
     },
@@ -70,6 +70,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         port: 8080,
         network: String::new(),
         locality: "eu/a".to_owned(),
+        transport: Transport::Mtls,
     };
     let endpoints: Vec<Endpoint> = (0..ENDPOINTS).map(endpoint).collect();
     for endpoint in &endpoints {

@@ -27,3 +27,4 @@ mod statistics;
 mod tracing;
 mod traffic;
 mod transparency;
+mod transport;

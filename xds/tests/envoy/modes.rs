@@ -138,6 +138,39 @@ fn a_switch_ends_no_connection_but_what_enforcement_no_longer_allows() {
 }
 
 #[test]
+fn a_switch_of_mtls_ends_plaintext_and_no_connection_of_the_mesh() {
+    for binary in binaries::envoys() {
+        let scenario = Scenario::new(MtlsMode::Strict);
+        let (it, mut snapshot) = scenario.start(&binary, AccessMode::Permissive, "");
+        let web = it.authority.issue(&spiffe("web"));
+        let mut asking = web.connect(at(scenario.http)).unwrap();
+        ask(&mut asking);
+        let mut talking = echo(web.connect(at(scenario.tcp)).unwrap()).unwrap();
+        let mut outsider = None;
+        for mtls in [MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Permissive, MtlsMode::Strict] {
+            let mesh = Scenario { mtls, ..scenario }.mesh(&it.authority, AccessMode::Permissive);
+            snapshot = Snapshot::next(Arc::new(mesh), Some(&snapshot));
+            it.put(&snapshot);
+            if mtls == MtlsMode::Permissive {
+                within("plaintext is accepted", || {
+                    outsider = plain(at(scenario.tcp)).and_then(echo).ok();
+                    outsider.is_some()
+                });
+            } else {
+                // It ends when its chain has drained, and so would every other connection to a listener that was replaced.
+                let mut outsider = outsider.take().unwrap_or_else(|| plain(at(scenario.tcp)).unwrap());
+                within("plaintext has ended", || ends(&mut outsider));
+                within("plaintext is refused", || plain(at(scenario.tcp)).and_then(echo).is_err());
+            }
+            ask(&mut asking);
+            talking = echo(talking).expect("a connection of the mesh ended at a switch of mTLS");
+        }
+        assert_eq!(it.envoy.stat("listener_manager.listener_modified"), Some(4));
+        assert_eq!(it.envoy.stat("listener_manager.listener_in_place_updated"), Some(4));
+    }
+}
+
+#[test]
 fn plaintext_callers_get_no_byte_where_access_is_enforced() {
     for binary in binaries::envoys() {
         let scenario = Scenario::new(MtlsMode::Permissive);

@@ -68,6 +68,25 @@ impl Arrival<'_> {
         }
     }
 
+    /// Evaluates the call at a port that an instance excludes from redirection: no proxy is before it, so that the only
+    /// refusal is that of the caller's own proxy, of callers that no TrafficTarget lets call the port at all.
+    pub fn excluded(&self, class: &Class, port: u16, way: Way) -> Destination {
+        let caller =
+            self.caller.identity.as_ref().filter(|_| way != Way::Plain && class.access.is_enforced());
+        let protocol = self.protocol(class.ports.get(&port).copied().unwrap_or(Protocol::Tcp), way);
+        let grants = self.mesh.grants_of(&class.identity);
+        let is_refused = caller.is_some_and(|caller| {
+            judge(grants, caller, port, protocol, &Request::default()).verdict() == Verdict::Denied
+        });
+        let destination = self.destination(class, port, way);
+        if is_refused {
+            return destination;
+        }
+        let because =
+            format!("port {port} is excluded from redirection: calls reach it in plaintext, past its proxy");
+        Destination { verdict: Verdict::Allowed, because: Some(because), ..destination }
+    }
+
     /// Returns the protocol as which an instance reads the call. Where it detects the protocol, the caller's proxy
     /// decides it: it announces HTTP that it forwards.
     fn protocol(&self, of_port: Protocol, way: Way) -> Protocol {

@@ -11,7 +11,7 @@ use smidge_mesh::{
     id::{ClassId, ServiceId, SpiffeId},
     matches::Matches,
     route::{Backend, RouteRule},
-    service::{Protocol, Service, ServicePort},
+    service::{Protocol, Service, ServicePort, Transport},
     workload::Class,
 };
 
@@ -249,16 +249,19 @@ impl Call<'_> {
         }
         for backend in &rule.backends {
             let way = Way::Mesh(port.protocol);
+            let mut passes = false;
             let destinations = if port.exact && backend.service == service.id {
                 let dialled = if self.is_served(number, port) { dialled } else { &[] };
                 dialled.iter().map(|class| self.arrival.destination(class, number, way)).collect()
             } else {
+                passes = self.reaches_outside(number, backend);
                 self.backend(number, backend, way)
             };
-            if destinations.is_empty() {
+            if destinations.is_empty() && !passes {
                 self.note_empty(&backend.service, number);
             }
             let all = destinations.iter().map(|destination| destination.verdict);
+            let all = all.chain(passes.then_some(Verdict::Allowed));
             shares.push(Share {
                 origin: origin.clone(),
                 matches: names(rule),
@@ -292,6 +295,22 @@ impl Call<'_> {
         });
     }
 
+    /// Returns true if some endpoints of a backend are outside the mesh, where no policy applies; notes it.
+    fn reaches_outside(&mut self, number: u16, backend: &Backend) -> bool {
+        let mesh = self.arrival.mesh;
+        let service = mesh.services.get(&backend.service);
+        let port = service.and_then(|service| service.ports.get(&backend.port(number)));
+        let mut endpoints = port.into_iter().flat_map(|port| &port.endpoints);
+        let reaches = endpoints.any(|endpoint| !mesh.workloads.contains_key(&endpoint.proxy));
+        if reaches {
+            self.notes.push(format!(
+                "some pods of Service {} are outside the mesh: calls reach them in plaintext, and no policy applies there",
+                backend.service
+            ));
+        }
+        reaches
+    }
+
     /// Returns the destinations behind a backend.
     fn backend(&self, number: u16, backend: &Backend, way: Way) -> Vec<Destination> {
         let service = self.arrival.mesh.services.get(&backend.service);
@@ -303,25 +322,28 @@ impl Call<'_> {
     /// port.
     fn own(&self, port: &ServicePort, way: Way) -> Vec<Destination> {
         let mesh = self.arrival.mesh;
-        let mut places: BTreeSet<(&ClassId, u16)> = BTreeSet::new();
+        let mut places: BTreeSet<(&ClassId, u16, Transport)> = BTreeSet::new();
         for endpoint in &port.endpoints {
             let workload = mesh.workloads.get(&endpoint.proxy);
-            places.extend(workload.map(|workload| (&workload.class, endpoint.port)));
+            places.extend(workload.map(|workload| (&workload.class, endpoint.port, endpoint.transport)));
         }
         let ready: BTreeSet<(&SpiffeId, u16)> = places
             .iter()
-            .filter_map(|(class, port)| Some((&mesh.classes.get(*class)?.identity, *port)))
+            .filter_map(|(class, port, _)| Some((&mesh.classes.get(*class)?.identity, *port)))
             .collect();
         for server in port.servers.iter().filter(|server| !ready.contains(&(&server.identity, server.port))) {
             let has_it =
                 |class: &Class| class.identity == server.identity && class.ports.contains_key(&server.port);
             let those = mesh.classes.iter().filter(|(_, class)| has_it(class));
-            places.extend(those.map(|(id, _)| (id, server.port)));
+            places.extend(those.map(|(id, _)| (id, server.port, Transport::Mtls)));
         }
         let mut destinations: Vec<Destination> = Vec::new();
-        for (class, port) in places {
-            let class = mesh.classes.get(class);
-            destinations.extend(class.map(|class| self.arrival.destination(class, port, way)));
+        for (class, port, transport) in places {
+            let Some(class) = mesh.classes.get(class) else { continue };
+            destinations.push(match transport {
+                Transport::Mtls => self.arrival.destination(class, port, way),
+                Transport::Plaintext => self.arrival.excluded(class, port, way),
+            });
         }
         destinations.dedup();
         destinations

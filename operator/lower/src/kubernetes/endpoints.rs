@@ -1,19 +1,27 @@
-//! Reads EndpointSlices: the pods of the mesh that serve a Service's ports. ExternalWorkloads are in no slice: those that
-//! a Service selects are endpoints at all times.
+//! Reads EndpointSlices: the pods that serve a Service's ports, each with the transport by which callers connect.
+//! ExternalWorkloads are in no slice: those that a Service selects are endpoints at all times.
+//!
+//! Pods outside the mesh are endpoints only where their namespace accepts plaintext: then a namespace can join the mesh
+//! pod by pod. A port that a pod excludes from redirection has no proxy before it.
 //!
 //! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: tenants may
 //! write slices, and must not direct traffic to addresses that are not theirs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
-use smidge_mesh::{id::ServiceId, proxy, service::Endpoint};
+use smidge_mesh::{
+    access::MtlsMode,
+    id::{ProxyId, ServiceId, SpiffeId},
+    proxy,
+    service::{Endpoint, Transport},
+};
 
 use crate::{
     context::Context,
     inputs::{Key, Shared},
     node::Node,
-    value::{KubeService, MeshPod, MeshPods, Port},
+    value::{KubePod, KubeService, MeshPod, Port},
 };
 
 /// The label by which a slice names its Service.
@@ -32,6 +40,8 @@ pub(crate) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<Endpo
 pub(crate) enum Place {
     /// A pod of the mesh.
     MeshPod(Arc<MeshPod>),
+    /// A pod outside the mesh.
+    OutsidePod(Arc<KubePod>),
     /// Anything else, in words.
     Outside(String),
 }
@@ -45,13 +55,15 @@ pub(crate) fn places(
     let mut places = Vec::new();
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
         let key = pod_of(endpoint, namespace);
-        let member = key.as_ref().and_then(|key| context.pod(key)?.member.clone());
+        let pod = key.as_ref().and_then(|key| context.pod(key));
+        let member = pod.as_ref().and_then(|pod| pod.member.clone());
         let is_its_own = |member: &Arc<MeshPod>| {
             let mut addresses = endpoint.addresses.iter().filter_map(|at| at.parse().ok());
-            addresses.any(|at| member.position(at).is_some())
+            addresses.any(|at| member.addresses.contains(&at))
         };
         match (key, member) {
             (Some(_), Some(member)) if is_its_own(&member) => places.push(Place::MeshPod(member)),
+            (Some(_), None) if pod.is_some() => places.extend(pod.map(Place::OutsidePod)),
             (Some(key), None) => places.push(Place::Outside(format!("pod {}", key.1))),
             _ => places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}")))),
         }
@@ -65,22 +77,25 @@ fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
     is_own.then(|| (namespace.to_owned(), target.name.clone().unwrap_or_default()))
 }
 
-/// A pod of the mesh that a slice names for a port.
+/// A pod that a slice names for a port.
 pub(crate) struct Served<'a> {
-    pub member: &'a Arc<MeshPod>,
+    pub pod: Key,
     pub port: u16,
-    address: usize,
+    address: IpAddr,
+    /// The position of the address among those of the pod.
+    position: usize,
     zone: &'a str,
     is_ready: bool,
     is_last_resort: bool,
 }
 
-/// Returns the members that the slices of a Service in `namespace` name for the port of that name.
+/// Returns the pods that the slices of a Service in `namespace` name for the port of that name, of those that have
+/// addresses by `addresses_of`.
 pub(crate) fn served_by<'a>(
     slices: &'a [Shared<EndpointSlice>],
     namespace: &str,
     port: &str,
-    members: &'a MeshPods,
+    addresses_of: impl Fn(&Key) -> Option<&'a [IpAddr]>,
 ) -> Vec<Served<'a>> {
     let mut all = Vec::new();
     for slice in slices {
@@ -91,16 +106,18 @@ pub(crate) fn served_by<'a>(
         let number = number.and_then(|found| found.port).and_then(|number| u16::try_from(number).ok());
         let Some(number) = number.filter(|number| !proxy::PORTS.contains(number)) else { continue };
         for endpoint in &slice.endpoints {
-            let key = pod_of(endpoint, namespace);
-            let Some(member) = key.and_then(|key| members.get(&key)) else { continue };
+            let Some(pod) = pod_of(endpoint, namespace) else { continue };
+            let Some(own) = addresses_of(&pod) else { continue };
             let conditions = endpoint.conditions.as_ref();
             let is_serving = conditions.and_then(|conditions| conditions.serving) != Some(false);
             let is_terminating = conditions.and_then(|conditions| conditions.terminating) == Some(true);
             for text in &endpoint.addresses {
-                let Some(address) = text.parse().ok().and_then(|at| member.position(at)) else { continue };
+                let Ok(address) = text.parse() else { continue };
+                let Some(position) = own.iter().position(|it| *it == address) else { continue };
                 all.push(Served {
-                    member,
+                    pod: pod.clone(),
                     address,
+                    position,
                     port: number,
                     zone: endpoint.zone.as_deref().unwrap_or_default(),
                     is_ready: conditions.and_then(|conditions| conditions.ready) != Some(false),
@@ -116,28 +133,90 @@ pub(crate) fn served_by<'a>(
 pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
-    Some(service.ports.values().map(|port| (port.number, of_port(&service, &slices, port))).collect())
+    let plain = reached_in_plaintext(&service, context);
+    let reader = Reader { service: &service, slices: &slices, plain: &plain };
+    Some(service.ports.values().map(|port| (port.number, reader.port(port))).collect())
 }
 
-/// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
-/// Kubernetes.
-fn of_port(service: &KubeService, slices: &[Shared<EndpointSlice>], port: &Port) -> Vec<Endpoint> {
-    let served = served_by(slices, &service.id.namespace, &port.name, &service.members);
-    let external: Vec<Endpoint> = external(port).collect();
-    let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
-    // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.
-    let mut best: BTreeMap<(&Key, u16), &Served<'_>> = BTreeMap::new();
-    let counts = |served: &&Served<'_>| if is_any_ready { served.is_ready } else { served.is_last_resort };
-    for served in served.iter().filter(counts) {
-        let entry = best.entry((&served.member.key, served.port)).or_insert(served);
-        if served.address < entry.address {
-            *entry = served;
+/// Returns the pods of a Service that are outside the mesh and that callers of the mesh reach in plaintext: its
+/// namespace accepts plaintext, and where access is enforced, a TrafficTarget is about the account of the pod, as for a
+/// pod in the mesh.
+pub(crate) fn reached_in_plaintext(
+    service: &KubeService,
+    context: &mut Context<'_>,
+) -> BTreeMap<Key, (ProxyId, Arc<KubePod>)> {
+    let mut reached = BTreeMap::new();
+    let (access, mtls) = context.modes(&service.id.namespace);
+    if mtls != MtlsMode::Permissive {
+        return reached;
+    }
+    for (key, pod) in &service.outside_pods {
+        let identity = SpiffeId {
+            trust_domain: context.trust_domain(),
+            namespace: key.0.clone(),
+            service_account: pod.account.clone(),
+        };
+        if !access.is_enforced() || context.ruled_ports(&identity).is_some() {
+            let cluster = context.cluster().clone();
+            let id = ProxyId { cluster, namespace: key.0.clone(), instance: key.1.clone() };
+            reached.insert(key.clone(), (id, Arc::clone(pod)));
         }
     }
-    let mut endpoints: Vec<Endpoint> = best.values().filter_map(|served| endpoint(served)).collect();
-    endpoints.extend(external);
-    endpoints.sort();
-    endpoints
+    reached
+}
+
+/// Reads the endpoints of one Service.
+struct Reader<'a> {
+    service: &'a KubeService,
+    slices: &'a [Shared<EndpointSlice>],
+    plain: &'a BTreeMap<Key, (ProxyId, Arc<KubePod>)>,
+}
+
+impl Reader<'_> {
+    /// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
+    /// Kubernetes.
+    fn port(&self, port: &Port) -> Vec<Endpoint> {
+        let served =
+            served_by(self.slices, &self.service.id.namespace, &port.name, |pod| self.addresses_of(pod));
+        let external: Vec<Endpoint> = external(port).collect();
+        let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
+        // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.
+        let mut best: BTreeMap<(&Key, u16), &Served<'_>> = BTreeMap::new();
+        let counts =
+            |served: &&Served<'_>| if is_any_ready { served.is_ready } else { served.is_last_resort };
+        for served in served.iter().filter(counts) {
+            let entry = best.entry((&served.pod, served.port)).or_insert(served);
+            if served.position < entry.position {
+                *entry = served;
+            }
+        }
+        let mut endpoints: Vec<Endpoint> = best.values().filter_map(|served| self.endpoint(served)).collect();
+        endpoints.extend(external);
+        endpoints.sort();
+        endpoints
+    }
+
+    fn addresses_of(&self, pod: &Key) -> Option<&[IpAddr]> {
+        let member = self.service.members.get(pod).map(|member| member.addresses.as_slice());
+        member.or_else(|| self.plain.get(pod).map(|(_, pod)| pod.outside.as_slice()))
+    }
+
+    fn endpoint(&self, served: &Served<'_>) -> Option<Endpoint> {
+        let (proxy, transport) = match self.service.members.get(&served.pod) {
+            Some(member) if !member.excluded_ports.contains(&served.port) => (&member.id, Transport::Mtls),
+            Some(member) => (&member.id, Transport::Plaintext),
+            None => (&self.plain.get(&served.pod)?.0, Transport::Plaintext),
+        };
+        Some(Endpoint {
+            proxy: proxy.clone(),
+            address: served.address,
+            port: served.port,
+            network: String::new(),
+            // Slices name the zone; the region is a label of the node, which is not read yet.
+            locality: if served.zone.is_empty() { String::new() } else { format!("/{}", served.zone) },
+            transport,
+        })
+    }
 }
 
 /// Returns the ExternalWorkloads behind a port, each at the first of its addresses.
@@ -151,17 +230,7 @@ fn external(port: &Port) -> impl Iterator<Item = Endpoint> {
             port: *target,
             network: String::new(),
             locality: String::new(),
+            transport: Transport::Mtls,
         })
-    })
-}
-
-fn endpoint(served: &Served<'_>) -> Option<Endpoint> {
-    Some(Endpoint {
-        proxy: served.member.id.clone(),
-        address: *served.member.addresses.get(served.address)?,
-        port: served.port,
-        network: String::new(),
-        // Slices name the zone; the region is a label of the node, which is not read yet.
-        locality: if served.zone.is_empty() { String::new() } else { format!("/{}", served.zone) },
     })
 }

@@ -96,11 +96,19 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         traffic: TrafficStats::None,
         is_planned: false,
         ports,
+        excluded_ports: BTreeSet::new(),
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);
     workload::give(&member, context);
     let labels = workload.metadata.labels.clone().unwrap_or_default();
-    Some(KubePod { key: instance, labels, account, member: Some(Arc::new(member)), outside: Vec::new() })
+    Some(KubePod {
+        key: instance,
+        labels,
+        account,
+        member: Some(Arc::new(member)),
+        outside: Vec::new(),
+        is_in_node_network: false,
+    })
 }
 
 /// Returns the addresses that no pod and no older ExternalWorkload has.

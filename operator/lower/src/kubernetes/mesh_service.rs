@@ -18,7 +18,7 @@ use smidge_mesh::{
     service::{Endpoint, Service, ServicePort},
 };
 
-use super::protocol;
+use super::{endpoints, protocol};
 use crate::{
     context::Context,
     finding::{Finding, Reason},
@@ -50,6 +50,7 @@ pub(crate) fn claimed_addresses(
         .addresses()
         .into_iter()
         .flat_map(|address| called.keys().map(move |number| (address, *number)))
+        .filter(|(address, number)| !known.is_excluded(*address, *number))
         .collect();
     for (address, number) in &claims {
         context.contribute_to(Node::AddressOwner(*address, *number));
@@ -80,7 +81,8 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
     let known = context.kube_service(id)?;
     let claims = context.claimed_addresses(id)?;
     if !known.outside.is_empty() && !known.members.is_empty() {
-        context.report(mixed(&known));
+        let finding = mixed(&known, context);
+        context.report(finding);
     }
     if !known.outside.is_empty()
         && known.members.is_empty()
@@ -258,7 +260,7 @@ fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<Spiffe
 }
 
 fn no_endpoints(known: &KubeService) -> Finding {
-    let names = outside(known);
+    let names = list(&known.outside);
     let message = format!(
         "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \
          with 503, over TCP closed, and never sent in plaintext"
@@ -268,20 +270,40 @@ fn no_endpoints(known: &KubeService) -> Finding {
         .hint("let its pods be injected, or label the namespace smidge.mesh/mtls=permissive")
 }
 
-/// Lists the pods that are not in the mesh, in few words.
-fn outside(known: &KubeService) -> String {
+/// Lists pods that are not in the mesh, in few words.
+fn list(names: &[String]) -> String {
     const SHOWN: usize = 3;
-    let names = known.outside.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    if known.outside.len() > SHOWN {
-        return format!("{names} and {} more", known.outside.len() - SHOWN);
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        return format!("{shown} and {} more", names.len() - SHOWN);
     }
-    names
+    shown
 }
 
-fn mixed(known: &KubeService) -> Finding {
-    let names = outside(known);
-    let message = format!("not all of its endpoints are in the mesh: {names} get no traffic from the mesh");
-    Finding::new(known.object.clone(), Reason::PartiallyInMesh, message)
-        .at("spec.selector")
-        .hint("restart these pods so that they are injected")
+/// Returns the finding about the endpoints outside the mesh of a Service with others in it.
+fn mixed(known: &KubeService, context: &mut Context<'_>) -> Finding {
+    let plain: BTreeSet<String> =
+        endpoints::reached_in_plaintext(known, context).values().map(|(_, pod)| pod.name()).collect();
+    let (plain, unreached): (Vec<_>, Vec<_>) =
+        known.outside.iter().cloned().partition(|name| plain.contains(name));
+    let finding = |message: String| {
+        Finding::new(known.object.clone(), Reason::PartiallyInMesh, message).at("spec.selector")
+    };
+    let message = "not all of its endpoints are in the mesh";
+    if unreached.is_empty() {
+        return finding(format!("{message}: calls of the mesh reach {} in plaintext", list(&plain)))
+            .hint("restart these pods so that they are injected");
+    }
+    let (_, mtls) = context.modes(&known.id.namespace);
+    let message = format!("{message}: {} get no traffic from the mesh", list(&unreached));
+    let hint = if mtls == MtlsMode::Strict {
+        "restart these pods so that they are injected; while the namespace has the label smidge.mesh/mtls=permissive, \
+         calls reach them in plaintext"
+    } else if context.modes(&known.id.namespace).0.is_enforced() {
+        "restart these pods so that they are injected; where access is enforced, a call in plaintext needs a \
+         TrafficTarget about the account of the pod"
+    } else {
+        "only pods of the Service's own namespace are reached"
+    };
+    finding(message).hint(hint)
 }

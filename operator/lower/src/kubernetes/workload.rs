@@ -3,7 +3,12 @@
 //! A pod is in the mesh if its namespace is labelled for it and the pod was injected: the webhook's annotation and the
 //! proxy's container are both there. Knows nothing of Services; `service` determines to which ports they send.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, Pod},
@@ -109,9 +114,10 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
         Arc::new(member)
     });
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    let has_own_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network != Some(true));
-    let outside = if member.is_none() && has_own_network { addresses(pod) } else { Vec::new() };
-    Some(KubePod { key: key.clone(), labels, account: account(pod).to_owned(), member, outside })
+    let is_in_node_network = pod.spec.as_ref().is_none_or(|spec| spec.host_network == Some(true));
+    let outside = if member.is_none() { addresses(pod) } else { Vec::new() };
+    let account = account(pod).to_owned();
+    Some(KubePod { key: key.clone(), labels, account, member, outside, is_in_node_network })
 }
 
 /// Contributes a pod to the sets of its namespace.
@@ -204,7 +210,16 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
                 protocol: Protocol::declared(None, port.name.as_deref()),
             })
             .collect(),
+        excluded_ports: excluded_ports(pod),
     }
+}
+
+/// Returns the ports that a pod excludes from redirection. Injection refuses a list that cannot be read, so that there is
+/// no finding about one.
+fn excluded_ports(pod: &Pod) -> BTreeSet<u16> {
+    let annotations = pod.metadata.annotations.as_ref();
+    let list = annotations.and_then(|all| all.get(labels::EXCLUDE_INBOUND_PORTS)).map(String::as_str);
+    list.unwrap_or_default().split(',').filter_map(|port| port.trim().parse().ok()).collect()
 }
 
 /// Returns the statistics of traffic that the proxy of a pod can count, by the version that injection has written.

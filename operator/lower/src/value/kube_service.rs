@@ -15,7 +15,7 @@ use smidge_mesh::{
     service::{Protocol, Server},
 };
 
-use super::MeshPod;
+use super::{KubePod, MeshPod};
 use crate::{finding::ObjectRef, inputs::Key};
 
 /// The members of a Service by name.
@@ -33,8 +33,8 @@ pub(crate) struct KubeService {
     pub members: MeshPods,
     /// Its endpoints that are not in the mesh, in words: pods or addresses.
     pub outside: Vec<String>,
-    /// Addresses of the pods among them that it selects, except pods in the network of the node.
-    pub outside_addresses: BTreeSet<IpAddr>,
+    /// The pods among them by name.
+    pub outside_pods: BTreeMap<Key, Arc<KubePod>>,
     /// True if it has a selector for its pods; without one, only EndpointSlices list its endpoints.
     pub has_selector: bool,
     /// Addresses that the API server allocated; empty for a headless Service.
@@ -91,11 +91,19 @@ impl KubeService {
             let inside = pods.flat_map(|member| member.addresses.iter().copied());
             // Without members, there is no other address to dial; beside members, addresses outside the mesh are left
             // out.
-            let outside = self.outside_addresses.iter().filter(|_| self.members.is_empty()).copied();
+            let outside = self.outside_pods.values().filter(|pod| !pod.is_in_node_network);
+            let outside = outside.filter(|_| self.has_selector && self.members.is_empty());
+            let outside = outside.flat_map(|pod| pod.outside.iter().copied());
             inside.chain(outside).collect()
         } else {
             self.cluster_addresses.clone()
         }
+    }
+
+    /// Returns true if no proxy is before a port of a pod at its own address, so that callers dial it as without a mesh.
+    pub fn is_excluded(&self, address: IpAddr, port: u16) -> bool {
+        let mut pods = self.members.values().filter(|_| self.is_headless);
+        pods.any(|pod| pod.excluded_ports.contains(&port) && pod.addresses.contains(&address))
     }
 
     /// Returns the ports on which it is called, each with the number of the Service's port behind it. The ports of a

@@ -31,8 +31,13 @@ use envoy_types::pb::envoy::{
     r#type::v3::Int32Range,
 };
 
-/// Time limit of the detection of a caller's protocol, and again of its TLS handshake, in seconds: two exchanges and a
-/// signature. A connection that is half open has no identity, blocks no other one, and takes 30 KB.
+/// Time limit for the first bytes of a connection, in seconds. A plaintext caller may wait for the server to send first,
+/// so that silence is plaintext after it; where only mTLS is accepted, it ends the connection. It is the same in both modes
+/// as a change of it would replace the listener, which ends every connection.
+const FIRST_BYTES: i64 = 1;
+
+/// Time limit of the TLS handshake, in seconds: two exchanges and a signature. A connection that is half open has no
+/// identity, blocks no other one, and takes 30 KB.
 const HANDSHAKE: i64 = 5;
 
 /// The versions of HTTP that a proxy of the mesh offers.
@@ -43,14 +48,15 @@ pub type Marks = BTreeMap<u16, String>;
 
 /// Builds the listener of a class.
 pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
-    // The access mode is not in here: a switch of it must end no connection.
+    // A switch of a mode must end no connection that both modes accept. So the access mode is not in here, and the mTLS
+    // mode decides about filter chains alone, which Envoy adds and removes in place.
     let Class { identity: _, ports, access: _, mtls, traffic, routes: _ } = class;
     let options = Options { settings, traffic: *traffic };
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
     // A caller must not reach the proxy by a port that a workload declares.
     for (port, protocol) in ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port)) {
-        filter_chains.extend(meshed(*port, *protocol, *mtls, marks.get(port), options));
+        filter_chains.extend(meshed(*port, *protocol, marks.get(port), options));
         if permissive {
             filter_chains.extend(plain(*port, *protocol, marks.get(port), options));
         }
@@ -59,9 +65,7 @@ pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
         listener_filter("envoy.filters.listener.original_dst", &OriginalDst {}),
         listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default()),
     ];
-    if permissive {
-        listener_filters.extend(plain_inspector(ports));
-    }
+    listener_filters.extend(plain_inspector(ports));
     // Added even where no other chain would match them: Envoy refuses a listener without any chain.
     filter_chains.extend(proxy::PORTS.map(closed));
     Listener {
@@ -69,9 +73,8 @@ pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
         address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), proxy::INBOUND_PORT)),
         traffic_direction: TrafficDirection::Inbound as i32,
         listener_filters,
-        // A plaintext caller may wait for the server to send first: then silence must not end the connection.
-        listener_filters_timeout: wire::seconds(if permissive { 1 } else { HANDSHAKE }),
-        continue_on_listener_filters_timeout: permissive,
+        listener_filters_timeout: wire::seconds(FIRST_BYTES),
+        continue_on_listener_filters_timeout: true,
         filter_chains,
         access_log: access_log::unmet_connections(settings.access_logs).into_iter().collect(),
         default_filter_chain: permissive.then(|| others(marks.get(&names::OTHER_PORTS))),
@@ -105,15 +108,8 @@ fn predicate(rule: Rule) -> ListenerFilterChainMatchPredicate {
 
 /// Builds the chains for connections from proxies of the mesh. A proxy that forwards HTTP offers its version as ALPN, and
 /// one that forwards bytes offers nothing. That only selects the chain: each one judges its callers.
-fn meshed(
-    port: u16,
-    protocol: Protocol,
-    mtls: MtlsMode,
-    mark: Option<&String>,
-    options: Options<'_>,
-) -> Vec<FilterChain> {
-    let chain =
-        |protocol, name: String| meshed_chain(port, mtls, name, filters(port, protocol, options), protocol);
+fn meshed(port: u16, protocol: Protocol, mark: Option<&String>, options: Options<'_>) -> Vec<FilterChain> {
+    let chain = |protocol, name: String| meshed_chain(port, name, filters(port, protocol, options), protocol);
     let tls = |protocol, side: &str| chain(protocol, name(port, side, mark));
     match protocol {
         Protocol::Http | Protocol::Tcp => vec![tls(protocol, "mtls")],
@@ -126,18 +122,9 @@ fn meshed(
     }
 }
 
-fn meshed_chain(
-    port: u16,
-    mtls: MtlsMode,
-    name: String,
-    filters: Vec<Filter>,
-    protocol: Protocol,
-) -> FilterChain {
-    let server_names = match mtls {
-        MtlsMode::Strict => Vec::new(),
-        // Other TLS is the workload's own.
-        MtlsMode::Permissive => vec![names::SNI_SUFFIX.to_owned()],
-    };
+fn meshed_chain(port: u16, name: String, filters: Vec<Filter>, protocol: Protocol) -> FilterChain {
+    // Other TLS is the workload's own: plaintext to the mesh.
+    let server_names = vec![names::SNI_SUFFIX.to_owned()];
     let matches = FilterChainMatch { transport_protocol: "tls".to_owned(), server_names, ..at(port) };
     FilterChain {
         transport_socket: Some(match protocol {

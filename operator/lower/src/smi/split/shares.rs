@@ -99,7 +99,11 @@ impl Split {
             let finding = self.finding(Reason::ProtocolConflict, &share.field, message);
             context.report(finding.hint("give both ports the same appProtocol"));
         }
-        if share.weight > 0 && !backend.has_selector && backend.members.is_empty() {
+        if share.weight > 0
+            && !backend.has_selector
+            && backend.members.is_empty()
+            && !is_ready(&share.service, number, context)
+        {
             let becomes = lost_share(protocol);
             let message = format!(
                 "{name} has no selector, and its endpoints are outside the mesh; its share is {becomes}"
