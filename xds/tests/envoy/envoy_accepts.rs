@@ -36,6 +36,8 @@ fn refusal(envoy: &Path, file: &Path) -> Option<String> {
     let output = Command::new(envoy)
         .args(["--mode", "validate", "--concurrency", "1", "--log-level", "warning", "-c"])
         .arg(file)
+        // Injection sets it; without it, the tracer warns.
+        .env("OTEL_RESOURCE_ATTRIBUTES", "service.name=test")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
