@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -15,6 +16,9 @@ use smidge_e2e::{
 const EFFECT: Duration = Duration::from_secs(20);
 /// Time limit for a rollout of two pods, on a machine with other load.
 const ROLLOUT: Duration = Duration::from_mins(3);
+const INSIDE: &str = "a caller inside, on new connections,";
+const KEPT: &str = "a caller inside, on kept connections,";
+const OUTSIDE: &str = "a caller outside, on new connections,";
 const INJECT: (&str, &str) = ("smidge.mesh/inject", "enabled");
 
 /// A server as people write one for rollouts without loss: it is sent no signal before its endpoint is gone everywhere.
@@ -50,38 +54,39 @@ spec:
     ) + &service("shop", "shop", HTTP)
 }
 
-/// The calls of one client: on connections that it keeps, and on new ones.
+/// Calls of one client that go on during a step.
 struct Load {
     who: &'static str,
-    kept: Running,
-    fresh: Running,
+    calls: Running,
 }
 
 impl Load {
-    async fn start(who: &'static str, client: &Pod, url: &str) -> anyhow::Result<Self> {
+    /// Starts calls on new connections.
+    async fn fresh(who: &'static str, client: &Pod, url: &str) -> anyhow::Result<Self> {
         until(&format!("{who} to reach the server"), EFFECT, async || {
             client.call(url, &[]).await?.must_all_be(200)
         })
         .await?;
-        let kept = client.keep_calling(url, &["--concurrency=4", "--rate=100"]).await?;
-        let fresh = client.keep_calling(url, &["--concurrency=2", "--rate=50", "--new-connections"]).await?;
-        Ok(Self { who, kept, fresh })
+        let calls = client.keep_calling(url, &["--concurrency=2", "--rate=50", "--new-connections"]).await?;
+        Ok(Self { who, calls })
+    }
+
+    /// Starts calls on connections that are kept, from a client whose proxy balances them. Without a proxy a server that
+    /// ends closes them, and the client may be sending a request just then, mesh or not.
+    async fn kept(who: &'static str, client: &Pod, url: &str) -> anyhow::Result<Self> {
+        let calls = client.keep_calling(url, &["--concurrency=4", "--rate=100"]).await?;
+        Ok(Self { who, calls })
     }
 
     /// Ends the calls, all of which must have succeeded.
-    async fn end(self, during: &str) -> anyhow::Result<()> {
-        for (kind, running) in [("kept", self.kept), ("new", self.fresh)] {
-            let calls = running.calls().await?;
-            println!(
-                "{} during {during}, {kind} connections: {} requests, status {:?}, worst {:?} ms",
-                self.who,
-                calls.requests,
-                calls.status,
-                calls.latency_ms.get("max")
-            );
-            calls.must_all_be(200)?;
-        }
-        Ok(())
+    async fn end(self, step: &str) -> anyhow::Result<()> {
+        let calls = self.calls.calls().await?;
+        let worst = calls.latency_ms.get("max");
+        println!(
+            "{step}: {} made {} requests, {:?}, worst {worst:?} ms",
+            self.who, calls.requests, calls.status
+        );
+        calls.must_all_be(200).with_context(|| format!("{step}: {}", self.who))
     }
 }
 
@@ -128,45 +133,55 @@ async fn walk(callers: &Namespace, shops: &Namespace) -> anyhow::Result<()> {
     let (buyer, outsider) = (Pod::one(callers, "buyer").await?, Pod::one(callers, "outsider").await?);
     let url = format!("http://shop.{}:{HTTP}/books", shops.name);
 
-    let (inside, outside) = (
-        Load::start("a caller inside", &buyer, &url).await?,
-        Load::start("a caller outside", &outsider, &url).await?,
-    );
     let permissive = ("smidge.mesh/mtls", "permissive");
+    let (inside, outside) =
+        (Load::fresh(INSIDE, &buyer, &url).await?, Load::fresh(OUTSIDE, &outsider, &url).await?);
     shops.label(&[INJECT, permissive, ("smidge.mesh/access", "permissive")]).await?;
     roll(shops, json!({}), 2).await?;
+    let kept = Load::kept(KEPT, &buyer, &url).await?;
     shops.label(&[INJECT, permissive, ("smidge.mesh/access", "audit")]).await?;
-    let sources = format!("[{{kind: ServiceAccount, name: buyer, namespace: {}}}]", callers.name);
-    let target = format!(
-        "
-apiVersion: access.smi-spec.io/v1alpha3
-kind: TrafficTarget
-metadata: {{name: shop}}
-spec:
-  destination: {{kind: ServiceAccount, name: shop}}
-  sources: {sources}
-  rules: {EVERYTHING}
----
-"
-    );
-    shops.apply(&(everything() + &target)).await?;
-    outside.end("the way to audit").await?;
-
-    shops.label(&[INJECT, ("smidge.mesh/mtls", "strict"), ("smidge.mesh/access", "enforce")]).await?;
+    shops.apply(&(everything() + &allow(&callers.name))).await?;
+    // Only what the operator has read can be enforced.
+    shops.condition("TrafficTarget", "shop", "Ready", "True", "Ready").await?;
+    // Until here callers outside are served.
+    outside.end("to audit").await?;
+    shops.label(&[INJECT, ("smidge.mesh/access", "audit")]).await?;
+    shops.label(&[INJECT]).await?;
     until("plaintext to be refused", EFFECT, async || {
         let calls = outsider.call(&url, &["--new-connections"]).await?;
         anyhow::ensure!(calls.must_all_be(200).is_err(), "it is still accepted");
         Ok(())
     })
     .await?;
-    inside.end("the way to strict and enforce").await?;
+    kept.end("to strict and enforce").await?;
+    inside.end("to strict and enforce").await?;
 
-    let inside = Load::start("a caller inside", &buyer, &url).await?;
+    let (inside, kept) = (Load::fresh(INSIDE, &buyer, &url).await?, Load::kept(KEPT, &buyer, &url).await?);
     shops.label(&[INJECT, permissive, ("smidge.mesh/access", "permissive")]).await?;
-    let outside = Load::start("a caller outside", &outsider, &url).await?;
+    let outside = Load::fresh(OUTSIDE, &outsider, &url).await?;
     roll(shops, json!({"smidge.mesh/inject": "disabled"}), 1).await?;
+    kept.end("to pods outside").await?;
     shops.label(&[]).await?;
-    until("calls outside the mesh", EFFECT, async || buyer.call(&url, &[]).await?.must_all_be(200)).await?;
-    inside.end("the way back").await?;
-    outside.end("the way back").await
+    until("the Service to have left the mesh", EFFECT, async || {
+        buyer.call(&url, &[]).await?.must_all_be(200)
+    })
+    .await?;
+    inside.end("back").await?;
+    outside.end("back").await
+}
+
+/// Allows the buyer of a namespace to call the server.
+fn allow(namespace: &str) -> String {
+    format!(
+        "
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {{name: shop}}
+spec:
+  destination: {{kind: ServiceAccount, name: shop}}
+  sources: [{{kind: ServiceAccount, name: buyer, namespace: {namespace}}}]
+  rules: {EVERYTHING}
+---
+"
+    )
 }
