@@ -10,6 +10,7 @@ pub mod prometheus;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+pub mod telemetry;
 pub mod traces;
 mod traffic;
 mod traffic_api;
@@ -78,6 +79,9 @@ pub struct Settings {
     /// Settings of the traces of sidecars.
     #[command(flatten)]
     pub traces: traces::TraceFlags,
+    /// Settings of the spans and log records of the operator itself.
+    #[command(flatten)]
+    pub telemetry: telemetry::TelemetryFlags,
     /// Address of the xDS server.
     #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
     pub xds_listen: SocketAddr,
