@@ -26,6 +26,7 @@ pub mod sandbox;
 pub mod shares;
 pub mod source;
 pub mod status;
+pub mod telemetry;
 pub mod tls;
 pub mod traffic;
 pub mod traffic_api;

@@ -4,6 +4,8 @@
 //! `Inputs`, so one snapshot is computed from exactly one state of the inputs. Adds time to the pure pipeline, and
 //! nothing else.
 
+mod trace;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -20,7 +22,9 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
+
+use self::trace::Trace;
 
 use crate::{
     finding::Finding,
@@ -155,6 +159,7 @@ pub async fn publish(
     let mut change = Change::StatusOnly;
     let mut known = KnownObjects::default();
     let mut lowering = Lowering::new(own.clone());
+    let mut trace = Trace::default();
     while let Some(edit) = edits.recv().await {
         if let Some(last) = last {
             tokio::time::sleep_until(last + pause).await;
@@ -163,7 +168,7 @@ pub async fn publish(
             let mut next = Some(edit);
             while let Some(edit) = next {
                 let known = (edit.cluster == own).then_some(&mut known);
-                change = change.max(take(edit, clusters, known, &outputs.awaited));
+                change = change.max(take(edit, clusters, known, &outputs.awaited, &mut trace));
                 next = edits.try_recv().ok();
             }
         });
@@ -175,7 +180,9 @@ pub async fn publish(
             continue;
         }
         let started = Instant::now();
+        let span = trace.take();
         tokio::task::block_in_place(|| {
+            let _entered = span.enter();
             let clusters = clusters.borrow();
             push(&clusters, &mut lowering, &outputs, &metrics);
             outputs.publish(&known, clusters.get(&own));
@@ -227,6 +234,7 @@ fn take(
     clusters: &mut Clusters,
     known: Option<&mut KnownObjects>,
     awaited: &watch::Sender<BTreeSet<&'static str>>,
+    trace: &mut Trace,
 ) -> Change {
     let Edit { cluster, scope, apply, completes } = edit;
     // Its trust domain and roots are unknown.
@@ -235,6 +243,7 @@ fn take(
         return Change::StatusOnly;
     };
     let change = apply(inputs);
+    trace.edited(change, &scope);
     let Some(known) = known else { return change };
     objects::refresh(known, inputs, &scope);
     if let Some(list) = completes {
@@ -255,7 +264,7 @@ fn take(
 /// Runs the pipeline once: inputs → (mesh, findings) → resources.
 fn push(clusters: &Clusters, lowering: &mut Lowering, outputs: &Outputs, metrics: &Metrics) {
     let before = lowering.lowered();
-    let (mesh, findings) = lowering.next(clusters);
+    let (mesh, findings) = trace::lower(lowering, |lowering| lowering.next(clusters));
     metrics.lowered(before, lowering.lowered());
     metrics.services.set(i64::try_from(mesh.services.len()).unwrap_or(i64::MAX));
     metrics.workloads.set(i64::try_from(mesh.workloads.len()).unwrap_or(i64::MAX));
@@ -266,15 +275,16 @@ fn push(clusters: &Clusters, lowering: &mut Lowering, outputs: &Outputs, metrics
         }
         changed
     });
-    outputs.snapshots.send_if_modified(|current| {
+    let is_published = outputs.snapshots.send_if_modified(|current| {
         if current.as_ref().is_some_and(|current| **current.mesh() == mesh) {
             return false;
         }
-        let next = Arc::new(Snapshot::next(Arc::new(mesh), current.as_deref()));
-        outputs.hub.publish(Arc::clone(&next), |subscribers| next.recipients(subscribers));
+        let next = Arc::new(trace::publish(|| Snapshot::next(Arc::new(mesh), current.as_deref())));
+        trace::push(|| outputs.hub.publish(Arc::clone(&next), |subscribers| next.recipients(subscribers)));
         metrics.publishes.inc();
         metrics.built(next.resources().built());
         *current = Some(next);
         true
     });
+    trace::end(&Span::current(), is_published);
 }

@@ -10,6 +10,7 @@ pub mod prometheus;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+pub mod telemetry;
 pub mod traces;
 mod traffic;
 mod traffic_api;
@@ -78,6 +79,9 @@ pub struct Settings {
     /// Settings of the traces of sidecars.
     #[command(flatten)]
     pub traces: traces::TraceFlags,
+    /// Settings of the spans and log records of the operator itself.
+    #[command(flatten)]
+    pub telemetry: telemetry::TelemetryFlags,
     /// Address of the xDS server.
     #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
     pub xds_listen: SocketAddr,
@@ -213,12 +217,14 @@ pub fn start(settings: Settings) -> Result<(), Error> {
 /// Tasks, by name.
 struct Tasks {
     set: JoinSet<Cow<'static, str>>,
+    names: BTreeSet<Cow<'static, str>>,
     stop: watch::Sender<bool>,
 }
 
 impl Tasks {
     fn spawn(&mut self, name: impl Into<Cow<'static, str>>, task: impl Future<Output = ()> + Send + 'static) {
         let name = name.into();
+        self.names.insert(name.clone());
         let span = info_span!("task", name = &*name);
         self.set.spawn(
             async move {
@@ -247,7 +253,7 @@ struct Core {
 
 async fn run(settings: Settings) -> Result<(), Error> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    let mut tasks = Tasks { set: JoinSet::new(), stop: watch::Sender::new(false) };
+    let mut tasks = Tasks { set: JoinSet::new(), names: BTreeSet::new(), stop: watch::Sender::new(false) };
     let standalone::Standalone { dir, state } = settings.standalone.clone();
     match dir.zip(state) {
         Some((dir, state)) => standalone::start(settings, (&dir, &state), &mut tasks).await?,
@@ -291,8 +297,9 @@ async fn supervise(mut tasks: Tasks) -> Result<(), Error> {
     }
     info!("stopping");
     // Waits for the xDS server and the webhooks, which end with their connections, and for the leader, which releases its
-    // lease.
+    // lease. A control plane without an API server has the first of these only.
     let mut finishing = BTreeSet::from(["xds", "leader", "webhooks"]);
+    finishing.retain(|name| tasks.names.contains(*name));
     let _ = tokio::time::timeout(DRAIN, async {
         while !finishing.is_empty()
             && let Some(Ok(task)) = tasks.set.join_next().await

@@ -21,6 +21,7 @@ use rustls_pki_types::UnixTime;
 use smidge_traffic_metrics::{
     api::{
         accept,
+        access::Access,
         answer::{self, Part},
         discovery, openapi,
         request::{self, Figures},
@@ -33,9 +34,13 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch as channel},
     time::timeout,
 };
-use tracing::warn;
+use tracing::{Instrument as _, Span, field::Empty, info_span, warn};
 
-use crate::{clock::Clock, https::ClientChain};
+use crate::{
+    clock::Clock,
+    https::ClientChain,
+    telemetry::{self, TARGET},
+};
 
 mod authorize;
 pub mod configuration;
@@ -118,9 +123,57 @@ async fn respond<S: TrafficSource + 'static>(
 ) -> Response {
     // The body is read only of those who may write.
     let (parts, body) = request.into_parts();
-    let answering = Shared::answer(&shared, &parts, body);
-    let answer = timeout(REQUEST_TIMEOUT, answering).await.unwrap_or_else(|_| Err(Status::timeout()));
-    answer.unwrap_or_else(|status| refuse(&status))
+    let span = span(&parts);
+    let answering = timeout(REQUEST_TIMEOUT, Shared::answer(&shared, &parts, body)).instrument(span.clone());
+    let answer = answering.await.unwrap_or_else(|_| Err(Status::timeout()));
+    let response = answer.unwrap_or_else(|status| refuse(&status));
+    span.record("http.response.status_code", i64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "error");
+    }
+    response
+}
+
+/// Makes the span of a request. `describe` has the rest of its attributes.
+fn span(parts: &axum::http::request::Parts) -> Span {
+    let span = info_span!(
+        target: TARGET,
+        parent: None,
+        "traffic metrics",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = parts.method.as_str(),
+        http.response.status_code = Empty,
+        smidge.verb = Empty,
+        smidge.resource = Empty,
+        smidge.subresource = Empty,
+        k8s.object.name = Empty,
+        k8s.namespace.name = Empty,
+    );
+    telemetry::continue_trace(&span, &parts.headers);
+    span
+}
+
+/// Notes on the span of the request what is asked for.
+fn describe(access: &Access<'_>) {
+    if !telemetry::is_traced() {
+        return;
+    }
+    let span = Span::current();
+    let Access { version: _, plural, subresource, verb, namespace, name } = access;
+    telemetry::rename(&span, format!("{verb} {plural}"));
+    span.record("smidge.verb", verb);
+    span.record("smidge.resource", plural);
+    let texts = [
+        ("smidge.subresource", Some(*subresource)),
+        ("k8s.object.name", *name),
+        ("k8s.namespace.name", *namespace),
+    ];
+    for (attribute, text) in texts {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            span.record(attribute, telemetry::value(text));
+        }
+    }
 }
 
 /// Returns the media types that the client accepts.
@@ -162,10 +215,12 @@ impl<S: TrafficSource + 'static> Shared<S> {
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         let document = match request::parse(parts.method.as_str(), path, query)? {
             request::Request::Figures(figures) => {
+                describe(&figures.access());
                 shared.authorizer.authorize(&user, &figures.access()).await?;
                 return Self::figures(shared, figures, parts, &user).await;
             }
             request::Request::Stored(stored) => {
+                describe(&stored.access());
                 let call = stored::Call { stored, user: &user, headers: &parts.headers };
                 return shared.stored(&call, &accepted(parts), body).await;
             }
@@ -226,7 +281,9 @@ impl<S: TrafficSource + 'static> Shared<S> {
 
     /// Asks the source.
     async fn traffic(&self, question: &Question) -> Result<Traffic, Status> {
-        let answer = timeout(SOURCE_TIMEOUT, self.source.traffic(question)).await;
+        // A watch reads again and again after its request was answered.
+        let span = if telemetry::is_traced() { info_span!(target: TARGET, "source") } else { Span::none() };
+        let answer = timeout(SOURCE_TIMEOUT, self.source.traffic(question)).instrument(span).await;
         let answer = answer.map_err(|_| {
             warn!(limit = ?SOURCE_TIMEOUT, "source of traffic timed out");
             Status::unavailable(UNREADABLE)

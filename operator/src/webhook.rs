@@ -131,6 +131,7 @@ async fn bounded(request: Request, next: Next) -> Response {
 }
 
 async fn inject(State(Shared { views, injections, rooms, .. }): State<Shared>, held: Held) -> Response {
+    metrics::describe(&held.body);
     let operation = review::operation(&held.body);
     let reckoned = cost::parsed(&held.body);
     if reckoned > PARSED.1 {
@@ -156,6 +157,7 @@ async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: 
         }
         Err(error) => not_understood(&error),
     };
+    metrics::describe(&held.body);
     // Of objects only the outermost maps are parsed (`tests/convert_memory.rs`).
     let reckoned = held.body.len().saturating_mul(CONVERTED);
     let answer = computed(&conversions, &rooms, (held, reckoned), answer).await.unwrap_or_else(busy);
@@ -165,6 +167,7 @@ async fn convert(State(Shared { conversions, rooms, .. }): State<Shared>, held: 
 /// Answers with a verdict. If that takes too long, the object is admitted, and its owner sees the findings in its
 /// status.
 async fn validate(State(Shared { views, verdicts, rooms, .. }): State<Shared>, held: Held) -> Response {
+    metrics::describe(&held.body);
     let (uid, operation) = (review::uid(&held.body), review::operation(&held.body));
     let unjudged = || {
         let admitted =

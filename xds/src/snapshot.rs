@@ -149,10 +149,12 @@ impl Snapshot {
         &self.resources
     }
 
-    /// Returns the proxies whose view may differ from the one in the previous snapshot.
+    /// Returns the proxies whose view may differ from the one in the previous snapshot, each once.
     pub fn concerned(&self) -> impl Iterator<Item = &ProxyId> {
         let Concerned { classes, moved, instances: _ } = &self.concerned;
-        classes.iter().flat_map(|class| self.resources.index().instances(class)).chain(moved)
+        let is_in = |proxy| self.mesh.workloads.get(proxy).is_some_and(|it| classes.contains(&it.class));
+        let others = moved.iter().filter(move |proxy| !is_in(*proxy));
+        classes.iter().flat_map(|class| self.resources.index().instances(class)).chain(others)
     }
 
     /// Returns true if `concerned` contains the proxy.

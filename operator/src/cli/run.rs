@@ -5,9 +5,17 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
-use crate::runtime::{self, Settings};
+use crate::{
+    runtime::{self, Settings},
+    telemetry::{self, Telemetry},
+};
 
 /// Arguments of `smidge run`.
 #[derive(Debug, clap::Args)]
@@ -39,20 +47,37 @@ enum LogFormat {
 pub fn run(args: Box<Args>) -> ExitCode {
     // The file was read before the arguments were parsed.
     let Args { config: _, settings, log_level, log_format } = *args;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(log_level)
+    let started = settings.telemetry().map(|settings| Telemetry::start(&settings)).transpose();
+    let (telemetry, failure) = match started {
+        Ok(telemetry) => (telemetry, None),
+        Err(error) => (None, Some(error)),
+    };
+    log(log_level, log_format, telemetry.as_ref());
+    let ended = match failure {
+        None => runtime::start(settings).map_err(anyhow::Error::from),
+        Some(failure) => Err(failure.into()),
+    };
+    // The alternate form prints the causes as well.
+    let ended = ended.inspect_err(|error| error!("{error:#}"));
+    if let Some(telemetry) = telemetry {
+        telemetry.stop();
+    }
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Sets up the log lines of the process, and what is sent besides.
+fn log(level: EnvFilter, format: LogFormat, telemetry: Option<&Telemetry>) {
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    match log_format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    match runtime::start(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The alternate form prints the causes as well.
-            error!("{:#}", anyhow::Error::from(error));
-            ExitCode::from(1)
-        }
-    }
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    let records = level.clone();
+    tracing_subscriber::registry()
+        .with(lines.with_filter(level.and(filter_fn(telemetry::is_for_lines))))
+        .with(telemetry.and_then(Telemetry::span_layer))
+        .with(telemetry.and_then(|telemetry| telemetry.record_layer(records)))
+        .init();
 }

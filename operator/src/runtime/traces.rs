@@ -3,7 +3,7 @@
 //! Part of the settings of `smidge run`; `runtime::pipeline` passes them on to lowering. `xds::envoy::tracing` builds the
 //! tracer.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use hyper::Uri;
 use smidge_xds::mesh::settings::{Share, Tracing};
@@ -79,7 +79,23 @@ impl FromStr for Endpoint {
     }
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "http://[{host}]:{port}")
+        } else {
+            write!(f, "http://{host}:{port}")
+        }
+    }
+}
+
 impl TraceFlags {
+    /// Returns the address of the collector with its port, if there is one.
+    pub fn endpoint(&self) -> Option<String> {
+        self.endpoint.as_ref().map(Endpoint::to_string)
+    }
+
     /// Returns the setting of the mesh.
     pub fn setting(&self) -> Option<Tracing> {
         let Endpoint { host, port } = self.endpoint.clone()?;
@@ -115,6 +131,9 @@ mod tests {
         ] {
             let expected = Tracing { host: host.to_owned(), port, share: one };
             assert_eq!(of(&["--tracing-endpoint", text]), Ok(Some(expected)));
+            // The text with its port means the same.
+            let endpoint = Endpoint::from_str(text).unwrap();
+            assert_eq!(Endpoint::from_str(&endpoint.to_string()), Ok(endpoint));
         }
         let all = of(&["--tracing-endpoint=http://a", "--tracing-sample-percent=100"]).unwrap().unwrap();
         assert_eq!(all.share, Share::ALL);

@@ -14,10 +14,13 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use tracing::info;
+use tracing::{Instrument as _, info, info_span};
 
 use super::front_proxy::User;
-use crate::auth::rights::{self, Verdicts};
+use crate::{
+    auth::rights::{self, Verdicts},
+    telemetry::TARGET,
+};
 
 /// Maximum number of concurrent reviews.
 const AT_ONCE: usize = 16;
@@ -50,7 +53,8 @@ impl Authorizer {
         let allowed = if let Some(allowed) = self.known.recall(&key) {
             allowed
         } else {
-            let allowed = self.review(spec).await.ok_or_else(failed)?;
+            let span = info_span!(target: TARGET, "authorize");
+            let allowed = self.review(spec).instrument(span).await.ok_or_else(failed)?;
             self.known.keep(key, allowed, if allowed { ALLOWED } else { DENIED });
             allowed
         };

@@ -138,7 +138,8 @@ impl<S: TrafficSource + 'static> Shared<S> {
     /// was changed meanwhile.
     async fn change(&self, call: &Call<'_>, change: &Change) -> Result<Response, Status> {
         let path = call.path();
-        for attempt in 1.. {
+        let mut refused = Status::internal("the object could not be changed");
+        for _ in 0..ATTEMPTS {
             let current = self.policies.get(&path, call.name()).await?;
             let version = current.pointer("/metadata/resourceVersion").cloned();
             let object = patch::change(&Shown::of(&current), change, &call.stored)?;
@@ -149,12 +150,12 @@ impl<S: TrafficSource + 'static> Shared<S> {
             let warnings = wanted.warnings.clone();
             let next = wanted.onto(current);
             let sent = self.policies.send(Method::PUT, &path, &call.stored.options, Some(&next)).await?;
-            if sent.code == 409 && !is_pinned && attempt < ATTEMPTS {
-                continue;
+            match sent.ok(call.name()) {
+                Err(status) if status.code == 409 && !is_pinned => refused = status,
+                sent => return Self::written(call, StatusCode::OK, sent?, warnings),
             }
-            return Self::written(call, StatusCode::OK, sent.ok(call.name())?, warnings);
         }
-        Err(Status::internal("the object could not be changed"))
+        Err(refused)
     }
 
     /// Applies a part of an object. Creates it only for users who may do that.

@@ -1,4 +1,4 @@
-//! Counts the requests of webhooks, and measures how long answers take.
+//! Counts the requests of webhooks, measures how long answers take, and makes a span of each.
 //!
 //! Registered by `runtime`. `webhook` notes what it answers as an extension of the response; `measured` is the outermost
 //! layer, so that refused callers and time limits count as well. Labels are words of closed sets.
@@ -16,6 +16,10 @@ use prometheus_client::{
 };
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field::Empty, info_span};
+
+use super::review;
+use crate::telemetry::{self, TARGET};
 
 /// The webhooks by the paths of their requests, with the operations that each is called for.
 const WEBHOOKS: [(&str, &str, &[&str]); 3] = [
@@ -76,6 +80,11 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Failed => "failed",
         }
+    }
+
+    /// Returns true if the webhook did not do what it is for. A refusal is what it is for.
+    fn is_failure(self) -> bool {
+        matches!(self, Self::Unjudged | Self::Busy | Self::Timeout | Self::Failed)
     }
 
     /// Returns the outcome that a review's answer declares.
@@ -166,6 +175,49 @@ pub(super) fn with(mut response: Response, outcome: Outcome) -> Response {
     response
 }
 
+/// Makes the span of a request.
+fn span(webhook: &'static str, request: &Request) -> Span {
+    let span = info_span!(
+        target: TARGET,
+        parent: None,
+        "webhook",
+        otel.name = format!("webhook {webhook}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        smidge.operation = Empty,
+        smidge.outcome = Empty,
+        smidge.review.uid = Empty,
+        smidge.conversion.version = Empty,
+        k8s.object.kind = Empty,
+        k8s.object.name = Empty,
+        k8s.namespace.name = Empty,
+        http.request.body.size = Empty,
+        http.response.status_code = Empty,
+    );
+    telemetry::continue_trace(&span, request.headers());
+    span
+}
+
+/// Notes on the span of the request what the start of its body has, if spans are sent.
+pub(super) fn describe(body: &[u8]) {
+    if !telemetry::is_traced() {
+        return;
+    }
+    let span = Span::current();
+    span.record("http.request.body.size", telemetry::number(body.len()));
+    for (attribute, path) in [
+        ("smidge.review.uid", ["uid"].as_slice()),
+        ("smidge.conversion.version", &["desiredAPIVersion"]),
+        ("k8s.object.kind", &["kind", "kind"]),
+        ("k8s.object.name", &["name"]),
+        ("k8s.namespace.name", &["namespace"]),
+    ] {
+        if let Some(text) = review::text(body, path) {
+            span.record(attribute, telemetry::value(&text));
+        }
+    }
+}
+
 /// Counts a request. One whose client has gone is not counted, as it has no answer.
 pub(super) async fn measured(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
@@ -173,11 +225,19 @@ pub(super) async fn measured(State(metrics): State<Metrics>, request: Request, n
         return next.run(request).await;
     };
     let started = Instant::now();
-    let response = next.run(request).await;
+    let span = span(webhook, &request);
+    let response = next.run(request).instrument(span.clone()).await;
     let of = response.extensions().get::<Operation>();
     let operation = of.and_then(|of| operations.iter().find(|word| **word == of.0)).unwrap_or(&UNKNOWN);
     let noted = response.extensions().get::<Outcome>().copied();
-    let outcome = noted.unwrap_or_else(|| Outcome::of_status(response.status())).as_str();
+    let outcome = noted.unwrap_or_else(|| Outcome::of_status(response.status()));
+    if outcome.is_failure() {
+        span.record("otel.status_code", "error");
+    }
+    let outcome = outcome.as_str();
+    span.record("smidge.operation", *operation);
+    span.record("smidge.outcome", outcome);
+    span.record("http.response.status_code", i64::from(response.status().as_u16()));
     metrics.requests.get_or_create(&Answered { webhook, operation, outcome }).inc();
     metrics.duration.get_or_create(&Called { webhook }).observe(started.elapsed().as_secs_f64());
     response

@@ -110,6 +110,11 @@ pub fn admission(body: &[u8]) -> Result<Read<Admission, Admission<IgnoredAny>>, 
 /// object after the rest.
 const START: usize = 4 << 10;
 
+/// Returns a text of the request of a review, by the path of its fields there, without reading more than the review's start.
+pub fn text(body: &[u8], path: &[&str]) -> Option<String> {
+    find(body, &[&["request"], path].concat())
+}
+
 /// Returns the UID of an AdmissionReview, without reading more than its start.
 pub fn uid(body: &[u8]) -> Option<String> {
     find(body, &["request", "uid"])

@@ -52,6 +52,8 @@ pub struct Start {
     pub pages: SocketAddr,
     /// File of its log.
     pub log: PathBuf,
+    /// Further flags.
+    pub flags: Vec<String>,
     /// User and group of the process, if it is another one than that of the test.
     pub user: Option<u32>,
 }
@@ -67,6 +69,7 @@ impl Start {
             .arg("run")
             .args(["--dir".as_ref(), self.dir.as_os_str(), "--state".as_ref(), self.state.as_os_str()])
             .args(["--xds-listen", &self.xds.to_string(), "--admin-listen", &self.pages.to_string()])
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&self.log).unwrap())

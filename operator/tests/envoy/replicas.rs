@@ -52,6 +52,7 @@ impl Replicas {
                 xds: address(15_100, number),
                 pages: address(15_200, number),
                 log: place.join(format!("control-plane-{number}.log")),
+                flags: Vec::new(),
                 user: None,
             };
             replicas.all.push(start.run());

@@ -177,6 +177,7 @@ pub(super) async fn metrics() -> Metrics {
         xds: (address, 15_012).into(),
         pages: (address, 15_014).into(),
         log: path("log"),
+        flags: Vec::new(),
         user: None,
     };
     fs::create_dir(&start.dir).unwrap();

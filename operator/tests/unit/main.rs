@@ -34,6 +34,7 @@ mod sources;
 mod standalone;
 mod stat;
 mod status;
+mod telemetry;
 mod traffic;
 mod traffic_api;
 mod webhook_callers;

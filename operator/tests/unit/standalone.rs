@@ -43,6 +43,7 @@ fn place() -> (TempDir, Start) {
         xds: SocketAddr::from((address, 15_012)),
         pages: SocketAddr::from((address, 15_014)),
         log: path("log"),
+        flags: Vec::new(),
         user: None,
     };
     fs::create_dir(&start.dir).unwrap();

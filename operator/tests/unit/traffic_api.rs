@@ -4,6 +4,7 @@
 mod api;
 mod callers;
 mod reviews;
+mod spans;
 mod stored;
 mod watches;
 

@@ -31,12 +31,18 @@ impl<S> SnapshotHub<S> {
         Self(Arc::new(Inner { view_of, latest: Mutex::default(), subscribers: Mutex::default() }))
     }
 
-    /// Publishes a snapshot and notifies its recipients. The first one must be for all: no stream has a view yet.
-    /// `recipients` receives the number of subscribed proxies.
-    pub fn publish<'a>(&self, snapshot: Arc<S>, recipients: impl FnOnce(usize) -> Recipients<'a>) {
+    /// Publishes a snapshot and notifies its recipients; returns the number of proxies that were notified. The first one must
+    /// be for all: no stream has a view yet. `recipients` receives the number of subscribed proxies.
+    pub fn publish<'a>(&self, snapshot: Arc<S>, recipients: impl FnOnce(usize) -> Recipients<'a>) -> usize {
         *lock(&self.0.latest) = Some(snapshot);
         let subscribers = lock(&self.0.subscribers);
-        let notify_all = |streams: &Vec<Arc<Notify>>| streams.iter().for_each(|stream| stream.notify_one());
+        let mut notified = 0;
+        let mut notify_all = |streams: &Vec<Arc<Notify>>| {
+            for stream in streams {
+                stream.notify_one();
+            }
+            notified += 1;
+        };
         match recipients(subscribers.len()) {
             Recipients::All => subscribers.values().for_each(notify_all),
             Recipients::These(proxies) => {
@@ -49,6 +55,7 @@ impl<S> SnapshotHub<S> {
                     .for_each(|(_, streams)| notify_all(streams));
             }
         }
+        notified
     }
 
     /// Subscribes a stream of `proxy`; the subscription is notified at once.

@@ -5,7 +5,7 @@ use smidge_traffic_metrics::api::{
     request::{self, Request},
     status::Status,
     stored::{
-        Stored, Validation,
+        Stored, Validation, answer,
         patch::{self, Change, Patch},
         policy::{self, Shown},
         refusal,
@@ -179,6 +179,20 @@ fn methods_and_parameters_are_those_of_api_servers() {
     let other = "/apis/metrics.smi-spec.io/v1alpha2/namespaces/shop/deployments/web";
     let status = request::parse("DELETE", other, "").unwrap_err();
     assert!(status.code == 405 && status.message().contains("trafficmetrics"), "{status:?}");
+}
+
+#[test]
+fn a_list_asks_for_an_object_by_name_if_its_policies_measure_one() {
+    let named = |targets: &[&str]| {
+        let policies: Vec<Shown> = targets.iter().map(|target| Shown::of(&policy_of(target))).collect();
+        let questions = answer::questions(&request("GET", LIST, ""), &policies);
+        assert_eq!(questions.len(), 1, "{questions:?}");
+        assert_eq!(questions[0].namespace.as_deref(), Some("shop"));
+        questions[0].name.clone()
+    };
+    assert_eq!(named(&["web"]).as_deref(), Some("web"));
+    assert_eq!(named(&["web", "web", "web"]).as_deref(), Some("web"));
+    assert_eq!(named(&["web", "api", "web"]), None);
 }
 
 /// Applies a patch of this type to the TrafficMetrics of a policy.

@@ -3,7 +3,7 @@
 //! Pure. Used by the server, which reads the MetricsPolicies and asks the source what `questions` has. Answers to writes
 //! have no figures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -60,14 +60,14 @@ struct Item<'a> {
 
 /// Returns the questions about what policies measure: one for each kind.
 pub fn questions(request: &Stored, policies: &[Shown]) -> Vec<Question> {
-    let mut by_kind = BTreeMap::<Kind, Vec<ObjectName>>::new();
+    // Several policies can measure one object.
+    let mut by_kind = BTreeMap::<Kind, BTreeSet<ObjectName>>::new();
     for policy in policies {
         let Some(resource) = policy.resource() else { continue };
-        by_kind.entry(resource.kind).or_default().push(measured(resource, policy));
+        by_kind.entry(resource.kind).or_default().insert(measured(resource, policy));
     }
-    let question = |(kind, mut names): (Kind, Vec<ObjectName>)| {
-        names.dedup();
-        let one = if let [one] = names.as_slice() { Some(one.clone()) } else { None };
+    let question = |(kind, names): (Kind, BTreeSet<ObjectName>)| {
+        let one = names.first().filter(|_| names.len() == 1).cloned();
         let namespace = one.as_ref().map(|one| one.namespace.clone()).or_else(|| request.namespace.clone());
         Question {
             kind,
