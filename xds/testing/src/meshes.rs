@@ -279,6 +279,7 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
             ports: ports.iter().copied().collect(),
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
+            ends: false,
             traffic: TrafficStats::None,
             routes: Vec::new(),
         }),

@@ -54,6 +54,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         ports: BTreeMap::from([(8080, protocol)]),
         access: AccessMode::Permissive,
         mtls: MtlsMode::Strict,
+        ends: false,
         traffic: TrafficStats::None,
         routes: Vec::new(),
     };
