@@ -1,5 +1,5 @@
 //! Running Envoy with the outbound side of the workload `web`, whose listener is at a port of this machine instead of
-//! behind a redirection, and whose Services have one endpoint.
+//! behind a redirection, and whose Services have the endpoints of the test.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -28,6 +28,17 @@ impl Outbound {
         snapshot: &Snapshot,
         server: SocketAddr,
     ) -> Self {
+        Self::start_with(binary, authority, (listener, port), snapshot, &[server])
+    }
+
+    /// Starts such an Envoy that sends what it forwards to several servers.
+    pub fn start_with(
+        binary: &Path,
+        authority: &Authority,
+        (listener, port): (&str, u16),
+        snapshot: &Snapshot,
+        servers: &[SocketAddr],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = authority.issue(&spiffe("web")).pems();
         let identity = json!({ "name": "identity", "tls_certificate": {
@@ -49,7 +60,7 @@ impl Outbound {
                 ResourceType::Cluster if &*resource.name == "tracing" => clusters.push(printed),
                 ResourceType::Cluster => {
                     let is_blackhole = &*resource.name == "blackhole";
-                    clusters.push(fixed(printed, (!is_blackhole).then_some(server)));
+                    clusters.push(fixed(printed, if is_blackhole { &[] } else { servers }));
                 }
                 ResourceType::Extension | ResourceType::Secret | ResourceType::Route => {
                     put(folder.path(), &resource.name, url, vec![printed]);
