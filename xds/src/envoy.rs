@@ -14,6 +14,7 @@ pub mod names;
 pub mod predicate;
 pub mod rbac;
 pub mod request;
+pub mod retry;
 pub mod route;
 pub mod tls;
 pub mod tracing;

@@ -368,11 +368,13 @@ impl Resources {
     }
 }
 
-/// Returns the addresses at which a Service is called, by port.
+/// Returns the addresses at which a Service is called, by port, for the answers of proxies without its listeners. A Service
+/// that joins the mesh has none: a listener takes some milliseconds to get its route, and calls would be refused until then.
 fn listener_addresses(
     service: &Service,
 ) -> impl Iterator<Item = ((u16, Protocol, Closed), &BTreeSet<IpAddr>)> {
-    service.ports.iter().map(|(number, port)| {
+    let ports = service.ports.iter().filter(|_| !service.is_joining);
+    ports.map(|(number, port)| {
         let mut others = reach::backends(port).filter(|backend| backend.service != service.id);
         let is_served = !port.servers.is_empty() || others.next().is_some();
         let closed = if is_served { Closed::ByPolicy } else { Closed::ForWantOfServers };

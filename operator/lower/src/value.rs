@@ -159,6 +159,8 @@ pub(super) struct MeshPod {
     pub traffic: TrafficStats,
     /// True if it is a pod of a manifest, whose proxy gets its version when it is injected.
     pub is_planned: bool,
+    /// True if it is being deleted.
+    pub is_ending: bool,
     /// TCP ports that the application declares.
     pub ports: Vec<DeclaredPort>,
     /// Ports that callers reach without its proxy.

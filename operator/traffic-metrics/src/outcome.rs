@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | policy denied it (`enforced`, the `termination` of a connection, a refusal of the caller's own proxy) | refused, whatever the rest is |
 //! | an attempt that found no server (code 0, flag `UF`), and not the last one | none: another attempt follows |
+//! | an attempt that did not reach the workload behind the server's proxy, and not the last one (`retried`) | none: another attempt follows |
 //! | a refusal of the caller's own proxy as the Service has no server | failure |
 //! | gRPC status 2, 4, 12, 13, 14, 15 (`UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`) | failure |
 //! | any other gRPC status | success |
@@ -16,7 +17,7 @@
 //! The gRPC statuses are those that OpenTelemetry's conventions count as errors of a server; the others are the
 //! caller's own doing, as 4xx is: `CANCELLED`, `PERMISSION_DENIED`, and `RESOURCE_EXHAUSTED`, which corresponds to 429.
 
-use crate::series::{ATTEMPTS, DENIED, Labels, Metric, NO_ENDPOINT, TCP_DENIED};
+use crate::series::{ATTEMPTS, DENIED, IS_RETRIED, Labels, Metric, NO_ENDPOINT, TCP_DENIED};
 
 /// Outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +55,11 @@ pub fn outcome(metric: Metric, labels: &Labels<'_>) -> Outcome {
     if (1..500).contains(&code) && !is_cut { Outcome::Success } else { Outcome::Failure }
 }
 
-/// Returns true for an attempt that found no server and is followed by another.
+/// Returns true for an attempt that found no server, or no workload behind one, and is followed by another.
 fn is_repeated(labels: &Labels<'_>) -> bool {
+    if labels.retried == IS_RETRIED {
+        return true;
+    }
     let attempt: u8 = labels.attempt.parse().unwrap_or(ATTEMPTS);
     labels.code == "0" && attempt < ATTEMPTS && labels.flags.split(',').any(|flag| flag.trim() == "UF")
 }
@@ -111,6 +115,11 @@ mod tests {
             outcome(Metric::OutboundRequests, &labels)
         };
         assert_eq!([of("0", "1"), of("0", "2")], [Outcome::Repeated; 2]);
+        for (metric, flags) in [(Metric::InboundRequests, "UF"), (Metric::OutboundRequests, "-")] {
+            let of = |retried| outcome(metric, &Labels { code: "503", flags, retried, ..Labels::default() });
+            assert_eq!(of("1"), Outcome::Repeated);
+            assert_eq!([of(""), of("-"), of("yes")], [Outcome::Failure; 3]);
+        }
         for last in [of("0", "3"), of("0", ""), of("0", "many"), of("503", "1")] {
             assert_eq!(last, Outcome::Failure);
         }

@@ -63,6 +63,8 @@ pub const ROUTE: &str = "route";
 pub const TERMINATION: &str = "termination";
 /// Label with the number of the attempt at a request: 1 and more.
 pub const ATTEMPT: &str = "attempt";
+/// Label with [`IS_RETRIED`] for an attempt that the server's proxy could not serve and the caller's repeats; else empty.
+pub const RETRIED: &str = "retried";
 /// Label with the filter chain that refused a call; it begins with [`NO_ENDPOINT`] if there is no server for it.
 pub const CHAIN: &str = "chain";
 /// Label with the cluster that took the call: `namespace/name/port` of a Service.
@@ -74,6 +76,8 @@ pub const ADDRESS: &str = "address";
 
 /// Value of [`ENFORCED`] and [`SHADOW`] for a call that policy refuses.
 pub const DENIED: &str = "denied";
+/// Value of [`RETRIED`] for an attempt that another one follows.
+pub const IS_RETRIED: &str = "1";
 /// Start of [`TERMINATION`] for a connection that policy refused.
 pub const TCP_DENIED: &str = "rbac_access_denied";
 /// Start of [`CHAIN`] for a call of a Service without servers.
@@ -107,9 +111,13 @@ impl Metric {
     /// Returns the labels; an absent one is the same as an empty one.
     pub fn labels(self) -> &'static [&'static str] {
         match self {
-            Self::InboundRequests => &[PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ENFORCED, SHADOW, ROUTE],
+            Self::InboundRequests => {
+                &[PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ENFORCED, SHADOW, ROUTE, RETRIED]
+            }
             Self::InboundLatency => &[PEER_ID, PEER_SUBJECT, ROUTE],
-            Self::OutboundRequests => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ATTEMPT],
+            Self::OutboundRequests => {
+                &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT, CODE, FLAGS, GRPC, ATTEMPT, RETRIED]
+            }
             Self::OutboundLatency => &[SERVICE, ROOT, PEER_ID, PEER_SUBJECT],
             Self::OutboundRefused => &[ADDRESS, CHAIN],
             Self::InboundConnections => &[PEER_ID, PEER_SUBJECT, TERMINATION, SHADOW],

@@ -23,6 +23,10 @@ pub struct Service {
     pub ports: BTreeMap<u16, ServicePort>,
     /// The identities that may serve the Service: a client refuses any other server.
     pub identities: BTreeSet<SpiffeId>,
+    /// True while the Service joins the mesh or leaves it, pod by pod: nothing is refused, and some of its pods are called in
+    /// plaintext. A proxy that does not have its listeners yet sends calls on as they are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_joining: bool,
 }
 
 /// Port of a Service.

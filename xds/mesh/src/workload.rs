@@ -41,6 +41,9 @@ pub struct Class {
     pub access: AccessMode,
     /// The mTLS mode: whether plaintext callers are accepted.
     pub mtls: MtlsMode,
+    /// True if the instances are being deleted and accept plaintext callers: these shall connect elsewhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ends: bool,
     /// The statistics of traffic that the proxies can count.
     #[serde(skip_serializing_if = "TrafficStats::is_none")]
     pub traffic: TrafficStats,

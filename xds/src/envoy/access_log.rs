@@ -77,6 +77,8 @@ const SENT: [Field; 10] = [
 const REFUSED: [Field; 2] = [("reporter", "source"), ("dialled_address", "%DOWNSTREAM_LOCAL_ADDRESS%")];
 /// Number of the attempt at a request, which the router writes.
 const ATTEMPT: Field = ("attempt", "%REQ(X-ENVOY-ATTEMPT-COUNT)%");
+/// The mark of an answer after which the caller's proxy makes another attempt (`retry`).
+const RETRIED: Field = ("retried", "%RESP(X-SMIDGE-RETRY)%");
 const ROUTE: Field = ("route", rbac::ROUTE_STATE);
 /// Decisions of policy about a request.
 const OF_HTTP_POLICY: [Field; 3] = [
@@ -104,7 +106,7 @@ pub fn inbound_requests(logs: AccessLogs) -> Option<AccessLog> {
         log_filter::is_grpc_error(),
         log_filter::has_flag(),
     ]);
-    let fields = [&CALL[..], &REQUEST, &RECEIVED, &OF_HTTP_POLICY, &[ROUTE]];
+    let fields = [&CALL[..], &REQUEST, &RECEIVED, &OF_HTTP_POLICY, &[ROUTE, RETRIED]];
     log(&fields, of_calls(logs, AccessLogType::DownstreamEnd, failed)?)
 }
 

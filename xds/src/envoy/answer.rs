@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::string_matcher::MatchPattern,
 };
 
-use super::{request, wire};
+use super::{request, retry, wire};
 
 const CONNECT: &str = "smidge: CONNECT is not served at ports that are read as HTTP: a forward proxy needs a port with \
                        appProtocol: tcp\n";
@@ -37,13 +37,17 @@ pub fn of_workload(plain: bool) -> LocalReplyConfig {
         "smidge: access denied by the mesh's policy: no TrafficTarget allows {caller} to %REQ(:METHOD)% \
          %PATH(NQ:PATH)% at {server}\n"
     );
+    // Only the proxy of a caller in the mesh obeys a mark.
+    let marks = (!plain).then(retry::marks);
+    let own_answers = [
+        unrepeated(),
+        // The refusal of an ambiguous path, by a filter that answers 403.
+        mapper(header(request::ambiguous()), Some(400), AMBIGUOUS),
+        connect(),
+        mapper(status(403), None, &refusal),
+    ];
     LocalReplyConfig {
-        mappers: vec![
-            // The refusal of an ambiguous path, by a filter that answers 403.
-            mapper(header(request::ambiguous()), Some(400), AMBIGUOUS),
-            connect(),
-            mapper(status(403), None, &refusal),
-        ],
+        mappers: marks.into_iter().flatten().chain(own_answers).collect(),
         body_format: Some(own("workload's")),
     }
 }
@@ -53,7 +57,13 @@ pub fn of_workload(plain: bool) -> LocalReplyConfig {
 /// server; every other request with a path has a route.
 pub fn of_caller() -> LocalReplyConfig {
     let withdrawn = mapper(flags(&["NC", "NR"]), Some(403), WITHDRAWN);
-    LocalReplyConfig { mappers: vec![connect(), withdrawn], body_format: Some(own("caller's")) }
+    LocalReplyConfig { mappers: vec![connect(), withdrawn, unrepeated()], body_format: Some(own("caller's")) }
+}
+
+/// Builds the answer to a request whose body outgrew the buffer between two attempts: no server has taken it, which 503
+/// tells callers, and gRPC would read 507 as an unknown error.
+fn unrepeated() -> ResponseMapper {
+    ResponseMapper { body_format_override: None, ..mapper(retry::outgrown(), Some(503), "") }
 }
 
 /// Builds the texts of a listener that refuses every request. It has no route, so that CONNECT and requests without a

@@ -130,9 +130,9 @@ pub fn inbound_http(port: u16, plain: bool, options: Options<'_>) -> Filter {
     let Options { settings, traffic } = options;
     let name = names::inbound_http(port);
     let mut filters = vec![
+        request::kept_state(plain),
         request::own_headers(settings.names_caller && !plain),
         request::refuse_ambiguous(),
-        request::path_state(),
     ];
     if !traffic.is_none() {
         // Before the rules, so that refused requests have a route as well.

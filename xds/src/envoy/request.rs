@@ -34,7 +34,7 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 
-use super::{filter::http_filter, rbac, route, wire};
+use super::{filter::http_filter, rbac, retry, route, wire};
 use crate::mesh::settings::Settings;
 
 /// Prefixes of the headers that only proxies write: Envoy's own, some of which it would obey, and those of this mesh.
@@ -162,8 +162,9 @@ fn remove(names: MatchPattern) -> HeaderMutation {
 }
 
 /// Builds the filter that keeps the path without its query for `rbac`: a pattern over the whole `:path` could be met by
-/// text in the query.
-pub fn path_state() -> HttpFilter {
+/// text in the query. It keeps the number of the attempt for `retry`, which `own_headers` removes. `plain` is true for
+/// callers in plaintext, whose number is a claim.
+pub fn kept_state(plain: bool) -> HttpFilter {
     let state = FilterStateValue {
         key: Some(filter_state_value::Key::ObjectKey(rbac::PATH_STATE.to_owned())),
         factory_key: "envoy.string".to_owned(),
@@ -172,7 +173,7 @@ pub fn path_state() -> HttpFilter {
         ..FilterStateValue::default()
     };
     let config = set_filter_state::v3::Config {
-        on_request_headers: vec![state],
+        on_request_headers: std::iter::once(state).chain((!plain).then(retry::attempt_state)).collect(),
         ..set_filter_state::v3::Config::default()
     };
     http_filter("envoy.filters.http.set_filter_state", &config)

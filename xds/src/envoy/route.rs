@@ -6,13 +6,10 @@
 use std::collections::BTreeSet;
 
 use envoy_types::pb::{
-    envoy::{
-        config::route::v3::{
-            DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-            VirtualHost, WeightedCluster, retry_policy, route, route_action, route_match::PathSpecifier,
-            weighted_cluster::ClusterWeight,
-        },
-        extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
+    envoy::config::route::v3::{
+        DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+        WeightedCluster, route, route_action, route_action::MaxStreamDuration, route_match::PathSpecifier,
+        weighted_cluster::ClusterWeight,
     },
     xds::r#type::matcher::v3::{
         Matcher,
@@ -24,7 +21,7 @@ use envoy_types::pb::{
     },
 };
 
-use super::{names, predicate, wire};
+use super::{names, predicate, retry, wire};
 use crate::mesh::{
     id::ServiceId,
     matches::Matches,
@@ -58,7 +55,11 @@ pub fn service(service: &ServiceId, port: u16, exact: bool, rules: &[RouteRule])
     };
     // The number of the attempt is read by the statistics of traffic, and removed by the server's proxy.
     let host = VirtualHost { include_request_attempt_count: true, ..host };
-    RouteConfiguration { request_headers_to_remove: vec![PATH_HEADER.to_owned()], ..by_host(&name, host) }
+    RouteConfiguration {
+        request_headers_to_remove: vec![PATH_HEADER.to_owned()],
+        response_headers_to_remove: vec![retry::MARK.to_owned()],
+        ..by_host(&name, host)
+    }
 }
 
 /// Builds the predicate of a rule with matches; `None` for a rule that nothing can match.
@@ -81,11 +82,13 @@ fn on_match(route: &Route) -> OnMatch {
 /// Builds the route of every request to one cluster, for the inbound side.
 pub fn inbound() -> RouteConfiguration {
     let action = route::Action::Route(RouteAction {
-        // The workload may close an idle connection just as a request is about to be written to it.
-        retry_policy: Some(retries("reset-before-request,refused-stream", 1)),
+        retry_policy: Some(retry::of_workload()),
         ..to(route_action::ClusterSpecifier::Cluster(names::INBOUND.to_owned()))
     });
-    configuration(names::INBOUND, vec![all(action)])
+    RouteConfiguration {
+        response_headers_to_remove: vec![retry::MARK.to_owned()],
+        ..configuration(names::INBOUND, vec![all(action)])
+    }
 }
 
 /// Builds a configuration without a route.
@@ -141,20 +144,7 @@ fn action(service: &ServiceId, port: u16, exact: bool, backends: &[Backend]) -> 
             ..WeightedCluster::default()
         }),
     };
-    route::Action::Route(RouteAction {
-        retry_policy: Some(RetryPolicy {
-            retry_host_predicate: vec![retry_policy::RetryHostPredicate {
-                name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-                config_type: Some(retry_policy::retry_host_predicate::ConfigType::TypedConfig(wire::any(
-                    &PreviousHostsPredicate {},
-                ))),
-            }],
-            host_selection_retry_max_attempts: 5,
-            // In none of these cases can the request have reached the workload, so that it is never executed twice.
-            ..retries("connect-failure,refused-stream,reset-before-request", 2)
-        }),
-        ..to(specifier)
-    })
+    route::Action::Route(RouteAction { retry_policy: Some(retry::of_caller()), ..to(specifier) })
 }
 
 /// Returns the weights for Envoy: their sum must fit 32 bits.
@@ -166,11 +156,13 @@ fn to(specifier: route_action::ClusterSpecifier) -> RouteAction {
     RouteAction {
         // The caller decides the time limit of a request; Envoy's 15 s would cut streams.
         timeout: wire::seconds(0),
+        // That of gRPC is in its header. At it, servers end a stream with a reset, which would reach the caller as
+        // UNAVAILABLE if it came before its own timer.
+        max_stream_duration: Some(MaxStreamDuration {
+            grpc_timeout_header_max: wire::seconds(0),
+            ..MaxStreamDuration::default()
+        }),
         cluster_specifier: Some(specifier),
         ..RouteAction::default()
     }
-}
-
-fn retries(on: &str, times: u32) -> RetryPolicy {
-    RetryPolicy { retry_on: on.to_owned(), num_retries: wire::number(times), ..RetryPolicy::default() }
 }

@@ -59,6 +59,8 @@ const REFUSED: [Label; 2] = [("address", "%DOWNSTREAM_LOCAL_ADDRESS%"), ("chain"
 /// The number of the attempt, which the router writes: one that found no server may be followed by another for the same
 /// request.
 const ATTEMPT: Label = ("attempt", "%REQ(X-ENVOY-ATTEMPT-COUNT)%");
+/// The mark of an answer after which the caller's proxy makes another attempt (`retry`).
+const RETRIED: Label = ("retried", "%RESP(X-SMIDGE-RETRY)%");
 /// The route of the request, where routes are measured (`rbac::routes`).
 const ROUTE: Label = ("route", rbac::ROUTE_STATE);
 const OF_HTTP_POLICY: [Label; 2] = [
@@ -72,7 +74,8 @@ const OF_TCP_POLICY: [Label; 2] = [
 
 /// Builds the loggers of the requests to a workload. A request that policy denies has no latency.
 pub fn inbound_requests(stats: TrafficStats) -> Vec<AccessLog> {
-    let counted = counter(INBOUND_REQUESTS, &[&CLIENT[..], &OUTCOME, &OF_HTTP_POLICY, &[ROUTE]].concat());
+    let counted =
+        counter(INBOUND_REQUESTS, &[&CLIENT[..], &OUTCOME, &OF_HTTP_POLICY, &[ROUTE, RETRIED]].concat());
     let timed = histogram(INBOUND_LATENCY, &[&CLIENT[..], &[ROUTE]].concat());
     let end = of_type(AccessLogType::DownstreamEnd);
     let is_served =
@@ -90,7 +93,8 @@ pub fn inbound_connections(stats: TrafficStats) -> Option<AccessLog> {
 /// Builds the loggers of the requests that a workload sends: of those for which its proxy chose a server. An attempt that
 /// got no answer has no latency.
 pub fn outbound_requests(stats: TrafficStats) -> Vec<AccessLog> {
-    let counted = counter(OUTBOUND_REQUESTS, &[&SERVICE[..], &SERVER, &OUTCOME, &[ATTEMPT]].concat());
+    let counted =
+        counter(OUTBOUND_REQUESTS, &[&SERVICE[..], &SERVER, &OUTCOME, &[ATTEMPT, RETRIED]].concat());
     let timed = histogram(OUTBOUND_LATENCY, &[&SERVICE[..], &SERVER].concat());
     let end = of_type(AccessLogType::UpstreamEnd);
     let answered = all(vec![end.clone(), log_filter::has_status()]);

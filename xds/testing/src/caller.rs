@@ -16,9 +16,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
 };
 
-/// Test authority with a root certificate.
+/// Test authority with a root certificate. Clones are the same authority.
+#[derive(Clone)]
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     /// The root certificate.
     pub pem: String,
 }
@@ -38,7 +39,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "a root for tests");
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { issuer: Arc::new(Issuer::new(params, key)), pem }
     }
 
     /// Issues a leaf certificate for any name.

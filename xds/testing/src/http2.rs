@@ -3,8 +3,10 @@
 use std::{
     convert::Infallible,
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use http_body_util::{BodyExt as _, Full};
@@ -18,10 +20,21 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 
+use crate::inbound::server;
+
 /// Types of frames.
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
+
+/// Frame by which a server states that it does not process a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Refusal {
+    /// It ends the stream with `REFUSED_STREAM`.
+    Stream,
+    /// It ends the connection, on which it has processed no stream.
+    Goaway,
+}
 
 /// Sends a GET with these headers and trailers, and returns the frames that answer it, by type and content.
 pub fn get(
@@ -70,6 +83,44 @@ fn block<'a>(headers: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> Vec<u
         }
     }
     block
+}
+
+/// Starts a server of HTTP/2 that answers no request, and ends its stream with `CANCEL` after this time.
+pub fn resetting_server(after: Duration) -> SocketAddr {
+    server(move |stream| {
+        drop(on_each_request(stream, |id| {
+            // No one sends: it is a timer.
+            let (_sender, timer) = mpsc::channel::<()>();
+            let _ = timer.recv_timeout(after);
+            [&[0, 0, 4, RST_STREAM, 0], id, &[0, 0, 0, 8]].concat()
+        }));
+    })
+}
+
+/// Starts a server of HTTP/2 that does not process any request.
+pub fn refusing_server(refusal: Refusal) -> SocketAddr {
+    server(move |stream| {
+        drop(on_each_request(stream, |id| match refusal {
+            Refusal::Stream => [&[0, 0, 4, RST_STREAM, 0], id, &[0, 0, 0, 7]].concat(),
+            Refusal::Goaway => [&[0, 0, 8, 7], [0; 13].as_slice()].concat(),
+        }));
+    })
+}
+
+/// Serves a connection: answers the headers of each request with the frame that is built for the stream.
+fn on_each_request(mut stream: TcpStream, frame: impl Fn(&[u8]) -> Vec<u8>) -> io::Result<()> {
+    stream.read_exact(&mut [0; 24])?;
+    // An empty SETTINGS.
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])?;
+    let mut head = [0; 9];
+    loop {
+        stream.read_exact(&mut head)?;
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length])?;
+        if head[3] == HEADERS {
+            stream.write_all(&frame(&head[5..]))?;
+        }
+    }
 }
 
 /// Starts a server of HTTP/1.1 and HTTP/2 that answers each request with its headers and trailers, one a line.

@@ -41,13 +41,13 @@ impl Inbound {
         put(folder.path(), "identity", ResourceType::Secret.type_url(), vec![identity]);
         write(folder.path(), ports, snapshot);
         let view = snapshot.view(&meshes::proxy("api")).unwrap();
-        let cluster = |name: &str, to| {
+        let cluster = |name: &str, to: &[SocketAddr]| {
             let cluster = view.get(ResourceType::Cluster, name).unwrap();
             fixed(render::resource(cluster).unwrap(), to)
         };
         // The collector of spans is at its own address.
         let collector = view.get(ResourceType::Cluster, "tracing").map(|it| render::resource(it).unwrap());
-        let clusters = [cluster("inbound", Some(workload)), cluster("blackhole", None)];
+        let clusters = [cluster("inbound", &[workload]), cluster("blackhole", &[])];
         let clusters: Vec<Value> = clusters.into_iter().chain(collector).collect();
         let envoy = Envoy::start(binary, folder, &json!(clusters));
         within("Envoy listens", || plain(at(ports[0])).is_ok());

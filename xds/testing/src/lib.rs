@@ -16,6 +16,7 @@ pub mod binaries;
 pub mod caller;
 pub mod client;
 pub mod collector;
+pub mod counting;
 pub mod fixture;
 pub mod http1;
 pub mod http2;

@@ -279,6 +279,7 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
             ports: ports.iter().copied().collect(),
             access: AccessMode::Enforce,
             mtls: MtlsMode::Strict,
+            ends: false,
             traffic: TrafficStats::None,
             routes: Vec::new(),
         }),
@@ -313,7 +314,8 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
         route: Route::own(id(name)),
     };
     let identities = servers.iter().map(|(server, _)| account(server)).collect();
-    let service = Service { id: id(name), ports: BTreeMap::from([(number, port)]), identities };
+    let service =
+        Service { id: id(name), ports: BTreeMap::from([(number, port)]), identities, is_joining: false };
     mesh.services.insert(id(name), Arc::new(service));
 }
 

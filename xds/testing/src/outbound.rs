@@ -1,5 +1,5 @@
 //! Running Envoy with the outbound side of the workload `web`, whose listener is at a port of this machine instead of
-//! behind a redirection, and whose Services have one endpoint.
+//! behind a redirection, and whose Services have the endpoints of the test.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -28,7 +28,18 @@ impl Outbound {
         snapshot: &Snapshot,
         server: SocketAddr,
     ) -> Self {
-        Self::run(binary, authority, listener, snapshot, |cluster| fixed(cluster, Some(server)))
+        Self::start_with(binary, authority, listener, snapshot, &[server])
+    }
+
+    /// Starts such an Envoy that sends what it forwards to several servers.
+    pub fn start_with(
+        binary: &Path,
+        authority: &Authority,
+        listener: (&str, u16),
+        snapshot: &Snapshot,
+        servers: &[SocketAddr],
+    ) -> Self {
+        Self::run(binary, authority, listener, snapshot, |cluster| fixed(cluster, servers))
     }
 
     /// Starts the same with the endpoints of the mesh.
@@ -72,9 +83,7 @@ impl Outbound {
                 }
                 // The collector of spans is at its own address.
                 ResourceType::Cluster if &*resource.name == "tracing" => clusters.push(printed),
-                ResourceType::Cluster if &*resource.name == "blackhole" => {
-                    clusters.push(fixed(printed, None))
-                }
+                ResourceType::Cluster if &*resource.name == "blackhole" => clusters.push(fixed(printed, &[])),
                 ResourceType::Cluster => clusters.push(place(printed)),
                 ResourceType::Extension | ResourceType::Secret | ResourceType::Route => {
                     put(folder.path(), &resource.name, url, vec![printed]);

@@ -115,16 +115,16 @@ pub fn put(folder: &Path, name: &str, url: &str, resources: Vec<Value>) {
     fs::rename(fresh, path(folder, name)).unwrap();
 }
 
-/// Returns a cluster of the pool with one endpoint, or none, in place of those that a proxy discovers or dials.
-pub fn fixed(mut cluster: Value, address: Option<SocketAddr>) -> Value {
-    let endpoint = |to: SocketAddr| {
+/// Returns a cluster of the pool with these endpoints in place of those that a proxy discovers or dials.
+pub fn fixed(mut cluster: Value, addresses: &[SocketAddr]) -> Value {
+    let endpoint = |to: &SocketAddr| {
         let address = json!({ "socket_address": { "address": to.ip(), "port_value": to.port() } });
         json!({ "endpoint": { "address": address } })
     };
-    let lb_endpoints: Vec<Value> = address.into_iter().map(endpoint).collect();
+    let lb_endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     let name = cluster["name"].clone();
     let fields = cluster.as_object_mut().unwrap();
-    fields.retain(|field, _| !["eds_cluster_config", "lb_policy"].contains(&field.as_str()));
+    fields.retain(|field, value| field != "eds_cluster_config" && value != "CLUSTER_PROVIDED");
     fields.insert("type".to_owned(), json!("STATIC"));
     let endpoints = json!([{ "lb_endpoints": lb_endpoints }]);
     fields.insert("load_assignment".to_owned(), json!({ "cluster_name": name, "endpoints": endpoints }));

@@ -54,6 +54,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         ports: BTreeMap::from([(8080, protocol)]),
         access: AccessMode::Permissive,
         mtls: MtlsMode::Strict,
+        ends: false,
         traffic: TrafficStats::None,
         routes: Vec::new(),
     };
@@ -86,7 +87,8 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         route: Route::own(id.clone()),
     };
     let identities = BTreeSet::from([identity]);
-    let service = Service { id: id.clone(), ports: BTreeMap::from([(80, port)]), identities };
+    let service =
+        Service { id: id.clone(), ports: BTreeMap::from([(80, port)]), identities, is_joining: false };
     mesh.services.insert(id, Arc::new(service));
 }
 

@@ -21,6 +21,7 @@ mod paths;
 mod rbac_verdicts;
 mod refusals;
 mod requests;
+mod retries;
 mod route_verdicts;
 mod settings;
 mod statistics;

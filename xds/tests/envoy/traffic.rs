@@ -121,6 +121,31 @@ fn a_call_that_finds_no_server_is_counted_with_its_service() {
     }
 }
 
+#[test]
+fn an_attempt_that_another_follows_is_counted_as_such() {
+    for binary in counting() {
+        let [port, outer, closed] = process::reserved_ports();
+        let authority = Authority::generate();
+        let mut mesh = mesh(&authority, binaries::traffic(&binary));
+        meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Http)]);
+        meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", port)]);
+        meshes::each_class(&mut mesh, |class| class.traffic = binaries::traffic(&binary));
+        let snapshot = Snapshot::next(Arc::new(mesh), None);
+        let inbound = Inbound::start(&binary, authority, &[port], &snapshot, at(closed));
+        let listener = ("outbound/10.96.0.10:80", outer);
+        let outbound = Outbound::start(&binary, &inbound.authority, listener, &snapshot, at(port));
+        let head = "GET /books HTTP/1.1\nHost: api\n";
+        assert_eq!(request(plain(outbound.address()).unwrap(), head).unwrap().0, 503);
+        let (repeated, last) = ("retried=\"1\"", "retried=\"\"");
+        for (attempt, retried) in [("1", repeated), ("2", repeated), ("3", last)] {
+            let labels = [&format!("attempt=\"{attempt}\""), "code=\"503\"", retried];
+            expect(&outbound.envoy, "outbound_requests", &labels, 1);
+        }
+        expect(&inbound.envoy, "inbound_requests", &["code=\"503\"", "UF\"", repeated], 2);
+        expect(&inbound.envoy, "inbound_requests", &["code=\"503\"", "UF\"", last], 1);
+    }
+}
+
 /// Returns the binaries that can count.
 fn counting() -> impl Iterator<Item = std::path::PathBuf> {
     let can = |envoy: &Path| !binaries::traffic(envoy).is_none();

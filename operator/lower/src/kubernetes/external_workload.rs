@@ -95,6 +95,7 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         owner: (KIND.to_owned(), key.1.clone()),
         traffic: TrafficStats::None,
         is_planned: false,
+        is_ending: false,
         ports,
         excluded_ports: BTreeSet::new(),
     };

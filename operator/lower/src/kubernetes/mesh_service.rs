@@ -100,7 +100,9 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
     if known.is_headless {
         reader.add_dialled_ports(&mut ports, context);
     }
-    Some(Service { id: id.clone(), ports, identities: identities(&known, context) })
+    let is_joining = !context.modes(&id.namespace).0.is_enforced()
+        && !endpoints::reached_in_plaintext(&known, context).is_empty();
+    Some(Service { id: id.clone(), ports, identities: identities(&known, context), is_joining })
 }
 
 /// Reads one Service that is in the mesh.

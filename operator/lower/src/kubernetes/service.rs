@@ -35,7 +35,7 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
     }
     let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
     let slices = context.slices(id);
-    let Pods { members, outside, outside_pods } = pods(id, selector, &slices, context);
+    let Pods { members, outside, unmeshed } = pods(id, selector, &slices, context);
     let object = ObjectRef::new("Service", &id.namespace, &id.name);
     let mut ports = ports(spec, &object, context.findings());
     for port in ports.values_mut() {
@@ -48,7 +48,7 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
         ports,
         members,
         outside: outside.into_iter().collect(),
-        outside_pods,
+        outside_pods: unmeshed,
         has_selector: selector.is_some(),
         cluster_addresses: cluster_addresses(spec),
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
@@ -92,7 +92,7 @@ fn give(known: &KubeService, context: &mut Context<'_>) {
 struct Pods {
     members: MeshPods,
     outside: BTreeSet<String>,
-    outside_pods: BTreeMap<Key, Arc<KubePod>>,
+    unmeshed: BTreeMap<Key, Arc<KubePod>>,
 }
 
 /// Returns the pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
@@ -102,13 +102,13 @@ fn pods(
     slices: &[Shared<EndpointSlice>],
     context: &mut Context<'_>,
 ) -> Pods {
-    let Pods { mut members, mut outside, mut outside_pods } = Pods::default();
+    let Pods { mut members, mut outside, mut unmeshed } = Pods::default();
     for pod in selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default() {
         if let Some(member) = &pod.member {
             members.insert(pod.key.clone(), Arc::clone(member));
         } else {
             outside.insert(pod.name());
-            outside_pods.insert(pod.key.clone(), pod);
+            unmeshed.insert(pod.key.clone(), pod);
         }
     }
     for place in endpoints::places(slices, &id.namespace, context) {
@@ -116,12 +116,12 @@ fn pods(
             endpoints::Place::MeshPod(member) => drop(members.insert(member.key.clone(), member)),
             endpoints::Place::OutsidePod(pod) => {
                 outside.insert(pod.name());
-                outside_pods.insert(pod.key.clone(), pod);
+                unmeshed.insert(pod.key.clone(), pod);
             }
             endpoints::Place::Outside(name) => drop(outside.insert(name)),
         }
     }
-    Pods { members, outside, outside_pods }
+    Pods { members, outside, unmeshed }
 }
 
 /// Returns the members behind a port, with their own port: by selector and target port, so that a pod's inbound side

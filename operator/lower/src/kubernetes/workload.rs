@@ -17,6 +17,7 @@ use k8s_openapi::{
 use sha2::{Digest, Sha256};
 use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
 use smidge_mesh::{
+    access::MtlsMode,
     id::{ClassId, ClusterId, ProxyId, SpiffeId},
     proxy::{self, TrafficStats},
     service::Protocol,
@@ -202,6 +203,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
         owner: owner(pod),
         traffic: traffic(pod),
         is_planned: pod.metadata.uid.is_none() && proxy_version(pod).is_none(),
+        is_ending: pod.metadata.deletion_timestamp.is_some(),
         ports: declared(pod)
             .filter(|port| is_tcp(port))
             .map(|port| DeclaredPort {
@@ -259,7 +261,9 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Arc<Work
     let ports = ports.into_iter().map(protocol_of).collect();
     // What is measured is added by the class, as its instances share it.
     let routes = Vec::new();
-    let class = Class { identity: identity.clone(), ports, access, mtls, traffic: member.traffic, routes };
+    let ends = member.is_ending && mtls == MtlsMode::Permissive;
+    let class =
+        Class { identity: identity.clone(), ports, access, mtls, ends, traffic: member.traffic, routes };
     let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
@@ -332,7 +336,7 @@ fn reserved(object: ObjectRef, port: u16) -> Finding {
 /// measured routes do not: a change of them must move no proxy to another class. Clusters may differ in their modes, so a class belongs to
 /// one cluster.
 fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
-    let Class { identity, ports, access: _, mtls, traffic, routes: _ } = class;
+    let Class { identity, ports, access: _, mtls, ends, traffic, routes: _ } = class;
     let mut text = format!("{cluster} {identity} {mtls:?}");
     for (port, protocol) in ports {
         // Writing to a String cannot fail.
@@ -340,6 +344,9 @@ fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
     }
     if !traffic.is_none() {
         let _ = write!(text, " {traffic:?}");
+    }
+    if *ends {
+        text.push_str(" ends");
     }
     let digest = Sha256::digest(text.as_bytes());
     let mut short = String::new();

@@ -5,6 +5,7 @@
 //! any order, they form clusters that no user would write. `PROPTEST_CASES` sets the number of cases.
 
 mod cost;
+mod ending;
 mod machines;
 mod steps;
 

@@ -3,8 +3,8 @@
 //! Pure. Filled by `series`, judged by `flow` and `outcome`.
 
 use super::{
-    ADDRESS, ATTEMPT, CHAIN, CODE, ENFORCED, FLAGS, GRPC, PEER_ID, PEER_SUBJECT, ROOT, ROUTE, SERVICE,
-    SHADOW, TERMINATION,
+    ADDRESS, ATTEMPT, CHAIN, CODE, ENFORCED, FLAGS, GRPC, PEER_ID, PEER_SUBJECT, RETRIED, ROOT, ROUTE,
+    SERVICE, SHADOW, TERMINATION,
 };
 
 /// Labels of a point; empty where it has none.
@@ -21,6 +21,7 @@ pub struct Labels<'a> {
     pub route: &'a str,
     pub termination: &'a str,
     pub attempt: &'a str,
+    pub retried: &'a str,
     pub chain: &'a str,
     pub service: &'a str,
     pub root: &'a str,
@@ -41,6 +42,7 @@ impl<'a> Labels<'a> {
             ROUTE => &mut self.route,
             TERMINATION => &mut self.termination,
             ATTEMPT => &mut self.attempt,
+            RETRIED => &mut self.retried,
             CHAIN => &mut self.chain,
             SERVICE => &mut self.service,
             ROOT => &mut self.root,

@@ -43,6 +43,9 @@ const HANDSHAKE: i64 = 5;
 /// The versions of HTTP that a proxy of the mesh offers.
 const ALPN: [&str; 2] = ["h2", "http/1.1"];
 
+/// The mark of the chains of a workload that is being deleted.
+const ENDING: &str = "ending";
+
 /// The drain mark of each TCP port that has one.
 pub type Marks = BTreeMap<u16, String>;
 
@@ -50,7 +53,7 @@ pub type Marks = BTreeMap<u16, String>;
 pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     // A switch of a mode must end no connection that both modes accept. So the access mode is not in here, and the mTLS
     // mode decides about filter chains alone, which Envoy adds and removes in place.
-    let Class { identity: _, ports, access: _, mtls, traffic, routes: _ } = class;
+    let Class { identity: _, ports, access: _, mtls, ends, traffic, routes: _ } = class;
     let options = Options { settings, traffic: *traffic };
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
@@ -58,7 +61,7 @@ pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     for (port, protocol) in ports.iter().filter(|(port, _)| !proxy::PORTS.contains(port)) {
         filter_chains.extend(meshed(*port, *protocol, marks.get(port), options));
         if permissive {
-            filter_chains.extend(plain(*port, *protocol, marks.get(port), options));
+            filter_chains.extend(plain(*port, *protocol, marks.get(port), *ends, options));
         }
     }
     let mut listener_filters = vec![
@@ -137,16 +140,28 @@ fn meshed_chain(port: u16, name: String, filters: Vec<Filter>, protocol: Protoco
     }
 }
 
-/// Builds the chains for connections from outside the mesh. They have no principal, so no grant lets them through.
-fn plain(port: u16, protocol: Protocol, mark: Option<&String>, options: Options<'_>) -> Vec<FilterChain> {
+/// Builds the chains for connections from outside the mesh. They have no principal, so no grant lets them through. Those
+/// for HTTP are others once the workload `ends`: Envoy then asks the callers of the previous ones to connect again, which
+/// leads them elsewhere. Nothing else could: no proxy of theirs repeats a request.
+fn plain(
+    port: u16,
+    protocol: Protocol,
+    mark: Option<&String>,
+    ends: bool,
+    options: Options<'_>,
+) -> Vec<FilterChain> {
     let filters = |protocol| plain_filters(port, protocol, options);
+    let ending = ends.then(|| ENDING.to_owned());
     let plain = |protocol| chain(name(port, "plain", mark), at(port), filters(protocol));
     match protocol {
-        Protocol::Http | Protocol::Tcp => vec![plain(protocol)],
+        Protocol::Http => {
+            vec![chain(name(port, "plain", ending.as_ref().or(mark)), at(port), filters(protocol))]
+        }
+        Protocol::Tcp => vec![plain(protocol)],
         Protocol::Detect => {
             let detected = FilterChainMatch { application_protocols: words(&HTTP), ..at(port) };
-            let http = chain(name(port, "plain-http", None), detected, filters(Protocol::Http));
-            vec![http, plain(Protocol::Tcp)]
+            let http = name(port, "plain-http", ending.as_ref());
+            vec![chain(http, detected, filters(Protocol::Http)), plain(Protocol::Tcp)]
         }
     }
 }
