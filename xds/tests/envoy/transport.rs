@@ -129,7 +129,7 @@ fn an_address_that_gets_a_proxy_or_loses_it_is_called_accordingly() {
         let bare = it.bare.port();
         it.put(&[(bare, Transport::Plaintext)]);
         within("plaintext alone", || it.call() == (200, false));
-        // mTLS to a server that has none fails, and says so: never plaintext instead.
+        // mTLS to a server that has none fails, and reports it: never plaintext instead.
         it.put(&[(bare, Transport::Mtls)]);
         within("mTLS to the same address", || it.call().0 == 503);
         it.put(&[(bare, Transport::Plaintext)]);
