@@ -1,6 +1,5 @@
 //! Tests that a namespace joins the mesh and leaves it pod by pod without a failed call: from nothing to strict mTLS and
-//! enforced access, and back, while callers inside and outside the mesh call its Service. What happens to calls when the
-//! last pod leaves is in docs/limits.md.
+//! enforced access, and back, while callers inside and outside the mesh call its Service.
 
 use std::time::Duration;
 
@@ -162,13 +161,16 @@ async fn walk(callers: &Namespace, shops: &Namespace) -> anyhow::Result<()> {
     shops.apply(&server("plain", "disabled")).await?;
     settled(shops, &[1, 1, 2, 2]).await?;
     change(shops, json!({"spec": {"replicas": 1}}), &[1, 1, 2]).await?;
+    change(shops, json!({"spec": {"replicas": 0}}), &[1, 1]).await?;
+    shops.label(&[]).await?;
+    until("the Service to have left the mesh", EFFECT, async || {
+        buyer.call(&url, &[]).await?.must_all_be(200)
+    })
+    .await?;
     for load in [kept, inside, outside] {
         load.end("back").await?;
     }
-    change(shops, json!({"spec": {"replicas": 0}}), &[1, 1]).await?;
-    shops.label(&[]).await?;
-    until("the Service to have left the mesh", EFFECT, async || buyer.call(&url, &[]).await?.must_all_be(200))
-        .await
+    Ok(())
 }
 
 /// Allows the buyer of a namespace to call the server.

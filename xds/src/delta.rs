@@ -6,11 +6,14 @@
 //! - additions cluster → endpoints → secret → listener → extension → route, then removals in reverse;
 //! - one unanswered response per kind, but endpoints never wait for the answer to their cluster: Envoy withholds it
 //!   until the cluster has warmed, and that requires the endpoints, which are therefore sent again after their cluster;
+//! - clusters are removed when the listeners that led to them have drained (`on_drained`);
 //! - resources that name a cluster (routes, outbound extensions) wait for that answer, as Envoy does not warm routes;
 //! - what was refused is not sent again until it changes or is requested anew.
 
 pub mod changes;
+mod linger;
 mod per_type;
+mod policy;
 mod secret;
 mod topic;
 mod wire;
@@ -18,7 +21,10 @@ mod wire;
 use std::{collections::BTreeSet, sync::Arc};
 
 use changes::Changes;
+use linger::Linger;
 pub(crate) use per_type::PerType;
+use policy::{INBOUND, has_missed_policy};
+use secret::Own;
 pub use secret::Secret;
 use topic::{Held, Offer, Topic, Verdict};
 pub use wire::{ErrorDetail, Item, Node, Request, Response};
@@ -31,8 +37,6 @@ use crate::{
 /// The name of the proxy's own certificate on the wire.
 pub const IDENTITY: &str = "identity";
 
-/// Prefix of the extensions that are an inbound port's policy.
-const INBOUND: &str = "inbound/";
 /// Name of the listener whose filter chains carry the drain marks.
 const INBOUND_LISTENER: &str = "inbound";
 
@@ -54,6 +58,7 @@ pub struct Session {
     /// Requests from before the first view. Their effect depends on the names in the view.
     buffered_requests: Vec<Request>,
     initial_versions_exceeded: bool,
+    linger: Linger,
 }
 
 /// Counters of one kind on one stream.
@@ -89,26 +94,6 @@ pub enum SecretNeed {
     Judgement(Version),
     /// A new certificate: `on_secret`.
     Issue,
-}
-
-/// The proxy's own certificate, as far as this stream knows it.
-#[derive(Debug, Default)]
-enum Own {
-    #[default]
-    Missing,
-    /// The client has it; the key is wiped here.
-    Held,
-    /// To be sent.
-    Ready(Secret),
-}
-
-impl Own {
-    fn offer(&self) -> Offer<'_> {
-        match self {
-            Self::Ready(secret) => Offer::Present(&secret.version),
-            Self::Missing | Self::Held => Offer::Pending,
-        }
-    }
 }
 
 impl Session {
@@ -241,7 +226,7 @@ impl Session {
     }
 
     /// Returns true if the client has subscribed, has answered every response, and nothing is left to send. What it
-    /// refused, and its certificate, do not count.
+    /// refused, its certificate, and clusters that wait for their removal do not count.
     pub fn is_settled(&mut self) -> bool {
         let Self { view: Some(view), own, topics, .. } = self else { return false };
         ResourceType::ALL.into_iter().all(|kind| {
@@ -252,7 +237,10 @@ impl Session {
             let mut settled = !topic.unanswered && !topic.is_outstanding();
             topic.review(
                 |name| offer(view, own, kind, name),
-                |_, verdict| settled &= verdict == Verdict::Wait,
+                |_, verdict| {
+                    let lingers = kind == ResourceType::Cluster && verdict == Verdict::Remove;
+                    settled &= lingers || verdict == Verdict::Wait;
+                },
             );
             settled
         })
@@ -280,12 +268,26 @@ impl Session {
             return None;
         }
         for kind in ResourceType::ALL.into_iter().rev() {
-            let (picked, all) = self.pick(&view, kind, &[Verdict::Remove]);
+            let (mut picked, all) = self.pick(&view, kind, &[Verdict::Remove]);
+            if kind == ResourceType::Cluster {
+                self.linger.retain(|name| view.get(kind, name).is_none());
+                picked.retain(|(name, _)| self.linger.is_over(name));
+            }
             if all > 0 {
                 return (!picked.is_empty()).then(|| self.respond(&view, kind, picked));
             }
         }
         None
+    }
+
+    /// Returns true while clusters wait for their removal.
+    pub fn lingers(&self) -> bool {
+        self.linger.waits()
+    }
+
+    /// Notes that `lingers` was true for the time in which listeners drain. A cluster is removed after the second time.
+    pub fn on_drained(&mut self) {
+        self.linger.age();
     }
 
     /// Returns the names of `kind` with one of these verdicts that may be sent now, and the number of all of them.
@@ -366,18 +368,6 @@ impl Session {
         }
         view.get(kind, name).map(|resource| Item::Shared(Arc::clone(resource)))
     }
-}
-
-fn is_tcp_policy(name: &str) -> bool {
-    name.starts_with(INBOUND) && name.ends_with("/tcp")
-}
-
-/// Returns true if the policy of a TCP port changed while the client was away.
-fn has_missed_policy(topic: &Topic, view: &View) -> bool {
-    topic.claims().filter(|(name, _)| is_tcp_policy(name)).any(|(name, held)| {
-        let now = view.get(ResourceType::Extension, name);
-        now.is_some_and(|now| !now.version.is_held_as(held))
-    })
 }
 
 fn is_own(kind: ResourceType, name: &str) -> bool {

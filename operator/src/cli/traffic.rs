@@ -21,6 +21,7 @@ pub mod calls;
 pub mod cluster;
 pub mod columns;
 mod frame;
+pub mod objects;
 pub mod page;
 pub mod parts;
 pub mod refresh;

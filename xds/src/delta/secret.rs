@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::{
 use prost::Message;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::IDENTITY;
+use super::{IDENTITY, topic::Offer};
 use crate::resources::Version;
 
 /// An encoded `envoy.extensions.transport_sockets.tls.v3.Secret` with a private key in it.
@@ -63,6 +63,26 @@ fn wipe_key(message: &mut EnvoySecret) {
         return;
     };
     key.zeroize();
+}
+
+/// The proxy's own certificate, as far as this stream knows it.
+#[derive(Debug, Default)]
+pub(super) enum Own {
+    #[default]
+    Missing,
+    /// The client has it; the key is wiped here.
+    Held,
+    /// To be sent.
+    Ready(Secret),
+}
+
+impl Own {
+    pub(super) fn offer(&self) -> Offer<'_> {
+        match self {
+            Self::Ready(secret) => Offer::Present(&secret.version),
+            Self::Missing | Self::Held => Offer::Pending,
+        }
+    }
 }
 
 #[cfg(test)]

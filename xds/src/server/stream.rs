@@ -36,6 +36,10 @@ use crate::{
 /// Maximum number of characters of a peer's text that are repeated.
 const MAX_MESSAGE: usize = 1000;
 /// Delays before another attempt to issue a certificate that failed.
+/// Time for which a cluster stays when nothing leads to it any more: longer than a proxy's listeners drain, which injection sets
+/// to 15 s.
+const LINGER: Duration = Duration::from_secs(20);
+
 const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_mins(1) };
 
 /// Returns the responses of the stream that `admission` admits, which holds `permit` until its client has everything.
@@ -75,6 +79,7 @@ enum Event {
     Issuers,
     Due,
     Resumed,
+    Drained,
     OutOfPatience,
     End(&'static str),
 }
@@ -97,6 +102,8 @@ struct Stream<A, C, S> {
     permit: Option<ConnectPermit>,
     request_rate: RequestRate,
     leaf: Leaf,
+    /// Time at which clusters that wait for their removal are removed.
+    drained: Option<Instant>,
     /// The response of each kind that has no answer yet: its nonce, and the time of sending.
     unanswered: PerType<Option<(u64, Instant)>>,
 }
@@ -143,6 +150,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             permit: Some(permit),
             request_rate: RequestRate::default(),
             leaf: Leaf::default(),
+            drained: None,
             unanswered: PerType::default(),
             holder: Arc::new(Holder { proxy, identity, workload_kind, workload_name }),
             shared,
@@ -156,6 +164,9 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             if let Some(response) = self.introduced.then(|| self.session.next_response()).flatten() {
                 self.count(&response);
                 return Ok(response);
+            }
+            if self.session.lingers() && self.drained.is_none() {
+                self.drained = after(LINGER);
             }
             if self.entry.update(&mut self.session, self.leaf.version.as_ref()) {
                 self.permit = None;
@@ -178,6 +189,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
         let waiting = !seen || !self.introduced;
         let due = OptionFuture::from(self.leaf.due.map(sleep_until));
         let paused = OptionFuture::from(paused_until.map(sleep_until));
+        let drained = OptionFuture::from(self.drained.map(sleep_until));
         tokio::select! {
             biased;
             () = &mut self.gone => Event::End("its workload has ended"),
@@ -192,6 +204,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
             Ok(()) = self.issuers.changed() => Event::Issuers,
             Some(()) = due => Event::Due,
             Some(()) = paused => Event::Resumed,
+            Some(()) = drained => Event::Drained,
             () = &mut self.patience, if waiting => Event::OutOfPatience,
         }
     }
@@ -213,6 +226,10 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 self.issue();
             }
             Event::Resumed => self.request_rate.renew(),
+            Event::Drained => {
+                self.drained = None;
+                self.session.on_drained();
+            }
             Event::OutOfPatience => return Err(End::With(RefusalReason::Unavailable.status())),
             Event::End(reason) => {
                 tracing::info!(proxy = %self.holder.proxy, reason, "ending stream");

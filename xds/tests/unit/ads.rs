@@ -3,14 +3,14 @@
 use smidge_xds_testing::{client, fixture};
 use std::{sync::atomic::Ordering, time::Duration};
 
-use client::{Net, node, sent, soon};
+use client::{Net, node, sent, soon, until};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use fixture::{Handles, KEY, filled, proxy, server, view};
 use smidge_xds::{
     resources::ResourceType,
     server::{AckState, AckWatcher},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 const ONE: (ResourceType, &str, &str) = (ResourceType::Cluster, "ns/one/80", "1");
@@ -82,6 +82,26 @@ async fn a_change_wakes_whom_it_concerns() {
     assert_eq!(sent(&one.next().await), [("ns/one/80", "2")]);
     two.receives_nothing().await;
     assert!(handles.scrape().contains("view_updates_total 3"), "{}", handles.scrape());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_is_removed_when_its_listeners_have_drained() {
+    let (net, handles) = start();
+    let listener = (ResourceType::Listener, "outbound/10.0.0.1:80", "l");
+    handles.publish(&[("one", &view(&[ONE, listener]))]);
+    let mut client = net.connect("one").await;
+    client.want(ResourceType::Cluster, &[], &[]).await;
+    client.next().await;
+    client.want(ResourceType::Listener, &[], &[]).await;
+    client.next().await;
+    handles.publish(&[("one", &view(&[]))]);
+    assert_eq!(client.next().await.removed_resources, ["outbound/10.0.0.1:80"]);
+    let removed = Instant::now();
+    until("the stream to be settled", || handles.proxies.list().iter().all(|one| one.settled)).await;
+    let last = timeout(Duration::from_mins(1), client.responses.message()).await.expect("nothing came");
+    assert_eq!(last.unwrap().unwrap().removed_resources, ["ns/one/80"]);
+    let waited = removed.elapsed();
+    assert!((Duration::from_secs(20)..=Duration::from_secs(41)).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

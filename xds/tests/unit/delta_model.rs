@@ -30,6 +30,7 @@ enum Step {
     ClientReads,
     Renew,
     Reconnect,
+    Drain,
     Settle,
 }
 
@@ -48,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::ClientReads),
         1 => Just(Step::Renew),
         1 => Just(Step::Reconnect),
+        2 => Just(Step::Drain),
         1 => Just(Step::Settle),
     ]
 }
@@ -92,7 +94,38 @@ fn take(model: &mut Model, step: &Step) {
         Step::ClientReads => model.client_reads(),
         Step::Renew => model.renew(),
         Step::Reconnect => model.reconnect(),
+        Step::Drain => model.drain(),
         Step::Settle => model.settle(),
+    }
+}
+
+#[test]
+fn a_cluster_outlives_the_listeners_that_led_to_it() {
+    let (cluster, listener) = ((ResourceType::Cluster, "a"), (ResourceType::Listener, "outbound/a"));
+    let mut model = Model::new();
+    for kind in [cluster.0, listener.0] {
+        let request = model.envoy.wildcard(kind, true);
+        model.say(request);
+    }
+    model.settle();
+    let has = |model: &Model, (kind, name): (ResourceType, &str)| {
+        model.envoy.held.contains_key(&(kind, name.to_owned()))
+    };
+    for is_back in [true, false] {
+        model.edit(&[(cluster, None), (listener, None)]);
+        model.deliver();
+        assert!(!has(&model, listener) && has(&model, cluster) && model.is_settled());
+        model.drain();
+        model.deliver();
+        assert!(has(&model, cluster), "it began to wait at any time before");
+        if is_back {
+            model.edit(&[(cluster, Some("1")), (listener, Some("1"))]);
+            model.deliver();
+            assert!(has(&model, listener));
+        }
+        model.drain();
+        model.deliver();
+        assert_eq!(has(&model, cluster), is_back);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::traffic::{
     self, Time,
     calls::{Calls, NONE, Rates, percent},
     columns::{Cell, lines},
+    objects::Columns,
     page::Item,
     target::Target,
 };
@@ -96,27 +97,21 @@ impl Report {
             has_backends: target.resource.has_backends(),
         }
     }
+}
 
-    fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
-        cells.push(Cell::text(&row.name));
-        if self.has_backends {
-            let share = |percent: Option<f64>| percent.map(|percent| format!("{percent:.2}%"));
-            let [name, weight, taken] = row.backend.as_ref().map_or_else(
-                || [NONE; 3].map(str::to_owned),
-                |BackendRow { backend, weight, weight_percent, share_percent }| {
-                    let of = share(*weight_percent).map_or_else(String::new, |share| format!(" ({share})"));
-                    let taken = share(*share_percent).unwrap_or_else(|| NONE.to_owned());
-                    [backend.clone(), format!("{weight}{of}"), taken]
-                },
-            );
-            cells.extend([Cell::text(name), Cell::number(weight), Cell::number(taken)]);
-        }
-        cells.extend(row.calls.rate_cells(self.length));
-        cells.extend(row.calls.latency_cells());
-        cells.extend(has_refused.then(|| row.calls.refused_cell()));
-        cells
+impl Row {
+    /// Returns the cells of its backend.
+    fn backend_cells(&self) -> [Cell; 3] {
+        let share = |percent: Option<f64>| percent.map(|percent| format!("{percent:.2}%"));
+        let [name, weight, taken] = self.backend.as_ref().map_or_else(
+            || [NONE; 3].map(str::to_owned),
+            |BackendRow { backend, weight, weight_percent, share_percent }| {
+                let of = share(*weight_percent).map_or_else(String::new, |share| format!(" ({share})"));
+                let taken = share(*share_percent).unwrap_or_else(|| NONE.to_owned());
+                [backend.clone(), format!("{weight}{of}"), taken]
+            },
+        );
+        [Cell::text(name), Cell::number(weight), Cell::number(taken)]
     }
 }
 
@@ -129,18 +124,14 @@ impl traffic::Report for Report {
         if self.items.is_empty() {
             return format!("{}\n", self.empty);
         }
-        let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
-        let mut headings = vec!["NAME"];
-        if self.namespaced {
-            headings.insert(0, "NAMESPACE");
-        }
-        if self.has_backends {
-            headings.extend(["BACKEND", "WEIGHT", "SHARE"]);
-        }
-        headings.extend(["SUCCESS", "RPS", "P50", "P90", "P99"]);
-        headings.extend(has_refused.then_some("REFUSED"));
-        let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
-        lines(&headings, &rows, is_colourful)
+        let columns = Columns::new(self.namespaced, self.length, self.items.iter().map(|row| &row.calls));
+        let cells = |row: &Row| {
+            let own = self.has_backends.then(|| row.backend_cells()).into_iter().flatten();
+            columns.cells((&row.namespace, &row.name), own, &row.calls)
+        };
+        let rows: Vec<Vec<Cell>> = self.items.iter().map(cells).collect();
+        let own: &[&str] = if self.has_backends { &["BACKEND", "WEIGHT", "SHARE"] } else { &[] };
+        lines(&columns.headings(own), &rows, is_colourful)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::traffic::{
     self, Time,
     calls::{Calls, NONE, Rates},
     columns::{Cell, lines},
+    objects::Columns,
     page::Item,
     target::Target,
 };
@@ -69,16 +70,6 @@ impl Report {
             namespaced: target.resource.namespaced,
         }
     }
-
-    fn cells(&self, row: &Row, has_refused: bool) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        cells.extend(self.namespaced.then(|| Cell::text(&row.namespace)));
-        cells.extend([Cell::text(&row.name), Cell::text(row.route.as_deref().unwrap_or(NONE))]);
-        cells.extend(row.calls.rate_cells(self.length));
-        cells.extend(row.calls.latency_cells());
-        cells.extend(has_refused.then(|| row.calls.refused_cell()));
-        cells
-    }
 }
 
 impl traffic::Report for Report {
@@ -90,16 +81,15 @@ impl traffic::Report for Report {
         if self.items.is_empty() {
             return format!("{}\n", self.empty);
         }
-        let has_refused = self.items.iter().any(|row| row.calls.refused > 0);
-        let mut headings = vec!["NAME", "ROUTE", "SUCCESS", "RPS", "P50", "P90", "P99"];
-        if self.namespaced {
-            headings.insert(0, "NAMESPACE");
-        }
-        headings.extend(has_refused.then_some("REFUSED"));
-        let rows: Vec<Vec<Cell>> = self.items.iter().map(|row| self.cells(row, has_refused)).collect();
+        let columns = Columns::new(self.namespaced, self.length, self.items.iter().map(|row| &row.calls));
+        let cells = |row: &Row| {
+            let route = Cell::text(row.route.as_deref().unwrap_or(NONE));
+            columns.cells((&row.namespace, &row.name), [route], &row.calls)
+        };
+        let rows: Vec<Vec<Cell>> = self.items.iter().map(cells).collect();
         let is_measured = self.items.iter().any(|row| row.route.is_some());
         let note = if is_measured { String::new() } else { format!("{NOT_MEASURED}\n") };
-        format!("{}{note}", lines(&headings, &rows, is_colourful))
+        format!("{}{note}", lines(&columns.headings(&["ROUTE"]), &rows, is_colourful))
     }
 }
 

@@ -273,8 +273,13 @@ impl Model {
         }
     }
 
-    /// Delivers all messages; the client must then have exactly what it may have.
-    pub fn settle(&mut self) {
+    /// Lets the time pass in which listeners drain.
+    pub fn drain(&mut self) {
+        self.session.on_drained();
+    }
+
+    /// Delivers all messages.
+    pub fn deliver(&mut self) {
         for round in 0.. {
             assert!(round < 100, "no end of messages");
             while !self.up.is_empty() {
@@ -287,6 +292,20 @@ impl Model {
             while !self.down.is_empty() {
                 self.client_reads();
             }
+        }
+    }
+
+    /// Returns true if nothing is left to send, but for the removal of clusters that wait.
+    pub fn is_settled(&mut self) -> bool {
+        self.session.is_settled()
+    }
+
+    /// Delivers all messages, and lets clusters wait for their removal; the client must then have exactly what it may have.
+    pub fn settle(&mut self) {
+        self.deliver();
+        while self.session.lingers() {
+            self.drain();
+            self.deliver();
         }
         assert!(self.envoy.awaited.is_empty(), "never answered: {:?}", self.envoy.awaited);
         let asked =
