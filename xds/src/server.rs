@@ -82,6 +82,9 @@ pub struct Settings {
     /// not acknowledged everything yet, each for a second at most. Default 64: enough to keep two cores busy while
     /// proxies need 50 ms each.
     pub initialising_streams: usize,
+    /// Time for which a proxy keeps a cluster at least when nothing leads to it any more; at most twice that. Default 20 s:
+    /// longer than a proxy's listeners drain, which injection sets to 15 s.
+    pub linger: Duration,
     /// Time limit for connections to end after the server was stopped. Default 5 s.
     pub drain: Duration,
 }
@@ -98,6 +101,7 @@ impl Default for Settings {
             max_request: 4 << 20,
             streams_per_connection: 16,
             initialising_streams: 64,
+            linger: Duration::from_secs(20),
             drain: Duration::from_secs(5),
         }
     }

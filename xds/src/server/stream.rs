@@ -36,10 +36,6 @@ use crate::{
 /// Maximum number of characters of a peer's text that are repeated.
 const MAX_MESSAGE: usize = 1000;
 /// Delays before another attempt to issue a certificate that failed.
-/// Time for which a cluster stays when nothing leads to it any more: longer than a proxy's listeners drain, which injection sets
-/// to 15 s.
-const LINGER: Duration = Duration::from_secs(20);
-
 const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_mins(1) };
 
 /// Returns the responses of the stream that `admission` admits, which holds `permit` until its client has everything.
@@ -166,7 +162,7 @@ impl<A: Authenticator, C: CertSource, S: Send + Sync + 'static> Stream<A, C, S> 
                 return Ok(response);
             }
             if self.session.lingers() && self.drained.is_none() {
-                self.drained = after(LINGER);
+                self.drained = after(self.shared.server.settings.linger);
             }
             if self.entry.update(&mut self.session, self.leaf.version.as_ref()) {
                 self.permit = None;

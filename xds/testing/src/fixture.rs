@@ -179,8 +179,10 @@ impl Handles {
     }
 }
 
-/// Builds a server without clients, and its handles.
+/// Builds a server without clients, and its handles. With a real certificate its clients are real proxies, which are sent one
+/// mesh after the other: they do not wait for what drains.
 pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapshot>, Handles) {
+    let linger = real.as_ref().map_or(Settings::default().linger, |_| Duration::from_millis(50));
     let (nack_sender, nacks) = mpsc::channel(16);
     let mut registry = Registry::default();
     let handles = Handles {
@@ -212,7 +214,7 @@ pub fn server(real: Option<(String, String)>) -> (Server<Tokens, Leaves, Snapsho
         reports: Arc::new(handles.reports.clone()),
         nacks: nack_sender,
         compute_limiter: ComputeLimiter::half(),
-        settings: Settings::default(),
+        settings: Settings { linger, ..Settings::default() },
     };
     (server, handles)
 }
