@@ -15,6 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 mod access_logs;
+mod admission_policy;
 mod alerts;
 mod client_ca;
 mod dashboards;

@@ -200,6 +200,8 @@ reasons! {
     PartiallyInMesh => Warning, Nothing, Pass;
     /// A pod that has a proxy in a namespace that is not labelled for the mesh: it is not a member.
     NamespaceNotInjected => Warning, Nothing, Pass;
+    /// A pod without a sidecar in a namespace that enforces access.
+    SidecarMissing => Warning, Nothing, Pass;
     /// A pod that can bypass its sidecar, or lets callers bypass it.
     CanBypassSidecar => Warning, Nothing, Pass;
     /// No pod of a Service is in the mesh, and its namespace accepts only mTLS: calls are answered with 503.

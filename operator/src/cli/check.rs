@@ -27,7 +27,7 @@ use crate::{
 ///
 /// The files are read as one cluster: workloads become pods, Services select them by their labels, and an object
 /// without an address gets a placeholder from 198.18.0.0/15. Every workload counts as injected, unless it or its
-/// namespace is labelled smidge.mesh/inject=disabled.
+/// namespace is labelled smidge.mesh/inject=disabled. A pod that was read from a cluster counts as it is.
 ///
 /// Exit status: 0 success (warnings allowed), 1 errors, 2 something could not be read.
 #[derive(Debug, clap::Args)]

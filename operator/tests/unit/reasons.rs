@@ -32,7 +32,8 @@ const WITHOUT_CASE: [Reason; 3] = [Reason::CRDNotInstalled, Reason::Malformed, R
 
 /// Reasons about what has no part in the verdict on a call: pods by themselves, pods and Services outside the mesh, and
 /// objects that are not read.
-const WITHOUT_CALL: [Reason; 7] = [
+const WITHOUT_CALL: [Reason; 8] = [
+    Reason::SidecarMissing,
     Reason::CanBypassSidecar,
     Reason::NamespaceNotInjected,
     Reason::NotCounted,

@@ -4,7 +4,8 @@
 //!
 //! In a cluster, every workload has one pod, whatever its replicas: replicas are alike. Every namespace with pods counts as labelled
 //! for injection unless it is labelled `smidge.mesh/inject=disabled`, and every pod of it as injected unless the pod
-//! has this label itself. Kinds that nothing here reads are ignored.
+//! has this label itself, or a UID: one that an API server has created counts as it is. Kinds that nothing here reads are
+//! ignored.
 
 mod definition;
 mod foreign;
@@ -174,6 +175,8 @@ impl Offline {
             let mut of_namespace = namespaces.get(&key).map(|of| Namespace::clone(of)).unwrap_or_default();
             let word = of_namespace.metadata.labels.as_ref().and_then(|labels| labels.get(labels::INJECT));
             if is_disabled(&pod.metadata.labels)
+                // One that an API server has created is what it is.
+                || pod.metadata.uid.is_some()
                 || word.is_some_and(|word| word != labels::INJECT_ENABLED)
                 || namespace == KUBE_SYSTEM
                 || namespace == system_namespace

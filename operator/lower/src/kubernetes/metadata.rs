@@ -6,7 +6,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use smidge_crds::labels::{
-    ACCESS, INJECT, INJECT_DISABLED, INJECT_ENABLED, MTLS, POD_ANNOTATIONS, PREFIX, RESOURCES,
+    ACCESS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTION, MTLS, POD_ANNOTATIONS, PREFIX,
 };
 
 use crate::{
@@ -68,7 +68,7 @@ fn known(name: &str) -> Option<(Form, &'static [Place])> {
     if POD_ANNOTATIONS.contains(&name) {
         return Some((Form::Annotation, &[Place::Pod]));
     }
-    if RESOURCES.contains(&name) {
+    if INJECTION.contains(&name) {
         return Some((Form::Annotation, &[Place::Namespace, Place::Pod]));
     }
     LABELS.iter().find(|(known, _)| *known == name).map(|(_, places)| (Form::Label, *places))
@@ -78,7 +78,7 @@ fn known(name: &str) -> Option<(Form, &'static [Place])> {
 fn defect(name: &str, value: &str, form: Form, place: Place) -> Option<(String, String, String)> {
     let field = format!("metadata.{}[{name}]", form.list());
     let Some((right_form, places)) = known(name) else {
-        let readable = LABELS.iter().map(|(known, _)| *known).chain(POD_ANNOTATIONS).chain(RESOURCES);
+        let readable = LABELS.iter().map(|(known, _)| *known).chain(POD_ANNOTATIONS).chain(INJECTION);
         let readable = readable.filter(|it| known(it).is_some_and(|(_, places)| places.contains(&place)));
         let hint = nearest(name, readable).map(|near| format!("did you mean {near}?"));
         let message = format!("Smidge has no such {}; it has no effect", form.name());

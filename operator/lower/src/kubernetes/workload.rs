@@ -17,7 +17,7 @@ use k8s_openapi::{
 use sha2::{Digest, Sha256};
 use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
 use smidge_mesh::{
-    access::MtlsMode,
+    access::{AccessMode, MtlsMode},
     id::{ClassId, ClusterId, ProxyId, SpiffeId},
     proxy::{self, TrafficStats},
     service::Protocol,
@@ -108,6 +108,9 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
         for way in bypass::ways(pod).into_iter().take(bypass::MAX_REPORTED) {
             context.report(can_leave(object.clone(), way));
         }
+    }
+    if !is_member && context.injects(&key.0) && context.modes(&key.0).0 == AccessMode::Enforce {
+        context.report(sidecar_missing(object, pod));
     }
     let member = is_member.then(|| {
         let member = member(key, pod, context);
@@ -299,6 +302,30 @@ fn can_leave(object: ObjectRef, way: bypass::Way) -> Finding {
     Finding::new(object, Reason::CanBypassSidecar, way.why)
         .at(way.field)
         .hint("take it out of the pod; spec.injection.strict in the MeshConfig refuses such pods")
+}
+
+/// Reports a pod whose callers no policy judges, though its namespace enforces it.
+fn sidecar_missing(object: ObjectRef, pod: &Pod) -> Finding {
+    let label = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::INJECT));
+    let field = format!("metadata.labels[{}]", labels::INJECT);
+    let (why, field, hint) = if label.is_some_and(|it| it == labels::INJECT_DISABLED) {
+        (
+            "its label keeps it out",
+            field,
+            "remove the label, or run it in a namespace that does not enforce access",
+        )
+    } else if pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
+        let hint = "run it in a namespace that does not enforce access";
+        ("it is in the network of its node", "spec.hostNetwork".to_owned(), hint)
+    } else {
+        let hint = "restart it; a pod that was created before its namespace had the label has no sidecar";
+        ("it has no sidecar", String::new(), hint)
+    };
+    let message = format!(
+        "is not in the mesh, as {why}, and its namespace enforces access: no TrafficTarget protects it"
+    );
+    let finding = Finding::new(object, Reason::SidecarMissing, message).hint(hint);
+    if field.is_empty() { finding } else { finding.at(field) }
 }
 
 fn not_injected_here(namespace: &str, pod: &Pod) -> Finding {
