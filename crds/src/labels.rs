@@ -30,6 +30,11 @@ pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
 /// `10.1.0.0/16,fd00::/8`.
 pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
 
+/// Annotation of a namespace or a pod: whole seconds for which containers without a `preStop` go on when the pod is deleted.
+pub const TERMINATION_DELAY_SECONDS: &str = "smidge.mesh/termination-delay-seconds";
+/// Annotation of an injected pod: the containers that end later, the delay and the pod's own grace period.
+pub const TERMINATION: &str = "smidge.mesh/termination";
+
 /// Annotation of an injected pod: the version of Smidge that injected it.
 pub const VERSION: &str = "smidge.mesh/version";
 /// Annotation of an injected pod: the version of its Envoy, for example `1.40.0`, which decides what it can count.
@@ -50,7 +55,7 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Annotations of a pod alone: those that users set, and those that injection writes.
-pub const POD_ANNOTATIONS: [&str; 8] = [
+pub const POD_ANNOTATIONS: [&str; 9] = [
     EXCLUDE_INBOUND_PORTS,
     EXCLUDE_OUTBOUND_PORTS,
     EXCLUDE_OUTBOUND_CIDRS,
@@ -59,10 +64,13 @@ pub const POD_ANNOTATIONS: [&str; 8] = [
     PROXY_VERSION,
     TOKEN_SDS,
     PROBES,
+    TERMINATION,
 ];
 
-/// Annotations of a namespace or a pod with requests and limits of the two containers, for example `100m` or `none`.
-pub const RESOURCES: [&str; 12] = [
+/// Annotations of a namespace or a pod that set how its pods are injected: the time of their end, and requests and limits of
+/// the two containers, for example `100m` or `none`.
+pub const INJECTION: [&str; 13] = [
+    TERMINATION_DELAY_SECONDS,
     "smidge.mesh/init-cpu-request",
     "smidge.mesh/init-cpu-limit",
     "smidge.mesh/init-memory-request",

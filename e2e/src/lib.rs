@@ -8,8 +8,10 @@ pub mod ads;
 pub mod bookstore;
 pub mod cluster;
 pub mod kubectl;
+pub mod load;
 pub mod nacking_client;
 pub mod namespace;
+pub mod node;
 pub mod operator;
 pub mod pod;
 pub mod prometheus;
@@ -22,6 +24,7 @@ pub mod token;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use load::Load;
 pub use namespace::{Namespace, exclusive, with_temp_ns};
 pub use pod::{Pod, Running};
 pub use wait::until;

@@ -9,14 +9,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, LogParams},
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
 };
 use serde_json::json;
 
-use crate::{Cluster, until};
+use crate::{
+    Cluster,
+    pod::{START, is_ready},
+    until,
+};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -98,6 +102,27 @@ impl Namespace {
     /// Returns the API of the pods in this namespace.
     pub fn pods(&self) -> Api<core::Pod> {
         Api::namespaced(self.cluster.client(), &self.name)
+    }
+
+    /// Replaces the pods of a Deployment, and waits until the previous ones are gone and the others are ready.
+    pub async fn restart(&self, deployment: &str) -> anyhow::Result<()> {
+        let api: Api<apps::Deployment> = Api::namespaced(self.cluster.client(), &self.name);
+        let selector = ListParams::default().labels(&format!("app={deployment}"));
+        let names = async || -> anyhow::Result<Vec<_>> {
+            Ok(self.pods().list(&selector).await?.items.into_iter().map(|pod| pod.metadata.name).collect())
+        };
+        let previous = names().await?;
+        let annotations = json!({"smidge-e2e/replaces": previous.first()});
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        api.patch(deployment, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        until(&format!("the pods of {deployment} to be replaced"), START, async || {
+            let pods = self.pods().list(&selector).await?.items;
+            let old = pods.iter().filter(|pod| previous.contains(&pod.metadata.name)).count();
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            anyhow::ensure!(old == 0 && ready == previous.len(), "{old} old pods, {ready} ready");
+            Ok(())
+        })
+        .await
     }
 
     /// Starts the deletion of the namespace; does not wait for its end.

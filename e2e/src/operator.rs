@@ -101,7 +101,18 @@ impl Operator {
     /// Sets the arguments of the operator's program, and waits until pods with these have replaced the others.
     pub async fn set_arguments(&self, arguments: &[String]) -> anyhow::Result<()> {
         let container = json!({"name": NAME, "args": arguments});
-        let patch = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
+        self.roll_out(json!({"spec": {"containers": [container]}})).await
+    }
+
+    /// Replaces its pods as a rolling upgrade does, and waits until that is done.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        let name = self.replicas().await?.pop().context("no operator")?.name;
+        self.roll_out(json!({"metadata": {"annotations": {"smidge-e2e/replaces": name}}})).await
+    }
+
+    /// Changes the template of its pods, and waits until pods of the new one have replaced the others.
+    async fn roll_out(&self, template: Value) -> anyhow::Result<()> {
+        let patch = json!({"spec": {"template": template}});
         let api = self.deployments();
         let changed = api.patch(NAME, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
         until("the Deployment to have new pods", START, async || {

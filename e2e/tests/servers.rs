@@ -1,70 +1,17 @@
 //! Tests that clients verify servers: a server at a Service's address that is none of its ServiceAccounts receives no
 //! request.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use smidge_e2e::{
     Pod,
     bookstore::{EVERYTHING, HTTP, caller, deployment, everything, service, shop, target},
+    node::{self, Disturbance},
     until, with_temp_ns,
 };
 
 const EFFECT: Duration = Duration::from_secs(20);
 const BOOKS: &str = "http://shop:14001/books";
-
-/// Runs a command inside the node of a cluster of `e2e/cluster`. Returns `None`, with a message, where there is none.
-fn in_node(command: &[&str]) -> anyhow::Result<Option<()>> {
-    let Some(tool) = std::env::var_os("SMIDGE_CLUSTER_TOOL") else {
-        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        anyhow::ensure!(!ci, "SMIDGE_CLUSTER_TOOL is not set, and with CI=true nothing is skipped");
-        eprintln!("skipped: the cluster is not ours, so nobody can be put at another's address");
-        return Ok(None);
-    };
-    let status =
-        Command::new(tool).arg("enter").args(command).status().context("failed to enter the node")?;
-    anyhow::ensure!(status.success(), "{} failed in the node", command.join(" "));
-    Ok(Some(()))
-}
-
-/// Redirection of one pod's port to another pod, as a stolen address would cause; undone when dropped.
-struct Stolen(Vec<String>);
-
-impl Stolen {
-    fn new(from: &Pod, to: &Pod) -> anyhow::Result<Option<Self>> {
-        let (from, to) = (from.address.clone(), format!("{}:{HTTP}", to.address));
-        let rule: Vec<String> = [
-            "PREROUTING",
-            "-d",
-            &from,
-            "-p",
-            "tcp",
-            "--dport",
-            &HTTP.to_string(),
-            "-j",
-            "DNAT",
-            "--to-destination",
-            &to,
-        ]
-        .map(str::to_owned)
-        .into();
-        Ok(Self::iptables("-I", &rule)?.map(|()| Self(rule)))
-    }
-
-    fn iptables(action: &str, rule: &[String]) -> anyhow::Result<Option<()>> {
-        let mut command = vec!["iptables", "-t", "nat", action];
-        command.extend(rule.iter().map(String::as_str));
-        in_node(&command)
-    }
-}
-
-impl Drop for Stolen {
-    fn drop(&mut self) {
-        if let Err(error) = Self::iptables("-D", &self.0) {
-            eprintln!("the stolen address was not given back: {error:#}");
-        }
-    }
-}
 
 #[tokio::test]
 async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow::Result<()> {
@@ -84,9 +31,9 @@ async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow:
             .await?;
         }
 
-        let Some(stolen) = Stolen::new(&shop, &impostor)? else { return Ok(()) };
+        let Some(stolen) = Disturbance::redirect(&shop, HTTP, &impostor)? else { return Ok(()) };
         // Connections between the proxies that were open before would continue to the real shop.
-        in_node(&["sh", "-c", &format!("conntrack -D -p tcp -d {} --dport {HTTP} || true", shop.address)])?;
+        node::run(&["sh", "-c", &format!("conntrack -D -p tcp -d {} --dport {HTTP} || true", shop.address)])?;
         let calls = until("new connections to meet the impostor", EFFECT, async || {
             let calls = buyer.call(BOOKS, &["--count=20", "--new-connections"]).await?;
             anyhow::ensure!(!calls.status.contains_key(&200), "{calls:?}");

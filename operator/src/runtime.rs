@@ -103,6 +103,16 @@ pub struct Settings {
     /// Settings of what Prometheus reads, and of Prometheus as the source of TrafficMetrics.
     #[command(flatten)]
     pub prometheus: prometheus::Prometheus,
+    /// Lifetime of the certificates of workloads, in seconds. Each is renewed between a half and two thirds of it; a sidecar
+    /// that reaches no operator until it ends can make no new connections.
+    #[arg(
+        long,
+        env = "SMIDGE_LEAF_LIFETIME_SECONDS",
+        default_value_t = 86_400,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(60..=2_592_000)
+    )]
+    pub leaf_lifetime_seconds: u64,
     /// Address of the operator's own pages. With --dir, the default is 127.0.0.1:15014.
     #[arg(
         long,

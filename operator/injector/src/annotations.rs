@@ -10,7 +10,7 @@ use serde_json::Value;
 pub use smidge_crds::labels::{
     EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
 };
-use smidge_crds::labels::{INJECT, INJECT_DISABLED, INJECT_ENABLED, POD_ANNOTATIONS, PREFIX, RESOURCES};
+use smidge_crds::labels::{INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTION, POD_ANNOTATIONS, PREFIX};
 
 use super::annotation;
 use crate::redirect::{Cidr, Exclusions};
@@ -57,7 +57,7 @@ pub(super) fn warnings(pod: &Value) -> Vec<String> {
             found.push(format!(
                 "smidge: {INJECT} is not read as an annotation, and the pod is injected; hint: write it as a label"
             ));
-        } else if !POD_ANNOTATIONS.iter().chain(&RESOURCES).any(|known| known == name) {
+        } else if !POD_ANNOTATIONS.iter().chain(&INJECTION).any(|known| known == name) {
             found.push(format!(
                 "smidge: annotation {name} is not known and has no effect; hint: docs/injection.md lists those that are"
             ));

@@ -56,7 +56,7 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32, reso
 
 /// Builds the sidecar: an init container that keeps running, so that it is up before the application and ends after it.
 ///
-/// It has no `preStop` hook: the control plane removes the pod from every proxy's endpoints as soon as it is being
+/// It has no `preStop` hook of its own: the control plane removes the pod from every proxy's endpoints as soon as it is being
 /// deleted, the application ends its own requests, and Kubernetes stops the sidecar only after every container of the
 /// application has ended.
 pub(super) fn proxy(

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM, PROXY_VERSION};
+use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM, PROXY_VERSION, TERMINATION};
 use smidge_xds::{bootstrap::Family, mesh::proxy};
 
 mod annotations;
@@ -21,6 +21,7 @@ pub mod redirect;
 mod refusal;
 pub mod resources;
 mod restore;
+pub mod termination;
 mod token;
 mod traces;
 mod user;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub proxy_resources: Resources,
     /// Requests and limits of the init container, where no annotation sets others.
     pub init_resources: Resources,
+    /// Time for which containers go on when their pod is deleted, in seconds, where no annotation sets another.
+    pub termination_delay_seconds: u64,
     /// Names of the Secrets with the credentials of the injected images' registry, in each pod's namespace.
     pub image_pull_secrets: Vec<String>,
 }
@@ -94,6 +97,7 @@ impl Default for Settings {
             // No CPU limit: a throttled proxy shows as latency of the application.
             proxy_resources: Resources::of(["10m", "none"], ["64Mi", "512Mi"]),
             init_resources: Resources::of(["10m", "none"], ["16Mi", "64Mi"]),
+            termination_delay_seconds: 3,
             image_pull_secrets: Vec::new(),
         }
     }
@@ -212,6 +216,7 @@ fn try_inject(
     let user = user::choose(&pod, given, review);
     let exclusions = annotations::exclusions(&pod)?;
     let [of_init, of_proxy] = resources::of(&pod, namespace, settings, &mut warnings)?;
+    let delay = termination::delay(&pod, namespace, settings)?;
     let owner = token::Owner::of(&pod, namespace.name);
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
@@ -222,7 +227,8 @@ fn try_inject(
     ];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
-    annotate(&mut pod, settings, originals);
+    let termination = termination::add(&mut pod, delay);
+    annotate(&mut pod, settings, originals, termination);
     Ok(Decision::Inject { pod, warnings })
 }
 
@@ -256,7 +262,7 @@ fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     array(spec, "volumes").push(containers::volume(settings));
 }
 
-fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>) {
+fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>, termination: Option<Value>) {
     let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations"))
     else {
         return;
@@ -270,6 +276,9 @@ fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>)
     set(TOKEN_SDS, smidge_xds::bootstrap::token_sds(CREDENTIAL_FOLDER));
     if !originals.is_empty() {
         set(PROBES, Value::Object(originals).to_string());
+    }
+    if let Some(termination) = termination {
+        set(TERMINATION, termination.to_string());
     }
 }
 

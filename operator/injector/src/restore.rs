@@ -4,11 +4,12 @@
 //! and a probe is restored only as a probe. Refuses nothing.
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{INIT_CONTAINER, INJECTED, PROXY_CONTAINER, PROXY_VERSION};
+use smidge_crds::labels::{INIT_CONTAINER, INJECTED, PROXY_CONTAINER, PROXY_VERSION, TERMINATION};
 
 use super::{
     PROBES, TOKEN_SDS, VERSION, VOLUME, annotation, child, name_of, object,
     probes::{HANDLERS, KINDS, is_rewritten, probed_mut},
+    termination,
 };
 
 /// Restores the pod to its form before injection, and keeps later changes.
@@ -19,6 +20,7 @@ pub(super) fn strip(pod: &mut Value) {
         remove_named(spec, "initContainers", &[INIT_CONTAINER, PROXY_CONTAINER]);
         remove_named(spec, "volumes", &[VOLUME]);
     }
+    termination::remove(pod);
     for container in probed_mut(pod) {
         let name = name_of(container).to_owned();
         for kind in KINDS {
@@ -38,7 +40,7 @@ pub(super) fn strip(pod: &mut Value) {
         }
     }
     if let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations")) {
-        for name in [INJECTED, VERSION, PROXY_VERSION, TOKEN_SDS, PROBES] {
+        for name in [INJECTED, VERSION, PROXY_VERSION, TOKEN_SDS, PROBES, TERMINATION] {
             annotations.remove(name);
         }
     }

@@ -27,7 +27,7 @@ pub const INTERMEDIATE_LIFETIME: Duration = Duration::days(365);
 pub const LEAF_LIFETIME: Duration = Duration::hours(24);
 /// Time by which validity starts in the past, so that a peer whose clock is a little behind accepts a new certificate.
 pub const CLOCK_SKEW: Duration = Duration::minutes(5);
-/// Minimum validity of an issued certificate: an issuer with less time left than this refuses.
+/// Minimum time that an issuer must have left to issue a certificate.
 const SHORTEST: Duration = Duration::hours(1);
 
 /// Error of issuing a certificate or of using an issuer.
@@ -63,6 +63,8 @@ pub enum Profile<'a> {
         kind: &'a str,
         /// Name of the owner.
         name: &'a str,
+        /// Lifetime of the certificate.
+        lifetime: Duration,
     },
     /// The leaf by which a machine's proxy authenticates to the control plane. No server accepts it as that of a
     /// workload, and no client as that of a server.
@@ -208,7 +210,7 @@ pub fn issue(
     serial: Serial,
 ) -> Result<Issued, IssueError> {
     let not_after = (now + lifetime(profile)).min(issuer.not_after);
-    if not_after - now < SHORTEST {
+    if issuer.not_after - now < SHORTEST {
         return Err(IssueError::IssuerEnds(issuer.not_after));
     }
     let mut params = params(profile, now, serial)?;
@@ -243,8 +245,8 @@ fn lifetime(profile: Profile<'_>) -> Duration {
     match profile {
         Profile::Root(_) => ROOT_LIFETIME,
         Profile::Intermediate(_) => INTERMEDIATE_LIFETIME,
-        Profile::Workload { .. } | Profile::Server { .. } => LEAF_LIFETIME,
-        Profile::Machine { lifetime, .. } => lifetime,
+        Profile::Server { .. } => LEAF_LIFETIME,
+        Profile::Workload { lifetime, .. } | Profile::Machine { lifetime, .. } => lifetime,
     }
 }
 
@@ -261,7 +263,7 @@ fn params(
     match profile {
         Profile::Root(subject) => authority(&mut params, subject, 1)?,
         Profile::Intermediate(subject) => authority(&mut params, subject, 0)?,
-        Profile::Workload { identity, kind, name } => {
+        Profile::Workload { identity, kind, name, lifetime: _ } => {
             params.distinguished_name.push(DnType::OrganizationalUnitName, kind);
             params.distinguished_name.push(DnType::CommonName, name);
             params.subject_alt_names = vec![uri(identity.to_string())?];

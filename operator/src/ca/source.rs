@@ -28,6 +28,7 @@ pub struct LeafSource {
     issuing: watch::Receiver<Arc<Issuing>>,
     generation: watch::Receiver<u64>,
     key: MeshKey,
+    lifetime: time::Duration,
     clock: Clock,
     metrics: Metrics,
 }
@@ -41,7 +42,14 @@ impl LeafSource {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        Self { issuing, generation, key, clock, metrics }
+        Self { issuing, generation, key, lifetime: issue::LEAF_LIFETIME, clock, metrics }
+    }
+
+    /// Sets the lifetime of the leaves that it issues from now on. The default is 24 h.
+    #[must_use]
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        let lifetime = time::Duration::try_from(lifetime).unwrap_or(issue::LEAF_LIFETIME);
+        Self { lifetime, ..self }
     }
 
     fn make(&self, holder: &Holder) -> Result<Credentials, issue::IssueError> {
@@ -50,7 +58,8 @@ impl LeafSource {
         let now = self.clock.now();
         let Holder { proxy: _, identity, workload_kind, workload_name } = holder;
         let pair = issue::pair()?;
-        let profile = Profile::Workload { identity, kind: workload_kind, name: workload_name };
+        let profile =
+            Profile::Workload { identity, kind: workload_kind, name: workload_name, lifetime: self.lifetime };
         let leaf = issue::issue(issuer, &*pair, profile, now, Serial::new(rand::random()));
         let key = PrivateKey::from_pkcs8(pair.serialized_der());
         drop(pair);

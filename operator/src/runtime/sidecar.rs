@@ -6,6 +6,7 @@
 use crate::injector::{
     Quantity, Resources,
     resources::{self, Bounds},
+    termination,
 };
 
 /// Settings of the injected containers.
@@ -35,6 +36,15 @@ pub struct Sidecar {
     /// Memory limit of the init container.
     #[arg(long, env = "SMIDGE_INIT_MEMORY_LIMIT", default_value = "64Mi", value_name = "QUANTITY")]
     init_memory_limit: Quantity,
+    /// Time for which containers without a `preStop` go on when their pod is deleted, in whole seconds; 0 for none.
+    #[arg(
+        long,
+        env = "SMIDGE_TERMINATION_DELAY_SECONDS",
+        default_value_t = 3,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(..=termination::MAXIMUM)
+    )]
+    termination_delay_seconds: u64,
     /// Name of a Secret with credentials for the registry of the injected images; may be repeated. Every namespace of
     /// the mesh needs a Secret of that name.
     #[arg(
@@ -60,6 +70,7 @@ impl Sidecar {
                 cpu: bounds(&self.init_cpu_request, &self.init_cpu_limit),
                 memory: bounds(&self.init_memory_request, &self.init_memory_limit),
             },
+            termination_delay_seconds: self.termination_delay_seconds,
             image_pull_secrets: self.image_pull_secrets.clone(),
             ..settings
         }

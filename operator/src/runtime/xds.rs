@@ -2,7 +2,7 @@
 //!
 //! Called by `runtime` at the start. Does not know by what proxies prove who they are.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
@@ -49,7 +49,10 @@ pub(super) fn xds<A: Authenticator>(
     versions::register(registry, proxies.clone());
     let server = Server {
         authenticator,
-        certificates: core.authorities.leaves(),
+        certificates: core
+            .authorities
+            .leaves()
+            .with_lifetime(Duration::from_secs(core.settings.leaf_lifetime_seconds)),
         hub: pipeline.hub.clone(),
         metrics: smidge_xds::metrics::Metrics::register(registry),
         proxies: proxies.clone(),

@@ -45,6 +45,9 @@ pub struct Args {
     /// Answer every Nth request for books with 500; 0: none.
     #[arg(long, value_name = "N", default_value_t = 0)]
     fail_every: u64,
+    /// End at SIGTERM at once, with requests in progress, as programs do that do not handle it.
+    #[arg(long)]
+    exit_at_once: bool,
 }
 
 struct Shop {
@@ -67,7 +70,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         fail_every: args.fail_every,
         asked: AtomicU64::new(0),
     });
-    serve::http(args.port, router(shop)).await
+    let serving = serve::http(args.port, router(shop));
+    if !args.exit_at_once {
+        return serving.await;
+    }
+    tokio::select! {
+        served = serving => served,
+        stopped = serve::stop_signal() => {
+            stopped.context("failed to wait for signals")?;
+            std::process::exit(0)
+        }
+    }
 }
 
 fn router(shop: Arc<Shop>) -> Router {
