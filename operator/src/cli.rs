@@ -100,7 +100,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Edges(args) => edges::run(args),
         Command::Top(args) => top::run(args),
         Command::Hosts(args) => hosts::run(args),
-        Command::Inject(args) => inject::run(args),
+        Command::Inject(args) => inject::run(&args),
         Command::Status(args) => status::run(args),
         Command::Machine(args) => machine::run(args),
         Command::Redirect(args) => redirect::run(args),
