@@ -218,12 +218,13 @@ fn try_inject(
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
     let added = [
-        containers::init(settings, &exclusions, user, &of_init),
         containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod)),
     ];
+    // The proxy first: it reads its configuration while the kubelet notices that it runs.
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
     annotate(&mut pod, settings, originals);
+        containers::init(settings, &exclusions, user, &of_init),
     Ok(Decision::Inject { pod, warnings })
 }
 
