@@ -30,6 +30,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 mod apart;
+mod copies;
 mod namespace;
 mod requests;
 
