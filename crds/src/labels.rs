@@ -6,10 +6,13 @@
 /// Prefix of all labels and annotations of Smidge.
 pub const PREFIX: &str = "smidge.mesh/";
 
-/// Label of a namespace whose pods are injected ([`INJECT_ENABLED`]), or of a pod that is not ([`INJECT_DISABLED`]).
+/// Label of a namespace whose pods are in the mesh ([`INJECT_ENABLED`], [`INJECT_MANUAL`]), or of a pod that is not
+/// injected ([`INJECT_DISABLED`]).
 pub const INJECT: &str = "smidge.mesh/inject";
 /// Value of [`INJECT`] on a namespace whose pods are injected.
 pub const INJECT_ENABLED: &str = "enabled";
+/// Value of [`INJECT`] on a namespace whose pods are in the mesh if their manifests have the proxy: the webhook adds none.
+pub const INJECT_MANUAL: &str = "manual";
 /// Value of [`INJECT`] on a pod that is not injected.
 pub const INJECT_DISABLED: &str = "disabled";
 

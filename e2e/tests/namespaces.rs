@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1 as core;
+use kube::Api;
 use serde_json::{Value, json};
 use smidge_e2e::{Namespace, Pod, until, with_temp_ns};
 use tokio::{io::AsyncWriteExt as _, process::Command};
@@ -71,7 +72,7 @@ async fn starts(namespace: &Namespace, name: &str, pod: &str) -> anyhow::Result<
     until("the pod to be accepted", KNOWN, async || namespace.apply(pod).await).await?;
     let pod = Pod::one(namespace, name).await?.object().await?;
     let added = init_containers(&pod);
-    anyhow::ensure!(added == ["smidge-init", "smidge-proxy"], "not injected: {added:?}");
+    anyhow::ensure!(added == ["smidge-proxy", "smidge-init"], "not injected: {added:?}");
     Ok(pod)
 }
 
@@ -143,6 +144,15 @@ async fn a_guaranteed_pod_keeps_its_class() -> anyhow::Result<()> {
     .await
 }
 
+/// Returns the roots that the operator has published.
+async fn roots_of_the_control_plane(namespace: &Namespace) -> anyhow::Result<String> {
+    let api: Api<core::ConfigMap> = Api::namespaced(namespace.cluster.client(), "smidge-system");
+    let data = api.get("smidge-injection").await?.data.unwrap_or_default();
+    let settings: Value = serde_json::from_str(data.get("settings.json").context("no settings")?)?;
+    let roots = settings["controlPlaneRoots"].as_array().context("no roots")?;
+    Ok(roots.iter().filter_map(Value::as_str).collect())
+}
+
 /// The mesh of the test has no pull secrets of its own: the program adds them to the manifest, and the webhook, which
 /// injects it again, keeps them.
 #[tokio::test]
@@ -159,8 +169,11 @@ async fn pull_secrets_of_injected_images_are_in_the_pod() -> anyhow::Result<()> 
         }
         let mut pod: Value = serde_json::from_str(&pod("app", &json!({})))?;
         pod["spec"]["imagePullSecrets"] = json!([{"name": "team"}]);
+        let roots = std::env::temp_dir().join(format!("{}-roots.pem", namespace.name));
+        std::fs::write(&roots, roots_of_the_control_plane(namespace).await?)?;
         let mut command = Command::new(program()?);
         command.args(["inject", "--filename", "-", "--namespace", &namespace.name, "--image-pull-secret", "mesh"]);
+        command.arg("--control-plane-roots").arg(&roots);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().context("failed to run smidge inject")?;
         let mut stdin = process.stdin.take().context("standard input")?;

@@ -17,6 +17,7 @@ pub mod inject;
 pub mod machine;
 pub mod manifests;
 pub mod output;
+pub mod ready;
 pub mod redirect;
 pub mod render;
 pub mod run;
@@ -100,7 +101,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Edges(args) => edges::run(args),
         Command::Top(args) => top::run(args),
         Command::Hosts(args) => hosts::run(args),
-        Command::Inject(args) => inject::run(args),
+        Command::Inject(args) => inject::run(&args),
         Command::Status(args) => status::run(args),
         Command::Machine(args) => machine::run(args),
         Command::Redirect(args) => redirect::run(args),

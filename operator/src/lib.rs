@@ -19,6 +19,7 @@ pub mod lease;
 pub mod objects;
 pub mod peers;
 pub mod publish;
+pub mod publish_settings;
 pub mod queue;
 pub mod report;
 pub mod runtime;

@@ -90,11 +90,14 @@ fn the_release_is_these_objects() {
             "ClusterRole/smidge-traffic-metrics-edit",
             "ClusterRole/smidge-traffic-metrics-view",
             "ClusterRoleBinding/smidge",
+            "ConfigMap/smidge-injection",
             "Deployment/smidge",
             "MutatingWebhookConfiguration/smidge-injector",
             "NetworkPolicy/smidge",
             "Role/smidge",
+            "Role/smidge-injection-reader",
             "RoleBinding/smidge",
+            "RoleBinding/smidge-injection-reader",
             "RoleBinding/smidge-traffic-api",
             "Service/smidge",
             "Service/smidge-traffic-api",
@@ -231,6 +234,7 @@ fn every_right_of_the_operator_is_in_this_list() {
     );
     assert_eq!(rights(&objects["ClusterRole/smidge"]), wanted);
     let own = [
+        "configmaps: get patch",
         "leases.coordination.k8s.io: create get update",
         "secrets: create",
         "secrets: get",
@@ -271,9 +275,35 @@ fn the_webhook_sees_pods_of_the_mesh_only_and_leaves_its_trust_to_the_operator()
     // A label added to a running pod must not exempt its ephemeral containers from review.
     assert_eq!(ephemeral["rules"][0]["resources"], json!(["pods/ephemeralcontainers"]));
     assert_eq!(ephemeral.get("objectSelector"), None);
-    for field in ["clientConfig", "namespaceSelector", "failurePolicy", "sideEffects"] {
+    for field in ["clientConfig", "failurePolicy", "sideEffects"] {
         assert_eq!(ephemeral[field], webhook[field], "{field}");
     }
+    let selected = ephemeral["namespaceSelector"]["matchExpressions"].as_array().unwrap();
+    let [words, names] = selected.as_slice() else { panic!("two expressions: {ephemeral}") };
+    assert_eq!(words["values"], json!(["enabled", "manual"]));
+    assert_eq!(names, &webhook["namespaceSelector"]["matchExpressions"][0]);
+}
+
+/// Checks the right on which `smidge inject` depends: the operator writes one object, which every user may read.
+#[test]
+fn every_user_may_read_the_settings_of_injected_pods_alone() {
+    let Some(helm) = helm() else { return };
+    let objects = render(&helm, &[]);
+    let reader = &objects["Role/smidge-injection-reader"];
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["smidge-injection"], "verbs": ["get"]});
+    assert_eq!(reader["rules"], json!([rule]));
+    let subjects = &objects["RoleBinding/smidge-injection-reader"]["subjects"];
+    let group =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"});
+    assert_eq!(subjects, &json!([group]));
+    let settings = &objects["ConfigMap/smidge-injection"];
+    assert_eq!((&settings["metadata"]["namespace"], settings.get("data")), (&json!("meshes"), None));
+    let own = objects["Role/smidge"]["rules"].as_array().unwrap();
+    let own = own.iter().find(|rule| rule["resources"] == json!(["configmaps"])).unwrap();
+    assert_eq!(
+        (&own["resourceNames"], &own["verbs"]),
+        (&json!(["smidge-injection"]), &json!(["get", "patch"]))
+    );
 }
 
 #[test]

@@ -37,7 +37,12 @@ fn each_port_of_the_operator_is_open_to_those_who_need_it() {
     let by_default = BTreeMap::from([
         (9443, json!("everybody")),
         (9444, json!("everybody")),
-        (15012, json!([namespace("smidge.mesh/inject", "enabled")])),
+        (
+            15012,
+            json!([{"namespaceSelector": {"matchExpressions": [
+                {"key": "smidge.mesh/inject", "operator": "In", "values": ["enabled", "manual"]},
+            ]}}]),
+        ),
         (15013, json!([{"podSelector": {"matchLabels": own}}])),
         (15014, json!([{"podSelector": {}}, namespace("kubernetes.io/metadata.name", "monitoring")])),
     ]);

@@ -6,11 +6,8 @@
 use serde_json::{Value, json};
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
 use smidge_xds::{
-    bootstrap::{
-        BootstrapInput, ControlPlane, Credential, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE,
-        bootstrap,
-    },
-    mesh::proxy::{READINESS_PORT, STATS_PORT, TrafficStats},
+    bootstrap::{BootstrapInput, ControlPlane, Credential, Probe, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap},
+    mesh::proxy::{STATS_PORT, TrafficStats},
 };
 
 use super::{Settings, TOKEN_SDS, probes::literal, traces};
@@ -29,8 +26,11 @@ const DRAIN_SECONDS: &str = "15";
 
 /// Builds the init container. It runs as root, as added capabilities take no effect for other users, with NET_ADMIN and
 /// no other capability.
+///
+/// It runs beside the proxy, which was started before, and ends when the proxy is ready: without the control plane a
+/// pod waits rather than run unprotected. See `docs/design/035-start-of-a-pod.md`.
 pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32, resources: &Value) -> Value {
-    let mut args = vec!["redirect".to_owned()];
+    let mut args = vec!["redirect".to_owned(), "--await-proxy".to_owned()];
     if user != SHARED_USER {
         args.push(format!("--proxy-user={user}"));
     }
@@ -56,6 +56,10 @@ pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32, reso
 
 /// Builds the sidecar: an init container that keeps running, so that it is up before the application and ends after it.
 ///
+/// It has no probe. The kubelet looks at a startup probe once per second, from the second after the start on, reports each
+/// look that comes too early as an Event, and starts what follows only after that; a readiness probe is too early as
+/// well, and too late once the pod ends. The init container waits instead, inside of the pod.
+///
 /// It has no `preStop` hook of its own: the control plane removes the pod from every proxy's endpoints as soon as it is being
 /// deleted, the application ends its own requests, and Kubernetes stops the sidecar only after every container of the
 /// application has ended.
@@ -66,12 +70,6 @@ pub(super) fn proxy(
     resources: &Value,
     traced: &str,
 ) -> Value {
-    let ready = |period: u32, failures: u32| {
-        json!({
-            "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
-            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
-        })
-    };
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     json!({
         "name": PROXY_CONTAINER,
@@ -95,9 +93,6 @@ pub(super) fn proxy(
             {"name": traces::VARIABLE, "value": traced},
         ],
         "ports": [{"name": "smidge-metrics", "containerPort": STATS_PORT, "protocol": "TCP"}],
-        // Ten minutes: without the control plane a pod waits rather than run unprotected.
-        "startupProbe": ready(1, 600),
-        "readinessProbe": ready(5, 3),
         "resources": resources,
         "securityContext": {
             "runAsUser": user,

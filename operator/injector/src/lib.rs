@@ -14,8 +14,10 @@ use smidge_xds::{bootstrap::Family, mesh::proxy};
 
 mod annotations;
 mod containers;
+mod copy;
 mod other_mesh;
 mod probes;
+pub mod published;
 mod pull_secrets;
 pub mod redirect;
 mod refusal;
@@ -211,6 +213,9 @@ fn try_inject(
     if annotation(&pod, INJECTED).is_some() {
         given = user::given(&pod);
         restore::strip(&mut pod);
+    } else if copy::is_copy(&pod) {
+        restore::strip(&mut pod);
+        warnings.extend(copy::drop_checks(&mut pod));
     }
     refusal::check(&pod)?;
     let user = user::choose(&pod, given, review);
@@ -221,9 +226,10 @@ fn try_inject(
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
+    // The proxy first: it reads its configuration while the kubelet notices that it runs.
     let added = [
-        containers::init(settings, &exclusions, user, &of_init),
         containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod)),
+        containers::init(settings, &exclusions, user, &of_init),
     ];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));

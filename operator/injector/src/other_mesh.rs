@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use smidge_crds::labels::{COUNTERPARTS, INJECT, INJECT_DISABLED, INJECT_ENABLED};
+use smidge_crds::labels::{COUNTERPARTS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECT_MANUAL};
 
 use super::{Namespace, all_containers, annotation, listed, name_of};
 
@@ -138,7 +138,8 @@ fn opted_out<'m>(pod: &Value, mesh: &'m Mesh) -> Option<(&'m str, &'m str)> {
 fn namespace_opted_out<'m>(namespace: Namespace<'_>, mesh: &'m Mesh) -> Option<(&'m str, &'m str)> {
     let word =
         |map: Option<&BTreeMap<String, String>>, name: &str| map.and_then(|map| map.get(name)).cloned();
-    if word(namespace.labels, INJECT).as_deref() == Some(INJECT_ENABLED) {
+    if word(namespace.labels, INJECT).is_some_and(|it| [INJECT_ENABLED, INJECT_MANUAL].contains(&it.as_str()))
+    {
         return None;
     }
     let maps = [namespace.labels, namespace.annotations];

@@ -21,7 +21,7 @@ pub(super) const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 pub(super) struct Kind {
     /// Last part of the check's name.
     pub(super) name: &'static str,
-    path: &'static [&'static str],
+    pub(super) path: &'static [&'static str],
     /// True for a hook, which the kubelet calls once and whose answer it waits for; over the network, it supports HTTP
     /// hooks only.
     hook: bool,

@@ -1,14 +1,25 @@
-//! `smidge redirect`: turns flags into exclusions, and applies the rules once.
+//! `smidge redirect`: turns flags into exclusions, applies the rules once, and waits for the proxy on request.
 //!
 //! Runs in the init container of an injected pod. Does not define the rules.
 
-use std::process::ExitCode;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
+use super::ready::ready;
 use crate::redirect::{
     Cidr, Exclusions, ProxySockets, SHARED_USER, Version,
     apply::{self, Tool},
     iptables, nftables,
 };
+
+/// Interval between looks at the proxy.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Time between messages while the proxy is not ready.
+const REPORT: Duration = Duration::from_secs(10);
 
 /// Arguments of `smidge redirect`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +44,9 @@ pub struct Args {
     /// Tool that loads the rules.
     #[arg(long, value_enum, default_value_t)]
     tool: Tool,
+    /// After that, wait until the proxy of this pod is ready, however long that takes.
+    #[arg(long)]
+    await_proxy: bool,
     /// Print the rules and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -47,6 +61,7 @@ pub fn run(args: Args) -> ExitCode {
         exclude_outbound_ports,
         exclude_outbound_cidrs,
         tool,
+        await_proxy,
         dry_run,
     } = args;
     let proxy = proxy_mark.map_or(ProxySockets::OfUser(proxy_user), ProxySockets::Marked);
@@ -69,6 +84,9 @@ pub fn run(args: Args) -> ExitCode {
     match apply::apply(&exclusions, proxy, tool) {
         Ok(tool) => {
             eprintln!("smidge: the pod's TCP traffic is redirected to its proxy with {tool}");
+            if await_proxy {
+                wait();
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -76,4 +94,23 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Waits until the proxy at loopback is ready, and reports every ten seconds that it is not.
+fn wait() {
+    let started = Instant::now();
+    let mut report = REPORT;
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    while !loopback.into_iter().any(|address| ready(address).is_ok()) {
+        if started.elapsed() >= report {
+            eprintln!(
+                "smidge: the proxy has no configuration after {} s; hint: its log has the reason: kubectl logs POD -c {}",
+                report.as_secs(),
+                smidge_crds::labels::PROXY_CONTAINER,
+            );
+            report += REPORT;
+        }
+        thread::park_timeout(INTERVAL);
+    }
+    eprintln!("smidge: the proxy is ready after {} ms", started.elapsed().as_millis());
 }

@@ -13,6 +13,7 @@ use super::{Core, Error, Tasks, kubernetes::Kubernetes, listen, pipeline::Pipeli
 use crate::{
     https,
     injector::ProbeKey,
+    publish_settings,
     webhook::{
         self, Views,
         ca_bundle::{self, Holder},
@@ -55,6 +56,8 @@ pub(super) fn webhooks(
     let probe_key = ProbeKey::new(authorities.probe_key());
     let (injector, injectors) =
         watch::channel(Arc::new(settings.injector(authorities.control_plane_roots(), probe_key)));
+    let (cluster, namespace) = (client.clone(), settings.system_namespace.clone());
+    tasks.spawn("injection settings", publish_settings::run(cluster, namespace, injectors.clone()));
     let views = Views {
         injector: injectors,
         clusters: pipeline.clusters.clone(),

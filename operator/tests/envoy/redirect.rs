@@ -4,6 +4,8 @@
 //! Each case runs this program again inside a new namespace (the pod), which makes a second one (the network outside)
 //! and connects from both as different users.
 
+use std::time::{Duration, Instant};
+
 use crate::inject::envoy;
 mod pod;
 mod proxy;
@@ -115,6 +117,29 @@ fn the_proxys_own_ports_of_another_pod_are_that_pods() {
             for own in ["10.9.0.2", "127.0.0.1"] {
                 proxy::is_ready(own);
             }
+        }
+    });
+}
+
+/// The kernel accepts a connection for the proxy before the proxy knows whether its destination does. So the application
+/// sees its end in place of an error: at once where the destination refuses, after the time limit of connecting where
+/// nothing answers (docs/limits.md).
+#[test]
+fn a_call_to_what_does_not_accept_it_is_closed() {
+    in_an_empty_pod("a_call_to_what_does_not_accept_it_is_closed", |pod| {
+        pod.redirect(&["--tool", "nftables"]);
+        pod.drop_outside(9999);
+        for binary in binaries::envoys() {
+            let _proxy = proxy::start(&binary, "10.9.0.2");
+            let closed_after = |to: &str| {
+                let started = Instant::now();
+                pod.expect(APPLICATION, None, to, "");
+                started.elapsed()
+            };
+            let (refused, silent) = (closed_after("10.9.0.1:9998"), closed_after("10.9.0.1:9999"));
+            eprintln!("{}: refused {refused:?}, silent {silent:?}", binary.display());
+            assert!(refused < Duration::from_secs(4), "{refused:?}");
+            assert!((Duration::from_secs(5)..Duration::from_secs(15)).contains(&silent), "{silent:?}");
         }
     });
 }

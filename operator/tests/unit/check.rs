@@ -115,13 +115,16 @@ fn objects_that_name_no_namespace_are_in_that_of_the_option() {
 fn inject_knows_the_workloads_that_check_knows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.yaml");
+    let roots = folder.path().join("roots.pem");
+    fs::write(&roots, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     for (api, kind) in [("apps/v1", "Deployment"), ("argoproj.io/v1alpha1", "Rollout")] {
         let text = format!(
             "{{apiVersion: {api}, kind: {kind}, metadata: {{name: a, namespace: shop}}, spec: {{template: {{spec: \
              {{containers: [{{name: app, image: app}}]}}}}}}}}\n"
         );
         fs::write(&path, text).unwrap();
-        let output = smidge(&["inject", "-f", path.to_str().unwrap()]);
+        let roots = roots.to_str().unwrap();
+        let output = smidge(&["inject", "-f", path.to_str().unwrap(), "--control-plane-roots", roots]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert!(stdout(&output).contains("smidge-proxy"), "{kind}: {}", stdout(&output));
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use smidge::{
     cli::{
         Cli, Command,
-        inject::injected::{Injected, injected},
+        inject::injected::{Injected, Namespaces, injected},
     },
     documents::{Document, Source, parse},
     injector::{
@@ -16,7 +16,7 @@ use smidge::{
 
 fn run_with(text: &str, settings: &Settings) -> Injected {
     let source = Source { name: "in.yaml".to_owned(), text: text.to_owned() };
-    let injected = injected(&[source], "default", settings);
+    let injected = injected(&[source], "default", settings, &Namespaces::Unasked);
     assert_eq!(injected.unreadable, []);
     injected
 }
@@ -37,7 +37,7 @@ fn only(injected: &Injected) -> Value {
 }
 
 fn proxy<'v>(object: &'v Value, pod: &str) -> &'v Value {
-    let proxy = object.pointer(&format!("{pod}/spec/initContainers/1")).unwrap_or(&Value::Null);
+    let proxy = object.pointer(&format!("{pod}/spec/initContainers/0")).unwrap_or(&Value::Null);
     assert_eq!(proxy["name"], "smidge-proxy", "{object}");
     proxy
 }
@@ -190,7 +190,9 @@ fn pull_secrets_are_added_once() {
 
 #[test]
 fn flags_that_are_no_quantities_are_refused() {
-    let parse = |flag: &str| Cli::try_parse_from(["smidge", "inject", "-f", "in.yaml", flag]);
+    let parse = |flag: &str| {
+        Cli::try_parse_from(["smidge", "inject", "-f", "in.yaml", "--control-plane-roots", "roots.pem", flag])
+    };
     assert!(matches!(parse("--proxy-cpu-limit=1500m").unwrap().command, Command::Inject(_)));
     assert!(matches!(parse("--init-memory-limit=none").unwrap().command, Command::Inject(_)));
     for flag in ["--proxy-cpu-limit=-1", "--init-memory-request=64 Mi", "--proxy-memory-limit="] {

@@ -22,6 +22,7 @@ mod dashboards;
 mod explain;
 mod folder;
 mod inject;
+mod inject_live;
 mod inject_webhook;
 mod leader;
 mod machine;

@@ -1,9 +1,9 @@
 //! Turns the Services of the cluster into those of the mesh: the addresses under which they are called, the identities
 //! that serve them, and the routes of calls.
 //!
-//! A Service is in the mesh if one of its pods is, if it is the root or a backend of a split, or if its namespace
-//! accepts only mTLS. An address and port belong to the oldest Service that claims them. `split` decides where a split
-//! sends a call.
+//! A Service is in the mesh if one of its pods is, if it is the root or a backend of a split, or if its namespace is in
+//! the mesh and either accepts only mTLS or has no pod for it, in the mesh or not. An address and port belong to the
+//! oldest Service that claims them. `split` decides where a split sends a call.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,11 +59,15 @@ pub(crate) fn claimed_addresses(
 }
 
 /// Returns true if a Service is in the mesh without any member: its namespace is, and accepts only mTLS, so that a call
-/// never goes to it in plaintext only because its injected pods are gone. Endpoints that a Service does not select are
-/// not pods of the namespace.
+/// never goes to it in plaintext only because its injected pods are gone; or the Service has no pod at all, as one that
+/// is scaled to 0, and its callers get an answer with the reason. Endpoints that a Service does not select are not pods
+/// of the namespace.
 fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
     let namespace = &known.id.namespace;
-    known.has_selector && context.injects(namespace) && context.modes(namespace).1 == MtlsMode::Strict
+    let is_empty = known.members.is_empty() && known.outside.is_empty();
+    known.has_selector
+        && context.injects(namespace)
+        && (is_empty || context.modes(namespace).1 == MtlsMode::Strict)
 }
 
 /// Returns the Service that owns an address and port: the oldest of those that claim it.

@@ -60,13 +60,14 @@ pub(crate) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode
     Some(settings.of_labels(&object, namespace, context.findings()))
 }
 
-/// Returns true if a namespace is labelled for injection. Only this label can put a pod into the mesh; the pod's own
+/// Returns true if a namespace is labelled for injection, by the webhook or by hand. Only this label can put a pod into the mesh; the pod's own
 /// fields cannot.
 pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
     let namespace = context.object(|inputs| &inputs.namespaces);
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
-    let is_labelled =
-        labels.and_then(|all| all.get(labels::INJECT)).is_some_and(|it| it == labels::INJECT_ENABLED);
+    let is_labelled = labels
+        .and_then(|all| all.get(labels::INJECT))
+        .is_some_and(|it| [labels::INJECT_ENABLED, labels::INJECT_MANUAL].contains(&it.as_str()));
     is_labelled && name != labels::KUBE_SYSTEM && name != &*context.system_namespace()
 }
 
@@ -157,7 +158,8 @@ impl MeshWide {
     ) -> (AccessMode, MtlsMode) {
         let label = |label: &str| namespace.metadata.labels.as_ref().and_then(|all| all.get(label));
         if let Some(word) = label(labels::INJECT)
-            && ![labels::INJECT_ENABLED, labels::INJECT_DISABLED].contains(&word.as_str())
+            && ![labels::INJECT_ENABLED, labels::INJECT_MANUAL, labels::INJECT_DISABLED]
+                .contains(&word.as_str())
         {
             findings.push(unknown_word(object, &at(labels::INJECT), word, &INJECT));
         }
@@ -224,7 +226,7 @@ const MTLS: Words = Words { expected: "strict or permissive", fallback: "strict"
 const PATH_REGEX_END: Words = Words { expected: "open or closed", fallback: "closed" };
 // The whole value allows less than a part.
 const HEADER_REGEX_MATCH: Words = Words { expected: "full or partial", fallback: "full" };
-const INJECT: Words = Words { expected: "enabled or disabled", fallback: "disabled" };
+const INJECT: Words = Words { expected: "enabled, manual or disabled", fallback: "disabled" };
 const UNDECLARED_PORTS: Words = Words { expected: "detect, http or tcp", fallback: "detect" };
 
 fn not_a_budget(object: &ObjectRef, name: &str, written: &Number, held: u64) -> Finding {

@@ -174,6 +174,17 @@ impl Pod {
         assert_eq!(ask(&mut command, source, to), answer, "{user}:{group} from {source:?} to {to}");
     }
 
+    /// Drops what is sent to a port of the network outside, as where no host has the address.
+    pub fn drop_outside(&self, port: u16) {
+        for rule in [
+            "table ip silent".to_owned(),
+            "chain ip silent input { type filter hook input priority 0 ; }".to_owned(),
+            format!("rule ip silent input tcp dport {port} drop"),
+        ] {
+            shell(&format!("ip netns exec outside nft add {rule}"));
+        }
+    }
+
     /// Connects from the other namespace, and expects `answer`.
     pub fn expect_from_outside(&self, to: &str, answer: &str) {
         let mut command = Command::new("ip");
