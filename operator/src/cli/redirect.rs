@@ -1,13 +1,15 @@
-//! `smidge redirect`: turns flags into exclusions, and applies the rules once.
+//! `smidge redirect`: turns flags into exclusions, and applies the rules once, or verifies that they are in force.
 //!
-//! Runs in the init container of an injected pod. Does not define the rules.
+//! Runs in the init container of an injected pod, and in the pod's network on behalf of the CNI plugin. Does not define
+//! the rules.
 
 use std::process::ExitCode;
 
 use crate::redirect::{
     Cidr, Exclusions, ProxySockets, SHARED_USER, Version,
     apply::{self, Tool},
-    iptables, nftables,
+    iptables, nftables, proof,
+    request::Redirection,
 };
 
 /// Arguments of `smidge redirect`.
@@ -33,6 +35,13 @@ pub struct Args {
     /// Tool that loads the rules.
     #[arg(long, value_enum, default_value_t)]
     tool: Tool,
+    /// Record the rules at the loopback interface, after they were applied, where --verify finds them.
+    #[arg(long, conflicts_with_all = ["proxy_mark", "dry_run"])]
+    record: bool,
+    /// Verify that exactly these rules were applied and recorded, and that they are in force; change nothing. Needs no
+    /// privilege.
+    #[arg(long, conflicts_with_all = ["proxy_mark", "dry_run", "record", "tool"])]
+    verify: bool,
     /// Print the rules and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -47,6 +56,8 @@ pub fn run(args: Args) -> ExitCode {
         exclude_outbound_ports,
         exclude_outbound_cidrs,
         tool,
+        record,
+        verify,
         dry_run,
     } = args;
     let proxy = proxy_mark.map_or(ProxySockets::OfUser(proxy_user), ProxySockets::Marked);
@@ -66,14 +77,31 @@ pub fn run(args: Args) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match apply::apply(&exclusions, proxy, tool) {
-        Ok(tool) => {
-            eprintln!("smidge: the pod's TCP traffic is redirected to its proxy with {tool}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("smidge: {error}");
-            ExitCode::from(1)
-        }
+    let redirection = Redirection { proxy_user, exclusions: exclusions.clone() };
+    if verify {
+        return match proof::verify(&redirection) {
+            Ok(()) => done("the pod's TCP traffic is redirected to its proxy"),
+            Err(error) => failed(&error),
+        };
     }
+    let applied = apply::apply(&exclusions, proxy, tool).and_then(|tool| {
+        if record {
+            apply::record(&redirection.digest())?;
+        }
+        Ok(tool)
+    });
+    match applied {
+        Ok(tool) => done(&format!("the pod's TCP traffic is redirected to its proxy with {tool}")),
+        Err(error) => failed(&error),
+    }
+}
+
+fn done(message: &str) -> ExitCode {
+    eprintln!("smidge: {message}");
+    ExitCode::SUCCESS
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("smidge: {error}");
+    ExitCode::from(1)
 }
