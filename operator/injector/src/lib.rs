@@ -1,6 +1,6 @@
 //! Turns a pod into a pod with a proxy.
 //!
-//! Pure, apart from `redirect::apply`. [`inject`] is a function from a pod, as JSON, to a [`Decision`]; the webhook
+//! Pure, apart from `redirect::apply` and `redirect::proof`. [`inject`] is a function from a pod, as JSON, to a [`Decision`]; the webhook
 //! answers with the difference, `smidge inject` prints the result. It edits the JSON as received, so that fields of a
 //! newer Kubernetes than this program's survive. A pod that was injected before is first stripped of what was added and
 //! then injected again, which makes the function idempotent and lets it see what other webhooks or users added since.
@@ -9,8 +9,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM, PROXY_VERSION};
+use smidge_crds::labels::{self, CNI_REDIRECT, INJECTED, KUBE_SYSTEM, PROXY_VERSION};
 use smidge_xds::{bootstrap::Family, mesh::proxy};
+
+use self::redirect::request::Redirection;
 
 mod annotations;
 mod containers;
@@ -18,6 +20,7 @@ mod other_mesh;
 mod probes;
 mod pull_secrets;
 pub mod redirect;
+mod redirector;
 mod refusal;
 pub mod resources;
 mod restore;
@@ -27,6 +30,7 @@ mod user;
 
 pub use annotations::{EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION};
 pub use containers::{CREDENTIAL_FOLDER, VOLUME};
+pub use redirector::Cni;
 pub use resources::{Quantity, Resources};
 pub use token::ProbeKey;
 pub use user::USERS;
@@ -72,6 +76,8 @@ pub struct Settings {
     pub init_resources: Resources,
     /// Names of the Secrets with the credentials of the injected images' registry, in each pod's namespace.
     pub image_pull_secrets: Vec<String>,
+    /// Part of the CNI plugin in redirecting the pods' traffic.
+    pub cni: Cni,
 }
 
 impl Default for Settings {
@@ -95,6 +101,7 @@ impl Default for Settings {
             proxy_resources: Resources::of(["10m", "none"], ["64Mi", "512Mi"]),
             init_resources: Resources::of(["10m", "none"], ["16Mi", "64Mi"]),
             image_pull_secrets: Vec::new(),
+            cni: Cni::Off,
         }
     }
 }
@@ -202,6 +209,7 @@ fn try_inject(
     }
     let mut warnings = annotations::warnings(pod);
     warnings.extend(other_mesh::warnings(pod, namespace));
+    let by_cni = redirector::is_cni(namespace, settings.cni, &mut warnings)?;
     let mut pod = pod.clone();
     let mut given = None;
     if annotation(&pod, INJECTED).is_some() {
@@ -210,19 +218,20 @@ fn try_inject(
     }
     refusal::check(&pod)?;
     let user = user::choose(&pod, given, review);
-    let exclusions = annotations::exclusions(&pod)?;
+    let redirection = Redirection { proxy_user: user, exclusions: annotations::exclusions(&pod)? };
     let [of_init, of_proxy] = resources::of(&pod, namespace, settings, &mut warnings)?;
     let owner = token::Owner::of(&pod, namespace.name);
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
+    let init = if by_cni { containers::verifier } else { containers::init };
     let added = [
-        containers::init(settings, &exclusions, user, &of_init),
+        init(settings, &redirection, &of_init),
         containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod)),
     ];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
-    annotate(&mut pod, settings, originals);
+    annotate(&mut pod, settings, originals, by_cni.then(|| redirection.to_text()));
     Ok(Decision::Inject { pod, warnings })
 }
 
@@ -256,11 +265,18 @@ fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     array(spec, "volumes").push(containers::volume(settings));
 }
 
-fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>) {
+fn annotate(
+    pod: &mut Value,
+    settings: &Settings,
+    originals: Map<String, Value>,
+    cni_redirect: Option<String>,
+) {
     let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations"))
     else {
         return;
     };
+    // One that a user wrote is not for the plugin.
+    annotations.remove(CNI_REDIRECT);
     let mut set = |name: &str, value: String| annotations.insert(name.to_owned(), Value::String(value));
     set(INJECTED, "true".to_owned());
     set(VERSION, env!("CARGO_PKG_VERSION").to_owned());
@@ -268,6 +284,9 @@ fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>)
         set(PROXY_VERSION, version.to_owned());
     }
     set(TOKEN_SDS, smidge_xds::bootstrap::token_sds(CREDENTIAL_FOLDER));
+    if let Some(text) = cni_redirect {
+        set(CNI_REDIRECT, text);
+    }
     if !originals.is_empty() {
         set(PROBES, Value::Object(originals).to_string());
     }
