@@ -5,6 +5,7 @@
 //! and connects from both as different users.
 
 use crate::inject::envoy;
+mod cni;
 mod pod;
 mod proxy;
 
