@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 mod access_logs;
 mod alerts;
 mod client_ca;
+mod cni;
 mod dashboards;
 mod network_policy;
 mod prometheus;
