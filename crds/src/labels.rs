@@ -24,6 +24,14 @@ pub const ACCESS: &str = "smidge.mesh/access";
 /// the mode of the `MeshConfig`.
 pub const MTLS: &str = "smidge.mesh/mtls";
 
+/// Label of a namespace with the way in which the traffic of its pods is redirected: [`REDIRECTION_CNI`] or
+/// [`REDIRECTION_INIT`]. Defaults to what the mesh is installed with.
+pub const REDIRECTION: &str = "smidge.mesh/redirection";
+/// Value of [`REDIRECTION`]: the CNI plugin redirects, and pods need no privilege.
+pub const REDIRECTION_CNI: &str = "cni";
+/// Value of [`REDIRECTION`]: an init container with NET_ADMIN redirects.
+pub const REDIRECTION_INIT: &str = "init";
+
 /// Annotation of a pod with the ports that callers reach without the proxy, for example `9000,9100`.
 pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
 
@@ -45,6 +53,9 @@ pub const PROXY_VERSION: &str = "smidge.mesh/proxy-version";
 /// Annotation of an injected pod: the SDS file that names the path of the proxy's token; reaches the proxy through the
 /// downward API.
 pub const TOKEN_SDS: &str = "smidge.mesh/token-sds";
+/// Annotation of an injected pod whose traffic the CNI plugin redirects: the arguments of `smidge redirect`. The runtime
+/// passes it to the plugin.
+pub const CNI_REDIRECT: &str = "smidge.mesh/cni-redirect";
 /// Annotation of an injected pod: the pod's original probes, by name.
 pub const PROBES: &str = "smidge.mesh/probes";
 /// Annotation of an injected pod; its value is `true`.
@@ -58,7 +69,7 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Annotations of a pod alone: those that users set, and those that injection writes.
-pub const POD_ANNOTATIONS: [&str; 9] = [
+pub const POD_ANNOTATIONS: [&str; 10] = [
     EXCLUDE_INBOUND_PORTS,
     EXCLUDE_OUTBOUND_PORTS,
     EXCLUDE_OUTBOUND_CIDRS,
@@ -68,6 +79,7 @@ pub const POD_ANNOTATIONS: [&str; 9] = [
     TOKEN_SDS,
     PROBES,
     TERMINATION,
+    CNI_REDIRECT,
 ];
 
 /// Annotations of a namespace or a pod that set how its pods are injected: the time of their end, and requests and limits of

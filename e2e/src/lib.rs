@@ -7,6 +7,7 @@
 pub mod ads;
 pub mod bookstore;
 pub mod cluster;
+pub mod example;
 pub mod kubectl;
 pub mod load;
 pub mod nacking_client;

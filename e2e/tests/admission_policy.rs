@@ -22,9 +22,9 @@ fn policy(namespace: &str) -> anyhow::Result<String> {
     command.args(["--set", "admissionPolicy.enabled=true", "--show-only", "templates/admissionpolicy.yaml"]);
     let output = command.output().context("failed to run Helm")?;
     anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let own = format!("smidge.mesh/inject: enabled\n        kubernetes.io/metadata.name: {namespace}");
+    let own = format!("matchLabels: {{kubernetes.io/metadata.name: {namespace}}}\n      matchExpressions:");
     let text = String::from_utf8(output.stdout)?;
-    Ok(text.replacen("smidge.mesh/inject: enabled", &own, 1).replace("smidge-sidecar", namespace))
+    Ok(text.replacen("matchExpressions:", &own, 1).replace("smidge-sidecar", namespace))
 }
 
 fn pod(labels: &Value, is_of_node: bool) -> Value {

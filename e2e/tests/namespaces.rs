@@ -149,7 +149,7 @@ async fn roots_of_the_control_plane(namespace: &Namespace) -> anyhow::Result<Str
     let api: Api<core::ConfigMap> = Api::namespaced(namespace.cluster.client(), "smidge-system");
     let data = api.get("smidge-injection").await?.data.unwrap_or_default();
     let settings: Value = serde_json::from_str(data.get("settings.json").context("no settings")?)?;
-    let roots = settings["controlPlaneRoots"].as_array().context("no roots")?;
+    let roots = settings.pointer("/controlPlaneRoots").and_then(Value::as_array).context("no roots")?;
     Ok(roots.iter().filter_map(Value::as_str).collect())
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod check;
+pub mod cni;
 mod config;
 pub mod crds;
 pub mod dashboards;
@@ -70,6 +71,8 @@ pub enum Command {
     Machine(machine::Args),
     /// Redirect a pod's traffic to its proxy (runs inside the pod).
     Redirect(redirect::Args),
+    /// Run a part of the CNI plugin, which redirects the traffic of pods in place of an init container.
+    Cni(cni::Args),
     /// A part of a sandbox; `try` runs it.
     #[command(hide = true)]
     SandboxPart(sandbox::part::Args),
@@ -105,6 +108,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Machine(args) => machine::run(args),
         Command::Redirect(args) => redirect::run(args),
+        Command::Cni(args) => cni::run(args),
         Command::Try(args) => sandbox::run(args),
         Command::SandboxPart(args) => sandbox::part::run(args),
     }

@@ -12,6 +12,7 @@ pub mod auth;
 pub mod ca;
 pub mod cli;
 pub mod clock;
+pub mod cni;
 pub mod dashboards;
 pub mod http;
 pub mod https;

@@ -8,5 +8,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if smidge::cli::cni::is_plugin() {
+        return smidge::cli::cni::run_plugin();
+    }
     smidge::cli::run(smidge::cli::parse())
 }

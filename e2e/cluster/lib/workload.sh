@@ -4,9 +4,15 @@
 # Needs the namespaces of node.sh and the control plane of control.sh.
 # shellcheck shell=bash
 
+# Folders of the network's configuration and of its plugins.
+readonly CNI_CONF=$STATE/etc/cni
+readonly CNI_BIN=$STATE/etc/cni-bin
+
 start_containerd() {
-    mkdir -p "$STATE/etc/cni"
-    write_cni_config >"$STATE/etc/cni/10-$NAME.conflist"
+    # A folder of links, so that a plugin that is installed in the cluster stays in it.
+    mkdir -p "$CNI_CONF" "$CNI_BIN"
+    ln -sf /usr/lib/cni/* "$CNI_BIN"
+    write_cni_config >"$CNI_CONF/10-$NAME.conflist"
     write_containerd_config >"$STATE/etc/containerd.toml"
     spawn containerd containerd --config "$STATE/etc/containerd.toml"
 }
@@ -26,8 +32,8 @@ state = "/run/containerd"
   disable_apparmor = true
   stream_server_address = "127.0.0.1"
 [plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "/usr/lib/cni"
-  conf_dir = "$STATE/etc/cni"
+  bin_dir = "$CNI_BIN"
+  conf_dir = "$CNI_CONF"
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "overlayfs"
   default_runtime_name = "runc"

@@ -23,8 +23,8 @@ fn it_judges_pods_of_namespaces_that_enforce_access() {
     }
     let access = "smidge.mesh/access";
     let mut expected = json!({
-        "matchLabels": {"smidge.mesh/inject": "enabled"},
         "matchExpressions": [
+            {"key": "smidge.mesh/inject", "operator": "In", "values": ["enabled", "manual"]},
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["meshes", "kube-system"]},
             {"key": access, "operator": "NotIn", "values": ["audit", "permissive"]},
         ],

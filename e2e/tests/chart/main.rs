@@ -18,6 +18,7 @@ mod access_logs;
 mod admission_policy;
 mod alerts;
 mod client_ca;
+mod cni;
 mod dashboards;
 mod network_policy;
 mod prometheus;

@@ -1,6 +1,6 @@
 //! Builds the parts that are added to a pod: the init container, the sidecar, and the one volume.
 //!
-//! Everything here comes from the settings, except for the exclusions, probes and resources, which are already parsed.
+//! Everything here comes from the settings, except for the redirection, probes and resources, which are already parsed.
 //! Does not place them in the pod: its caller does.
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use smidge_xds::{
 };
 
 use super::{Settings, TOKEN_SDS, probes::literal, traces};
-use crate::redirect::{Exclusions, PROXY_GROUP, SHARED_USER};
+use crate::redirect::{PROXY_GROUP, request::Redirection};
 
 /// Name of the volume with the proxy's token.
 pub const VOLUME: &str = "smidge";
@@ -24,33 +24,61 @@ const TOKEN_SECONDS: u32 = 3600;
 /// allowance ends its TCP connections within 30 s, delivery included.
 const DRAIN_SECONDS: &str = "15";
 
-/// Builds the init container. It runs as root, as added capabilities take no effect for other users, with NET_ADMIN and
-/// no other capability.
+/// User and group of the init container that verifies the redirection: those of the program's image, and not the
+/// proxy's, whose calls are not redirected.
+const VERIFIER: u32 = 65_532;
+
+/// Builds the init container that redirects. It runs as root, as added capabilities take no effect for other users, with
+/// NET_ADMIN and no other capability.
 ///
 /// It runs beside the proxy, which was started before, and ends when the proxy is ready: without the control plane a
 /// pod waits rather than run unprotected. See `docs/design/035-start-of-a-pod.md`.
-pub(super) fn init(settings: &Settings, exclusions: &Exclusions, user: u32, resources: &Value) -> Value {
-    let mut args = vec!["redirect".to_owned(), "--await-proxy".to_owned()];
-    if user != SHARED_USER {
-        args.push(format!("--proxy-user={user}"));
-    }
-    args.extend(exclusions.to_args());
+pub(super) fn init(settings: &Settings, redirection: &Redirection, resources: &Value) -> Value {
+    let context = json!({
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "runAsNonRoot": false,
+        "allowPrivilegeEscalation": false,
+        "privileged": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    redirecting(settings, &["redirect", "--await-proxy"], redirection, resources, &context)
+}
+
+/// Builds the init container that verifies that the CNI plugin has redirected. It needs no privilege, and ends with an
+/// error where the rules are missing, so that nothing of the application runs; else when the proxy is ready.
+pub(super) fn verifier(settings: &Settings, redirection: &Redirection, resources: &Value) -> Value {
+    let context = json!({
+        "runAsUser": VERIFIER,
+        "runAsGroup": VERIFIER,
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "privileged": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    redirecting(settings, &["redirect", "--verify", "--await-proxy"], redirection, resources, &context)
+}
+
+fn redirecting(
+    settings: &Settings,
+    command: &[&str],
+    redirection: &Redirection,
+    resources: &Value,
+    context: &Value,
+) -> Value {
+    let args: Vec<String> =
+        command.iter().map(|word| (*word).to_owned()).chain(redirection.to_args()).collect();
     json!({
         "name": INIT_CONTAINER,
         "image": settings.init_image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": args,
         "resources": resources,
-        "securityContext": {
-            "runAsUser": 0,
-            "runAsGroup": 0,
-            "runAsNonRoot": false,
-            "allowPrivilegeEscalation": false,
-            "privileged": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": context,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Turns a pod into a pod with a proxy.
 //!
-//! Pure, apart from `redirect::apply`. [`inject`] is a function from a pod, as JSON, to a [`Decision`]; the webhook
+//! Pure, apart from `redirect::apply` and `redirect::proof`. [`inject`] is a function from a pod, as JSON, to a [`Decision`]; the webhook
 //! answers with the difference, `smidge inject` prints the result. It edits the JSON as received, so that fields of a
 //! newer Kubernetes than this program's survive. A pod that was injected before is first stripped of what was added and
 //! then injected again, which makes the function idempotent and lets it see what other webhooks or users added since.
@@ -9,8 +9,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{self, INJECTED, KUBE_SYSTEM, PROXY_VERSION, TERMINATION};
+use smidge_crds::labels::{self, CNI_REDIRECT, INJECTED, KUBE_SYSTEM, PROXY_VERSION, TERMINATION};
 use smidge_xds::{bootstrap::Family, mesh::proxy};
+
+use self::redirect::request::Redirection;
 
 mod annotations;
 mod containers;
@@ -20,6 +22,7 @@ mod probes;
 pub mod published;
 mod pull_secrets;
 pub mod redirect;
+mod redirector;
 mod refusal;
 pub mod resources;
 mod restore;
@@ -30,6 +33,7 @@ mod user;
 
 pub use annotations::{EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION};
 pub use containers::{CREDENTIAL_FOLDER, VOLUME};
+pub use redirector::Cni;
 pub use resources::{Quantity, Resources};
 pub use token::ProbeKey;
 pub use user::USERS;
@@ -77,6 +81,8 @@ pub struct Settings {
     pub termination_delay_seconds: u64,
     /// Names of the Secrets with the credentials of the injected images' registry, in each pod's namespace.
     pub image_pull_secrets: Vec<String>,
+    /// Part of the CNI plugin in redirecting the pods' traffic.
+    pub cni: Cni,
 }
 
 impl Default for Settings {
@@ -101,6 +107,7 @@ impl Default for Settings {
             init_resources: Resources::of(["10m", "none"], ["16Mi", "64Mi"]),
             termination_delay_seconds: 3,
             image_pull_secrets: Vec::new(),
+            cni: Cni::Off,
         }
     }
 }
@@ -208,6 +215,7 @@ fn try_inject(
     }
     let mut warnings = annotations::warnings(pod);
     warnings.extend(other_mesh::warnings(pod, namespace));
+    let by_cni = redirector::is_cni(namespace, settings.cni, &mut warnings)?;
     let mut pod = pod.clone();
     let mut given = None;
     if annotation(&pod, INJECTED).is_some() {
@@ -219,22 +227,27 @@ fn try_inject(
     }
     refusal::check(&pod)?;
     let user = user::choose(&pod, given, review);
-    let exclusions = annotations::exclusions(&pod)?;
+    let redirection = Redirection { proxy_user: user, exclusions: annotations::exclusions(&pod)? };
     let [of_init, of_proxy] = resources::of(&pod, namespace, settings, &mut warnings)?;
     let delay = termination::delay(&pod, namespace, settings)?;
     let owner = token::Owner::of(&pod, namespace.name);
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
+    let init = if by_cni { containers::verifier } else { containers::init };
     // The proxy first: it reads its configuration while the kubelet notices that it runs.
     let added = [
         containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod)),
-        containers::init(settings, &exclusions, user, &of_init),
+        init(settings, &redirection, &of_init),
     ];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
-    let termination = termination::add(&mut pod, delay);
-    annotate(&mut pod, settings, originals, termination);
+    let records = [
+        (PROBES, (!originals.is_empty()).then(|| Value::Object(originals).to_string())),
+        (TERMINATION, termination::add(&mut pod, delay).map(|record| record.to_string())),
+        (CNI_REDIRECT, by_cni.then(|| redirection.to_text())),
+    ];
+    annotate(&mut pod, settings, records);
     Ok(Decision::Inject { pod, warnings })
 }
 
@@ -268,11 +281,13 @@ fn add(pod: &mut Value, settings: &Settings, added: [Value; 2]) {
     array(spec, "volumes").push(containers::volume(settings));
 }
 
-fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>, termination: Option<Value>) {
+fn annotate(pod: &mut Value, settings: &Settings, records: [(&str, Option<String>); 3]) {
     let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations"))
     else {
         return;
     };
+    // One that a user wrote is not for the plugin.
+    annotations.remove(CNI_REDIRECT);
     let mut set = |name: &str, value: String| annotations.insert(name.to_owned(), Value::String(value));
     set(INJECTED, "true".to_owned());
     set(VERSION, env!("CARGO_PKG_VERSION").to_owned());
@@ -280,11 +295,10 @@ fn annotate(pod: &mut Value, settings: &Settings, originals: Map<String, Value>,
         set(PROXY_VERSION, version.to_owned());
     }
     set(TOKEN_SDS, smidge_xds::bootstrap::token_sds(CREDENTIAL_FOLDER));
-    if !originals.is_empty() {
-        set(PROBES, Value::Object(originals).to_string());
-    }
-    if let Some(termination) = termination {
-        set(TERMINATION, termination.to_string());
+    for (name, record) in records {
+        if let Some(text) = record {
+            set(name, text);
+        }
     }
 }
 

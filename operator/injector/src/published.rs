@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smidge_xds::bootstrap::Family;
 
 use super::{
-    ProbeKey, Settings,
+    Cni, ProbeKey, Settings,
     resources::{Bounds, Quantity, Resources},
 };
 
@@ -38,6 +38,8 @@ pub struct Published {
     proxy_resources: Texts,
     init_resources: Texts,
     image_pull_secrets: Vec<String>,
+    termination_delay_seconds: u64,
+    cni: Cni,
 }
 
 /// Requests and limits of one container, as quantities or `none`.
@@ -90,6 +92,8 @@ impl Published {
             proxy_resources: Texts::of(&settings.proxy_resources),
             init_resources: Texts::of(&settings.init_resources),
             image_pull_secrets: settings.image_pull_secrets.clone(),
+            termination_delay_seconds: settings.termination_delay_seconds,
+            cni: settings.cni,
         }
     }
 
@@ -128,6 +132,8 @@ impl Published {
             concurrency: self.concurrency,
             log_level: self.log_level,
             image_pull_secrets: self.image_pull_secrets,
+            termination_delay_seconds: self.termination_delay_seconds,
+            cni: self.cni,
         })
     }
 }
@@ -175,6 +181,8 @@ mod tests {
             proxy_version: Some("1.40.0".to_owned()),
             xds_port: 15999,
             image_pull_secrets: vec!["mesh".to_owned()],
+            termination_delay_seconds: 7,
+            cni: Cni::Offered,
             proxy_resources: Resources::of(["1", "none"], ["1Gi", "2Gi"]),
             ..settings()
         };

@@ -1,9 +1,9 @@
 //! Turns redirection settings into firewall rules, and applies them inside a pod.
 //!
 //! TCP that the application sends is redirected to the proxy's outbound port, TCP that arrives to its inbound port.
-//! UDP, DNS and what stays on loopback are not redirected. Pure, apart from [`apply`], which runs the tools;
-//! [`nftables`] and [`iptables`] write the same rules in two languages. Runs once, in an init container; no process of
-//! it remains.
+//! UDP, DNS and what stays on loopback are not redirected. Pure, apart from [`apply`], which runs the tools, and
+//! [`proof`], which verifies the result; [`nftables`] and [`iptables`] write the same rules in two languages. Runs once,
+//! in an init container or for the CNI plugin; no process of it remains.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -12,6 +12,8 @@ use smidge_xds::mesh::proxy::{READINESS_PORT, STATS_PORT};
 pub mod apply;
 mod iptables;
 mod nftables;
+pub mod proof;
+pub mod request;
 
 pub use iptables::{Version, rules as iptables};
 pub use nftables::rules as nftables;
@@ -80,6 +82,26 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// Returns true if the address is in the network.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // An address of the other family has other bits.
+        address.is_ipv4() == self.address.is_ipv4() && Self::of(address, self.length).address == self.address
+    }
+
+    /// Builds the network of an address. Bits after the prefix have no meaning; they are cleared, so that equal networks
+    /// compare equal.
+    fn of(address: IpAddr, length: u8) -> Self {
+        let address = match address {
+            IpAddr::V4(v4) => {
+                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)).into())
+            }
+            IpAddr::V6(v6) => IpAddr::V6(
+                (v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)).into(),
+            ),
+        };
+        Self { address, length }
+    }
+
     /// Returns true if it is an IPv6 network.
     pub fn is_ipv6(&self) -> bool {
         self.address.is_ipv6()
@@ -106,16 +128,7 @@ impl FromStr for Cidr {
                 length.parse().ok().filter(|length| *length <= longest).ok_or("not a prefix length")?
             }
         };
-        // Bits after the prefix have no meaning; they are cleared, so that equal networks compare equal.
-        let address = match address {
-            IpAddr::V4(v4) => {
-                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)).into())
-            }
-            IpAddr::V6(v6) => IpAddr::V6(
-                (v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)).into(),
-            ),
-        };
-        Ok(Self { address, length })
+        Ok(Self::of(address, length))
     }
 }
 

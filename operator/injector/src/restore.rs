@@ -4,7 +4,9 @@
 //! and a probe is restored only as a probe. Refuses nothing.
 
 use serde_json::{Map, Value};
-use smidge_crds::labels::{INIT_CONTAINER, INJECTED, PROXY_CONTAINER, PROXY_VERSION, TERMINATION};
+use smidge_crds::labels::{
+    CNI_REDIRECT, INIT_CONTAINER, INJECTED, PROXY_CONTAINER, PROXY_VERSION, TERMINATION,
+};
 
 use super::{
     PROBES, TOKEN_SDS, VERSION, VOLUME, annotation, child, name_of, object,
@@ -40,7 +42,7 @@ pub(super) fn strip(pod: &mut Value) {
         }
     }
     if let Some(annotations) = child(pod, "metadata").and_then(|metadata| object(metadata, "annotations")) {
-        for name in [INJECTED, VERSION, PROXY_VERSION, TOKEN_SDS, PROBES, TERMINATION] {
+        for name in [INJECTED, VERSION, PROXY_VERSION, TOKEN_SDS, PROBES, TERMINATION, CNI_REDIRECT] {
             annotations.remove(name);
         }
     }

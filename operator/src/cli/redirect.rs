@@ -1,8 +1,11 @@
-//! `smidge redirect`: turns flags into exclusions, applies the rules once, and waits for the proxy on request.
+//! `smidge redirect`: turns flags into exclusions, applies the rules once or verifies that they are in force, and waits for
+//! the proxy on request.
 //!
-//! Runs in the init container of an injected pod. Does not define the rules.
+//! Runs in the init container of an injected pod, and in the pod's network on behalf of the CNI plugin. Does not define
+//! the rules.
 
 use std::{
+    error::Error,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::ExitCode,
     thread,
@@ -13,7 +16,8 @@ use super::ready::ready;
 use crate::redirect::{
     Cidr, Exclusions, ProxySockets, SHARED_USER, Version,
     apply::{self, Tool},
-    iptables, nftables,
+    iptables, nftables, proof,
+    request::Redirection,
 };
 
 /// Interval between looks at the proxy.
@@ -47,6 +51,13 @@ pub struct Args {
     /// After that, wait until the proxy of this pod is ready, however long that takes.
     #[arg(long)]
     await_proxy: bool,
+    /// Record the rules at the loopback interface, after they were applied, where --verify finds them.
+    #[arg(long, conflicts_with_all = ["proxy_mark", "dry_run"])]
+    record: bool,
+    /// Verify that exactly these rules were applied and recorded, and that they are in force; change nothing. Needs no
+    /// privilege.
+    #[arg(long, conflicts_with_all = ["proxy_mark", "dry_run", "record", "tool"])]
+    verify: bool,
     /// Print the rules and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -62,6 +73,8 @@ pub fn run(args: Args) -> ExitCode {
         exclude_outbound_cidrs,
         tool,
         await_proxy,
+        record,
+        verify,
         dry_run,
     } = args;
     let proxy = proxy_mark.map_or(ProxySockets::OfUser(proxy_user), ProxySockets::Marked);
@@ -81,9 +94,19 @@ pub fn run(args: Args) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match apply::apply(&exclusions, proxy, tool) {
-        Ok(tool) => {
-            eprintln!("smidge: the pod's TCP traffic is redirected to its proxy with {tool}");
+    let redirection = Redirection { proxy_user, exclusions };
+    let outcome = if verify {
+        proof::verify(&redirection)
+            .map(|()| "the pod's TCP traffic is redirected to its proxy".to_owned())
+            .map_err(Box::<dyn Error>::from)
+    } else {
+        applied(&redirection, proxy, tool, record)
+            .map(|tool| format!("the pod's TCP traffic is redirected to its proxy with {tool}"))
+            .map_err(Box::<dyn Error>::from)
+    };
+    match outcome {
+        Ok(message) => {
+            eprintln!("smidge: {message}");
             if await_proxy {
                 wait();
             }
@@ -94,6 +117,20 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Applies the rules, and records them on request.
+fn applied(
+    redirection: &Redirection,
+    proxy: ProxySockets,
+    tool: Tool,
+    record: bool,
+) -> Result<&'static str, apply::Error> {
+    let tool = apply::apply(&redirection.exclusions, proxy, tool)?;
+    if record {
+        apply::record(&redirection.digest())?;
+    }
+    Ok(tool)
 }
 
 /// Waits until the proxy at loopback is ready, and reports every ten seconds that it is not.

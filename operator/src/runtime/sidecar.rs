@@ -1,10 +1,11 @@
-//! Flags for the containers that injection adds: their requests and limits, and the pull secrets of their images.
+//! Flags for the containers that injection adds: their requests and limits, the pull secrets of their images, and the CNI
+//! plugin that takes the place of privileges.
 //!
 //! Shared by `smidge run` and `smidge inject`. `smidge_injector::resources` applies them, and the annotations that take
 //! precedence over them.
 
 use crate::injector::{
-    Quantity, Resources,
+    Cni, Quantity, Resources,
     resources::{self, Bounds},
     termination,
 };
@@ -54,6 +55,10 @@ pub struct Sidecar {
         value_name = "NAME"
     )]
     image_pull_secrets: Vec<String>,
+    /// Part of the CNI plugin in redirecting the pods' traffic: off, it is not installed; offered, it redirects in namespaces
+    /// labelled smidge.mesh/redirection=cni; default, it redirects in all but those labelled smidge.mesh/redirection=init.
+    #[arg(long, env = "SMIDGE_CNI", value_enum, default_value_t)]
+    cni: Cni,
 }
 
 impl Sidecar {
@@ -72,6 +77,7 @@ impl Sidecar {
             },
             termination_delay_seconds: self.termination_delay_seconds,
             image_pull_secrets: self.image_pull_secrets.clone(),
+            cni: self.cni,
             ..settings
         }
     }

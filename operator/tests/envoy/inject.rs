@@ -8,6 +8,7 @@ use std::{fs, path::Path, process::Command};
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
 
+mod cni;
 pub mod envoy;
 
 fn folder() -> &'static Path {

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::inject::envoy;
+mod cni;
 mod pod;
 mod proxy;
 

@@ -17,6 +17,7 @@ mod alerts;
 mod auth;
 mod ca;
 mod check;
+mod cni;
 mod convert_webhook;
 mod dashboards;
 mod explain;

@@ -92,6 +92,11 @@ pub fn apply(exclusions: &Exclusions, proxy: ProxySockets, tool: Tool) -> Result
     }
 }
 
+/// Records the digest of the applied rules where `proof` reads it. Called after the rules are in place, as the last step.
+pub fn record(digest: &str) -> Result<(), Error> {
+    run("ip", &["link", "set", "dev", "lo", "alias", digest], "").map(drop)
+}
+
 /// Returns true if the network namespace has IPv6: its loopback interface then has an IPv6 address.
 fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())

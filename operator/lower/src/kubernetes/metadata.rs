@@ -6,7 +6,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use smidge_crds::labels::{
-    ACCESS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTION, MTLS, POD_ANNOTATIONS, PREFIX,
+    ACCESS, INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTION, MTLS, POD_ANNOTATIONS, PREFIX, REDIRECTION,
+    REDIRECTION_CNI, REDIRECTION_INIT,
 };
 
 use crate::{
@@ -37,8 +38,12 @@ pub(crate) enum Place {
 }
 
 /// Labels of Smidge, and the objects on which they are read.
-const LABELS: [(&str, &[Place]); 3] =
-    [(INJECT, &[Place::Namespace, Place::Pod]), (ACCESS, &[Place::Namespace]), (MTLS, &[Place::Namespace])];
+const LABELS: [(&str, &[Place]); 4] = [
+    (INJECT, &[Place::Namespace, Place::Pod]),
+    (ACCESS, &[Place::Namespace]),
+    (MTLS, &[Place::Namespace]),
+    (REDIRECTION, &[Place::Namespace]),
+];
 
 /// Reports the labels and annotations of an object that have no effect: those of other meshes only if the object is in
 /// the mesh, as another mesh may serve the rest of the cluster.
@@ -100,6 +105,12 @@ fn defect(name: &str, value: &str, form: Form, place: Place) -> Option<(String, 
             "{value:?} is not a known value: expected {INJECT_ENABLED} or {INJECT_DISABLED}; the label of the namespace decides"
         );
         return Some((field, message, format!("write {INJECT_DISABLED} to keep the pod out of the mesh")));
+    }
+    if name == REDIRECTION && ![REDIRECTION_CNI, REDIRECTION_INIT].contains(&value) {
+        let message = format!(
+            "{value:?} is not a known value: expected {REDIRECTION_CNI} or {REDIRECTION_INIT}; the mesh's default decides"
+        );
+        return Some((field, message, String::new()));
     }
     None
 }

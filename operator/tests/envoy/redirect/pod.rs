@@ -26,7 +26,7 @@ const CONNECT: &str = "SMIDGE_TEST_CONNECT";
 const LISTEN: &str = "SMIDGE_TEST_LISTEN";
 /// This program and the tool, where every user may run them.
 const PROGRAM: &str = "/run/test";
-const SMIDGE: &str = "/run/smidge";
+pub const SMIDGE: &str = "/run/smidge";
 
 /// Returns the full name of a test of `redirect`.
 fn test(name: &str) -> String {

@@ -5,16 +5,6 @@ use serde_json::{Value, json};
 
 use super::{a_pod, a_review, answer, patch};
 
-/// Flags of `kubectl debug --copy-to`.
-#[derive(Clone, Copy, Default)]
-struct Flags {
-    keep_annotations: bool,
-    drop_init_containers: bool,
-    keep_probes: bool,
-    same_node: bool,
-    set_image: bool,
-}
-
 fn original() -> Value {
     let mut pod = a_pod();
     pod["spec"]["containers"][0]["readinessProbe"] =
@@ -31,20 +21,21 @@ fn injected(mut pod: Value) -> Value {
     pod
 }
 
-/// Copies a pod as kubectl 1.34 does.
-fn copy(pod: &Value, flags: Flags) -> Value {
+/// Copies a pod as kubectl 1.34 does with `--copy-to` and these flags.
+fn copy(pod: &Value, flags: &[&str]) -> Value {
+    let has = |flag: &str| flags.contains(&flag);
     let mut spec = pod["spec"].clone();
-    if flags.drop_init_containers {
+    if has("--keep-init-containers=false") {
         spec.as_object_mut().unwrap().remove("initContainers");
     }
-    if flags.same_node {
+    if has("--same-node") {
         spec["nodeName"] = json!("node");
     }
-    if !flags.keep_probes {
+    if !has("--keep-readiness") {
         spec["containers"][0].as_object_mut().unwrap().remove("readinessProbe");
     }
     let containers = spec["containers"].as_array_mut().unwrap();
-    if flags.set_image {
+    if has("--set-image") {
         containers[0]["image"] = json!("debug:1");
     } else {
         containers.push(
@@ -53,7 +44,7 @@ fn copy(pod: &Value, flags: Flags) -> Value {
     }
     let annotations = pod["metadata"]["annotations"].clone();
     let mut metadata = json!({"name": "copy"});
-    if flags.keep_annotations {
+    if has("--keep-annotations") {
         metadata["annotations"] = annotations;
     }
     json!({"metadata": metadata, "spec": spec})
@@ -67,14 +58,13 @@ fn names(pod: &Value, list: &str) -> Vec<String> {
 #[test]
 fn a_copy_is_injected_as_any_pod() {
     let pod = injected(original());
-    let none = Flags::default();
     for flags in [
-        none,
-        Flags { keep_annotations: true, ..none },
-        Flags { drop_init_containers: true, ..none },
-        Flags { keep_annotations: true, drop_init_containers: true, ..none },
-        Flags { same_node: true, ..none },
-        Flags { set_image: true, ..none },
+        &[][..],
+        &["--keep-annotations"],
+        &["--keep-init-containers=false"],
+        &["--keep-annotations", "--keep-init-containers=false"],
+        &["--same-node"],
+        &["--set-image"],
     ] {
         let injected = injected(copy(&pod, flags));
         assert_eq!(names(&injected, "initContainers"), ["smidge-proxy", "smidge-init"]);
@@ -87,7 +77,7 @@ fn a_copy_is_injected_as_any_pod() {
 #[test]
 fn checks_whose_original_is_lost_are_removed_with_a_warning() {
     let pod = injected(original());
-    let kept = copy(&pod, Flags { keep_probes: true, ..Flags::default() });
+    let kept = copy(&pod, &["--keep-readiness"]);
     let response = answer(&a_review(&kept));
     let warnings = response["warnings"].to_string();
     for check in ["probe app/readiness was removed", "probe app/preStop was removed"] {
@@ -97,7 +87,7 @@ fn checks_whose_original_is_lost_are_removed_with_a_warning() {
     let app = &injected["spec"]["containers"][0];
     assert_eq!((app.get("readinessProbe"), &app["lifecycle"]), (None, &json!({})));
 
-    let kept = copy(&pod, Flags { keep_probes: true, keep_annotations: true, ..Flags::default() });
+    let kept = copy(&pod, &["--keep-readiness", "--keep-annotations"]);
     let response = answer(&a_review(&kept));
     assert!(!response["warnings"].to_string().contains("was removed"), "{response}");
 }
@@ -105,7 +95,7 @@ fn checks_whose_original_is_lost_are_removed_with_a_warning() {
 /// A pod with a part of an injection may be meant so by its owner, and is refused as before.
 #[test]
 fn a_part_of_an_injection_is_refused() {
-    let whole = copy(&injected(original()), Flags::default());
+    let whole = copy(&injected(original()), &[]);
     let without = |list: &str, name: &str| {
         let mut pod = whole.clone();
         pod["spec"][list].as_array_mut().unwrap().retain(|item| item["name"] != name);
@@ -148,8 +138,8 @@ fn a_copy_is_judged_as_any_pod() {
         ("securityContext", json!({"runAsUser": 1337}), "runs as user 1337"),
         ("securityContext", json!({"runAsGroup": 1337}), "group 1337"),
     ] {
-        for drop_init_containers in [false, true] {
-            let mut copy = copy(&pod, Flags { drop_init_containers, ..Flags::default() });
+        for flags in [&[][..], &["--keep-init-containers=false"]] {
+            let mut copy = copy(&pod, flags);
             copy["spec"]["containers"][1][field] = value.clone();
             let response = answer(&a_review(&copy));
             assert_eq!(response["allowed"], false, "{response}");
