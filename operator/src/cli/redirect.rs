@@ -27,6 +27,7 @@ const REPORT: Duration = Duration::from_secs(10);
 
 /// Arguments of `smidge redirect`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// User that the proxy runs as. Its connections are not redirected if its group is that of the proxies (1337) as
     /// well.
