@@ -110,5 +110,7 @@ fn path(version: &str, kind: &str, namespace: &str, name: &str) -> String {
     let plural = kind.to_lowercase() + "s";
     let namespace = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
     let name = if name.is_empty() { String::new() } else { format!("/{name}") };
-    format!("/apis/{version}{namespace}/{plural}{name}")
+    // The core group has a path of its own.
+    let root = if version.contains('/') { "apis" } else { "api" };
+    format!("/{root}/{version}{namespace}/{plural}{name}")
 }

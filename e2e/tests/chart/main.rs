@@ -27,8 +27,7 @@ mod tracing;
 mod traffic_metrics;
 
 fn helm() -> Option<PathBuf> {
-    let set = std::env::var_os("HELM").map(PathBuf::from);
-    let found = set.or_else(|| {
+    let found = std::env::var_os("HELM").map(PathBuf::from).or_else(|| {
         let cache = PathBuf::from(std::env::var_os("HOME")?).join(".cache/smidge/bin");
         let tools = std::fs::read_dir(cache).ok()?.filter_map(Result::ok).map(|entry| entry.path());
         tools

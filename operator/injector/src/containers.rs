@@ -6,8 +6,11 @@
 use serde_json::{Value, json};
 use smidge_crds::labels::{INIT_CONTAINER, PROXY_CONTAINER};
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Credential, Probe, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap},
-    mesh::proxy::{STATS_PORT, TrafficStats},
+    bootstrap::{
+        BootstrapInput, ControlPlane, Credential, Probe, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE,
+        bootstrap,
+    },
+    mesh::proxy::{READINESS_PORT, STATS_PORT, TrafficStats},
 };
 
 use super::{Settings, TOKEN_SDS, probes::literal, traces};
@@ -48,7 +51,7 @@ pub(super) fn init(settings: &Settings, redirection: &Redirection, resources: &V
 }
 
 /// Builds the init container that verifies that the CNI plugin has redirected. It needs no privilege, and ends with an
-/// error where the rules are missing, so that nothing of the application runs; else when the proxy is ready.
+/// error where the rules are missing, so that nothing of the application runs.
 pub(super) fn verifier(settings: &Settings, redirection: &Redirection, resources: &Value) -> Value {
     let context = json!({
         "runAsUser": VERIFIER,
@@ -60,7 +63,7 @@ pub(super) fn verifier(settings: &Settings, redirection: &Redirection, resources
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    redirecting(settings, &["redirect", "--verify", "--await-proxy"], redirection, resources, &context)
+    redirecting(settings, &["redirect", "--verify"], redirection, resources, &context)
 }
 
 fn redirecting(
@@ -134,6 +137,17 @@ pub(super) fn proxy(
         },
         "volumeMounts": [{"name": VOLUME, "mountPath": CREDENTIAL_FOLDER, "readOnly": true}],
     })
+}
+
+/// Adds the probe by which the kubelet waits for the proxy, where no init container does: ten minutes, as without the control
+/// plane a pod waits rather than run unprotected.
+pub(super) fn awaited(mut proxy: Value) -> Value {
+    if let Some(proxy) = proxy.as_object_mut() {
+        let get = json!({"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"});
+        let probe = json!({"httpGet": get, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 600});
+        proxy.insert("startupProbe".to_owned(), probe);
+    }
+    proxy
 }
 
 /// Builds the bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.

@@ -234,12 +234,14 @@ fn try_inject(
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
-    let init = if by_cni { containers::verifier } else { containers::init };
-    // The proxy first: it reads its configuration while the kubelet notices that it runs.
-    let added = [
-        containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod)),
-        init(settings, &redirection, &of_init),
-    ];
+    let proxy = containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod));
+    let added = if by_cni {
+        // The verification first: it listens in place of the proxy.
+        [containers::verifier(settings, &redirection, &of_init), containers::awaited(proxy)]
+    } else {
+        // The proxy first: it reads its configuration while the kubelet notices that it runs.
+        [proxy, containers::init(settings, &redirection, &of_init)]
+    };
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
     let records = [

@@ -57,7 +57,9 @@ fn golden(decision: &Decision) -> (Value, Option<Value>) {
         Decision::Skip { warnings } => (json!({"skip": warnings}), None),
         Decision::Inject { pod, warnings } => {
             let mut pod = pod.clone();
-            let config = pod.pointer_mut("/spec/initContainers/0/args/1").unwrap();
+            let containers = pod["spec"]["initContainers"].as_array_mut().unwrap();
+            let proxy = containers.iter_mut().find(|it| it["name"] == "smidge-proxy").unwrap();
+            let config = &mut proxy["args"][1];
             let bootstrap = serde_json::from_str(config.as_str().unwrap()).unwrap();
             *config = json!("<bootstrap.json>");
             (json!({"pod": pod, "warnings": warnings}), Some(bootstrap))

@@ -31,7 +31,7 @@ fn injected(pod: &Value, cni: Cni, label: Option<&str>) -> (Value, Vec<String>) 
 }
 
 fn is_cni(pod: &Value) -> bool {
-    let args = pod.pointer("/spec/initContainers/1/args").unwrap();
+    let args = pod.pointer("/spec/initContainers/0/args").unwrap();
     let verifies = args.as_array().unwrap().contains(&json!("--verify"));
     let annotation = &pod["metadata"]["annotations"]["smidge.mesh/cni-redirect"];
     assert_eq!(verifies, annotation.is_string(), "{pod}");
@@ -68,10 +68,10 @@ fn the_pod_fits_pod_security_restricted() {
 fn the_annotation_is_the_arguments_of_the_init_container() {
     let (pod, _) = injected(&pod(), Cni::Default, None);
     let annotation = pod["metadata"]["annotations"]["smidge.mesh/cni-redirect"].as_str().unwrap();
-    let args: Vec<_> = pod["spec"]["initContainers"][1]["args"].as_array().unwrap().iter().skip(3).collect();
+    let args: Vec<_> = pod["spec"]["initContainers"][0]["args"].as_array().unwrap().iter().skip(2).collect();
     let read: Redirection = annotation.parse().unwrap();
     assert_eq!(json!(args), json!(read.to_args()));
-    assert_eq!(pod["spec"]["initContainers"][0]["securityContext"]["runAsUser"], read.proxy_user);
+    assert_eq!(pod["spec"]["initContainers"][1]["securityContext"]["runAsUser"], read.proxy_user);
     assert_eq!(read.exclusions.outbound_ports, [5432, 6379]);
 }
 
