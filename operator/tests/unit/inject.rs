@@ -95,7 +95,8 @@ fn numbers_are_printed_as_kubectl_reads_them() {
     let mode = |volume: usize| pod["spec"]["volumes"][volume]["secret"]["defaultMode"].clone();
     assert_eq!((mode(0), mode(1)), (json!(256), json!(420)));
     assert!(injected.text.contains("defaultMode: 256\n"), "{}", injected.text);
-    assert!(injected.text.contains("terminationGracePeriodSeconds: 30\n"), "{}", injected.text);
+    // And 3 s more, in which the container goes on.
+    assert!(injected.text.contains("terminationGracePeriodSeconds: 33\n"), "{}", injected.text);
     assert!(injected.text.contains("value: \"0400\"\n"), "{}", injected.text);
 }
 

@@ -85,7 +85,8 @@ fn checks_whose_original_is_lost_are_removed_with_a_warning() {
     }
     let injected = injected(kept);
     let app = &injected["spec"]["containers"][0];
-    assert_eq!((app.get("readinessProbe"), &app["lifecycle"]), (None, &json!({})));
+    let delay = json!({"preStop": {"sleep": {"seconds": 3}}});
+    assert_eq!((app.get("readinessProbe"), &app["lifecycle"]), (None, &delay));
 
     let kept = copy(&pod, &["--keep-readiness", "--keep-annotations"]);
     let response = answer(&a_review(&kept));
