@@ -72,7 +72,7 @@ async fn starts(namespace: &Namespace, name: &str, pod: &str) -> anyhow::Result<
     until("the pod to be accepted", KNOWN, async || namespace.apply(pod).await).await?;
     let pod = Pod::one(namespace, name).await?.object().await?;
     let added = init_containers(&pod);
-    anyhow::ensure!(added == ["smidge-proxy", "smidge-init"], "not injected: {added:?}");
+    anyhow::ensure!(added == ["smidge-init", "smidge-proxy"], "not injected: {added:?}");
     Ok(pod)
 }
 

@@ -18,7 +18,6 @@ pub mod inject;
 pub mod machine;
 pub mod manifests;
 pub mod output;
-pub mod ready;
 pub mod redirect;
 pub mod render;
 pub mod run;

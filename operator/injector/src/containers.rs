@@ -33,9 +33,6 @@ const VERIFIER: u32 = 65_532;
 
 /// Builds the init container that redirects. It runs as root, as added capabilities take no effect for other users, with
 /// NET_ADMIN and no other capability.
-///
-/// It runs beside the proxy, which was started before, and ends when the proxy is ready: without the control plane a
-/// pod waits rather than run unprotected. See `docs/design/035-start-of-a-pod.md`.
 pub(super) fn init(settings: &Settings, redirection: &Redirection, resources: &Value) -> Value {
     let context = json!({
         "runAsUser": 0,
@@ -47,7 +44,7 @@ pub(super) fn init(settings: &Settings, redirection: &Redirection, resources: &V
         "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    redirecting(settings, &["redirect", "--await-proxy"], redirection, resources, &context)
+    redirecting(settings, &["redirect"], redirection, resources, &context)
 }
 
 /// Builds the init container that verifies that the CNI plugin has redirected. It needs no privilege, and ends with an
@@ -87,10 +84,6 @@ fn redirecting(
 
 /// Builds the sidecar: an init container that keeps running, so that it is up before the application and ends after it.
 ///
-/// It has no probe. The kubelet looks at a startup probe once per second, from the second after the start on, reports each
-/// look that comes too early as an Event, and starts what follows only after that; a readiness probe is too early as
-/// well, and too late once the pod ends. The init container waits instead, inside of the pod.
-///
 /// It has no `preStop` hook of its own: the control plane removes the pod from every proxy's endpoints as soon as it is being
 /// deleted, the application ends its own requests, and Kubernetes stops the sidecar only after every container of the
 /// application has ended.
@@ -101,6 +94,12 @@ pub(super) fn proxy(
     resources: &Value,
     traced: &str,
 ) -> Value {
+    let ready = |period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
+            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
+        })
+    };
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     json!({
         "name": PROXY_CONTAINER,
@@ -124,6 +123,9 @@ pub(super) fn proxy(
             {"name": traces::VARIABLE, "value": traced},
         ],
         "ports": [{"name": "smidge-metrics", "containerPort": STATS_PORT, "protocol": "TCP"}],
+        // Ten minutes: without the control plane a pod waits rather than run unprotected.
+        "startupProbe": ready(1, 600),
+        "readinessProbe": ready(5, 3),
         "resources": resources,
         "securityContext": {
             "runAsUser": user,
@@ -137,17 +139,6 @@ pub(super) fn proxy(
         },
         "volumeMounts": [{"name": VOLUME, "mountPath": CREDENTIAL_FOLDER, "readOnly": true}],
     })
-}
-
-/// Adds the probe by which the kubelet waits for the proxy, where no init container does: ten minutes, as without the control
-/// plane a pod waits rather than run unprotected.
-pub(super) fn awaited(mut proxy: Value) -> Value {
-    if let Some(proxy) = proxy.as_object_mut() {
-        let get = json!({"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"});
-        let probe = json!({"httpGet": get, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 600});
-        proxy.insert("startupProbe".to_owned(), probe);
-    }
-    proxy
 }
 
 /// Builds the bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.

@@ -235,13 +235,9 @@ fn try_inject(
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
     let proxy = containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod));
-    let added = if by_cni {
-        // The verification first: it listens in place of the proxy.
-        [containers::verifier(settings, &redirection, &of_init), containers::awaited(proxy)]
-    } else {
-        // The proxy first: it reads its configuration while the kubelet notices that it runs.
-        [proxy, containers::init(settings, &redirection, &of_init)]
-    };
+    let init = if by_cni { containers::verifier } else { containers::init };
+    // The proxy last: connections that it had before the rules were loaded would be cut (docs/design/035).
+    let added = [init(settings, &redirection, &of_init), proxy];
     add(&mut pod, settings, added);
     warnings.extend(pull_secrets::add(&mut pod, &settings.image_pull_secrets, review.is_none()));
     let records = [

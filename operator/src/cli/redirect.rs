@@ -1,18 +1,10 @@
-//! `smidge redirect`: turns flags into exclusions, applies the rules once or verifies that they are in force, and waits for
-//! the proxy on request.
+//! `smidge redirect`: turns flags into exclusions, and applies the rules once, or verifies that they are in force.
 //!
 //! Runs in the init container of an injected pod, and in the pod's network on behalf of the CNI plugin. Does not define
 //! the rules.
 
-use std::{
-    error::Error,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    process::ExitCode,
-    thread,
-    time::{Duration, Instant},
-};
+use std::process::ExitCode;
 
-use super::ready::ready;
 use crate::redirect::{
     Cidr, Exclusions, ProxySockets, SHARED_USER, Version,
     apply::{self, Tool},
@@ -20,14 +12,8 @@ use crate::redirect::{
     request::Redirection,
 };
 
-/// Interval between looks at the proxy.
-const INTERVAL: Duration = Duration::from_millis(20);
-/// Time between messages while the proxy is not ready.
-const REPORT: Duration = Duration::from_secs(10);
-
 /// Arguments of `smidge redirect`.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// User that the proxy runs as. Its connections are not redirected if its group is that of the proxies (1337) as
     /// well.
@@ -49,9 +35,6 @@ pub struct Args {
     /// Tool that loads the rules.
     #[arg(long, value_enum, default_value_t)]
     tool: Tool,
-    /// After that, wait until the proxy of this pod is ready, however long that takes.
-    #[arg(long)]
-    await_proxy: bool,
     /// Record the rules at the loopback interface, after they were applied, where --verify finds them.
     #[arg(long, conflicts_with_all = ["proxy_mark", "dry_run"])]
     record: bool,
@@ -73,7 +56,6 @@ pub fn run(args: Args) -> ExitCode {
         exclude_outbound_ports,
         exclude_outbound_cidrs,
         tool,
-        await_proxy,
         record,
         verify,
         dry_run,
@@ -95,60 +77,31 @@ pub fn run(args: Args) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let redirection = Redirection { proxy_user, exclusions };
-    let outcome = if verify {
-        proof::verify(&redirection)
-            .map(|()| "the pod's TCP traffic is redirected to its proxy".to_owned())
-            .map_err(Box::<dyn Error>::from)
-    } else {
-        applied(&redirection, proxy, tool, record)
-            .map(|tool| format!("the pod's TCP traffic is redirected to its proxy with {tool}"))
-            .map_err(Box::<dyn Error>::from)
-    };
-    match outcome {
-        Ok(message) => {
-            eprintln!("smidge: {message}");
-            if await_proxy {
-                wait();
-            }
-            ExitCode::SUCCESS
+    let redirection = Redirection { proxy_user, exclusions: exclusions.clone() };
+    if verify {
+        return match proof::verify(&redirection) {
+            Ok(()) => done("the pod's TCP traffic is redirected to its proxy"),
+            Err(error) => failed(&error),
+        };
+    }
+    let applied = apply::apply(&exclusions, proxy, tool).and_then(|tool| {
+        if record {
+            apply::record(&redirection.digest())?;
         }
-        Err(error) => {
-            eprintln!("smidge: {error}");
-            ExitCode::from(1)
-        }
+        Ok(tool)
+    });
+    match applied {
+        Ok(tool) => done(&format!("the pod's TCP traffic is redirected to its proxy with {tool}")),
+        Err(error) => failed(&error),
     }
 }
 
-/// Applies the rules, and records them on request.
-fn applied(
-    redirection: &Redirection,
-    proxy: ProxySockets,
-    tool: Tool,
-    record: bool,
-) -> Result<&'static str, apply::Error> {
-    let tool = apply::apply(&redirection.exclusions, proxy, tool)?;
-    if record {
-        apply::record(&redirection.digest())?;
-    }
-    Ok(tool)
+fn done(message: &str) -> ExitCode {
+    eprintln!("smidge: {message}");
+    ExitCode::SUCCESS
 }
 
-/// Waits until the proxy at loopback is ready, and reports every ten seconds that it is not.
-fn wait() {
-    let started = Instant::now();
-    let mut report = REPORT;
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    while !loopback.into_iter().any(|address| ready(address).is_ok()) {
-        if started.elapsed() >= report {
-            eprintln!(
-                "smidge: the proxy has no configuration after {} s; hint: its log has the reason: kubectl logs POD -c {}",
-                report.as_secs(),
-                smidge_crds::labels::PROXY_CONTAINER,
-            );
-            report += REPORT;
-        }
-        thread::park_timeout(INTERVAL);
-    }
-    eprintln!("smidge: the proxy is ready after {} ms", started.elapsed().as_millis());
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("smidge: {error}");
+    ExitCode::from(1)
 }

@@ -140,7 +140,7 @@ fn a_container_added_later_keeps_its_probe() {
     let late = json!({"name": "late", "image": "late:1", "livenessProbe": {"tcpSocket": {"port": 7000}}});
     once["spec"]["containers"].as_array_mut().unwrap().push(late);
     let Decision::Inject { pod: again, .. } = decide(&once) else { panic!("not injected") };
-    let config = again.pointer("/spec/initContainers/0/args/1").unwrap().as_str().unwrap();
+    let config = again.pointer("/spec/initContainers/1/args/1").unwrap().as_str().unwrap();
     for probe in ["probe/late/liveness", "probe/app/startup", "probe/cache/startup"] {
         assert!(config.contains(probe), "{probe} is missing");
     }

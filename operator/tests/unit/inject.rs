@@ -37,7 +37,7 @@ fn only(injected: &Injected) -> Value {
 }
 
 fn proxy<'v>(object: &'v Value, pod: &str) -> &'v Value {
-    let proxy = object.pointer(&format!("{pod}/spec/initContainers/0")).unwrap_or(&Value::Null);
+    let proxy = object.pointer(&format!("{pod}/spec/initContainers/1")).unwrap_or(&Value::Null);
     assert_eq!(proxy["name"], "smidge-proxy", "{object}");
     proxy
 }

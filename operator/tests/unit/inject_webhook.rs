@@ -75,7 +75,7 @@ fn a_pod_is_allowed_with_a_patch_that_injects_it() {
     assert_eq!((&response["uid"], &response["allowed"]), (&json!("705ab4f5"), &json!(true)));
     let mut pod = a_pod();
     json_patch::patch(&mut pod, &patch(&response)).unwrap();
-    assert_eq!(pod["spec"]["initContainers"][0]["name"], "smidge-proxy");
+    assert_eq!(pod["spec"]["initContainers"][1]["name"], "smidge-proxy");
     assert_eq!(pod["metadata"]["annotations"]["smidge.mesh/injected"], "true");
 }
 

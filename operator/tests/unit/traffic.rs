@@ -204,7 +204,7 @@ fn proxies_are_configured_to_send_what_is_read() {
         panic!("not injected")
     };
     let bootstrap: Value =
-        serde_json::from_str(pod.pointer("/spec/initContainers/0/args/1").unwrap().as_str().unwrap())
+        serde_json::from_str(pod.pointer("/spec/initContainers/1/args/1").unwrap().as_str().unwrap())
             .unwrap();
     let buckets = bootstrap.pointer("/stats_config/histogram_bucket_settings/0/buckets").unwrap();
     assert_eq!(*buckets, json!(BOUNDS_MS));

@@ -6,13 +6,15 @@
 use std::{
     env,
     io::{self, Read as _, Write as _},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     process::{Command, ExitCode},
+    time::Duration,
 };
 
 use anyhow::Context as _;
+use smidge_xds::{bootstrap::READINESS_PATH, mesh::proxy::READINESS_PORT};
 
-use super::super::{ready::ready, terminal::Shown};
+use super::super::terminal::Shown;
 use crate::sandbox::{
     call, echo, namespaces,
     prepare::{Preparation, prepare},
@@ -20,6 +22,8 @@ use crate::sandbox::{
 
 /// Maximum length of the calls to make, in bytes.
 const LONGEST: u64 = 1 << 20;
+/// Time limit of one look at a proxy.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Arguments of `smidge sandbox-part`.
 #[derive(Debug, clap::Args)]
@@ -68,7 +72,7 @@ pub fn run(args: Args) -> ExitCode {
         }
         Part::Prepare(machine) => prepared(&machine),
         Part::Call => calls(),
-        Part::Ready { addresses } => addresses.iter().try_for_each(|address| Ok(ready((*address).into())?)),
+        Part::Ready { addresses } => addresses.iter().try_for_each(|address| ready(*address)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,4 +108,15 @@ fn calls() -> anyhow::Result<()> {
     let calls = serde_json::from_slice(&text).context("expected calls in JSON")?;
     let outcome = serde_json::to_string(&call::call(&calls))?;
     Ok(writeln!(io::stdout(), "{outcome}")?)
+}
+
+fn ready(address: Ipv4Addr) -> anyhow::Result<()> {
+    let place = SocketAddr::new(IpAddr::V4(address), READINESS_PORT);
+    let mut stream = TcpStream::connect_timeout(&place, LOOK)?;
+    stream.set_read_timeout(Some(LOOK))?;
+    write!(stream, "GET {READINESS_PATH} HTTP/1.1\r\nhost: {place}\r\nconnection: close\r\n\r\n")?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start)?;
+    anyhow::ensure!(start == *b"HTTP/1.1 200", "{place} is not ready");
+    Ok(())
 }

@@ -18,7 +18,7 @@ pub fn credentials(token: &str) -> TempDir {
 /// The proxy's configuration as Envoy reads it: variables replaced as Kubernetes does, `$$` halved, the folder
 /// replaced.
 pub fn expanded(pod: &Value, credentials: &Path) -> String {
-    let args = pod.pointer("/spec/initContainers/0/args/1").and_then(Value::as_str).unwrap();
+    let args = pod.pointer("/spec/initContainers/1/args/1").and_then(Value::as_str).unwrap();
     let mut text = String::new();
     let mut rest = args;
     while let Some(at) = rest.find('$') {

@@ -21,10 +21,10 @@ fn injected(review: &str) -> Value {
 }
 
 fn proxy_user(pod: &Value) -> u64 {
-    let proxy = &pod["spec"]["initContainers"][0];
+    let proxy = &pod["spec"]["initContainers"][1];
     let (user, group) = (&proxy["securityContext"]["runAsUser"], &proxy["securityContext"]["runAsGroup"]);
     assert_eq!(*group, 1337);
-    assert_eq!(pod["spec"]["initContainers"][1]["args"][2], format!("--proxy-user={user}"));
+    assert_eq!(pod["spec"]["initContainers"][0]["args"][1], format!("--proxy-user={user}"));
     user.as_u64().unwrap()
 }
 
@@ -50,7 +50,7 @@ fn a_pod_keeps_its_proxys_user() {
 fn a_shared_user_is_replaced() {
     let shared = smidge::injector::inject(&a_pod(), "shop", None, &Settings::default());
     let smidge::injector::Decision::Inject { mut pod, .. } = shared else { panic!("not injected") };
-    assert_eq!(pod["spec"]["initContainers"][0]["securityContext"]["runAsUser"], 1337);
+    assert_eq!(pod["spec"]["initContainers"][1]["securityContext"]["runAsUser"], 1337);
     let patch = patch(&answer(&a_review(&pod)));
     json_patch::patch(&mut pod, &patch).unwrap();
     assert!(proxy_user(&pod) >= 30_000);

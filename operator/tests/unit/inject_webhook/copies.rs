@@ -67,7 +67,7 @@ fn a_copy_is_injected_as_any_pod() {
         &["--set-image"],
     ] {
         let injected = injected(copy(&pod, flags));
-        assert_eq!(names(&injected, "initContainers"), ["smidge-proxy", "smidge-init"]);
+        assert_eq!(names(&injected, "initContainers"), ["smidge-init", "smidge-proxy"]);
         assert_eq!(names(&injected, "volumes"), ["smidge"]);
         assert_eq!(injected["metadata"]["annotations"]["smidge.mesh/injected"], "true");
         assert_eq!(patch(&answer(&a_review(&injected))).0, [], "twice changes nothing");

@@ -37,7 +37,7 @@ fn proxy_resources(own: &Value, namespace: Option<Shared<Namespace>>) -> Value {
     let mut pod = a_pod();
     pod["metadata"]["annotations"] = own.clone();
     json_patch::patch(&mut pod, &patch(&answer(own.clone(), namespace))).unwrap();
-    pod["spec"]["initContainers"][0]["resources"].take()
+    pod["spec"]["initContainers"][1]["resources"].take()
 }
 
 #[test]
@@ -94,5 +94,5 @@ async fn a_review_waits_for_its_namespace() {
     assert_eq!(response.get("warnings"), None, "{response}");
     let mut pod = a_pod();
     json_patch::patch(&mut pod, &patch(&response)).unwrap();
-    assert_eq!(pod["spec"]["initContainers"][0]["resources"]["limits"]["cpu"], "1");
+    assert_eq!(pod["spec"]["initContainers"][1]["resources"]["limits"]["cpu"], "1");
 }
