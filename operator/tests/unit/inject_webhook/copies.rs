@@ -110,16 +110,16 @@ fn a_part_of_an_injection_is_refused() {
     for (pod, expected) in [
         (without("initContainers", "smidge-init"), "volume \"smidge\""),
         (without("initContainers", "smidge-proxy"), "volume \"smidge\""),
-        (without("volumes", "smidge"), "container \"smidge-proxy\""),
+        (without("volumes", "smidge"), "container \"smidge-init\""),
         (with("/spec/volumes/0", json!({"name": "smidge", "emptyDir": {}})), "volume \"smidge\""),
         (
             with("/spec/volumes/0/projected/sources/0/serviceAccountToken/audience", json!("vault")),
             "volume \"smidge\"",
         ),
-        (with("/spec/initContainers/0/args", json!(["-c", "envoy.yaml"])), "volume \"smidge\""),
-        (with("/spec/initContainers/0/volumeMounts", json!([])), "volume \"smidge\""),
-        (with("/spec/initContainers/0/restartPolicy", json!("Never")), "volume \"smidge\""),
-        (with("/spec/initContainers/1/args", json!(["sh"])), "volume \"smidge\""),
+        (with("/spec/initContainers/1/args", json!(["-c", "envoy.yaml"])), "volume \"smidge\""),
+        (with("/spec/initContainers/1/volumeMounts", json!([])), "volume \"smidge\""),
+        (with("/spec/initContainers/1/restartPolicy", json!("Never")), "volume \"smidge\""),
+        (with("/spec/initContainers/0/args", json!(["sh"])), "volume \"smidge\""),
         (with("/spec/containers/1/name", json!("smidge-proxy")), "volume \"smidge\""),
         (whole.clone(), ""),
     ] {
