@@ -1,4 +1,4 @@
-//! Node of the test cluster: runs commands in it, stops one of its programs for a while, or silences a pod.
+//! Node of the test cluster: runs commands in it, stops one of its programs for a while, or redirects a port.
 //!
 //! Only clusters of `e2e/cluster` have a node that tests may enter; elsewhere such a test is skipped, with a message.
 
@@ -32,16 +32,6 @@ impl Disturbance {
     pub fn stop(program: &str) -> anyhow::Result<Option<Self>> {
         let signal = |name: &str| ["pkill", name, "-x", program].map(str::to_owned).to_vec();
         Self::begin(&signal("-STOP"), signal("-CONT"))
-    }
-
-    /// Drops every packet that other pods send to `pod`. The kubelet still reaches it, so that it stays ready.
-    pub fn silence(pod: &Pod) -> anyhow::Result<Option<Self>> {
-        let rule = |action: &str| {
-            ["iptables", "-t", "raw", action, "PREROUTING", "-d", &pod.address, "-j", "DROP"]
-                .map(str::to_owned)
-                .to_vec()
-        };
-        Self::begin(&rule("-I"), rule("-D"))
     }
 
     /// Sends connections to port `port` of `from` to another pod, as a stolen address would.

@@ -35,6 +35,16 @@ pub async fn until<T>(
     Err(state).with_context(|| format!("waited {} s in vain for: {condition}", within.as_secs()))
 }
 
+/// Waits until `time` has passed, for what is to go on or to stay away that long.
+pub async fn pass(time: Duration) -> anyhow::Result<()> {
+    let started = Instant::now();
+    until("the time to pass", time + POLL_INTERVAL * 20, async || {
+        anyhow::ensure!(started.elapsed() >= time, "{} ms have", started.elapsed().as_millis());
+        Ok(())
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,9 @@ use smidge_e2e::{
     exclusive,
     node::Disturbance,
     operator::Operator,
-    until, with_temp_ns,
+    until,
+    wait::pass,
+    with_temp_ns,
 };
 
 /// Time limit for the operator to be replaced.
@@ -26,16 +28,6 @@ const BOOKS: &str = "http://shop:14001/books";
 fn pause() -> Duration {
     let seconds = std::env::var("SMIDGE_PAUSE").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(20))
-}
-
-/// Waits until `time` has passed: what is tested is that nothing happens meanwhile.
-async fn pass(time: Duration) -> anyhow::Result<()> {
-    let end = std::time::Instant::now() + time;
-    until("the time to pass", time + BACK, async || {
-        anyhow::ensure!(std::time::Instant::now() >= end, "not yet");
-        Ok(())
-    })
-    .await
 }
 
 /// Starts two servers and their client in a mesh that only this test changes.

@@ -16,7 +16,9 @@ use smidge_e2e::{
     Load, Namespace, Pod,
     bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, target},
     pod::is_ready,
-    until, with_temp_ns,
+    until,
+    wait::pass,
+    with_temp_ns,
 };
 
 /// Time limit for a change of some pods, on a machine with other load.
@@ -117,13 +119,6 @@ impl<'a> Servers<'a> {
         Ok(())
     }
 
-    async fn restart(&self, count: usize) -> anyhow::Result<()> {
-        let previous = self.names().await?;
-        let restarted = json!({"restarted": previous.first()});
-        self.patch(json!({"spec": {"template": {"metadata": {"annotations": restarted}}}})).await?;
-        self.settled(count, &previous).await
-    }
-
     async fn scale(&self, count: usize) -> anyhow::Result<()> {
         self.patch(json!({"spec": {"replicas": count}})).await?;
         self.settled(count, &[]).await
@@ -147,7 +142,7 @@ impl<'a> Servers<'a> {
     }
 
     async fn all(&self) -> anyhow::Result<()> {
-        self.case("rolling restart of 3", || self.restart(3)).await?;
+        self.case("rolling restart of 3", || self.namespace.restart("shop")).await?;
         self.case("deletion of one of 3", || self.delete_one(3)).await?;
         self.case("eviction of each of 3", || self.evict(3)).await?;
         self.case("scale 3, 1, 6, 1", async || {
@@ -223,12 +218,7 @@ async fn a_pod_that_is_not_ready_gets_no_new_request_after_a_second() -> anyhow:
             Ok(())
         })
         .await?;
-        let seen = std::time::Instant::now();
-        until("a second to pass", CHANGED, async || {
-            anyhow::ensure!(seen.elapsed() >= Duration::from_secs(1), "not yet");
-            Ok(())
-        })
-        .await?;
+        pass(Duration::from_secs(1)).await?;
         let calls = buyer.call(URL, &options).await?;
         calls.must_all_be(200)?;
         anyhow::ensure!(!calls.served_by.contains_key("one"), "the pod is called: {calls:?}");

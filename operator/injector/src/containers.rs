@@ -50,17 +50,22 @@ pub(super) fn init(settings: &Settings, redirection: &Redirection, resources: &V
 /// Builds the init container that verifies that the CNI plugin has redirected. It needs no privilege, and ends with an
 /// error where the rules are missing, so that nothing of the application runs.
 pub(super) fn verifier(settings: &Settings, redirection: &Redirection, resources: &Value) -> Value {
-    let context = json!({
-        "runAsUser": VERIFIER,
-        "runAsGroup": VERIFIER,
+    let context = unprivileged(VERIFIER, VERIFIER);
+    redirecting(settings, &["redirect", "--verify"], redirection, resources, &context)
+}
+
+/// Builds the context of a container without any privilege, as Pod Security `restricted` requires it.
+fn unprivileged(user: u32, group: u32) -> Value {
+    json!({
+        "runAsUser": user,
+        "runAsGroup": group,
         "runAsNonRoot": true,
         "allowPrivilegeEscalation": false,
         "privileged": false,
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
-    });
-    redirecting(settings, &["redirect", "--verify"], redirection, resources, &context)
+    })
 }
 
 fn redirecting(
@@ -127,16 +132,7 @@ pub(super) fn proxy(
         "startupProbe": ready(1, 600),
         "readinessProbe": ready(5, 3),
         "resources": resources,
-        "securityContext": {
-            "runAsUser": user,
-            "runAsGroup": PROXY_GROUP,
-            "runAsNonRoot": true,
-            "allowPrivilegeEscalation": false,
-            "privileged": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(user, PROXY_GROUP),
         "volumeMounts": [{"name": VOLUME, "mountPath": CREDENTIAL_FOLDER, "readOnly": true}],
     })
 }

@@ -145,6 +145,17 @@ pub struct Namespace<'n> {
     pub annotations: Option<&'n BTreeMap<String, String>>,
 }
 
+impl Namespace<'_> {
+    /// Returns an annotation of the pod, else that of its namespace, and how a message names it.
+    fn nearest<'a>(&'a self, pod: &'a Value, name: &str) -> Option<(&'a str, String)> {
+        let of_pod = annotation(pod, name).map(|text| (text, format!("annotation {name}")));
+        of_pod.or_else(|| {
+            let text = self.annotations?.get(name)?;
+            Some((text.as_str(), format!("annotation {name} of namespace {}", self.name)))
+        })
+    }
+}
+
 impl<'n> From<&'n str> for Namespace<'n> {
     fn from(name: &'n str) -> Self {
         Self { name, ..Self::default() }

@@ -174,17 +174,11 @@ impl Reader<'_> {
         settings: &Quantity,
     ) -> Result<Chosen, String> {
         let name = annotation_name(container, resource, bound);
-        let of_pod = super::annotation(self.pod, &name).map(|text| (text, String::new()));
-        let of_namespace = || {
-            let text = self.namespace.annotations?.get(&name)?;
-            Some((text.as_str(), format!(" of namespace {}", self.namespace.name)))
-        };
-        let Some((text, of)) = of_pod.or_else(of_namespace) else {
+        let Some((text, annotation)) = self.namespace.nearest(self.pod, &name) else {
             // Containers share what the pod as a whole has; those that the mesh adds must fit into it.
             let quantity = if self.is_of_pod(resource) { Quantity(None) } else { settings.clone() };
             return Ok(Chosen { quantity, annotation: None });
         };
-        let annotation = format!("annotation {name}{of}");
         let invalid = |why: String| format!("{annotation} has the value {text:?}: {why}");
         let quantity: Quantity = text.parse().map_err(invalid)?;
         Ok(Chosen { quantity, annotation: Some(annotation) })

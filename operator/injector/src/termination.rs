@@ -16,17 +16,11 @@ const DEFAULT_GRACE: u64 = 30;
 
 /// Returns the delay in seconds: that of the pod's annotation, else of the namespace's, else of the settings.
 pub(super) fn delay(pod: &Value, namespace: Namespace<'_>, settings: &Settings) -> Result<u64, String> {
-    let name = TERMINATION_DELAY_SECONDS;
-    let of_pod = annotation(pod, name).map(|text| (text, String::new()));
-    let of_namespace =
-        || Some((namespace.annotations?.get(name)?.as_str(), format!(" of namespace {}", namespace.name)));
-    let Some((text, of)) = of_pod.or_else(of_namespace) else {
+    let Some((text, annotation)) = namespace.nearest(pod, TERMINATION_DELAY_SECONDS) else {
         return Ok(settings.termination_delay_seconds.min(MAXIMUM));
     };
     text.parse().ok().filter(|seconds| *seconds <= MAXIMUM).ok_or_else(|| {
-        format!(
-            "annotation {name}{of} has the value {text:?}: expected whole seconds from 0 (no delay) to {MAXIMUM}"
-        )
+        format!("{annotation} has the value {text:?}: expected whole seconds from 0 (no delay) to {MAXIMUM}")
     })
 }
 

@@ -93,6 +93,28 @@ fn check_reads_standard_input_and_folders() {
     assert_eq!((report.unreadable.len(), report.findings.len()), (0, 1));
 }
 
+/// Pods and namespaces as `kubectl get --output=yaml` prints them.
+#[test]
+fn pods_of_a_cluster_count_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    let pod = |name: &str, init: &str| {
+        format!(
+            "- {{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, uid: '1-{name}', annotations: {{smidge.mesh/injected: 'true'}}}}, \
+             spec: {{initContainers: [{init}], containers: [{{name: app, image: app}}]}}}}\n"
+        )
+    };
+    let text = "apiVersion: v1\nkind: List\nitems:\n".to_owned()
+        + "- {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {smidge.mesh/inject: enabled}}}\n"
+        + &pod("member", "{name: smidge-proxy, image: envoy, restartPolicy: Always}")
+        + &pod("early", "");
+    fs::write(&path, text).unwrap();
+    let output = smidge(&["check", "-f", path.to_str().unwrap()]);
+    let shown = stdout(&output);
+    assert!(shown.contains("SidecarMissing") && shown.contains("shop/early"), "{shown}");
+    assert!(!shown.contains("shop/member"), "{shown}");
+}
+
 #[test]
 fn objects_that_name_no_namespace_are_in_that_of_the_option() {
     let folder = tempfile::tempdir().unwrap();

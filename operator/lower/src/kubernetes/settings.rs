@@ -60,8 +60,8 @@ pub(crate) fn modes(name: &str, context: &mut Context<'_>) -> Option<(AccessMode
     Some(settings.of_labels(&object, namespace, context.findings()))
 }
 
-/// Returns true if a namespace is labelled for injection, by the webhook or by hand. Only this label can put a pod into the mesh; the pod's own
-/// fields cannot.
+/// Returns true if a namespace is labelled for injection, by the webhook or by hand. Only this label can put a pod into
+/// the mesh; the pod's own fields cannot.
 pub(crate) fn injects(name: &str, context: &mut Context<'_>) -> bool {
     let namespace = context.object(|inputs| &inputs.namespaces);
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());

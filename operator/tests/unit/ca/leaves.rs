@@ -122,3 +122,16 @@ async fn a_leaf_is_kept_until_it_is_due_and_by_its_own_identity_only() {
     hands.advance(time::Duration::hours(6));
     assert_eq!(left(&authorities, "web", &version), None);
 }
+
+#[tokio::test]
+async fn a_leaf_lives_for_the_lifetime_that_is_set_and_is_renewed_in_time() {
+    let (server, hands) = (ApiServer::start().await, Hands::at(NOW));
+    let authorities = open(&server, &hands).await.unwrap();
+    let source = authorities.leaves().with_lifetime(Duration::from_mins(1));
+    let issued = source.issue(&holder("web")).await.unwrap();
+    let due = left(&authorities, "web", &issued.version).unwrap();
+    assert!((30..=40).contains(&due.as_secs()), "due in {due:?}");
+    let chain = chain(&issued);
+    assert!(judge(authorities.workload_bundle().roots, &chain, NOW + 59));
+    assert!(!judge(authorities.workload_bundle().roots, &chain, NOW + 61));
+}
