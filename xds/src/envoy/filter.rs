@@ -45,6 +45,10 @@ use crate::mesh::{
 
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
+/// Maximum number of attempts to connect to an endpoint of a Service, each of which the balancer chooses anew. It prefers the
+/// endpoint with the fewest connections, so of two it chooses the one that refuses three times of four. One that
+/// refuses costs no time, one that does not answer costs the time limit of connecting each time.
+const CONNECT_ATTEMPTS: u32 = 10;
 
 /// Options of filters that a whole mesh has, and those of one proxy's version.
 #[derive(Debug, Clone, Copy)]
@@ -239,7 +243,14 @@ pub fn split(
     };
     let name = names::outbound_filter(service, port);
     let access_log = access_log::outbound_connections(settings.access_logs).into_iter().collect();
-    wire::extension(&name, TcpProxy { stat_prefix: names::OUTBOUND.to_owned(), access_log, ..proxy })
+    let proxy = TcpProxy {
+        stat_prefix: names::OUTBOUND.to_owned(),
+        access_log,
+        // No byte of the client is sent before the connection and its handshake have succeeded.
+        max_connect_attempts: wire::number(CONNECT_ATTEMPTS),
+        ..proxy
+    };
+    wire::extension(&name, proxy)
 }
 
 fn tcp_proxy(cluster: &str) -> TcpProxy {

@@ -92,6 +92,16 @@ impl Leaf {
     }
 }
 
+/// Returns the first bytes of a TLS connection to `name` that offers `protocols`, as those of an application.
+pub fn client_hello(name: &'static str, protocols: &[&str]) -> Vec<u8> {
+    let mut config = (*Authority::generate().issue("spiffe://application.example").config()).clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from(name).unwrap();
+    let mut hello = Vec::new();
+    ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut hello).unwrap();
+    hello
+}
+
 /// Connects without TLS.
 pub fn plain(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(to)?;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use caller::{Authority, Leaf, plain, request};
+use caller::{Authority, Leaf, client_hello, plain, request};
 use inbound::{Inbound, at, echo, echo_server, spiffe, within};
 use smidge_xds::{
     mesh::{
@@ -231,4 +231,26 @@ fn greeting(stream: &mut impl Read) -> String {
     let mut bytes = [0; 16];
     let count = stream.read(&mut bytes).unwrap_or(0);
     String::from_utf8_lossy(&bytes[..count]).into_owned()
+}
+
+#[test]
+fn tls_of_the_workload_is_bytes_at_a_port_with_detection() {
+    for binary in binaries::envoys() {
+        let authority = Authority::generate();
+        let scenario = Scenario::new(MtlsMode::Permissive);
+        let mut mesh = scenario.mesh(&authority, AccessMode::Permissive);
+        meshes::workload(&mut mesh, "api", 10, &[(scenario.http, Protocol::Detect)]);
+        meshes::each_class(&mut mesh, |class| {
+            (class.access, class.mtls) = (AccessMode::Permissive, MtlsMode::Permissive);
+        });
+        let snapshot = Snapshot::next(Arc::new(mesh), None);
+        let it = Inbound::start(&binary, authority, &[scenario.http], &snapshot, echo_server(""));
+        let hello = client_hello("application.example", &["h2", "http/1.1"]);
+        let mut stream = plain(at(scenario.http)).unwrap();
+        stream.write_all(&hello).unwrap();
+        let mut back = vec![0; hello.len()];
+        stream.read_exact(&mut back).unwrap();
+        assert!(back == hello, "{}: other bytes came back", binary.display());
+        drop(it);
+    }
 }

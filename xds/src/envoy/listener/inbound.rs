@@ -161,7 +161,10 @@ fn plain(
         Protocol::Detect => {
             let detected = FilterChainMatch { application_protocols: words(&HTTP), ..at(port) };
             let http = name(port, "plain-http", ending.as_ref());
-            vec![chain(http, detected, filters(Protocol::Http)), plain(Protocol::Tcp)]
+            // TLS of the workload may offer the names of HTTP, and is not HTTP to the proxy.
+            let tls = FilterChainMatch { transport_protocol: "tls".to_owned(), ..at(port) };
+            let tls = chain(name(port, "plain-tls", mark), tls, filters(Protocol::Tcp));
+            vec![chain(http, detected, filters(Protocol::Http)), tls, plain(Protocol::Tcp)]
         }
     }
 }
