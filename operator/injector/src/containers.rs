@@ -27,6 +27,10 @@ const TOKEN_SECONDS: u32 = 3600;
 /// allowance ends its TCP connections within 30 s, delivery included.
 const DRAIN_SECONDS: &str = "15";
 
+/// Time from a proxy's start to its first probe, in seconds: it has its configuration by then, as a rule, and an earlier
+/// probe fails and causes an Event. The kubelet probes each second, so that none but the first is left out.
+const FIRST_PROBE_SECONDS: u32 = 1;
+
 /// User and group of the init container that verifies the redirection: those of the program's image, and not the
 /// proxy's, whose calls are not redirected.
 const VERIFIER: u32 = 65_532;
@@ -99,12 +103,7 @@ pub(super) fn proxy(
     resources: &Value,
     traced: &str,
 ) -> Value {
-    let ready = |period: u32, failures: u32| {
-        json!({
-            "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
-            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
-        })
-    };
+    let ready = || json!({"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"});
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     json!({
         "name": PROXY_CONTAINER,
@@ -129,8 +128,11 @@ pub(super) fn proxy(
         ],
         "ports": [{"name": "smidge-metrics", "containerPort": STATS_PORT, "protocol": "TCP"}],
         // Ten minutes: without the control plane a pod waits rather than run unprotected.
-        "startupProbe": ready(1, 600),
-        "readinessProbe": ready(5, 3),
+        "startupProbe": {
+            "httpGet": ready(), "initialDelaySeconds": FIRST_PROBE_SECONDS, "periodSeconds": 1, "timeoutSeconds": 2,
+            "failureThreshold": 600,
+        },
+        "readinessProbe": {"httpGet": ready(), "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3},
         "resources": resources,
         "securityContext": unprivileged(user, PROXY_GROUP),
         "volumeMounts": [{"name": VOLUME, "mountPath": CREDENTIAL_FOLDER, "readOnly": true}],
