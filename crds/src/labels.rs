@@ -37,6 +37,10 @@ pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
 
 /// Annotation of a pod with the ports to which its application connects without the proxy.
 pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
+/// Annotation of a pod with the only ports that callers reach by the proxy; all others are reached without it.
+pub const INCLUDE_INBOUND_PORTS: &str = "smidge.mesh/include-inbound-ports";
+/// Annotation of a pod with the only ports to which its application connects by the proxy.
+pub const INCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/include-outbound-ports";
 /// Annotation of a pod with the networks to which its application connects without the proxy, for example
 /// `10.1.0.0/16,fd00::/8`.
 pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
@@ -77,9 +81,11 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Annotations of a pod alone: those that users set, and those that injection writes.
-pub const POD_ANNOTATIONS: [&str; 10] = [
+pub const POD_ANNOTATIONS: [&str; 12] = [
     EXCLUDE_INBOUND_PORTS,
     EXCLUDE_OUTBOUND_PORTS,
+    INCLUDE_INBOUND_PORTS,
+    INCLUDE_OUTBOUND_PORTS,
     EXCLUDE_OUTBOUND_CIDRS,
     INJECTED,
     VERSION,

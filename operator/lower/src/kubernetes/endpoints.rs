@@ -203,7 +203,7 @@ impl Reader<'_> {
 
     fn endpoint(&self, served: &Served<'_>) -> Option<Endpoint> {
         let (proxy, transport) = match self.service.members.get(&served.pod) {
-            Some(member) if !member.excluded_ports.contains(&served.port) => (&member.id, Transport::Mtls),
+            Some(member) if member.inbound.redirects(served.port) => (&member.id, Transport::Mtls),
             Some(member) => (&member.id, Transport::Plaintext),
             None => (&self.plain.get(&served.pod)?.0, Transport::Plaintext),
         };

@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use smidge_crds::config::{ExternalPort, ExternalWorkloadSpec};
+use smidge_crds::{
+    config::{ExternalPort, ExternalWorkloadSpec},
+    redirected::RedirectedPorts,
+};
 use smidge_mesh::{
     id::{ProxyId, SpiffeId},
     proxy::{self, TrafficStats},
@@ -97,7 +100,7 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         is_planned: false,
         is_ending: false,
         ports,
-        excluded_ports: BTreeSet::new(),
+        inbound: RedirectedPorts::default(),
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);
     workload::give(&member, context);

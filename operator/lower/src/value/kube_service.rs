@@ -103,7 +103,7 @@ impl KubeService {
     /// Returns true if no proxy is before a port of a pod at its own address, so that callers dial it as without a mesh.
     pub fn is_excluded(&self, address: IpAddr, port: u16) -> bool {
         let mut pods = self.members.values().filter(|_| self.is_headless);
-        pods.any(|pod| pod.excluded_ports.contains(&port) && pod.addresses.contains(&address))
+        pods.any(|pod| !pod.inbound.redirects(port) && pod.addresses.contains(&address))
     }
 
     /// Returns the ports on which it is called, each with the number of the Service's port behind it. The ports of a
