@@ -236,6 +236,8 @@ fn try_inject(
     } else if copy::is_copy(&pod) {
         restore::strip(&mut pod);
         warnings.extend(copy::drop_checks(&mut pod));
+        let delay = termination::delay(&pod, namespace, settings)?;
+        termination::remove_from_copy(&mut pod, delay);
     }
     refusal::check(&pod)?;
     let user = user::choose(&pod, given, review);
