@@ -25,7 +25,7 @@ use smidge_mesh::{
     workload::{self, Class},
 };
 
-pub(super) use self::kube_service::{KubeService, MeshPods, Port};
+pub(super) use self::kube_service::{KubeService, MeshPods, OutsidePod, Port};
 use super::cost::Budgets;
 use crate::{
     external_workload,

@@ -15,7 +15,6 @@ use smidge_crds::{
     redirected::RedirectedPorts,
 };
 use smidge_mesh::{
-    id::{ProxyId, SpiffeId},
     proxy::{self, TrafficStats},
     service::Protocol,
 };
@@ -83,17 +82,9 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
     let account = identity?.service_account;
     let instance = (key.0.clone(), external_workload::instance(&key.1));
     let member = MeshPod {
-        id: ProxyId {
-            cluster: context.cluster().clone(),
-            namespace: key.0.clone(),
-            instance: instance.1.clone(),
-        },
+        id: context.proxy_id(&instance),
         key: instance.clone(),
-        identity: SpiffeId {
-            trust_domain: context.trust_domain(),
-            namespace: key.0.clone(),
-            service_account: account.clone(),
-        },
+        identity: context.identity(&key.0, &account),
         addresses,
         owner: (KIND.to_owned(), key.1.clone()),
         traffic: TrafficStats::None,

@@ -16,7 +16,7 @@ use smidge_crds::{
 };
 use smidge_mesh::{
     access::{AccessMode, MtlsMode},
-    id::{ClassId, ClusterId, ProxyId, SpiffeId},
+    id::{ClassId, ClusterId},
     proxy::{self, TrafficStats},
     service::Protocol,
     workload::{Class, Workload},
@@ -103,7 +103,8 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     let object = ObjectRef::new(kind, &key.0, name);
     report_metadata(&object, pod, is_member, context);
     if is_member {
-        for way in bypass::ways(pod, &RedirectedPorts::inbound_of(pod)).into_iter().take(bypass::MAX_REPORTED) {
+        for way in bypass::ways(pod, &RedirectedPorts::inbound_of(pod)).into_iter().take(bypass::MAX_REPORTED)
+        {
             context.report(can_leave(object.clone(), way));
         }
     }
@@ -193,13 +194,9 @@ pub(crate) fn addresses(pod: &Pod) -> Vec<IpAddr> {
 
 fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
     MeshPod {
-        id: ProxyId { cluster: context.cluster().clone(), namespace: key.0.clone(), instance: key.1.clone() },
+        id: context.proxy_id(key),
         key: key.clone(),
-        identity: SpiffeId {
-            trust_domain: context.trust_domain(),
-            namespace: key.0.clone(),
-            service_account: account(pod).to_owned(),
-        },
+        identity: context.identity(&key.0, account(pod)),
         addresses: addresses(pod),
         owner: owner(pod),
         traffic: traffic(pod),
