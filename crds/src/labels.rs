@@ -37,12 +37,24 @@ pub const EXCLUDE_INBOUND_PORTS: &str = "smidge.mesh/exclude-inbound-ports";
 
 /// Annotation of a pod with the ports to which its application connects without the proxy.
 pub const EXCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/exclude-outbound-ports";
+/// Annotation of a pod with the only ports that callers reach by the proxy; all others are reached without it.
+pub const INCLUDE_INBOUND_PORTS: &str = "smidge.mesh/include-inbound-ports";
+/// Annotation of a pod with the only ports to which its application connects by the proxy.
+pub const INCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/include-outbound-ports";
 /// Annotation of a pod with the networks to which its application connects without the proxy, for example
 /// `10.1.0.0/16,fd00::/8`.
 pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
 
 /// Annotation of a namespace or a pod: whole seconds for which containers without a `preStop` go on when the pod is deleted.
 pub const TERMINATION_DELAY_SECONDS: &str = "smidge.mesh/termination-delay-seconds";
+/// Annotation of a namespace or a pod: worker threads of the proxy.
+pub const PROXY_CONCURRENCY: &str = "smidge.mesh/proxy-concurrency";
+/// Annotation of a namespace or a pod: the least severe messages that the proxy logs, as of Envoy's `--log-level`.
+pub const PROXY_LOG_LEVEL: &str = "smidge.mesh/proxy-log-level";
+/// Annotation of a namespace or a pod: whole seconds in which the proxy ends connections that its configuration no longer has.
+pub const PROXY_DRAIN_SECONDS: &str = "smidge.mesh/proxy-drain-seconds";
+/// Annotation of a namespace or a pod: whole seconds for which a pod waits for its proxy, before this is started again.
+pub const PROXY_START_TIMEOUT_SECONDS: &str = "smidge.mesh/proxy-start-timeout-seconds";
 /// Annotation of an injected pod: the containers that end later, the delay and the pod's own grace period.
 pub const TERMINATION: &str = "smidge.mesh/termination";
 
@@ -69,9 +81,11 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Annotations of a pod alone: those that users set, and those that injection writes.
-pub const POD_ANNOTATIONS: [&str; 10] = [
+pub const POD_ANNOTATIONS: [&str; 12] = [
     EXCLUDE_INBOUND_PORTS,
     EXCLUDE_OUTBOUND_PORTS,
+    INCLUDE_INBOUND_PORTS,
+    INCLUDE_OUTBOUND_PORTS,
     EXCLUDE_OUTBOUND_CIDRS,
     INJECTED,
     VERSION,
@@ -82,10 +96,14 @@ pub const POD_ANNOTATIONS: [&str; 10] = [
     CNI_REDIRECT,
 ];
 
-/// Annotations of a namespace or a pod that set how its pods are injected: the time of their end, and requests and limits of
-/// the two containers, for example `100m` or `none`.
-pub const INJECTION: [&str; 13] = [
+/// Annotations of a namespace or a pod that set how its pods are injected: the time of their end, options of the proxy, and
+/// requests and limits of the two containers, for example `100m` or `none`.
+pub const INJECTION: [&str; 17] = [
     TERMINATION_DELAY_SECONDS,
+    PROXY_CONCURRENCY,
+    PROXY_LOG_LEVEL,
+    PROXY_DRAIN_SECONDS,
+    PROXY_START_TIMEOUT_SECONDS,
     "smidge.mesh/init-cpu-request",
     "smidge.mesh/init-cpu-limit",
     "smidge.mesh/init-memory-request",

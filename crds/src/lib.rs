@@ -22,6 +22,7 @@ pub mod labels;
 pub mod number;
 pub mod object;
 pub mod quantity;
+pub mod redirected;
 mod schema;
 pub mod setting;
 pub mod specs;

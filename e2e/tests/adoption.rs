@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use smidge_e2e::{
-    Namespace, Pod, Running,
+    Namespace, Pod,
     bookstore::{EVERYTHING, HTTP, caller, everything, outsider, service},
+    load::Stream,
     until, with_temp_ns,
 };
 
@@ -47,42 +47,6 @@ spec:
 ---
 "
     )
-}
-
-/// Calls of one client that go on during a step.
-struct Load {
-    who: &'static str,
-    calls: Running,
-}
-
-impl Load {
-    /// Starts calls on new connections.
-    async fn fresh(who: &'static str, client: &Pod, url: &str) -> anyhow::Result<Self> {
-        until(&format!("{who} to reach the server"), EFFECT, async || {
-            client.call(url, &[]).await?.must_all_be(200)
-        })
-        .await?;
-        let calls = client.keep_calling(url, &["--concurrency=2", "--rate=50", "--new-connections"]).await?;
-        Ok(Self { who, calls })
-    }
-
-    /// Starts calls on connections that are kept, from a client whose proxy balances them. Without a proxy a server that
-    /// ends closes them, and the client may be sending a request just then, mesh or not.
-    async fn kept(who: &'static str, client: &Pod, url: &str) -> anyhow::Result<Self> {
-        let calls = client.keep_calling(url, &["--concurrency=4", "--rate=100"]).await?;
-        Ok(Self { who, calls })
-    }
-
-    /// Ends the calls, all of which must have succeeded.
-    async fn end(self, step: &str) -> anyhow::Result<()> {
-        let calls = self.calls.calls().await?;
-        let worst = calls.latency_ms.get("max");
-        println!(
-            "{step}: {} made {} requests, {:?}, worst {worst:?} ms",
-            self.who, calls.requests, calls.status
-        );
-        calls.must_all_be(200).with_context(|| format!("{step}: {}", self.who))
-    }
 }
 
 /// Changes the Deployment of the server, and waits until its pods have so many containers each, and are ready.
@@ -133,11 +97,11 @@ async fn walk(callers: &Namespace, shops: &Namespace) -> anyhow::Result<()> {
 
     let permissive = ("smidge.mesh/mtls", "permissive");
     let (inside, outside) =
-        (Load::fresh(INSIDE, &buyer, &url).await?, Load::fresh(OUTSIDE, &outsider, &url).await?);
+        (Stream::fresh(INSIDE, &buyer, &url).await?, Stream::fresh(OUTSIDE, &outsider, &url).await?);
     shops.label(&[INJECT, permissive, ("smidge.mesh/access", "permissive")]).await?;
     let restart = json!({"spec": {"template": {"metadata": {"annotations": {"restarted": "once"}}}}});
     change(shops, restart, &[2, 2]).await?;
-    let kept = Load::kept(KEPT, &buyer, &url).await?;
+    let kept = Stream::kept(KEPT, &buyer, &url).await?;
     shops.label(&[INJECT, permissive, ("smidge.mesh/access", "audit")]).await?;
     shops.apply(&(everything() + &allow(&callers.name))).await?;
     // Only what the operator has read can be enforced.
@@ -155,9 +119,10 @@ async fn walk(callers: &Namespace, shops: &Namespace) -> anyhow::Result<()> {
     kept.end("to strict and enforce").await?;
     inside.end("to strict and enforce").await?;
 
-    let (inside, kept) = (Load::fresh(INSIDE, &buyer, &url).await?, Load::kept(KEPT, &buyer, &url).await?);
+    let (inside, kept) =
+        (Stream::fresh(INSIDE, &buyer, &url).await?, Stream::kept(KEPT, &buyer, &url).await?);
     shops.label(&[INJECT, permissive, ("smidge.mesh/access", "permissive")]).await?;
-    let outside = Load::fresh(OUTSIDE, &outsider, &url).await?;
+    let outside = Stream::fresh(OUTSIDE, &outsider, &url).await?;
     shops.apply(&server("plain", "disabled")).await?;
     settled(shops, &[1, 1, 2, 2]).await?;
     change(shops, json!({"spec": {"replicas": 1}}), &[1, 1, 2]).await?;
@@ -167,8 +132,8 @@ async fn walk(callers: &Namespace, shops: &Namespace) -> anyhow::Result<()> {
         buyer.call(&url, &[]).await?.must_all_be(200)
     })
     .await?;
-    for load in [kept, inside, outside] {
-        load.end("back").await?;
+    for calls in [kept, inside, outside] {
+        calls.end("back").await?;
     }
     Ok(())
 }

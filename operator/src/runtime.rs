@@ -10,6 +10,7 @@ pub mod prometheus;
 pub mod sidecar;
 pub mod standalone;
 mod status;
+mod switch;
 pub mod telemetry;
 pub mod traces;
 mod traffic;

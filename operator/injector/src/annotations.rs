@@ -1,38 +1,57 @@
 //! Reads the annotations of a pod that users set.
 //!
-//! Users exclude ports and destinations from redirection, and set requests and limits, which `resources` reads: no
-//! annotation sets an image, a capability or a mount. Labels and annotations of the mesh that are not read cause a
+//! Users choose the ports that are redirected, and exclude destinations; what else they set is read by `options`,
+//! `resources` and `termination`: no annotation sets an image, a capability or a mount. Labels and annotations of the mesh that are not read cause a
 //! warning.
 
-use std::{fmt::Display, str::FromStr};
+use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 
 use serde_json::Value;
 pub use smidge_crds::labels::{
-    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
+    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INCLUDE_INBOUND_PORTS,
+    INCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
 };
 use smidge_crds::labels::{INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTION, POD_ANNOTATIONS, PREFIX};
 
 use super::annotation;
-use crate::redirect::{Cidr, Exclusions};
+use crate::redirect::{Cidr, Exclusions, RedirectedPorts};
 
 /// Maximum number of entries in one annotation: enough for every real use, and rules stay small.
 const ENTRIES: usize = 100;
 
 /// Returns the exclusions of the pod from redirection; an error names annotation, value and expected format.
 pub(super) fn exclusions(pod: &Value) -> Result<Exclusions, String> {
-    let ports = "ports from 1 to 65535, separated by commas";
     let cidrs = "networks such as 10.1.0.0/16 or fd00::/8, separated by commas";
     Ok(Exclusions {
-        inbound_ports: entries::<Port>(pod, EXCLUDE_INBOUND_PORTS, ports)?
-            .into_iter()
-            .map(|port| port.0)
-            .collect(),
-        outbound_ports: entries::<Port>(pod, EXCLUDE_OUTBOUND_PORTS, ports)?
-            .into_iter()
-            .map(|port| port.0)
-            .collect(),
+        inbound: ports(pod, INCLUDE_INBOUND_PORTS, EXCLUDE_INBOUND_PORTS)?,
+        outbound: ports(pod, INCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_PORTS)?,
         outbound_cidrs: entries::<Cidr>(pod, EXCLUDE_OUTBOUND_CIDRS, cidrs)?,
     })
+}
+
+/// Returns the ports that are redirected in one direction, by the annotation that includes ports or by the one that
+/// excludes them.
+fn ports(pod: &Value, include: &str, exclude: &str) -> Result<RedirectedPorts, String> {
+    let read = |name: &str| {
+        let ports = entries::<Port>(pod, name, "ports from 1 to 65535, separated by commas")?;
+        Ok::<_, String>(ports.into_iter().map(|port| port.0).collect())
+    };
+    let Some(text) = annotation(pod, include) else { return Ok(RedirectedPorts::AllBut(read(exclude)?)) };
+    let refused = |expected: &str, hint: &str| {
+        format!("annotation {include} has the value {text:?}: expected {expected}; hint: {hint}")
+    };
+    if annotation(pod, exclude).is_some() {
+        let expected = format!("no {exclude} beside it, as all other ports are excluded already");
+        return Err(refused(&expected, "remove one of the two"));
+    }
+    let included: BTreeSet<u16> = read(include)?;
+    if included.is_empty() {
+        return Err(refused(
+            "at least one port",
+            "to keep a pod out of the mesh, give it the label smidge.mesh/inject: disabled",
+        ));
+    }
+    Ok(RedirectedPorts::Only(included))
 }
 
 /// Returns warnings about labels and annotations of the mesh that have no effect on the pod.

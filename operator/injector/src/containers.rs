@@ -13,7 +13,7 @@ use smidge_xds::{
     mesh::proxy::{READINESS_PORT, STATS_PORT, TrafficStats},
 };
 
-use super::{Settings, TOKEN_SDS, probes::literal, traces};
+use super::{Settings, TOKEN_SDS, options::Options, probes::literal, traces};
 use crate::redirect::{PROXY_GROUP, request::Redirection};
 
 /// Name of the volume with the proxy's token.
@@ -23,9 +23,9 @@ pub const CREDENTIAL_FOLDER: &str = "/var/run/smidge";
 
 /// Lifetime of a token, in seconds; the kubelet renews it after four fifths of that.
 const TOKEN_SECONDS: u32 = 3600;
-/// Time over which a proxy ends connections whose listener or filter chain was removed, in seconds: a withdrawn
-/// allowance ends its TCP connections within 30 s, delivery included.
-const DRAIN_SECONDS: &str = "15";
+/// Time from a proxy's start to its first probe, in seconds: it has its configuration by then, as a rule, and an earlier
+/// probe fails and causes an Event. The kubelet probes each second, so that none but the first is left out.
+const FIRST_PROBE_SECONDS: u32 = 1;
 
 /// User and group of the init container that verifies the redirection: those of the program's image, and not the
 /// proxy's, whose calls are not redirected.
@@ -96,15 +96,11 @@ pub(super) fn proxy(
     settings: &Settings,
     probes: Vec<Probe>,
     user: u32,
+    options: &Options,
     resources: &Value,
     traced: &str,
 ) -> Value {
-    let ready = |period: u32, failures: u32| {
-        json!({
-            "httpGet": {"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"},
-            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
-        })
-    };
+    let ready = || json!({"path": READINESS_PATH, "port": READINESS_PORT, "scheme": "HTTP"});
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     json!({
         "name": PROXY_CONTAINER,
@@ -114,11 +110,11 @@ pub(super) fn proxy(
         "command": ["/usr/local/bin/envoy"],
         "args": [
             "--config-yaml", bootstrap(&input(settings, probes)).to_string(),
-            "--concurrency", settings.concurrency.to_string(),
-            "--drain-time-s", DRAIN_SECONDS,
+            "--concurrency", options.concurrency.to_string(),
+            "--drain-time-s", options.drain_seconds.to_string(),
             "--drain-strategy", "immediate",
             "--disable-hot-restart",
-            "--log-level", settings.log_level,
+            "--log-level", options.log_level,
         ],
         "env": [
             field("POD_NAME", "metadata.name"),
@@ -128,9 +124,12 @@ pub(super) fn proxy(
             {"name": traces::VARIABLE, "value": traced},
         ],
         "ports": [{"name": "smidge-metrics", "containerPort": STATS_PORT, "protocol": "TCP"}],
-        // Ten minutes: without the control plane a pod waits rather than run unprotected.
-        "startupProbe": ready(1, 600),
-        "readinessProbe": ready(5, 3),
+        // Until then, without the control plane, a pod waits rather than run unprotected.
+        "startupProbe": {
+            "httpGet": ready(), "initialDelaySeconds": FIRST_PROBE_SECONDS, "periodSeconds": 1, "timeoutSeconds": 2,
+            "failureThreshold": options.start_seconds,
+        },
+        "readinessProbe": {"httpGet": ready(), "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3},
         "resources": resources,
         "securityContext": unprivileged(user, PROXY_GROUP),
         "volumeMounts": [{"name": VOLUME, "mountPath": CREDENTIAL_FOLDER, "readOnly": true}],

@@ -17,6 +17,7 @@ use self::redirect::request::Redirection;
 mod annotations;
 mod containers;
 mod copy;
+mod options;
 mod other_mesh;
 mod probes;
 pub mod published;
@@ -235,17 +236,20 @@ fn try_inject(
     } else if copy::is_copy(&pod) {
         restore::strip(&mut pod);
         warnings.extend(copy::drop_checks(&mut pod));
+        let delay = termination::delay(&pod, namespace, settings)?;
+        termination::remove_from_copy(&mut pod, delay);
     }
     refusal::check(&pod)?;
     let user = user::choose(&pod, given, review);
     let redirection = Redirection { proxy_user: user, exclusions: annotations::exclusions(&pod)? };
     let [of_init, of_proxy] = resources::of(&pod, namespace, settings, &mut warnings)?;
+    let options = options::of(&pod, namespace, settings)?;
     let delay = termination::delay(&pod, namespace, settings)?;
     let owner = token::Owner::of(&pod, namespace.name);
     let tokens =
         |check: &str, definition: &Map<String, Value>| settings.probe_key.token(&owner, check, definition);
     let (probes, originals) = probes::take(&mut pod, tokens, &mut warnings);
-    let proxy = containers::proxy(settings, probes, user, &of_proxy, &traces::attributes(&pod));
+    let proxy = containers::proxy(settings, probes, user, &options, &of_proxy, &traces::attributes(&pod));
     let init = if by_cni { containers::verifier } else { containers::init };
     // The proxy last: connections that it had before the rules were loaded would be cut (docs/design/035).
     let added = [init(settings, &redirection, &of_init), proxy];

@@ -7,6 +7,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+pub use smidge_crds::redirected::RedirectedPorts;
+use smidge_crds::redirected::{INBOUND, OUTBOUND};
 use smidge_xds::mesh::proxy::{READINESS_PORT, STATS_PORT};
 
 pub mod apply;
@@ -43,35 +45,29 @@ const DNS_PORT: u16 = 53;
 /// that the application makes to itself, and would be redirected to the proxy in an endless loop.
 const INBOUND_SOURCES: (&str, &str) = ("127.0.0.6", "::6");
 
-/// Exclusions from redirection, each list sorted.
+/// Exclusions from redirection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exclusions {
-    /// Ports on which callers reach the application directly.
-    pub inbound_ports: Vec<u16>,
-    /// Ports to which the application connects directly.
-    pub outbound_ports: Vec<u16>,
-    /// Networks to which the application connects directly.
+    /// Ports on which callers reach the proxy; the application directly on all others.
+    pub inbound: RedirectedPorts,
+    /// Ports for which the application connects to the proxy; directly to all others.
+    pub outbound: RedirectedPorts,
+    /// Networks to which the application connects directly, sorted.
     pub outbound_cidrs: Vec<Cidr>,
 }
 
 impl Exclusions {
     /// Returns the arguments of `smidge redirect` for these exclusions.
     pub fn to_args(&self) -> Vec<String> {
-        let Self { inbound_ports, outbound_ports, outbound_cidrs } = self;
-        [
-            ("--exclude-inbound-ports", list(inbound_ports)),
-            ("--exclude-outbound-ports", list(outbound_ports)),
-            ("--exclude-outbound-cidrs", list(outbound_cidrs)),
-        ]
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+        let Self { inbound, outbound, outbound_cidrs } = self;
+        let cidrs = (!outbound_cidrs.is_empty())
+            .then(|| format!("--exclude-outbound-cidrs={}", list(outbound_cidrs)));
+        [inbound.to_arg(INBOUND), outbound.to_arg(OUTBOUND), cidrs].into_iter().flatten().collect()
     }
 }
 
-fn list<T: fmt::Display>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+fn list<'a, T: fmt::Display + 'a>(items: impl IntoIterator<Item = &'a T>) -> String {
+    items.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A network, written `10.1.0.0/16` or `fd00::/8`; an address without a prefix length is a network of one address.
@@ -156,8 +152,8 @@ mod tests {
     #[test]
     fn exclusions_precede_the_redirection() {
         let exclusions = Exclusions {
-            inbound_ports: vec![9000],
-            outbound_ports: vec![5432, 6379],
+            inbound: RedirectedPorts::AllBut([9000].into()),
+            outbound: RedirectedPorts::AllBut([5432, 6379].into()),
             outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
         };
         let nft = nftables(&exclusions, ProxySockets::OfUser(31_337));
@@ -172,6 +168,33 @@ mod tests {
         assert!(nft.contains("10.1.0.0/16") && nft.contains("fd00::/8"), "{nft}");
         assert!(v4.contains("10.1.0.0/16") && !v4.contains("fd00::/8"), "{v4}");
         assert!(!v6.contains("10.1.0.0/16") && v6.contains("fd00::/8"), "{v6}");
+    }
+
+    /// The rules of both languages about ports that alone are redirected.
+    #[test]
+    fn all_but_the_included_ports_are_left_alone() {
+        let included = Exclusions {
+            inbound: RedirectedPorts::Only([8080, 8443].into()),
+            outbound: RedirectedPorts::Only([80].into()),
+            outbound_cidrs: Vec::new(),
+        };
+        let proxy = ProxySockets::OfUser(31_337);
+        let nft = nftables(&included, proxy);
+        assert_eq!(nft.matches("tcp dport != { 8080,8443 } accept").count(), 2, "{nft}");
+        assert!(nft.contains("tcp dport != { 80 } accept"), "{nft}");
+        let rules = iptables(&included, proxy, Version::V4, false);
+        for rule in [
+            "SMIDGE_IN -p tcp --dport 8080 -j REDIRECT --to-ports 15006\n",
+            "SMIDGE_IN -p tcp --dport 8443 -j REDIRECT --to-ports 15006\n",
+            "SMIDGE_PROXY -p tcp --dport 8080 -j REDIRECT --to-ports 15006\n",
+            "SMIDGE_OUT -p tcp --dport 80 -j REDIRECT --to-ports 15001\n",
+        ] {
+            assert!(rules.contains(rule), "{rule} is missing in\n{rules}");
+        }
+        assert!(!rules.contains("-p tcp -j REDIRECT"), "{rules}");
+        // Without any port nothing is redirected, and the rules can still be read.
+        let none = Exclusions { inbound: RedirectedPorts::Only([].into()), ..Exclusions::default() };
+        assert!(!nftables(&none, proxy).contains("{  }"), "{}", nftables(&none, proxy));
     }
 
     /// A process with only the user or only the group is an application.

@@ -271,6 +271,8 @@ fn is_guaranteed(pod: &Value) -> bool {
 mod tests {
     use smidge_crds::labels::{INJECTION, TERMINATION_DELAY_SECONDS};
 
+    use crate::options;
+
     use super::*;
 
     #[test]
@@ -281,7 +283,7 @@ mod tests {
                 read.extend(["request", "limit"].map(|bound| annotation_name(container, resource, bound)));
             }
         }
-        let listed = INJECTION.into_iter().filter(|name| *name != TERMINATION_DELAY_SECONDS);
-        assert_eq!(read, listed.collect::<Vec<_>>());
+        let others = [&[TERMINATION_DELAY_SECONDS][..], &options::ANNOTATIONS].concat();
+        assert_eq!([others, read.iter().map(String::as_str).collect()].concat(), INJECTION);
     }
 }

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use smidge_crds::labels::{TERMINATION, TERMINATION_DELAY_SECONDS};
 
-use super::{Namespace, Settings, annotation, child, name_of, object};
+use super::{Namespace, Settings, annotation, child, listed, name_of, object};
 
 /// Maximum delay, in seconds.
 pub const MAXIMUM: u64 = 3600;
@@ -54,9 +54,28 @@ pub(super) fn add(pod: &mut Value, seconds: u64) -> Option<Value> {
 /// Removes what [`add`] did, as far as the pod still has it. `record` is what a pod states about itself: it can make
 /// nothing but such a `preStop` go.
 pub(super) fn remove(pod: &mut Value) {
-    let record: Option<Map<String, Value>> =
-        annotation(pod, TERMINATION).and_then(|text| serde_json::from_str(text).ok());
-    let Some(record) = record else { return };
+    if let Some(record) = annotation(pod, TERMINATION).and_then(|text| serde_json::from_str(text).ok()) {
+        undo(pod, &record);
+    }
+}
+
+/// Removes what [`add`] did with this delay from the copy of an injected pod, which has lost the record. What is equal to
+/// it counts as ours: injection adds the same again, unless the copy has another restart policy.
+pub(super) fn remove_from_copy(pod: &mut Value, seconds: u64) {
+    let Some(spec) = pod.get("spec") else { return };
+    let is_ours = |container: &&Value| container.pointer("/lifecycle/preStop") == Some(&sleep(seconds));
+    let containers: Vec<&str> = listed(pod, "containers").filter(is_ours).map(name_of).collect();
+    let now = spec.get("terminationGracePeriodSeconds").and_then(Value::as_u64);
+    // The delay was added to a grace period above 0.
+    let Some(own) = now.and_then(|now| now.checked_sub(seconds)).filter(|own| *own > 0) else { return };
+    let written = (own != DEFAULT_GRACE).then_some(own);
+    let record = json!({"containers": containers, "gracePeriodSeconds": written, "seconds": seconds});
+    if let (false, Value::Object(record)) = (containers.is_empty(), record) {
+        undo(pod, &record);
+    }
+}
+
+fn undo(pod: &mut Value, record: &Map<String, Value>) {
     let (Some(seconds), Some(spec)) = (record.get("seconds").and_then(Value::as_u64), child(pod, "spec"))
     else {
         return;
@@ -131,6 +150,40 @@ mod tests {
             let mut with = delayed(&spec, 5);
             remove(&mut with);
             assert_eq!(with["spec"], spec);
+        }
+    }
+
+    /// A copy has no record, and may have another restart policy: what is left is as it was before injection.
+    #[test]
+    fn a_copy_without_a_record_gets_its_own_times_back() {
+        for (spec, expected) in [
+            (json!({"containers": [{"name": "a"}]}), json!({"containers": [{"name": "a"}]})),
+            (
+                json!({"terminationGracePeriodSeconds": 7, "containers": [{"name": "a"}]}),
+                json!({"terminationGracePeriodSeconds": 7, "containers": [{"name": "a"}]}),
+            ),
+            // The default grace period is the same as none.
+            (
+                json!({"terminationGracePeriodSeconds": 30, "containers": [{"name": "a"}]}),
+                json!({"containers": [{"name": "a"}]}),
+            ),
+        ] {
+            let mut copy = pod(&delayed(&spec, 5)["spec"]);
+            remove_from_copy(&mut copy, 5);
+            assert_eq!(copy["spec"], expected);
+        }
+        // Another delay, a hook of another kind, and a grace period that was never longer are not ours.
+        let sleeping = |grace: u64, seconds: u64| {
+            json!({"terminationGracePeriodSeconds": grace, "containers": [
+                {"name": "a", "lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}},
+            ]})
+        };
+        for spec in
+            [sleeping(35, 6), sleeping(5, 5), sleeping(4, 5), json!({"containers": null}), json!(null)]
+        {
+            let mut copy = pod(&spec);
+            remove_from_copy(&mut copy, 5);
+            assert_eq!(copy["spec"], spec);
         }
     }
 

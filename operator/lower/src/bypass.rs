@@ -6,7 +6,10 @@
 //! (docs/injection.md).
 
 use k8s_openapi::api::core::v1::{Pod, SecurityContext};
-use smidge_crds::labels::{EXCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER};
+use smidge_crds::{
+    labels::{EXCLUDE_INBOUND_PORTS, INCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER},
+    redirected::RedirectedPorts,
+};
 
 /// Maximum number of ways that are reported for one pod: enough to act on, and bounded.
 pub const MAX_REPORTED: usize = 8;
@@ -50,9 +53,10 @@ pub struct Way {
     pub why: String,
 }
 
-/// Returns the ways of a pod. Callers report at most [`MAX_REPORTED`] of them.
-pub fn ways(pod: &Pod) -> Vec<Way> {
-    let mut ways = of_pod(pod);
+/// Returns the ways of a pod whose connections to these ports are redirected. Callers report at most [`MAX_REPORTED`] of
+/// them.
+pub fn ways(pod: &Pod, inbound: &RedirectedPorts) -> Vec<Way> {
+    let mut ways = of_pod(pod, inbound);
     let Some(spec) = &pod.spec else { return ways };
     let lists =
         [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
@@ -75,12 +79,15 @@ pub fn ways(pod: &Pod) -> Vec<Way> {
     ways
 }
 
-fn of_pod(pod: &Pod) -> Vec<Way> {
+fn of_pod(pod: &Pod, inbound: &RedirectedPorts) -> Vec<Way> {
     let mut ways = Vec::new();
-    let excluded = pod.metadata.annotations.as_ref().and_then(|all| all.get(EXCLUDE_INBOUND_PORTS));
-    if let Some(ports) = excluded.filter(|ports| !ports.trim().is_empty()) {
-        let why = format!("callers reach ports {ports:?} without mTLS, and no TrafficTarget is asked");
-        let field = format!("metadata.annotations[{EXCLUDE_INBOUND_PORTS}]");
+    if !inbound.are_all() {
+        let why = format!("callers reach ports \"{inbound}\" without mTLS, and no TrafficTarget is asked");
+        let annotation = match inbound {
+            RedirectedPorts::AllBut(_) => EXCLUDE_INBOUND_PORTS,
+            RedirectedPorts::Only(_) => INCLUDE_INBOUND_PORTS,
+        };
+        let field = format!("metadata.annotations[{annotation}]");
         ways.push(Way { kind: Kind::ExcludedInbound, field, why });
     }
     let Some(spec) = &pod.spec else { return ways };

@@ -18,7 +18,7 @@ use smidge_crds::{
 };
 use smidge_mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
-    id::{ClassId, ClusterId, ServiceId, SpiffeId, TrustDomain},
+    id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
     service::{Endpoint, Protocol},
     workload::Class,
 };
@@ -89,6 +89,21 @@ impl<'a> Context<'a> {
     /// The mesh's trust domain.
     pub fn trust_domain(&mut self) -> TrustDomain {
         read!(self, Node::TrustDomain, TrustDomain).unwrap_or_default()
+    }
+
+    /// Returns the identity of an account of this cluster.
+    pub fn identity(&mut self, namespace: &str, account: &str) -> SpiffeId {
+        SpiffeId {
+            trust_domain: self.trust_domain(),
+            namespace: namespace.to_owned(),
+            service_account: account.to_owned(),
+        }
+    }
+
+    /// Returns the name in the mesh of a pod of this cluster, with a proxy or without.
+    pub fn proxy_id(&self, pod: &Key) -> ProxyId {
+        let (namespace, instance) = pod.clone();
+        ProxyId { cluster: self.cluster().clone(), namespace, instance }
     }
 
     /// The domain under which the cluster's DNS serves Services.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::Time};
-use smidge_crds::config::HeaderRegexMatch;
+use smidge_crds::{config::HeaderRegexMatch, redirected::RedirectedPorts};
 use smidge_mesh::{
     access::{AccessMode, Grant, MtlsMode, Ports},
     id::{ProxyId, ServiceId, SpiffeId, TrustDomain},
@@ -25,7 +25,7 @@ use smidge_mesh::{
     workload::{self, Class},
 };
 
-pub(super) use self::kube_service::{KubeService, MeshPods, Port};
+pub(super) use self::kube_service::{KubeService, MeshPods, OutsidePod, Port};
 use super::cost::Budgets;
 use crate::{
     external_workload,
@@ -163,8 +163,8 @@ pub(super) struct MeshPod {
     pub is_ending: bool,
     /// TCP ports that the application declares.
     pub ports: Vec<DeclaredPort>,
-    /// Ports that callers reach without its proxy.
-    pub excluded_ports: BTreeSet<u16>,
+    /// Ports on which callers reach its proxy.
+    pub inbound: RedirectedPorts,
 }
 
 /// TCP port that an application declares.

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use crate::redirect::{
-    Cidr, Exclusions, ProxySockets, SHARED_USER, Version,
+    Cidr, Exclusions, ProxySockets, RedirectedPorts, SHARED_USER, Version,
     apply::{self, Tool},
     iptables, nftables, proof,
     request::Redirection,
@@ -29,6 +29,12 @@ pub struct Args {
     /// Ports to which the application connects without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_outbound_ports: Vec<u16>,
+    /// Ports on which callers reach the proxy; on all others they reach the application without it.
+    #[arg(long, value_delimiter = ',', conflicts_with = "exclude_inbound_ports")]
+    include_inbound_ports: Vec<u16>,
+    /// Ports to which the application connects by the proxy; to all others without it.
+    #[arg(long, value_delimiter = ',', conflicts_with = "exclude_outbound_ports")]
+    include_outbound_ports: Vec<u16>,
     /// Networks to which the application connects without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_outbound_cidrs: Vec<Cidr>,
@@ -54,6 +60,8 @@ pub fn run(args: Args) -> ExitCode {
         proxy_mark,
         exclude_inbound_ports,
         exclude_outbound_ports,
+        include_inbound_ports,
+        include_outbound_ports,
         exclude_outbound_cidrs,
         tool,
         record,
@@ -62,8 +70,8 @@ pub fn run(args: Args) -> ExitCode {
     } = args;
     let proxy = proxy_mark.map_or(ProxySockets::OfUser(proxy_user), ProxySockets::Marked);
     let exclusions = Exclusions {
-        inbound_ports: exclude_inbound_ports,
-        outbound_ports: exclude_outbound_ports,
+        inbound: ports(include_inbound_ports, exclude_inbound_ports),
+        outbound: ports(include_outbound_ports, exclude_outbound_ports),
         outbound_cidrs: exclude_outbound_cidrs,
     };
     if dry_run {
@@ -93,6 +101,15 @@ pub fn run(args: Args) -> ExitCode {
     match applied {
         Ok(tool) => done(&format!("the pod's TCP traffic is redirected to its proxy with {tool}")),
         Err(error) => failed(&error),
+    }
+}
+
+/// Returns the ports that are redirected. Flags have at least one value.
+fn ports(included: Vec<u16>, excluded: Vec<u16>) -> RedirectedPorts {
+    if included.is_empty() {
+        RedirectedPorts::AllBut(excluded.into_iter().collect())
+    } else {
+        RedirectedPorts::Only(included.into_iter().collect())
     }
 }
 

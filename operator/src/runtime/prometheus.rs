@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use smidge_traffic_metrics::families::Names;
 
-use super::{Error, Settings};
+use super::{Error, Settings, switch};
 use crate::{
     admin::PrometheusReaders,
     traffic::{
@@ -18,6 +18,7 @@ use crate::{
 
 /// Settings of Prometheus.
 #[derive(Debug, Clone, clap::Args)]
+#[command(mut_args(switch::named(&["prometheus_pods"])))]
 pub struct Prometheus {
     /// Names under which Prometheus reads the traffic of the mesh: some of smidge, osm, istio, linkerd, or none.
     #[arg(
@@ -36,14 +37,7 @@ pub struct Prometheus {
     )]
     pub readers: PrometheusReaders,
     /// Show the traffic of each pod as well, under metrics of their own in the set smidge: smidge_pod_*.
-    #[arg(
-        long = "prometheus-pods",
-        env = "SMIDGE_PROMETHEUS_PODS",
-        action = clap::ArgAction::Set,
-        num_args = 0..=1,
-        default_value_t = false,
-        default_missing_value = "true"
-    )]
+    #[arg(id = "prometheus_pods", long = "prometheus-pods", env = "SMIDGE_PROMETHEUS_PODS")]
     pub pods: bool,
     /// Address of a Prometheus that scrapes every replica: TrafficMetrics are then what it has, not what the replicas have
     /// kept. http or https, with a prefix of paths if it has one.

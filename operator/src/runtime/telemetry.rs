@@ -5,11 +5,12 @@
 
 use smidge_xds::mesh::settings::Share;
 
-use super::Settings;
+use super::{Settings, switch};
 use crate::telemetry;
 
 /// Settings of what the operator sends to the collector of spans.
 #[derive(Debug, Clone, clap::Args)]
+#[command(mut_args(switch::named(&["operator_traces", "operator_logs"])))]
 pub struct TelemetryFlags {
     /// Send spans of the operator's own work to the collector of --tracing-endpoint: requests of the API server, and
     /// publications of changes.
@@ -17,10 +18,6 @@ pub struct TelemetryFlags {
         id = "operator_traces",
         long = "operator-traces",
         env = "SMIDGE_OPERATOR_TRACES",
-        action = clap::ArgAction::Set,
-        num_args = 0..=1,
-        default_value_t = false,
-        default_missing_value = "true",
         requires = "tracing_endpoint"
     )]
     traces: bool,
@@ -40,10 +37,6 @@ pub struct TelemetryFlags {
         id = "operator_logs",
         long = "operator-logs",
         env = "SMIDGE_OPERATOR_LOGS",
-        action = clap::ArgAction::Set,
-        num_args = 0..=1,
-        default_value_t = false,
-        default_missing_value = "true",
         requires = "tracing_endpoint"
     )]
     logs: bool,

@@ -14,6 +14,7 @@ use prometheus_client::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use smidge_crds::redirected::RedirectedPorts;
 
 use super::review::{self, Admission, Error, Read};
 use crate::{
@@ -144,8 +145,13 @@ fn judge(
     strictness: Strictness,
     metrics: &Metrics,
 ) -> Result<Vec<String>, String> {
-    // An object that is not a pod is refused by the API server itself.
-    let mut ways = Pod::deserialize(object).map(|pod| bypass::ways(&pod)).unwrap_or_default();
+    // An object that is not a pod is refused by the API server itself. Its annotations count: injection starts anew from
+    // them, whatever redirects the pod in its manifest.
+    let mut ways = Pod::deserialize(object)
+        .map(|pod| {
+            bypass::ways(&pod, &RedirectedPorts::inbound_of_annotations(pod.metadata.annotations.as_ref()))
+        })
+        .unwrap_or_default();
     if is_ephemeral {
         ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));
     }

@@ -85,6 +85,8 @@ fn everything(pod: &Pod, tool: &str) {
     pod.expect_of((PROXY, GROUP), Some("127.0.0.6"), "10.9.0.2:8080", "8080 direct");
     pod.expect_of((PROXY, GROUP), Some("::6"), "[fd09::2]:8080", "8080 direct");
     pod.expect_of((PROXY, GROUP), None, "127.0.0.1:8080", "8080 direct");
+    // A port without the proxy has none before it for the pod itself either.
+    pod.expect_of((PROXY, GROUP), None, "10.9.0.2:9000", "9000 direct");
     // A process with only the user or only the group of the proxy is an application, whatever its image sets.
     for (user, group) in [(PROXY, PROXY), (PROXY, 0), (APPLICATION, GROUP), (GROUP, GROUP), (0, GROUP)] {
         pod.expect_of((user, group), None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
@@ -100,6 +102,30 @@ fn everything(pod: &Pod, tool: &str) {
     pod.expect_from_outside("10.9.0.2:9000", "9000 direct");
     pod.expect_from_outside("10.9.0.2:15021", "15021 direct");
     pod.expect_from_outside("[fd09::2]:15090", "15090 direct");
+}
+
+#[test]
+fn nftables_redirects_included_ports_alone() {
+    in_a_pod("nftables_redirects_included_ports_alone", |pod| included(pod, "nftables"));
+}
+
+#[test]
+fn iptables_redirects_included_ports_alone() {
+    in_a_pod("iptables_redirects_included_ports_alone", |pod| included(pod, "iptables"));
+}
+
+fn included(pod: &Pod, tool: &str) {
+    pod.redirect(&["--tool", tool, "--include-inbound-ports=8080", "--include-outbound-ports=80,443"]);
+    pod.expect_from_outside("10.9.0.2:8080", "15006 for 10.9.0.2:8080");
+    pod.expect_from_outside("[fd09::2]:8080", "15006 for [fd09::2]:8080");
+    pod.expect_from_outside("10.9.0.2:9000", "9000 direct");
+    pod.expect_from_outside("10.9.0.2:15021", "15021 direct");
+    pod.expect(APPLICATION, None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
+    pod.expect(APPLICATION, None, "[fd09::1]:443", "15001 for [fd09::1]:443");
+    pod.expect(APPLICATION, None, "10.9.0.1:8080", "refused");
+    pod.expect(APPLICATION, None, "10.9.0.1:53", "refused");
+    pod.expect_of((PROXY, GROUP), None, "10.9.0.2:8080", "15006 for 10.9.0.2:8080");
+    pod.expect_of((PROXY, GROUP), None, "10.9.0.2:9000", "9000 direct");
 }
 
 /// A real proxy in the pod: another pod answers the application's requests to that pod's readiness or metrics port, and

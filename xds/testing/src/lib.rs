@@ -26,4 +26,5 @@ pub mod outbound;
 pub mod process;
 pub mod properties;
 pub mod proxies;
+pub mod trust;
 pub mod wide;

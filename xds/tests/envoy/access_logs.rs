@@ -1,7 +1,7 @@
 //! Access logs of a real Envoy: which calls leave a line, what the line states, and that no caller can forge a part of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{Read, Write},
     net::SocketAddr,
     path::Path,
@@ -15,10 +15,8 @@ use smidge_xds::{
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode, Payload, Ports},
-        id::TrustDomain,
         service::Protocol,
         settings::AccessLogs,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -28,6 +26,7 @@ use smidge_xds_testing::{
     inbound::{Inbound, at, echo, echo_server, server, spiffe, within},
     meshes,
     process::{self, Envoy},
+    trust,
 };
 
 mod outbound;
@@ -259,10 +258,8 @@ fn a_caller_can_forge_no_field_and_no_length() {
 }
 
 fn mesh(authority: &Authority, logs: AccessLogs) -> Mesh {
-    let mut mesh = meshes::http();
+    let mut mesh = trust::http_trusting(authority);
     mesh.settings.access_logs = logs;
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
     mesh
 }
 

@@ -1,9 +1,9 @@
 //! A real Envoy through the access modes: what each lets in, what audit reports about it, and that a change of mode
 //! ends no connection that both modes allow.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes, process};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, process, trust};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{self, Read, Write},
     path::Path,
     sync::Arc,
@@ -15,10 +15,8 @@ use smidge_xds::{
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode, Payload, Ports},
-        id::TrustDomain,
         matches::{HttpMatch, PathEnd, PathRegex},
         service::Protocol,
-        trust::Bundle,
     },
     resources::ResourceType,
     snapshot::Snapshot,
@@ -43,9 +41,7 @@ impl Scenario {
 
     /// Makes a mesh where `web` may GET /books and connect to the TCP port, and no other caller may do anything.
     fn mesh(self, authority: &Authority, access: AccessMode) -> Mesh {
-        let mut mesh = meshes::http();
-        let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        let mut mesh = trust::http_trusting(authority);
         mesh.grants.clear();
         meshes::workload(&mut mesh, "api", 10, &[(self.http, Protocol::Http), (self.tcp, Protocol::Tcp)]);
         let books = HttpMatch {

@@ -4,12 +4,8 @@
 //! The judged path is the one that is sent on (`rbac_verdicts`), so the readers are given the path that the workload
 //! received. Two things are left to the workload and listed in docs/limits.md: to decode twice, and to ignore case.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes, process, properties};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, process, properties, trust};
+use std::{path::Path, sync::Arc};
 
 use caller::{Authority, Leaf, request};
 use inbound::{Inbound, at, mirror_server, spiffe};
@@ -22,9 +18,7 @@ use proptest::{
 use smidge_xds::{
     mesh::{
         access::{Payload, Ports},
-        id::TrustDomain,
         service::Protocol,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -104,9 +98,7 @@ impl Scenario {
     fn start(binary: &Path) -> Self {
         let [http] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        let mut mesh = trust::http_trusting(&authority);
         mesh.grants.clear();
         meshes::workload(&mut mesh, "api", 10, &[(http, Protocol::Http)]);
         meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);

@@ -1,7 +1,7 @@
 //! A real Envoy with the inbound side of a workload judges real callers: over HTTP by name, method, path and headers,
 //! over TCP by name; and a TCP connection that is no longer allowed ends.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes, process};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, process, trust};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read},
@@ -16,10 +16,8 @@ use smidge_xds::{
     mesh::{
         Mesh,
         access::{Payload, Ports},
-        id::TrustDomain,
         matches::{HttpMatch, PathEnd, PathRegex},
         service::Protocol,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -34,9 +32,7 @@ struct Scenario {
 
 impl Scenario {
     fn mesh(self, authority: &Authority) -> Mesh {
-        let mut mesh = meshes::http();
-        let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        let mut mesh = trust::http_trusting(authority);
         mesh.grants.clear();
         let ports = [(self.http, Protocol::Http), (self.tcp, Protocol::Tcp), (self.other, Protocol::Tcp)];
         meshes::workload(&mut mesh, "api", 10, &ports);

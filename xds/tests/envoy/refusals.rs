@@ -1,9 +1,9 @@
 //! Answers of a real Envoy of the caller's side to calls of a Service that policy does not allow: every request gets
 //! the refusal and its reason, and a connection on which no request comes ends.
 
-use smidge_xds_testing::{binaries, caller, inbound, meshes, outbound, process};
+use smidge_xds_testing::{binaries, caller, inbound, meshes, outbound, process, trust};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -14,10 +14,7 @@ use std::{
 use caller::{Authority, plain, request};
 use inbound::at;
 use outbound::Outbound;
-use smidge_xds::{
-    mesh::{id::TrustDomain, service::Protocol, trust::Bundle},
-    snapshot::Snapshot,
-};
+use smidge_xds::{mesh::service::Protocol, snapshot::Snapshot};
 
 const REFUSAL: &str =
     "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call this Service";
@@ -27,8 +24,7 @@ fn start(binary: &Path, protocol: Protocol) -> (Outbound, u16) {
     let [port] = process::reserved_ports();
     let authority = Authority::generate();
     let mut mesh = meshes::no_grants();
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+    trust::trust(&mut mesh, &authority);
     meshes::service(&mut mesh, "api", port, protocol, &[("api", 8080)]);
     // The address of the Service is the one that the test dials.
     meshes::port(&mut mesh, "api", port).addresses = BTreeSet::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);

@@ -1,22 +1,15 @@
 //! Effects of a real Envoy on a request before any policy is evaluated: what it removes, what it refuses, and what it
 //! waits for. Raw callers with an identity against the inbound side of a workload that allows them everything.
 
-use smidge_xds_testing::{binaries, caller, http2, inbound, meshes, process};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::Path,
-    sync::Arc,
-};
+use smidge_xds_testing::{binaries, caller, http2, inbound, meshes, process, trust};
+use std::{io, path::Path, sync::Arc};
 
 use caller::{Authority, Leaf, plain, request};
 use inbound::{Inbound, at, mirror_server, spiffe};
 use smidge_xds::{
     mesh::{
         access::{AccessMode, Payload, Ports},
-        id::TrustDomain,
         service::Protocol,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -32,9 +25,7 @@ impl Scenario {
     fn start(binary: &Path, access: AccessMode) -> Self {
         let [http, tcp] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+        let mut mesh = trust::http_trusting(&authority);
         mesh.grants.clear();
         meshes::workload(&mut mesh, "api", 10, &[(http, Protocol::Http), (tcp, Protocol::Tcp)]);
         meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);

@@ -2,7 +2,6 @@
 //! nothing that tells the proxies so reaches an application.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io::{BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
@@ -14,9 +13,7 @@ use smidge_xds::{
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode, Payload, Ports},
-        id::TrustDomain,
         service::Protocol,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -29,7 +26,7 @@ use smidge_xds_testing::{
     inbound::{Inbound, at, echo, echo_server, spiffe, within},
     meshes,
     outbound::Outbound,
-    process,
+    process, trust,
 };
 
 /// The header by which the server's proxy asks for another attempt.
@@ -53,10 +50,7 @@ impl Sidecars {
     fn start(binary: &Path, workloads: &[SocketAddr]) -> Self {
         let [first, second, outer] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        trust(&mut mesh, &authority);
-        meshes::workload(&mut mesh, "api", 10, &[(first, Protocol::Http), (second, Protocol::Http)]);
-        meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", first)]);
+        let mut mesh = trust::pair(&authority, &[(first, Protocol::Http), (second, Protocol::Http)]);
         meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
         let snapshot = Snapshot::next(Arc::new(mesh), None);
         let ports = [first, second];
@@ -82,11 +76,6 @@ impl Sidecars {
         };
         self.inbounds.iter().zip(&self.ports).map(count).sum()
     }
-}
-
-fn trust(mesh: &mut Mesh, authority: &Authority) {
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
 }
 
 fn exchange(mut stream: &TcpStream, method: &str, id: &str, length: usize) -> Message {
@@ -225,8 +214,7 @@ fn callers_without_a_proxy_see_no_mark() {
     for binary in binaries::envoys() {
         let [port, closed] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        trust(&mut mesh, &authority);
+        let mut mesh = trust::http_trusting(&authority);
         meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Http)]);
         meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
         meshes::each_class(&mut mesh, |class| {
@@ -302,8 +290,7 @@ fn callers_without_a_proxy_are_asked_to_connect_elsewhere() {
     for binary in binaries::envoys() {
         let [port] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        trust(&mut mesh, &authority);
+        let mut mesh = trust::http_trusting(&authority);
         meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Http)]);
         meshes::each_class(&mut mesh, |class| {
             class.mtls = MtlsMode::Permissive;

@@ -9,23 +9,16 @@ use smidge_xds_testing::{
     inbound::{self, Inbound, at, spiffe},
     meshes,
     outbound::Outbound,
-    process,
+    process, trust,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use smidge_xds::{
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode},
-        id::TrustDomain,
         service::Protocol,
         settings::Settings,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -34,11 +27,7 @@ const CALLER: &str = "x-smidge-caller: spiffe://cluster.local/ns/shop/sa/web\r\n
 
 /// Builds a mesh in which `web` calls `api`, whose proxy listens at these ports.
 fn mesh(authority: &Authority, ports: &[(u16, Protocol)], settings: &Settings) -> Mesh {
-    let mut mesh = meshes::http();
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
-    meshes::workload(&mut mesh, "api", 10, ports);
-    meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", ports[0].0)]);
+    let mut mesh = trust::pair(authority, ports);
     mesh.settings = settings.clone();
     mesh
 }

@@ -1,20 +1,14 @@
 //! Traces of real Envoys: the spans of a request through two sidecars, whose decision counts, and what a collector that is
 //! absent costs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use smidge_xds::{
     mesh::{
         Mesh,
         access::{Payload, Ports},
-        id::TrustDomain,
         service::Protocol,
         settings::Tracing,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -25,7 +19,7 @@ use smidge_xds_testing::{
     inbound::{Inbound, at, mirror_server, within},
     meshes,
     outbound::Outbound,
-    process,
+    process, trust,
 };
 
 /// A trace that others have begun: sampled, and not.
@@ -45,11 +39,7 @@ impl Pair {
     fn start(binary: &Path, collector: u16, percent: &str) -> Self {
         let [port, outer] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-        Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
-        meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Http)]);
-        meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", port)]);
+        let mut mesh = trust::pair(&authority, &[(port, Protocol::Http)]);
         meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
         let share = percent.parse().unwrap();
         mesh.settings.tracing = Some(Tracing { host: "127.0.0.1".to_owned(), port: collector, share });

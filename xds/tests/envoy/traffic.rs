@@ -2,7 +2,6 @@
 //! refused calls, and calls that found no server.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
     thread,
@@ -13,10 +12,8 @@ use smidge_xds::{
     mesh::{
         Mesh,
         access::{Payload, Ports},
-        id::TrustDomain,
         proxy::TrafficStats,
         service::Protocol,
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -27,6 +24,7 @@ use smidge_xds_testing::{
     meshes,
     outbound::Outbound,
     process::{self, Envoy},
+    trust,
 };
 
 #[test]
@@ -154,8 +152,7 @@ fn counting() -> impl Iterator<Item = std::path::PathBuf> {
 
 fn mesh(authority: &Authority, traffic: TrafficStats) -> Mesh {
     let mut mesh = meshes::stats(traffic);
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
+    trust::trust(&mut mesh, authority);
     mesh
 }
 

@@ -11,12 +11,11 @@ use smidge_xds_testing::{
     caller::{Authority, plain},
     http1::{Message, Script, Scripted, read_response},
     inbound::{Inbound, at},
-    meshes,
     outbound::Outbound,
-    process,
+    process, trust,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     env,
     ffi::OsStr,
     fs,
@@ -29,7 +28,7 @@ use std::{
 };
 
 use smidge_xds::{
-    mesh::{Mesh, id::TrustDomain, service::Protocol, trust::Bundle},
+    mesh::{Mesh, service::Protocol},
     snapshot::Snapshot,
 };
 
@@ -113,12 +112,7 @@ fn through(binary: &Path) -> Vec<Seen> {
 
 /// Builds a mesh in which `web` calls `api`, whose proxy listens at `port`.
 fn mesh(authority: &Authority, port: u16) -> Mesh {
-    let mut mesh = meshes::http();
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
-    meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Http)]);
-    meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", port)]);
-    mesh
+    trust::pair(authority, &[(port, Protocol::Http)])
 }
 
 /// Observes every case at an address that leads to the server.

@@ -2,7 +2,7 @@
 //! without, and follows an address that changes from one to the other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{Read as _, Write as _},
     net::SocketAddr,
     path::Path,
@@ -13,9 +13,7 @@ use smidge_xds::{
     mesh::{
         Mesh,
         access::{Payload, Ports},
-        id::TrustDomain,
         service::{Protocol, Transport},
-        trust::Bundle,
     },
     snapshot::Snapshot,
 };
@@ -25,7 +23,7 @@ use smidge_xds_testing::{
     inbound::{Inbound, at, mirror_server, server, within},
     meshes,
     outbound::Outbound,
-    process,
+    process, trust,
 };
 
 /// The first byte of a connection over TLS.
@@ -91,11 +89,7 @@ fn closing_server() -> SocketAddr {
 
 /// Builds a mesh where the Service `api` has these endpoints on this machine.
 fn mesh(authority: &Authority, port: u16, endpoints: &[(u16, Transport)]) -> Mesh {
-    let mut mesh = meshes::http();
-    let bundle = Bundle { roots: BTreeSet::from([authority.pem.clone()]) };
-    Arc::make_mut(&mut mesh.trust).bundles = BTreeMap::from([(TrustDomain::default(), bundle)]);
-    meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Http)]);
-    meshes::service(&mut mesh, "api", 80, Protocol::Http, &[("api", port)]);
+    let mut mesh = trust::pair(authority, &[(port, Protocol::Http)]);
     meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
     let service = meshes::port(&mut mesh, "api", 80);
     let one = service.endpoints[0].clone();

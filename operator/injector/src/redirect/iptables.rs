@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
 
-use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, ProxySockets};
+use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, ProxySockets, RedirectedPorts};
 
 /// IP version of a set of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,20 @@ pub fn rules(exclusions: &Exclusions, proxy: ProxySockets, version: Version, hoo
         let _ = writeln!(rules, "-A {text}");
     };
     rule("SMIDGE_IN -i lo -j RETURN");
-    for port in OPEN_PORTS.iter().chain(&exclusions.inbound_ports) {
+    for port in OPEN_PORTS {
         rule(&format!("SMIDGE_IN -p tcp --dport {port} -j RETURN"));
     }
-    rule(&format!("SMIDGE_IN -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
+    let (inbound_open, inbound_taken) = split(&exclusions.inbound, INBOUND_PORT);
+    let (outbound_open, outbound_taken) = split(&exclusions.outbound, OUTBOUND_PORT);
+    for end in inbound_open.iter().chain(&inbound_taken) {
+        rule(&format!("SMIDGE_IN -p tcp {end}"));
+    }
     rule("SMIDGE_PROXY ! -o lo -j RETURN");
     rule(&format!("SMIDGE_PROXY -s {source} -j RETURN"));
     rule(&format!("SMIDGE_PROXY -d {loopback} -j RETURN"));
-    rule(&format!("SMIDGE_PROXY -p tcp -j REDIRECT --to-ports {INBOUND_PORT}"));
+    for end in inbound_open.iter().chain(&inbound_taken) {
+        rule(&format!("SMIDGE_PROXY -p tcp {end}"));
+    }
     // `-g`: after a RETURN from that chain, no further rule for the application's traffic applies.
     let owned = match proxy {
         ProxySockets::OfUser(user) => format!("-m owner --uid-owner {user} --gid-owner {PROXY_GROUP}"),
@@ -46,17 +52,33 @@ pub fn rules(exclusions: &Exclusions, proxy: ProxySockets, version: Version, hoo
     };
     rule(&format!("SMIDGE_OUT {owned} -g SMIDGE_PROXY"));
     rule("SMIDGE_OUT -o lo -j RETURN");
-    for port in [DNS_PORT].iter().chain(&exclusions.outbound_ports) {
-        rule(&format!("SMIDGE_OUT -p tcp --dport {port} -j RETURN"));
+    rule(&format!("SMIDGE_OUT -p tcp --dport {DNS_PORT} -j RETURN"));
+    for end in &outbound_open {
+        rule(&format!("SMIDGE_OUT -p tcp {end}"));
     }
     for cidr in exclusions.outbound_cidrs.iter().filter(|cidr| cidr.is_ipv6() == (version == Version::V6)) {
         rule(&format!("SMIDGE_OUT -d {cidr} -j RETURN"));
     }
-    rule(&format!("SMIDGE_OUT -p tcp -j REDIRECT --to-ports {OUTBOUND_PORT}"));
+    for end in &outbound_taken {
+        rule(&format!("SMIDGE_OUT -p tcp {end}"));
+    }
     if !hooked {
         rule("PREROUTING -p tcp -j SMIDGE_IN");
         rule("OUTPUT -p tcp -j SMIDGE_OUT");
     }
     rules.push_str("COMMIT\n");
     rules
+}
+
+/// Returns the ends of the rules about the ports that are not redirected, and of those that redirect to `proxy`.
+fn split(ports: &RedirectedPorts, proxy: u16) -> (Vec<String>, Vec<String>) {
+    let redirect = format!("-j REDIRECT --to-ports {proxy}");
+    match ports {
+        RedirectedPorts::AllBut(ports) => {
+            (ports.iter().map(|port| format!("--dport {port} -j RETURN")).collect(), vec![redirect])
+        }
+        RedirectedPorts::Only(ports) => {
+            (Vec::new(), ports.iter().map(|port| format!("--dport {port} {redirect}")).collect())
+        }
+    }
 }

@@ -4,13 +4,15 @@
 
 use smidge_xds::mesh::proxy::{INBOUND_PORT, OUTBOUND_PORT};
 
-use super::{DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, ProxySockets, list};
+use super::{
+    DNS_PORT, Exclusions, INBOUND_SOURCES, OPEN_PORTS, PROXY_GROUP, ProxySockets, RedirectedPorts, list,
+};
 
 /// Builds the rules for a proxy with these sockets. Loading them twice has the effect of loading them once.
 pub fn rules(exclusions: &Exclusions, proxy: ProxySockets) -> String {
     let (source4, source6) = INBOUND_SOURCES;
-    let inbound_open = list(&[&OPEN_PORTS[..], &exclusions.inbound_ports[..]].concat());
-    let outbound_open = list(&[&[DNS_PORT][..], &exclusions.outbound_ports[..]].concat());
+    let (always, dns) = (list(&OPEN_PORTS), list(&[DNS_PORT]));
+    let (inbound, outbound) = (left_alone(&exclusions.inbound), left_alone(&exclusions.outbound));
     let networks = exclusions.outbound_cidrs.iter().fold(String::new(), |rules, cidr| {
         let family = if cidr.is_ipv6() { "ip6" } else { "ip" };
         rules + &format!("    {family} daddr {cidr} accept\n")
@@ -28,16 +30,16 @@ table inet smidge {{
     type nat hook prerouting priority -100; policy accept;
     meta l4proto != tcp accept
     iifname \"lo\" accept
-    tcp dport {{ {inbound_open} }} accept
-    meta l4proto tcp redirect to :{INBOUND_PORT}
+    tcp dport {{ {always} }} accept
+{inbound}    meta l4proto tcp redirect to :{INBOUND_PORT}
   }}
   chain outbound {{
     type nat hook output priority -100; policy accept;
     meta l4proto != tcp accept
     {owned} jump proxy
     oifname \"lo\" accept
-    tcp dport {{ {outbound_open} }} accept
-{networks}    meta l4proto tcp redirect to :{OUTBOUND_PORT}
+    tcp dport {{ {dns} }} accept
+{outbound}{networks}    meta l4proto tcp redirect to :{OUTBOUND_PORT}
   }}
   chain proxy {{
     oifname != \"lo\" accept
@@ -45,9 +47,19 @@ table inet smidge {{
     ip6 saddr {source6} accept
     ip daddr 127.0.0.0/8 accept
     ip6 daddr ::1 accept
-    meta l4proto tcp redirect to :{INBOUND_PORT}
+{inbound}    meta l4proto tcp redirect to :{INBOUND_PORT}
   }}
 }}
 "
     )
+}
+
+/// Returns the rule about the ports that are not redirected; nothing if all are.
+fn left_alone(ports: &RedirectedPorts) -> String {
+    match ports {
+        RedirectedPorts::AllBut(none) if none.is_empty() => String::new(),
+        RedirectedPorts::AllBut(ports) => format!("    tcp dport {{ {} }} accept\n", list(ports)),
+        RedirectedPorts::Only(none) if none.is_empty() => "    meta l4proto tcp accept\n".to_owned(),
+        RedirectedPorts::Only(ports) => format!("    tcp dport != {{ {} }} accept\n", list(ports)),
+    }
 }

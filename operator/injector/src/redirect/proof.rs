@@ -86,8 +86,7 @@ pub fn verify(redirection: &Redirection) -> Result<(), ProofError> {
 /// Returns an address with a port to which calls are redirected; `None` if calls of that address are not.
 fn included(address: IpAddr, Redirection { exclusions, .. }: &Redirection) -> Option<SocketAddr> {
     let is_excluded = exclusions.outbound_cidrs.iter().any(|cidr| cidr.contains(address));
-    let ports = &exclusions.outbound_ports;
-    let port = (1..=u16::MAX).rev().find(|port| *port != DNS_PORT && !ports.contains(port))?;
+    let port = (1..=u16::MAX).rev().find(|port| *port != DNS_PORT && exclusions.outbound.redirects(*port))?;
     (!is_excluded).then(|| SocketAddr::new(address, port))
 }
 
@@ -131,6 +130,8 @@ mod tests {
         let of = |text: &str| included(address, &text.parse().unwrap()).map(|to| to.port());
         assert_eq!(of("--"), Some(65_535));
         assert_eq!(of("--exclude-outbound-ports=65535,65534"), Some(65_533));
+        assert_eq!(of("--include-outbound-ports=53,80,443"), Some(443));
+        assert_eq!(of("--include-outbound-ports=53"), None);
         assert_eq!(of("--exclude-outbound-cidrs=192.0.2.0/24"), None);
         assert_eq!(of("--exclude-outbound-cidrs=0.0.0.0/0"), None);
         assert_eq!(of("--exclude-outbound-cidrs=::/0,192.0.3.0/24"), Some(65_535));

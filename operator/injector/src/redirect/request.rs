@@ -3,11 +3,11 @@
 //!
 //! Pure. The text has one form for each redirection, so that equal digests mean equal rules. Applies nothing.
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
-use super::{Exclusions, SHARED_USER};
+use super::{Exclusions, RedirectedPorts, SHARED_USER};
 
 /// Maximum length of the text, in bytes: three lists of a hundred entries, the longest networks included.
 pub const MAX_LENGTH: usize = 8 * 1024;
@@ -33,7 +33,7 @@ pub enum RequestError {
     Length(usize),
     /// A word is no argument of a redirection.
     #[error(
-        "has {0:?}: expected --proxy-user, --exclude-inbound-ports, --exclude-outbound-ports or --exclude-outbound-cidrs, each once, with a value"
+        "has {0:?}: expected --proxy-user, --exclude-outbound-cidrs, and --exclude- or --include-inbound-ports and -outbound-ports, each once, with a value"
     )]
     Argument(String),
     /// A list has too many entries.
@@ -74,8 +74,18 @@ impl FromStr for Redirection {
             let (name, value) = word.split_once('=').ok_or_else(invalid)?;
             let is_first = match name {
                 "--proxy-user" => user.replace(value.parse().map_err(|_| invalid())?).is_none(),
-                "--exclude-inbound-ports" => inbound.replace(list(name, value)?).is_none(),
-                "--exclude-outbound-ports" => outbound.replace(list(name, value)?).is_none(),
+                "--exclude-inbound-ports" => {
+                    inbound.replace(RedirectedPorts::AllBut(ports(name, value)?)).is_none()
+                }
+                "--include-inbound-ports" => {
+                    inbound.replace(RedirectedPorts::Only(ports(name, value)?)).is_none()
+                }
+                "--exclude-outbound-ports" => {
+                    outbound.replace(RedirectedPorts::AllBut(ports(name, value)?)).is_none()
+                }
+                "--include-outbound-ports" => {
+                    outbound.replace(RedirectedPorts::Only(ports(name, value)?)).is_none()
+                }
                 "--exclude-outbound-cidrs" => cidrs.replace(list(name, value)?).is_none(),
                 _ => false,
             };
@@ -86,12 +96,16 @@ impl FromStr for Redirection {
         Ok(Self {
             proxy_user: user.unwrap_or(SHARED_USER),
             exclusions: Exclusions {
-                inbound_ports: inbound.unwrap_or_default(),
-                outbound_ports: outbound.unwrap_or_default(),
+                inbound: inbound.unwrap_or_default(),
+                outbound: outbound.unwrap_or_default(),
                 outbound_cidrs: cidrs.unwrap_or_default(),
             },
         })
     }
+}
+
+fn ports(name: &str, value: &str) -> Result<BTreeSet<u16>, RequestError> {
+    Ok(list(name, value)?.into_iter().collect())
 }
 
 /// Reads one list, and sorts it.
@@ -115,8 +129,8 @@ mod tests {
         Redirection {
             proxy_user: 31_337,
             exclusions: Exclusions {
-                inbound_ports: vec![9000],
-                outbound_ports: vec![5432, 6379],
+                inbound: RedirectedPorts::AllBut([9000].into()),
+                outbound: RedirectedPorts::AllBut([5432, 6379].into()),
                 outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
             },
         }
@@ -131,7 +145,10 @@ mod tests {
             "--proxy-user=31337 --exclude-inbound-ports=9000 --exclude-outbound-ports=5432,6379 \
              --exclude-outbound-cidrs=10.1.0.0/16,fd00::/8"
         );
-        for redirection in [none, full()] {
+        let included: Redirection =
+            "--include-inbound-ports=8080 --include-outbound-ports=443,80".parse().unwrap();
+        assert_eq!(included.exclusions.outbound, RedirectedPorts::Only([80, 443].into()));
+        for redirection in [none, full(), included] {
             assert_eq!(redirection.to_text().parse(), Ok(redirection));
         }
     }
@@ -146,7 +163,7 @@ mod tests {
         assert_eq!(other.digest(), full().digest());
         assert_eq!(other.digest().len(), 41);
         let mut less = full();
-        less.exclusions.outbound_ports.pop();
+        less.exclusions.outbound = RedirectedPorts::AllBut([5432].into());
         assert_ne!(less.digest(), full().digest());
     }
 
@@ -162,6 +179,8 @@ mod tests {
             "--proxy-user=1 --proxy-user=2",
             "--exclude-inbound-ports=70000",
             "--exclude-inbound-ports=",
+            "--include-inbound-ports=",
+            "--include-inbound-ports=80 --exclude-inbound-ports=81",
             "--exclude-outbound-cidrs=10.0.0.0/33",
             "; reboot",
             &many,
@@ -174,17 +193,13 @@ mod tests {
     /// The longest lists that annotations may have fit into the text.
     #[test]
     fn the_most_that_annotations_exclude_fits() {
-        let ports: Vec<u16> = (65_000..65_100).collect();
+        let ports = RedirectedPorts::AllBut((65_000..65_100).collect());
         let cidrs = (100..200)
             .map(|at| format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:f{at}/128").parse().unwrap())
             .collect();
         let most = Redirection {
             proxy_user: 59_999,
-            exclusions: Exclusions {
-                inbound_ports: ports.clone(),
-                outbound_ports: ports,
-                outbound_cidrs: cidrs,
-            },
+            exclusions: Exclusions { inbound: ports.clone(), outbound: ports, outbound_cidrs: cidrs },
         };
         assert_eq!(most.to_text().parse(), Ok(most));
     }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use smidge_mesh::{
     access::MtlsMode,
-    id::{ProxyId, ServiceId, SpiffeId},
+    id::ServiceId,
     proxy,
     service::{Endpoint, Transport},
 };
@@ -21,7 +21,7 @@ use crate::{
     context::Context,
     inputs::{Key, Shared},
     node::Node,
-    value::{KubePod, KubeService, MeshPod, Port},
+    value::{KubePod, KubeService, MeshPod, OutsidePod, Port},
 };
 
 /// The label by which a slice names its Service.
@@ -133,43 +133,42 @@ pub(crate) fn served_by<'a>(
 pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
-    let plain = reached_in_plaintext(&service, context);
-    let reader = Reader { service: &service, slices: &slices, plain: &plain };
+    let reader = Reader { service: &service, slices: &slices };
     Some(service.ports.values().map(|port| (port.number, reader.port(port))).collect())
 }
 
-/// Returns the pods of a Service that are outside the mesh and that callers of the mesh reach in plaintext: its
+/// Returns the pods of a Service that are outside the mesh, with those that callers of the mesh reach in plaintext: its
 /// namespace accepts plaintext, and where access is enforced, a TrafficTarget is about the account of the pod, as for a
 /// pod in the mesh.
-pub(crate) fn reached_in_plaintext(
-    service: &KubeService,
+pub(crate) fn reached(
+    namespace: &str,
+    pods: BTreeMap<Key, Arc<KubePod>>,
     context: &mut Context<'_>,
-) -> BTreeMap<Key, (ProxyId, Arc<KubePod>)> {
-    let mut reached = BTreeMap::new();
-    let (access, mtls) = context.modes(&service.id.namespace);
-    if mtls != MtlsMode::Permissive {
-        return reached;
+) -> BTreeMap<Key, OutsidePod> {
+    if pods.is_empty() {
+        return BTreeMap::new();
     }
-    for (key, pod) in &service.outside_pods {
-        let identity = SpiffeId {
-            trust_domain: context.trust_domain(),
-            namespace: key.0.clone(),
-            service_account: pod.account.clone(),
+    let (access, mtls) = context.modes(namespace);
+    let mut outside = BTreeMap::new();
+    for (key, pod) in pods {
+        let is_reached = if mtls != MtlsMode::Permissive {
+            false
+        } else if access.is_enforced() {
+            let identity = context.identity(&key.0, &pod.account);
+            context.ruled_ports(&identity).is_some()
+        } else {
+            true
         };
-        if !access.is_enforced() || context.ruled_ports(&identity).is_some() {
-            let cluster = context.cluster().clone();
-            let id = ProxyId { cluster, namespace: key.0.clone(), instance: key.1.clone() };
-            reached.insert(key.clone(), (id, Arc::clone(pod)));
-        }
+        let plain = is_reached.then(|| context.proxy_id(&key));
+        outside.insert(key, OutsidePod { pod, plain });
     }
-    reached
+    outside
 }
 
 /// Reads the endpoints of one Service.
 struct Reader<'a> {
     service: &'a KubeService,
     slices: &'a [Shared<EndpointSlice>],
-    plain: &'a BTreeMap<Key, (ProxyId, Arc<KubePod>)>,
 }
 
 impl Reader<'_> {
@@ -198,14 +197,15 @@ impl Reader<'_> {
 
     fn addresses_of(&self, pod: &Key) -> Option<&[IpAddr]> {
         let member = self.service.members.get(pod).map(|member| member.addresses.as_slice());
-        member.or_else(|| self.plain.get(pod).map(|(_, pod)| pod.outside.as_slice()))
+        let outside = || self.service.outside.get(pod).filter(|it| it.plain.is_some());
+        member.or_else(|| outside().map(|it| it.pod.outside.as_slice()))
     }
 
     fn endpoint(&self, served: &Served<'_>) -> Option<Endpoint> {
         let (proxy, transport) = match self.service.members.get(&served.pod) {
-            Some(member) if !member.excluded_ports.contains(&served.port) => (&member.id, Transport::Mtls),
+            Some(member) if member.inbound.redirects(served.port) => (&member.id, Transport::Mtls),
             Some(member) => (&member.id, Transport::Plaintext),
-            None => (&self.plain.get(&served.pod)?.0, Transport::Plaintext),
+            None => (self.service.outside.get(&served.pod)?.plain.as_ref()?, Transport::Plaintext),
         };
         Some(Endpoint {
             proxy: proxy.clone(),

@@ -10,9 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use smidge_crds::config::{ExternalPort, ExternalWorkloadSpec};
+use smidge_crds::{
+    config::{ExternalPort, ExternalWorkloadSpec},
+    redirected::RedirectedPorts,
+};
 use smidge_mesh::{
-    id::{ProxyId, SpiffeId},
     proxy::{self, TrafficStats},
     service::Protocol,
 };
@@ -80,24 +82,16 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
     let account = identity?.service_account;
     let instance = (key.0.clone(), external_workload::instance(&key.1));
     let member = MeshPod {
-        id: ProxyId {
-            cluster: context.cluster().clone(),
-            namespace: key.0.clone(),
-            instance: instance.1.clone(),
-        },
+        id: context.proxy_id(&instance),
         key: instance.clone(),
-        identity: SpiffeId {
-            trust_domain: context.trust_domain(),
-            namespace: key.0.clone(),
-            service_account: account.clone(),
-        },
+        identity: context.identity(&key.0, &account),
         addresses,
         owner: (KIND.to_owned(), key.1.clone()),
         traffic: TrafficStats::None,
         is_planned: false,
         is_ending: false,
         ports,
-        excluded_ports: BTreeSet::new(),
+        inbound: RedirectedPorts::default(),
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);
     workload::give(&member, context);

@@ -18,7 +18,7 @@ use smidge_mesh::{
     service::{Endpoint, Service, ServicePort},
 };
 
-use super::{endpoints, protocol};
+use super::protocol;
 use crate::{
     context::Context,
     finding::{Finding, Reason},
@@ -41,7 +41,7 @@ pub(crate) fn claimed_addresses(
         return None;
     }
     // One whose pods are all outside is there only because a split sends to it; its direct callers are not affected.
-    let is_called = !known.members.is_empty() || is_root || is_held || known.outside.is_empty();
+    let is_called = !known.members.is_empty() || is_root || is_held || !known.has_outside();
     if !is_called {
         return Some(BTreeSet::new());
     }
@@ -64,7 +64,7 @@ pub(crate) fn claimed_addresses(
 /// of the namespace.
 fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
     let namespace = &known.id.namespace;
-    let is_empty = known.members.is_empty() && known.outside.is_empty();
+    let is_empty = known.members.is_empty() && !known.has_outside();
     known.has_selector
         && context.injects(namespace)
         && (is_empty || context.modes(namespace).1 == MtlsMode::Strict)
@@ -84,15 +84,11 @@ pub(crate) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
 pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Service> {
     let known = context.kube_service(id)?;
     let claims = context.claimed_addresses(id)?;
-    if !known.outside.is_empty() && !known.members.is_empty() {
+    if known.has_outside() && !known.members.is_empty() {
         let finding = mixed(&known, context);
         context.report(finding);
     }
-    if !known.outside.is_empty()
-        && known.members.is_empty()
-        && is_held(&known, context)
-        && !context.has_split(id)
-    {
+    if known.has_outside() && known.members.is_empty() && is_held(&known, context) && !context.has_split(id) {
         context.report(no_endpoints(&known));
     }
     let endpoints = context.endpoints(id);
@@ -104,8 +100,7 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
     if known.is_headless {
         reader.add_dialled_ports(&mut ports, context);
     }
-    let is_joining = !context.modes(&id.namespace).0.is_enforced()
-        && !endpoints::reached_in_plaintext(&known, context).is_empty();
+    let is_joining = !context.modes(&id.namespace).0.is_enforced() && known.is_reached_in_plaintext();
     Some(Service { id: id.clone(), ports, identities: identities(&known, context), is_joining })
 }
 
@@ -266,7 +261,8 @@ fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<Spiffe
 }
 
 fn no_endpoints(known: &KubeService) -> Finding {
-    let names = list(&known.outside);
+    let (plain, unreached) = known.names_outside();
+    let names = list(&plain.into_iter().chain(unreached).collect());
     let message = format!(
         "none of its pods is in the mesh ({names}), and its namespace takes mTLS alone: calls from the mesh are answered \
          with 503, over TCP closed, and never sent in plaintext"
@@ -277,9 +273,9 @@ fn no_endpoints(known: &KubeService) -> Finding {
 }
 
 /// Lists pods that are not in the mesh, in few words.
-fn list(names: &[String]) -> String {
+fn list(names: &BTreeSet<String>) -> String {
     const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         return format!("{shown} and {} more", names.len() - SHOWN);
     }
@@ -288,10 +284,7 @@ fn list(names: &[String]) -> String {
 
 /// Returns the finding about the endpoints outside the mesh of a Service with others in it.
 fn mixed(known: &KubeService, context: &mut Context<'_>) -> Finding {
-    let plain: BTreeSet<String> =
-        endpoints::reached_in_plaintext(known, context).values().map(|(_, pod)| pod.name()).collect();
-    let (plain, unreached): (Vec<_>, Vec<_>) =
-        known.outside.iter().cloned().partition(|name| plain.contains(name));
+    let (plain, unreached) = known.names_outside();
     let finding = |message: String| {
         Finding::new(known.object.clone(), Reason::PartiallyInMesh, message).at("spec.selector")
     };

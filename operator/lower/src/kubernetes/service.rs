@@ -35,7 +35,7 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
     }
     let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|all| !all.is_empty());
     let slices = context.slices(id);
-    let Pods { members, outside, unmeshed } = pods(id, selector, &slices, context);
+    let Pods { members, outside, unknown_names } = pods(id, selector, &slices, context);
     let object = ObjectRef::new("Service", &id.namespace, &id.name);
     let mut ports = ports(spec, &object, context.findings());
     for port in ports.values_mut() {
@@ -47,8 +47,8 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
         created: service.metadata.creation_timestamp.clone(),
         ports,
         members,
-        outside: outside.into_iter().collect(),
-        outside_pods: unmeshed,
+        outside: endpoints::reached(&id.namespace, outside, context),
+        unknown_names,
         has_selector: selector.is_some(),
         cluster_addresses: cluster_addresses(spec),
         is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
@@ -91,37 +91,33 @@ fn give(known: &KubeService, context: &mut Context<'_>) {
 #[derive(Default)]
 struct Pods {
     members: MeshPods,
-    outside: BTreeSet<String>,
-    unmeshed: BTreeMap<Key, Arc<KubePod>>,
+    outside: BTreeMap<Key, Arc<KubePod>>,
+    unknown_names: BTreeSet<String>,
 }
 
-/// Returns the pods that a Service selects or its slices point to: those in the mesh, and the names of the others.
+/// Returns the pods that a Service selects or its slices point to: those in the mesh, and the others.
 fn pods(
     id: &ServiceId,
     selector: Option<&BTreeMap<String, String>>,
     slices: &[Shared<EndpointSlice>],
     context: &mut Context<'_>,
 ) -> Pods {
-    let Pods { mut members, mut outside, mut unmeshed } = Pods::default();
+    let Pods { mut members, mut outside, mut unknown_names } = Pods::default();
     for pod in selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default() {
         if let Some(member) = &pod.member {
             members.insert(pod.key.clone(), Arc::clone(member));
         } else {
-            outside.insert(pod.name());
-            unmeshed.insert(pod.key.clone(), pod);
+            outside.insert(pod.key.clone(), pod);
         }
     }
     for place in endpoints::places(slices, &id.namespace, context) {
         match place {
             endpoints::Place::MeshPod(member) => drop(members.insert(member.key.clone(), member)),
-            endpoints::Place::OutsidePod(pod) => {
-                outside.insert(pod.name());
-                unmeshed.insert(pod.key.clone(), pod);
-            }
-            endpoints::Place::Outside(name) => drop(outside.insert(name)),
+            endpoints::Place::OutsidePod(pod) => drop(outside.insert(pod.key.clone(), pod)),
+            endpoints::Place::Outside(name) => drop(unknown_names.insert(name)),
         }
     }
-    Pods { members, outside, unmeshed }
+    Pods { members, outside, unknown_names }
 }
 
 /// Returns the members behind a port, with their own port: by selector and target port, so that a pod's inbound side

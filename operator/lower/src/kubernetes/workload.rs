@@ -3,22 +3,20 @@
 //! A pod is in the mesh if its namespace is labelled for it and the pod was injected: the webhook's annotation and the
 //! proxy's container are both there. Knows nothing of Services; `service` determines to which ports they send.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use sha2::{Digest, Sha256};
-use smidge_crds::labels::{self, INJECTED, PROXY_CONTAINER};
+use smidge_crds::{
+    labels::{self, INJECTED, PROXY_CONTAINER},
+    redirected::RedirectedPorts,
+};
 use smidge_mesh::{
     access::{AccessMode, MtlsMode},
-    id::{ClassId, ClusterId, ProxyId, SpiffeId},
+    id::{ClassId, ClusterId},
     proxy::{self, TrafficStats},
     service::Protocol,
     workload::{Class, Workload},
@@ -105,7 +103,8 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     let object = ObjectRef::new(kind, &key.0, name);
     report_metadata(&object, pod, is_member, context);
     if is_member {
-        for way in bypass::ways(pod).into_iter().take(bypass::MAX_REPORTED) {
+        for way in bypass::ways(pod, &RedirectedPorts::inbound_of(pod)).into_iter().take(bypass::MAX_REPORTED)
+        {
             context.report(can_leave(object.clone(), way));
         }
     }
@@ -195,13 +194,9 @@ pub(crate) fn addresses(pod: &Pod) -> Vec<IpAddr> {
 
 fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
     MeshPod {
-        id: ProxyId { cluster: context.cluster().clone(), namespace: key.0.clone(), instance: key.1.clone() },
+        id: context.proxy_id(key),
         key: key.clone(),
-        identity: SpiffeId {
-            trust_domain: context.trust_domain(),
-            namespace: key.0.clone(),
-            service_account: account(pod).to_owned(),
-        },
+        identity: context.identity(&key.0, account(pod)),
         addresses: addresses(pod),
         owner: owner(pod),
         traffic: traffic(pod),
@@ -215,16 +210,8 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
                 protocol: Protocol::declared(None, port.name.as_deref()),
             })
             .collect(),
-        excluded_ports: excluded_ports(pod),
+        inbound: RedirectedPorts::inbound_of(pod),
     }
-}
-
-/// Returns the ports that a pod excludes from redirection. Injection refuses a list that cannot be read, so that there is
-/// no finding about one.
-fn excluded_ports(pod: &Pod) -> BTreeSet<u16> {
-    let annotations = pod.metadata.annotations.as_ref();
-    let list = annotations.and_then(|all| all.get(labels::EXCLUDE_INBOUND_PORTS)).map(String::as_str);
-    list.unwrap_or_default().split(',').filter_map(|port| port.trim().parse().ok()).collect()
 }
 
 /// Returns the statistics of traffic that the proxy of a pod can count, by the version that injection has written.

@@ -92,11 +92,7 @@ impl Reader<'_, '_> {
 
     /// Returns the identity of an account of the binding's own namespace.
     fn own(&mut self, account: &str) -> Arc<SpiffeId> {
-        Arc::new(SpiffeId {
-            trust_domain: self.context.trust_domain(),
-            namespace: self.key.0.clone(),
-            service_account: account.to_owned(),
-        })
+        Arc::new(self.context.identity(&self.key.0, account))
     }
 
     fn selected(&mut self, labels: &BTreeMap<String, String>) -> BTreeSet<Arc<SpiffeId>> {

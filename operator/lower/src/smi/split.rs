@@ -221,7 +221,7 @@ impl Split {
     /// Returns the finding that no part of the split is in the mesh.
     fn outside_mesh(&self, context: &mut Context<'_>) -> Finding {
         let services = iter::once(&self.root).chain(self.backends());
-        let has_pods = |service: &KubeService| !service.outside.is_empty();
+        let has_pods = |service: &KubeService| service.has_outside();
         if services.into_iter().any(|id| context.kube_service(id).is_some_and(|it| has_pods(&it))) {
             let message = format!(
                 "no pod of {} or of a backend is in the mesh, so the mesh does not see the traffic; the split has no \

@@ -125,8 +125,7 @@ impl SubjectReader<'_, '_> {
                 (Reason::BindingNotFound, "name", message)
             });
         }
-        let trust_domain = self.context.trust_domain();
-        let identity = SpiffeId { trust_domain, namespace, service_account: name.clone() };
+        let identity = self.context.identity(&namespace, name);
         Ok(BTreeSet::from([Arc::new(identity)]))
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
 use smidge_mesh::{
-    id::ServiceId,
+    id::{ProxyId, ServiceId},
     proxy,
     service::{Protocol, Server},
 };
@@ -31,15 +31,23 @@ pub(crate) struct KubeService {
     pub ports: BTreeMap<u16, Port>,
     /// Its own pods that are in the mesh, ready or not.
     pub members: MeshPods,
-    /// Its endpoints that are not in the mesh, in words: pods or addresses.
-    pub outside: Vec<String>,
-    /// The pods among them by name.
-    pub outside_pods: BTreeMap<Key, Arc<KubePod>>,
+    /// Its pods that are not in the mesh, by name.
+    pub outside: BTreeMap<Key, OutsidePod>,
+    /// Its other endpoints, which are not in the mesh either, in words: addresses, or pods that are not known.
+    pub unknown_names: BTreeSet<String>,
     /// True if it has a selector for its pods; without one, only EndpointSlices list its endpoints.
     pub has_selector: bool,
     /// Addresses that the API server allocated; empty for a headless Service.
     pub cluster_addresses: BTreeSet<IpAddr>,
     pub is_headless: bool,
+}
+
+/// A pod of a Service that is not in the mesh.
+#[derive(Debug, PartialEq)]
+pub(crate) struct OutsidePod {
+    pub pod: Arc<KubePod>,
+    /// The name of its endpoint, if callers of the mesh reach it in plaintext.
+    pub plain: Option<ProxyId>,
 }
 
 /// A TCP port of a Service.
@@ -91,7 +99,7 @@ impl KubeService {
             let inside = pods.flat_map(|member| member.addresses.iter().copied());
             // Without members, there is no other address to dial; beside members, addresses outside the mesh are left
             // out.
-            let outside = self.outside_pods.values().filter(|pod| !pod.is_in_node_network);
+            let outside = self.outside.values().map(|it| &it.pod).filter(|pod| !pod.is_in_node_network);
             let outside = outside.filter(|_| self.has_selector && self.members.is_empty());
             let outside = outside.flat_map(|pod| pod.outside.iter().copied());
             inside.chain(outside).collect()
@@ -100,10 +108,30 @@ impl KubeService {
         }
     }
 
+    /// Returns true if it has an endpoint that is not in the mesh.
+    pub fn has_outside(&self) -> bool {
+        !self.outside.is_empty() || !self.unknown_names.is_empty()
+    }
+
+    /// Returns its endpoints that are not in the mesh, in words and in order: those that callers of the mesh reach in
+    /// plaintext, and the others.
+    pub fn names_outside(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (plain, unreached): (Vec<_>, Vec<_>) = self.outside.values().partition(|it| it.plain.is_some());
+        let names = |pods: Vec<&OutsidePod>| pods.into_iter().map(|it| it.pod.name()).collect();
+        let (plain, mut unreached): (_, BTreeSet<String>) = (names(plain), names(unreached));
+        unreached.extend(self.unknown_names.iter().cloned());
+        (plain, unreached)
+    }
+
+    /// Returns true if callers of the mesh reach one of its pods in plaintext, as it has no proxy.
+    pub fn is_reached_in_plaintext(&self) -> bool {
+        self.outside.values().any(|it| it.plain.is_some())
+    }
+
     /// Returns true if no proxy is before a port of a pod at its own address, so that callers dial it as without a mesh.
     pub fn is_excluded(&self, address: IpAddr, port: u16) -> bool {
         let mut pods = self.members.values().filter(|_| self.is_headless);
-        pods.any(|pod| pod.excluded_ports.contains(&port) && pod.addresses.contains(&address))
+        pods.any(|pod| !pod.inbound.redirects(port) && pod.addresses.contains(&address))
     }
 
     /// Returns the ports on which it is called, each with the number of the Service's port behind it. The ports of a

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use smidge::{
     injector::{self, Cni, Decision, Namespace, Settings},
-    redirect::request::Redirection,
+    redirect::{RedirectedPorts, request::Redirection},
 };
 
 use super::{expect, folder, golden, settings};
@@ -72,7 +72,7 @@ fn the_annotation_is_the_arguments_of_the_init_container() {
     let read: Redirection = annotation.parse().unwrap();
     assert_eq!(json!(args), json!(read.to_args()));
     assert_eq!(pod["spec"]["initContainers"][1]["securityContext"]["runAsUser"], read.proxy_user);
-    assert_eq!(read.exclusions.outbound_ports, [5432, 6379]);
+    assert_eq!(read.exclusions.outbound, RedirectedPorts::AllBut([5432, 6379].into()));
 }
 
 #[test]

@@ -137,6 +137,13 @@ fn a_pod_that_can_leave_is_warned_of_or_refused() {
             Kind::ExcludedInbound,
             "without mTLS",
         ),
+        (
+            "/metadata",
+            "annotations",
+            json!({"smidge.mesh/include-inbound-ports": "8080"}),
+            Kind::ExcludedInbound,
+            "smidge.mesh/include-inbound-ports]: callers reach ports \"all but 8080\" without mTLS",
+        ),
     ] {
         let mut pod = a_pod();
         pod.pointer_mut(place).unwrap()[field] = value;

@@ -74,6 +74,24 @@ fn a_copy_is_injected_as_any_pod() {
     }
 }
 
+/// A copy that ends by itself does not wait for callers, as any such pod.
+#[test]
+fn the_delay_of_the_end_is_that_of_the_copy() {
+    let delay = |pod: &Value| {
+        let stop = pod.pointer("/spec/containers/0/lifecycle/preStop").cloned();
+        (stop, pod["spec"]["terminationGracePeriodSeconds"].clone())
+    };
+    let whole = injected(a_pod());
+    let delayed = (Some(json!({"sleep": {"seconds": 3}})), json!(33));
+    assert_eq!(delay(&whole), delayed);
+    for flags in [&[][..], &["--keep-init-containers=false"]] {
+        let mut copy = copy(&whole, flags);
+        assert_eq!(delay(&injected(copy.clone())), delayed);
+        copy["spec"]["restartPolicy"] = json!("Never");
+        assert_eq!(delay(&injected(copy)), (None, json!(null)));
+    }
+}
+
 #[test]
 fn checks_whose_original_is_lost_are_removed_with_a_warning() {
     let pod = injected(original());

@@ -110,7 +110,7 @@ impl Split {
             );
             context.report(self.finding(Reason::UnsupportedService, &share.field, message));
         } else if share.weight > 0 && !is_ready(&share.service, number, context) {
-            let why = if backend.members.is_empty() && !backend.outside.is_empty() {
+            let why = if backend.members.is_empty() && backend.has_outside() {
                 "no pod in the mesh"
             } else {
                 "no ready endpoint"
