@@ -10,6 +10,7 @@ use super::{hold, product, workspace};
 pub const CRATES: [&str; 11] = [
     "crds/src",
     "e2e/bench/src",
+    "e2e/shapes/src",
     "e2e/src",
     "operator/injector/src",
     "operator/lower/src",

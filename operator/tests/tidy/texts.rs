@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Folders of programs that are not part of the product and print texts for its developers.
-pub(super) const TOOLS: [&str; 2] = ["e2e/src/", "e2e/bench/src/"];
+pub(super) const TOOLS: [&str; 3] = ["e2e/src/", "e2e/bench/src/", "e2e/shapes/src/"];
 
 /// Documents in the root, and folders of documents.
 const DOCUMENTS: [&str; 8] = [

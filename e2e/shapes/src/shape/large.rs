@@ -1,0 +1,53 @@
+//! Shapes of large heads and bodies.
+
+use std::{convert::Infallible, time::Instant};
+
+use axum::body::{Body, Bytes};
+use futures::stream;
+use hyper::Request;
+
+use super::{Args, connection, raw::Raw};
+use crate::ports;
+
+const PART: usize = 64 * 1024;
+
+pub async fn request_head(args: Args, size: usize) -> anyhow::Result<String> {
+    let mut raw = Raw::connect(&args, ports::HTTP).await?;
+    let value = format!("x-large: {}", "h".repeat(size));
+    // A server that refuses the head may close the connection before it has read all of it.
+    let _ = raw.head("GET /request", &[&value]).await;
+    Ok(raw.response_head().await?.0.to_string())
+}
+
+pub async fn response_head(args: Args, size: usize) -> anyhow::Result<String> {
+    let mut raw = Raw::connect(&args, ports::HTTP).await?;
+    raw.head(&format!("GET /head/{size}"), &[]).await?;
+    let (status, lines) = raw.response_head().await?;
+    let value = lines.iter().find_map(|line| line.strip_prefix("x-large: "));
+    Ok(format!("{status}, a header of {} bytes", value.map_or(0, str::len)))
+}
+
+/// Reports a body's size and, on standard error, how long it took.
+fn report(direction: &str, size: usize, started: Instant) -> String {
+    eprintln!("{direction} {size} bytes in {} ms", started.elapsed().as_millis());
+    format!("{direction} {} MiB", size / (1 << 20))
+}
+
+pub async fn upload(args: Args) -> anyhow::Result<String> {
+    let started = Instant::now();
+    let size = args.body << 20;
+    let parts = (0..size / PART).map(|_| Ok::<_, Infallible>(Bytes::from_static(&[b'.'; PART])));
+    let body = Body::from_stream(stream::iter(parts));
+    let request = Request::post("/upload").header("host", &args.server).body(body)?;
+    let (_, answer) = connection::http1(&args, ports::HTTP, request).await?;
+    Ok(report("sent", String::from_utf8(answer.to_vec())?.parse()?, started))
+}
+
+pub async fn download(args: Args) -> anyhow::Result<String> {
+    let started = Instant::now();
+    let request = Request::get(format!("/bytes/{}", args.body << 20))
+        .header("host", &args.server)
+        .body(Body::empty())?;
+    let size = connection::count(&args, ports::HTTP, request).await?;
+    Ok(report("received", size, started))
+}

@@ -1,0 +1,117 @@
+//! Shapes of traffic: `shapes try` is run for each column, against a `shapes serve` at the place of the column's server.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use smidge_e2e::{
+    Pod,
+    bookstore::{EVERYTHING, target, tcp_route},
+    until,
+};
+
+use crate::{
+    place::{COLUMNS, Places},
+    table::{Column, Row},
+};
+
+/// Time limit for a caller to see the effect of an edit, on a machine with other load.
+const EFFECT: Duration = Duration::from_secs(30);
+
+/// What one column saw.
+#[derive(Deserialize)]
+struct Line {
+    shape: String,
+    seen: String,
+}
+
+fn workload(app: &str, arguments: &str, ports: &str) -> String {
+    let probe = if ports.is_empty() {
+        ""
+    } else {
+        "readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}"
+    };
+    format!(
+        "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {app}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {app}}}
+spec:
+  selector: {{matchLabels: {{app: {app}}}}}
+  template:
+    metadata: {{labels: {{app: {app}}}}}
+    spec:
+      serviceAccountName: {app}
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: {app}
+          image: smidge.local/shapes:dev
+          imagePullPolicy: IfNotPresent
+          args: {arguments}
+          # For the privileged port.
+          securityContext: {{runAsUser: 0}}
+          {probe}
+---
+"
+    )
+}
+
+fn service(ports: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: server}}
+spec: {{selector: {{app: server}}, ports: {ports}}}
+---
+"
+    )
+}
+
+/// Makes the calls of all columns.
+pub async fn observe(places: &Places<'_>) -> anyhow::Result<Vec<Row>> {
+    let clients = places.clients("shaper", &workload("shaper", "[serve]", "")).await?;
+    let ports = clients.outside.run(&["shapes", "ports"]).await?;
+    let server = workload("server", "[serve]", &ports) + &service(&ports);
+    for namespace in places.servers() {
+        namespace.apply(&server).await?;
+    }
+    let many: Vec<String> = (10_000..10_020).map(|port: u16| port.to_string()).collect();
+    let routes = tcp_route("bytes", "[9000, 9001, 9002, 9003, 9004, 9443, 9444, 3128]")
+        + &tcp_route("many", &format!("[{}]", many.join(", ")));
+    let bytes = "[{kind: TCPRoute, name: bytes}, {kind: TCPRoute, name: many}]";
+    let rules = routes
+        + &target("http", "server", &["shaper"], EVERYTHING)
+        + &target("bytes", "server", &["shaper"], bytes);
+    places.mesh.apply(&rules).await?;
+    for namespace in places.servers() {
+        Pod::one(namespace, "server").await?;
+    }
+    let mut columns = Vec::new();
+    for (name, (client, server)) in COLUMNS.iter().zip(places.pairs(&clients)) {
+        let host = format!("server.{}", server.name);
+        until(&format!("the server to be reached, {name}"), EFFECT, async || {
+            let seen = run(client, &host, &["--only=two requests on one connection"]).await?;
+            anyhow::ensure!(seen.iter().all(|(_, seen)| seen == "200 200"), "{seen:?}");
+            Ok(())
+        })
+        .await?;
+        columns.push(run(client, &host, &[]).await.with_context(|| (*name).to_owned())?);
+    }
+    Row::of_columns(&columns)
+}
+
+async fn run(client: &Pod, host: &str, options: &[&str]) -> anyhow::Result<Column> {
+    let mut command = vec!["shapes", "try", "--server", host];
+    command.extend(options);
+    let output = client.run(&command).await?;
+    let lines = output.lines().map(|line| {
+        let Line { shape, seen } = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        anyhow::Ok((shape, seen))
+    });
+    lines.collect()
+}
