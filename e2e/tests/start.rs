@@ -70,7 +70,9 @@ async fn pods_start_without_a_failure_and_their_times_are_printed() -> anyhow::R
         namespace.label(&labels).await?;
         let cni = starts(namespace, "cni", json!({})).await?;
         println!("| | median | fastest | slowest |\n| --- | --- | --- | --- |");
-        for (kind, times) in [("no proxy", without), ("proxy, init container", with), ("proxy, CNI plugin", cni)] {
+        for (kind, times) in
+            [("no proxy", without), ("proxy, init container", with), ("proxy, CNI plugin", cni)]
+        {
             let at = |index: usize| times.get(index).copied().unwrap_or_default();
             println!("| {kind} | {} ms | {} ms | {} ms |", at(STARTS / 2), at(0), at(STARTS - 1));
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{hold, product, workspace};
 
 /// The crates, by the folder of their sources.
-pub const CRATES: [&str; 11] = [
+pub const CRATES: [&str; 12] = [
     "crds/src",
     "e2e/bench/src",
     "e2e/shapes/src",

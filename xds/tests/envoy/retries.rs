@@ -318,8 +318,7 @@ fn a_connection_that_a_server_does_not_take_goes_to_another() {
     for binary in binaries::envoys() {
         let [gone, port, outer] = process::reserved_ports();
         let authority = Authority::generate();
-        let mut mesh = meshes::http();
-        trust(&mut mesh, &authority);
+        let mut mesh = trust::http_trusting(&authority);
         meshes::workload(&mut mesh, "api", 10, &[(port, Protocol::Tcp)]);
         meshes::service(&mut mesh, "api", 80, Protocol::Tcp, &[("api", port)]);
         meshes::grant(&mut mesh, "api", &["web"], Ports::All, Payload::Any);
