@@ -144,12 +144,20 @@ start_policies() {
     local name legacy=$STATE/etc/legacy
     kubectl_node apply --filename "$HERE/manifests/policies.yaml" >/dev/null
     mkdir -p "$legacy"
-    for name in {iptables,ip6tables}{,-save,-restore}; do
+    for name in iptables{,-save,-restore} ip6tables; do
         ln -sf "$(command -v "${name/tables/tables-legacy}")" "$legacy/$name"
     done
+    # This version of kube-router names its IPv6 sets without the prefix that it gives them.
+    write_tool "$legacy/ip6tables-save" 'ip6tables-legacy-save "$@" | sed "s/--match-set inet6:KUBE-/--match-set KUBE-/g"'
+    write_tool "$legacy/ip6tables-restore" 'sed "s/--match-set KUBE-/--match-set inet6:KUBE-/g" | ip6tables-legacy-restore "$@"'
     spawn netpol env PATH="$legacy:$PATH" "$(node_bin "$POLICIES_BIN")/netpol" \
         --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" \
         --service-cidr "$(listed "${SERVICE_CIDRS[@]}")"
+}
+
+write_tool() {
+    printf '#!/bin/bash\nset -o pipefail\n%s\n' "$2" >"$1"
+    chmod 755 "$1"
 }
 
 # The chain in which every pod's rules end is written with the first rules.
