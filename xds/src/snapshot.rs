@@ -24,7 +24,7 @@ use crate::{
     },
     provenance::Provenance,
     reach::Reach,
-    resources::Resources,
+    resources::{self, Resources},
     view::{self, Named, View},
 };
 
@@ -196,8 +196,8 @@ impl Snapshot {
         let fresh = match (&awaited.earlier, &awaited.patch) {
             (Some(earlier), Some(patch)) => {
                 let mut patched = earlier.resources.clone();
-                let traffic = self.mesh.classes.get(class)?.traffic;
-                view::patch(&mut patched, patch.of(traffic));
+                let kind = resources::kind(self.mesh.classes.get(class)?);
+                view::patch(&mut patched, patch.of(kind));
                 patched
             }
             _ => view::view(&self.mesh, &self.resources, &self.reach, &self.shared_view, class)?,
