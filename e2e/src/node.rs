@@ -36,11 +36,12 @@ impl Disturbance {
 
     /// Sends connections to port `port` of `from` to another pod, as a stolen address would.
     pub fn redirect(from: &Pod, port: u16, to: &Pod) -> anyhow::Result<Option<Self>> {
-        let (port, to) = (port.to_string(), format!("{}:{port}", to.address));
+        let firewall = if from.address.contains(':') { "ip6tables" } else { "iptables" };
+        let (port, to) = (port.to_string(), to.at(port));
         let rule = |action: &str| {
             let match_ =
                 ["-d", &from.address, "-p", "tcp", "--dport", &port, "-j", "DNAT", "--to-destination", &to];
-            ["iptables", "-t", "nat", action, "PREROUTING"]
+            [firewall, "-t", "nat", action, "PREROUTING"]
                 .iter()
                 .chain(&match_)
                 .map(|&word| word.to_owned())

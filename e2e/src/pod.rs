@@ -75,6 +75,15 @@ fn state(pod: &core::Pod) -> String {
 }
 
 impl Pod {
+    /// Returns a port of the pod as in a URL: an address of IPv6 is in brackets.
+    pub fn at(&self, port: u16) -> String {
+        if self.address.contains(':') {
+            format!("[{}]:{port}", self.address)
+        } else {
+            format!("{}:{port}", self.address)
+        }
+    }
+
     /// Returns the pods with label `app`, once there are exactly `count` and all are ready. Commands run in container
     /// `app`.
     pub async fn all(namespace: &Namespace, app: &str, count: usize) -> anyhow::Result<Vec<Self>> {

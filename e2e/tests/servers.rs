@@ -100,7 +100,7 @@ async fn a_headless_service_gives_the_very_pod_that_was_dialled() -> anyhow::Res
         let buyer = Pod::one(namespace, "buyer").await?;
         for app in ["one", "two"] {
             let pod = Pod::one(namespace, app).await?;
-            let url = format!("http://{}:{HTTP}/books", pod.address);
+            let url = format!("http://{}/books", pod.at(HTTP));
             until(&format!("20 answers from {app} alone"), EFFECT, async || {
                 let calls = buyer.call(&url, &["--count=20", "--concurrency=4"]).await?;
                 calls.must_all_be(200)?;
