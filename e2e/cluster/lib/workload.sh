@@ -140,19 +140,33 @@ EOF
 # kube-router replaces the whole filter table whenever a pod changes, and would undo what kube-proxy
 # has written in between. So it uses the kernel's older tables, which are separate; kube-proxy uses
 # nf_tables.
+#
+# Each family has a process of its own, which sees the sets of this family alone: one for both would write back old
+# content of the other family's sets. And this version names IPv6 sets in its rules without the prefix that it gives them.
 start_policies() {
-    local name legacy=$STATE/etc/legacy
+    local network
     kubectl_node apply --filename "$HERE/manifests/policies.yaml" >/dev/null
+    for network in "${SERVICE_CIDRS[@]}"; do
+        if is_ipv6 "$network"; then start_policies_of 6 "$network"; else start_policies_of 4 "$network"; fi
+    done
+}
+
+start_policies_of() {
+    local version=$1 network=$2 name legacy=$STATE/etc/legacy$1 own='/ inet6:/d'
     mkdir -p "$legacy"
     for name in iptables{,-save,-restore} ip6tables; do
         ln -sf "$(command -v "${name/tables/tables-legacy}")" "$legacy/$name"
     done
-    # This version of kube-router names its IPv6 sets without the prefix that it gives them.
     write_tool "$legacy/ip6tables-save" 'ip6tables-legacy-save "$@" | sed "s/--match-set inet6:KUBE-/--match-set KUBE-/g"'
     write_tool "$legacy/ip6tables-restore" 'sed "s/--match-set KUBE-/--match-set inet6:KUBE-/g" | ip6tables-legacy-restore "$@"'
-    spawn netpol env PATH="$legacy:$PATH" "$(node_bin "$POLICIES_BIN")/netpol" \
-        --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" \
-        --service-cidr "$(listed "${SERVICE_CIDRS[@]}")"
+    ((version == 4)) || own='/ inet6:/!d'
+    write_tool "$legacy/ipset" "if [[ \$1 == save ]]; then
+        $(command -v ipset) save | sed '$own'
+    else
+        exec $(command -v ipset) \"\$@\"
+    fi"
+    spawn "netpol$version" env PATH="$legacy:$PATH" "$(node_bin "$POLICIES_BIN")/netpol" \
+        --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" --service-cidr "$network"
 }
 
 write_tool() {
