@@ -33,9 +33,8 @@ use crate::{
         Mesh,
         change::{Changes, changes},
         id::{ClassId, ServiceId},
-        proxy::{Families, TrafficStats},
+        proxy::ProxyKind,
         service::{Protocol, Service},
-        workload::Class,
     },
     reach,
 };
@@ -172,14 +171,6 @@ fn digest(bytes: &[u8]) -> String {
     format!("{:032x}", start.fold(0_u128, |number, byte| number << 8 | u128::from(byte)))
 }
 
-/// Kind of a proxy: the statistics that it can count, and the families at which it listens.
-pub(crate) type ProxyKind = (TrafficStats, Families);
-
-/// Returns the kind of the proxies of a class.
-pub(crate) fn kind(class: &Class) -> ProxyKind {
-    (class.traffic, class.families)
-}
-
 /// The pool: all resources that any proxy of the mesh may be sent, in the parts that it is made of. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Resources {
@@ -285,7 +276,7 @@ impl Resources {
         let mut proxies: BTreeSet<ProxyKind> = if changes.classes.is_empty() && !previous.by_kind.is_empty() {
             previous.by_kind.keys().copied().collect()
         } else {
-            self.mesh.classes.values().map(|class| kind(class)).collect()
+            self.mesh.classes.values().map(|class| class.proxy_kind()).collect()
         };
         // A mesh without classes has one as well, so that its configuration can be shown.
         if proxies.is_empty() {

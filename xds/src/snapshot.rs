@@ -24,7 +24,7 @@ use crate::{
     },
     provenance::Provenance,
     reach::Reach,
-    resources::{self, Resources},
+    resources::Resources,
     view::{self, Named, View},
 };
 
@@ -196,7 +196,7 @@ impl Snapshot {
         let fresh = match (&awaited.earlier, &awaited.patch) {
             (Some(earlier), Some(patch)) => {
                 let mut patched = earlier.resources.clone();
-                let kind = resources::kind(self.mesh.classes.get(class)?);
+                let kind = self.mesh.classes.get(class)?.proxy_kind();
                 view::patch(&mut patched, patch.of(kind));
                 patched
             }

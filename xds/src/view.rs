@@ -17,7 +17,7 @@ use crate::{
         id::{ClassId, ServiceId},
     },
     reach::{self, Reach},
-    resources::{self, PortPart, Resource, ResourceType, Resources, ServicePart},
+    resources::{PortPart, Resource, ResourceType, Resources, ServicePart},
 };
 
 /// Resources by type and name.
@@ -166,7 +166,7 @@ pub(crate) fn view(
 ) -> Option<Named> {
     let class = mesh.classes.get(id)?;
     let mut named = shared_view.clone();
-    extend(&mut named, resources.of_kind(resources::kind(class)));
+    extend(&mut named, resources.of_kind(class.proxy_kind()));
     extend(&mut named, resources.class(id));
     for (service, number) in reach.of(&class.identity) {
         call(&mut named, mesh, resources, service, *number);

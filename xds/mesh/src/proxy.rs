@@ -95,6 +95,9 @@ impl Families {
     }
 }
 
+/// Kind of a proxy: the statistics that it can count, and the families at which it listens.
+pub type ProxyKind = (TrafficStats, Families);
+
 /// Returns the version in the tag of an image of Envoy, for example `1.40.0` of `envoyproxy/envoy:distroless-v1.40.0`;
 /// `None` if the tag contains none, as where only a digest is given.
 pub fn version_of_image(image: &str) -> Option<&str> {

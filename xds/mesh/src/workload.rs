@@ -11,7 +11,7 @@ use super::{
     access::{AccessMode, MtlsMode},
     id::{ClassId, SpiffeId},
     matches::Matches,
-    proxy::{Families, TrafficStats},
+    proxy::{Families, ProxyKind, TrafficStats},
     service::Protocol,
     source::SourceRef,
 };
@@ -54,6 +54,13 @@ pub struct Class {
     /// what is counted, so they do not distinguish classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<MeasuredRoutes>,
+}
+
+impl Class {
+    /// Returns the kind of the proxies.
+    pub fn proxy_kind(&self) -> ProxyKind {
+        (self.traffic, self.families)
+    }
 }
 
 /// Routes that one object has measured.

@@ -9,9 +9,10 @@ use crate::{
     mesh::{
         change::Changes,
         id::{ClassId, ServiceId},
+        proxy::ProxyKind,
     },
     reach::{Moved, Reach, is_reached_alike},
-    resources::{ProxyKind, Resource, Resources},
+    resources::{Resource, Resources},
 };
 
 /// Change of a view.
