@@ -75,6 +75,12 @@ fn state(pod: &core::Pod) -> String {
 }
 
 impl Pod {
+    /// Returns the addresses of the pod: one of each family.
+    pub async fn addresses(&self) -> anyhow::Result<Vec<String>> {
+        let status = self.object().await?.status.context("a pod without a status")?;
+        Ok(status.pod_ips.into_iter().flatten().map(|it| it.ip).collect())
+    }
+
     /// Returns a port of the pod as in a URL: an address of IPv6 is in brackets.
     pub fn at(&self, port: u16) -> String {
         if self.address.contains(':') {
