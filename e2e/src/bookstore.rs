@@ -65,7 +65,8 @@ spec:
     )
 }
 
-/// Builds a Service for the pods with label `app: <selector>`; HTTP unless the port is the store's.
+/// Builds a Service for the pods with label `app: <selector>`, of all IP families of the cluster; HTTP unless the port is the
+/// store's.
 pub fn service(name: &str, selector: &str, port: u16) -> String {
     let protocol = if port == TCP { "tcp" } else { "http" };
     format!(
@@ -74,6 +75,7 @@ apiVersion: v1
 kind: Service
 metadata: {{name: {name}}}
 spec:
+  ipFamilyPolicy: PreferDualStack
   selector: {{app: {selector}}}
   ports: [{{name: {protocol}, port: {port}, appProtocol: {protocol}}}]
 ---

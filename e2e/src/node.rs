@@ -6,8 +6,6 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::Pod;
-
 /// Runs a command inside the node. Returns `None`, with a message, where the cluster is not one of `e2e/cluster`.
 pub fn run(command: &[&str]) -> anyhow::Result<Option<()>> {
     let Some(tool) = std::env::var_os("SMIDGE_CLUSTER_TOOL") else {
@@ -34,13 +32,15 @@ impl Disturbance {
         Self::begin(&signal("-STOP"), signal("-CONT"))
     }
 
-    /// Sends connections to port `port` of `from` to another pod, as a stolen address would.
-    pub fn redirect(from: &Pod, port: u16, to: &Pod) -> anyhow::Result<Option<Self>> {
-        let (port, to) = (port.to_string(), format!("{}:{port}", to.address));
+    /// Sends connections to port `port` of the address `from` to another one of the same family, as a stolen address would.
+    pub fn redirect(from: &str, port: u16, to: &str) -> anyhow::Result<Option<Self>> {
+        let is_ipv6 = from.contains(':');
+        let firewall = if is_ipv6 { "ip6tables" } else { "iptables" };
+        let to = if is_ipv6 { format!("[{to}]:{port}") } else { format!("{to}:{port}") };
+        let port = port.to_string();
         let rule = |action: &str| {
-            let match_ =
-                ["-d", &from.address, "-p", "tcp", "--dport", &port, "-j", "DNAT", "--to-destination", &to];
-            ["iptables", "-t", "nat", action, "PREROUTING"]
+            let match_ = ["-d", from, "-p", "tcp", "--dport", &port, "-j", "DNAT", "--to-destination", &to];
+            [firewall, "-t", "nat", action, "PREROUTING"]
                 .iter()
                 .chain(&match_)
                 .map(|&word| word.to_owned())

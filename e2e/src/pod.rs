@@ -75,6 +75,21 @@ fn state(pod: &core::Pod) -> String {
 }
 
 impl Pod {
+    /// Returns the addresses of the pod: one of each family.
+    pub async fn addresses(&self) -> anyhow::Result<Vec<String>> {
+        let status = self.object().await?.status.context("a pod without a status")?;
+        Ok(status.pod_ips.into_iter().flatten().map(|it| it.ip).collect())
+    }
+
+    /// Returns a port of the pod as in a URL: an address of IPv6 is in brackets.
+    pub fn at(&self, port: u16) -> String {
+        if self.address.contains(':') {
+            format!("[{}]:{port}", self.address)
+        } else {
+            format!("{}:{port}", self.address)
+        }
+    }
+
     /// Returns the pods with label `app`, once there are exactly `count` and all are ready. Commands run in container
     /// `app`.
     pub async fn all(namespace: &Namespace, app: &str, count: usize) -> anyhow::Result<Vec<Self>> {

@@ -122,10 +122,10 @@ async fn a_pod_without_a_proxy_gets_no_byte_over_plaintext() -> anyhow::Result<(
         let open = Pod::one(namespace, "open").await?;
 
         // A plain server is read successfully in the same way, so the lack of an answer below is meaningful.
-        let found = read_bytes(&outsider, &format!("{}:{HTTP}", open.address)).await?;
+        let found = read_bytes(&outsider, &open.at(HTTP)).await?;
         anyhow::ensure!(found.answered > 0, "a plain server was not heard either: {found:?}");
 
-        for address in [format!("shop:{HTTP}"), format!("{}:{HTTP}", shop.address)] {
+        for address in [format!("shop:{HTTP}"), shop.at(HTTP)] {
             let heard = read_bytes(&outsider, &address).await?;
             anyhow::ensure!(heard.answered == 0, "{address} answered a plaintext caller: {heard:?}");
             let calls = outsider.call(&format!("http://{address}/books"), &["--count=20"]).await?;

@@ -90,8 +90,7 @@ async fn a_prometheus_in_the_mesh_has_its_calls() -> anyhow::Result<()> {
         let policy = everything() + &target("shop", "shop", &["buyer"], EVERYTHING);
         namespace.apply(&(shop("shop", "shop", "v1") + &caller("buyer") + &policy)).await?;
         let operators = Operator::of(&namespace.cluster).replicas().await?;
-        let targets: Vec<String> =
-            operators.iter().map(|pod| format!("{}:{METRICS}", pod.address)).collect();
+        let targets: Vec<String> = operators.iter().map(|pod| pod.at(METRICS)).collect();
         namespace.apply(&prometheus(folder, &targets)).await?;
         let prometheus = Pod::one(namespace, "prometheus").await?;
         let spec = prometheus.object().await?.spec.context("a pod without a spec")?;

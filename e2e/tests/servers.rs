@@ -31,9 +31,16 @@ async fn whoever_steals_a_services_address_is_refused_by_the_client() -> anyhow:
             .await?;
         }
 
-        let Some(stolen) = Disturbance::redirect(&shop, HTTP, &impostor)? else { return Ok(()) };
-        // Connections between the proxies that were open before would continue to the real shop.
-        node::run(&["sh", "-c", &format!("conntrack -D -p tcp -d {} --dport {HTTP} || true", shop.address)])?;
+        // In every family: a client that meets an impostor at one address of a pod calls it at the other one.
+        let mut stolen = Vec::new();
+        for (from, to) in shop.addresses().await?.iter().zip(impostor.addresses().await?) {
+            let Some(of_family) = Disturbance::redirect(from, HTTP, &to)? else { return Ok(()) };
+            stolen.push(of_family);
+        }
+        for address in shop.addresses().await? {
+            // Connections between the proxies that were open before would continue to the real shop.
+            node::run(&["sh", "-c", &format!("conntrack -D -p tcp -d {address} --dport {HTTP} || true")])?;
+        }
         let calls = until("new connections to meet the impostor", EFFECT, async || {
             let calls = buyer.call(BOOKS, &["--count=20", "--new-connections"]).await?;
             anyhow::ensure!(!calls.status.contains_key(&200), "{calls:?}");
@@ -100,7 +107,7 @@ async fn a_headless_service_gives_the_very_pod_that_was_dialled() -> anyhow::Res
         let buyer = Pod::one(namespace, "buyer").await?;
         for app in ["one", "two"] {
             let pod = Pod::one(namespace, app).await?;
-            let url = format!("http://{}:{HTTP}/books", pod.address);
+            let url = format!("http://{}/books", pod.at(HTTP));
             until(&format!("20 answers from {app} alone"), EFFECT, async || {
                 let calls = buyer.call(&url, &["--count=20", "--concurrency=4"]).await?;
                 calls.must_all_be(200)?;

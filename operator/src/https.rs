@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::info_span;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::{http, shares::Shares, tls};
+use crate::{http, listen, shares::Shares, tls};
 
 /// Maximum number of concurrent handshakes of one address: an API server opens a connection for each call of a burst.
 const HANDSHAKES: usize = 256;
@@ -95,7 +95,7 @@ fn start(
     router: &Router,
     stopped: &watch::Receiver<()>,
 ) {
-    let Ok(peer) = stream.get_ref().0.peer_addr() else { return };
+    let Ok(peer) = stream.get_ref().0.peer_addr().map(listen::canonical) else { return };
     let span = info_span!("https", peer = display(peer));
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     match chain.first().map(ClientNames::of) {

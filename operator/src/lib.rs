@@ -17,6 +17,7 @@ pub mod dashboards;
 pub mod http;
 pub mod https;
 pub mod lease;
+pub mod listen;
 pub mod objects;
 pub mod peers;
 pub mod publish;

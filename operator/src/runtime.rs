@@ -20,17 +20,21 @@ mod webhooks;
 mod xds;
 
 use std::{
-    borrow::Cow, collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+    borrow::Cow,
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
 use clap::builder::ArgPredicate;
 use futures::future::BoxFuture;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{Instrument, error, info, info_span};
+
+use smidge_xds::bootstrap::Family;
 
 use crate::{ca, clock::Clock, injector, peers, source::folder::FolderError, webhook::callers::CallersError};
 
@@ -83,11 +87,14 @@ pub struct Settings {
     /// Settings of the spans and log records of the operator itself.
     #[command(flatten)]
     pub telemetry: telemetry::TelemetryFlags,
-    /// Address of the xDS server.
-    #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "0.0.0.0:15012")]
+    /// First address of the operator's own pod. The first address of every pod that it injects is of the same family.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS")]
+    pub pod_address: Option<IpAddr>,
+    /// Address of the xDS server. [::] is every address of both families.
+    #[arg(long, env = "SMIDGE_XDS_LISTEN", default_value = "[::]:15012")]
     pub xds_listen: SocketAddr,
     /// Address of the webhook server.
-    #[arg(long, env = "SMIDGE_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
+    #[arg(long, env = "SMIDGE_WEBHOOK_LISTEN", default_value = "[::]:9443")]
     pub webhook_listen: SocketAddr,
     /// File with PEM certificates of the authorities that sign the client certificate which the API server presents to
     /// webhooks. Without it, the webhook server answers every client that reaches it. The file is read at the start.
@@ -118,12 +125,12 @@ pub struct Settings {
     #[arg(
         long,
         env = "SMIDGE_ADMIN_LISTEN",
-        default_value = "0.0.0.0:15014",
+        default_value = "[::]:15014",
         default_value_if("dir", ArgPredicate::IsPresent, "127.0.0.1:15014")
     )]
     pub admin_listen: SocketAddr,
     /// Address at which replicas of the operator query each other for what proxies have acknowledged.
-    #[arg(long, env = "SMIDGE_PEER_LISTEN", default_value = "0.0.0.0:15013")]
+    #[arg(long, env = "SMIDGE_PEER_LISTEN", default_value = "[::]:15013")]
     pub peer_listen: SocketAddr,
     /// File with the token that this replica presents to others.
     #[arg(long, env = "SMIDGE_PEER_TOKEN", default_value = "/var/run/secrets/smidge.mesh/peer-token")]
@@ -157,6 +164,10 @@ impl Settings {
             xds_port: self.xds_listen.port(),
             control_plane_roots,
             probe_key,
+            family: match self.pod_address {
+                Some(IpAddr::V6(_)) => Family::V6,
+                _ => Family::V4,
+            },
             ..injector::Settings::default()
         })
     }
@@ -279,14 +290,11 @@ async fn run(settings: Settings) -> Result<(), Error> {
 const BACKLOG: u32 = 4096;
 
 fn listen(server: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // As `TcpListener::bind` does: a new operator can bind the address of one that has just ended.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    let listener = bound().map_err(|source| Error::Listen { server, address, source })?;
+    let listener = crate::listen::listen(address, BACKLOG, None).map_err(|source| Error::Listen {
+        server,
+        address,
+        source,
+    })?;
     info!(server, %address, "listening");
     Ok(listener)
 }

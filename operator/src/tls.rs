@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
-use crate::shares::Shares;
+use crate::{listen, shares::Shares};
 
 /// Time limit of a handshake: without it, a peer that sends nothing would hold its slot for ever.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub async fn accept(
             () = connections.closed() => return,
         };
         let (socket, peer) = match socket {
-            Ok(accepted) => accepted,
+            Ok((socket, peer)) => (socket, listen::canonical(peer)),
             Err(error) => {
                 // Most likely there are no file descriptors left: open connections must end first.
                 warn!(%error, "failed to accept a connection");

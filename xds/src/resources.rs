@@ -33,7 +33,7 @@ use crate::{
         Mesh,
         change::{Changes, changes},
         id::{ClassId, ServiceId},
-        proxy::TrafficStats,
+        proxy::ProxyKind,
         service::{Protocol, Service},
     },
     reach,
@@ -177,9 +177,8 @@ pub struct Resources {
     mesh: Mesh,
     index: Index,
     shared: Arc<Vec<Arc<Resource>>>,
-    /// The virtual outbound listener and the router of requests, by the statistics that proxies can count: for each kind
-    /// of proxy that a class has.
-    counting: BTreeMap<TrafficStats, [Arc<Resource>; 2]>,
+    /// The virtual outbound listener and the router of requests, for each kind of proxy that a class has.
+    by_kind: BTreeMap<ProxyKind, [Arc<Resource>; 2]>,
     services: OrdMap<ServiceId, Arc<ServicePart>>,
     classes: OrdMap<ClassId, Arc<ClassPart>>,
     drains: Drains,
@@ -274,17 +273,16 @@ impl Resources {
             old.flat_map(|service| listener_addresses(service))
                 .eq(new.flat_map(|service| listener_addresses(service)))
         });
-        let mut proxies: BTreeSet<TrafficStats> =
-            if changes.classes.is_empty() && !previous.counting.is_empty() {
-                previous.counting.keys().copied().collect()
-            } else {
-                self.mesh.classes.values().map(|class| class.traffic).collect()
-            };
+        let mut proxies: BTreeSet<ProxyKind> = if changes.classes.is_empty() && !previous.by_kind.is_empty() {
+            previous.by_kind.keys().copied().collect()
+        } else {
+            self.mesh.classes.values().map(|class| class.proxy_kind()).collect()
+        };
         // A mesh without classes has one as well, so that its configuration can be shown.
         if proxies.is_empty() {
-            proxies.insert(TrafficStats::None);
+            proxies.insert(ProxyKind::default());
         }
-        let has_all = proxies.iter().eq(previous.counting.keys());
+        let has_all = proxies.iter().eq(previous.by_kind.keys());
         if is_entered_alike && !changes.mesh_wide && !previous.shared.is_empty() && has_all {
             return;
         }
@@ -293,19 +291,20 @@ impl Resources {
             addresses.entry(port).or_default().extend(ips);
         }
         addresses.retain(|_, ips| !ips.is_empty());
-        self.counting = proxies
+        self.by_kind = proxies
             .into_iter()
-            .map(|traffic| {
-                let kept = Previous::new(previous.counting(traffic));
+            .map(|kind| {
+                let kept = Previous::new(previous.of_kind(kind));
+                let (traffic, families) = kind;
                 let options = Options { settings: &self.mesh.settings, traffic };
-                let listener = outbound::virtual_listener(&addresses, options);
+                let listener = outbound::virtual_listener(&addresses, options, families);
                 let router = filter::outbound_router(options);
                 let made = [
                     kept.make(ResourceType::Listener, &listener.name, &listener),
                     kept.make(ResourceType::Extension, &router.name, &router),
                 ];
                 self.built.encoded += kept.encoded();
-                (traffic, made)
+                (kind, made)
             })
             .collect();
         let kept = Previous::new(previous.shared());
@@ -325,7 +324,7 @@ impl Resources {
 
     /// Returns every resource, with its class if it is of the inbound side.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&ClassId>, &Arc<Resource>)> {
-        let shared = self.shared.iter().chain(self.counting.values().flatten());
+        let shared = self.shared.iter().chain(self.by_kind.values().flatten());
         let shared = shared.chain(self.services.values().flat_map(|part| part.iter()));
         let classes =
             self.classes.iter().flat_map(|(id, part)| part.iter().map(move |resource| (Some(id), resource)));
@@ -347,9 +346,14 @@ impl Resources {
         self.shared.iter()
     }
 
-    /// Returns the resources that every proxy sees that can count this.
-    pub(crate) fn counting(&self, traffic: TrafficStats) -> impl Iterator<Item = &Arc<Resource>> {
-        self.counting.get(&traffic).into_iter().flatten()
+    /// Returns the resources that every proxy of this kind sees.
+    pub(crate) fn of_kind(&self, kind: ProxyKind) -> impl Iterator<Item = &Arc<Resource>> {
+        self.by_kind.get(&kind).into_iter().flatten()
+    }
+
+    /// Returns the kinds of proxies that there are.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = ProxyKind> {
+        self.by_kind.keys().copied()
     }
 
     /// Returns the resources of a Service.

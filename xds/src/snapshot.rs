@@ -196,8 +196,8 @@ impl Snapshot {
         let fresh = match (&awaited.earlier, &awaited.patch) {
             (Some(earlier), Some(patch)) => {
                 let mut patched = earlier.resources.clone();
-                let traffic = self.mesh.classes.get(class)?.traffic;
-                view::patch(&mut patched, patch.of(traffic));
+                let kind = self.mesh.classes.get(class)?.proxy_kind();
+                view::patch(&mut patched, patch.of(kind));
                 patched
             }
             _ => view::view(&self.mesh, &self.resources, &self.reach, &self.shared_view, class)?,

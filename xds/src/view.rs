@@ -166,7 +166,7 @@ pub(crate) fn view(
 ) -> Option<Named> {
     let class = mesh.classes.get(id)?;
     let mut named = shared_view.clone();
-    extend(&mut named, resources.counting(class.traffic));
+    extend(&mut named, resources.of_kind(class.proxy_kind()));
     extend(&mut named, resources.class(id));
     for (service, number) in reach.of(&class.identity) {
         call(&mut named, mesh, resources, service, *number);

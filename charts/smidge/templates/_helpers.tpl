@@ -81,3 +81,11 @@ kinds:
 {{ toYaml . }}
 {{- end -}}
 {{- end -}}
+
+{{/* The IP families of a Service. Values of an older release do not have them: the cluster's default applies. */}}
+{{- define "smidge.families" -}}
+{{- with (.Values.service | default dict).ipFamilyPolicy -}}
+ipFamilyPolicy: {{ . }}
+{{- end -}}
+{{- end -}}
+

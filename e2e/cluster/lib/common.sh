@@ -19,21 +19,50 @@ NAME=${SMIDGE_CLUSTER_NAME:-smidge}
 NET=${SMIDGE_CLUSTER_NET:-10.99}
 CACHE=${SMIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/smidge}
 STATE=${SMIDGE_STATE:-/var/tmp/$NAME-cluster}
-readonly NAME NET CACHE STATE
+FAMILIES=${SMIDGE_CLUSTER_FAMILIES:-ipv4}
+readonly NAME NET CACHE STATE FAMILIES
 
-readonly HOST_IP=$NET.0.1
-readonly NODE_IP=$NET.0.2
-readonly LINK_BITS=24
-readonly SERVICE_CIDR=$NET.32.0/19
-readonly DNS_IP=$NET.32.10
-readonly POD_CIDR=$NET.64.0/18
-readonly API=https://$NODE_IP:6443
+# The same decimal octets, in a network for local use (RFC 4193).
+readonly NET6=fd00:${NET//./:}
+readonly NETWORK4=$NET.0.0/16
+readonly NETWORK6=$NET6::/48
+# Each list has one address or network for each family of the cluster, and the first is that of the API server.
+case $FAMILIES in
+    ipv4 | dual)
+        HOST_IPS=("$NET.0.1") NODE_IPS=("$NET.0.2") LINK_BITS=(24) API_SERVICE_IPS=("$NET.32.1")
+        SERVICE_CIDRS=("$NET.32.0/19") DNS_IPS=("$NET.32.10") POD_CIDRS=("$NET.64.0/18")
+        ;;&
+    ipv6 | dual)
+        HOST_IPS+=("$NET6::1") NODE_IPS+=("$NET6::2") LINK_BITS+=(64) API_SERVICE_IPS+=("$NET6:1::1")
+        SERVICE_CIDRS+=("$NET6:1::/112") DNS_IPS+=("$NET6:1::a") POD_CIDRS+=("$NET6:2::/64")
+        ;;&
+    ipv4 | ipv6 | dual) ;;
+    *)
+        printf 'SMIDGE_CLUSTER_FAMILIES is ipv4, ipv6 or dual, not %s\n' "$FAMILIES" >&2
+        exit 2
+        ;;
+esac
+readonly HOST_IPS NODE_IPS LINK_BITS API_SERVICE_IPS SERVICE_CIDRS DNS_IPS POD_CIDRS
+readonly HOST_IP=${HOST_IPS[0]}
+readonly NODE_IP=${NODE_IPS[0]}
+readonly DNS_IP=${DNS_IPS[0]}
+
+is_ipv6() { [[ $1 == *:* ]]; }
+# The words, separated by commas.
+listed() { (IFS=, && printf '%s' "$*"); }
+# An address as the host of a URL.
+in_url() { if is_ipv6 "$1"; then printf '[%s]' "$1"; else printf '%s' "$1"; fi; }
+# The network of one address.
+alone() { if is_ipv6 "$1"; then printf '%s/128' "$1"; else printf '%s/32' "$1"; fi; }
+
+API=https://$(in_url "$NODE_IP"):6443
+readonly API
 readonly KUBECONFIG_FILE=$STATE/kubeconfig
 
 readonly EXIT_MISSING=3
 
 # kubectl and other Go programs use a proxy from the environment for everything else.
-export NO_PROXY=${NO_PROXY:+$NO_PROXY,}$NET.0.0/16
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}$NETWORK4,$NETWORK6
 
 if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
     BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' GREEN=$'\e[32m' PLAIN=$'\e[0m' CLEAR=$'\r\e[K'

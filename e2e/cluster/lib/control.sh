@@ -40,8 +40,8 @@ make_keys() {
             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
     done
     signed_certificate apiserver ca /CN=kube-apiserver serverAuth \
-        "IP:$NODE_IP,IP:${SERVICE_CIDR%.*}.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local"
-    signed_certificate kubelet ca "/CN=$NAME" serverAuth "IP:$NODE_IP,DNS:$NAME"
+        "$(ip_names "${NODE_IPS[@]}" "${API_SERVICE_IPS[@]}" 127.0.0.1 ::1),DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local"
+    signed_certificate kubelet ca "/CN=$NAME" serverAuth "$(ip_names "${NODE_IPS[@]}"),DNS:$NAME"
     signed_certificate kubelet-client ca "/O=system:masters/CN=kube-apiserver" clientAuth
     signed_certificate front-proxy-client front-proxy-ca /CN=front-proxy-client clientAuth
     signed_certificate webhook-client webhook-client-ca "/CN=$WEBHOOK_CLIENT" clientAuth
@@ -49,6 +49,9 @@ make_keys() {
         || openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$PKI/sa.key" 2>/dev/null
     openssl pkey -in "$PKI/sa.key" -pubout -out "$PKI/sa.pub"
 }
+
+# The addresses as names of a certificate.
+ip_names() { listed "${@/#/IP:}"; }
 
 signed_certificate() {
     local name=$1 authority=$2 subject=$3 usage=$4 names=${5:-}
@@ -141,7 +144,7 @@ start_apiserver() {
     spawn kube-apiserver "$(node_bin "$KUBERNETES_BIN")/kube-apiserver" \
         --etcd-servers=http://127.0.0.1:2379 \
         --advertise-address="$NODE_IP" --secure-port=6443 \
-        --service-cluster-ip-range="$SERVICE_CIDR" \
+        --service-cluster-ip-range="$(listed "${SERVICE_CIDRS[@]}")" \
         --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" \
         --client-ca-file="$PKI/ca.crt" --token-auth-file="$TOKENS" \
         --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \

@@ -39,8 +39,8 @@ enter() {
 }
 
 make_node() {
-    [[ -z $(ip -4 route show root "$NET.0.0/16") ]] \
-        || die "this machine already has routes in $NET.0.0/16; choose others with SMIDGE_CLUSTER_NET"
+    [[ -z $(ip -4 route show root "$NETWORK4")$(ip -6 route show root "$NETWORK6") ]] \
+        || die "this machine already has routes in $NETWORK4 or $NETWORK6; choose others with SMIDGE_CLUSTER_NET"
     [[ $STATE != /run* && $STATE != /var/lib* && $STATE != /var/log* ]] \
         || die "SMIDGE_STATE may not lie under /run, /var/lib or /var/log: the node has its own"
     mkdir -p "$STATE"/{bin,etc,log,pids,pki,sysctl,var-lib}
@@ -55,23 +55,35 @@ make_node() {
     make_link
 }
 
-# A veth pair gives the node its address and its default route, and the host a route to the API
+# A veth pair gives the node its addresses and its default routes, and the host routes to the API
 # server, to pods and to Services. The host forwards nothing to other networks.
 make_link() {
-    local pid
+    local pid i
     pid=$(holder)
     ip link add "$LINK" type veth peer name eth0 netns "$pid"
-    ip address add "$HOST_IP/$LINK_BITS" dev "$LINK"
     ip link set "$LINK" up
     enter sh -ec "
         ip link set lo up
-        ip address add $NODE_IP/$LINK_BITS dev eth0
         ip link set eth0 up
-        ip route add default via $HOST_IP
         echo 1 >/proc/sys/net/ipv4/ip_forward
+        [ ! -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
     "
-    ip route add "$POD_CIDR" via "$NODE_IP"
-    ip route add "$SERVICE_CIDR" via "$NODE_IP"
+    for i in "${!NODE_IPS[@]}"; do
+        join_family "${HOST_IPS[i]}" "${NODE_IPS[i]}" "${LINK_BITS[i]}" "${POD_CIDRS[i]}" "${SERVICE_CIDRS[i]}"
+    done
+}
+
+# Without detection of duplicates, an IPv6 address is usable at once.
+join_family() {
+    local host=$1 node=$2 bits=$3 network flag=()
+    shift 3
+    ! is_ipv6 "$host" || flag=(nodad)
+    ip address add "$host/$bits" dev "$LINK" "${flag[@]}"
+    enter ip address add "$node/$bits" dev eth0 "${flag[@]}"
+    enter ip route add default via "$host"
+    for network in "$@"; do
+        ip route add "$network" via "$node"
+    done
 }
 
 cgroup_hierarchies() {

@@ -40,7 +40,7 @@ own_up() {
     say "    export KUBECONFIG=$KUBECONFIG_FILE PATH=$KUBERNETES_BIN:\$PATH"
 }
 
-# Leaves a cluster that is up and complete unchanged; removes anything less and starts it anew.
+# Leaves a cluster of these families that is up and complete unchanged; removes anything less and starts it anew.
 own_ensure() {
     if own_healthy; then
         say "the cluster is already up"
@@ -50,7 +50,7 @@ own_ensure() {
 }
 
 own_healthy() {
-    [[ -e $STATE/up ]] && holder >/dev/null && [[ -z $(dead_components) ]] && apiserver_ready
+    [[ $(cat "$STATE/up" 2>/dev/null) == "$FAMILIES" ]] && holder >/dev/null && [[ -z $(dead_components) ]] && apiserver_ready
 }
 
 own_start() {
@@ -72,7 +72,7 @@ own_start() {
     own_wait 30 "cluster DNS" dns_ready
     own_wait 30 "network policies" policies_ready
     own_wait 30 "the default ServiceAccount" default_account_exists
-    touch "$STATE/up"
+    printf '%s' "$FAMILIES" >"$STATE/up"
 }
 
 # Starts only the API: objects without controllers that process them and without pods that run. No

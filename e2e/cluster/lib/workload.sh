@@ -48,14 +48,19 @@ EOF
 # the node's firewall, which must reverse the translation of a Service's address, without
 # br_netfilter.
 write_cni_config() {
+    local network ranges=() routes=()
+    for network in "${POD_CIDRS[@]}"; do
+        ranges+=("[{\"subnet\": \"$network\"}]")
+        if is_ipv6 "$network"; then routes+=('{"dst": "::/0"}'); else routes+=('{"dst": "0.0.0.0/0"}'); fi
+    done
     cat <<EOF
 {
   "cniVersion": "0.4.0",
   "name": "$NAME",
   "plugins": [
     {"type": "ptp",
-     "ipam": {"type": "host-local", "ranges": [[{"subnet": "$POD_CIDR"}]],
-              "routes": [{"dst": "0.0.0.0/0"}]}},
+     "ipam": {"type": "host-local", "ranges": [$(listed "${ranges[@]}")],
+              "routes": [$(listed "${routes[@]}")]}},
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }
@@ -73,7 +78,8 @@ import_images() {
 start_kubelet() {
     write_kubelet_config >"$STATE/etc/kubelet.yaml"
     spawn kubelet "$(node_bin "$KUBERNETES_BIN")/kubelet" --config="$STATE/etc/kubelet.yaml" \
-        --kubeconfig="$STATE/etc/kubelet.kubeconfig" --hostname-override="$NAME" --node-ip="$NODE_IP"
+        --kubeconfig="$STATE/etc/kubelet.kubeconfig" --hostname-override="$NAME" \
+        --node-ip="$(listed "${NODE_IPS[@]}")"
 }
 
 write_kubelet_config() {
@@ -107,7 +113,8 @@ EOF
 start_proxy() {
     spawn kube-proxy "$(node_bin "$KUBERNETES_BIN")/kube-proxy" \
         --kubeconfig="$STATE/etc/proxy.kubeconfig" --proxy-mode=iptables \
-        --hostname-override="$NAME" --cluster-cidr="$POD_CIDR" --conntrack-max-per-core=0
+        --hostname-override="$NAME" --cluster-cidr="$(listed "${POD_CIDRS[@]}")" \
+        --healthz-bind-address=127.0.0.1:10256 --conntrack-max-per-core=0
 }
 
 proxy_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:10256/healthz; }
@@ -133,25 +140,64 @@ EOF
 # kube-router replaces the whole filter table whenever a pod changes, and would undo what kube-proxy
 # has written in between. So it uses the kernel's older tables, which are separate; kube-proxy uses
 # nf_tables.
+#
+# Each family has a process of its own, which sees the sets of this family alone: one for both would write back old
+# content of the other family's sets. And this version names IPv6 sets in its rules without the prefix that it gives them.
 start_policies() {
-    local name legacy=$STATE/etc/legacy
+    local network
     kubectl_node apply --filename "$HERE/manifests/policies.yaml" >/dev/null
-    mkdir -p "$legacy"
-    for name in iptables iptables-save iptables-restore; do
-        ln -sf "$(command -v "${name/iptables/iptables-legacy}")" "$legacy/$name"
+    for network in "${SERVICE_CIDRS[@]}"; do
+        if is_ipv6 "$network"; then start_policies_of 6 "$network"; else start_policies_of 4 "$network"; fi
     done
-    spawn netpol env PATH="$legacy:$PATH" "$(node_bin "$POLICIES_BIN")/netpol" \
-        --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" --service-cidr "$SERVICE_CIDR"
+}
+
+start_policies_of() {
+    local version=$1 network=$2 name legacy=$STATE/etc/legacy$1 own='/ inet6:/d'
+    mkdir -p "$legacy"
+    for name in iptables{,-save,-restore} ip6tables; do
+        ln -sf "$(command -v "${name/tables/tables-legacy}")" "$legacy/$name"
+    done
+    write_tool "$legacy/ip6tables-save" 'ip6tables-legacy-save "$@" | sed "s/--match-set inet6:KUBE-/--match-set KUBE-/g"'
+    write_tool "$legacy/ip6tables-restore" 'sed "s/--match-set KUBE-/--match-set inet6:KUBE-/g" | ip6tables-legacy-restore "$@"'
+    ((version == 4)) || own='/ inet6:/!d'
+    write_tool "$legacy/ipset" "if [[ \$1 == save ]]; then
+        $(command -v ipset) save | sed '$own'
+    else
+        exec $(command -v ipset) \"\$@\"
+    fi"
+    spawn "netpol$version" env PATH="$legacy:$PATH" "$(node_bin "$POLICIES_BIN")/netpol" \
+        --kubeconfig "$STATE/etc/policies.kubeconfig" --node "$NAME" --service-cidr "$network"
+}
+
+write_tool() {
+    printf '#!/bin/bash\nset -o pipefail\n%s\n' "$2" >"$1"
+    chmod 755 "$1"
 }
 
 # The chain in which every pod's rules end is written with the first rules.
-policies_ready() { enter iptables-legacy --list KUBE-NWPLCY-DEFAULT; }
+policies_ready() {
+    local address
+    for address in "${NODE_IPS[@]}"; do
+        if is_ipv6 "$address"; then
+            enter ip6tables-legacy --list KUBE-NWPLCY-DEFAULT || return 1
+        else
+            enter iptables-legacy --list KUBE-NWPLCY-DEFAULT || return 1
+        fi
+    done
+}
 
 dns_ready() { enter curl --silent --fail --max-time 2 http://127.0.0.1:8181/ready; }
 
+# One slice for each family, as a Service without selector has none from Kubernetes.
 write_dns_objects() {
-    sed -e "s/NODE_IP/$NODE_IP/" -e "s/DNS_IP/$DNS_IP/" \
-        "$HERE/manifests/dns.yaml"
+    local address family policy=SingleStack
+    ((${#NODE_IPS[@]} == 1)) || policy=RequireDualStack
+    sed -e "s/DNS_FIRST/\"$DNS_IP\"/" -e "s/DNS_IPS/$(listed "${DNS_IPS[@]/#/\"}" | sed 's/,/",/g')\"/" -e "s/POLICY/$policy/" "$HERE/manifests/dns.yaml"
+    for address in "${NODE_IPS[@]}"; do
+        family=IPv4
+        ! is_ipv6 "$address" || family=IPv6
+        sed -e "s/FAMILY/$family/" -e "s/NAME/${family,,}/" -e "s/NODE_IP/\"$address\"/" "$HERE/manifests/dns-endpoints.yaml"
+    done
 }
 
 node_ready() {

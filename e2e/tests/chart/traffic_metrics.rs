@@ -33,7 +33,7 @@ fn the_api_server_finds_both_versions_and_kubernetes_own_resources_first() {
     assert_eq!(spec["publishNotReadyAddresses"], true);
     assert_eq!(spec["selector"], objects["Service/smidge"]["spec"]["selector"]);
     let args = objects["Deployment/smidge"]["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
-    assert!(args.contains("--traffic-api-listen=0.0.0.0:9444"), "{args}");
+    assert!(args.contains("--traffic-api-listen=[::]:9444"), "{args}");
 }
 
 #[test]

@@ -7,14 +7,14 @@ use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::Router;
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{info_span, warn};
 
-use crate::{http, shares::Shares};
+use crate::{http, listen, shares::Shares};
 
 /// Maximum number of connections of the port, in all and of one peer. Scrapers and the kubelet need one or two each,
 /// and filling the port should take many peers.
@@ -29,13 +29,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens at `address`.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As `TcpListener::bind` does: a new operator replaces one that has just ended.
-    socket.set_reuseaddr(true)?;
-    // Accepted connections inherit this.
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    listen::listen(address, BACKLOG, Some(SEND_BUFFER))
 }
 
 /// Serves `router` until `shutdown` completes, and then lets requests in progress end.
@@ -50,6 +44,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
+                    let peer = listen::canonical(peer);
                     let span = info_span!("page", peer = display(peer));
                     http::start(&mut connections, &places, (stream, peer), (&router, &stopped), span);
                 }

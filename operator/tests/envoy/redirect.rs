@@ -12,6 +12,7 @@ mod pod;
 mod proxy;
 
 use pod::{Pod, in_a_pod, in_an_empty_pod};
+use smidge_xds::mesh::proxy::Families;
 use smidge_xds_testing::binaries;
 
 /// The user of the application, and of the proxy.
@@ -144,6 +145,43 @@ fn the_proxys_own_ports_of_another_pod_are_that_pods() {
             for own in ["10.9.0.2", "127.0.0.1"] {
                 proxy::is_ready(own);
             }
+        }
+    });
+}
+
+/// A proxy takes the calls of every family that its pod has. Calls of another one are refused, and never passed through.
+#[test]
+fn a_proxy_takes_calls_of_its_pods_families() {
+    in_an_empty_pod("a_proxy_takes_calls_of_its_pods_families", |pod| {
+        let (v4, v6) = ("10.9.0.1:8080", "[fd09::1]:8080");
+        let _outside = pod.listen_outside(&format!("{v4} {v6}"));
+        pod.redirect(&["--tool", "nftables"]);
+        for binary in binaries::envoys() {
+            for (families, expected) in [
+                (Families::V4, ["8080 direct", "refused"]),
+                (Families::V6, ["refused", "8080 direct"]),
+                (Families::Both, ["8080 direct", "8080 direct"]),
+            ] {
+                let address = if families == Families::V6 { "fd09::2" } else { "10.9.0.2" };
+                let _proxy = proxy::start_in(&binary, address, families);
+                pod.expect(APPLICATION, None, v4, expected[0]);
+                pod.expect(APPLICATION, None, v6, expected[1]);
+            }
+        }
+    });
+}
+
+/// A pod whose network has IPv6 switched off, as many have where pods have IPv4 alone: its proxy listens at no address
+/// that it cannot bind.
+#[test]
+fn a_proxy_needs_no_ipv6_in_a_pod_without_it() {
+    in_an_empty_pod("a_proxy_needs_no_ipv6_in_a_pod_without_it", |pod| {
+        pod.switch_ipv6_off();
+        let _outside = pod.listen_outside("10.9.0.1:8080");
+        pod.redirect(&["--tool", "nftables"]);
+        for binary in binaries::envoys() {
+            let _proxy = proxy::start(&binary, "10.9.0.2");
+            pod.expect(APPLICATION, None, "10.9.0.1:8080", "8080 direct");
         }
     });
 }

@@ -1,6 +1,8 @@
-//! Ports of the proxy itself, the same in every pod, and what its version can count.
+//! Ports of the proxy itself, the same in every pod, what its version can count, and the families of its addresses.
 //!
 //! Used by configuration, injection and redirection. Does not define what is served on the ports.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
@@ -49,6 +51,53 @@ impl TrafficStats {
     }
 }
 
+/// IP families of an instance, which are those of its addresses: its proxy listens at no address of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+pub enum Families {
+    /// IPv4 alone. Also of an instance whose addresses are not known yet: its network may not have IPv6, and its proxy would
+    /// refuse a listener at an address of IPv6.
+    #[default]
+    V4,
+    /// IPv6 alone.
+    V6,
+    /// Both, as in dual-stack clusters.
+    Both,
+}
+
+impl Families {
+    /// Returns the families of these addresses.
+    pub fn of(addresses: &[IpAddr]) -> Self {
+        match (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6)) {
+            (_, false) => Self::V4,
+            (false, true) => Self::V6,
+            (true, true) => Self::Both,
+        }
+    }
+
+    /// Returns true for IPv4 alone.
+    pub fn is_v4(&self) -> bool {
+        *self == Self::V4
+    }
+
+    /// Returns the loopback address of each family, IPv4 first.
+    pub fn loopback(self) -> impl Iterator<Item = IpAddr> {
+        self.each(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)
+    }
+
+    /// Returns the address that means all addresses of each family, IPv4 first.
+    pub fn unspecified(self) -> impl Iterator<Item = IpAddr> {
+        self.each(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)
+    }
+
+    fn each(self, v4: Ipv4Addr, v6: Ipv6Addr) -> impl Iterator<Item = IpAddr> {
+        let v4 = (self != Self::V6).then_some(IpAddr::V4(v4));
+        v4.into_iter().chain((self != Self::V4).then_some(IpAddr::V6(v6)))
+    }
+}
+
+/// Kind of a proxy: the statistics that it can count, and the families at which it listens.
+pub type ProxyKind = (TrafficStats, Families);
+
 /// Returns the version in the tag of an image of Envoy, for example `1.40.0` of `envoyproxy/envoy:distroless-v1.40.0`;
 /// `None` if the tag contains none, as where only a digest is given.
 pub fn version_of_image(image: &str) -> Option<&str> {
@@ -73,6 +122,22 @@ mod tests {
         assert_eq!(of("registry:5000/envoy"), None);
         assert_eq!(of("envoy:latest"), None);
         assert_eq!(of("envoy@sha256:abc"), None);
+    }
+
+    #[test]
+    fn addresses_decide_the_families() {
+        let of = |texts: &[&str]| {
+            let addresses: Vec<IpAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            Families::of(&addresses)
+        };
+        assert_eq!(of(&[]), Families::V4);
+        assert_eq!(of(&["10.0.0.1"]), Families::V4);
+        assert_eq!(of(&["fd00::1"]), Families::V6);
+        assert_eq!(of(&["fd00::1", "10.0.0.1"]), Families::Both);
+        let text = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(text(Families::V4.loopback().collect()), ["127.0.0.1"]);
+        assert_eq!(text(Families::V6.loopback().collect()), ["::1"]);
+        assert_eq!(text(Families::Both.unspecified().collect()), ["0.0.0.0", "::"]);
     }
 
     #[test]

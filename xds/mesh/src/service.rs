@@ -141,8 +141,11 @@ const TCP: [&str; 24] = [
 pub struct Endpoint {
     /// The instance that serves, which includes its cluster; it may be in the mesh or not.
     pub proxy: ProxyId,
-    /// The address of the instance.
+    /// The address of the instance to which callers connect first.
     pub address: IpAddr,
+    /// Further addresses of the instance, in the order in which callers try them: those of the other family.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<IpAddr>,
     /// The port on the instance.
     pub port: u16,
     /// The network in which the address is valid; empty if there is only one network.

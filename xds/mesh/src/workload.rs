@@ -11,7 +11,7 @@ use super::{
     access::{AccessMode, MtlsMode},
     id::{ClassId, SpiffeId},
     matches::Matches,
-    proxy::TrafficStats,
+    proxy::{Families, ProxyKind, TrafficStats},
     service::Protocol,
     source::SourceRef,
 };
@@ -47,10 +47,20 @@ pub struct Class {
     /// The statistics of traffic that the proxies can count.
     #[serde(skip_serializing_if = "TrafficStats::is_none")]
     pub traffic: TrafficStats,
+    /// The IP families at which the proxies listen.
+    #[serde(skip_serializing_if = "Families::is_v4")]
+    pub families: Families,
     /// The routes by which the statistics tell requests apart, in the order in which they are tried. They change only
     /// what is counted, so they do not distinguish classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<MeasuredRoutes>,
+}
+
+impl Class {
+    /// Returns the kind of the proxies.
+    pub fn proxy_kind(&self) -> ProxyKind {
+        (self.traffic, self.families)
+    }
 }
 
 /// Routes that one object has measured.

@@ -8,7 +8,8 @@ use envoy_types::pb::{
     envoy::config::{
         core::v3::{Locality, Metadata},
         endpoint::v3::{
-            ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+            ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, endpoint::AdditionalAddress,
+            lb_endpoint::HostIdentifier,
         },
     },
     google::protobuf::{Struct, Value, value::Kind},
@@ -27,6 +28,13 @@ pub fn endpoints(name: &str, endpoints: &[service::Endpoint]) -> ClusterLoadAssi
         localities.entry(&endpoint.locality).or_default().push(LbEndpoint {
             host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
                 address: Some(wire::address(endpoint.address, endpoint.port)),
+                additional_addresses: endpoint
+                    .alternatives
+                    .iter()
+                    .map(|address| AdditionalAddress {
+                        address: Some(wire::address(*address, endpoint.port)),
+                    })
+                    .collect(),
                 ..Endpoint::default()
             })),
             metadata: transport(endpoint.transport),

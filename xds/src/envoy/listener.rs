@@ -3,13 +3,27 @@
 pub mod inbound;
 pub mod outbound;
 
+use std::net::IpAddr;
+
 use envoy_types::pb::envoy::{
-    config::listener::v3::{Filter, FilterChain, FilterChainMatch, ListenerFilter, listener_filter},
+    config::{
+        core::v3::Address,
+        listener::v3::{
+            AdditionalAddress, Filter, FilterChain, FilterChainMatch, ListenerFilter, listener_filter,
+        },
+    },
     extensions::filters::listener::http_inspector::v3::HttpInspector,
 };
 use prost::{Message, Name};
 
 use super::wire;
+
+/// Splits the addresses at which a listener accepts connections into its first one and the others.
+fn addresses(all: impl Iterator<Item = IpAddr>, port: u16) -> (Option<Address>, Vec<AdditionalAddress>) {
+    let mut all = all.map(|address| wire::address(address, port));
+    let first = all.next();
+    (first, all.map(|address| AdditionalAddress { address: Some(address), ..Default::default() }).collect())
+}
 
 /// Time limit of the detection of a protocol, in milliseconds: a caller that waits for the server to send first is
 /// forwarded after it, and one of HTTP that is silent for longer is forwarded as bytes (docs/design/017).

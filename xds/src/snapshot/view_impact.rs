@@ -9,7 +9,7 @@ use crate::{
     mesh::{
         change::Changes,
         id::{ClassId, ServiceId},
-        proxy::TrafficStats,
+        proxy::ProxyKind,
     },
     reach::{Moved, Reach, is_reached_alike},
     resources::{Resource, Resources},
@@ -42,13 +42,13 @@ pub(super) struct ViewImpact {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Patch {
     pub common: Arc<Vec<Arc<Resource>>>,
-    pub counting: BTreeMap<TrafficStats, Vec<Arc<Resource>>>,
+    pub by_kind: BTreeMap<ProxyKind, Vec<Arc<Resource>>>,
 }
 
 impl Patch {
     /// Returns those that a kind of proxy may have.
-    pub fn of(&self, traffic: TrafficStats) -> impl Iterator<Item = &Arc<Resource>> {
-        self.common.iter().chain(self.counting.get(&traffic).into_iter().flatten())
+    pub fn of(&self, kind: ProxyKind) -> impl Iterator<Item = &Arc<Resource>> {
+        self.common.iter().chain(self.by_kind.get(&kind).into_iter().flatten())
     }
 }
 
@@ -65,13 +65,11 @@ impl ViewImpact {
             impact.every_view = ViewChange::Fresh;
         }
         impact.raise_every_view(compare(old.shared(), new.shared(), &mut patch));
-        for traffic in TrafficStats::ALL {
-            // A kind of proxy that is new or gone concerns no view that was there before.
-            if old.counting(traffic).next().is_some() && new.counting(traffic).next().is_some() {
-                let resources = impact.patch.counting.entry(traffic).or_default();
-                let change = compare(old.counting(traffic), new.counting(traffic), resources);
-                impact.raise_every_view(change);
-            }
+        // A kind of proxy that is new or gone concerns no view that was there before.
+        for kind in old.kinds().filter(|kind| new.of_kind(*kind).next().is_some()) {
+            let resources = impact.patch.by_kind.entry(kind).or_default();
+            let change = compare(old.of_kind(kind), new.of_kind(kind), resources);
+            impact.raise_every_view(change);
         }
         for identity in moved.identities.iter().chain(changes.grants.iter().map(|change| change.key)) {
             for class in new.index().classes(identity) {

@@ -13,7 +13,7 @@ use smidge_xds::mesh::{
     id::{ClassId, ClusterId, ProxyId, ServiceId, SpiffeId, TrustDomain},
     matches::Matches,
     matches::{HttpMatch, PathEnd, PathRegex},
-    proxy::TrafficStats,
+    proxy::{Families, TrafficStats},
     route::{Backend, Route, RouteRule},
     service::{Endpoint, Protocol, Server, Service, ServicePort, Transport},
     settings::{AccessLogs, Tracing},
@@ -21,6 +21,8 @@ use smidge_xds::mesh::{
     trust::{Bundle, Trust},
     workload::{Class, MeasuredRoutes, Workload},
 };
+
+pub mod families;
 
 /// Namespace of every object in these meshes.
 pub const NAMESPACE: &str = "shop";
@@ -32,12 +34,14 @@ pub fn all() -> BTreeMap<&'static str, Mesh> {
         ("access-logs-all", access_logs(AccessLogs::All("12.5".parse().unwrap()))),
         ("access-logs-errors", access_logs(AccessLogs::Errors)),
         ("access-permissive", access_permissive()),
+        ("dual-stack", families::mesh(Families::Both)),
         ("headless", headless()),
         ("http", http()),
         ("http-matches", http_matches()),
         ("http-split", http_split(&[90, 10, 0])),
         ("http-split-all-zero", http_split(&[0, 0, 0])),
         ("http-split-matches", http_split_matches()),
+        ("ipv6", families::mesh(Families::V6)),
         ("mtls-permissive", mtls_permissive()),
         ("no-grants", no_grants()),
         ("open", open()),
@@ -281,6 +285,7 @@ pub fn workload(mesh: &mut Mesh, name: &str, address: u8, ports: &[(u16, Protoco
             mtls: MtlsMode::Strict,
             ends: false,
             traffic: TrafficStats::None,
+            families: Families::default(),
             routes: Vec::new(),
         }),
     );
@@ -295,6 +300,7 @@ pub fn service(mesh: &mut Mesh, name: &str, number: u16, protocol: Protocol, ser
         Endpoint {
             proxy: proxy(server),
             address: ip(&format!("10.1.0.{}", class.rsplit('/').next().unwrap())),
+            alternatives: Vec::new(),
             port: *port,
             network: String::new(),
             locality: "eu/a".to_owned(),

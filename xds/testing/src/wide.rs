@@ -15,7 +15,7 @@ use smidge_xds::{
         Mesh,
         access::{AccessMode, MtlsMode},
         id::{ClassId, ServiceId, TrustDomain},
-        proxy::TrafficStats,
+        proxy::{Families, TrafficStats},
         route::Route,
         service::{Endpoint, Protocol, Server, Service, ServicePort, Transport},
         trust::Bundle,
@@ -56,6 +56,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
         mtls: MtlsMode::Strict,
         ends: false,
         traffic: TrafficStats::None,
+        families: Families::default(),
         routes: Vec::new(),
     };
     mesh.classes.insert(class.clone(), Arc::new(inbound));
@@ -68,6 +69,7 @@ fn add_service(mesh: &mut Mesh, number: usize, protocol: Protocol) {
     let endpoint = |instance: usize| Endpoint {
         proxy: proxy(&format!("{name}-{instance}")),
         address: address(10, number * ENDPOINTS + instance),
+        alternatives: Vec::new(),
         port: 8080,
         network: String::new(),
         locality: "eu/a".to_owned(),

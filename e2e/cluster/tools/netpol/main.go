@@ -6,6 +6,7 @@ package main
 
 import (
 	"flag"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "path of the kubeconfig")
 	node := flag.String("node", "", "name of the node")
-	services := flag.String("service-cidr", "", "addresses of Services")
+	services := flag.String("service-cidr", "", "addresses of Services: a network of each family of the cluster, separated by commas")
 	flag.Parse()
 	if err := run(*kubeconfig, *node, *services); err != nil {
 		klog.Fatal(err)
@@ -39,9 +40,16 @@ func run(kubeconfig, node, services string) error {
 		return err
 	}
 	config := options.NewKubeRouterConfig()
-	config.EnableIPv4 = true
 	config.HostnameOverride = node
-	config.ClusterIPCIDRs = []string{services}
+	config.ClusterIPCIDRs = strings.Split(services, ",")
+	config.EnableIPv4, config.EnableIPv6 = false, false
+	for _, network := range config.ClusterIPCIDRs {
+		if strings.Contains(network, ":") {
+			config.EnableIPv6 = true
+		} else {
+			config.EnableIPv4 = true
+		}
+	}
 	// Every change of a pod or policy is acted on at once; this repairs what another program has changed in the rules.
 	config.IPTablesSyncPeriod = time.Minute
 

@@ -73,13 +73,16 @@ pub fn verify(redirection: &Redirection) -> Result<(), ProofError> {
     // Addresses for documentation: no host has them, should a call leave the pod.
     let v4 = [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1]].map(|it| IpAddr::V4(Ipv4Addr::from(it)));
     let v6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
-    if let Some(to) = v4.into_iter().find_map(|address| included(address, redirection)) {
-        call(to, Ipv4Addr::LOCALHOST.into(), true)?;
-    }
-    // A pod may have no IPv6 at all, or no route.
-    match included(v6, redirection) {
-        Some(to) => call(to, Ipv6Addr::LOCALHOST.into(), false),
-        None => Ok(()),
+    let v4 = v4.into_iter().find_map(|address| included(address, redirection));
+    let v6 = included(v6, redirection);
+    // A pod may have no address or no route of a family, but has those of one.
+    let called_v4 = v4.map(|to| call(to, Ipv4Addr::LOCALHOST.into())).transpose()?;
+    let called_v6 = v6.map(|to| call(to, Ipv6Addr::LOCALHOST.into())).transpose()?;
+    match (v4, called_v4, called_v6) {
+        (Some(to), Some(false), Some(false)) => {
+            Err(ProofError::Call { to, outcome: "found no route, and one over IPv6 neither".to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -90,24 +93,25 @@ fn included(address: IpAddr, Redirection { exclusions, .. }: &Redirection) -> Op
     (!is_excluded).then(|| SocketAddr::new(address, port))
 }
 
-/// Calls an address, and checks that the call arrives at the proxy's port on `loopback`.
-fn call(to: SocketAddr, loopback: IpAddr, needs_route: bool) -> Result<(), ProofError> {
+/// Calls an address, and checks that the call arrives at the proxy's port on `loopback`. Returns false if the pod has no route
+/// to the address, or not the family.
+fn call(to: SocketAddr, loopback: IpAddr) -> Result<bool, ProofError> {
     let address = SocketAddr::new(loopback, OUTBOUND_PORT);
     let listener = match TcpListener::bind(address) {
         Ok(listener) => listener,
-        Err(source) if !needs_route && source.kind() == io::ErrorKind::AddrNotAvailable => return Ok(()),
+        Err(source) if source.kind() == io::ErrorKind::AddrNotAvailable => return Ok(false),
         Err(source) => return Err(ProofError::Listen { address, source }),
     };
     let failed = |outcome: String| ProofError::Call { to, outcome };
     let stream = match TcpStream::connect_timeout(&to, CONNECT_TIMEOUT) {
         Ok(stream) => stream,
-        Err(error) if !needs_route && has_no_route(&error) => return Ok(()),
+        Err(error) if has_no_route(&error) => return Ok(false),
         Err(error) => return Err(failed(format!("ended with: {error}"))),
     };
     let arrived = listener.set_nonblocking(true).and_then(|()| listener.accept());
     let own = stream.local_addr();
     match (arrived, own) {
-        (Ok((_, peer)), Ok(own)) if peer.port() == own.port() => Ok(()),
+        (Ok((_, peer)), Ok(own)) if peer.port() == own.port() => Ok(true),
         (Ok(_), _) => Err(failed("was answered, and another call arrived at the proxy's port".to_owned())),
         (Err(_), _) => Err(failed("was answered from outside of the pod".to_owned())),
     }

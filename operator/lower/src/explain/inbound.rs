@@ -38,7 +38,7 @@ pub(super) struct Arrival<'a> {
 impl Arrival<'_> {
     /// Evaluates the call at one port of one class of instances.
     pub fn destination(&self, class: &Class, port: u16, way: Way) -> Destination {
-        let Class { identity, ports, access, mtls: _, ends: _, traffic: _, routes: _ } = class;
+        let Class { identity, ports, access, mtls: _, ends: _, traffic: _, families: _, routes: _ } = class;
         let protocol = self.protocol(ports.get(&port).copied().unwrap_or(Protocol::Tcp), way);
         let grants = self.mesh.grants_of(identity);
         let refused = self.refusal(class, port, protocol, way);
@@ -99,7 +99,7 @@ impl Arrival<'_> {
 
     /// Returns the reason for which the call is refused before any grant or mode applies.
     fn refusal(&self, class: &Class, port: u16, protocol: Protocol, way: Way) -> Option<String> {
-        let Class { identity, ports, access, mtls, ends: _, traffic: _, routes: _ } = class;
+        let Class { identity, ports, access, mtls, ends: _, traffic: _, families: _, routes: _ } = class;
         if proxy::PORTS.contains(&port) {
             return Some(format!("port {port} is the proxy's own, and closed"));
         }

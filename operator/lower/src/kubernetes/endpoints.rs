@@ -179,17 +179,14 @@ impl Reader<'_> {
             served_by(self.slices, &self.service.id.namespace, &port.name, |pod| self.addresses_of(pod));
         let external: Vec<Endpoint> = external(port).collect();
         let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
-        // A pod with addresses of both families is in two slices, and is one endpoint: at the first of its addresses.
-        let mut best: BTreeMap<(&Key, u16), &Served<'_>> = BTreeMap::new();
+        // A pod with addresses of both families is in two slices, and is one endpoint, with the first of its addresses first.
+        let mut pods: BTreeMap<(&Key, u16), BTreeMap<usize, &Served<'_>>> = BTreeMap::new();
         let counts =
             |served: &&Served<'_>| if is_any_ready { served.is_ready } else { served.is_last_resort };
         for served in served.iter().filter(counts) {
-            let entry = best.entry((&served.pod, served.port)).or_insert(served);
-            if served.position < entry.position {
-                *entry = served;
-            }
+            pods.entry((&served.pod, served.port)).or_default().entry(served.position).or_insert(served);
         }
-        let mut endpoints: Vec<Endpoint> = best.values().filter_map(|served| self.endpoint(served)).collect();
+        let mut endpoints: Vec<Endpoint> = pods.values().filter_map(|served| self.endpoint(served)).collect();
         endpoints.extend(external);
         endpoints.sort();
         endpoints
@@ -201,7 +198,10 @@ impl Reader<'_> {
         member.or_else(|| outside().map(|it| it.pod.outside.as_slice()))
     }
 
-    fn endpoint(&self, served: &Served<'_>) -> Option<Endpoint> {
+    /// Returns the endpoint of a pod that is served at these addresses.
+    fn endpoint(&self, addresses: &BTreeMap<usize, &Served<'_>>) -> Option<Endpoint> {
+        let mut addresses = addresses.values();
+        let served = addresses.next()?;
         let (proxy, transport) = match self.service.members.get(&served.pod) {
             Some(member) if member.inbound.redirects(served.port) => (&member.id, Transport::Mtls),
             Some(member) => (&member.id, Transport::Plaintext),
@@ -210,6 +210,7 @@ impl Reader<'_> {
         Some(Endpoint {
             proxy: proxy.clone(),
             address: served.address,
+            alternatives: addresses.map(|served| served.address).collect(),
             port: served.port,
             network: String::new(),
             // Slices name the zone; the region is a label of the node, which is not read yet.
@@ -227,6 +228,7 @@ fn external(port: &Port) -> impl Iterator<Item = Endpoint> {
         Some(Endpoint {
             proxy: member.id.clone(),
             address: *member.addresses.first()?,
+            alternatives: Vec::new(),
             port: *target,
             network: String::new(),
             locality: String::new(),

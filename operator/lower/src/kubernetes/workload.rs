@@ -17,7 +17,7 @@ use smidge_crds::{
 use smidge_mesh::{
     access::{AccessMode, MtlsMode},
     id::{ClassId, ClusterId},
-    proxy::{self, TrafficStats},
+    proxy::{self, Families, TrafficStats},
     service::Protocol,
     workload::{Class, Workload},
 };
@@ -252,8 +252,8 @@ pub(crate) fn workload(key: &Key, context: &mut Context<'_>) -> Option<(Arc<Work
     // What is measured is added by the class, as its instances share it.
     let routes = Vec::new();
     let ends = member.is_ending && mtls == MtlsMode::Permissive;
-    let class =
-        Class { identity: identity.clone(), ports, access, mtls, ends, traffic: member.traffic, routes };
+    let (traffic, families) = (member.traffic, Families::of(&member.addresses));
+    let class = Class { identity: identity.clone(), ports, access, mtls, ends, traffic, families, routes };
     let id = class_id(context.cluster(), &class);
     context.contribute_to(Node::Class(id.clone()));
     let (kind, name) = member.owner.clone();
@@ -350,7 +350,7 @@ fn reserved(object: ObjectRef, port: u16) -> Finding {
 /// measured routes do not: a change of them must move no proxy to another class. Clusters may differ in their modes, so a class belongs to
 /// one cluster.
 fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
-    let Class { identity, ports, access: _, mtls, ends, traffic, routes: _ } = class;
+    let Class { identity, ports, access: _, mtls, ends, traffic, families, routes: _ } = class;
     let mut text = format!("{cluster} {identity} {mtls:?}");
     for (port, protocol) in ports {
         // Writing to a String cannot fail.
@@ -358,6 +358,9 @@ fn class_id(cluster: &ClusterId, class: &Class) -> ClassId {
     }
     if !traffic.is_none() {
         let _ = write!(text, " {traffic:?}");
+    }
+    if !families.is_v4() {
+        let _ = write!(text, " {families:?}");
     }
     if *ends {
         text.push_str(" ends");

@@ -182,3 +182,20 @@ fn a_pod_verifies_its_redirection() {
         refused(&RULES, "is not redirected");
     });
 }
+
+/// A pod of a cluster with IPv6 alone has no route to an address of IPv4.
+#[test]
+fn a_pod_with_ipv6_alone_verifies_its_redirection() {
+    use super::pod::in_an_empty_pod;
+    in_an_empty_pod("cni::a_pod_with_ipv6_alone_verifies_its_redirection", |pod: &Pod| {
+        prepare();
+        pod.take_ipv4_away();
+        let _agent = agent();
+        succeeds("ADD", &config(Some(RULES.join(" "))));
+        let (is_verified, output) = verify(&RULES);
+        assert!(is_verified, "{output}");
+        assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+        let (is_verified, output) = verify(&RULES);
+        assert!(!is_verified && output.contains("is not redirected"), "{output}");
+    });
+}

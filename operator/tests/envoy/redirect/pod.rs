@@ -121,6 +121,18 @@ impl Pod {
         }
     }
 
+    /// Takes every address and route of IPv4 away, except for those of loopback.
+    pub fn take_ipv4_away(&self) {
+        shell("ip -4 address flush dev eth0");
+    }
+
+    /// Switches IPv6 off on every interface of the pod.
+    pub fn switch_ipv6_off(&self) {
+        for interface in ["all", "default", "lo"] {
+            fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1").unwrap();
+        }
+    }
+
     /// Listens in the other namespace, until the result is dropped.
     pub fn listen_outside(&self, addresses: &str) -> Running {
         let mut command = Command::new("ip");

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 use smidge::injector::{self, Decision, Settings};
-use smidge_xds::{render, resources::ResourceType, snapshot::Snapshot};
+use smidge_xds::{mesh::proxy::Families, render, resources::ResourceType, snapshot::Snapshot};
 use smidge_xds_testing::{binaries, meshes};
 
 use super::{envoy, pod::Running};
@@ -24,6 +24,11 @@ const PROXY: u32 = 1337;
 
 /// Starts it, and waits until it accepts the application's calls.
 pub fn start(binary: &Path, address: &str) -> Running {
+    start_in(binary, address, Families::V4)
+}
+
+/// Starts the proxy of a pod with these families, and waits until it accepts the application's calls.
+pub fn start_in(binary: &Path, address: &str, families: Families) -> Running {
     // A place where its user may run it.
     fs::copy(binary, "/run/envoy").unwrap();
     fs::set_permissions("/run/envoy", fs::Permissions::from_mode(0o755)).unwrap();
@@ -40,7 +45,8 @@ pub fn start(binary: &Path, address: &str) -> Running {
     for listener in config["static_resources"]["listeners"].as_array_mut().unwrap() {
         listener["address"]["socket_address"]["address"] = json!(address);
     }
-    let view = Snapshot::next(Arc::new(meshes::http()), None).view(&meshes::proxy("web")).unwrap();
+    let view =
+        Snapshot::next(Arc::new(meshes::families::mesh(families)), None).view(&meshes::proxy("web")).unwrap();
     let printed = |kind, name| render::resource(view.get(kind, name).unwrap()).unwrap();
     let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
     clusters.retain(|cluster| cluster["name"] != "xds");
@@ -51,7 +57,8 @@ pub fn start(binary: &Path, address: &str) -> Running {
     command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     command.args(["--config-yaml", &config.to_string()]).stdin(Stdio::null()).uid(PROXY).gid(PROXY);
     let running = Running(command.spawn().unwrap());
-    within("the proxy takes calls", || TcpStream::connect("127.0.0.1:15001").is_ok());
+    let takes_calls = |loopback| TcpStream::connect((loopback, 15001)).is_ok();
+    within("the proxy takes calls", || families.loopback().all(takes_calls));
     running
 }
 

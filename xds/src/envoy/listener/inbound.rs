@@ -4,12 +4,9 @@
 //! Grants are not in here (`rbac`, over ECDS). A chain's name carries its port's drain mark, the one thing that changes
 //! a chain without changing what it does: Envoy then ends the chain's connections.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::collections::BTreeMap;
 
-use super::{HTTP, chain, http_inspector, listener_filter, words};
+use super::{HTTP, addresses, chain, http_inspector, listener_filter, words};
 use crate::{
     envoy::{
         access_log,
@@ -53,7 +50,7 @@ pub type Marks = BTreeMap<u16, String>;
 pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     // A switch of a mode must end no connection that both modes accept. So the access mode is not in here, and the mTLS
     // mode decides about filter chains alone, which Envoy adds and removes in place.
-    let Class { identity: _, ports, access: _, mtls, ends, traffic, routes: _ } = class;
+    let Class { identity: _, ports, access: _, mtls, ends, traffic, families, routes: _ } = class;
     let options = Options { settings, traffic: *traffic };
     let permissive = *mtls == MtlsMode::Permissive;
     let mut filter_chains = Vec::new();
@@ -71,9 +68,11 @@ pub fn inbound(class: &Class, marks: &Marks, settings: &Settings) -> Listener {
     listener_filters.extend(plain_inspector(ports));
     // Added even where no other chain would match them: Envoy refuses a listener without any chain.
     filter_chains.extend(proxy::PORTS.map(closed));
+    let (address, additional_addresses) = addresses(families.unspecified(), proxy::INBOUND_PORT);
     Listener {
         name: names::INBOUND.to_owned(),
-        address: Some(wire::address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), proxy::INBOUND_PORT)),
+        address,
+        additional_addresses,
         traffic_direction: TrafficDirection::Inbound as i32,
         listener_filters,
         listener_filters_timeout: wire::seconds(FIRST_BYTES),

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
 use envoy_types::pb::envoy::config::{
@@ -13,13 +13,18 @@ use envoy_types::pb::envoy::config::{
     listener::v3::{FilterChain, FilterChainMatch, Listener},
 };
 
-use super::{DETECTION, HTTP, chain, http_inspector, words};
+use super::{DETECTION, HTTP, addresses as all_addresses, chain, http_inspector, words};
 use crate::{
     envoy::{
         filter::{self, Options, Refusal},
         names, wire,
     },
-    mesh::{id::ServiceId, proxy, service::Protocol, settings::Settings},
+    mesh::{
+        id::ServiceId,
+        proxy::{self, Families},
+        service::Protocol,
+        settings::Settings,
+    },
 };
 
 const REFUSAL: &str = "smidge: access denied by the mesh's policy: no TrafficTarget allows this workload to call \
@@ -69,14 +74,18 @@ pub fn service(
         bind_to_port: wire::flag(false),
         // One set of statistics for all of them, as for their filters: a Service's own are those of its cluster.
         stat_prefix: names::OUTBOUND.to_owned(),
-        ..listener(names::outbound_listener(address, port), address, port)
+        name: names::outbound_listener(address, port),
+        address: Some(wire::address(address, port)),
+        traffic_direction: TrafficDirection::Outbound as i32,
+        ..Listener::default()
     }
 }
 
-/// Builds the listener to which connections are redirected.
-pub fn virtual_listener(addresses: &Addresses, options: Options<'_>) -> Listener {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let own = to(proxy::OUTBOUND_PORT, [&loopback]);
+/// Builds the listener to which connections are redirected, at the loopback address of each family.
+pub fn virtual_listener(addresses: &Addresses, options: Options<'_>, families: Families) -> Listener {
+    let loopback: Vec<IpAddr> = families.loopback().collect();
+    let (address, additional_addresses) = all_addresses(families.loopback(), proxy::OUTBOUND_PORT);
+    let own = to(proxy::OUTBOUND_PORT, &loopback);
     let mut filter_chains = vec![chain("own".to_owned(), own, vec![filter::tcp(names::BLACKHOLE)])];
     filter_chains.extend(
         addresses
@@ -91,7 +100,11 @@ pub fn virtual_listener(addresses: &Addresses, options: Options<'_>) -> Listener
             ..FilterChain::default()
         }),
         use_original_dst: wire::flag(true),
-        ..listener(names::OUTBOUND.to_owned(), loopback, proxy::OUTBOUND_PORT)
+        name: names::OUTBOUND.to_owned(),
+        address,
+        additional_addresses,
+        traffic_direction: TrafficDirection::Outbound as i32,
+        ..Listener::default()
     }
 }
 
@@ -128,14 +141,5 @@ fn to<'a>(port: u16, ips: impl IntoIterator<Item = &'a IpAddr>) -> FilterChainMa
             })
             .collect(),
         ..FilterChainMatch::default()
-    }
-}
-
-fn listener(name: String, address: IpAddr, port: u16) -> Listener {
-    Listener {
-        name,
-        address: Some(wire::address(address, port)),
-        traffic_direction: TrafficDirection::Outbound as i32,
-        ..Listener::default()
     }
 }
