@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
     http::{Request, StatusCode, uri::PathAndQuery},
     response::{IntoResponse, Response},
 };
@@ -14,8 +13,6 @@ use futures::{StreamExt as _, TryStreamExt as _, future, stream, stream::BoxStre
 use tonic::{Code, Status, Streaming, client, server, transport::Channel};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
-
-use crate::http::Server;
 
 /// The message of every call.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -35,15 +32,11 @@ fn text(text: impl Into<String>) -> Text {
     Text { text: text.into() }
 }
 
-/// Answers the methods `Unary`, `Never`, `Down` (a stream of answers), `Up` (a stream of requests) and `Both`.
-pub async fn answer(
-    Path(method): Path<String>,
-    State(server): State<Server>,
-    request: Request<Body>,
-) -> Response {
+/// Answers as `name` the methods `Unary`, `Never`, `Down` (a stream of answers), `Up` (a stream of requests) and `Both`.
+pub async fn answer(method: &str, name: &str, request: Request<Body>) -> Response {
     let mut grpc = server::Grpc::new(Codec::default());
-    let name = server.name().to_owned();
-    let response = match method.as_str() {
+    let name = name.to_owned();
+    let response = match method {
         "Unary" => {
             let unary = service_fn(move |_: tonic::Request<Text>| {
                 future::ready(Ok(tonic::Response::new(text(name.as_str()))))

@@ -1,6 +1,6 @@
 //! Answers HTTP of both versions: each path is for one shape, and gRPC and WebSocket are among them.
 //!
-//! An answer says what the server saw, so that a client can print it.
+//! An answer reports what the server saw, so that a client can print it.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ const PART: usize = 64 * 1024;
 /// Largest response head that is asked for, in bytes.
 const HEAD: usize = 1 << 20;
 
-/// What every connection shares.
+/// State that all connections share.
 #[derive(Clone)]
 pub struct Server {
     name: Arc<str>,
@@ -50,11 +50,6 @@ impl Server {
     /// Creates a server that gives `name` and `certificate` in answers.
     pub fn new(name: &Arc<str>, certificate: &CertificateDer<'static>) -> Self {
         Self { name: name.clone(), certificate: certificate.clone(), acknowledged: broadcast::channel(16).0 }
-    }
-
-    /// Returns its name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     fn router(self) -> Router {
@@ -71,7 +66,7 @@ impl Server {
             .route("/acknowledge", get(acknowledge))
             .route("/refuse", post(async || (StatusCode::EXPECTATION_FAILED, "no body, please")))
             .route("/websocket", any(websocket))
-            .route("/shapes.Shapes/{method}", post(grpc::answer))
+            .route("/shapes.Shapes/{method}", post(call))
             .with_state(self)
     }
 }
@@ -85,8 +80,13 @@ where
     builder.http1().max_buf_size(4 << 20);
     builder.http2().max_header_list_size(4 << 20);
     let service = TowerToHyperService::new(server.router());
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
-    served.map_err(|error| anyhow::anyhow!("failed to serve a connection: {error}"))
+    let end = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    end.map_err(|error| anyhow::anyhow!("failed to serve a connection: {error}"))
+}
+
+/// Answers a call of gRPC.
+async fn call(Path(method): Path<String>, State(server): State<Server>, request: Request<Body>) -> Response {
+    grpc::answer(&method, &server.name, request).await
 }
 
 /// Answers with the request line, the size of the body and the trailers that arrived.

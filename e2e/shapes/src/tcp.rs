@@ -6,7 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a server sends that sends first.
+/// First line of a server that sends first.
 pub const GREETING: &str = "220 shapes ready";
 
 /// Sends back what it receives; when the client has ended its side, sends `end` and ends its own.

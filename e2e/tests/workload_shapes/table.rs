@@ -11,11 +11,11 @@ use crate::place::COLUMNS;
 pub struct Row {
     /// Name of the shape.
     pub shape: String,
-    /// What was seen, in the order of `COLUMNS`; the first is without a mesh.
+    /// Outcomes in the order of `COLUMNS`; the first is without a mesh.
     pub seen: Vec<String>,
 }
 
-/// What one column saw of each shape.
+/// Shapes and what one column saw of them.
 pub type Column = Vec<(String, String)>;
 
 /// Both tables.
@@ -62,14 +62,10 @@ const REASONS: &[(&str, &str)] = &[
         "Service without pods",
         "the proxy accepts the connection, so it can give an answer: 503 in a namespace of the mesh",
     ),
-    (
-        "port that the Service does not have",
-        "the proxy accepts the connection before it knows that there is no port ([limits](limits.md))",
-    ),
 ];
 
 const SAME: &str = "same";
-/// Stands where a shape has no meaning.
+/// Mark of a shape that has no meaning in a column.
 pub const NONE: &str = "–";
 
 impl Row {

@@ -18,7 +18,7 @@ use crate::{
 /// Time limit for a caller to see the effect of an edit, on a machine with other load.
 const EFFECT: Duration = Duration::from_secs(30);
 
-/// What one column saw.
+/// One line of the output of `shapes try`.
 #[derive(Deserialize)]
 struct Line {
     shape: String,

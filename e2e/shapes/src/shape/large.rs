@@ -36,7 +36,8 @@ fn report(direction: &str, size: usize, started: Instant) -> String {
 pub async fn upload(args: Args) -> anyhow::Result<String> {
     let started = Instant::now();
     let size = args.body << 20;
-    let parts = (0..size / PART).map(|_| Ok::<_, Infallible>(Bytes::from_static(&[b'.'; PART])));
+    let part = Bytes::from(vec![b'.'; PART]);
+    let parts = (0..size / PART).map(move |_| Ok::<_, Infallible>(part.clone()));
     let body = Body::from_stream(stream::iter(parts));
     let request = Request::post("/upload").header("host", &args.server).body(body)?;
     let (_, answer) = connection::http1(&args, ports::HTTP, request).await?;
