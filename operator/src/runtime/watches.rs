@@ -14,6 +14,10 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, PodStatus},
 };
 use kube::Client;
+use smidge_crds::{
+    labels::INIT_CONTAINER,
+    redirected::{INBOUND, RedirectedPorts},
+};
 use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 
@@ -119,6 +123,8 @@ fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(ObjectEvent<'_, Pod>) + Send
 
 /// Keeps of a pod what lowering and authentication read: specifications of pods are most of the memory of a cluster.
 fn trim_pod(pod: &mut Pod) {
+    // Of the arguments of the init container, the ports that are redirected; no other argument is read.
+    let redirected: Vec<String> = RedirectedPorts::inbound_of(pod).to_arg(INBOUND).into_iter().collect();
     if let Some(spec) = &mut pod.spec {
         let containers = std::mem::take(&mut spec.containers);
         let init_containers = spec.init_containers.take();
@@ -130,6 +136,11 @@ fn trim_pod(pod: &mut Pod) {
             node_name: spec.node_name.take(),
             ..PodSpec::default()
         };
+        let init =
+            spec.init_containers.iter_mut().flatten().find(|container| container.name == INIT_CONTAINER);
+        if let Some(init) = init {
+            init.args = Some(redirected);
+        }
     }
     if let Some(status) = &mut pod.status {
         *status = PodStatus {

@@ -21,8 +21,9 @@ use k8s_openapi::{
 };
 use smidge_crds::{
     KindInfo, conversion,
-    labels::{self, INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
+    labels::{self, INIT_CONTAINER, INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
     object::{Kind, Object},
+    redirected::{self, RedirectedPorts},
 };
 
 pub use self::written::Written;
@@ -191,7 +192,12 @@ impl Offline {
                 namespaces.insert(key, of_namespace.into());
             }
             pod.metadata.annotations.get_or_insert_default().insert(INJECTED.to_owned(), "true".to_owned());
+            let redirected = RedirectedPorts::inbound_of(pod).to_arg(redirected::INBOUND);
             let containers = pod.spec.get_or_insert_default().init_containers.get_or_insert_default();
+            if !containers.iter().any(|container| container.name == INIT_CONTAINER) {
+                let args = Some(redirected.into_iter().collect());
+                containers.push(Container { name: INIT_CONTAINER.to_owned(), args, ..Container::default() });
+            }
             if !containers.iter().any(|container| container.name == PROXY_CONTAINER) {
                 containers.push(Container { name: PROXY_CONTAINER.to_owned(), ..Container::default() });
             }
