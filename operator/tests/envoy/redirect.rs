@@ -116,7 +116,8 @@ fn iptables_redirects_included_ports_alone() {
 }
 
 fn included(pod: &Pod, tool: &str) {
-    pod.redirect(&["--tool", tool, "--include-inbound-ports=8080", "--include-outbound-ports=80,443"]);
+    let included = ["--include-inbound-ports=8080", "--include-outbound-ports=80,443"];
+    pod.redirect(&[&["--tool", tool, "--proxy-user=31337"][..], &included].concat());
     pod.expect_from_outside("10.9.0.2:8080", "15006 for 10.9.0.2:8080");
     pod.expect_from_outside("[fd09::2]:8080", "15006 for [fd09::2]:8080");
     pod.expect_from_outside("10.9.0.2:9000", "9000 direct");
