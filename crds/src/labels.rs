@@ -44,6 +44,9 @@ pub const INCLUDE_OUTBOUND_PORTS: &str = "smidge.mesh/include-outbound-ports";
 /// Annotation of a pod with the networks to which its application connects without the proxy, for example
 /// `10.1.0.0/16,fd00::/8`.
 pub const EXCLUDE_OUTBOUND_CIDRS: &str = "smidge.mesh/exclude-outbound-cidrs";
+/// Annotation of a pod with several networks: the interfaces whose connections, in both directions, pass the proxy by, for
+/// example `net1`.
+pub const EXCLUDE_INTERFACES: &str = "smidge.mesh/exclude-interfaces";
 
 /// Annotation of a namespace or a pod: whole seconds for which containers without a `preStop` go on when the pod is deleted.
 pub const TERMINATION_DELAY_SECONDS: &str = "smidge.mesh/termination-delay-seconds";
@@ -81,12 +84,13 @@ pub const INIT_CONTAINER: &str = "smidge-init";
 pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// Annotations of a pod alone: those that users set, and those that injection writes.
-pub const POD_ANNOTATIONS: [&str; 12] = [
+pub const POD_ANNOTATIONS: [&str; 13] = [
     EXCLUDE_INBOUND_PORTS,
     EXCLUDE_OUTBOUND_PORTS,
     INCLUDE_INBOUND_PORTS,
     INCLUDE_OUTBOUND_PORTS,
     EXCLUDE_OUTBOUND_CIDRS,
+    EXCLUDE_INTERFACES,
     INJECTED,
     VERSION,
     PROXY_VERSION,
@@ -119,7 +123,7 @@ pub const INJECTION: [&str; 17] = [
 ];
 
 /// Annotations of other meshes on a pod, each with the annotation of Smidge that has the same purpose.
-pub const COUNTERPARTS: [(&str, &str); 20] = [
+pub const COUNTERPARTS: [(&str, &str); 21] = [
     ("openservicemesh.io/inbound-port-exclusion-list", EXCLUDE_INBOUND_PORTS),
     ("openservicemesh.io/outbound-port-exclusion-list", EXCLUDE_OUTBOUND_PORTS),
     ("openservicemesh.io/outbound-ip-range-exclusion-list", EXCLUDE_OUTBOUND_CIDRS),
@@ -133,6 +137,7 @@ pub const COUNTERPARTS: [(&str, &str); 20] = [
     ("traffic.sidecar.istio.io/excludeInboundPorts", EXCLUDE_INBOUND_PORTS),
     ("traffic.sidecar.istio.io/excludeOutboundPorts", EXCLUDE_OUTBOUND_PORTS),
     ("traffic.sidecar.istio.io/excludeOutboundIPRanges", EXCLUDE_OUTBOUND_CIDRS),
+    ("traffic.sidecar.istio.io/excludeInterfaces", EXCLUDE_INTERFACES),
     ("sidecar.istio.io/proxyCPU", "smidge.mesh/proxy-cpu-request"),
     ("sidecar.istio.io/proxyCPULimit", "smidge.mesh/proxy-cpu-limit"),
     ("sidecar.istio.io/proxyMemory", "smidge.mesh/proxy-memory-request"),

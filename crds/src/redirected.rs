@@ -1,7 +1,7 @@
-//! Ports of a pod whose connections are redirected to its proxy: as the annotations of a manifest require, or as the
-//! arguments of the init container of an injected pod have it.
+//! Ports and interfaces of a pod whose connections are redirected to its proxy: as the annotations of a manifest require, or
+//! as the arguments of the init container of an injected pod have it.
 //!
-//! Pure. The one reading of these ports: injection turns [`RedirectedPorts`] into rules and arguments, and lowering decides by the
+//! Pure. The one reading of them: injection turns [`RedirectedPorts`] into rules and arguments, and lowering decides by the
 //! same [`RedirectedPorts::redirects`] whether callers find a proxy. Does not judge annotations that cannot be read: injection
 //! refuses a pod with them.
 
@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::labels::{EXCLUDE_INBOUND_PORTS, INCLUDE_INBOUND_PORTS, INIT_CONTAINER};
+use crate::labels::{EXCLUDE_INBOUND_PORTS, EXCLUDE_INTERFACES, INCLUDE_INBOUND_PORTS, INIT_CONTAINER};
 
 /// Prefix of the arguments of `smidge redirect` with ports that are not redirected; the direction follows.
 const EXCLUDE: &str = "--exclude-";
@@ -22,6 +22,8 @@ const INCLUDE: &str = "--include-";
 pub const INBOUND: &str = "inbound-ports";
 /// Rest of both arguments for connections of the pod.
 pub const OUTBOUND: &str = "outbound-ports";
+/// Argument of `smidge redirect` with interfaces whose connections are not redirected.
+pub const EXCLUDE_INTERFACES_ARG: &str = "--exclude-interfaces";
 
 /// Ports to which connections in one direction are redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,38 +63,61 @@ impl RedirectedPorts {
         };
         (!self.are_all()).then(|| format!("{prefix}{direction}={}", list(ports)))
     }
+}
 
-    /// Returns the ports of connections to a pod that are redirected. What counts for a pod that runs is what its init
-    /// container was given, which nobody can change any more; for a manifest, the annotations that injection will read.
-    pub fn inbound_of(pod: &Pod) -> Self {
+/// Redirection of connections to a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InboundRedirection {
+    /// The ports that are redirected.
+    pub ports: RedirectedPorts,
+    /// Interfaces whose connections are not redirected, separated by commas; usually empty.
+    pub excluded_interfaces: String,
+}
+
+impl InboundRedirection {
+    /// Returns the redirection of a pod. What counts for a pod that runs is what its init container was given, which nobody
+    /// can change any more; for a manifest, the annotations that injection will read.
+    pub fn of(pod: &Pod) -> Self {
         let inits = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
         match inits.into_iter().find(|container| container.name == INIT_CONTAINER) {
-            Some(init) => Self::inbound_of_args(init.args.iter().flatten()),
+            Some(init) => Self::of_args(init.args.iter().flatten()),
             None if pod.metadata.uid.is_some() => Self::default(),
-            None => Self::inbound_of_annotations(pod.metadata.annotations.as_ref()),
+            None => Self::of_annotations(pod.metadata.annotations.as_ref()),
         }
     }
 
-    /// Returns the ports of connections to a pod that annotations have redirected. Entries that are no port are left out;
-    /// injection refuses them, as it refuses both annotations at once.
-    pub fn inbound_of_annotations(annotations: Option<&BTreeMap<String, String>>) -> Self {
-        let ports = |name: &str| annotations.and_then(|all| all.get(name)).map(|text| read(text));
-        match (ports(INCLUDE_INBOUND_PORTS), ports(EXCLUDE_INBOUND_PORTS)) {
-            (None, Some(excluded)) => Self::AllBut(excluded),
-            (Some(included), None) if !included.is_empty() => Self::Only(included),
-            _ => Self::default(),
-        }
+    /// Returns the redirection that annotations of a pod require. Entries that are no port are left out; injection refuses
+    /// them, as it refuses to include ports and to exclude others at once.
+    pub fn of_annotations(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let text = |name: &str| annotations.and_then(|all| all.get(name)).map(String::as_str);
+        let ports = |name: &str| text(name).map(read);
+        let ports = match (ports(INCLUDE_INBOUND_PORTS), ports(EXCLUDE_INBOUND_PORTS)) {
+            (None, Some(excluded)) => RedirectedPorts::AllBut(excluded),
+            (Some(included), None) if !included.is_empty() => RedirectedPorts::Only(included),
+            _ => RedirectedPorts::default(),
+        };
+        Self { ports, excluded_interfaces: text(EXCLUDE_INTERFACES).unwrap_or_default().trim().to_owned() }
     }
 
-    fn inbound_of_args<'a>(args: impl Iterator<Item = &'a String>) -> Self {
-        args.filter_map(|arg| arg.split_once('='))
-            .find_map(|(name, text)| {
-                if name.strip_prefix(EXCLUDE) == Some(INBOUND) {
-                    return Some(Self::AllBut(read(text)));
-                }
-                (name.strip_prefix(INCLUDE) == Some(INBOUND)).then(|| Self::Only(read(text)))
-            })
-            .unwrap_or_default()
+    /// Returns the arguments of `smidge redirect` for it.
+    pub fn to_args(&self) -> Vec<String> {
+        let interfaces = (!self.excluded_interfaces.is_empty())
+            .then(|| format!("{EXCLUDE_INTERFACES_ARG}={}", self.excluded_interfaces));
+        self.ports.to_arg(INBOUND).into_iter().chain(interfaces).collect()
+    }
+
+    fn of_args<'a>(args: impl Iterator<Item = &'a String>) -> Self {
+        let mut found = Self::default();
+        for (name, text) in args.filter_map(|arg| arg.split_once('=')) {
+            if name == EXCLUDE_INTERFACES_ARG {
+                text.clone_into(&mut found.excluded_interfaces);
+            } else if name.strip_prefix(EXCLUDE) == Some(INBOUND) {
+                found.ports = RedirectedPorts::AllBut(read(text));
+            } else if name.strip_prefix(INCLUDE) == Some(INBOUND) {
+                found.ports = RedirectedPorts::Only(read(text));
+            }
+        }
+        found
     }
 }
 
@@ -142,7 +167,7 @@ mod tests {
     }
 
     fn redirected(pod: &Pod) -> Vec<u16> {
-        let ports = RedirectedPorts::inbound_of(pod);
+        let ports = InboundRedirection::of(pod).ports;
         [80, 8080, 9000].into_iter().filter(|port| ports.redirects(*port)).collect()
     }
 
@@ -170,10 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_are_read_like_ports() {
+        let annotated = [(EXCLUDE_INTERFACES, "net1")];
+        let of = |args: Option<&[&str]>, uid| InboundRedirection::of(&pod(&annotated, args, uid));
+        assert_eq!(of(None, None).excluded_interfaces, "net1");
+        assert_eq!(of(None, Some("u")), InboundRedirection::default());
+        assert_eq!(of(Some(&[]), Some("u")).to_args(), Vec::<String>::new());
+        let args = ["redirect", "--exclude-interfaces=net1,net2", "--exclude-inbound-ports=9000"];
+        let running = of(Some(&args), Some("u"));
+        assert_eq!(running.to_args(), ["--exclude-inbound-ports=9000", "--exclude-interfaces=net1,net2"]);
+    }
+
+    #[test]
     fn the_argument_has_what_is_read_from_it() {
         for ports in [RedirectedPorts::AllBut([9000, 9100].into()), RedirectedPorts::Only([80].into())] {
             let arg = ports.to_arg(INBOUND).unwrap();
-            assert_eq!(RedirectedPorts::inbound_of(&pod(&[], Some(&[&arg]), None)), ports, "{arg}");
+            let redirection = InboundRedirection::of(&pod(&[], Some(&[&arg]), None));
+            assert_eq!(redirection.ports, ports, "{arg}");
         }
         assert_eq!(RedirectedPorts::default().to_arg(INBOUND), None);
     }

@@ -15,6 +15,7 @@ pub mod telemetry;
 pub mod traces;
 mod traffic;
 mod traffic_api;
+pub mod trim;
 pub mod watches;
 mod webhooks;
 mod xds;
@@ -62,6 +63,10 @@ pub struct Settings {
     /// Name of the pod that this process runs in: identifies the replica where only one may act.
     #[arg(long, env = "POD_NAME", default_value = "smidge")]
     pub pod_name: String,
+    /// DaemonSet of the CNI plugin in that namespace: nodes on which its pod is ready lose the taint
+    /// smidge.mesh/cni-not-ready. Without it, nodes are not changed.
+    #[arg(long, env = "SMIDGE_CNI_DAEMON_SET", value_name = "NAME", conflicts_with = "dir")]
+    pub cni_daemon_set: Option<String>,
     /// Image of the sidecar: a stock Envoy.
     #[arg(long, env = "SMIDGE_PROXY_IMAGE", default_value = "envoyproxy/envoy:distroless-v1.40.0")]
     pub proxy_image: String,

@@ -1,9 +1,11 @@
-//! Fuzz target of redirection: exclusions in a user's words. Networks are read back as they are printed, and no value
+//! Fuzz target of redirection: exclusions in a user's words, of ports, networks and interfaces. Networks are read back as they are printed, and no value
 //! becomes more than one word of a rule.
 
 use std::collections::BTreeSet;
 
-use smidge::redirect::{Cidr, Exclusions, ProxySockets, RedirectedPorts, Version, iptables, nftables};
+use smidge::redirect::{
+    Cidr, Exclusions, Interface, ProxySockets, RedirectedPorts, Version, iptables, nftables,
+};
 
 /// Runs one input; bytes that are not UTF-8 are ignored.
 pub fn run(input: &[u8]) {
@@ -14,6 +16,9 @@ pub fn run(input: &[u8]) {
         if let Ok(cidr) = word.parse::<Cidr>() {
             assert_eq!(cidr.to_string().parse(), Ok(cidr), "{word}");
             exclusions.outbound_cidrs.push(cidr);
+        }
+        if let Ok(interface) = word.parse::<Interface>() {
+            exclusions.interfaces.push(interface);
         }
         if let Ok(port) = word.parse::<u16>() {
             ports.insert(port);

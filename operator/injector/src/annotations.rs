@@ -1,6 +1,6 @@
 //! Reads the annotations of a pod that users set.
 //!
-//! Users choose the ports that are redirected, and exclude destinations; what else they set is read by `options`,
+//! Users choose the ports that are redirected, and exclude destinations and interfaces; what else they set is read by `options`,
 //! `resources` and `termination`: no annotation sets an image, a capability or a mount. Labels and annotations of the mesh that are not read cause a
 //! warning.
 
@@ -8,13 +8,13 @@ use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 
 use serde_json::Value;
 pub use smidge_crds::labels::{
-    EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, INCLUDE_INBOUND_PORTS,
-    INCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
+    EXCLUDE_INBOUND_PORTS, EXCLUDE_INTERFACES, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS,
+    INCLUDE_INBOUND_PORTS, INCLUDE_OUTBOUND_PORTS, PROBES, TOKEN_SDS, VERSION,
 };
 use smidge_crds::labels::{INJECT, INJECT_DISABLED, INJECT_ENABLED, INJECTION, POD_ANNOTATIONS, PREFIX};
 
 use super::annotation;
-use crate::redirect::{Cidr, Exclusions, RedirectedPorts};
+use crate::redirect::{Cidr, Exclusions, Interface, RedirectedPorts};
 
 /// Maximum number of entries in one annotation: enough for every real use, and rules stay small.
 const ENTRIES: usize = 100;
@@ -22,10 +22,12 @@ const ENTRIES: usize = 100;
 /// Returns the exclusions of the pod from redirection; an error names annotation, value and expected format.
 pub(super) fn exclusions(pod: &Value) -> Result<Exclusions, String> {
     let cidrs = "networks such as 10.1.0.0/16 or fd00::/8, separated by commas";
+    let interfaces = "interfaces of further networks such as net1, separated by commas";
     Ok(Exclusions {
         inbound: ports(pod, INCLUDE_INBOUND_PORTS, EXCLUDE_INBOUND_PORTS)?,
         outbound: ports(pod, INCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_PORTS)?,
         outbound_cidrs: entries::<Cidr>(pod, EXCLUDE_OUTBOUND_CIDRS, cidrs)?,
+        interfaces: entries::<Interface>(pod, EXCLUDE_INTERFACES, interfaces)?,
     })
 }
 

@@ -8,15 +8,17 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 pub use smidge_crds::redirected::RedirectedPorts;
-use smidge_crds::redirected::{INBOUND, OUTBOUND};
+use smidge_crds::redirected::{EXCLUDE_INTERFACES_ARG, INBOUND, OUTBOUND};
 use smidge_xds::mesh::proxy::{READINESS_PORT, STATS_PORT};
 
 pub mod apply;
+mod interface;
 mod iptables;
 mod nftables;
 pub mod proof;
 pub mod request;
 
+pub use interface::Interface;
 pub use iptables::{Version, rules as iptables};
 pub use nftables::rules as nftables;
 
@@ -54,15 +56,22 @@ pub struct Exclusions {
     pub outbound: RedirectedPorts,
     /// Networks to which the application connects directly, sorted.
     pub outbound_cidrs: Vec<Cidr>,
+    /// Interfaces whose connections, in both directions, pass the proxy by, sorted.
+    pub interfaces: Vec<Interface>,
 }
 
 impl Exclusions {
     /// Returns the arguments of `smidge redirect` for these exclusions.
     pub fn to_args(&self) -> Vec<String> {
-        let Self { inbound, outbound, outbound_cidrs } = self;
+        let Self { inbound, outbound, outbound_cidrs, interfaces } = self;
         let cidrs = (!outbound_cidrs.is_empty())
             .then(|| format!("--exclude-outbound-cidrs={}", list(outbound_cidrs)));
-        [inbound.to_arg(INBOUND), outbound.to_arg(OUTBOUND), cidrs].into_iter().flatten().collect()
+        let interfaces =
+            (!interfaces.is_empty()).then(|| format!("{EXCLUDE_INTERFACES_ARG}={}", list(interfaces)));
+        [inbound.to_arg(INBOUND), outbound.to_arg(OUTBOUND), cidrs, interfaces]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -155,6 +164,7 @@ mod tests {
             inbound: RedirectedPorts::AllBut([9000].into()),
             outbound: RedirectedPorts::AllBut([5432, 6379].into()),
             outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            interfaces: vec!["net1".parse().unwrap()],
         };
         let nft = nftables(&exclusions, ProxySockets::OfUser(31_337));
         let of = |version| iptables(&exclusions, ProxySockets::OfUser(31_337), version, false);
@@ -164,6 +174,8 @@ mod tests {
             assert!(at("9000") < rules.rfind("15006").unwrap(), "{rules}");
             assert!(at("5432") < at("15001"), "{rules}");
             assert!(at("6379") < at("15001"), "{rules}");
+            assert!(at("net1") < at("15006"), "{rules}");
+            assert!(rules.rfind("net1").unwrap() < at("15001"), "{rules}");
         }
         assert!(nft.contains("10.1.0.0/16") && nft.contains("fd00::/8"), "{nft}");
         assert!(v4.contains("10.1.0.0/16") && !v4.contains("fd00::/8"), "{v4}");
@@ -176,7 +188,7 @@ mod tests {
         let included = Exclusions {
             inbound: RedirectedPorts::Only([8080, 8443].into()),
             outbound: RedirectedPorts::Only([80].into()),
-            outbound_cidrs: Vec::new(),
+            ..Exclusions::default()
         };
         let proxy = ProxySockets::OfUser(31_337);
         let nft = nftables(&included, proxy);

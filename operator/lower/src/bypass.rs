@@ -7,8 +7,10 @@
 
 use k8s_openapi::api::core::v1::{Pod, SecurityContext};
 use smidge_crds::{
-    labels::{EXCLUDE_INBOUND_PORTS, INCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER},
-    redirected::RedirectedPorts,
+    labels::{
+        EXCLUDE_INBOUND_PORTS, EXCLUDE_INTERFACES, INCLUDE_INBOUND_PORTS, INIT_CONTAINER, PROXY_CONTAINER,
+    },
+    redirected::{InboundRedirection, RedirectedPorts},
 };
 
 /// Maximum number of ways that are reported for one pod: enough to act on, and bounded.
@@ -24,7 +26,7 @@ pub enum Kind {
     Capability,
     /// Processes of the pod, or of the node, see each other.
     Processes,
-    /// Callers reach a port without the proxy.
+    /// Callers reach a port, or what an interface leads to, without the proxy.
     ExcludedInbound,
 }
 
@@ -53,9 +55,9 @@ pub struct Way {
     pub why: String,
 }
 
-/// Returns the ways of a pod whose connections to these ports are redirected. Callers report at most [`MAX_REPORTED`] of
+/// Returns the ways of a pod whose connections are redirected in this way. Callers report at most [`MAX_REPORTED`] of
 /// them.
-pub fn ways(pod: &Pod, inbound: &RedirectedPorts) -> Vec<Way> {
+pub fn ways(pod: &Pod, inbound: &InboundRedirection) -> Vec<Way> {
     let mut ways = of_pod(pod, inbound);
     let Some(spec) = &pod.spec else { return ways };
     let lists =
@@ -79,16 +81,21 @@ pub fn ways(pod: &Pod, inbound: &RedirectedPorts) -> Vec<Way> {
     ways
 }
 
-fn of_pod(pod: &Pod, inbound: &RedirectedPorts) -> Vec<Way> {
+fn of_pod(pod: &Pod, inbound: &InboundRedirection) -> Vec<Way> {
     let mut ways = Vec::new();
-    if !inbound.are_all() {
-        let why = format!("callers reach ports \"{inbound}\" without mTLS, and no TrafficTarget is asked");
-        let annotation = match inbound {
-            RedirectedPorts::AllBut(_) => EXCLUDE_INBOUND_PORTS,
-            RedirectedPorts::Only(_) => INCLUDE_INBOUND_PORTS,
-        };
+    let InboundRedirection { ports, excluded_interfaces } = inbound;
+    let mut open = |annotation: &str, what: &str, which: &dyn std::fmt::Display| {
+        let why = format!("callers reach {what} \"{which}\" without mTLS, and no TrafficTarget is asked");
         let field = format!("metadata.annotations[{annotation}]");
         ways.push(Way { kind: Kind::ExcludedInbound, field, why });
+    };
+    match ports {
+        RedirectedPorts::AllBut(none) if none.is_empty() => {}
+        RedirectedPorts::AllBut(_) => open(EXCLUDE_INBOUND_PORTS, "ports", ports),
+        RedirectedPorts::Only(_) => open(INCLUDE_INBOUND_PORTS, "ports", ports),
+    }
+    if !excluded_interfaces.is_empty() {
+        open(EXCLUDE_INTERFACES, "the pod by its interfaces", excluded_interfaces);
     }
     let Some(spec) = &pod.spec else { return ways };
     let flags = [("hostPID", spec.host_pid), ("shareProcessNamespace", spec.share_process_namespace)];

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use crate::redirect::{
-    Cidr, Exclusions, ProxySockets, RedirectedPorts, SHARED_USER, Version,
+    Cidr, Exclusions, Interface, ProxySockets, RedirectedPorts, SHARED_USER, Version,
     apply::{self, Tool},
     iptables, nftables, proof,
     request::Redirection,
@@ -38,6 +38,9 @@ pub struct Args {
     /// Networks to which the application connects without the proxy.
     #[arg(long, value_delimiter = ',')]
     exclude_outbound_cidrs: Vec<Cidr>,
+    /// Interfaces, beside the one of the pod's own address, whose connections in both directions pass the proxy by.
+    #[arg(long, value_delimiter = ',')]
+    exclude_interfaces: Vec<Interface>,
     /// Tool that loads the rules.
     #[arg(long, value_enum, default_value_t)]
     tool: Tool,
@@ -63,6 +66,7 @@ pub fn run(args: Args) -> ExitCode {
         include_inbound_ports,
         include_outbound_ports,
         exclude_outbound_cidrs,
+        exclude_interfaces,
         tool,
         record,
         verify,
@@ -73,6 +77,7 @@ pub fn run(args: Args) -> ExitCode {
         inbound: ports(include_inbound_ports, exclude_inbound_ports),
         outbound: ports(include_outbound_ports, exclude_outbound_ports),
         outbound_cidrs: exclude_outbound_cidrs,
+        interfaces: exclude_interfaces,
     };
     if dry_run {
         match tool {

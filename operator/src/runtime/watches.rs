@@ -1,6 +1,6 @@
-//! Starts a watch for each kind, and decides which parts of its objects are kept.
+//! Starts a watch for each kind.
 //!
-//! Used by `runtime` at the start. The kinds are those of `kinds`.
+//! Used by `runtime` at the start. The kinds are those of `kinds`; `trim` decides which parts of pods are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,15 +9,8 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use k8s_openapi::{
-    Resource as _,
-    api::core::v1::{Container, Pod, PodSpec, PodStatus},
-};
+use k8s_openapi::{Resource as _, api::core::v1::Pod};
 use kube::Client;
-use smidge_crds::{
-    labels::INIT_CONTAINER,
-    redirected::{INBOUND, RedirectedPorts},
-};
 use smidge_mesh::id::ClusterId;
 use tokio::sync::mpsc;
 
@@ -25,6 +18,7 @@ use crate::{
     auth::pods::Pods,
     inputs::{Inputs, Key, Objects},
     kinds::{self, Row, Visitor, Watched},
+    runtime::trim,
     source::{
         Edit,
         kubernetes::{EventHandler, Kind, Metrics, ObjectEvent, watch},
@@ -58,7 +52,12 @@ pub fn spawn(
     let pods = Arc::new(Pods::new(Box::new(lookup), client.clone()));
     let mut spawner = Spawner { cluster, client, edits, metrics, spawn, names: BTreeSet::new() };
     kinds::visit(&mut spawner);
-    spawner.watch(Pod::KIND, |inputs| &mut inputs.pods, trim_pod, Box::new(follow(store, Arc::clone(&pods))));
+    spawner.watch(
+        Pod::KIND,
+        |inputs| &mut inputs.pods,
+        trim::pod,
+        Box::new(follow(store, Arc::clone(&pods))),
+    );
     Watches { kinds: spawner.names, pods }
 }
 
@@ -118,45 +117,5 @@ fn follow(store: Store, pods: Arc<Pods>) -> impl Fn(ObjectEvent<'_, Pod>) + Send
                 pods.changed(&key.0, &key.1);
             }
         }
-    }
-}
-
-/// Keeps of a pod what lowering and authentication read: specifications of pods are most of the memory of a cluster.
-fn trim_pod(pod: &mut Pod) {
-    // Of the arguments of the init container, the ports that are redirected; no other argument is read.
-    let redirected: Vec<String> = RedirectedPorts::inbound_of(pod).to_arg(INBOUND).into_iter().collect();
-    if let Some(spec) = &mut pod.spec {
-        let containers = std::mem::take(&mut spec.containers);
-        let init_containers = spec.init_containers.take();
-        *spec = PodSpec {
-            containers: containers.into_iter().map(trim_container).collect(),
-            init_containers: init_containers.map(|all| all.into_iter().map(trim_container).collect()),
-            service_account_name: spec.service_account_name.take(),
-            host_network: spec.host_network,
-            node_name: spec.node_name.take(),
-            ..PodSpec::default()
-        };
-        let init =
-            spec.init_containers.iter_mut().flatten().find(|container| container.name == INIT_CONTAINER);
-        if let Some(init) = init {
-            init.args = Some(redirected);
-        }
-    }
-    if let Some(status) = &mut pod.status {
-        *status = PodStatus {
-            phase: status.phase.take(),
-            pod_ip: status.pod_ip.take(),
-            pod_ips: status.pod_ips.take(),
-            ..PodStatus::default()
-        };
-    }
-}
-
-fn trim_container(container: Container) -> Container {
-    Container {
-        name: container.name,
-        ports: container.ports,
-        restart_policy: container.restart_policy,
-        ..Container::default()
     }
 }

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use smidge_crds::redirected::RedirectedPorts;
+use smidge_crds::redirected::InboundRedirection;
 
 use super::review::{self, Admission, Error, Read};
 use crate::{
@@ -148,9 +148,7 @@ fn judge(
     // An object that is not a pod is refused by the API server itself. Its annotations count: injection starts anew from
     // them, whatever redirects the pod in its manifest.
     let mut ways = Pod::deserialize(object)
-        .map(|pod| {
-            bypass::ways(&pod, &RedirectedPorts::inbound_of_annotations(pod.metadata.annotations.as_ref()))
-        })
+        .map(|pod| bypass::ways(&pod, &InboundRedirection::of_annotations(pod.metadata.annotations.as_ref())))
         .unwrap_or_default();
     if is_ephemeral {
         ways.retain(|way| way.field.starts_with("spec.ephemeralContainers"));

@@ -130,6 +130,34 @@ fn included(pod: &Pod, tool: &str) {
     pod.expect_of((PROXY, GROUP), None, "10.9.0.2:9000", "9000 direct");
 }
 
+#[test]
+fn nftables_leaves_excluded_interfaces_alone() {
+    in_a_pod("nftables_leaves_excluded_interfaces_alone", |pod| interfaces(pod, "nftables"));
+}
+
+#[test]
+fn iptables_leaves_excluded_interfaces_alone() {
+    in_a_pod("iptables_leaves_excluded_interfaces_alone", |pod| interfaces(pod, "iptables"));
+}
+
+/// The interface comes after the rules, as that of a further network may.
+fn interfaces(pod: &Pod, tool: &str) {
+    pod.redirect(&["--tool", tool, "--proxy-user=31337", "--exclude-interfaces=net1,net2"]);
+    for (interface, inbound, outbound) in
+        [("net0", "15006 for 10.10.0.2:8080", "15001 for 10.10.0.1:80"), ("net1", "8080 direct", "refused")]
+    {
+        pod.add_network(interface);
+        pod.expect_from_outside("10.10.0.2:8080", inbound);
+        pod.expect(APPLICATION, None, "10.10.0.1:80", outbound);
+        pod.expect_from_outside("[fd10::2]:8080", &inbound.replace("10.10.0.2", "[fd10::2]"));
+        pod.expect(APPLICATION, None, "[fd10::1]:80", &outbound.replace("10.10.0.1", "[fd10::1]"));
+        pod.remove_network(interface);
+    }
+    // The pod's own network is as before.
+    pod.expect_from_outside("10.9.0.2:8080", "15006 for 10.9.0.2:8080");
+    pod.expect(APPLICATION, None, "10.9.0.1:80", "15001 for 10.9.0.1:80");
+}
+
 /// A real proxy in the pod: another pod answers the application's requests to that pod's readiness or metrics port, and
 /// not the proxy that the call passes; requests to this pod's ports are answered by its own proxy.
 #[test]

@@ -15,14 +15,15 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use api_server::ApiServer;
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use k8s_openapi::api::core::v1::Pod;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use smidge::{
     clock::Clock,
     documents,
     inputs::Inputs,
-    lower::lower,
-    runtime::watches,
+    lower::{finding::Reason, lower},
+    runtime::{trim, watches},
     source::{
         Edit,
         folder::{self, Limits, Source},
@@ -217,6 +218,27 @@ async fn the_corpus_is_the_same_from_a_folder_and_from_an_api_server() {
     let running = compare_as_running(cases).await;
     println!("as written: {written:?}; as running: {running:?}");
     assert!(written.objects > 100 && running.proxies > 20, "{written:?}, {running:?}");
+}
+
+/// What the watches remove of pods is nothing that lowering reads: of whole pods come the same mesh and findings.
+#[test]
+fn pods_mean_the_same_once_they_are_trimmed() {
+    let mut bypassed = 0;
+    for (case, text) in cases::golden().into_iter().chain(cases::corpus().unwrap_or_default()) {
+        let whole = cases::inputs(&text);
+        let mut trimmed = whole.clone();
+        for (key, pod) in &whole.pods {
+            let mut pod = Pod::clone(pod);
+            trim::pod(&mut pod);
+            trimmed.pods.insert(key.clone(), pod.into());
+        }
+        let of = |inputs| lower(&BTreeMap::from([(ClusterId::default(), inputs)]));
+        let ((mesh, findings), trimmed) = (of(whole), of(trimmed));
+        assert_eq!(findings, trimmed.1, "{case}");
+        assert!(mesh == trimmed.0, "{case}: the meshes differ");
+        bypassed += findings.iter().filter(|finding| finding.reason == Reason::CanBypassSidecar).count();
+    }
+    assert!(bypassed > 5, "{bypassed} findings about security contexts and ports");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,9 @@ pub fn rules(exclusions: &Exclusions, proxy: ProxySockets, version: Version, hoo
         let _ = writeln!(rules, "-A {text}");
     };
     rule("SMIDGE_IN -i lo -j RETURN");
+    for interface in &exclusions.interfaces {
+        rule(&format!("SMIDGE_IN -i {interface} -j RETURN"));
+    }
     for port in OPEN_PORTS {
         rule(&format!("SMIDGE_IN -p tcp --dport {port} -j RETURN"));
     }
@@ -52,6 +55,9 @@ pub fn rules(exclusions: &Exclusions, proxy: ProxySockets, version: Version, hoo
     };
     rule(&format!("SMIDGE_OUT {owned} -g SMIDGE_PROXY"));
     rule("SMIDGE_OUT -o lo -j RETURN");
+    for interface in &exclusions.interfaces {
+        rule(&format!("SMIDGE_OUT -o {interface} -j RETURN"));
+    }
     rule(&format!("SMIDGE_OUT -p tcp --dport {DNS_PORT} -j RETURN"));
     for end in &outbound_open {
         rule(&format!("SMIDGE_OUT -p tcp {end}"));

@@ -13,6 +13,7 @@ pub fn rules(exclusions: &Exclusions, proxy: ProxySockets) -> String {
     let (source4, source6) = INBOUND_SOURCES;
     let (always, dns) = (list(&OPEN_PORTS), list(&[DNS_PORT]));
     let (inbound, outbound) = (left_alone(&exclusions.inbound), left_alone(&exclusions.outbound));
+    let (arriving, leaving) = (of_interfaces("iifname", exclusions), of_interfaces("oifname", exclusions));
     let networks = exclusions.outbound_cidrs.iter().fold(String::new(), |rules, cidr| {
         let family = if cidr.is_ipv6() { "ip6" } else { "ip" };
         rules + &format!("    {family} daddr {cidr} accept\n")
@@ -30,7 +31,7 @@ table inet smidge {{
     type nat hook prerouting priority -100; policy accept;
     meta l4proto != tcp accept
     iifname \"lo\" accept
-    tcp dport {{ {always} }} accept
+{arriving}    tcp dport {{ {always} }} accept
 {inbound}    meta l4proto tcp redirect to :{INBOUND_PORT}
   }}
   chain outbound {{
@@ -38,7 +39,7 @@ table inet smidge {{
     meta l4proto != tcp accept
     {owned} jump proxy
     oifname \"lo\" accept
-    tcp dport {{ {dns} }} accept
+{leaving}    tcp dport {{ {dns} }} accept
 {outbound}{networks}    meta l4proto tcp redirect to :{OUTBOUND_PORT}
   }}
   chain proxy {{
@@ -52,6 +53,16 @@ table inet smidge {{
 }}
 "
     )
+}
+
+/// Returns the rule about the interfaces whose connections are not redirected; nothing if there are none. Names are compared
+/// as text, so that an interface may be made after the rules.
+fn of_interfaces(selector: &str, exclusions: &Exclusions) -> String {
+    let names: Vec<_> = exclusions.interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("    {selector} {{ {} }} accept\n", names.join(", "))
 }
 
 /// Returns the rule about the ports that are not redirected; nothing if all are.

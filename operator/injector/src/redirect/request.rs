@@ -7,9 +7,11 @@ use std::{collections::BTreeSet, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
+use smidge_crds::redirected::EXCLUDE_INTERFACES_ARG;
+
 use super::{Exclusions, RedirectedPorts, SHARED_USER};
 
-/// Maximum length of the text, in bytes: three lists of a hundred entries, the longest networks included.
+/// Maximum length of the text, in bytes: four lists of a hundred entries, the longest networks included.
 pub const MAX_LENGTH: usize = 8 * 1024;
 /// Maximum number of entries in one list, as in annotations.
 const ENTRIES: usize = 100;
@@ -33,7 +35,7 @@ pub enum RequestError {
     Length(usize),
     /// A word is no argument of a redirection.
     #[error(
-        "has {0:?}: expected --proxy-user, --exclude-outbound-cidrs, and --exclude- or --include-inbound-ports and -outbound-ports, each once, with a value"
+        "has {0:?}: expected --proxy-user, --exclude-outbound-cidrs, --exclude-interfaces, and --exclude- or --include-inbound-ports and -outbound-ports, each once, with a value"
     )]
     Argument(String),
     /// A list has too many entries.
@@ -68,7 +70,7 @@ impl FromStr for Redirection {
         if text.len() > MAX_LENGTH {
             return Err(RequestError::Length(text.len()));
         }
-        let (mut user, mut inbound, mut outbound, mut cidrs) = (None, None, None, None);
+        let (mut user, mut inbound, mut outbound, mut cidrs, mut interfaces) = (None, None, None, None, None);
         for word in text.split_ascii_whitespace().filter(|word| *word != "--") {
             let invalid = || RequestError::Argument(word.chars().take(80).collect());
             let (name, value) = word.split_once('=').ok_or_else(invalid)?;
@@ -87,6 +89,7 @@ impl FromStr for Redirection {
                     outbound.replace(RedirectedPorts::Only(ports(name, value)?)).is_none()
                 }
                 "--exclude-outbound-cidrs" => cidrs.replace(list(name, value)?).is_none(),
+                EXCLUDE_INTERFACES_ARG => interfaces.replace(list(name, value)?).is_none(),
                 _ => false,
             };
             if !is_first {
@@ -99,6 +102,7 @@ impl FromStr for Redirection {
                 inbound: inbound.unwrap_or_default(),
                 outbound: outbound.unwrap_or_default(),
                 outbound_cidrs: cidrs.unwrap_or_default(),
+                interfaces: interfaces.unwrap_or_default(),
             },
         })
     }
@@ -132,6 +136,7 @@ mod tests {
                 inbound: RedirectedPorts::AllBut([9000].into()),
                 outbound: RedirectedPorts::AllBut([5432, 6379].into()),
                 outbound_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
+                interfaces: vec!["net1".parse().unwrap(), "net2".parse().unwrap()],
             },
         }
     }
@@ -143,7 +148,7 @@ mod tests {
         assert_eq!(
             full().to_text(),
             "--proxy-user=31337 --exclude-inbound-ports=9000 --exclude-outbound-ports=5432,6379 \
-             --exclude-outbound-cidrs=10.1.0.0/16,fd00::/8"
+             --exclude-outbound-cidrs=10.1.0.0/16,fd00::/8 --exclude-interfaces=net1,net2"
         );
         let included: Redirection =
             "--include-inbound-ports=8080 --include-outbound-ports=443,80".parse().unwrap();
@@ -157,7 +162,7 @@ mod tests {
     fn equal_rules_have_equal_digests() {
         let other: Redirection =
             "--exclude-outbound-ports=6379,5432,5432 --exclude-inbound-ports=9000 --proxy-user=31337 \
-             --exclude-outbound-cidrs=fd00::1/8,10.1.2.3/16"
+             --exclude-interfaces=net2,net1,net2 --exclude-outbound-cidrs=fd00::1/8,10.1.2.3/16"
                 .parse()
                 .unwrap();
         assert_eq!(other.digest(), full().digest());
@@ -182,6 +187,8 @@ mod tests {
             "--include-inbound-ports=",
             "--include-inbound-ports=80 --exclude-inbound-ports=81",
             "--exclude-outbound-cidrs=10.0.0.0/33",
+            "--exclude-interfaces=eth0",
+            "--exclude-interfaces=a/b",
             "; reboot",
             &many,
             &long,
@@ -197,10 +204,10 @@ mod tests {
         let cidrs = (100..200)
             .map(|at| format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:f{at}/128").parse().unwrap())
             .collect();
-        let most = Redirection {
-            proxy_user: 59_999,
-            exclusions: Exclusions { inbound: ports.clone(), outbound: ports, outbound_cidrs: cidrs },
-        };
+        let interfaces = (100..200).map(|at| format!("longest-name{at}").parse().unwrap()).collect();
+        let exclusions =
+            Exclusions { inbound: ports.clone(), outbound: ports, outbound_cidrs: cidrs, interfaces };
+        let most = Redirection { proxy_user: 59_999, exclusions };
         assert_eq!(most.to_text().parse(), Ok(most));
     }
 }

@@ -23,7 +23,7 @@ use smidge_crds::{
     KindInfo, conversion,
     labels::{self, INIT_CONTAINER, INJECTED, KUBE_SYSTEM, PROXY_CONTAINER},
     object::{Kind, Object},
-    redirected::{self, RedirectedPorts},
+    redirected::InboundRedirection,
 };
 
 pub use self::written::Written;
@@ -192,10 +192,10 @@ impl Offline {
                 namespaces.insert(key, of_namespace.into());
             }
             pod.metadata.annotations.get_or_insert_default().insert(INJECTED.to_owned(), "true".to_owned());
-            let redirected = RedirectedPorts::inbound_of(pod).to_arg(redirected::INBOUND);
+            let redirected = InboundRedirection::of(pod).to_args();
             let containers = pod.spec.get_or_insert_default().init_containers.get_or_insert_default();
             if !containers.iter().any(|container| container.name == INIT_CONTAINER) {
-                let args = Some(redirected.into_iter().collect());
+                let args = Some(redirected);
                 containers.push(Container { name: INIT_CONTAINER.to_owned(), args, ..Container::default() });
             }
             if !containers.iter().any(|container| container.name == PROXY_CONTAINER) {

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use sha2::{Digest, Sha256};
 use smidge_crds::{
     labels::{self, INJECTED, PROXY_CONTAINER},
-    redirected::RedirectedPorts,
+    redirected::InboundRedirection,
 };
 use smidge_mesh::{
     access::{AccessMode, MtlsMode},
@@ -103,8 +103,7 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     let object = ObjectRef::new(kind, &key.0, name);
     report_metadata(&object, pod, is_member, context);
     if is_member {
-        for way in bypass::ways(pod, &RedirectedPorts::inbound_of(pod)).into_iter().take(bypass::MAX_REPORTED)
-        {
+        for way in bypass::ways(pod, &InboundRedirection::of(pod)).into_iter().take(bypass::MAX_REPORTED) {
             context.report(can_leave(object.clone(), way));
         }
     }
@@ -210,7 +209,7 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
                 protocol: Protocol::declared(None, port.name.as_deref()),
             })
             .collect(),
-        inbound: RedirectedPorts::inbound_of(pod),
+        inbound: InboundRedirection::of(pod).ports,
     }
 }
 

@@ -121,6 +121,26 @@ impl Pod {
         }
     }
 
+    /// Adds an interface to a further network, as is done for pods with several ones: 10.10.0.2, beside 10.10.0.1 outside.
+    pub fn add_network(&self, interface: &str) {
+        for line in [
+            format!("ip link add {interface} type veth peer name {interface} netns outside"),
+            format!("ip address add 10.10.0.2/24 dev {interface}"),
+            format!("ip address add fd10::2/64 dev {interface} nodad"),
+            format!("ip link set {interface} up"),
+            format!("ip -n outside address add 10.10.0.1/24 dev {interface}"),
+            format!("ip -n outside address add fd10::1/64 dev {interface} nodad"),
+            format!("ip -n outside link set {interface} up"),
+        ] {
+            shell(&line);
+        }
+    }
+
+    /// Removes it.
+    pub fn remove_network(&self, interface: &str) {
+        shell(&format!("ip link delete {interface}"));
+    }
+
     /// Takes every address and route of IPv4 away, except for those of loopback.
     pub fn take_ipv4_away(&self) {
         shell("ip -4 address flush dev eth0");

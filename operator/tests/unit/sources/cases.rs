@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use smidge::{
     documents::{self, Source},
-    inputs::Objects,
+    inputs::{Inputs, Objects},
 };
 use smidge_testing::corpus;
 
@@ -35,7 +35,7 @@ pub fn corpus() -> Option<BTreeMap<String, String>> {
 /// Returns the objects of a cluster with these manifests: custom ones as they are written, and of Kubernetes' own kinds
 /// those that it has after it has made pods of templates and EndpointSlices of pods.
 pub fn running(text: &str) -> Vec<Value> {
-    let (documents, _) = documents::parse(&Source { name: "in.yaml".to_owned(), text: text.to_owned() });
+    let documents = parsed(text);
     let inputs = documents::cluster(&documents).inputs;
     let mut objects = Vec::new();
     objects.extend(values(&inputs.namespaces));
@@ -47,6 +47,15 @@ pub fn running(text: &str) -> Vec<Value> {
         |it: &documents::Document| custom.iter().any(|kind| kind.group == it.group && kind.name == it.kind);
     objects.extend(documents.into_iter().filter(is_custom).map(|document| document.value));
     objects
+}
+
+/// Returns them as inputs of lowering.
+pub fn inputs(text: &str) -> Inputs {
+    documents::cluster(&parsed(text)).inputs
+}
+
+fn parsed(text: &str) -> Vec<documents::Document> {
+    documents::parse(&Source { name: "in.yaml".to_owned(), text: text.to_owned() }).0
 }
 
 fn values<K: Serialize + k8s_openapi::Resource>(objects: &Objects<K>) -> impl Iterator<Item = Value> {
