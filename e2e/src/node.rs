@@ -32,6 +32,17 @@ impl Disturbance {
         Self::begin(&signal("-STOP"), signal("-CONT"))
     }
 
+    /// Drops every packet to and from an address, as if its node had lost its power.
+    pub fn silence(address: &str) -> anyhow::Result<Option<Self>> {
+        let firewall = if address.contains(':') { "ip6tables" } else { "iptables" };
+        let rules = |action: &str| {
+            let rule =
+                |side: &str| format!("{firewall} -w -t raw {action} PREROUTING {side} {address} -j DROP");
+            ["sh".to_owned(), "-c".to_owned(), format!("{} && {}", rule("-d"), rule("-s"))]
+        };
+        Self::begin(&rules("-I"), rules("-D").to_vec())
+    }
+
     /// Sends connections to port `port` of the address `from` to another one of the same family, as a stolen address would.
     pub fn redirect(from: &str, port: u16, to: &str) -> anyhow::Result<Option<Self>> {
         let is_ipv6 = from.contains(':');

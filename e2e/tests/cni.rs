@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 /// Time limit for the DaemonSet and for pods, on a machine with other load.
 const EFFECT: Duration = Duration::from_mins(2);
 const DAEMON_SET: &str = "smidge-cni";
+const TAINT: &str = "smidge.mesh/cni-not-ready";
 /// Held by each test: one of them moves the DaemonSet that the others need.
 static DAEMON_SET_IN_USE: Mutex<()> = Mutex::const_new(());
 /// Labels of a namespace whose pods the plugin redirects.
@@ -144,6 +145,56 @@ async fn removed(namespace: &Namespace) -> anyhow::Result<()> {
         let params = LogParams { container: Some("smidge-init".to_owned()), ..LogParams::default() };
         let log = namespace.pods().logs(&name(pod), &params).await?;
         anyhow::ensure!(log.contains("is not redirected") && log.contains("delete the pod"), "{log}");
+        Ok(())
+    })
+    .await
+}
+
+/// A node that joins has the taint until the plugin is ready on it. There is one node, so it is as one that joins once it has
+/// the taint and the DaemonSet's pod is a new one.
+#[tokio::test]
+async fn a_node_that_joins_gets_no_pod_before_the_plugin() -> anyhow::Result<()> {
+    let _held = DAEMON_SET_IN_USE.lock().await;
+    with_temp_ns(&LABELS, async |namespace| {
+        ready(&namespace.cluster).await?;
+        let nodes: Api<core::Node> = Api::all(namespace.cluster.client());
+        select(&namespace.cluster, json!({"smidge-e2e/nowhere": "true"})).await?;
+        let waited = tainted(namespace, &nodes).await;
+        select(&namespace.cluster, json!({"smidge-e2e/nowhere": null})).await?;
+        ready(&namespace.cluster).await?;
+        let removed = until("the operator to remove the taint, and leave the other", EFFECT, async || {
+            let taints = namespace.kubectl("get nodes -o jsonpath={.items[*].spec.taints[*].key}").await?;
+            anyhow::ensure!(taints == OTHER_TAINT, "{taints:?}");
+            Ok(())
+        })
+        .await;
+        for taint in [TAINT, OTHER_TAINT] {
+            // One that is not there is an error.
+            let _ = namespace.kubectl(&format!("taint nodes --all {taint}-")).await;
+        }
+        waited?;
+        removed?;
+        Pod::one(namespace, "early").await.map(drop)
+    })
+    .await
+}
+
+/// A taint that is not the plugin's.
+const OTHER_TAINT: &str = "smidge-e2e/other";
+
+async fn tainted(namespace: &Namespace, nodes: &Api<core::Node>) -> anyhow::Result<()> {
+    gone(&namespace.cluster).await?;
+    for taint in [format!("{TAINT}=true:NoSchedule"), format!("{OTHER_TAINT}=true:PreferNoSchedule")] {
+        namespace.kubectl(&format!("taint nodes --all {taint}")).await?;
+    }
+    anyhow::ensure!(
+        nodes.list(&ListParams::default()).await?.items.len() == 1,
+        "the cluster has several nodes"
+    );
+    apply(namespace, &caller("early")).await?;
+    until("the pod to wait for a node", EFFECT, async || {
+        let events = namespace.kubectl("get events --output=jsonpath={.items[*].message}").await?;
+        anyhow::ensure!(events.contains(TAINT), "{events}");
         Ok(())
     })
     .await

@@ -103,6 +103,22 @@ async fn an_api_server_that_does_not_answer_costs_no_request() -> anyhow::Result
     .await
 }
 
+/// The kubelet does not answer for less than the time after which its node counts as lost.
+#[tokio::test]
+async fn a_kubelet_that_does_not_answer_costs_no_request() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let (_, buyer) = started(namespace).await?;
+        case(&buyer, "kubelet stopped for 30 s", async || {
+            let Some(stopped) = Disturbance::stop("kubelet")? else { return Ok(()) };
+            pass(Duration::from_secs(30)).await?;
+            drop(stopped);
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
+
 #[tokio::test]
 async fn leaves_of_a_minute_are_renewed_and_no_request_fails() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {

@@ -15,6 +15,7 @@ use serde_json::json;
 use smidge_e2e::{
     Load, Namespace, Pod,
     bookstore::{EVERYTHING, HTTP, caller, everything, service, shop, target},
+    node::Disturbance,
     pod::is_ready,
     until,
     wait::pass,
@@ -55,6 +56,11 @@ spec:
 ---
 "
     )
+}
+
+/// Returns the number of servers at most: `SMIDGE_SCALE`, or as many as start within seconds on a small machine.
+fn most() -> usize {
+    std::env::var("SMIDGE_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 
 /// Servers of a test, and the client that calls them.
@@ -145,9 +151,10 @@ impl<'a> Servers<'a> {
         self.case("rolling restart of 3", || self.namespace.restart("shop")).await?;
         self.case("deletion of one of 3", || self.delete_one(3)).await?;
         self.case("eviction of each of 3", || self.evict(3)).await?;
-        self.case("scale 3, 1, 6, 1", async || {
+        let most = most();
+        self.case(&format!("scale 3, 1, {most}, 1"), async || {
             self.scale(1).await?;
-            self.scale(6).await?;
+            self.scale(most).await?;
             self.scale(1).await
         })
         .await
@@ -166,6 +173,27 @@ async fn servers_that_finish_their_requests_lose_none() -> anyhow::Result<()> {
 async fn servers_that_exit_at_once_lose_no_request_that_can_be_repeated() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
         Servers::start(namespace, 3, "exits at SIGTERM", ", --exit-at-once").await?.all().await
+    })
+    .await
+}
+
+/// A pod whose node falls silent: nothing that is sent to it is answered, and nothing is refused. Calls that it had wait; others
+/// go elsewhere, after the time limit of connecting where they chose it. None is lost if it comes back.
+#[tokio::test]
+async fn calls_of_a_pod_that_is_silent_for_a_while_wait_for_it() -> anyhow::Result<()> {
+    with_temp_ns(&[], async |namespace| {
+        let servers = Servers::start(namespace, 3, "is silent for 20 s", "").await?;
+        let silent = Pod::all(namespace, "shop", 3).await?.into_iter().next().context("no server")?;
+        let options = ["--concurrency=40", "--rate=100", "--timeout-ms=120000"];
+        let calls = servers.buyer.keep_calling(URL, &options).await?;
+        let Some(silence) = Disturbance::silence(&silent.address)? else { return Ok(()) };
+        pass(Duration::from_secs(20)).await?;
+        drop(silence);
+        // As long again: the kernel repeats what was not acknowledged at growing intervals.
+        pass(Duration::from_secs(20)).await?;
+        let calls = calls.calls().await?;
+        println!("one of 3 silent for 20 s: {calls:?}");
+        calls.must_all_be(200)
     })
     .await
 }

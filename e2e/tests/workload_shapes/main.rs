@@ -4,6 +4,7 @@
 //! `UPDATE_EXPECT=1` writes the table; without it, any difference from the written one is a failure. A row that is not as
 //! without a mesh has its reason there.
 
+mod ending;
 mod objects;
 mod place;
 mod pods;
@@ -34,4 +35,9 @@ async fn observe(places: &Places<'_>) -> anyhow::Result<()> {
 #[tokio::test]
 async fn pods_of_every_shape_run_to_their_end() -> anyhow::Result<()> {
     with_temp_ns(&[], pods::all).await
+}
+
+#[tokio::test]
+async fn a_pod_that_ends_can_call_until_its_application_has_ended() -> anyhow::Result<()> {
+    with_temp_ns(&[], ending::calls).await
 }

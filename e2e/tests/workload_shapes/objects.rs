@@ -112,15 +112,21 @@ fn objects(namespace: &str, index: usize) -> anyhow::Result<String> {
     Ok(web + &high + &member + &on_node + &services)
 }
 
+/// Returns an address as the host of a URL.
+fn host(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
 fn slice(pod: &Pod) -> String {
+    let family = if pod.address.contains(':') { "IPv6" } else { "IPv4" };
     format!(
         "
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: manual, labels: {{kubernetes.io/service-name: manual}}}}
-addressType: IPv4
+addressType: {family}
 ports: [{{name: http, port: {HTTP}, appProtocol: http}}]
-endpoints: [{{addresses: [{}], conditions: {{ready: true}}}}]
+endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}}}]
 ---
 ",
         pod.address
@@ -163,8 +169,8 @@ impl Servers {
         let pod = if *from == From::Itself { &self.alone } else { &self.web };
         url.replace("NS:", &format!("{}:", self.web.namespace))
             .replace("NS/", &format!("{}/", self.web.namespace))
-            .replace("POD", &pod.address)
-            .replace("NODE", &self.node)
+            .replace("POD", &host(&pod.address))
+            .replace("NODE", &host(&self.node))
             .replace("HOSTPORT", &self.host_port.to_string())
             .replace("PORT", &self.node_port.to_string())
     }

@@ -18,7 +18,8 @@ const ENDED: Duration = Duration::from_mins(3);
 /// Number of pods that start at once, so that a machine of two cores can.
 const AT_ONCE: usize = 4;
 
-const BOOKS: &str = "http://shop:14001/books";
+/// URL that the pods call.
+pub const BOOKS: &str = "http://shop:14001/books";
 
 /// Each pod: its name, its container's fields, and its other fields.
 fn shapes() -> Vec<(&'static str, Value, Value)> {
@@ -67,7 +68,7 @@ fn shapes() -> Vec<(&'static str, Value, Value)> {
 }
 
 /// Image with a shell and curl.
-const IMAGE: &str = "smidge.local/base:dev";
+pub const IMAGE: &str = "smidge.local/base:dev";
 
 fn call() -> Value {
     json!(["-c", format!("curl --fail --silent --show-error --max-time 10 {BOOKS}")])
@@ -100,12 +101,17 @@ fn job(name: &str, template: &Value) -> String {
     format!("{job}\n---\n")
 }
 
-/// Starts the pods, a few at a time, and waits until each has ended as it must.
-pub async fn all(namespace: &Namespace) -> anyhow::Result<()> {
+/// Starts what the pods call, and creates their account.
+pub async fn called(namespace: &Namespace) -> anyhow::Result<()> {
     let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: batch}\n---\n";
     let rules = everything() + &target("shop", "shop", &["batch"], EVERYTHING);
     namespace.apply(&(shop("shop", "shop", "v1") + &rules + account)).await?;
-    Pod::one(namespace, "shop").await?;
+    Pod::one(namespace, "shop").await.map(drop)
+}
+
+/// Starts the pods, a few at a time, and waits until each has ended as it must.
+pub async fn all(namespace: &Namespace) -> anyhow::Result<()> {
+    called(namespace).await?;
     let shapes = shapes();
     let jobs = shapes.iter().map(|(name, container, pod)| job(name, &template(container, pod)));
     // Exit codes stay those of the application.

@@ -1,12 +1,12 @@
 //! Shapes of traffic: `shapes try` is run for each column, against a `shapes serve` at the place of the column's server.
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use smidge_e2e::{
     Pod,
-    bookstore::{EVERYTHING, target, tcp_route},
+    bookstore::{EVERYTHING, split, target, tcp_route},
     until,
 };
 
@@ -72,11 +72,34 @@ spec: {{selector: {{app: server}}, ports: {ports}}}
     )
 }
 
+/// Builds the Services of a TrafficSplit over the server, and the split.
+fn parted() -> String {
+    let service = |name: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: server}}, ports: [{{name: grpc, port: 8081, appProtocol: kubernetes.io/h2c}}]}}
+---
+"
+        )
+    };
+    ["parted", "one", "two"].map(service).concat() + &split("v1alpha4", "parted", &[("one", 50), ("two", 50)])
+}
+
+/// Returns the options of `shapes try` for sizes that take longer than `make test` may: `SMIDGE_BODY_MIB` for bodies, and
+/// `SMIDGE_CONNECTIONS` for connections at once.
+fn sizes() -> Vec<String> {
+    let sizes = [("--body", "SMIDGE_BODY_MIB"), ("--connections", "SMIDGE_CONNECTIONS")];
+    sizes.iter().filter_map(|(option, name)| Some(format!("{option}={}", env::var(name).ok()?))).collect()
+}
+
 /// Makes the calls of all columns.
 pub async fn observe(places: &Places<'_>) -> anyhow::Result<Vec<Row>> {
     let clients = places.clients("shaper", &workload("shaper", "[serve]", "")).await?;
     let ports = clients.outside.run(&["shapes", "ports"]).await?;
-    let server = workload("server", "[serve]", &ports) + &service(&ports);
+    let server = workload("server", "[serve]", &ports) + &service(&ports) + &parted();
     for namespace in places.servers() {
         namespace.apply(&server).await?;
     }
@@ -100,7 +123,13 @@ pub async fn observe(places: &Places<'_>) -> anyhow::Result<Vec<Row>> {
             Ok(())
         })
         .await?;
-        columns.push(run(client, &host, &[]).await.with_context(|| (*name).to_owned())?);
+        let sizes = sizes();
+        let sizes: Vec<_> = sizes.iter().map(String::as_str).collect();
+        let mut column = run(client, &host, &sizes).await.with_context(|| (*name).to_owned())?;
+        let parted = run(client, &format!("parted.{}", server.name), &["--only=gRPC"]).await?;
+        column
+            .extend(parted.into_iter().map(|(shape, seen)| (format!("TrafficSplit of two: {shape}"), seen)));
+        columns.push(column);
     }
     Row::of_columns(&columns)
 }

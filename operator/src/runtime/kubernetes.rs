@@ -18,6 +18,7 @@ use super::{
 use crate::{
     admin, auth, ca,
     clock::Clock,
+    cni::taint,
     lease::{self, Leader, candidate::Candidate},
     report, source,
     traffic::{EmbeddedSource, Receiver},
@@ -97,6 +98,10 @@ fn watch(core: &Core, client: Client, registry: &mut Registry, tasks: &mut Tasks
     };
     let stop = tasks.stopping();
     tasks.spawn("leader", candidate.run(stop));
+    if let Some(daemon_set) = core.settings.cni_daemon_set.clone() {
+        let namespace = core.settings.system_namespace.clone();
+        tasks.spawn("taints of nodes", taint::run(client.clone(), namespace, daemon_set));
+    }
     (Kubernetes { client, pods: watches.pods, leader: led }, pipeline)
 }
 

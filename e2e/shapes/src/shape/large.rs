@@ -27,10 +27,10 @@ pub async fn response_head(args: Args, size: usize) -> anyhow::Result<String> {
     Ok(format!("{status}, a header of {} bytes", value.map_or(0, str::len)))
 }
 
-/// Reports a body's size and, on standard error, how long it took.
-fn report(direction: &str, size: usize, started: Instant) -> String {
-    eprintln!("{direction} {size} bytes in {} ms", started.elapsed().as_millis());
-    format!("{direction} {} MiB", size / (1 << 20))
+/// Reports whether the whole body arrived and, on standard error, how long it took.
+fn report(args: &Args, size: usize, started: Instant) -> String {
+    eprintln!("{size} bytes in {} ms", started.elapsed().as_millis());
+    format!("all of it arrived: {}", size == args.body << 20)
 }
 
 pub async fn upload(args: Args) -> anyhow::Result<String> {
@@ -41,7 +41,7 @@ pub async fn upload(args: Args) -> anyhow::Result<String> {
     let body = Body::from_stream(stream::iter(parts));
     let request = Request::post("/upload").header("host", &args.server).body(body)?;
     let (_, answer) = connection::http1(&args, ports::HTTP, request).await?;
-    Ok(report("sent", String::from_utf8(answer.to_vec())?.parse()?, started))
+    Ok(report(&args, String::from_utf8(answer.to_vec())?.parse()?, started))
 }
 
 pub async fn download(args: Args) -> anyhow::Result<String> {
@@ -50,5 +50,5 @@ pub async fn download(args: Args) -> anyhow::Result<String> {
         .header("host", &args.server)
         .body(Body::empty())?;
     let size = connection::count(&args, ports::HTTP, request).await?;
-    Ok(report("received", size, started))
+    Ok(report(&args, size, started))
 }
