@@ -194,7 +194,7 @@ async fn tainted(namespace: &Namespace, nodes: &Api<core::Node>) -> anyhow::Resu
     apply(namespace, &caller("early")).await?;
     until("the pod to wait for a node", EFFECT, async || {
         let events = namespace.kubectl("get events --output=jsonpath={.items[*].message}").await?;
-        anyhow::ensure!(events.contains(TAINT), "{events}");
+        anyhow::ensure!(events.contains("untolerated taint"), "{events}");
         Ok(())
     })
     .await
