@@ -10,7 +10,7 @@ readonly BIN=$CACHE/bin
 readonly KUBERNETES_BIN=$BIN/kubernetes-$KUBERNETES_VERSION
 readonly COREDNS_BIN=$BIN/coredns-$COREDNS_VERSION
 # The second build of this version: it has both families.
-readonly POLICIES_BIN=$BIN/netpol-$KUBE_ROUTER_VERSION-2
+readonly POLICIES_BIN=$BIN/netpol-$KUBE_ROUTER_VERSION-3
 readonly HELM_BIN=$BIN/helm-$HELM_VERSION
 readonly PAUSE_BIN=$BIN/pause-1
 # Of the version that the machine's release has: an archive keeps no older ones.

@@ -13,6 +13,7 @@ import (
 	"github.com/cloudnativelabs/kube-router/v2/pkg/controllers/netpol"
 	"github.com/cloudnativelabs/kube-router/v2/pkg/healthcheck"
 	"github.com/cloudnativelabs/kube-router/v2/pkg/options"
+	core "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -55,6 +56,20 @@ func run(kubeconfig, node, services string) error {
 
 	informers := informers.NewSharedInformerFactory(client, 0)
 	pods := informers.Core().V1().Pods().Informer()
+	// The controller takes a pod for one of its own node by the first address of its host, which in a dual-stack cluster is of
+	// the other family for one of the two processes.
+	if err := pods.SetTransform(func(object any) (any, error) {
+		if pod, isPod := object.(*core.Pod); isPod {
+			for _, host := range pod.Status.HostIPs {
+				if strings.Contains(host.IP, ":") == config.EnableIPv6 {
+					pod.Status.HostIP = host.IP
+				}
+			}
+		}
+		return object, nil
+	}); err != nil {
+		return err
+	}
 	namespaces := informers.Core().V1().Namespaces().Informer()
 	policies := informers.Networking().V1().NetworkPolicies().Informer()
 	stop := make(chan struct{})
