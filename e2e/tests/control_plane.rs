@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use smidge_e2e::{
     Load, Namespace, Pod,
@@ -15,6 +15,7 @@ use smidge_e2e::{
     exclusive,
     node::Disturbance,
     operator::Operator,
+    pod::is_ready,
     until,
     wait::pass,
     with_temp_ns,
@@ -103,16 +104,27 @@ async fn an_api_server_that_does_not_answer_costs_no_request() -> anyhow::Result
     .await
 }
 
-/// The kubelet does not answer for less than the time after which its node counts as lost.
+/// The kubelet does not answer for longer than the time after which its node counts as lost, and with it all pods as not ready.
 #[tokio::test]
 async fn a_kubelet_that_does_not_answer_costs_no_request() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
         let (_, buyer) = started(namespace).await?;
-        case(&buyer, "kubelet stopped for 30 s", async || {
+        case(&buyer, "kubelet stopped, its node lost for 20 s", async || {
             let Some(stopped) = Disturbance::stop("kubelet")? else { return Ok(()) };
-            pass(Duration::from_secs(30)).await?;
+            until("all pods to count as not ready", BACK, async || {
+                let pods = namespace.pods().list(&ListParams::default()).await?.items;
+                anyhow::ensure!(!pods.iter().any(is_ready), "there is one that is ready");
+                Ok(())
+            })
+            .await?;
+            pass(Duration::from_secs(20)).await?;
             drop(stopped);
-            Ok(())
+            until("pods to be ready again", BACK, async || {
+                let pods = namespace.pods().list(&ListParams::default()).await?.items;
+                anyhow::ensure!(pods.iter().all(is_ready), "there is one that is not ready");
+                Ok(())
+            })
+            .await
         })
         .await
     })

@@ -5,14 +5,17 @@
 //! sources compare mesh and findings of pods that were trimmed with those of whole ones.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EphemeralContainer, Pod, PodSpec, PodStatus, SecurityContext,
+    Capabilities, Container, EphemeralContainer, Pod, PodCondition, PodSpec, PodStatus, SecurityContext,
 };
 use smidge_crds::{labels::INIT_CONTAINER, redirected::InboundRedirection};
+
+use crate::lower::workload;
 
 /// Keeps of a pod what is read.
 pub fn pod(pod: &mut Pod) {
     // Of the arguments of the init container, those about what is redirected; no other argument is read.
     let redirected = InboundRedirection::of(pod).to_args();
+    let has_lost_node = workload::has_lost_node(pod);
     if let Some(of) = pod.spec.take() {
         let mut spec = PodSpec {
             containers: of.containers.into_iter().map(container).collect(),
@@ -36,9 +39,23 @@ pub fn pod(pod: &mut Pod) {
             phase: of.phase,
             pod_ip: of.pod_ip,
             pod_ips: of.pod_ips,
+            // Of most pods, no condition is read. Readiness gates are fulfilled where these are kept.
+            conditions: of
+                .conditions
+                .filter(|_| has_lost_node)
+                .map(|all| all.into_iter().filter_map(condition).collect()),
             ..PodStatus::default()
         });
     }
+}
+
+fn condition(of: PodCondition) -> Option<PodCondition> {
+    let PodCondition { type_, status, .. } = of;
+    ["Ready", "ContainersReady"].contains(&type_.as_str()).then(|| PodCondition {
+        type_,
+        status,
+        ..PodCondition::default()
+    })
 }
 
 fn container(of: Container) -> Container {

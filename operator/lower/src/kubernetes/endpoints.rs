@@ -173,7 +173,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
-    /// Kubernetes.
+    /// Kubernetes, and those that were ready when their node was lost. If it is lost for the control plane alone, they serve.
     fn port(&self, port: &Port) -> Vec<Endpoint> {
         let served =
             served_by(self.slices, &self.service.id.namespace, &port.name, |pod| self.addresses_of(pod));
@@ -181,8 +181,13 @@ impl Reader<'_> {
         let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
         // A pod with addresses of both families is in two slices, and is one endpoint, with the first of its addresses first.
         let mut pods: BTreeMap<(&Key, u16), BTreeMap<usize, &Served<'_>>> = BTreeMap::new();
-        let counts =
-            |served: &&Served<'_>| if is_any_ready { served.is_ready } else { served.is_last_resort };
+        let counts = |served: &&Served<'_>| {
+            if is_any_ready {
+                served.is_ready
+            } else {
+                served.is_last_resort || self.has_lost_node(&served.pod)
+            }
+        };
         for served in served.iter().filter(counts) {
             pods.entry((&served.pod, served.port)).or_default().entry(served.position).or_insert(served);
         }
@@ -190,6 +195,11 @@ impl Reader<'_> {
         endpoints.extend(external);
         endpoints.sort();
         endpoints
+    }
+
+    fn has_lost_node(&self, pod: &Key) -> bool {
+        let outside = || self.service.outside.get(pod).is_some_and(|it| it.pod.has_lost_node);
+        self.service.members.get(pod).map_or_else(outside, |member| member.has_lost_node)
     }
 
     fn addresses_of(&self, pod: &Key) -> Option<&[IpAddr]> {
