@@ -52,6 +52,8 @@ pub const EXCLUDE_INTERFACES: &str = "smidge.mesh/exclude-interfaces";
 pub const TERMINATION_DELAY_SECONDS: &str = "smidge.mesh/termination-delay-seconds";
 /// Annotation of a namespace or a pod: worker threads of the proxy.
 pub const PROXY_CONCURRENCY: &str = "smidge.mesh/proxy-concurrency";
+/// Annotation of a namespace or a pod: maximum number of connections that the proxy accepts.
+pub const PROXY_MAX_CONNECTIONS: &str = "smidge.mesh/proxy-max-connections";
 /// Annotation of a namespace or a pod: the least severe messages that the proxy logs, as of Envoy's `--log-level`.
 pub const PROXY_LOG_LEVEL: &str = "smidge.mesh/proxy-log-level";
 /// Annotation of a namespace or a pod: whole seconds in which the proxy ends connections that its configuration no longer has.
@@ -102,9 +104,10 @@ pub const POD_ANNOTATIONS: [&str; 13] = [
 
 /// Annotations of a namespace or a pod that set how its pods are injected: the time of their end, options of the proxy, and
 /// requests and limits of the two containers, for example `100m` or `none`.
-pub const INJECTION: [&str; 17] = [
+pub const INJECTION: [&str; 18] = [
     TERMINATION_DELAY_SECONDS,
     PROXY_CONCURRENCY,
+    PROXY_MAX_CONNECTIONS,
     PROXY_LOG_LEVEL,
     PROXY_DRAIN_SECONDS,
     PROXY_START_TIMEOUT_SECONDS,

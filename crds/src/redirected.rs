@@ -24,6 +24,8 @@ pub const INBOUND: &str = "inbound-ports";
 pub const OUTBOUND: &str = "outbound-ports";
 /// Argument of `smidge redirect` with interfaces whose connections are not redirected.
 pub const EXCLUDE_INTERFACES_ARG: &str = "--exclude-interfaces";
+/// Maximum length of these interfaces as text, in characters: as many as injection accepts. What is longer is cut.
+const MAX_INTERFACES: usize = 1600;
 
 /// Ports to which connections in one direction are redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl InboundRedirection {
             (Some(included), None) if !included.is_empty() => RedirectedPorts::Only(included),
             _ => RedirectedPorts::default(),
         };
-        Self { ports, excluded_interfaces: text(EXCLUDE_INTERFACES).unwrap_or_default().trim().to_owned() }
+        Self { ports, excluded_interfaces: text(EXCLUDE_INTERFACES).map(bounded).unwrap_or_default() }
     }
 
     /// Returns the arguments of `smidge redirect` for it.
@@ -110,7 +112,7 @@ impl InboundRedirection {
         let mut found = Self::default();
         for (name, text) in args.filter_map(|arg| arg.split_once('=')) {
             if name == EXCLUDE_INTERFACES_ARG {
-                text.clone_into(&mut found.excluded_interfaces);
+                found.excluded_interfaces = bounded(text);
             } else if name.strip_prefix(EXCLUDE) == Some(INBOUND) {
                 found.ports = RedirectedPorts::AllBut(read(text));
             } else if name.strip_prefix(INCLUDE) == Some(INBOUND) {
@@ -129,6 +131,10 @@ impl fmt::Display for RedirectedPorts {
             Self::Only(ports) => write!(f, "all but {}", list(ports)),
         }
     }
+}
+
+fn bounded(interfaces: &str) -> String {
+    interfaces.trim().chars().take(MAX_INTERFACES).collect()
 }
 
 fn list(ports: &BTreeSet<u16>) -> String {
@@ -204,6 +210,13 @@ mod tests {
         let args = ["redirect", "--exclude-interfaces=net1,net2", "--exclude-inbound-ports=9000"];
         let running = of(Some(&args), Some("u"));
         assert_eq!(running.to_args(), ["--exclude-inbound-ports=9000", "--exclude-interfaces=net1,net2"]);
+    }
+
+    #[test]
+    fn interfaces_are_kept_up_to_a_length() {
+        let long = "net1,".repeat(1 << 16);
+        let annotated = pod(&[(EXCLUDE_INTERFACES, &long)], None, None);
+        assert_eq!(InboundRedirection::of(&annotated).excluded_interfaces.len(), MAX_INTERFACES);
     }
 
     #[test]

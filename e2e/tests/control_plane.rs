@@ -108,7 +108,7 @@ async fn an_api_server_that_does_not_answer_costs_no_request() -> anyhow::Result
 #[tokio::test]
 async fn a_kubelet_that_does_not_answer_costs_no_request() -> anyhow::Result<()> {
     with_temp_ns(&[], async |namespace| {
-        let (_, buyer) = started(namespace).await?;
+        let (operator, buyer) = started(namespace).await?;
         case(&buyer, "kubelet stopped, its node lost for 20 s", async || {
             let Some(stopped) = Disturbance::stop("kubelet")? else { return Ok(()) };
             until("all pods to count as not ready", BACK, async || {
@@ -119,10 +119,10 @@ async fn a_kubelet_that_does_not_answer_costs_no_request() -> anyhow::Result<()>
             .await?;
             pass(Duration::from_secs(20)).await?;
             drop(stopped);
-            until("pods to be ready again", BACK, async || {
+            until("pods to be ready again, those of the operator among them", BACK, async || {
                 let pods = namespace.pods().list(&ListParams::default()).await?.items;
                 anyhow::ensure!(pods.iter().all(is_ready), "there is one that is not ready");
-                Ok(())
+                operator.replicas().await.map(drop)
             })
             .await
         })

@@ -49,12 +49,17 @@ pub const ADMIN_SOCKET: &str = "@smidge-admin";
 /// Envoy compile a pattern: the admin interface takes one in its query (`filter=`), and no query gets there.
 const REGEX_PROGRAM_SIZE: u32 = 1_000_000;
 
-/// Maximum number of connections that a proxy accepts, from callers and from its workload. One that is idle or half
-/// open takes up to 27 KB (measured with Envoy 1.36 and 1.40), so that all of them leave about half of the proxy's
+/// Maximum number of connections that a proxy accepts, from callers and from its workload, unless it is set. One that is
+/// idle or half open takes up to 27 KB (measured with Envoy 1.36 and 1.40), so that all of them leave about half of the proxy's
 /// memory (512 MiB) free. Each proxy that calls opens a few connections.
-const DOWNSTREAM_CONNECTIONS: u32 = 10_000;
-/// Maximum number of these that come from elsewhere: no unauthenticated peer can take those that the workload makes.
-const INBOUND_CONNECTIONS: u32 = 8_000;
+pub const CONNECTIONS: u32 = 10_000;
+
+/// Returns how many of a maximum number of connections may come from elsewhere, four in five: no unauthenticated peer can
+/// take those that the workload makes.
+fn inbound(connections: u32) -> u32 {
+    connections - connections / 5
+}
+
 /// Maximum number of connections to each of the ports that answer also while the proxy has no room for others.
 const READINESS_CONNECTIONS: u32 = 2_000;
 const STATS_CONNECTIONS: u32 = 200;
@@ -117,6 +122,9 @@ pub struct BootstrapInput {
     pub socket_mark: Option<u32>,
     /// The statistics of traffic that the proxy counts and pushes to the control plane.
     pub traffic: TrafficStats,
+    /// Maximum number of connections that the proxy accepts, from callers and from its workload; [`CONNECTIONS`] by default.
+    /// Callers can take four in five of them.
+    pub connections: u32,
 }
 
 /// Builds the bootstrap, as the JSON form of `envoy.config.bootstrap.v3.Bootstrap`. Equal inputs give equal texts.
@@ -131,6 +139,7 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
         probes,
         socket_mark,
         traffic,
+        connections,
     } = input;
     let mut clusters = vec![control_plane.cluster(*family), readiness_cluster(), metrics_cluster()];
     clusters.extend(probes.iter().map(|probe| probe.cluster(input)));
@@ -143,7 +152,7 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
             "name": "smidge",
             "static_layer": {
                 "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
-                (limit_of(names::INBOUND)): INBOUND_CONNECTIONS,
+                (limit_of(names::INBOUND)): inbound(*connections),
                 (limit_of(READINESS)): READINESS_CONNECTIONS,
                 (limit_of(STATS)): STATS_CONNECTIONS,
             },
@@ -152,7 +161,7 @@ pub fn bootstrap(input: &BootstrapInput) -> Value {
             "name": "envoy.resource_monitors.global_downstream_max_connections",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                "max_active_downstream_connections": DOWNSTREAM_CONNECTIONS,
+                "max_active_downstream_connections": connections,
             },
         }]},
         "deferred_stat_options": stats::deferred(),

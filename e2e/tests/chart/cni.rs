@@ -35,7 +35,7 @@ fn the_operator_knows_whether_the_plugin_is_there() {
     assert_eq!(flag(&["cni.enabled=true", "cni.default=false"]).unwrap(), "--cni=offered");
 }
 
-/// Only where it is asked for may the operator change nodes.
+/// The operator may change nodes only where it is asked for.
 #[test]
 fn nodes_are_changed_on_request_only() {
     let Some(helm) = helm() else { return };

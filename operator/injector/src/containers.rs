@@ -109,7 +109,7 @@ pub(super) fn proxy(
         "restartPolicy": "Always",
         "command": ["/usr/local/bin/envoy"],
         "args": [
-            "--config-yaml", bootstrap(&input(settings, probes)).to_string(),
+            "--config-yaml", bootstrap(&input(settings, probes, options)).to_string(),
             "--concurrency", options.concurrency.to_string(),
             "--drain-time-s", options.drain_seconds.to_string(),
             "--drain-strategy", "immediate",
@@ -137,8 +137,9 @@ pub(super) fn proxy(
 }
 
 /// Builds the bootstrap's input. Kubernetes replaces `$(NAME)` in a container's arguments.
-fn input(settings: &Settings, probes: Vec<Probe>) -> BootstrapInput {
+fn input(settings: &Settings, probes: Vec<Probe>, options: &Options) -> BootstrapInput {
     BootstrapInput {
+        connections: options.connections,
         socket_mark: None,
         traffic: settings.version().map_or(TrafficStats::None, TrafficStats::of_version),
         instance: "$(POD_NAME)".to_owned(),

@@ -7,18 +7,29 @@
 
 use serde_json::Value;
 use smidge_crds::labels::{
-    PROXY_CONCURRENCY, PROXY_DRAIN_SECONDS, PROXY_LOG_LEVEL, PROXY_START_TIMEOUT_SECONDS,
+    PROXY_CONCURRENCY, PROXY_DRAIN_SECONDS, PROXY_LOG_LEVEL, PROXY_MAX_CONNECTIONS,
+    PROXY_START_TIMEOUT_SECONDS,
 };
+use smidge_xds::bootstrap::CONNECTIONS;
 
 use super::{Namespace, Settings};
 
 /// Annotations that are read here.
 #[cfg(test)]
-pub(super) const ANNOTATIONS: [&str; 4] =
-    [PROXY_CONCURRENCY, PROXY_LOG_LEVEL, PROXY_DRAIN_SECONDS, PROXY_START_TIMEOUT_SECONDS];
+pub(super) const ANNOTATIONS: [&str; 5] = [
+    PROXY_CONCURRENCY,
+    PROXY_MAX_CONNECTIONS,
+    PROXY_LOG_LEVEL,
+    PROXY_DRAIN_SECONDS,
+    PROXY_START_TIMEOUT_SECONDS,
+];
 
 /// Maximum number of worker threads. Each has connections and buffers of its own.
 const MAX_CONCURRENCY: u32 = 64;
+/// Minimum of the annotation for the number of connections: fewer than a few callers have open at once.
+const MIN_CONNECTIONS: u32 = 100;
+/// Maximum of the annotation for the number of connections, which then take some 2.7 GB.
+const MAX_CONNECTIONS: u32 = 100_000;
 /// Time over which a proxy ends connections whose listener or filter chain was removed, in seconds, and the maximum of
 /// the annotation: a withdrawn allowance ends its TCP connections within 30 s, delivery included, and clusters outlive
 /// their listeners by 20 s.
@@ -39,6 +50,8 @@ const PRINTING_TOKENS: [&str; 2] = ["trace", "debug"];
 pub(super) struct Options {
     /// Worker threads.
     pub concurrency: u32,
+    /// Maximum number of connections that it accepts, from callers and from its workload.
+    pub connections: u32,
     /// Level of `--log-level`.
     pub log_level: String,
     /// Time of draining, in seconds.
@@ -67,6 +80,13 @@ pub(super) fn of(pod: &Value, namespace: Namespace<'_>, settings: &Settings) -> 
             MAX_CONCURRENCY,
             "a number of worker threads",
             settings.concurrency.into(),
+        )?,
+        connections: number(
+            PROXY_MAX_CONNECTIONS,
+            MIN_CONNECTIONS,
+            MAX_CONNECTIONS,
+            "a number of connections",
+            CONNECTIONS,
         )?,
         log_level: level(pod, namespace, settings)?,
         drain_seconds: number(PROXY_DRAIN_SECONDS, 1, DRAIN_SECONDS, seconds, DRAIN_SECONDS)?,
@@ -117,6 +137,7 @@ mod tests {
         let settings = Settings { concurrency: 3, log_level: "error".to_owned(), ..Settings::default() };
         let expected = Options {
             concurrency: 3,
+            connections: 10_000,
             log_level: "error".to_owned(),
             drain_seconds: DRAIN_SECONDS,
             start_seconds: START_SECONDS,
@@ -140,6 +161,7 @@ mod tests {
     fn values_outside_of_their_bounds_are_refused() {
         for (name, refused, expected) in [
             (PROXY_CONCURRENCY, vec!["0", "65", "-1", "", "two", "4294967296", "1.5"], "from 1 to 64"),
+            (PROXY_MAX_CONNECTIONS, vec!["0", "99", "100001", "10k", "1_000"], "from 100 to 100000"),
             (PROXY_DRAIN_SECONDS, vec!["0", "16", "5s", "1e1"], "from 1 to 15"),
             (PROXY_START_TIMEOUT_SECONDS, vec!["0", "9", "3601", " 60"], "from 10 to 3600"),
             (
@@ -157,6 +179,7 @@ mod tests {
         }
         for (name, text) in [
             (PROXY_CONCURRENCY, "64"),
+            (PROXY_MAX_CONNECTIONS, "100000"),
             (PROXY_DRAIN_SECONDS, "1"),
             (PROXY_START_TIMEOUT_SECONDS, "3600"),
             (PROXY_LOG_LEVEL, "off"),

@@ -220,7 +220,7 @@ async fn the_corpus_is_the_same_from_a_folder_and_from_an_api_server() {
     assert!(written.objects > 100 && running.proxies > 20, "{written:?}, {running:?}");
 }
 
-/// What the watches remove of pods is nothing that lowering reads: of whole pods come the same mesh and findings.
+/// Fields that the watches remove of pods are not read by lowering: mesh and findings are those of whole pods.
 #[test]
 fn pods_mean_the_same_once_they_are_trimmed() {
     let mut bypassed = 0;

@@ -10,7 +10,7 @@ use std::{
 use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Credential, Family, bootstrap},
+    bootstrap::{BootstrapInput, CONNECTIONS, ControlPlane, Credential, Family, bootstrap},
     mesh::{
         Mesh,
         access::{AccessMode, MtlsMode},
@@ -102,6 +102,7 @@ fn address(net: u8, number: usize) -> IpAddr {
 /// Builds the bootstrap as it is injected, except that the server and the admin interface are at sockets in `folder`.
 pub fn injected(folder: &Path, traffic: TrafficStats) -> Value {
     let input = BootstrapInput {
+        connections: CONNECTIONS,
         socket_mark: None,
         traffic,
         instance: PROXY.to_owned(),

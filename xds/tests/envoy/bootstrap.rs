@@ -24,8 +24,8 @@ use control_plane::{NAME, Server};
 use rcgen::KeyPair;
 use serde_json::json;
 use smidge_xds::bootstrap::{
-    BootstrapInput, CERTIFICATE_FILE, CERTIFICATE_SDS_FILE, ControlPlane, Credential, Family, KEY_FILE,
-    READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap, certificate_sds, token_sds,
+    BootstrapInput, CERTIFICATE_FILE, CERTIFICATE_SDS_FILE, CONNECTIONS, ControlPlane, Credential, Family,
+    KEY_FILE, READINESS_PATH, TOKEN_FILE, TOKEN_SDS_FILE, bootstrap, certificate_sds, token_sds,
 };
 use smidge_xds::mesh::proxy::TrafficStats;
 use tempfile::TempDir;
@@ -60,6 +60,7 @@ impl Proxy {
         credential: Credential,
     ) -> Self {
         let input = BootstrapInput {
+            connections: CONNECTIONS,
             socket_mark: None,
             traffic: TrafficStats::None,
             instance: "web-0".to_owned(),

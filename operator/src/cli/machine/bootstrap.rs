@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::Value;
 use smidge_xds::{
-    bootstrap::{BootstrapInput, ControlPlane, Credential, Family},
+    bootstrap::{BootstrapInput, CONNECTIONS, ControlPlane, Credential, Family},
     mesh::{
         id::{InvalidId, TrustDomain},
         proxy::TrafficStats,
@@ -109,6 +109,7 @@ pub fn bootstrap(args: &Args) -> anyhow::Result<Value> {
     let mut servers = args.control_plane.iter().cloned().map(|HostPort { host, port }| (host, port));
     let (host, port) = servers.next().context("expected --control-plane")?;
     Ok(smidge_xds::bootstrap::bootstrap(&BootstrapInput {
+        connections: CONNECTIONS,
         instance: external_workload::instance(args.machine.name()),
         namespace: args.machine.namespace().to_owned(),
         cluster: args.cluster_name.clone(),
