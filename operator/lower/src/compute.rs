@@ -95,6 +95,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
             Value::Yes
         }
         Node::InjectsNamespace(_)
+        | Node::ReportedReady(_)
         | Node::ServiceExists(_)
         | Node::ExternalName(_)
         | Node::HasMembers(_)
@@ -157,6 +158,9 @@ fn inbound(node: &Node, context: &mut Context<'_>) -> Option<Value> {
 fn is_true(node: &Node, context: &mut Context<'_>) -> bool {
     match node {
         Node::InjectsNamespace(namespace) => settings::injects(namespace, context),
+        Node::ReportedReady(_) => {
+            context.object(|inputs| &inputs.pods).is_some_and(|pod| workload::is_reported_ready(pod))
+        }
         Node::ServiceExists(id) => context.kube_service(id).is_some(),
         Node::ExternalName(_) => service::is_external_name(context),
         Node::HasMembers(id) => context.kube_service(id).is_some_and(|it| !it.members.is_empty()),

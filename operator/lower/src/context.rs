@@ -164,6 +164,11 @@ impl<'a> Context<'a> {
         read!(self, node, Pod)
     }
 
+    /// Returns true if a pod is ready by what its node reported last.
+    pub fn is_reported_ready(&mut self, pod: &Key) -> bool {
+        self.read(Node::ReportedReady(pod.clone())).is_some()
+    }
+
     /// Returns true if a pod has an address.
     pub fn has_pod_at(&mut self, address: IpAddr) -> bool {
         self.is_any(Node::PodsAtAddress(address))

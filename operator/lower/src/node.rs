@@ -9,7 +9,7 @@
 //! pods          Pod → PodsAtAddress    ExternalClaims → AddressHolder    PodsAtAddress, AddressHolder → ExternalInstance
 //!               Pod, ExternalInstance → PodsWithLabel, PodsInNamespace, PodsOfAccount
 //! SMI targets   Binding → Target → RuledPorts
-//! Services      KubeService, ExternalName → ServiceExists, HasMembers, Endpoints
+//! Services      KubeService, ExternalName, ReportedReady → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Splits → HasSplit, SplitsToService, Protocols
 //! budgets       InboundPort, ServiceLoad → IdentityLoad → TargetsOverBudget
 //! grants        TargetsOverBudget → Grants → IsGranted
@@ -51,6 +51,8 @@ pub(crate) enum Node {
     GroupsWithMatch(String, String),
     /// A pod, in the mesh or not.
     Pod(Key),
+    /// Fact that a pod is ready by what its node reported last.
+    ReportedReady(Key),
     /// *Set*: the pods that have an address.
     PodsAtAddress(IpAddr),
     /// The addresses that an ExternalWorkload claims.
@@ -172,6 +174,7 @@ impl Node {
             | Self::ClusterDomain
             | Self::SystemNamespace
             | Self::InjectsNamespace(_)
+            | Self::ReportedReady(_)
             | Self::IsGranted(_)
             | Self::ServiceExists(_)
             | Self::ExternalName(_)
@@ -202,6 +205,7 @@ impl Node {
             Self::KubeService(id) | Self::ExternalName(id) => (id.namespace.clone(), id.name.clone()),
             Self::Object(_, key)
             | Self::Pod(key)
+            | Self::ReportedReady(key)
             | Self::ExternalClaims(key)
             | Self::ExternalInstance(key)
             | Self::Binding(key)

@@ -15,7 +15,7 @@ macro_rules! table_of_kinds {
         $generate! {
             kubernetes {
                 /// Every pod, injected or not.
-                pods: k8s_openapi::api::core::v1::Pod, |key| vec![Node::Pod(key)];
+                pods: k8s_openapi::api::core::v1::Pod, |key| vec![Node::Pod(key.clone()), Node::ReportedReady(key)];
                 /// Every Service.
                 services: k8s_openapi::api::core::v1::Service, |(namespace, name)| {
                     let id = ServiceId { namespace, name };

@@ -143,8 +143,6 @@ pub(super) struct KubePod {
     pub outside: Vec<IpAddr>,
     /// True if it is in the network of its node, whose addresses are not its own.
     pub is_in_node_network: bool,
-    /// True if it counts as not ready only as its node does not report any more.
-    pub has_lost_node: bool,
 }
 
 /// A pod that is in the mesh.
@@ -167,8 +165,6 @@ pub(super) struct MeshPod {
     pub ports: Vec<DeclaredPort>,
     /// Ports on which callers reach its proxy.
     pub inbound: RedirectedPorts,
-    /// True if it counts as not ready only as its node does not report any more.
-    pub has_lost_node: bool,
 }
 
 /// TCP port that an application declares.

@@ -15,7 +15,7 @@ use crate::lower::workload;
 pub fn pod(pod: &mut Pod) {
     // Of the arguments of the init container, those about what is redirected; no other argument is read.
     let redirected = InboundRedirection::of(pod).to_args();
-    let has_lost_node = workload::has_lost_node(pod);
+    let is_reported_ready = workload::is_reported_ready(pod);
     if let Some(of) = pod.spec.take() {
         let mut spec = PodSpec {
             containers: of.containers.into_iter().map(container).collect(),
@@ -39,23 +39,16 @@ pub fn pod(pod: &mut Pod) {
             phase: of.phase,
             pod_ip: of.pod_ip,
             pod_ips: of.pod_ips,
-            // Of most pods, no condition is read. Readiness gates are fulfilled where these are kept.
-            conditions: of
-                .conditions
-                .filter(|_| has_lost_node)
-                .map(|all| all.into_iter().filter_map(condition).collect()),
+            // Kept only where readiness gates, which are dropped, are fulfilled.
+            conditions: is_reported_ready.then(|| vec![containers_ready()]),
             ..PodStatus::default()
         });
     }
 }
 
-fn condition(of: PodCondition) -> Option<PodCondition> {
-    let PodCondition { type_, status, .. } = of;
-    ["Ready", "ContainersReady"].contains(&type_.as_str()).then(|| PodCondition {
-        type_,
-        status,
-        ..PodCondition::default()
-    })
+fn containers_ready() -> PodCondition {
+    let (type_, status) = ("ContainersReady".to_owned(), "True".to_owned());
+    PodCondition { type_, status, ..PodCondition::default() }
 }
 
 fn container(of: Container) -> Container {

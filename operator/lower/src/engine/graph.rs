@@ -113,6 +113,9 @@ impl<S: Schema> Graph<S> {
 
     /// Marks a node as dirty, as its object has changed.
     pub(crate) fn invalidate(&mut self, node: S::Node) {
+        if S::role(&node) == Role::OnDemand && !self.nodes.contains_key(&node) {
+            return;
+        }
         let node = self.intern(node);
         self.mark_dirty(node);
     }

@@ -26,6 +26,9 @@ use crate::{
 
 /// The label by which a slice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label by which a slice names who writes it, and its value for slices that Kubernetes derives from pods.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const OF_PODS: &str = "endpointslice-controller.k8s.io";
 
 /// Returns the slice of that name, and contributes it to its Service.
 pub(crate) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {
@@ -87,6 +90,8 @@ pub(crate) struct Served<'a> {
     zone: &'a str,
     is_ready: bool,
     is_last_resort: bool,
+    /// True if it is not ready by what Kubernetes derives from the pod, which is not being deleted.
+    is_derived_unready: bool,
 }
 
 /// Returns the pods that the slices of a Service in `namespace` name for the port of that name, of those that have
@@ -105,11 +110,13 @@ pub(crate) fn served_by<'a>(
         });
         let number = number.and_then(|found| found.port).and_then(|number| u16::try_from(number).ok());
         let Some(number) = number.filter(|number| !proxy::PORTS.contains(number)) else { continue };
+        let is_derived = is_derived(slice);
         for endpoint in &slice.endpoints {
             let Some(pod) = pod_of(endpoint, namespace) else { continue };
             let Some(own) = addresses_of(&pod) else { continue };
             let conditions = endpoint.conditions.as_ref();
             let is_serving = conditions.and_then(|conditions| conditions.serving) != Some(false);
+            let is_ready = conditions.and_then(|conditions| conditions.ready) != Some(false);
             let is_terminating = conditions.and_then(|conditions| conditions.terminating) == Some(true);
             for text in &endpoint.addresses {
                 let Ok(address) = text.parse() else { continue };
@@ -120,8 +127,9 @@ pub(crate) fn served_by<'a>(
                     position,
                     port: number,
                     zone: endpoint.zone.as_deref().unwrap_or_default(),
-                    is_ready: conditions.and_then(|conditions| conditions.ready) != Some(false),
+                    is_ready,
                     is_last_resort: is_serving && is_terminating,
+                    is_derived_unready: is_derived && !is_ready && !is_terminating,
                 });
             }
         }
@@ -129,12 +137,18 @@ pub(crate) fn served_by<'a>(
     all
 }
 
+/// Returns true if Kubernetes derives a slice from the pods that a Service selects; others are read as they are.
+fn is_derived(slice: &EndpointSlice) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|name| name == OF_PODS)
+}
+
 /// Returns the endpoints of every port of a Service.
 pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
     let reader = Reader { service: &service, slices: &slices };
-    Some(service.ports.values().map(|port| (port.number, reader.port(port))).collect())
+    Some(service.ports.values().map(|port| (port.number, reader.port(port, context))).collect())
 }
 
 /// Returns the pods of a Service that are outside the mesh, with those that callers of the mesh reach in plaintext: its
@@ -173,33 +187,28 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
-    /// Kubernetes, and those that were ready when their node was lost. If it is lost for the control plane alone, they serve.
-    fn port(&self, port: &Port) -> Vec<Endpoint> {
+    /// Kubernetes, and those that are ready by what their node reported last (`docs/design/037-lost-nodes.md`).
+    fn port(&self, port: &Port, context: &mut Context<'_>) -> Vec<Endpoint> {
         let served =
             served_by(self.slices, &self.service.id.namespace, &port.name, |pod| self.addresses_of(pod));
         let external: Vec<Endpoint> = external(port).collect();
         let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
         // A pod with addresses of both families is in two slices, and is one endpoint, with the first of its addresses first.
         let mut pods: BTreeMap<(&Key, u16), BTreeMap<usize, &Served<'_>>> = BTreeMap::new();
-        let counts = |served: &&Served<'_>| {
+        let mut counts = |served: &&Served<'_>| {
             if is_any_ready {
                 served.is_ready
             } else {
-                served.is_last_resort || self.has_lost_node(&served.pod)
+                served.is_last_resort || served.is_derived_unready && context.is_reported_ready(&served.pod)
             }
         };
-        for served in served.iter().filter(counts) {
+        for served in served.iter().filter(&mut counts) {
             pods.entry((&served.pod, served.port)).or_default().entry(served.position).or_insert(served);
         }
         let mut endpoints: Vec<Endpoint> = pods.values().filter_map(|served| self.endpoint(served)).collect();
         endpoints.extend(external);
         endpoints.sort();
         endpoints
-    }
-
-    fn has_lost_node(&self, pod: &Key) -> bool {
-        let outside = || self.service.outside.get(pod).is_some_and(|it| it.pod.has_lost_node);
-        self.service.members.get(pod).map_or_else(outside, |member| member.has_lost_node)
     }
 
     fn addresses_of(&self, pod: &Key) -> Option<&[IpAddr]> {

@@ -92,7 +92,6 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         is_ending: false,
         ports,
         inbound: RedirectedPorts::default(),
-        has_lost_node: false,
     };
     workload::give_to_sets(&key.0, &workload.metadata, &account, context);
     workload::give(&member, context);
@@ -104,7 +103,6 @@ pub(crate) fn external_workload(key: &Key, context: &mut Context<'_>) -> Option<
         member: Some(Arc::new(member)),
         outside: Vec::new(),
         is_in_node_network: false,
-        has_lost_node: false,
     })
 }
 

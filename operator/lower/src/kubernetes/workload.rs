@@ -65,19 +65,18 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Returns true if a pod counts as not ready only as its node does not report any more: its containers and its readiness gates
-/// were ready by the last report, and the pod is not being deleted. The node controller then sets the condition of the pod
-/// alone. An API server that did not answer for longer than the nodes' grace period has this happen to every pod.
-pub fn has_lost_node(pod: &Pod) -> bool {
-    let is = |kind: &str, expected: &str| {
+/// Returns true if a pod is ready by what its node reported last: its containers are ready, its readiness gates are
+/// fulfilled, and it is not being deleted. The condition `Ready` is not read: the node controller sets it where a node does
+/// not report any more.
+pub fn is_reported_ready(pod: &Pod) -> bool {
+    let is_true = |kind: &str| {
         let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        conditions.any(|condition| condition.type_ == kind && condition.status == expected)
+        conditions.any(|condition| condition.type_ == kind && condition.status == "True")
     };
     let mut gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
-        && is("ContainersReady", "True")
-        && is("Ready", "False")
-        && gates.all(|gate| is(&gate.condition_type, "True"))
+        && is_true("ContainersReady")
+        && gates.all(|gate| is_true(&gate.condition_type))
 }
 
 /// Returns the kind and name of the object that a pod is an instance of.
@@ -134,8 +133,7 @@ pub(crate) fn kube_pod(key: &Key, context: &mut Context<'_>) -> Option<KubePod> 
     let is_in_node_network = pod.spec.as_ref().is_none_or(|spec| spec.host_network == Some(true));
     let outside = if member.is_none() { addresses(pod) } else { Vec::new() };
     let account = account(pod).to_owned();
-    let has_lost_node = has_lost_node(pod);
-    Some(KubePod { key: key.clone(), labels, account, member, outside, is_in_node_network, has_lost_node })
+    Some(KubePod { key: key.clone(), labels, account, member, outside, is_in_node_network })
 }
 
 /// Contributes a pod to the sets of its namespace.
@@ -226,7 +224,6 @@ fn member(key: &Key, pod: &Pod, context: &mut Context<'_>) -> MeshPod {
             })
             .collect(),
         inbound: InboundRedirection::of(pod).ports,
-        has_lost_node: has_lost_node(pod),
     }
 }
 

@@ -8,6 +8,7 @@ mod cost;
 mod ending;
 mod machines;
 mod steps;
+mod unready;
 
 use std::{fs, path::Path};
 

@@ -134,7 +134,10 @@ fn slice(key: &Key, service: &Service, pod_name: &str, pod: &Pod) -> (Key, Share
         }),
         ..Endpoint::default()
     };
-    let labels = BTreeMap::from([("kubernetes.io/service-name".to_owned(), key.1.clone())]);
+    let labels = BTreeMap::from([
+        ("kubernetes.io/service-name".to_owned(), key.1.clone()),
+        ("endpointslice.kubernetes.io/managed-by".to_owned(), "endpointslice-controller.k8s.io".to_owned()),
+    ]);
     let slice = EndpointSlice {
         address_type: "IPv4".to_owned(),
         endpoints: vec![endpoint],

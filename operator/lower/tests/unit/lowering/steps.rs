@@ -2,7 +2,7 @@
 
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Pod, Service},
+        core::v1::{Namespace, Pod, PodCondition, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -51,7 +51,7 @@ pub enum Step {
 /// Number of kinds of which there are objects.
 const KINDS: usize = 12;
 /// Number of ways in which an object changes a little.
-const WAYS: usize = 6;
+const WAYS: usize = 7;
 
 pub fn step() -> impl Strategy<Value = Step> {
     let one = || (0..KINDS, any::<Index>());
@@ -197,12 +197,17 @@ fn one<K: Clone + Resource<DynamicType = ()>>(
     Some(key)
 }
 
+fn condition(kind: &str, status: &str) -> PodCondition {
+    PodCondition { type_: kind.to_owned(), status: status.to_owned(), ..PodCondition::default() }
+}
+
 fn pod(pod: &mut Pod, way: usize) {
     match way {
         1 => pod.status.get_or_insert_default().phase = Some("Succeeded".to_owned()),
         2 => pod.status.get_or_insert_default().pod_ips = None,
         3 => drop(pod.metadata.labels.get_or_insert_default().insert("app".to_owned(), "api".to_owned())),
         4 => pod.metadata.annotations = None,
+        5 => pod.status.get_or_insert_default().conditions = Some(vec![condition("ContainersReady", "True")]),
         _ => pod.spec.get_or_insert_default().service_account_name = Some("api".to_owned()),
     }
 }
@@ -219,15 +224,16 @@ fn service(service: &mut Service, way: usize) {
 }
 
 fn slice(slice: &mut EndpointSlice, way: usize) {
-    let ready = |slice: &mut EndpointSlice, ready: bool| {
+    let ready = |slice: &mut EndpointSlice, ready: bool, terminating: bool| {
         for endpoint in &mut slice.endpoints {
             let conditions = endpoint.conditions.get_or_insert_default();
-            (conditions.ready, conditions.terminating) = (Some(ready), Some(!ready));
+            (conditions.ready, conditions.terminating) = (Some(ready), Some(terminating));
         }
     };
     match way {
-        1 => ready(slice, false),
-        2 => ready(slice, true),
+        1 => ready(slice, false, true),
+        2 => ready(slice, true, false),
+        5 => ready(slice, false, false),
         3 => drop(slice.endpoints.pop()),
         4 => {
             let labels = slice.metadata.labels.get_or_insert_default();
