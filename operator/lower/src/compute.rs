@@ -96,6 +96,8 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         }
         Node::InjectsNamespace(_)
         | Node::ReportedReady(_)
+        | Node::NamespaceHasPods(_)
+        | Node::AccountHasPods(..)
         | Node::ServiceExists(_)
         | Node::ExternalName(_)
         | Node::HasMembers(_)
@@ -145,7 +147,7 @@ fn costs(node: &Node, context: &mut Context<'_>) -> Option<Value> {
 /// Computes a part of the inbound side of workloads.
 fn inbound(node: &Node, context: &mut Context<'_>) -> Option<Value> {
     Some(match node {
-        Node::ServedPorts(pod) => Value::ServedPorts(service::served_ports(pod, context).into()),
+        Node::ServedPorts(_) => Value::ServedPorts(service::served_ports(context).into()),
         Node::Workload(pod) => Value::Workload(workload::workload(pod, context)?),
         Node::MetricsPolicy(key) => Value::Measured(metrics_policy::metrics_policy(key, context)?.into()),
         Node::Class(_) => Value::Class(workload::class(context)?),
@@ -160,6 +162,10 @@ fn is_true(node: &Node, context: &mut Context<'_>) -> bool {
         Node::InjectsNamespace(namespace) => settings::injects(namespace, context),
         Node::ReportedReady(_) => {
             context.object(|inputs| &inputs.pods).is_some_and(|pod| workload::is_reported_ready(pod))
+        }
+        Node::NamespaceHasPods(namespace) => context.is_any(Node::PodsInNamespace(namespace.clone())),
+        Node::AccountHasPods(namespace, account) => {
+            context.is_any(Node::PodsOfAccount(namespace.clone(), account.clone()))
         }
         Node::ServiceExists(id) => context.kube_service(id).is_some(),
         Node::ExternalName(_) => service::is_external_name(context),

@@ -28,8 +28,8 @@ use super::{
     node::Node,
     source::Lower,
     value::{
-        ExternalClaims, Group, IdentityPorts, KubePod, KubeService, Load, Measured, MeshWide, Protocols,
-        RuledPorts, SplitSpec, Splits, TargetGrant, TargetsOverBudget, variant,
+        Age, ExternalClaims, Group, IdentityPorts, KubePod, KubeService, Load, Measured, MeshWide, PodPorts,
+        Protocols, RuledPorts, SplitSpec, Splits, TargetGrant, TargetsOverBudget, variant,
     },
 };
 use crate::{
@@ -192,12 +192,12 @@ impl<'a> Context<'a> {
 
     /// Returns true if a pod of a namespace runs under a ServiceAccount, in the mesh or not.
     pub fn has_account(&mut self, namespace: &str, account: &str) -> bool {
-        self.is_any(Node::PodsOfAccount(namespace.to_owned(), account.to_owned()))
+        self.read(Node::AccountHasPods(namespace.to_owned(), account.to_owned())).is_some()
     }
 
     /// Returns true if a namespace has pods, in the mesh or not.
     pub fn has_pods(&mut self, namespace: &str) -> bool {
-        self.is_any(Node::PodsInNamespace(namespace.to_owned()))
+        self.read(Node::NamespaceHasPods(namespace.to_owned())).is_some()
     }
 
     /// The pods of a namespace that carry all these labels; no pod if there is no label.
@@ -329,6 +329,16 @@ impl<'a> Context<'a> {
     /// The addresses and ports on which a Service would be called; `None` if it is not in the mesh.
     pub fn claimed_addresses(&mut self, id: &ServiceId) -> Option<Arc<BTreeSet<(IpAddr, u16)>>> {
         read!(self, Node::ClaimedAddresses(id.clone()), ClaimedAddresses)
+    }
+
+    /// Age of a contributing Service that claims an address.
+    pub fn claimant(&self, contributor: &Node) -> Option<&Age> {
+        variant!(self.part(contributor)?, Age)
+    }
+
+    /// The ports of a contributing Service that lead to a pod.
+    pub fn pod_ports(&self, contributor: &Node) -> Option<Arc<PodPorts>> {
+        variant!(self.part(contributor)?, PodPorts).map(Arc::clone)
     }
 
     /// The Service that owns an address and port.

@@ -7,7 +7,7 @@
 //! settings      TrustDomain ClusterDomain SystemNamespace → MeshWide, InjectsNamespace → Modes
 //! objects       Object → GroupsWithMatch    Slice → SlicesOfService
 //! pods          Pod → PodsAtAddress    ExternalClaims → AddressHolder    PodsAtAddress, AddressHolder → ExternalInstance
-//!               Pod, ExternalInstance → PodsWithLabel, PodsInNamespace, PodsOfAccount
+//!               Pod, ExternalInstance → PodsWithLabel, PodsInNamespace, PodsOfAccount → NamespaceHasPods, AccountHasPods
 //! SMI targets   Binding → Target → RuledPorts
 //! Services      KubeService, ExternalName, ReportedReady → ServiceExists, HasMembers, Endpoints
 //! SMI splits    SplitSpec → SplitsOfRoot → SplitsOverBudget → Splits → HasSplit, SplitsToService, Protocols
@@ -67,6 +67,10 @@ pub(crate) enum Node {
     PodsInNamespace(String),
     /// *Set*: the pods of a namespace that run under a ServiceAccount.
     PodsOfAccount(String, String),
+    /// Fact that a namespace has pods, in the mesh or not.
+    NamespaceHasPods(String),
+    /// Fact that pods of a namespace run under a ServiceAccount, in the mesh or not.
+    AccountHasPods(String, String),
     /// *Set*: the pods of the workload with a namespace, kind and name.
     PodsOfWorkload(String, String, String),
     /// The identities that an IdentityBinding resolves to.
@@ -175,6 +179,8 @@ impl Node {
             | Self::SystemNamespace
             | Self::InjectsNamespace(_)
             | Self::ReportedReady(_)
+            | Self::NamespaceHasPods(_)
+            | Self::AccountHasPods(..)
             | Self::IsGranted(_)
             | Self::ServiceExists(_)
             | Self::ExternalName(_)

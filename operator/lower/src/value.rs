@@ -25,7 +25,7 @@ use smidge_mesh::{
     workload::{self, Class},
 };
 
-pub(super) use self::kube_service::{KubeService, MeshPods, OutsidePod, Port};
+pub(super) use self::kube_service::{Age, KubeService, MeshPods, OutsidePod, PodPort, PodPorts, Port};
 use super::cost::Budgets;
 use crate::{
     external_workload,
@@ -63,6 +63,10 @@ pub(super) enum Value {
     Service(Arc<service::Service>),
     RuledPorts(Arc<RuledPorts>),
     Protocols(Arc<Protocols>),
+    /// Part of a Service: its ports that lead to one pod.
+    PodPorts(Arc<PodPorts>),
+    /// Part of a Service that claims an address: what decides whether it owns it.
+    Age(Age),
     ServedPorts(Arc<BTreeMap<u16, Option<Protocol>>>),
     IdentityPorts(Arc<IdentityPorts>),
     Workload((Arc<workload::Workload>, Arc<Class>)),

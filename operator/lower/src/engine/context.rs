@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Schema,
-    graph::{Computed, Graph},
+    graph::{Computed, Contribution, Graph},
 };
 use crate::finding::{Finding, ObjectRef, Reason};
 
@@ -44,6 +44,11 @@ impl<'a, S: Schema> Context<'a, S> {
         self.graph.value(node)
     }
 
+    /// Part that a contributor gives to the node: no dependency is recorded.
+    pub fn part(&self, contributor: &S::Node) -> Option<&S::Value> {
+        self.graph.part(contributor, self.node)
+    }
+
     /// Number of members of a set; no dependency is recorded.
     pub fn count(&self, set: &S::Node) -> usize {
         self.graph.count(set)
@@ -70,15 +75,26 @@ impl<'a, S: Schema> Context<'a, S> {
         &mut self.computed.findings
     }
 
-    /// Makes the node a contributor of another one, which is computed from its contributors.
+    /// Makes the node a contributor of another one, which is computed from its contributors: again whenever the value of
+    /// this node changes.
     pub fn contribute_to(&mut self, node: S::Node) {
+        self.contribute(node, None);
+    }
+
+    /// Makes the node a contributor of another one, to which it gives a part of what it knows: the other is computed again
+    /// when the part changes, and reads no more of this node than that ([`Context::part`]).
+    pub fn contribute_part(&mut self, node: S::Node, part: S::Value) {
+        self.contribute(node, Some(part));
+    }
+
+    fn contribute(&mut self, node: S::Node, part: Option<S::Value>) {
         let node = self.graph.intern(node);
         debug_assert!(
             node > *self.node,
             "{:?} contributes to {node:?}, which is computed before it",
             self.node
         );
-        self.computed.contributes_to.push(node);
+        self.computed.contributes_to.push(Contribution { node, part });
     }
 
     /// Value of a lesser node, which becomes a dependency.

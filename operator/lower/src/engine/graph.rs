@@ -21,7 +21,7 @@ struct Entry<S: Schema> {
     dependencies: Vec<Arc<S::Node>>,
     dependents: BTreeSet<Arc<S::Node>>,
     /// Nodes that it contributes to, sorted, and nodes that contribute to it.
-    contributes_to: Vec<Arc<S::Node>>,
+    contributes_to: Vec<Contribution<S>>,
     contributors: BTreeSet<Arc<S::Node>>,
     is_computed: bool,
 }
@@ -40,11 +40,18 @@ impl<S: Schema> Default for Entry<S> {
     }
 }
 
+/// Node that another one contributes to.
+pub(super) struct Contribution<S: Schema> {
+    pub node: Arc<S::Node>,
+    /// What it is given; `None`: the whole value.
+    pub part: Option<S::Value>,
+}
+
 /// Result of computing a node, beside its value.
 pub(super) struct Computed<S: Schema> {
     pub findings: Vec<Finding>,
     pub dependencies: Vec<Arc<S::Node>>,
-    pub contributes_to: Vec<Arc<S::Node>>,
+    pub contributes_to: Vec<Contribution<S>>,
 }
 
 impl<S: Schema> Default for Computed<S> {
@@ -84,6 +91,11 @@ impl<S: Schema> Graph<S> {
     /// Nodes that contribute to a node.
     pub(crate) fn contributors(&self, node: &S::Node) -> impl Iterator<Item = &Arc<S::Node>> {
         self.nodes.get(node).into_iter().flat_map(|entry| &entry.contributors)
+    }
+
+    /// Part that a contributor gives to a node.
+    pub(super) fn part(&self, contributor: &S::Node, node: &S::Node) -> Option<&S::Value> {
+        find(&self.nodes.get(contributor)?.contributes_to, node)?.part.as_ref()
     }
 
     /// Number of nodes that contribute to a node.
@@ -160,10 +172,10 @@ impl<S: Schema> Graph<S> {
         let mut context = Context::new(self, node, source);
         let value = S::compute(node, &mut context);
         let mut computed = context.done();
-        for nodes in [&mut computed.dependencies, &mut computed.contributes_to] {
-            nodes.sort();
-            nodes.dedup();
-        }
+        computed.dependencies.sort();
+        computed.dependencies.dedup();
+        computed.contributes_to.sort_by(|one, other| one.node.cmp(&other.node));
+        computed.contributes_to.dedup_by(|one, other| one.node == other.node);
         self.store(node, value, computed);
     }
 
@@ -186,32 +198,43 @@ impl<S: Schema> Graph<S> {
             all.replace(&entry.findings, &findings);
             entry.findings = findings;
         }
-        let targets = if has_changed { contributes_to.clone() } else { Vec::new() };
-        let given = (entry.contributes_to != contributes_to)
-            .then(|| (mem::replace(&mut entry.contributes_to, contributes_to.clone()), contributes_to));
+        let given = mem::replace(&mut entry.contributes_to, contributes_to);
         let read = (entry.dependencies != dependencies)
             .then(|| (mem::replace(&mut entry.dependencies, dependencies.clone()), dependencies));
-        if let Some((old, new)) = given {
-            self.contribute(node, &old, &new);
-        }
+        self.contribute(node, &given, has_changed);
         if let Some((old, new)) = read {
             self.depend(node, &old, &new);
         }
-        for target in targets {
-            self.mark_dirty(target);
-        }
     }
 
-    /// Replaces the nodes that a node contributes to.
-    fn contribute(&mut self, node: &Arc<S::Node>, old: &[Arc<S::Node>], new: &[Arc<S::Node>]) {
-        for gone in without(old, new) {
-            self.nodes.entry(Arc::clone(gone)).or_default().contributors.remove(node);
-            self.mark_dirty(Arc::clone(gone));
-            self.collect(gone);
+    /// Replaces the nodes that a node contributes to, and marks as dirty those whose part of it has changed.
+    fn contribute(&mut self, node: &Arc<S::Node>, old: &[Contribution<S>], has_changed: bool) {
+        let Some(entry) = self.nodes.get(node) else { return };
+        let new = &entry.contributes_to;
+        let gone = old.iter().filter(|it| find(new, &it.node).is_none());
+        let gone: Vec<_> = gone.map(|it| Arc::clone(&it.node)).collect();
+        let (mut given, mut due) = (Vec::new(), Vec::new());
+        for contribution in new {
+            match find(old, &contribution.node) {
+                None => given.push(Arc::clone(&contribution.node)),
+                Some(before) if before.part != contribution.part => due.push(Arc::clone(&contribution.node)),
+                Some(_) if has_changed && contribution.part.is_none() => {
+                    due.push(Arc::clone(&contribution.node));
+                }
+                Some(_) => {}
+            }
         }
-        for given in without(new, old) {
-            self.nodes.entry(Arc::clone(given)).or_default().contributors.insert(Arc::clone(node));
-            self.mark_dirty(Arc::clone(given));
+        for gone in gone {
+            self.nodes.entry(Arc::clone(&gone)).or_default().contributors.remove(node);
+            self.mark_dirty(Arc::clone(&gone));
+            self.collect(&gone);
+        }
+        for given in given {
+            self.nodes.entry(Arc::clone(&given)).or_default().contributors.insert(Arc::clone(node));
+            self.mark_dirty(given);
+        }
+        for due in due {
+            self.mark_dirty(due);
         }
     }
 
@@ -255,6 +278,12 @@ impl<S: Schema> Graph<S> {
             self.drop_dependency(read, node);
         }
     }
+}
+
+/// Returns the entry of a node in a sorted list.
+fn find<'a, S: Schema>(list: &'a [Contribution<S>], node: &S::Node) -> Option<&'a Contribution<S>> {
+    let at = list.binary_search_by(|it| (*it.node).cmp(node)).ok()?;
+    list.get(at)
 }
 
 /// Returns the nodes of `all` that are not in `others`; both are sorted.

@@ -7,7 +7,8 @@ use super::*;
 
 struct Sums;
 
-/// Cells, the set of all cells, the sum of a group, whether that sum is even (on demand), and a report on a group.
+/// Cells, the set of all cells, the sum of a group, whether that sum is even (on demand), a report on a group, and the
+/// tens of a cell, which are the part that it gives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Node {
     Cell(u8),
@@ -15,6 +16,7 @@ enum Node {
     Sum(u8),
     IsEven(u8),
     Report(u8),
+    Tens(u8),
 }
 
 #[derive(Default)]
@@ -33,7 +35,7 @@ impl Schema for Sums {
         match node {
             Node::Cell(_) | Node::Report(_) => Role::Source,
             Node::Cells => Role::Set,
-            Node::Sum(_) => Role::Contributed,
+            Node::Sum(_) | Node::Tens(_) => Role::Contributed,
             Node::IsEven(_) => Role::OnDemand,
         }
     }
@@ -49,11 +51,13 @@ impl Schema for Sums {
                 let (group, number) = *context.source().cells.get(&cell)?;
                 context.contribute_to(Node::Sum(group));
                 context.contribute_to(Node::Cells);
+                context.contribute_part(Node::Tens(cell), number / 10);
                 Some(number)
             }
             Node::Cells => None,
             Node::Sum(_) => Some(context.contributors().iter().filter_map(|cell| context.value(cell)).sum()),
             Node::IsEven(group) => context.read(Node::Sum(group)).filter(|sum| sum % 2 == 0),
+            Node::Tens(cell) => context.part(&Node::Cell(cell)).copied(),
             Node::Report(group) => context.read(Node::IsEven(group)).map(|_| 1),
         }
     }
@@ -116,4 +120,17 @@ fn nodes_without_dependents_and_contributors_are_collected() {
     assert_eq!(graph.count(&Node::Cells), 0);
     assert_eq!(graph.value(&Node::Sum(9)), None);
     assert!(graph.len() <= 3, "{} nodes", graph.len());
+}
+
+#[test]
+fn a_part_that_stays_leaves_the_node_that_has_it_alone() {
+    let (mut graph, mut sheet) = sheet();
+    sheet.cells.insert(1, (0, 3));
+    graph.invalidate(Node::Cell(1));
+    assert!(!compute(&mut graph, &sheet).contains(&Node::Tens(1)));
+    sheet.cells.insert(1, (0, 33));
+    graph.invalidate(Node::Cell(1));
+    assert!(compute(&mut graph, &sheet).contains(&Node::Tens(1)));
+    assert_eq!(graph.value(&Node::Tens(1)), Some(&3));
+    assert_eq!(graph.value(&Node::Tens(2)), Some(&0));
 }

@@ -26,7 +26,7 @@ use crate::{
     kinds::ROUTE_SOURCES,
     node::Node,
     route_source,
-    value::{KubeService, Splits},
+    value::{KubeService, Splits, Value},
 };
 
 /// Returns the addresses and ports on which a Service would be called; `None` if it is not in the mesh.
@@ -53,7 +53,7 @@ pub(crate) fn claimed_addresses(
         .filter(|(address, number)| !known.is_excluded(*address, *number))
         .collect();
     for (address, number) in &claims {
-        context.contribute_to(Node::AddressOwner(*address, *number));
+        context.contribute_part(Node::AddressOwner(*address, *number), Value::Age(known.age()));
     }
     Some(claims)
 }
@@ -72,12 +72,8 @@ fn is_held(known: &KubeService, context: &mut Context<'_>) -> bool {
 
 /// Returns the Service that owns an address and port: the oldest of those that claim it.
 pub(crate) fn owner(context: &mut Context<'_>) -> Option<ServiceId> {
-    let mut claimants = Vec::new();
-    for contributor in context.contributors() {
-        let Node::ClaimedAddresses(id) = &*contributor else { continue };
-        claimants.extend(context.kube_service(id));
-    }
-    claimants.iter().min_by(|one, other| one.age().cmp(&other.age())).map(|known| known.id.clone())
+    let claimants = context.contributors();
+    claimants.iter().filter_map(|it| context.claimant(it)).min().map(|(_, id)| id.clone())
 }
 
 /// Returns the Service as the mesh has it.

@@ -23,7 +23,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Key, Shared},
     node::Node,
-    value::{KubePod, KubeService, MeshPod, MeshPods, Port},
+    value::{KubePod, KubeService, MeshPod, MeshPods, PodPort, PodPorts, Port, Value},
 };
 
 /// Returns the Service of that name, unless it is only an alias of a name elsewhere.
@@ -76,14 +76,17 @@ fn give(known: &KubeService, context: &mut Context<'_>) {
         context.contribute_to(node(known.id.clone()));
     }
     for port in known.ports.values() {
-        for ((pod, target), member) in &port.targets {
+        for ((_, target), member) in &port.targets {
             if proxy::PORTS.contains(target) {
                 context.report(reserved(known, port, *target));
             } else {
-                context.contribute_to(Node::ServedPorts(pod.clone()));
                 context.contribute_to(Node::InboundPort(member.identity.clone(), *target));
             }
         }
+    }
+    for (pod, ports) in known.pod_ports() {
+        let part = Value::PodPorts(PodPorts { age: known.age(), ports }.into());
+        context.contribute_part(Node::ServedPorts(pod.clone()), part);
     }
 }
 
@@ -190,23 +193,18 @@ fn ports(
 
 /// Returns the ports of a pod that Services send to, with the protocols that they declare. If two Services, or two ports
 /// of one, declare different protocols, that of the older Service and the lower port is in effect.
-pub(crate) fn served_ports(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16, Option<Protocol>> {
-    let mut services = Vec::new();
-    for contributor in context.contributors() {
-        let Node::KubeService(id) = &*contributor else { continue };
-        services.extend(context.kube_service(id));
-    }
-    services.sort_by(|one, other| one.age().cmp(&other.age()));
+pub(crate) fn served_ports(context: &mut Context<'_>) -> BTreeMap<u16, Option<Protocol>> {
+    let mut services: Vec<_> = context.contributors().iter().filter_map(|it| context.pod_ports(it)).collect();
+    services.sort_by(|one, other| one.age.cmp(&other.age));
     let mut owners: BTreeMap<u16, Option<Declared<'_>>> = BTreeMap::new();
     for service in &services {
-        for port in service.ports.values() {
-            for target in port.targets_at(pod).filter(|target| !proxy::PORTS.contains(target)) {
-                let owner = owners.entry(target).or_default();
-                let Some(protocol) = port.declared else { continue };
-                let owner = *owner.get_or_insert(Declared { service, port, protocol });
-                if owner.protocol != protocol {
-                    context.report(conflict(Declared { service, port, protocol }, target, owner));
-                }
+        for port in &service.ports {
+            let owner = owners.entry(port.target).or_default();
+            let Some(protocol) = port.declared else { continue };
+            let declared = Declared { service: &service.age.1, port, protocol };
+            let owner = *owner.get_or_insert(declared);
+            if owner.protocol != protocol {
+                context.report(conflict(declared, owner));
             }
         }
     }
@@ -216,8 +214,8 @@ pub(crate) fn served_ports(pod: &Key, context: &mut Context<'_>) -> BTreeMap<u16
 /// Declaration of a protocol by a Service's port.
 #[derive(Clone, Copy)]
 struct Declared<'a> {
-    service: &'a KubeService,
-    port: &'a Port,
+    service: &'a ServiceId,
+    port: &'a PodPort,
     protocol: Protocol,
 }
 
@@ -229,9 +227,10 @@ fn reserved(service: &KubeService, port: &Port, target: u16) -> Finding {
         .hint("let the application listen on another port")
 }
 
-fn conflict(declared: Declared<'_>, target: u16, owner: Declared<'_>) -> Finding {
+fn conflict(declared: Declared<'_>, owner: Declared<'_>) -> Finding {
     let Declared { service, port, protocol } = declared;
-    let message = if service.id == owner.service.id {
+    let target = port.target;
+    let message = if service == owner.service {
         format!(
             "ports {} and {} both lead to the pods' port {target} and declare {} and {}: the pods' port is read as {}",
             owner.port.number,
@@ -247,11 +246,12 @@ fn conflict(declared: Declared<'_>, target: u16, owner: Declared<'_>) -> Finding
             port.number,
             protocol.name(),
             owner.port.number,
-            owner.service.id.name,
+            owner.service.name,
             owner.protocol.name()
         )
     };
-    Finding::new(service.object.clone(), Reason::ProtocolConflict, message)
+    let object = ObjectRef::new("Service", &service.namespace, &service.name);
+    Finding::new(object, Reason::ProtocolConflict, message)
         .at(port.field.clone())
         .hint("give both ports the same appProtocol")
 }

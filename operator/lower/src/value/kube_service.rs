@@ -64,6 +64,28 @@ pub(crate) struct Port {
     pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
 }
 
+/// Key of precedence of a Service: when it was created, and its name. The lesser one is older and wins, as a newer one must
+/// not take anything over.
+pub(crate) type Age = (Option<Time>, ServiceId);
+
+/// Ports of a Service that lead to one pod.
+#[derive(Debug, PartialEq)]
+pub(crate) struct PodPorts {
+    pub age: Age,
+    pub ports: Vec<PodPort>,
+}
+
+/// Port of a Service that leads to a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PodPort {
+    pub field: String,
+    pub number: u16,
+    /// The protocol that it declares, if it does.
+    pub declared: Option<Protocol>,
+    /// Port of the pod.
+    pub target: u16,
+}
+
 impl Port {
     /// Returns the port of a pod that this port sends to.
     pub fn target(&self, member: &MeshPod) -> Option<u16> {
@@ -155,8 +177,22 @@ impl KubeService {
         self.called_ports().values().filter(|number| declared(number) != Some(Protocol::Tcp)).count()
     }
 
-    /// Returns the key of precedence: an older object wins, as a newer one must not take anything over.
-    pub fn age(&self) -> (Option<&Time>, &ServiceId) {
-        (self.created.as_ref(), &self.id)
+    /// Returns the key of precedence.
+    pub fn age(&self) -> Age {
+        (self.created.clone(), self.id.clone())
+    }
+
+    /// Returns the ports that lead to each member, without those that the proxy needs for itself.
+    pub fn pod_ports(&self) -> BTreeMap<&Key, Vec<PodPort>> {
+        let mut pods: BTreeMap<&Key, Vec<PodPort>> = BTreeMap::new();
+        for port in self.ports.values() {
+            for (pod, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
+                let Port { field, number, declared, .. } = port;
+                let port =
+                    PodPort { field: field.clone(), number: *number, declared: *declared, target: *target };
+                pods.entry(pod).or_default().push(port);
+            }
+        }
+        pods
     }
 }

@@ -7,6 +7,7 @@
 mod cost;
 mod ending;
 mod machines;
+mod rollout;
 mod steps;
 mod unready;
 

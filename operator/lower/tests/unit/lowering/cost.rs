@@ -133,7 +133,7 @@ fn a_target_lowers_no_service_and_no_workload() {
 
 #[test]
 fn a_further_pod_lowers_itself_and_its_service() {
-    flat("a further pod", (1, 1, 13), scale);
+    flat("a further pod", (1, 1, 11), scale);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn what_a_kubelet_reports_lowers_nothing() {
 #[test]
 fn a_pod_that_goes_lowers_its_service() {
     // It is the only one of its account, whose callers no longer receive the Service. A removed node is not lowered.
-    flat("a pod that goes", (1, 0, 17), |inputs| {
+    flat("a pod that goes", (1, 0, 18), |inputs| {
         let key = key(inputs.pods.keys().cloned(), "a7-");
         inputs.pods.remove(&key);
         let slice = self::key(inputs.slices.keys().cloned(), &format!("a7-{}", key.1));
