@@ -169,18 +169,15 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
             "no connected proxy is affected; sent to those that connect later".into(),
         );
     }
-    if acknowledged == concerned {
-        let proxies = if concerned == 1 {
-            "the one affected proxy".to_owned()
-        } else {
-            format!("all {concerned} affected proxies")
-        };
-        return judged(true, PROGRAMMED, format!("acknowledged by {proxies}"));
-    }
     let before = present(facts);
+    let is_programmed = before == Some((true, PROGRAMMED));
+    if acknowledged == concerned {
+        let message = completed(facts).filter(|_| is_programmed).unwrap_or_else(|| complete(concerned));
+        return judged(true, PROGRAMMED, message);
+    }
     // An object that was in use, or that proxies begin to use, keeps its condition for a time before the change shows.
     let unused = before == Some((true, NOT_IN_USE)) && refused == 0 && !facts.overdue;
-    if before == Some((true, PROGRAMMED)) || unused {
+    if is_programmed || unused {
         return kept(facts, &judged);
     }
     let count = count(facts.acks);
@@ -211,17 +208,32 @@ fn uncounted<'a>(kind: &str, accepted: &'a Judgement) -> Option<(bool, &'a str, 
     })
 }
 
-/// Keeps the condition of a generation that all proxies have acknowledged: later refusals or delays are not caused by
-/// it.
+/// Keeps the condition of a generation that proxies have acknowledged: later refusals or delays are not caused by it. Its
+/// count stays as well: that of proxies which come and go would be written again for each of them.
 fn kept(facts: &ConditionInputs<'_>, judged: &impl Fn(bool, &str, String) -> Judgement) -> Judgement {
-    let before = facts.present.and_then(|present| of(present, PROGRAMMED));
-    match before {
-        Some(before) if !facts.overdue => judged(true, &before.reason, before.message.clone()),
-        _ => {
-            let AckCount { concerned, acknowledged, .. } = facts.acks;
-            judged(true, PROGRAMMED, format!("acknowledged by {acknowledged} of {concerned} proxies"))
-        }
+    match facts.present.and_then(|present| of(present, PROGRAMMED)) {
+        Some(before) => judged(true, &before.reason, before.message.clone()),
+        None => judged(true, PROGRAMMED, count(facts.acks)),
     }
+}
+
+/// Start of the message of an object that every proxy has acknowledged.
+const BY_ALL: &str = "acknowledged by all ";
+const BY_THE_ONE: &str = "acknowledged by the one ";
+
+fn complete(concerned: usize) -> String {
+    if concerned == 1 {
+        format!("{BY_THE_ONE}affected proxy")
+    } else {
+        format!("{BY_ALL}{concerned} affected proxies")
+    }
+}
+
+/// Returns the present message of `Programmed`, if every proxy had acknowledged the object when it was written.
+fn completed(facts: &ConditionInputs<'_>) -> Option<String> {
+    let before = facts.present.and_then(|present| of(present, PROGRAMMED))?;
+    let is_complete = [BY_ALL, BY_THE_ONE].iter().any(|start| before.message.starts_with(start));
+    is_complete.then(|| before.message.clone())
 }
 
 /// Returns status and reason of the present `Programmed` condition, if it is about the present generation.

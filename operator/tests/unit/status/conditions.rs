@@ -82,6 +82,7 @@ fn cases() -> Vec<Case> {
 /// Cases of an object without findings, by the answers of proxies.
 fn programmed() -> Vec<Case> {
     let all = Some(left_by(&case(""), 2));
+    let some = Some(left_by(&Case { acks: acks(9, 2, 0), overdue: true, ..case("") }, 2));
     let unused = Some(left_by(&Case { acks: acks(0, 0, 0), ..case("") }, 2));
     let most = Some(left_by(&Case { acks: acks(3, 2, 1), overdue: true, ..case("") }, 2));
     vec![
@@ -107,6 +108,24 @@ fn programmed() -> Vec<Case> {
             present: Some(left_by(&case(""), 1)),
             ..case("refused after all had the generation before")
         },
+        Case {
+            acks: acks(9, 9, 0),
+            present: all.clone(),
+            ..case("more proxies have it than when all had it")
+        },
+        Case {
+            acks: acks(9, 3, 0),
+            overdue: true,
+            present: all,
+            ..case("others stay silent after all had it")
+        },
+        Case {
+            acks: acks(9, 5, 0),
+            overdue: true,
+            present: some.clone(),
+            ..case("more of those that were silent have it")
+        },
+        Case { acks: acks(9, 9, 0), present: some, ..case("all of those that were silent have it") },
         Case { acks: acks(2, 0, 0), present: unused.clone(), ..case("somebody comes to be concerned") },
         Case {
             acks: acks(2, 0, 0),
