@@ -46,9 +46,12 @@ fn nodes_are_changed_on_request_only() {
         let rule = rules.into_iter().find(|rule| rule["resources"] == json!(["nodes"]));
         (texts(args).into_iter().find(|arg| arg.starts_with("--cni-daemon-set")), rule)
     };
-    for settings in [&[][..], &["cni.enabled=true"], &["cni.removeTaint=true"]] {
+    for settings in [&[][..], &["cni.enabled=true"]] {
         assert_eq!(found(settings), (None, None), "{settings:?}");
     }
+    let refused = run(&helm, &["cni.removeTaint=true"]);
+    assert!(!refused.status.success(), "it has no effect without cni.enabled=true");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("enabled"), "{refused:?}");
     let (flag, rule) = found(&["cni.enabled=true", "cni.removeTaint=true"]);
     assert_eq!(flag.unwrap(), "--cni-daemon-set=smidge-cni");
     assert_eq!(rule.unwrap(), json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}));

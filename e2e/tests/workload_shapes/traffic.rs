@@ -43,7 +43,7 @@ metadata: {{name: {app}}}
 spec:
   selector: {{matchLabels: {{app: {app}}}}}
   template:
-    metadata: {{labels: {{app: {app}}}}}
+    metadata: {{labels: {{app: {app}}}, annotations: {{smidge.mesh/proxy-max-connections: '15000'}}}}
     spec:
       serviceAccountName: {app}
       terminationGracePeriodSeconds: 1

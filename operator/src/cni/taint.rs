@@ -23,6 +23,8 @@ use tracing::{info, warn};
 pub const TAINT: &str = "smidge.mesh/cni-not-ready";
 /// Interval at which nodes are tried again whose taint could not be removed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Time limit for reading a node and removing its taint.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Removes the taint of each node on which a pod of the DaemonSet is ready, forever.
 pub async fn run(client: Client, namespace: String, daemon_set: String) {
@@ -44,13 +46,18 @@ pub async fn run(client: Client, namespace: String, daemon_set: String) {
         }
         let mut failed = BTreeSet::new();
         for name in std::mem::take(&mut waiting) {
-            match remove(&nodes, &name).await {
-                Ok(true) => info!(node = name, "taint {TAINT} removed: the CNI plugin is ready"),
-                Ok(false) => {}
+            match timeout(REQUEST_TIMEOUT, remove(&nodes, &name)).await {
+                Ok(Ok(true)) => info!(node = name, "taint {TAINT} removed: the CNI plugin is ready"),
+                Ok(Ok(false)) => {}
                 // The pod outlives its node for a moment.
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => {
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+                Ok(Err(error)) => {
                     warn!(node = name, %error, "failed to remove taint {TAINT}");
+                    failed.insert(name);
+                }
+                Err(_) => {
+                    let limit = REQUEST_TIMEOUT.as_secs();
+                    warn!(node = name, "failed to remove taint {TAINT}: no answer in {limit} s");
                     failed.insert(name);
                 }
             }

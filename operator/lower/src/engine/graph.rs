@@ -43,7 +43,7 @@ impl<S: Schema> Default for Entry<S> {
 /// Node that another one contributes to.
 pub(super) struct Contribution<S: Schema> {
     pub node: Arc<S::Node>,
-    /// What it is given; `None`: the whole value.
+    /// Part of the value that it is given; `None`: all of it.
     pub part: Option<S::Value>,
 }
 
