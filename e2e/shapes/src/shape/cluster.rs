@@ -31,14 +31,16 @@ fn name_server() -> anyhow::Result<String> {
     Ok(server.context("no name server")?.trim().to_owned())
 }
 
-/// Builds a query for an address (RFC 1035, section 4.1).
+/// Builds a query for an address of the cluster's first family, which is that of its name server (RFC 1035, section 4.1; RFC
+/// 3596, section 2.1).
 fn query() -> anyhow::Result<Vec<u8>> {
+    let record = if name_server()?.contains(':') { 28 } else { 1 };
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in NAME {
         query.push(u8::try_from(label.len())?);
         query.extend(label.bytes());
     }
-    query.extend([0, 0, 1, 0, 1]);
+    query.extend([0, 0, record, 0, 1]);
     Ok(query)
 }
 
