@@ -80,11 +80,7 @@ fn compute(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         | Node::TargetsOverBudget(_)
         | Node::SplitsOverBudget(_) => costs(node, context)?,
         Node::Grants(_) => Value::Grants(target::grants(context).into()),
-        Node::ClaimedAddresses(id) => {
-            Value::ClaimedAddresses(mesh_service::claimed_addresses(id, context)?.into())
-        }
-        Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
-        Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
+        Node::ClaimedAddresses(_) | Node::AddressOwner(..) | Node::Service(_) => mesh_service(node, context)?,
         Node::ServedPorts(_)
         | Node::Workload(_)
         | Node::MetricsPolicy(_)
@@ -140,6 +136,18 @@ fn costs(node: &Node, context: &mut Context<'_>) -> Option<Value> {
         Node::SplitsOverBudget(namespace) => {
             Value::SplitsOverBudget(budget::splits_over_budget(namespace, context).into())
         }
+        _ => return None,
+    })
+}
+
+/// Computes a Service of the mesh, or who has an address.
+fn mesh_service(node: &Node, context: &mut Context<'_>) -> Option<Value> {
+    Some(match node {
+        Node::ClaimedAddresses(id) => {
+            Value::ClaimedAddresses(mesh_service::claimed_addresses(id, context)?.into())
+        }
+        Node::AddressOwner(..) => Value::Owner(mesh_service::owner(context)?),
+        Node::Service(id) => Value::Service(mesh_service::service(id, context)?.into()),
         _ => return None,
     })
 }

@@ -21,7 +21,7 @@ use crate::{
     context::Context,
     inputs::{Key, Shared},
     node::Node,
-    value::{KubePod, KubeService, MeshPod, OutsidePod, Port},
+    value::{KubePod, KubeService, MeshPod, MeshPods, OutsidePod, Port},
 };
 
 /// The label by which a slice names its Service.
@@ -49,23 +49,31 @@ pub(crate) enum Place {
     Outside(String),
 }
 
-/// Returns the targets of the slices of a Service in `namespace`.
+/// Returns the targets of the slices of a Service in `namespace`, without those that are among its `members` and the pods
+/// `outside` already.
 pub(crate) fn places(
     slices: &[Shared<EndpointSlice>],
     namespace: &str,
+    (members, outside): (&MeshPods, &BTreeMap<Key, Arc<KubePod>>),
     context: &mut Context<'_>,
 ) -> Vec<Place> {
     let mut places = Vec::new();
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
         let key = pod_of(endpoint, namespace);
+        let is_at = |own: &[IpAddr]| {
+            let mut addresses = endpoint.addresses.iter().filter_map(|at| at.parse().ok());
+            addresses.any(|at| own.contains(&at))
+        };
+        let is_known = |key| {
+            members.get(key).map_or_else(|| outside.contains_key(key), |member| is_at(&member.addresses))
+        };
+        if key.as_ref().is_some_and(is_known) {
+            continue;
+        }
         let pod = key.as_ref().and_then(|key| context.pod(key));
         let member = pod.as_ref().and_then(|pod| pod.member.clone());
-        let is_its_own = |member: &Arc<MeshPod>| {
-            let mut addresses = endpoint.addresses.iter().filter_map(|at| at.parse().ok());
-            addresses.any(|at| member.addresses.contains(&at))
-        };
         match (key, member) {
-            (Some(_), Some(member)) if is_its_own(&member) => places.push(Place::MeshPod(member)),
+            (Some(_), Some(member)) if is_at(&member.addresses) => places.push(Place::MeshPod(member)),
             (Some(_), None) if pod.is_some() => places.extend(pod.map(Place::OutsidePod)),
             (Some(key), None) => places.push(Place::Outside(format!("pod {}", key.1))),
             _ => places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}")))),

@@ -45,12 +45,12 @@ pub(crate) fn claimed_addresses(
     if !is_called {
         return Some(BTreeSet::new());
     }
-    let called = known.called_ports();
+    let (called, is_excluded) = (known.called_ports(), known.excluded());
     let claims: BTreeSet<(IpAddr, u16)> = known
         .addresses()
         .into_iter()
         .flat_map(|address| called.keys().map(move |number| (address, *number)))
-        .filter(|(address, number)| !known.is_excluded(*address, *number))
+        .filter(|(address, number)| !is_excluded(*address, *number))
         .collect();
     for (address, number) in &claims {
         context.contribute_part(Node::AddressOwner(*address, *number), Value::Age(known.age()));
@@ -91,7 +91,8 @@ pub(crate) fn service(id: &ServiceId, context: &mut Context<'_>) -> Option<Servi
     let splits = context.splits(id).and_then(|splits| Some((splits.0.first()?.object.clone(), splits)));
     let candidates = splits.into_iter().collect();
     let splits = route_source::in_effect(candidates, &ROUTE_SOURCES, |finding| context.report(finding));
-    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, splits };
+    let pods = if known.is_headless { known.pods_by_address() } else { BTreeMap::new() };
+    let reader = Reader { known: &known, claims: &claims, endpoints: &endpoints, pods, splits };
     let mut ports = reader.ports(context);
     if known.is_headless {
         reader.add_dialled_ports(&mut ports, context);
@@ -105,6 +106,8 @@ struct Reader<'a> {
     known: &'a KubeService,
     claims: &'a BTreeSet<(IpAddr, u16)>,
     endpoints: &'a BTreeMap<u16, Vec<Endpoint>>,
+    /// Members of a headless Service by address.
+    pods: BTreeMap<IpAddr, Vec<&'a Key>>,
     splits: Option<Arc<Splits>>,
 }
 
@@ -215,10 +218,9 @@ impl Reader<'_> {
         if protocol_of(&self.known.id, context) != protocol_of(&owner.id, context) {
             return false;
         }
-        let mut pods = self.known.members.values().filter(|member| member.addresses.contains(&address));
-        pods.all(|pod| {
-            owner.members.contains_key(&pod.key)
-                && reached(self.known, &pod.key, number) == reached(&owner, &pod.key, number)
+        self.pods.get(&address).into_iter().flatten().all(|pod| {
+            owner.members.contains_key(*pod)
+                && reached(self.known, pod, number) == reached(&owner, pod, number)
         })
     }
 }

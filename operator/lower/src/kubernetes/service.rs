@@ -105,15 +105,17 @@ fn pods(
     slices: &[Shared<EndpointSlice>],
     context: &mut Context<'_>,
 ) -> Pods {
-    let Pods { mut members, mut outside, mut unknown_names } = Pods::default();
-    for pod in selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default() {
-        if let Some(member) = &pod.member {
-            members.insert(pod.key.clone(), Arc::clone(member));
-        } else {
-            outside.insert(pod.key.clone(), pod);
-        }
-    }
-    for place in endpoints::places(slices, &id.namespace, context) {
+    let selected = selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default();
+    let (inside, others): (Vec<_>, Vec<_>) = selected.into_iter().partition(|pod| pod.member.is_some());
+    let key = |pod: &KubePod| pod.key.clone();
+    // Both are in order, so that the maps are built at once.
+    let mut members: MeshPods =
+        inside.into_iter().filter_map(|pod| Some((key(&pod), Arc::clone(pod.member.as_ref()?)))).collect();
+    let mut outside: BTreeMap<Key, Arc<KubePod>> = others.into_iter().map(|pod| (key(&pod), pod)).collect();
+    let mut unknown_names = BTreeSet::new();
+    // Of most Services, the slices name the pods that are selected.
+    let selected = (&members, &outside);
+    for place in endpoints::places(slices, &id.namespace, selected, context) {
         match place {
             endpoints::Place::MeshPod(member) => drop(members.insert(member.key.clone(), member)),
             endpoints::Place::OutsidePod(pod) => drop(outside.insert(pod.key.clone(), pod)),
@@ -132,13 +134,14 @@ fn targets(
     members: &MeshPods,
     slices: &[Shared<EndpointSlice>],
 ) -> BTreeMap<(Key, u16), Arc<MeshPod>> {
-    let mut targets = BTreeMap::new();
-    for (key, member) in members.iter().filter(|_| has_selector) {
-        targets.extend(port.target(member).map(|target| ((key.clone(), target), Arc::clone(member))));
-    }
+    let selected = members.iter().filter(|_| has_selector);
+    let mut targets: BTreeMap<(Key, u16), Arc<MeshPod>> = selected
+        .filter_map(|(key, member)| Some(((key.clone(), port.target(member)?), Arc::clone(member))))
+        .collect();
     for served in endpoints::served_by(slices, &id.namespace, &port.name, |key| addresses_of(members, key)) {
-        let member = members.get(&served.pod).map(Arc::clone);
-        targets.extend(member.map(|member| ((served.pod, served.port), member)));
+        if let Some(member) = members.get(&served.pod) {
+            targets.entry((served.pod, served.port)).or_insert_with(|| Arc::clone(member));
+        }
     }
     targets
 }

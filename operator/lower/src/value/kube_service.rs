@@ -9,6 +9,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
+use smidge_crds::redirected::RedirectedPorts;
 use smidge_mesh::{
     id::{ProxyId, ServiceId},
     proxy,
@@ -150,10 +151,28 @@ impl KubeService {
         self.outside.values().any(|it| it.plain.is_some())
     }
 
-    /// Returns true if no proxy is before a port of a pod at its own address, so that callers dial it as without a mesh.
-    pub fn is_excluded(&self, address: IpAddr, port: u16) -> bool {
-        let mut pods = self.members.values().filter(|_| self.is_headless);
-        pods.any(|pod| !pod.inbound.redirects(port) && pod.addresses.contains(&address))
+    /// Returns a function that returns true if no proxy is before a port of a pod at its own address, so that callers dial
+    /// it as without a mesh.
+    pub fn excluded(&self) -> impl Fn(IpAddr, u16) -> bool {
+        let partly = self.members.values().filter(|pod| pod.inbound != RedirectedPorts::default());
+        let mut at: BTreeMap<IpAddr, Vec<&RedirectedPorts>> = BTreeMap::new();
+        for pod in partly.filter(|_| self.is_headless) {
+            for address in &pod.addresses {
+                at.entry(*address).or_default().push(&pod.inbound);
+            }
+        }
+        move |address, port| at.get(&address).is_some_and(|pods| pods.iter().any(|it| !it.redirects(port)))
+    }
+
+    /// Returns its members by address.
+    pub fn pods_by_address(&self) -> BTreeMap<IpAddr, Vec<&Key>> {
+        let mut pods: BTreeMap<IpAddr, Vec<&Key>> = BTreeMap::new();
+        for (key, member) in &self.members {
+            for address in &member.addresses {
+                pods.entry(*address).or_default().push(key);
+            }
+        }
+        pods
     }
 
     /// Returns the ports on which it is called, each with the number of the Service's port behind it. The ports of a
