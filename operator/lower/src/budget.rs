@@ -31,11 +31,11 @@ use crate::{
 pub(super) fn service_load(id: &ServiceId, context: &mut Context<'_>) -> Option<Load> {
     let known = context.kube_service(id)?;
     let splits = context.splits(id);
-    let mut identities: BTreeSet<&SpiffeId> = known.members.values().map(|member| &member.identity).collect();
+    let mut identities: BTreeSet<&SpiffeId> = known.members.iter().map(|member| &member.identity).collect();
     let sent_to: BTreeSet<&ServiceId> = splits.iter().flat_map(|splits| splits.backends()).collect();
     let backends: Vec<_> = sent_to.into_iter().filter_map(|backend| context.kube_service(backend)).collect();
     for backend in &backends {
-        identities.extend(backend.members.values().map(|member| &member.identity));
+        identities.extend(backend.members.iter().map(|member| &member.identity));
     }
     for identity in identities {
         context.contribute_to(Node::IdentityLoad(identity.clone()));

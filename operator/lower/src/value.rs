@@ -4,6 +4,7 @@
 //! reads an object or reports a finding.
 
 mod kube_service;
+mod mesh_pods;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,10 @@ use smidge_mesh::{
     workload::{self, Class},
 };
 
-pub(super) use self::kube_service::{Age, KubeService, MeshPods, OutsidePod, PodPort, PodPorts, Port};
+pub(super) use self::{
+    kube_service::{Age, KubeService, OutsidePod, PodPort, PodPorts, Port},
+    mesh_pods::{MeshPods, Targets},
+};
 use super::cost::Budgets;
 use crate::{
     external_workload,

@@ -5,6 +5,7 @@
 //! the propagation: its dependents are not recomputed. Knows no object and no meaning.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeSet, HashMap},
     mem,
     sync::Arc,
@@ -172,9 +173,9 @@ impl<S: Schema> Graph<S> {
         let mut context = Context::new(self, node, source);
         let value = S::compute(node, &mut context);
         let mut computed = context.done();
-        computed.dependencies.sort();
+        computed.dependencies.sort_by(compare);
         computed.dependencies.dedup();
-        computed.contributes_to.sort_by(|one, other| one.node.cmp(&other.node));
+        computed.contributes_to.sort_by(|one, other| compare(&one.node, &other.node));
         computed.contributes_to.dedup_by(|one, other| one.node == other.node);
         self.store(node, value, computed);
     }
@@ -210,18 +211,15 @@ impl<S: Schema> Graph<S> {
     /// Replaces the nodes that a node contributes to, and marks as dirty those whose part of it has changed.
     fn contribute(&mut self, node: &Arc<S::Node>, old: &[Contribution<S>], has_changed: bool) {
         let Some(entry) = self.nodes.get(node) else { return };
-        let new = &entry.contributes_to;
-        let gone = old.iter().filter(|it| find(new, &it.node).is_none());
-        let gone: Vec<_> = gone.map(|it| Arc::clone(&it.node)).collect();
-        let (mut given, mut due) = (Vec::new(), Vec::new());
-        for contribution in new {
-            match find(old, &contribution.node) {
-                None => given.push(Arc::clone(&contribution.node)),
-                Some(before) if before.part != contribution.part => due.push(Arc::clone(&contribution.node)),
-                Some(_) if has_changed && contribution.part.is_none() => {
-                    due.push(Arc::clone(&contribution.node));
+        let (mut gone, mut given, mut due) = (Vec::new(), Vec::new(), Vec::new());
+        for pair in pairs(old, &entry.contributes_to, |contribution| &contribution.node) {
+            match pair {
+                (Some(old), None) => gone.push(Arc::clone(&old.node)),
+                (None, Some(new)) => given.push(Arc::clone(&new.node)),
+                (Some(old), Some(new)) if old.part != new.part || has_changed && new.part.is_none() => {
+                    due.push(Arc::clone(&new.node));
                 }
-                Some(_) => {}
+                _ => {}
             }
         }
         for gone in gone {
@@ -240,10 +238,11 @@ impl<S: Schema> Graph<S> {
 
     /// Replaces the nodes that a node depends on.
     fn depend(&mut self, node: &Arc<S::Node>, old: &[Arc<S::Node>], new: &[Arc<S::Node>]) {
-        for read in without(new, old) {
+        let differing = pairs(old, new, |it| it);
+        for read in differing.iter().filter(|(old, _)| old.is_none()).filter_map(|(_, new)| *new) {
             self.nodes.entry(Arc::clone(read)).or_default().dependents.insert(Arc::clone(node));
         }
-        for gone in without(old, new) {
+        for gone in differing.iter().filter(|(_, new)| new.is_none()).filter_map(|(old, _)| *old) {
             self.drop_dependency(gone, node);
         }
     }
@@ -286,7 +285,30 @@ fn find<'a, S: Schema>(list: &'a [Contribution<S>], node: &S::Node) -> Option<&'
     list.get(at)
 }
 
-/// Returns the nodes of `all` that are not in `others`; both are sorted.
-fn without<'a, N: Ord>(all: &'a [Arc<N>], others: &'a [Arc<N>]) -> impl Iterator<Item = &'a Arc<N>> {
-    all.iter().filter(|node| others.binary_search(node).is_err())
+/// Compares two nodes: most that are compared are one and the same.
+fn compare<N: Ord>(one: &Arc<N>, other: &Arc<N>) -> Ordering {
+    if Arc::ptr_eq(one, other) { Ordering::Equal } else { one.cmp(other) }
+}
+
+/// Pairs the elements of two lists that have the same node; both are sorted by node.
+fn pairs<'a, T, N: Ord + 'a>(
+    old: &'a [T],
+    new: &'a [T],
+    node: impl Fn(&'a T) -> &'a Arc<N>,
+) -> Vec<(Option<&'a T>, Option<&'a T>)> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let mut pairs = Vec::new();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some(one), Some(other)) => compare(node(one), node(other)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return pairs,
+        };
+        pairs.push(match order {
+            Ordering::Less => (old.next(), None),
+            Ordering::Equal => (old.next(), new.next()),
+            Ordering::Greater => (None, new.next()),
+        });
+    }
 }

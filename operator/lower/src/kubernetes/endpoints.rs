@@ -7,12 +7,17 @@
 //! An address counts only if it belongs to a pod of the Service's own namespace, by the pod's own status: tenants may
 //! write slices, and must not direct traffic to addresses that are not theirs.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
+use smidge_crds::redirected::RedirectedPorts;
 use smidge_mesh::{
     access::MtlsMode,
-    id::ServiceId,
+    id::{ProxyId, ServiceId},
     proxy,
     service::{Endpoint, Transport},
 };
@@ -21,7 +26,7 @@ use crate::{
     context::Context,
     inputs::{Key, Shared},
     node::Node,
-    value::{KubePod, KubeService, MeshPod, MeshPods, OutsidePod, Port},
+    value::{KubePod, KubeService, MeshPod, OutsidePod, Port},
 };
 
 /// The label by which a slice names its Service.
@@ -49,48 +54,45 @@ pub(crate) enum Place {
     Outside(String),
 }
 
-/// Returns the targets of the slices of a Service in `namespace`, without those that are among its `members` and the pods
-/// `outside` already.
+/// Returns the targets of the slices of a Service in `namespace`, without those that are among its `members` already.
 pub(crate) fn places(
     slices: &[Shared<EndpointSlice>],
     namespace: &str,
-    (members, outside): (&MeshPods, &BTreeMap<Key, Arc<KubePod>>),
+    members: &HashMap<&str, &Arc<MeshPod>>,
     context: &mut Context<'_>,
 ) -> Vec<Place> {
     let mut places = Vec::new();
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
-        let key = pod_of(endpoint, namespace);
-        let is_at = |own: &[IpAddr]| {
+        let name = pod_of(endpoint, namespace);
+        let is_at = |member: &MeshPod| {
             let mut addresses = endpoint.addresses.iter().filter_map(|at| at.parse().ok());
-            addresses.any(|at| own.contains(&at))
+            addresses.any(|at| member.addresses.contains(&at))
         };
-        let is_known = |key| {
-            members.get(key).map_or_else(|| outside.contains_key(key), |member| is_at(&member.addresses))
-        };
-        if key.as_ref().is_some_and(is_known) {
+        if name.and_then(|name| members.get(name)).is_some_and(|member| is_at(member)) {
             continue;
         }
-        let pod = key.as_ref().and_then(|key| context.pod(key));
+        let pod = name.and_then(|name| context.pod(&(namespace.to_owned(), name.to_owned())));
         let member = pod.as_ref().and_then(|pod| pod.member.clone());
-        match (key, member) {
-            (Some(_), Some(member)) if is_at(&member.addresses) => places.push(Place::MeshPod(member)),
+        match (name, member) {
+            (Some(_), Some(member)) if is_at(&member) => places.push(Place::MeshPod(member)),
             (Some(_), None) if pod.is_some() => places.extend(pod.map(Place::OutsidePod)),
-            (Some(key), None) => places.push(Place::Outside(format!("pod {}", key.1))),
+            (Some(name), None) => places.push(Place::Outside(format!("pod {name}"))),
             _ => places.extend(endpoint.addresses.iter().map(|at| Place::Outside(format!("address {at}")))),
         }
     }
     places
 }
 
-fn pod_of(endpoint: &v1::Endpoint, namespace: &str) -> Option<Key> {
+/// Returns the name of an endpoint's pod, if it is one of the Service's own namespace.
+fn pod_of<'a>(endpoint: &'a v1::Endpoint, namespace: &str) -> Option<&'a str> {
     let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
     let is_own = target.namespace.as_deref().is_none_or(|of| of == namespace);
-    is_own.then(|| (namespace.to_owned(), target.name.clone().unwrap_or_default()))
+    is_own.then(|| target.name.as_deref().unwrap_or_default())
 }
 
-/// A pod that a slice names for a port.
-pub(crate) struct Served<'a> {
-    pub pod: Key,
+/// A pod that a slice names for a port, at one of its addresses.
+pub(crate) struct Served<'a, P> {
+    pub pod: P,
     pub port: u16,
     address: IpAddr,
     /// The position of the address among those of the pod.
@@ -102,14 +104,14 @@ pub(crate) struct Served<'a> {
     is_derived_unready: bool,
 }
 
-/// Returns the pods that the slices of a Service in `namespace` name for the port of that name, of those that have
-/// addresses by `addresses_of`.
-pub(crate) fn served_by<'a>(
+/// Returns the pods that the slices of a Service in `namespace` name for the port of that name, of those that `find` returns
+/// with their addresses.
+pub(crate) fn served_by<'a, 'p, P: Copy>(
     slices: &'a [Shared<EndpointSlice>],
     namespace: &str,
     port: &str,
-    addresses_of: impl Fn(&Key) -> Option<&'a [IpAddr]>,
-) -> Vec<Served<'a>> {
+    find: impl Fn(&str) -> Option<(P, &'p [IpAddr])>,
+) -> Vec<Served<'a, P>> {
     let mut all = Vec::new();
     for slice in slices {
         let number = slice.ports.iter().flatten().find(|candidate| {
@@ -120,8 +122,7 @@ pub(crate) fn served_by<'a>(
         let Some(number) = number.filter(|number| !proxy::PORTS.contains(number)) else { continue };
         let is_derived = is_derived(slice);
         for endpoint in &slice.endpoints {
-            let Some(pod) = pod_of(endpoint, namespace) else { continue };
-            let Some(own) = addresses_of(&pod) else { continue };
+            let Some((pod, own)) = pod_of(endpoint, namespace).and_then(&find) else { continue };
             let conditions = endpoint.conditions.as_ref();
             let is_serving = conditions.and_then(|conditions| conditions.serving) != Some(false);
             let is_ready = conditions.and_then(|conditions| conditions.ready) != Some(false);
@@ -130,7 +131,7 @@ pub(crate) fn served_by<'a>(
                 let Ok(address) = text.parse() else { continue };
                 let Some(position) = own.iter().position(|it| *it == address) else { continue };
                 all.push(Served {
-                    pod: pod.clone(),
+                    pod,
                     address,
                     position,
                     port: number,
@@ -155,7 +156,7 @@ fn is_derived(slice: &EndpointSlice) -> bool {
 pub(crate) fn endpoints(id: &ServiceId, context: &mut Context<'_>) -> Option<BTreeMap<u16, Vec<Endpoint>>> {
     let service = context.kube_service(id)?;
     let slices = context.slices(id);
-    let reader = Reader { service: &service, slices: &slices };
+    let reader = Reader { namespace: &id.namespace, slices: &slices, backends: backends(&service) };
     Some(service.ports.values().map(|port| (port.number, reader.port(port, context))).collect())
 }
 
@@ -187,71 +188,88 @@ pub(crate) fn reached(
     outside
 }
 
+/// A pod that calls reach.
+#[derive(Clone, Copy)]
+struct Backend<'a> {
+    /// Its place among the pods of the Service, which stands for its name.
+    order: usize,
+    key: &'a Key,
+    proxy: &'a ProxyId,
+    /// Ports on which its proxy is reached, if it is in the mesh.
+    inbound: Option<&'a RedirectedPorts>,
+    addresses: &'a [IpAddr],
+}
+
+/// Returns the pods of a Service that calls reach, by name.
+fn backends(service: &KubeService) -> HashMap<&str, Backend<'_>> {
+    let members = service.members.iter().map(|it| {
+        let MeshPod { id, key, addresses, inbound, .. } = &**it;
+        Backend { order: 0, key, proxy: id, inbound: Some(inbound), addresses }
+    });
+    let outside = service.outside.iter().filter_map(|(key, it)| {
+        let addresses = it.pod.outside.as_slice();
+        Some(Backend { order: 0, key, proxy: it.plain.as_ref()?, inbound: None, addresses })
+    });
+    let all = members.chain(outside).enumerate();
+    all.map(|(order, backend)| (backend.key.1.as_str(), Backend { order, ..backend })).collect()
+}
+
 /// Reads the endpoints of one Service.
 struct Reader<'a> {
-    service: &'a KubeService,
+    namespace: &'a str,
     slices: &'a [Shared<EndpointSlice>],
+    backends: HashMap<&'a str, Backend<'a>>,
 }
 
 impl Reader<'_> {
     /// Returns the endpoints of a port: the ready ones; without any, those that still serve while they terminate, as in
     /// Kubernetes, and those that are ready by what their node reported last (`docs/design/037-lost-nodes.md`).
     fn port(&self, port: &Port, context: &mut Context<'_>) -> Vec<Endpoint> {
-        let served =
-            served_by(self.slices, &self.service.id.namespace, &port.name, |pod| self.addresses_of(pod));
+        let find = |name: &str| self.backends.get(name).map(|backend| (backend, backend.addresses));
+        let served = served_by(self.slices, self.namespace, &port.name, find);
         let external: Vec<Endpoint> = external(port).collect();
         let is_any_ready = !external.is_empty() || served.iter().any(|served| served.is_ready);
-        // A pod with addresses of both families is in two slices, and is one endpoint, with the first of its addresses first.
-        let mut pods: BTreeMap<(&Key, u16), BTreeMap<usize, &Served<'_>>> = BTreeMap::new();
-        let mut counts = |served: &&Served<'_>| {
+        let counts = |served: &&Served<'_, &Backend<'_>>| {
             if is_any_ready {
                 served.is_ready
             } else {
-                served.is_last_resort || served.is_derived_unready && context.is_reported_ready(&served.pod)
+                served.is_last_resort
+                    || served.is_derived_unready && context.is_reported_ready(served.pod.key)
             }
         };
-        for served in served.iter().filter(&mut counts) {
-            pods.entry((&served.pod, served.port)).or_default().entry(served.position).or_insert(served);
-        }
-        let mut endpoints: Vec<Endpoint> = pods.values().filter_map(|served| self.endpoint(served)).collect();
+        // A pod with addresses of both families is in two slices, and is one endpoint, with the first of its addresses first.
+        let mut counted: Vec<_> = served.iter().filter(counts).collect();
+        counted.sort_by_key(|served| (served.pod.order, served.port, served.position));
+        counted.dedup_by_key(|served| (served.pod.order, served.port, served.position));
+        let pods = counted.chunk_by(|one, other| (one.pod.order, one.port) == (other.pod.order, other.port));
+        let mut endpoints: Vec<Endpoint> = pods.filter_map(endpoint).collect();
         endpoints.extend(external);
         endpoints.sort();
         endpoints
     }
+}
 
-    fn addresses_of(&self, pod: &Key) -> Option<&[IpAddr]> {
-        let member = self.service.members.get(pod).map(|member| member.addresses.as_slice());
-        let outside = || self.service.outside.get(pod).filter(|it| it.plain.is_some());
-        member.or_else(|| outside().map(|it| it.pod.outside.as_slice()))
-    }
-
-    /// Returns the endpoint of a pod that is served at these addresses.
-    fn endpoint(&self, addresses: &BTreeMap<usize, &Served<'_>>) -> Option<Endpoint> {
-        let mut addresses = addresses.values();
-        let served = addresses.next()?;
-        let (proxy, transport) = match self.service.members.get(&served.pod) {
-            Some(member) if member.inbound.redirects(served.port) => (&member.id, Transport::Mtls),
-            Some(member) => (&member.id, Transport::Plaintext),
-            None => (self.service.outside.get(&served.pod)?.plain.as_ref()?, Transport::Plaintext),
-        };
-        Some(Endpoint {
-            proxy: proxy.clone(),
-            address: served.address,
-            alternatives: addresses.map(|served| served.address).collect(),
-            port: served.port,
-            network: String::new(),
-            // Slices name the zone; the region is a label of the node, which is not read yet.
-            locality: if served.zone.is_empty() { String::new() } else { format!("/{}", served.zone) },
-            transport,
-        })
-    }
+/// Returns the endpoint of a pod that is served at these addresses.
+fn endpoint(addresses: &[&Served<'_, &Backend<'_>>]) -> Option<Endpoint> {
+    let (served, alternatives) = addresses.split_first()?;
+    let has_proxy = served.pod.inbound.is_some_and(|inbound| inbound.redirects(served.port));
+    Some(Endpoint {
+        proxy: served.pod.proxy.clone(),
+        address: served.address,
+        alternatives: alternatives.iter().map(|served| served.address).collect(),
+        port: served.port,
+        network: String::new(),
+        // Slices name the zone; the region is a label of the node, which is not read yet.
+        locality: if served.zone.is_empty() { String::new() } else { format!("/{}", served.zone) },
+        transport: if has_proxy { Transport::Mtls } else { Transport::Plaintext },
+    })
 }
 
 /// Returns the ExternalWorkloads behind a port, each at the first of its addresses.
 fn external(port: &Port) -> impl Iterator<Item = Endpoint> {
-    let targets = port.targets.iter().filter(|(_, member)| member.is_external());
-    let targets = targets.filter(|((_, target), _)| !proxy::PORTS.contains(target));
-    targets.filter_map(|((_, target), member)| {
+    let targets = port.targets.iter().filter(|(member, _)| member.is_external());
+    let targets = targets.filter(|(_, target)| !proxy::PORTS.contains(target));
+    targets.filter_map(|(member, target)| {
         Some(Endpoint {
             proxy: member.id.clone(),
             address: *member.addresses.first()?,

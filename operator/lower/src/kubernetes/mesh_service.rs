@@ -219,7 +219,7 @@ impl Reader<'_> {
             return false;
         }
         self.pods.get(&address).into_iter().flatten().all(|pod| {
-            owner.members.contains_key(*pod)
+            owner.members.get(pod).is_some()
                 && reached(self.known, pod, number) == reached(&owner, pod, number)
         })
     }
@@ -228,16 +228,16 @@ impl Reader<'_> {
 /// Returns the ports of a pod that a call to one of a Service's ports leads to.
 fn reached(service: &KubeService, pod: &Key, number: u16) -> BTreeSet<u16> {
     if let Some(port) = service.ports.get(&number) {
-        return port.targets_at(pod).collect();
+        return port.targets.at(pod).collect();
     }
-    let targets = service.ports.values().flat_map(|port| port.targets_at(pod));
+    let targets = service.ports.values().flat_map(|port| port.targets.at(pod));
     targets.filter(|target| *target == number).collect()
 }
 
 /// Returns the identities that may serve: the accounts of the Service's pods, under enforcement only those that are the
 /// destination of a target. So clients refuse a pod that matches the selector under an account of its own.
 fn identities(known: &KubeService, context: &mut Context<'_>) -> BTreeSet<SpiffeId> {
-    let all: BTreeSet<SpiffeId> = known.members.values().map(|member| member.identity.clone()).collect();
+    let all: BTreeSet<SpiffeId> = known.members.iter().map(|member| member.identity.clone()).collect();
     if !context.modes(&known.id.namespace).0.is_enforced() {
         return all;
     }

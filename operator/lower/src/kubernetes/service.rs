@@ -5,7 +5,7 @@
 //! `split` decides where traffic to a port goes, and `endpoints` which pods serve it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -23,7 +23,7 @@ use crate::{
     finding::{Finding, ObjectRef, Reason},
     inputs::{Key, Shared},
     node::Node,
-    value::{KubePod, KubeService, MeshPod, MeshPods, PodPort, PodPorts, Port, Value},
+    value::{KubePod, KubeService, MeshPod, MeshPods, PodPort, Port, Targets, Value},
 };
 
 /// Returns the Service of that name, unless it is only an alias of a name elsewhere.
@@ -38,8 +38,9 @@ pub(crate) fn kube_service(id: &ServiceId, context: &mut Context<'_>) -> Option<
     let Pods { members, outside, unknown_names } = pods(id, selector, &slices, context);
     let object = ObjectRef::new("Service", &id.namespace, &id.name);
     let mut ports = ports(spec, &object, context.findings());
+    let by_name = members.by_name();
     for port in ports.values_mut() {
-        port.targets = targets(id, port, selector.is_some(), &members, &slices);
+        port.targets = targets(id, port, selector.is_some(), (&members, &by_name), &slices);
     }
     let known = KubeService {
         id: id.clone(),
@@ -75,23 +76,26 @@ fn give(known: &KubeService, context: &mut Context<'_>) {
     for node in [Node::Endpoints, Node::ServiceLoad, Node::ClaimedAddresses, Node::Service] {
         context.contribute_to(node(known.id.clone()));
     }
+    let mut inbound = BTreeSet::new();
     for port in known.ports.values() {
-        for ((_, target), member) in &port.targets {
-            if proxy::PORTS.contains(target) {
-                context.report(reserved(known, port, *target));
-            } else {
-                context.contribute_to(Node::InboundPort(member.identity.clone(), *target));
-            }
+        let targets = port.targets.iter().map(|(member, target)| (&member.identity, *target));
+        let (own, of_proxy): (BTreeSet<_>, BTreeSet<_>) =
+            targets.partition(|(_, target)| !proxy::PORTS.contains(target));
+        let numbers: BTreeSet<u16> = of_proxy.into_iter().map(|(_, target)| target).collect();
+        for target in numbers {
+            context.report(reserved(known, port, target));
         }
+        inbound.extend(own);
+    }
+    for (identity, target) in inbound {
+        context.contribute_to(Node::InboundPort(identity.clone(), target));
     }
     for (pod, ports) in known.pod_ports() {
-        let part = Value::PodPorts(PodPorts { age: known.age(), ports }.into());
-        context.contribute_part(Node::ServedPorts(pod.clone()), part);
+        context.contribute_part(Node::ServedPorts(pod.clone()), Value::PodPorts(ports));
     }
 }
 
 /// The pods of a Service.
-#[derive(Default)]
 struct Pods {
     members: MeshPods,
     outside: BTreeMap<Key, Arc<KubePod>>,
@@ -106,22 +110,18 @@ fn pods(
     context: &mut Context<'_>,
 ) -> Pods {
     let selected = selector.map(|labels| context.selected(&id.namespace, labels)).unwrap_or_default();
-    let (inside, others): (Vec<_>, Vec<_>) = selected.into_iter().partition(|pod| pod.member.is_some());
-    let key = |pod: &KubePod| pod.key.clone();
-    // Both are in order, so that the maps are built at once.
-    let mut members: MeshPods =
-        inside.into_iter().filter_map(|pod| Some((key(&pod), Arc::clone(pod.member.as_ref()?)))).collect();
-    let mut outside: BTreeMap<Key, Arc<KubePod>> = others.into_iter().map(|pod| (key(&pod), pod)).collect();
-    let mut unknown_names = BTreeSet::new();
-    // Of most Services, the slices name the pods that are selected.
-    let selected = (&members, &outside);
-    for place in endpoints::places(slices, &id.namespace, selected, context) {
+    let mut members: MeshPods = selected.iter().filter_map(|pod| pod.member.clone()).collect();
+    let others = selected.into_iter().filter(|pod| pod.member.is_none());
+    let mut outside: BTreeMap<Key, Arc<KubePod>> = others.map(|pod| (pod.key.clone(), pod)).collect();
+    let (mut more, mut unknown_names) = (Vec::new(), BTreeSet::new());
+    for place in endpoints::places(slices, &id.namespace, &members.by_name(), context) {
         match place {
-            endpoints::Place::MeshPod(member) => drop(members.insert(member.key.clone(), member)),
+            endpoints::Place::MeshPod(member) => more.push(member),
             endpoints::Place::OutsidePod(pod) => drop(outside.insert(pod.key.clone(), pod)),
             endpoints::Place::Outside(name) => drop(unknown_names.insert(name)),
         }
     }
+    members.add(more);
     Pods { members, outside, unknown_names }
 }
 
@@ -131,23 +131,16 @@ fn targets(
     id: &ServiceId,
     port: &Port,
     has_selector: bool,
-    members: &MeshPods,
+    (members, by_name): (&MeshPods, &HashMap<&str, &Arc<MeshPod>>),
     slices: &[Shared<EndpointSlice>],
-) -> BTreeMap<(Key, u16), Arc<MeshPod>> {
-    let selected = members.iter().filter(|_| has_selector);
-    let mut targets: BTreeMap<(Key, u16), Arc<MeshPod>> = selected
-        .filter_map(|(key, member)| Some(((key.clone(), port.target(member)?), Arc::clone(member))))
-        .collect();
-    for served in endpoints::served_by(slices, &id.namespace, &port.name, |key| addresses_of(members, key)) {
-        if let Some(member) = members.get(&served.pod) {
-            targets.entry((served.pod, served.port)).or_insert_with(|| Arc::clone(member));
-        }
-    }
-    targets
-}
-
-fn addresses_of<'a>(members: &'a MeshPods, key: &Key) -> Option<&'a [IpAddr]> {
-    members.get(key).map(|member| member.addresses.as_slice())
+) -> Targets {
+    let selected = |member: &Arc<MeshPod>| port.target(member).filter(|_| has_selector);
+    let by_selector = members.iter().filter_map(|member| Some((Arc::clone(member), selected(member)?)));
+    let find = |name: &str| by_name.get(name).map(|member| (*member, member.addresses.as_slice()));
+    let by_slices = endpoints::served_by(slices, &id.namespace, &port.name, find).into_iter();
+    // Most slices have what the selector has.
+    let by_slices = by_slices.filter(|served| selected(served.pod) != Some(served.port));
+    by_selector.chain(by_slices.map(|served| (Arc::clone(served.pod), served.port))).collect()
 }
 
 fn cluster_addresses(spec: Option<&v1::ServiceSpec>) -> BTreeSet<IpAddr> {
@@ -174,7 +167,7 @@ fn ports(
                     name: port.name.clone().unwrap_or_default(),
                     declared,
                     target: port.target_port.clone(),
-                    targets: BTreeMap::new(),
+                    targets: Targets::default(),
                 });
             }
             Some(_) => {}

@@ -31,7 +31,7 @@ pub(super) fn report(known: &KubeService, service: &v1::Service, context: &mut C
         context.report(no_ports(known));
     }
     if known.is_headless
-        && let Some(first) = known.members.values().find(|member| member.is_external())
+        && let Some(first) = known.members.iter().find(|member| member.is_external())
     {
         context.report(not_dialled(known, first));
     }
@@ -52,7 +52,7 @@ fn unknown_name<'p>(known: &KubeService, port: &'p Port) -> Option<&'p str> {
     let is_known = name.is_empty()
         || !known.has_selector
         || !port.targets.is_empty()
-        || known.members.values().any(|member| port.target(member).is_some());
+        || known.members.iter().any(|member| port.target(member).is_some());
     (!is_known).then_some(name)
 }
 
@@ -65,7 +65,7 @@ fn target_port_not_found(known: &KubeService, port: &Port, name: &str) -> Findin
         .at(format!("{}.targetPort", port.field));
     let names: BTreeSet<&str> = known
         .members
-        .values()
+        .iter()
         .flat_map(|member| member.ports.iter().filter_map(|port| port.name.as_deref()))
         .take(SHOWN)
         .collect();

@@ -71,7 +71,7 @@ fn report_no_pods((namespace, name): &Key, target: &TargetGrant, context: &mut C
     let finding = Finding::new(object, Reason::DestinationNotFound, message).at("spec.destination.name");
     let service = accounts.first().map(|account| ServiceId::new(namespace, *account));
     let pods = service.and_then(|service| context.kube_service(&service)).map(|service| {
-        let accounts = service.members.values().map(|member| member.identity.service_account.clone());
+        let accounts = service.members.iter().map(|member| member.identity.service_account.clone());
         (service.id.name.clone(), accounts.collect::<BTreeSet<_>>())
     });
     context.report(match pods {

@@ -230,7 +230,12 @@ impl PolicyReader<'_, '_> {
             self.report(Reason::ServiceNotFound, "spec.target.name", message);
             return None;
         }
-        Some(found.iter().flat_map(|service| service.members.keys().cloned()).collect())
+        Some(
+            found
+                .iter()
+                .flat_map(|service| service.members.iter().map(|member| member.key.clone()))
+                .collect(),
+        )
     }
 
     /// Returns the matches of rules, in order.

@@ -3,7 +3,7 @@
 //! A value of `kubernetes::service`, read by all that computes from Services. Reads no object and reports nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -16,11 +16,8 @@ use smidge_mesh::{
     service::{Protocol, Server},
 };
 
-use super::{KubePod, MeshPod};
+use super::{KubePod, MeshPod, MeshPods, Targets};
 use crate::{finding::ObjectRef, inputs::Key};
-
-/// The members of a Service by name.
-pub(crate) type MeshPods = BTreeMap<Key, Arc<MeshPod>>;
 
 /// A Service as the cluster has it.
 #[derive(Debug, PartialEq)]
@@ -62,7 +59,7 @@ pub(crate) struct Port {
     pub declared: Option<Protocol>,
     pub target: Option<IntOrString>,
     /// Members behind the port, each with its own port.
-    pub targets: BTreeMap<(Key, u16), Arc<MeshPod>>,
+    pub targets: Targets,
 }
 
 /// Key of precedence of a Service: when it was created, and its name. The lesser one is older and wins, as a newer one must
@@ -99,16 +96,15 @@ impl Port {
         }
     }
 
-    /// Returns the identities and ports behind this port, ready or not, without ports that the proxy needs for itself.
-    pub fn servers(&self) -> impl Iterator<Item = Server> {
-        let targets = self.targets.iter().filter(|((_, target), _)| !proxy::PORTS.contains(target));
-        targets.map(|((_, target), member)| Server { identity: member.identity.clone(), port: *target })
+    fn leading_to(&self, target: u16) -> PodPort {
+        let Self { field, number, declared, .. } = self;
+        PodPort { field: field.clone(), number: *number, declared: *declared, target }
     }
 
-    /// Returns the ports of one pod that this port sends to.
-    pub fn targets_at(&self, pod: &Key) -> impl Iterator<Item = u16> {
-        let all = (pod.clone(), u16::MIN)..=(pod.clone(), u16::MAX);
-        self.targets.range(all).map(|((_, target), _)| *target)
+    /// Returns the identities and ports behind this port, ready or not, without ports that the proxy needs for itself.
+    pub fn servers(&self) -> impl Iterator<Item = Server> {
+        let targets = self.targets.iter().filter(|(_, target)| !proxy::PORTS.contains(target));
+        targets.map(|(member, target)| Server { identity: member.identity.clone(), port: *target })
     }
 }
 
@@ -118,7 +114,7 @@ impl KubeService {
         if self.is_headless {
             // The address of an ExternalWorkload is only what its namespace writes: calls to it must not be taken from
             // other callers for that.
-            let pods = self.members.values().filter(|member| !member.is_external());
+            let pods = self.members.iter().filter(|member| !member.is_external());
             let inside = pods.flat_map(|member| member.addresses.iter().copied());
             // Without members, there is no other address to dial; beside members, addresses outside the mesh are left
             // out.
@@ -154,7 +150,7 @@ impl KubeService {
     /// Returns a function that returns true if no proxy is before a port of a pod at its own address, so that callers dial
     /// it as without a mesh.
     pub fn excluded(&self) -> impl Fn(IpAddr, u16) -> bool {
-        let partly = self.members.values().filter(|pod| pod.inbound != RedirectedPorts::default());
+        let partly = self.members.iter().filter(|pod| pod.inbound != RedirectedPorts::default());
         let mut at: BTreeMap<IpAddr, Vec<&RedirectedPorts>> = BTreeMap::new();
         for pod in partly.filter(|_| self.is_headless) {
             for address in &pod.addresses {
@@ -167,9 +163,9 @@ impl KubeService {
     /// Returns its members by address.
     pub fn pods_by_address(&self) -> BTreeMap<IpAddr, Vec<&Key>> {
         let mut pods: BTreeMap<IpAddr, Vec<&Key>> = BTreeMap::new();
-        for (key, member) in &self.members {
+        for member in self.members.iter() {
             for address in &member.addresses {
-                pods.entry(*address).or_default().push(key);
+                pods.entry(*address).or_default().push(&member.key);
             }
         }
         pods
@@ -181,7 +177,7 @@ impl KubeService {
         let mut called: BTreeMap<u16, u16> = self.ports.keys().map(|number| (*number, *number)).collect();
         if self.is_headless {
             for port in self.ports.values() {
-                for (_, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
+                for (_, target) in port.targets.iter().filter(|(_, target)| !proxy::PORTS.contains(target)) {
                     called.entry(*target).or_insert(port.number);
                 }
             }
@@ -201,17 +197,25 @@ impl KubeService {
         (self.created.clone(), self.id.clone())
     }
 
-    /// Returns the ports that lead to each member, without those that the proxy needs for itself.
-    pub fn pod_ports(&self) -> BTreeMap<&Key, Vec<PodPort>> {
-        let mut pods: BTreeMap<&Key, Vec<PodPort>> = BTreeMap::new();
+    /// Returns the ports that lead to each member, without those that the proxy needs for itself. Members with the same
+    /// ports share them.
+    pub fn pod_ports(&self) -> Vec<(&Key, Arc<PodPorts>)> {
+        let mut all: Vec<(&Key, &Port, u16)> = Vec::new();
         for port in self.ports.values() {
-            for (pod, target) in port.targets.keys().filter(|(_, target)| !proxy::PORTS.contains(target)) {
-                let Port { field, number, declared, .. } = port;
-                let port =
-                    PodPort { field: field.clone(), number: *number, declared: *declared, target: *target };
-                pods.entry(pod).or_default().push(port);
-            }
+            let targets = port.targets.iter().filter(|(_, target)| !proxy::PORTS.contains(target));
+            all.extend(targets.map(|(member, target)| (&member.key, port, *target)));
         }
-        pods
+        all.sort_by_key(|(key, ..)| *key);
+        let mut known: HashMap<Vec<(u16, u16)>, Arc<PodPorts>> = HashMap::new();
+        let pods = all.chunk_by(|(one, ..), (other, ..)| one == other).filter_map(|ports| {
+            let (key, ..) = ports.first()?;
+            let numbers = ports.iter().map(|(_, port, target)| (port.number, *target)).collect();
+            let shared = known.entry(numbers).or_insert_with(|| {
+                let ports = ports.iter().map(|(_, port, target)| port.leading_to(*target)).collect();
+                Arc::new(PodPorts { age: self.age(), ports })
+            });
+            Some((*key, Arc::clone(shared)))
+        });
+        pods.collect()
     }
 }
