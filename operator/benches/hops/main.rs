@@ -21,6 +21,7 @@ mod publish;
 mod resources;
 #[path = "../../../e2e/bench/src/review.rs"]
 mod review;
+mod rollout;
 mod scenario;
 #[path = "../../../e2e/bench/src/shape.rs"]
 mod shape;
@@ -61,6 +62,7 @@ fn main() {
         view::bench(&mut criterion, &scenario);
         delta::bench(&mut criterion, &scenario);
     }
+    rollout::bench(&mut criterion);
     certificate::bench(&mut criterion);
     injection::bench(&mut criterion);
     criterion.final_summary();
