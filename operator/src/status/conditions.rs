@@ -176,8 +176,9 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         return judged(true, PROGRAMMED, message);
     }
     // An object that was in use, or that proxies begin to use, keeps its condition for a time before the change shows.
-    let unused = before == Some((true, NOT_IN_USE)) && refused == 0 && !facts.overdue;
-    if is_programmed || unused {
+    // After a restart, the proxies that refused it may be slower to connect than others, and are not forgotten.
+    let was_kept = matches!(before, Some((true, NOT_IN_USE | REJECTED)));
+    if is_programmed || was_kept && refused == 0 && !facts.overdue {
         return kept(facts, &judged);
     }
     let count = count(facts.acks);

@@ -176,7 +176,11 @@ impl<S: Schema> Graph<S> {
         computed.dependencies.sort_by(compare);
         computed.dependencies.dedup();
         computed.contributes_to.sort_by(|one, other| compare(&one.node, &other.node));
-        computed.contributes_to.dedup_by(|one, other| one.node == other.node);
+        computed.contributes_to.dedup_by(|one, other| {
+            let is_same = one.node == other.node;
+            debug_assert!(!is_same || one.part == other.part, "{:?} is given two parts", one.node);
+            is_same
+        });
         self.store(node, value, computed);
     }
 

@@ -191,7 +191,7 @@ pub(crate) fn reached(
 /// A pod that calls reach.
 #[derive(Clone, Copy)]
 struct Backend<'a> {
-    /// Its place among the pods of the Service, which stands for its name.
+    /// Its place among the pods of the Service, which are in the order of names.
     order: usize,
     key: &'a Key,
     proxy: &'a ProxyId,

@@ -94,7 +94,22 @@ fn programmed() -> Vec<Case> {
         Case { acks: acks(3, 0, 0), overdue: true, ..case("all stay silent") },
         Case { acks: acks(3, 2, 1), ..case("one refuses") },
         Case { acks: acks(3, 2, 1), overdue: true, ..case("one goes on refusing") },
-        Case { acks: acks(3, 2, 1), present: most, ..case("one goes on refusing, says a new leader") },
+        Case {
+            acks: acks(3, 2, 1),
+            present: most.clone(),
+            ..case("one goes on refusing, says a new leader")
+        },
+        Case {
+            acks: acks(3, 1, 0),
+            present: most.clone(),
+            ..case("one refused before a restart and is not connected yet")
+        },
+        Case {
+            acks: acks(3, 2, 0),
+            overdue: true,
+            present: most.clone(),
+            ..case("one refused before a restart and stays away")
+        },
         Case { acks: acks(5, 0, 5), overdue: true, ..case("all refuse") },
         Case { acks: acks(3, 1, 2), present: all.clone(), ..case("refused after all had it: not its doing") },
         Case {

@@ -19,7 +19,6 @@ fn shop(conditions: &[(&str, bool)], manager: &str, is_ready: bool) -> Clusters 
         })
         .collect();
     let conditions = conditions.join(", ");
-    // The Service selects no pod, so that no slice is derived beside this one.
     let text = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n\
          apiVersion: v1\nkind: Pod\nmetadata: {{name: api, namespace: shop, labels: {{app: api}}}}\n\
