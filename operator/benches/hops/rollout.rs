@@ -56,6 +56,8 @@ fn cluster(pods: usize, last: usize) -> Clusters {
     objects.extend(shape::slices(0, &named));
     objects.push(shape::target(0, &CALLERS.collect::<Vec<_>>()));
     objects.extend(CALLERS.map(|service| shape::pod(service, 0, &format!("10.1.0.{service}"))));
-    objects.into_iter().for_each(|object| add(&mut inputs, object));
+    for object in objects {
+        add(&mut inputs, object);
+    }
     BTreeMap::from([(ClusterId::default(), inputs)])
 }

@@ -76,13 +76,12 @@ fn left_by(case: &Case, generation: i64) -> Status {
 }
 
 fn cases() -> Vec<Case> {
-    programmed().into_iter().chain(found()).collect()
+    programmed().into_iter().chain(moving()).chain(found()).collect()
 }
 
 /// Cases of an object without findings, by the answers of proxies.
 fn programmed() -> Vec<Case> {
     let all = Some(left_by(&case(""), 2));
-    let some = Some(left_by(&Case { acks: acks(9, 2, 0), overdue: true, ..case("") }, 2));
     let unused = Some(left_by(&Case { acks: acks(0, 0, 0), ..case("") }, 2));
     let most = Some(left_by(&Case { acks: acks(3, 2, 1), overdue: true, ..case("") }, 2));
     vec![
@@ -94,28 +93,13 @@ fn programmed() -> Vec<Case> {
         Case { acks: acks(3, 0, 0), overdue: true, ..case("all stay silent") },
         Case { acks: acks(3, 2, 1), ..case("one refuses") },
         Case { acks: acks(3, 2, 1), overdue: true, ..case("one goes on refusing") },
-        Case {
-            acks: acks(3, 2, 1),
-            present: most.clone(),
-            ..case("one goes on refusing, says a new leader")
-        },
-        Case {
-            acks: acks(3, 1, 0),
-            present: most.clone(),
-            ..case("one refused before a restart and is not connected yet")
-        },
-        Case {
-            acks: acks(3, 2, 0),
-            overdue: true,
-            present: most.clone(),
-            ..case("one refused before a restart and stays away")
-        },
+        Case { acks: acks(3, 2, 1), present: most, ..case("one goes on refusing, says a new leader") },
         Case { acks: acks(5, 0, 5), overdue: true, ..case("all refuse") },
         Case { acks: acks(3, 1, 2), present: all.clone(), ..case("refused after all had it: not its doing") },
         Case {
             acks: acks(3, 1, 2),
             overdue: true,
-            present: all.clone(),
+            present: all,
             ..case("refused after all had it, for long")
         },
         Case {
@@ -123,6 +107,22 @@ fn programmed() -> Vec<Case> {
             present: Some(left_by(&case(""), 1)),
             ..case("refused after all had the generation before")
         },
+        Case { acks: acks(2, 0, 0), present: unused.clone(), ..case("somebody comes to be concerned") },
+        Case {
+            acks: acks(2, 0, 0),
+            overdue: true,
+            present: unused,
+            ..case("somebody who is concerned stays silent")
+        },
+    ]
+}
+
+/// Cases of an object that proxies had, and whose proxies come, go or connect again.
+fn moving() -> Vec<Case> {
+    let all = Some(left_by(&case(""), 2));
+    let some = Some(left_by(&Case { acks: acks(9, 2, 0), overdue: true, ..case("") }, 2));
+    let most = Some(left_by(&Case { acks: acks(3, 2, 1), overdue: true, ..case("") }, 2));
+    vec![
         Case {
             acks: acks(9, 9, 0),
             present: all.clone(),
@@ -141,12 +141,16 @@ fn programmed() -> Vec<Case> {
             ..case("more of those that were silent have it")
         },
         Case { acks: acks(9, 9, 0), present: some, ..case("all of those that were silent have it") },
-        Case { acks: acks(2, 0, 0), present: unused.clone(), ..case("somebody comes to be concerned") },
         Case {
-            acks: acks(2, 0, 0),
+            acks: acks(3, 1, 0),
+            present: most.clone(),
+            ..case("one refused before a restart and is not connected yet")
+        },
+        Case {
+            acks: acks(3, 2, 0),
             overdue: true,
-            present: unused,
-            ..case("somebody who is concerned stays silent")
+            present: most,
+            ..case("one refused before a restart and stays away")
         },
     ]
 }
