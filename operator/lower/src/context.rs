@@ -333,7 +333,7 @@ impl<'a> Context<'a> {
 
     /// Age of a contributing Service that claims an address.
     pub fn claimant(&self, contributor: &Node) -> Option<&Age> {
-        variant!(self.part(contributor)?, Age)
+        variant!(self.part(contributor)?, Age).map(|age| &**age)
     }
 
     /// The ports of a contributing Service that lead to a pod.

@@ -70,7 +70,7 @@ pub(super) enum Value {
     /// Part of a Service: its ports that lead to one pod.
     PodPorts(Arc<PodPorts>),
     /// Part of a Service that claims an address: what decides whether it owns it.
-    Age(Age),
+    Age(Arc<Age>),
     ServedPorts(Arc<BTreeMap<u16, Option<Protocol>>>),
     IdentityPorts(Arc<IdentityPorts>),
     Workload((Arc<workload::Workload>, Arc<Class>)),

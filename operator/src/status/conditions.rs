@@ -170,20 +170,23 @@ fn programmed(facts: &ConditionInputs<'_>, accepted: &Judgement, resolved: &Judg
         );
     }
     let before = present(facts);
-    let is_programmed = before == Some((true, PROGRAMMED));
+    let had = |reason: &str| before.filter(|it| it.status == "True" && it.reason == reason);
     if acknowledged == concerned {
-        let message = completed(facts).filter(|_| is_programmed).unwrap_or_else(|| complete(concerned));
-        return judged(true, PROGRAMMED, message);
+        let message = had(PROGRAMMED).map(|it| it.message.clone()).filter(|message| is_complete(message));
+        return judged(true, PROGRAMMED, message.unwrap_or_else(|| complete(concerned)));
     }
-    // An object that was in use, or that proxies begin to use, keeps its condition for a time before the change shows.
-    // After a restart, the proxies that refused it may be slower to connect than others, and are not forgotten.
-    let was_kept = matches!(before, Some((true, NOT_IN_USE | REJECTED)));
-    if is_programmed || was_kept && refused == 0 && !facts.overdue {
-        return kept(facts, &judged);
+    // Later refusals or delays are not caused by a generation that proxies had. Its count stays as well: that of proxies
+    // which come and go would be written again for each of them.
+    let kept = had(PROGRAMMED).or_else(|| {
+        // Proxies begin to use it; or, after a restart, those that refused it are slower to connect than others.
+        had(NOT_IN_USE).or_else(|| had(REJECTED)).filter(|_| refused == 0 && !facts.overdue)
+    });
+    if let Some(before) = kept {
+        return judged(true, &before.reason, before.message.clone());
     }
     let count = count(facts.acks);
     // After an object was judged without the proxies that refuse, a new leader does not start the time limit again.
-    let overdue = facts.overdue || before == Some((true, REJECTED));
+    let overdue = facts.overdue || had(REJECTED).is_some();
     match (refused, acknowledged) {
         (0, 0) => judged(false, "Pending", count),
         (0, _) if overdue => judged(true, PROGRAMMED, count),
@@ -209,15 +212,6 @@ fn uncounted<'a>(kind: &str, accepted: &'a Judgement) -> Option<(bool, &'a str, 
     })
 }
 
-/// Keeps the condition of a generation that proxies have acknowledged: later refusals or delays are not caused by it. Its
-/// count stays as well: that of proxies which come and go would be written again for each of them.
-fn kept(facts: &ConditionInputs<'_>, judged: &impl Fn(bool, &str, String) -> Judgement) -> Judgement {
-    match facts.present.and_then(|present| of(present, PROGRAMMED)) {
-        Some(before) => judged(true, &before.reason, before.message.clone()),
-        None => judged(true, PROGRAMMED, count(facts.acks)),
-    }
-}
-
 /// Start of the message of an object that every proxy has acknowledged.
 const BY_ALL: &str = "acknowledged by all ";
 const BY_THE_ONE: &str = "acknowledged by the one ";
@@ -230,18 +224,15 @@ fn complete(concerned: usize) -> String {
     }
 }
 
-/// Returns the present message of `Programmed`, if every proxy had acknowledged the object when it was written.
-fn completed(facts: &ConditionInputs<'_>) -> Option<String> {
-    let before = facts.present.and_then(|present| of(present, PROGRAMMED))?;
-    let is_complete = [BY_ALL, BY_THE_ONE].iter().any(|start| before.message.starts_with(start));
-    is_complete.then(|| before.message.clone())
+/// Returns true if every proxy had acknowledged the object when the message was written.
+fn is_complete(message: &str) -> bool {
+    [BY_ALL, BY_THE_ONE].iter().any(|start| message.starts_with(start))
 }
 
-/// Returns status and reason of the present `Programmed` condition, if it is about the present generation.
-fn present<'s>(facts: &ConditionInputs<'s>) -> Option<(bool, &'s str)> {
+/// Returns the present `Programmed` condition, if it is about the present generation.
+fn present<'s>(facts: &ConditionInputs<'s>) -> Option<&'s Condition> {
     let condition = facts.present.and_then(|present| of(present, PROGRAMMED))?;
-    let is_current = facts.generation.is_some() && condition.observed_generation == facts.generation;
-    is_current.then_some((condition.status == "True", condition.reason.as_str()))
+    (facts.generation.is_some() && condition.observed_generation == facts.generation).then_some(condition)
 }
 
 /// Formats the number of proxies that have acknowledged the object, and the messages of those that refuse it.

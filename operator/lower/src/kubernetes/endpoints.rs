@@ -30,10 +30,10 @@ use crate::{
 };
 
 /// The label by which a slice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label by which a slice names who writes it, and its value for slices that Kubernetes derives from pods.
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const OF_PODS: &str = "endpointslice-controller.k8s.io";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const OF_PODS: &str = "endpointslice-controller.k8s.io";
 
 /// Returns the slice of that name, and contributes it to its Service.
 pub(crate) fn slice(key: &Key, context: &mut Context<'_>) -> Option<Shared<EndpointSlice>> {

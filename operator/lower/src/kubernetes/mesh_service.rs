@@ -52,8 +52,9 @@ pub(crate) fn claimed_addresses(
         .flat_map(|address| called.keys().map(move |number| (address, *number)))
         .filter(|(address, number)| !is_excluded(*address, *number))
         .collect();
+    let age = Value::Age(known.age().into());
     for (address, number) in &claims {
-        context.contribute_part(Node::AddressOwner(*address, *number), Value::Age(known.age()));
+        context.contribute_part(Node::AddressOwner(*address, *number), age.clone());
     }
     Some(claims)
 }

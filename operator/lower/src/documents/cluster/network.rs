@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     inputs::{Inputs, Key, Shared, change_each},
-    kubernetes::workload::named_port,
+    kubernetes::{endpoints, workload::named_port},
 };
 
 /// Lower half of 198.18.0.0/15, for Services; the upper half is for pods.
@@ -135,8 +135,8 @@ fn slice(key: &Key, service: &Service, pod_name: &str, pod: &Pod) -> (Key, Share
         ..Endpoint::default()
     };
     let labels = BTreeMap::from([
-        ("kubernetes.io/service-name".to_owned(), key.1.clone()),
-        ("endpointslice.kubernetes.io/managed-by".to_owned(), "endpointslice-controller.k8s.io".to_owned()),
+        (endpoints::SERVICE_NAME.to_owned(), key.1.clone()),
+        (endpoints::MANAGED_BY.to_owned(), endpoints::OF_PODS.to_owned()),
     ]);
     let slice = EndpointSlice {
         address_type: "IPv4".to_owned(),
